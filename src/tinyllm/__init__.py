@@ -1,0 +1,31 @@
+"""tinyllm: train your own small language model from raw text, and use it.
+
+The public names load on first use, so that `import tinyllm` costs neither torch nor numba.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tinyllm.generation.generator import Generator, load
+    from tinyllm.tokenizer.codec import Tokenizer
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Generator": "tinyllm.generation.generator",
+    "Tokenizer": "tinyllm.tokenizer.codec",
+    "load": "tinyllm.generation.generator",
+}
+
+__all__ = ["Generator", "Tokenizer", "__version__", "load"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'tinyllm' has no attribute {name!r}; it has {', '.join(__all__)}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,93 @@
+"""The command tree and what happens when a command fails.
+
+Commands are named by import path and load when they are called, so that `tinyllm --help` costs no torch.
+An error of ours is one line on stderr and an exit code; `--debug` adds the traceback.
+"""
+
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import NoReturn
+
+from cyclopts import App, CycloptsError
+
+from tinyllm import __version__
+from tinyllm.errors import TinyllmError
+
+COMMANDS = {
+    "demo": ("tinyllm.cli.demo:demo", "The whole way on the embedded corpus: stories, tokenizer, model, samples."),
+    "prepare": ("tinyllm.cli.shards:prepare", "Turn text files into shards of token ids."),
+    "train": ("tinyllm.cli.train:train", "Train a model on shards, or go on with a run."),
+    "generate": ("tinyllm.cli.generate:generate", "Continue a prompt with a model."),
+    "info": ("tinyllm.cli.model:info", "Parameters, bytes, FLOPs a token and shapes of a model."),
+    "data download": ("tinyllm.cli.data:download", "Fetch a corpus, resumable and checked."),
+    "data storybook": ("tinyllm.cli.data:storybook", "Write children's stories from a seeded grammar."),
+    "data inspect": ("tinyllm.cli.shards:inspect", "Counts, a decoded sample and checksums of shards."),
+    "tokenizer train": ("tinyllm.cli.tokenizer:train", "Train a SentencePiece BPE tokenizer on text files."),
+    "tokenizer encode": ("tinyllm.cli.tokenizer:encode", "Text to token ids."),
+    "tokenizer decode": ("tinyllm.cli.tokenizer:decode", "Token ids to text."),
+    "tokenizer count": ("tinyllm.cli.tokenizer:count", "Count words and tokens of texts and files."),
+}
+GROUPS = {
+    "data": "Corpora and shards: download, write, inspect.",
+    "tokenizer": "Train and use tokenizers.",
+}
+
+
+def build_app() -> App:
+    """The command tree; nothing of it is imported yet."""
+    app = App(
+        name="tinyllm",
+        help="Train your own small language model from raw text, and use it.",
+        version=__version__,
+        result_action="return_value",
+        exit_on_error=False,
+        print_error=False,
+        help_format="plaintext",
+        help_epilogue="Start with: tinyllm demo        One command's flags: tinyllm COMMAND --help",
+    )
+    groups = {name: App(name=name, help=text) for name, text in GROUPS.items()}
+    for group in groups.values():
+        app.command(group)
+    for name, (target, text) in COMMANDS.items():
+        *group_name, command = name.split()
+        (groups[group_name[0]] if group_name else app).command(target, name=command, help=text)
+    return app
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Runs one command and ends the process: 0 done, 1 failed, 2 wrongly called, 128 + n ended by signal n."""
+    tokens = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in tokens
+    if debug:
+        tokens.remove("--debug")
+    try:
+        build_app()(tokens)
+    except (TinyllmError, CycloptsError, OSError, KeyboardInterrupt) as error:
+        if debug:
+            traceback.print_exc()
+        sys.exit(_report(error))
+    sys.exit(0)
+
+
+def _report(error: BaseException) -> int:
+    """Prints the error's line on stderr; gives the exit code."""
+    match error:
+        case BrokenPipeError():
+            # Whoever read our output has seen enough (`tinyllm ... | head`): no error, and nothing left to flush.
+            sys.stdout = None
+            return 0
+        case TinyllmError():
+            print(f"tinyllm: {error}", file=sys.stderr)
+            return error.exit_code
+        case CycloptsError():
+            print(f"tinyllm: {' '.join(str(error).split())} (see tinyllm --help)", file=sys.stderr)
+            return 2
+        case KeyboardInterrupt():
+            print("\ntinyllm: stopped", file=sys.stderr)
+            return 130
+        case OSError():
+            place = f" {error.filename}:" if error.filename else ""
+            print(f"tinyllm:{place} {error.strerror or error}", file=sys.stderr)
+            return 1
+    raise error

@@ -1,0 +1,217 @@
+"""The configuration: frozen sections, each field with its meaning and unit, checked when it is made.
+
+A `Config` is built once, by the command line, from four layers: defaults, a recipe, a TOML file, flags. Below that,
+modules take one section or plain numbers; nothing reads globals or the environment. This module holds no logic of
+training or models: only names, types, ranges, and how sections fit each other.
+"""
+
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class Section(BaseModel):
+    """Base of all sections: immutable, documented field by field, and closed to unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
+
+
+class ModelConfig(Section):
+    """Shape of a Llama 2 model (Touvron et al. 2023)."""
+
+    vocab_size: int = Field(gt=0)
+    """Number of token ids the model knows; the tokenizer must have as many."""
+    hidden_size: int = Field(default=288, gt=0)
+    """Channels of the residual stream."""
+    num_layers: int = Field(default=8, gt=0)
+    """Transformer blocks."""
+    num_heads: int = Field(default=8, gt=0)
+    """Query heads of each attention."""
+    num_kv_heads: int = Field(default=0, ge=0)
+    """Key and value heads, shared by groups of query heads; 0 = as many as query heads."""
+    intermediate_size: int = Field(default=0, ge=0)
+    """Channels inside the feed-forward; 0 = two thirds of 4 x hidden_size, rounded up to `multiple_of`."""
+    multiple_of: int = Field(default=32, gt=0)
+    """The automatic intermediate size is a multiple of this."""
+    context_length: int = Field(default=256, gt=0)
+    """Longest sequence the model attends over, in tokens."""
+    norm_eps: float = Field(default=1e-5, gt=0)
+    """Added to the mean square in RMSNorm."""
+    rope_theta: float = Field(default=10_000.0, gt=0)
+    """Base of the rotary frequencies."""
+    tie_embeddings: bool = True
+    """Whether the output projection is the token embedding."""
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Probability of dropping an activation in training."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _resolve_automatic_sizes(cls, values: object) -> object:
+        """Replaces the two automatic zeros, so that a config read later says what was built."""
+        if not isinstance(values, dict):
+            return values
+        values = dict(values)
+        hidden, heads = (values.get(name, cls.model_fields[name].default) for name in ("hidden_size", "num_heads"))
+        if not values.get("num_kv_heads"):
+            values["num_kv_heads"] = heads
+        if not values.get("intermediate_size") and isinstance(hidden, int):
+            multiple = values.get("multiple_of", cls.model_fields["multiple_of"].default)
+            if isinstance(multiple, int) and multiple > 0:
+                values["intermediate_size"] = -(-(8 * hidden // 3) // multiple) * multiple
+        return values
+
+    @model_validator(mode="after")
+    def _check_heads(self) -> Self:
+        if self.hidden_size % self.num_heads:
+            raise ValueError(
+                f"hidden_size {self.hidden_size} is not divisible by num_heads {self.num_heads}; "
+                "every head needs the same number of channels"
+            )
+        if self.head_size % 2:
+            raise ValueError(
+                f"hidden_size {self.hidden_size} with num_heads {self.num_heads} gives {self.head_size} channels a head; "
+                "rotary embedding needs an even number"
+            )
+        if self.num_heads % self.num_kv_heads:
+            raise ValueError(
+                f"num_heads {self.num_heads} is not divisible by num_kv_heads {self.num_kv_heads}; "
+                "every key/value head serves the same number of query heads"
+            )
+        return self
+
+    @property
+    def head_size(self) -> int:
+        """Channels of one attention head."""
+        return self.hidden_size // self.num_heads
+
+
+class ScheduleConfig(Section):
+    """Learning rate over the run."""
+
+    num_steps: int = Field(default=2000, gt=0)
+    """Optimizer updates of the whole run."""
+    peak: float = Field(default=5e-4, gt=0)
+    """Learning rate at the end of warmup."""
+    floor: float = Field(default=0.0, ge=0)
+    """Learning rate at the end of the run."""
+    warmup_steps: int = Field(default=100, ge=0)
+    """Updates over which the rate rises linearly from 0 to the peak."""
+    shape: Literal["cosine", "wsd"] = "cosine"
+    """Decay after warmup: cosine, or warmup-stable-decay (flat, then linear)."""
+    decay_fraction: float = Field(default=0.2, gt=0, le=1)
+    """For wsd: the last part of the time after warmup in which the rate falls."""
+
+    @model_validator(mode="after")
+    def _check_order(self) -> Self:
+        if self.floor > self.peak:
+            raise ValueError(f"floor {self.floor} is above peak {self.peak}; the rate decays from peak to floor")
+        return self
+
+
+class OptimizerConfig(Section):
+    """AdamW (Loshchilov & Hutter 2019) and gradient clipping."""
+
+    beta1: float = Field(default=0.9, ge=0, lt=1)
+    """Decay of the mean of gradients."""
+    beta2: float = Field(default=0.95, ge=0, lt=1)
+    """Decay of the mean of squared gradients."""
+    eps: float = Field(default=1e-8, gt=0)
+    """Added to the root of the mean square."""
+    weight_decay: float = Field(default=0.1, ge=0)
+    """Decoupled decay of matrices; norm gains have none."""
+    grad_clip: float = Field(default=1.0, ge=0)
+    """Largest global norm of the gradient; 0 = no clipping."""
+
+
+class TrainingConfig(Section):
+    """Batches, evaluation, checkpoints and the machine."""
+
+    batch_size: int = Field(default=8, gt=0)
+    """Windows in one microbatch."""
+    accumulation_steps: int = Field(default=4, gt=0)
+    """Microbatches in one optimizer update."""
+    sequence_length: int = Field(default=256, gt=0)
+    """Tokens a window predicts; at most the model's context_length."""
+    eval_interval: int = Field(default=100, gt=0)
+    """Steps between evaluations on the validation set."""
+    eval_iters: int = Field(default=100, gt=0)
+    """Microbatches in one evaluation: always the same windows."""
+    eval_only: bool = False
+    """Evaluate once and stop."""
+    always_save_checkpoint: bool = False
+    """Save a checkpoint and RUN/model after each evaluation, better or not."""
+    init_from: str = "scratch"
+    """Where the weights come from: scratch, resume (this run's newest checkpoint), or a model directory."""
+    checkpoint_interval: int = Field(default=1000, gt=0)
+    """Steps between checkpoints; the last step always makes one."""
+    keep_checkpoints: int = Field(default=2, gt=0)
+    """Newest checkpoints kept; older ones are removed."""
+    log_interval: int = Field(default=10, gt=0)
+    """Steps between lines of output off a terminal; metrics.jsonl has every step."""
+    max_minutes: float = Field(default=0.0, ge=0)
+    """Wall time after which the run saves and stops, in minutes; 0 = no limit."""
+    max_bad_steps: int = Field(default=10, gt=0)
+    """Updates in a row that may be skipped for a non-finite loss or gradient before the run stops."""
+    seed: int = Field(default=1337, ge=0, lt=2**63)
+    """Seeds the initial weights, dropout and the order of the data."""
+    device: str = "auto"
+    """auto (cuda, else mps, else cpu), or a torch device such as cpu or cuda:0."""
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Precision of the forward and backward pass; weights and optimizer stay float32."""
+    compile: bool = False
+    """Whether torch.compile builds the training step."""
+    num_threads: int = Field(default=0, ge=0)
+    """CPU threads; 0 = torch's own choice."""
+
+
+class SamplingConfig(Section):
+    """How the next token is drawn, and when a text ends."""
+
+    max_new_tokens: int = Field(default=256, gt=0)
+    """Tokens to generate at most."""
+    temperature: float = Field(default=1.0, ge=0)
+    """Divides the logits; 0 = always the most likely token."""
+    top_k: int = Field(default=0, ge=0)
+    """Keep only this many most likely tokens; 0 = all."""
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    """Keep the smallest set of tokens with this probability in sum (Holtzman et al. 2020)."""
+    min_p: float = Field(default=0.0, ge=0, lt=1)
+    """Keep tokens with at least this part of the most likely one's probability (Nguyen et al. 2024)."""
+    repetition_penalty: float = Field(default=1.0, gt=0)
+    """Divides positive and multiplies negative logits of tokens that occurred (Keskar et al. 2019); 1 = off."""
+    seed: int = Field(default=1337, ge=0, lt=2**63)
+    """Seeds the draws: the same seed gives the same text, alone or in a batch."""
+    stop: tuple[str, ...] = ()
+    """Texts that end the generation; they are cut off."""
+
+
+class SampleConfig(Section):
+    """The samples that training writes at each evaluation."""
+
+    prompt: str = "Once upon a time"
+    """Fixed beginning of each sample."""
+    num_samples: int = Field(default=1, ge=0)
+    """Samples at each evaluation; 0 = none."""
+    max_new_tokens: int = Field(default=100, gt=0)
+    """Tokens of each sample."""
+    temperature: float = Field(default=0.8, ge=0)
+    """As in generation."""
+
+
+class Config(Section):
+    """Everything a training run is made from."""
+
+    model: ModelConfig
+    training: TrainingConfig = TrainingConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    sample: SampleConfig = SampleConfig()
+
+    @model_validator(mode="after")
+    def _check_window(self) -> Self:
+        if self.training.sequence_length > self.model.context_length:
+            raise ValueError(
+                f"training.sequence_length {self.training.sequence_length} is longer than "
+                f"model.context_length {self.model.context_length}; raise the one or lower the other"
+            )
+        return self
