@@ -69,7 +69,7 @@ class ModelConfig(Section):
             )
         if self.head_size % 2:
             raise ValueError(
-                f"hidden_size {self.hidden_size} with num_heads {self.num_heads} gives {self.head_size} channels a head; "
+                f"hidden_size {self.hidden_size} with num_heads {self.num_heads} is {self.head_size} channels a head; "
                 "rotary embedding needs an even number"
             )
         if self.num_heads % self.num_kv_heads:
