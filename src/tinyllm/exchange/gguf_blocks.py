@@ -56,6 +56,7 @@ def size_bytes(type: TensorType, num_values: int) -> int:
     return num_values // layout.num_values * layout.num_bytes
 
 
+@np.errstate(invalid="ignore")  # A damaged file may hold infinities and NaN; whoever decodes looks for them after.
 def decode(content: bytes, type: TensorType) -> Float32Array:
     """The values in `content` as one row of float32, exact for every type."""
     match type:
