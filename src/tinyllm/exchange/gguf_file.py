@@ -104,7 +104,7 @@ def read_contents(file: BinaryIO, path: Path) -> Contents:
     version, num_tensors, num_values = _read_preamble(cursor)
     metadata: dict[str, Value] = {}
     for index in range(num_values):
-        key = cursor.string(f"key {index} of the metadata")
+        key = cursor.name(f"key {index} of the metadata")
         if key in metadata:
             raise FormatError(f"{path}: the metadata has the key {key!r} twice")
         metadata[key] = _read_value(cursor, key)
@@ -189,6 +189,13 @@ class _Cursor:
             raise FormatError(f"{self.path}: {field} is {count}, expected at most {most}")
         return count
 
+    def name(self, field: str) -> str:
+        """A string that may stand in a message: one line, printable."""
+        name = self.string(field)
+        if not name.isprintable():
+            raise FormatError(f"{self.path}: {field} is {name[:60]!r}, expected printable characters")
+        return name
+
     def string(self, field: str) -> str:
         content = self.take(self.number("Q", field), field)
         try:
@@ -257,7 +264,7 @@ def _alignment(metadata: Mapping[str, Value], path: Path) -> int:
 
 def _read_tensor_line(cursor: _Cursor, index: int) -> tuple[TensorEntry, int]:
     """The entry without its position, and the offset that the table gives."""
-    name = cursor.string(f"the name of tensor {index}")
+    name = cursor.name(f"the name of tensor {index}")
     if len(name.encode()) > NAME_LIMIT_BYTES:
         raise FormatError(
             f"{cursor.path}: the name of tensor {index} is {len(name)} long, expected {NAME_LIMIT_BYTES} at most"
