@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 from rich.progress import Progress, TaskID
@@ -10,10 +10,15 @@ from rich.progress import Progress, TaskID
 from tinyllm import artifacts
 from tinyllm.cli.console import note, progress_bar, stderr
 from tinyllm.cli.settings import build_config, read_toml, to_toml
-from tinyllm.config import Config
+from tinyllm.config import Config, SampleConfig
 from tinyllm.errors import MismatchError
 from tinyllm.recipes import read_recipe
 from tinyllm.shards.format import ShardSet
+
+if TYPE_CHECKING:
+    from tinyllm.model.transformer import Transformer
+    from tinyllm.tokenizer.codec import Tokenizer
+    from tinyllm.training.loop import Outcome
 
 Settings = dict[str, str] | None
 
@@ -81,7 +86,9 @@ def train(
     run_training(settings, shards, out, resume=resume == "auto" or settings.training.init_from == "resume")
 
 
-def run_training(config: Config, shards: ShardSet, out: Path, *, resume: bool) -> Any:
+def run_training(
+    config: Config, shards: ShardSet, out: Path, *, resume: bool, display: "TrainingDisplay | None" = None
+) -> "Outcome":
     """Trains with a bar on a terminal and plain lines elsewhere; gives the loop's `Outcome`."""
     if config.model.vocab_size != shards.tokenizer.vocab_size:
         raise MismatchError(
@@ -89,12 +96,11 @@ def run_training(config: Config, shards: ShardSet, out: Path, *, resume: bool) -
             f"{shards.tokenizer.vocab_size} tokens; leave model.vocab_size out, or prepare the shards again"
         )
     artifacts.check_writable(out / "config.toml")
-    from tinyllm.generation.live import sample_texts
-    from tinyllm.model.size import count_parameters
+    from tinyllm.model.size import num_parameters
     from tinyllm.training.loop import Trainer
 
-    with TrainingDisplay(config) as display:
-        display.note(f"{count_parameters(config.model):,} parameters, {shards.num_train_tokens:,} training tokens")
+    with display or TrainingDisplay(config) as display:
+        display.note(f"{num_parameters(config.model):,} parameters, {shards.num_train_tokens:,} training tokens")
         trainer = Trainer(config, shards, out, reporter=display, sampler=sample_texts)
         display.note(f"training on {trainer.device} in {config.training.dtype}; logs and model in {out}")
         outcome = trainer.train(resume=resume, resolved_config=to_toml(config))
@@ -106,6 +112,19 @@ def run_training(config: Config, shards: ShardSet, out: Path, *, resume: bool) -
             f"{outcome.evaluation.bits_per_byte:.4f} bits a byte; model in {out / 'model'}, curve in {out / 'loss.svg'}"
         )
     return outcome
+
+
+def sample_texts(model: "Transformer", tokenizer: "Tokenizer", config: SampleConfig) -> list[str]:
+    """Continuations of the fixed prompt by a model in training."""
+    from tinyllm.generation.generator import Generator
+    from tinyllm.generation.torch_engine import TorchEngine
+
+    generator = Generator(TorchEngine(model), tokenizer, model.config)
+    limit = min(config.max_new_tokens, model.config.context_length)
+    results = generator.generate(
+        config.prompt, num_samples=config.num_samples, max_new_tokens=limit, temperature=config.temperature
+    )
+    return [result.text for result in results]
 
 
 class TrainingDisplay:
@@ -166,6 +185,9 @@ class TrainingDisplay:
         self.note(
             f"step {record['step']}: validation loss {self.validation_loss}, {record['bits_per_byte']:.4f} bits a byte"
         )
+
+    def model_saved(self, path: Path) -> None:
+        """Nothing to show: the evaluation that made it the best one was shown."""
 
     @property
     def _tokens_per_step(self) -> int:

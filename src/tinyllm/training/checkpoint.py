@@ -79,6 +79,7 @@ def load_checkpoint(path: Path, model: nn.Module, updater: Updater) -> TrainingS
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             parameter.copy_(weights[name])
+    updater.lend_weights()
     load_optimizer_tensors(model, updater.optimizer, moments)
     if state.scaler:
         updater.scaler.load_state_dict(state.scaler)

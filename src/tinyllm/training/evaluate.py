@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from tinyllm.tokenizer.codec import Tokenizer
 from tinyllm.training.step import Updater, summed_loss
@@ -27,12 +27,10 @@ class Evaluation:
 @torch.no_grad()
 def evaluate(updater: Updater, microbatches: Iterable[Tensor], bytes_of_id: Tensor) -> Evaluation:
     """Mean loss over `microbatches`, each (B, T + 1) int64; `bytes_of_id` (V,) as `token_bytes` gives it."""
-    model: nn.Module = updater.model
-    model.eval()
+    model = updater.worker.eval()
     nats, num_tokens, num_bytes = 0.0, 0, 0
     for tokens in microbatches:
-        with updater.precision():
-            nats += summed_loss(model, tokens).item()
+        nats += summed_loss(model, tokens).item()
         targets = tokens[:, 1:]
         num_tokens += targets.numel()
         num_bytes += int(bytes_of_id[targets].sum())

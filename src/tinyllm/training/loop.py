@@ -16,10 +16,10 @@ from torch import Tensor
 from tinyllm import artifacts
 from tinyllm.config import Config, SampleConfig
 from tinyllm.errors import ArtifactError, DivergenceError, Interrupted, UsageError
-from tinyllm.model.init import initialize
+from tinyllm.model.size import num_parameters
 from tinyllm.model.transformer import Transformer
 from tinyllm.model_dir import load_model, save_model
-from tinyllm.runtime import StopRequest, pick_device, seed_everything, stop_signals
+from tinyllm.runtime import StopRequest, peak_memory_bytes, pick_device, seed_everything, stop_signals
 from tinyllm.shards.batches import WindowOrder
 from tinyllm.shards.format import ShardSet
 from tinyllm.tokenizer.codec import Tokenizer
@@ -52,6 +52,9 @@ class Reporter(Protocol):
     def evaluation(self, record: dict[str, Any]) -> None:
         """An evaluation is done; `record` is its line of metrics."""
 
+    def model_saved(self, path: Path) -> None:
+        """The model directory `path` was written."""
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -63,6 +66,9 @@ class Outcome:
     """The last one."""
     num_tokens: int
     """Tokens trained on in all."""
+    num_parameters: int
+    peak_memory_bytes: int
+    """Largest resident memory of the process."""
 
 
 class Trainer:
@@ -82,10 +88,9 @@ class Trainer:
         self.inputs = describe_inputs(config, shards)
         seed_everything(settings.seed)
         self.model = Transformer(config.model)
-        initialize(self.model)
         if settings.init_from not in ("scratch", "resume"):
             self._take_weights_from(Path(settings.init_from))
-        self.model.to(self.device)
+        self.model.to(self.device).train()
         self.updater = Updater(
             self.model,
             build_optimizer(self.model, config.optimizer),
@@ -199,6 +204,7 @@ class Trainer:
         if best or self.config.training.always_save_checkpoint:
             details = {"step": self.state.step, "validation_loss": loss, "trained_on": self.inputs["shards"]}
             save_model(self.run / "model", self.model, self.config.model, self.tokenizer, details=details)
+            self.reporter.model_saved(self.run / "model")
 
     def _sample(self) -> None:
         config = self.config.sample
@@ -263,4 +269,11 @@ class Trainer:
         return settings.batch_size * settings.accumulation_steps * settings.sequence_length
 
     def _outcome(self, reason: Literal["done", "time", "evaluated"]) -> Outcome:
-        return Outcome(reason, self.state, self.last_evaluation, self.state.step * self._tokens_per_step)
+        return Outcome(
+            reason,
+            self.state,
+            self.last_evaluation,
+            num_tokens=self.state.step * self._tokens_per_step,
+            num_parameters=num_parameters(self.config.model),
+            peak_memory_bytes=peak_memory_bytes(),
+        )
