@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from tinyllm.config import Config
+from tinyllm.config import Config, first_problem
 from tinyllm.errors import ConfigError
 
 Layer = Mapping[str, Mapping[str, Any]]
@@ -30,7 +30,7 @@ def build_config(layers: Iterable[tuple[str, Layer]]) -> Config:
     try:
         return Config.model_validate(merged)
     except ValidationError as error:
-        raise ConfigError(describe_validation_error(error)) from None
+        raise ConfigError(first_problem(error)) from None
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -52,18 +52,6 @@ def to_toml(config: Config) -> str:
         lines += [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in values.items()]
         lines.append("")
     return "\n".join(lines)
-
-
-def describe_validation_error(error: ValidationError) -> str:
-    """The first finding of pydantic as one line: where, what is wrong, what was given."""
-    first = error.errors(include_url=False)[0]
-    place = ".".join(str(part) for part in first["loc"])
-    message = first["msg"].removeprefix("Value error, ")
-    if first["type"] == "value_error":
-        return f"{place + ': ' if place else ''}{message}"
-    if first["type"] == "missing":
-        return f"{place} is missing"
-    return f"{place} = {first['input']!r}: {message}"
 
 
 def _check_names(origin: str, section: str, values: Mapping[str, Any]) -> None:

@@ -1,0 +1,91 @@
+"""Files into documents: the one reader that the stages after it use.
+
+Everything streams, so memory is bounded whatever the size of the corpus: by one chunk and one document, of at most
+2**30 characters (2**27 for an item of a JSON array), and for Parquet by one row group's column.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tinyllm.corpus import json_records
+from tinyllm.corpus.archive import read_members
+from tinyllm.corpus.formats import SUPPORTED, Content, Format, format_of
+from tinyllm.corpus.parquet import read_column
+from tinyllm.corpus.sources import STANDARD_INPUT, list_sources, printable
+from tinyllm.corpus.streams import ByteStream, decode_text, decompress, open_bytes, unify_newlines
+from tinyllm.corpus.text import DocumentRule, split_text
+from tinyllm.errors import FormatError, InputError
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A text that belongs together: a story, an article, a chapter."""
+
+    text: str
+    """Never empty; whitespace around it is gone."""
+    source: str
+    """The file it is from, or `ARCHIVE:MEMBER`."""
+
+
+def read_documents(
+    inputs: Sequence[str | Path], *, documents: DocumentRule = "auto", text_key: str | None = None
+) -> Iterator[Document]:
+    """The documents of all files that `inputs` name, in the order of the sorted files; empty ones are left out.
+
+    `inputs` are files, folders, patterns, and `-` for standard input, which is read as plain text. `documents` says
+    where a document ends in plain text (see `split_text`), `text_key` which key or column holds the text elsewhere.
+    Raises InputError for what cannot be read, and if there is no document at all.
+    """
+    sources = list_sources(inputs)
+    num_documents = 0
+    for path in sources:
+        for source, text in _read_file(path, documents, text_key):
+            if text := text.strip():
+                num_documents += 1
+                yield Document(text, source)
+    if not num_documents:
+        names = ", ".join(map(printable, sources[:3])) + (", …" if len(sources) > 3 else "")
+        raise InputError(f"the corpus is empty: {len(sources)} file(s) read and no text in them ({names})")
+
+
+def _read_file(path: Path, documents: DocumentRule, text_key: str | None) -> Iterator[tuple[str, str]]:
+    """Pairs of source and text."""
+    name = printable(path)
+    file_format = Format("text") if path == STANDARD_INPUT else format_of(path.name)
+    assert file_format is not None, "list_sources gives supported endings alone"
+    if file_format.content == "parquet":
+        yield from ((name, text) for text in read_column(path, text_key))
+        return
+    with open_bytes(path, file_format.compression) as stream:
+        if file_format.content == "tar":
+            yield from _read_archive(stream, documents, text_key)
+        else:
+            for text in _read_texts(stream, file_format.content, documents, text_key):
+                yield stream.name, text
+
+
+def _read_archive(archive: ByteStream, documents: DocumentRule, text_key: str | None) -> Iterator[tuple[str, str]]:
+    num_read = 0
+    for member in read_members(archive):
+        member_format = format_of(member.name)
+        hidden = member.name.rpartition("/")[2].startswith(".")
+        if member_format is None or member_format.content == "tar" or hidden:
+            continue
+        name = f"{archive.name}:{member.name}"
+        if member_format.content == "parquet":
+            raise FormatError(f"{name}: Parquet cannot be read as a stream; extract the archive and name its folder")
+        num_read += 1
+        stream = decompress(name, member, member_format.compression)
+        for text in _read_texts(stream, member_format.content, documents, text_key):
+            yield name, text
+    if not num_read:
+        raise InputError(f"{archive.name} has no file that ends in {SUPPORTED}")
+
+
+def _read_texts(stream: ByteStream, content: Content, documents: DocumentRule, text_key: str | None) -> Iterator[str]:
+    pieces = decode_text(stream)
+    if content == "text":
+        return split_text(unify_newlines(pieces), documents, stream.name)
+    read_records = json_records.read_array if content == "json" else json_records.read_lines
+    return (json_records.text_of(record, place, text_key) for record, place in read_records(pieces, stream.name))

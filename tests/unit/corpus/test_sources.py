@@ -1,0 +1,106 @@
+"""What names lead to which files."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tinyllm.corpus.formats import Format, format_of
+from tinyllm.corpus.sources import STANDARD_INPUT, list_sources
+from tinyllm.errors import InputError
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ("b.txt", "a.JSON", "deep/er/c.jsonl.gz", "notes.md", ".hidden.txt", ".git/d.txt", "e[1].txt"):
+        path = tmp_path / "corpus" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    monkeypatch.chdir(tmp_path)
+    return Path("corpus")
+
+
+def test_a_folder_gives_its_supported_files_sorted_at_any_depth(folder: Path) -> None:
+    expected = [folder / name for name in ("a.JSON", "b.txt", "deep/er/c.jsonl.gz", "e[1].txt")]
+    assert list_sources([folder]) == expected
+
+
+def test_patterns_are_expanded_here_if_the_shell_did_not(folder: Path) -> None:
+    assert list_sources(["corpus/*.txt"]) == [folder / "b.txt", folder / "e[1].txt"]
+    assert list_sources(["corpus/**/*.gz"]) == [folder / "deep/er/c.jsonl.gz"]
+    assert list_sources(["corpus/d*"]) == [folder / "deep/er/c.jsonl.gz"]
+
+
+def test_a_name_that_looks_like_a_pattern_is_a_name_if_it_exists(folder: Path) -> None:
+    assert list_sources([folder / "e[1].txt"]) == [folder / "e[1].txt"]
+
+
+def test_order_and_repetition_of_arguments_make_no_difference(folder: Path) -> None:
+    once = list_sources([folder])
+    assert len(list_sources([folder, folder.absolute()])) == len(once)
+    assert list_sources([folder / "b.txt", "corpus/*.txt", folder, "./corpus/a.JSON"]) == once
+
+
+def test_a_link_to_a_file_already_named_adds_nothing(folder: Path) -> None:
+    (folder / "z.txt").symlink_to((folder / "b.txt").absolute())
+    assert folder / "z.txt" not in list_sources([folder])
+    assert list_sources([folder / "z.txt"]) == [folder / "z.txt"]
+
+
+def test_links_to_folders_are_not_followed_so_that_circles_end(folder: Path) -> None:
+    (folder / "deep" / "circle").symlink_to(folder.absolute())
+    assert len(list_sources([folder])) == 4
+
+
+def test_standard_input(folder: Path) -> None:
+    assert list_sources(["-", folder / "b.txt"]) == [STANDARD_INPUT, folder / "b.txt"]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("missing.txt", r"missing\.txt does not exist"),
+        ("corpus/*.csv", r"the pattern corpus/\*\.csv matches no file that ends in \.txt"),
+        ("corpus/notes.md", r"notes\.md does not end in \.txt, .*standard input"),
+        ("empty", r"empty has no file that ends in"),
+        ("a" * 300 + ".txt", "(does not exist|cannot read)"),
+        ("a\0b.txt", r"a\?b\.txt does not exist"),
+    ],
+)
+@pytest.mark.usefixtures("folder")
+def test_names_that_lead_nowhere(name: str, message: str) -> None:
+    Path("empty").mkdir()
+    with pytest.raises(InputError, match=message):
+        list_sources([name])
+
+
+def test_no_input_at_all() -> None:
+    with pytest.raises(InputError, match="no input named"):
+        list_sources([])
+
+
+def test_a_folder_that_cannot_be_listed_is_an_error(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: str) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(InputError, match="cannot read corpus: Permission denied"):
+        list_sources([folder])
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("a.txt", Format("text")),
+        ("a.tar.json", Format("json")),
+        ("A.JSONL.GZ", Format("jsonl", "gzip")),
+        ("a.tgz", Format("tar", "gzip")),
+        ("a.tar.zst", Format("tar", "zstd")),
+        ("a.parquet", Format("parquet")),
+        ("a.parquet.gz", None),
+        ("a.gz", None),
+        ("txt", None),
+    ],
+)
+def test_formats_by_ending(name: str, expected: Format | None) -> None:
+    assert format_of(name) == expected

@@ -1,0 +1,134 @@
+"""Each filter against a definition written another way, and against transformers' own; draws against frequencies."""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from transformers.generation import logits_process
+
+from tinyllm.config import SamplingConfig
+from tinyllm.generation import sampling
+
+
+def random_logits(batch: int, vocabulary: int, seed: int = 0) -> np.ndarray:
+    return (4 * np.random.default_rng(seed).standard_normal((batch, vocabulary))).astype(np.float32)
+
+
+def survivors(logits: np.ndarray) -> list[set[int]]:
+    return [set(np.flatnonzero(row > -np.inf).tolist()) for row in np.atleast_2d(logits)]
+
+
+def probabilities(row: np.ndarray) -> list[float]:
+    powers = [math.exp(float(x) - float(row.max())) for x in row]
+    return [power / sum(powers) for power in powers]
+
+
+@given(seed=st.integers(0, 10_000), k=st.integers(1, 40))
+def test_top_k_keeps_the_k_largest(seed: int, k: int) -> None:
+    logits = random_logits(2, 30, seed)
+    expected = [set(sorted(range(30), key=lambda i, row=row: -row[i])[:k]) for row in logits]
+    assert survivors(sampling.keep_top_k(logits, k)) == expected
+
+
+@given(seed=st.integers(0, 10_000), p=st.floats(0.01, 0.999))
+def test_top_p_keeps_the_smallest_set_that_reaches_p(seed: int, p: float) -> None:
+    logits = random_logits(2, 30, seed)
+    for row, kept in zip(logits, survivors(sampling.keep_top_p(logits, p)), strict=True):
+        mass, ranked = probabilities(row), sorted(range(30), key=lambda i, row=row: -row[i])
+        size = next(n for n in range(1, 31) if sum(mass[i] for i in ranked[:n]) >= p - 1e-6)
+        assert kept == set(ranked[:size]) or math.isclose(sum(mass[i] for i in ranked[:size]), p, abs_tol=1e-5)
+
+
+@given(seed=st.integers(0, 10_000), p=st.floats(0.001, 0.99))
+def test_min_p_keeps_what_is_likely_beside_the_likeliest(seed: int, p: float) -> None:
+    logits = random_logits(2, 30, seed)
+    for row, kept in zip(logits, survivors(sampling.keep_min_p(logits, p)), strict=True):
+        mass = probabilities(row)
+        assert kept == {i for i in range(30) if mass[i] >= p * max(mass)}
+
+
+def test_the_repetition_penalty_makes_seen_tokens_less_likely() -> None:
+    logits, seen = np.float32([[2.0, -2.0, 1.0]]), np.array([[True, True, False]])
+    np.testing.assert_allclose(sampling.penalize_repetition(logits, seen, 4.0), [[0.5, -8.0, 1.0]])
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_chain_is_that_of_transformers(seed: int) -> None:
+    logits = random_logits(3, 500, seed)
+    history = np.random.default_rng(seed).integers(0, 500, (3, 40))
+    config = SamplingConfig(temperature=0.7, top_k=50, top_p=0.9, min_p=0.02, repetition_penalty=1.3)
+    warpers = logits_process.LogitsProcessorList(
+        [
+            logits_process.RepetitionPenaltyLogitsProcessor(1.3),
+            logits_process.TemperatureLogitsWarper(0.7),
+            logits_process.TopKLogitsWarper(50),
+            logits_process.TopPLogitsWarper(0.9),
+            logits_process.MinPLogitsWarper(0.02),
+        ]
+    )
+    expected = torch.softmax(warpers(torch.tensor(history), torch.tensor(logits)), dim=-1)
+    seen = np.zeros(logits.shape, bool)
+    np.put_along_axis(seen, history, True, axis=1)
+    filtered = sampling.filter_logits(sampling.penalize_repetition(logits, seen, 1.3), config)
+    np.testing.assert_allclose(sampling.softmax(filtered), expected, rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("keep", [sampling.keep_top_k, sampling.keep_top_p, sampling.keep_min_p])
+def test_a_filter_takes_one_row_or_many(keep: Callable[..., np.ndarray]) -> None:
+    logits, amount = random_logits(3, 40), 5 if keep is sampling.keep_top_k else 0.5
+    rows = np.stack([keep(row, amount) for row in logits])
+    np.testing.assert_array_equal(keep(logits, amount), rows)
+
+
+def test_equal_logits_survive_together_up_to_the_whole_set() -> None:
+    level = np.zeros((1, 10), np.float32)
+    assert survivors(sampling.keep_top_k(level, 3)) == [set(range(10))]
+    assert len(survivors(sampling.keep_top_p(level, 0.35))[0]) == 4
+
+
+def test_draws_come_in_proportion() -> None:
+    logits = np.log(np.float32([[0.5, 0.0001, 0.3, 0.1999]]))
+    uniforms = (np.arange(10_000) + 0.5) / 10_000
+    counts = np.bincount(sampling.draw(np.repeat(logits, 10_000, axis=0), uniforms), minlength=4)
+    np.testing.assert_allclose(counts / 10_000, [0.5, 0.0001, 0.3, 0.1999], atol=2e-4)
+
+
+@given(uniform=st.floats(0, 1, exclude_max=True), seed=st.integers(0, 100))
+def test_a_dropped_token_is_never_drawn(uniform: float, seed: int) -> None:
+    logits = sampling.keep_top_k(random_logits(1, 20, seed), 3)
+    assert sampling.draw(logits, np.array([uniform]))[0] in survivors(logits)[0]
+
+
+def test_the_largest_uniform_draws_a_token_that_is_there() -> None:
+    logits = np.full((1, 32_000), 0.1, np.float32)
+    assert sampling.draw(logits, np.array([np.nextafter(1, 0)]))[0] == 31_999
+
+
+def test_temperature_zero_is_the_likeliest_token_whatever_the_number() -> None:
+    logits = random_logits(4, 50)
+    for uniform in (0.0, 0.5, 0.999):
+        chosen = sampling.choose(logits, logits > 99, np.full(4, uniform), SamplingConfig(temperature=0))
+        np.testing.assert_array_equal(chosen, logits.argmax(axis=1))
+
+
+@pytest.mark.parametrize("temperature", [1e-40, 1e-6, 1e6])
+def test_extreme_temperatures_stay_finite(temperature: float) -> None:
+    filtered = sampling.filter_logits(random_logits(2, 50), SamplingConfig(temperature=temperature))
+    assert np.isfinite(sampling.softmax(filtered)).all()
+
+
+def test_log_probability_is_that_of_torch() -> None:
+    logits, tokens = random_logits(5, 300), np.arange(5)
+    expected = torch.log_softmax(torch.tensor(logits), dim=-1)[torch.arange(5), torch.tensor(tokens)]
+    np.testing.assert_allclose(sampling.log_probability(logits, tokens), expected, rtol=1e-5)
+
+
+def test_each_sample_of_each_seed_has_its_own_stream() -> None:
+    seeds = [0, 1, 1337, 2**32, 2**32 + 1, 2**62]
+    first = {sampling.random_stream(seed, sample).random() for seed in seeds for sample in range(4)}
+    assert len(first) == 4 * len(seeds)
+    assert sampling.random_stream(7, 2).random() == sampling.random_stream(7, 2).random()
