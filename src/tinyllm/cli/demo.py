@@ -74,7 +74,7 @@ def demo(
     show_stories(texts[:3])
     rows = {
         "stories": f"{stories:,}",
-        "training tokens": f"{shard_set.num_train_tokens:,} in the corpus, {outcome.num_tokens:,} seen",
+        "training tokens": f"{shard_set.train_counts.tokens:,} in the corpus, {outcome.num_tokens:,} seen",
         "parameters": f"{outcome.num_parameters:,}",
         "validation loss": f"{outcome.evaluation.loss:.4f} nats a token, "
         f"{outcome.evaluation.bits_per_byte:.4f} bits a byte",

@@ -100,7 +100,7 @@ def run_training(
     from tinyllm.training.loop import Trainer
 
     with display or TrainingDisplay(config) as display:
-        display.note(f"{num_parameters(config.model):,} parameters, {shards.num_train_tokens:,} training tokens")
+        display.note(f"{num_parameters(config.model):,} parameters, {shards.train_counts.tokens:,} training tokens")
         trainer = Trainer(config, shards, out, reporter=display, sampler=sample_texts)
         display.note(f"training on {trainer.device} in {config.training.dtype}; logs and model in {out}")
         outcome = trainer.train(resume=resume, resolved_config=to_toml(config))

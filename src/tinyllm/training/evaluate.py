@@ -40,4 +40,4 @@ def evaluate(updater: Updater, microbatches: Iterable[Tensor], bytes_of_id: Tens
 
 def token_bytes(tokenizer: Tokenizer) -> Tensor:
     """Bytes of text each token id stands for, (V,) int64; control tokens stand for none."""
-    return torch.tensor([len(tokenizer.id_to_bytes(i)) for i in range(tokenizer.vocab_size)])
+    return torch.tensor([len(tokenizer.piece_bytes(i)) for i in range(tokenizer.vocab_size)])

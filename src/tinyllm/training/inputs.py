@@ -33,11 +33,19 @@ def describe_inputs(config: Config, shards: ShardSet) -> dict[str, Any]:
         },
         "seed": settings.seed,
         "dtype": settings.dtype,
-        "shards": shards.fingerprint,
+        "shards": fingerprint_shards(shards),
         "tokenizer": shards.tokenizer.fingerprint,
         "threads": torch.get_num_threads(),
         "torch": str(torch.__version__),
     }
+
+
+def fingerprint_shards(shards: ShardSet) -> str:
+    """What tells these shards from others: sources, tokenizer and options; of bare `.bin` files the sizes."""
+    if shards.details is not None:
+        return shards.details.recipe_fingerprint
+    sizes = [array.nbytes for split in (shards.train, shards.validation) for array in split]
+    return f"bare files of {', '.join(map(str, sizes))} bytes"
 
 
 def compare_inputs(saved: dict[str, Any], now: dict[str, Any], checkpoint: Path) -> list[str]:
