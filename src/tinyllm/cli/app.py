@@ -22,6 +22,8 @@ COMMANDS = {
     "train": ("tinyllm.cli.train:train", "Train a model on shards, or go on with a run."),
     "generate": ("tinyllm.cli.generate:generate", "Continue a prompt with a model."),
     "info": ("tinyllm.cli.model:info", "Parameters, bytes, FLOPs a token and shapes of a model."),
+    "import": ("tinyllm.cli.exchange:import_model", "Make a model directory of another tool's model."),
+    "export": ("tinyllm.cli.exchange:export", "Write a model in another tool's format, and prove that it is the same."),
     "data download": ("tinyllm.cli.data:download", "Fetch a corpus, resumable and checked."),
     "data storybook": ("tinyllm.cli.data:storybook", "Write children's stories from a seeded grammar."),
     "data inspect": ("tinyllm.cli.shards:inspect", "Counts, a decoded sample and checksums of shards."),

@@ -65,8 +65,8 @@ def read_pt(path: Path) -> ForeignModel:
     return ForeignModel(config, halve_heads(tensors, config), None, "llama2.c .pt")
 
 
-def write_pt(file: IO[bytes], model: ForeignModel) -> None:
-    """Writes a checkpoint that llama2.c's `sample.py` and `export.py` load.
+def write_pt(file: IO[bytes], model: ForeignModel, **details: Any) -> None:
+    """Writes a checkpoint that llama2.c's `sample.py` and `export.py` load; `details` are more of its top-level keys.
 
     Raises InputError for a model that they would take for another one.
     """
@@ -97,7 +97,7 @@ def write_pt(file: IO[bytes], model: ForeignModel) -> None:
     }
     # sample.py looks up which tokenizer belongs to it.
     settings = {"vocab_source": "llama2" if config.vocab_size == 32_000 else "custom", "vocab_size": config.vocab_size}
-    torch.save({"model": state, "model_args": model_args, "config": settings}, file)
+    torch.save({"config": settings, **details, "model": state, "model_args": model_args}, file)
 
 
 def _check_archive(path: Path) -> None:

@@ -13,8 +13,7 @@ from tinyllm.exchange.gguf import read_gguf
 from tinyllm.exchange.huggingface import read_hugging_face
 from tinyllm.exchange.llama2c import read_bin
 from tinyllm.exchange.llama2c_pt import read_pt
-from tinyllm.exchange.tokenizer_bin import read_tokenizer_bin
-from tinyllm.tokenizer.codec import Tokenizer
+from tinyllm.exchange.tokenizer_bin import load_tokenizer
 
 ZIP_MAGIC = b"PK\x03\x04"
 GGUF_MAGIC = b"GGUF"
@@ -29,9 +28,9 @@ def read_model(path: Path, tokenizer: Path | None = None) -> ForeignModel:
     """
     model = read_weights(path)
     if tokenizer is not None:
-        model = replace(model, tokenizer=read_tokenizer(tokenizer))
+        model = replace(model, tokenizer=load_tokenizer(tokenizer))
     elif model.tokenizer is None:
-        model = replace(model, tokenizer=read_tokenizer(find_tokenizer(path, model.config.vocab_size)))
+        model = replace(model, tokenizer=load_tokenizer(find_tokenizer(path, model.config.vocab_size)))
     assert model.tokenizer is not None
     if model.tokenizer.vocab_size != model.config.vocab_size:
         raise MismatchError(
@@ -61,17 +60,6 @@ def read_weights(path: Path) -> ForeignModel:
     if start[8:] == b"{":
         raise FormatError(f"{path} is a safetensors file; give the directory that it lies in with its config.json")
     return read_bin(path)
-
-
-def read_tokenizer(path: Path) -> Tokenizer:
-    """The tokenizer in a `.model` file, a `tokenizer.bin` or a directory. Raises InputError or FormatError."""
-    if path.is_file():
-        with path.open("rb") as file:
-            start = file.read(4)
-        # A `.bin` starts with a small number in four bytes, a `.model` with its first piece: tag, size, tag.
-        if start[2:] == b"\0\0":
-            return read_tokenizer_bin(path)
-    return Tokenizer.load(path)
 
 
 def find_tokenizer(model: Path, vocab_size: int) -> Path:

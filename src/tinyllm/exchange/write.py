@@ -24,8 +24,7 @@ from tinyllm.exchange.gguf_blocks import TensorType
 from tinyllm.exchange.huggingface import read_hugging_face
 from tinyllm.exchange.llama2c import Version, read_bin, write_bin
 from tinyllm.exchange.llama2c_pt import read_pt, write_pt
-from tinyllm.exchange.read import read_tokenizer
-from tinyllm.exchange.tokenizer_bin import tokenizer_to_bin
+from tinyllm.exchange.tokenizer_bin import load_tokenizer, tokenizer_to_bin
 from tinyllm.tokenizer.codec import MODEL_NAME, Tokenizer
 
 TOKENIZER_BIN_NAME = "tokenizer.bin"
@@ -63,6 +62,8 @@ class Export:
     """A finished export."""
 
     path: Path
+    num_bytes: int
+    """Of the file, or of all files of the directory."""
     beside: list[Path]
     """Files that were written with it: a tokenizer, a Modelfile."""
     largest_difference: float
@@ -140,11 +141,11 @@ def _export_file(model: ForeignModel, target: FileTarget, output: Path, with_mod
             companion.write(content)
             companion.flush()
             if path.name == target.tokenizer_name:
-                tokenizer = read_tokenizer(Path(companion.name))
+                tokenizer = load_tokenizer(Path(companion.name))
         notes = _compare_tokenizers(tokenizer_of(model), tokenizer, output)
     if target.tensor_type is not None and (note := unquantized_note(model.tensors, target.tensor_type)):
         notes.append(note)
-    return Export(output, list(beside), difference, float(np.ptp(expected)), notes)
+    return Export(output, output.stat().st_size, list(beside), difference, float(np.ptp(expected)), notes)
 
 
 def _export_directory(model: ForeignModel, target: DirectoryTarget, output: Path) -> Export:
@@ -166,7 +167,8 @@ def _export_directory(model: ForeignModel, target: DirectoryTarget, output: Path
         draft.rename(output)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
-    return Export(output, [], difference, float(np.ptp(expected)), notes)
+    num_bytes = sum(file.stat().st_size for file in output.iterdir())
+    return Export(output, num_bytes, [], difference, float(np.ptp(expected)), notes)
 
 
 def _files_beside(model: ForeignModel, target: FileTarget, output: Path, with_modelfile: bool) -> dict[Path, bytes]:
