@@ -39,7 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 def count(
     text: Annotated[
-        str | None, Parameter(help="Text to count, or - for standard input; default: the document's.")
+        str | None,
+        Parameter(allow_leading_hyphen=True, help="Text to count, or - for standard input; default: the document's."),
     ] = None,
     /,
     *,
