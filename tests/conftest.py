@@ -1,8 +1,18 @@
 """What many tests stand on: the real data beside the project, where it is there."""
 
+import io
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
+from sentencepiece import SentencePieceTrainer
+
+from tinyllm.config import ModelConfig
+from tinyllm.model.transformer import Transformer
+from tinyllm.model_dir import save_model
+from tinyllm.tokenizer.codec import Tokenizer
 
 SHARED_DATA = Path(__file__).parent.parent.parent / "shared" / "data"
 
@@ -13,3 +23,38 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip(f"real data not found at {SHARED_DATA}: a clone has none, the development setup does")
     return SHARED_DATA
+
+
+@pytest.fixture(scope="session")
+def tiny_tokenizer() -> Tokenizer:
+    """320 pieces, 256 of them bytes, trained on a few sentences."""
+    sentences = [f"Once upon a time the {animal} saw a red ball." for animal in ("fox", "bear", "owl", "cat")]
+    model = io.BytesIO()
+    SentencePieceTrainer.train(
+        sentence_iterator=iter(sentences * 5),
+        model_writer=model,
+        model_type="bpe",
+        vocab_size=320,
+        byte_fallback=True,
+        normalization_rule_name="identity",
+        minloglevel=2,
+    )
+    return Tokenizer.from_bytes(model.getvalue(), "tiny.model")
+
+
+@pytest.fixture
+def make_model_dir(tmp_path: Path, tiny_tokenizer: Tokenizer) -> Callable[..., Path]:
+    """Saves a model with random weights, lively enough that its texts vary; fields of ModelConfig can be given."""
+
+    def make(name: str = "model", **fields: Any) -> Path:
+        shape = {"hidden_size": 32, "num_layers": 2, "num_heads": 4, "num_kv_heads": 2, "context_length": 32}
+        config = ModelConfig(vocab_size=tiny_tokenizer.vocab_size, **(shape | fields))
+        torch.manual_seed(0)
+        model = Transformer(config)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.mul_(8 if parameter.dim() > 1 else 1)
+        save_model(tmp_path / name, model, config, tiny_tokenizer)
+        return tmp_path / name
+
+    return make

@@ -7,13 +7,29 @@ training or models: only names, types, ranges, and how sections fit each other.
 
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 
 class Section(BaseModel):
     """Base of all sections: immutable, documented field by field, and closed to unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
+
+
+def first_problem(error: ValidationError) -> str:
+    """What is wrong with a section, in one line: the field, what it is, what it should be."""
+    first = error.errors()[0]
+    reason = first["msg"].removeprefix("Value error, ")
+    if not first["loc"]:
+        return reason
+    name = ".".join(map(str, first["loc"]))
+    if first["type"] == "extra_forbidden":
+        return f"there is no setting {name}"
+    if first["type"] == "value_error":
+        return f"{name}: {reason}"
+    if first["type"] == "missing":
+        return f"{name} is missing"
+    return f"{name} is {first['input']}; {reason.replace('Input should', 'it should')}"
 
 
 class ModelConfig(Section):
@@ -160,6 +176,8 @@ class TrainingConfig(Section):
     """Precision of the forward and backward pass; weights and optimizer stay float32."""
     compile: bool = False
     """Whether torch.compile builds the training step."""
+    tensorboard: bool = False
+    """Whether metrics also go to RUN/tensorboard (needs the extra `track`)."""
     num_threads: int = Field(default=0, ge=0)
     """CPU threads; 0 = torch's own choice."""
 

@@ -6,12 +6,14 @@ An error of ours is one line on stderr and an exit code; `--debug` adds the trac
 
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from cyclopts import App, CycloptsError
+from pydantic import ValidationError
 
 from tinyllm import __version__
+from tinyllm.config import first_problem
 from tinyllm.errors import TinyllmError
 
 COMMANDS = {
@@ -34,8 +36,8 @@ GROUPS = {
 }
 
 
-def build_app() -> App:
-    """The command tree; nothing of it is imported yet."""
+def build_app(tokens: Sequence[str] = ()) -> App:
+    """The command tree. Only the command that `tokens` call is imported: its help is its own docstring."""
     app = App(
         name="tinyllm",
         help="Train your own small language model from raw text, and use it.",
@@ -51,20 +53,26 @@ def build_app() -> App:
         app.command(group)
     for name, (target, text) in COMMANDS.items():
         *group_name, command = name.split()
-        (groups[group_name[0]] if group_name else app).command(target, name=command, help=text)
+        called = list(tokens[: len(name.split())]) == name.split()
+        (groups[group_name[0]] if group_name else app).command(target, name=command, help=None if called else text)
     return app
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Runs one command and ends the process: 0 done, 1 failed, 2 wrongly called, 128 + n ended by signal n."""
-    tokens = list(sys.argv[1:] if arguments is None else arguments)
-    debug = "--debug" in tokens
-    if debug:
-        tokens.remove("--debug")
+    """The `tinyllm` command."""
+    run_command(lambda tokens: build_app(tokens)(tokens), sys.argv[1:] if arguments is None else arguments)
+
+
+def run_command(command: Callable[[list[str]], object], arguments: Sequence[str]) -> NoReturn:
+    """Runs one command and ends the process: 0 done, 1 failed, 2 wrongly called, 128 + n ended by signal n.
+
+    `--debug` is taken out of the arguments; with it, the traceback of an error is printed too.
+    """
+    tokens = [token for token in arguments if token != "--debug"]
     try:
-        build_app()(tokens)
+        command(tokens)
     except (TinyllmError, CycloptsError, OSError, KeyboardInterrupt) as error:
-        if debug:
+        if len(tokens) < len(arguments):
             traceback.print_exc()
         sys.exit(_report(error))
     sys.exit(0)
@@ -81,7 +89,10 @@ def _report(error: BaseException) -> int:
             print(f"tinyllm: {error}", file=sys.stderr)
             return error.exit_code
         case CycloptsError():
-            print(f"tinyllm: {' '.join(str(error).split())} (see tinyllm --help)", file=sys.stderr)
+            # Sections check themselves; cyclopts passes on what pydantic says, on several lines.
+            cause = error.__cause__
+            story = first_problem(cause) if isinstance(cause, ValidationError) else " ".join(str(error).split())
+            print(f"tinyllm: {story} (see tinyllm --help)", file=sys.stderr)
             return 2
         case KeyboardInterrupt():
             print("\ntinyllm: stopped", file=sys.stderr)

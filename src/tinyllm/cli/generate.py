@@ -1,0 +1,179 @@
+"""`tinyllm generate`: continue a prompt. Text on stdout, everything else on stderr."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from tinyllm.cli.console import note
+from tinyllm.config import SamplingConfig
+from tinyllm.errors import InputError, UsageError
+from tinyllm.generation.generator import Generation, Generator, load
+from tinyllm.generation.window import kept_tokens
+from tinyllm.model import size
+from tinyllm.model_dir import find_model
+
+PROMPT_LIMIT_BYTES = 2**20
+FILE_PREFIX = "FILE:"
+BETWEEN_SAMPLES = "\n---\n"
+
+
+def generate(
+    *prompt: Annotated[
+        str, Parameter(help="The text to continue, FILE:path, or - for standard input; before it, a model directory.")
+    ],
+    sampling: Annotated[SamplingConfig, Parameter(name="*", negative_iterable=())] = SamplingConfig(),  # noqa: B008 (frozen)
+    num_samples: Annotated[int, Parameter(help="Texts to generate, side by side in one batch.")] = 1,
+    unconditional: Annotated[
+        bool, Parameter(help="Begin from nothing instead of a prompt.", negative="", show_default=False)
+    ] = False,
+    stream: Annotated[
+        bool | None, Parameter(help="Write the text as it comes; the default on a terminal for one sample.")
+    ] = None,
+    as_json: Annotated[
+        bool,
+        Parameter(
+            name="--json",
+            help="Write texts, token ids, log-probabilities and settings.",
+            negative="",
+            show_default=False,
+        ),
+    ] = False,
+    device: Annotated[str, Parameter(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    dtype: Annotated[
+        Literal["float32", "bfloat16", "float16"], Parameter(help="Precision of the weights.")
+    ] = "float32",
+) -> None:
+    """Continue a prompt with a model.
+
+    The model is a model directory or a run directory; without one it is the model that comes with tinyllm.
+
+    For example:
+
+      tinyllm generate "Once upon a time"
+      tinyllm generate runs/storybook "The fox" --temperature 0.8 --top-p 0.9 --seed 7
+      tinyllm generate runs/storybook FILE:prompt.txt --num-samples 4 --json
+      echo "Once upon a time" | tinyllm generate --stop "The end"
+    """
+    model, text = read_arguments(prompt, unconditional)
+    if stream and (as_json or num_samples > 1):
+        raise UsageError("--stream writes one text as it comes; leave out --json and --num-samples, or --stream")
+    generator = load(model, device=device, dtype=dtype)
+    if model is None:
+        _say_bundled(generator)
+    if stream or (stream is None and sys.stdout.isatty() and num_samples == 1 and not as_json):
+        generations = [_write_stream(generator, text, sampling)]
+    else:
+        generations = generator.generate(text, num_samples=num_samples, sampling=sampling)
+        if as_json:
+            print(json.dumps(describe(generator, generations, sampling), indent=2, ensure_ascii=False))
+            return
+        print(BETWEEN_SAMPLES.join(text + generation.text for generation in generations))
+    _say_how_it_went(generator, generations)
+
+
+def read_arguments(arguments: tuple[str, ...], unconditional: bool) -> tuple[str | None, str]:
+    """The model (None = the bundled one) and the prompt that the arguments mean.
+
+    Raises UsageError for arguments that do not fit together, InputError for a prompt that is empty or unreadable.
+    """
+    if unconditional:
+        if len(arguments) > 1:
+            raise UsageError("--unconditional begins from nothing: give a model or no argument, but no prompt")
+        return next(iter(arguments), None), ""
+    match arguments:
+        case ():
+            return None, _read_prompt(None)
+        case (only,) if _is_model(only):
+            return only, _read_prompt(None)
+        case (only,):
+            return None, _read_prompt(only)
+        case (model, prompt):
+            return model, _read_prompt(prompt)
+    raise UsageError(f"{len(arguments)} arguments are more than a model and a prompt; put the prompt in quotes")
+
+
+def describe(generator: Generator, generations: list[Generation], sampling: SamplingConfig) -> dict[str, Any]:
+    """What --json writes."""
+    num_tokens = sum(len(generation.token_ids) for generation in generations)
+    seconds = generations[0].seconds
+    return {
+        "model": str(generator.path),
+        "prompt": generations[0].prompt,
+        "settings": sampling.model_dump(exclude={"seed"}),
+        "seed": sampling.seed,
+        "slid": generations[0].slid,
+        "seconds": seconds,
+        "tokens_per_second": num_tokens / seconds,
+        "samples": [
+            {
+                "text": generation.text,
+                "token_ids": generation.token_ids,
+                "log_probabilities": generation.log_probabilities,
+                "finish_reason": generation.finish_reason,
+            }
+            for generation in generations
+        ],
+    }
+
+
+def _is_model(path: str) -> bool:
+    try:
+        find_model(path)
+    except InputError:
+        return False
+    return True
+
+
+def _read_prompt(argument: str | None) -> str:
+    """The prompt itself, from the file after `FILE:`, or from standard input for `-` or no argument."""
+    if argument is None or argument == "-":
+        if sys.stdin.isatty() and argument is None:
+            raise UsageError("no prompt; give one in quotes, FILE:path, or - for standard input")
+        prompt = _decode(sys.stdin.buffer.read(PROMPT_LIMIT_BYTES + 1), "standard input")
+    elif argument.startswith(FILE_PREFIX):
+        path = Path(argument.removeprefix(FILE_PREFIX))
+        if not path.is_file():
+            raise InputError(f"prompt file {path} does not exist or is not a file")
+        with path.open("rb") as file:
+            prompt = _decode(file.read(PROMPT_LIMIT_BYTES + 1), str(path))
+    else:
+        prompt = argument
+    if not prompt.strip():
+        raise InputError("the prompt is empty; give some text, or --unconditional to begin from nothing")
+    return prompt
+
+
+def _decode(content: bytes, where: str) -> str:
+    """The text of a prompt file, without the newline that ends its last line."""
+    if len(content) > PROMPT_LIMIT_BYTES:
+        raise InputError(f"{where} has more than {PROMPT_LIMIT_BYTES} bytes, longer than any model's context; cut it")
+    try:
+        return content.decode().removesuffix("\n").removesuffix("\r")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{where} is not UTF-8 text: byte {error.start} is 0x{content[error.start]:02x}") from None
+
+
+def _write_stream(generator: Generator, prompt: str, sampling: SamplingConfig) -> Generation:
+    stream = generator.stream(prompt, sampling=sampling)
+    print(prompt, end="", flush=True)
+    for piece in stream:
+        print(piece, end="", flush=True)
+    print()
+    return stream.generation
+
+
+def _say_bundled(generator: Generator) -> None:
+    millions = size.num_parameters(generator.config) / 1e6
+    note(f"model: {generator.path} (bundled, {millions:.1f} M parameters; name another before the prompt)")
+
+
+def _say_how_it_went(generator: Generator, generations: list[Generation]) -> None:
+    context = generator.config.context_length
+    if generations[0].slid:
+        note(f"the text outgrew the context of {context} tokens: the window slid to its last {kept_tokens(context)}")
+    num_tokens = sum(len(generation.token_ids) for generation in generations)
+    seconds = generations[0].seconds
+    note(f"{num_tokens} tokens in {seconds:.2f} s, {num_tokens / seconds:,.0f} tokens/s")

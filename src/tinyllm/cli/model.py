@@ -1,0 +1,131 @@
+"""`tinyllm info`: what a model is and costs, read from its directory without building it."""
+
+import json
+import re
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from tinyllm.artifacts import Manifest
+from tinyllm.config import ModelConfig
+from tinyllm.model import size
+from tinyllm.model_dir import (
+    BYTES_PER_NUMBER,
+    DTYPES,
+    StoredTensor,
+    bundled_model,
+    find_model,
+    read_config,
+    read_tensors,
+    read_tokenizer,
+    verify_model,
+)
+from tinyllm.tokenizer.codec import Tokenizer
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a model directory says of itself."""
+
+    path: Path
+    manifest: Manifest | None
+    config: ModelConfig
+    tokenizer: Tokenizer
+    tensors: dict[str, StoredTensor]
+
+
+def info(
+    model: Annotated[Path | None, Parameter(help="Model directory or run directory; default: the bundled one.")] = None,
+    /,
+    *,
+    as_json: Annotated[
+        bool, Parameter(name="--json", help="Write the same as JSON.", negative="", show_default=False)
+    ] = False,
+) -> None:
+    """Parameters, bytes, FLOPs a token and shapes of a model.
+
+    Checks every file against the manifest on the way.
+
+    For example:
+
+      tinyllm info runs/storybook
+      tinyllm info runs/storybook --json
+    """
+    facts = read_facts(bundled_model() if model is None else find_model(model))
+    print(json.dumps(describe(facts), indent=2, ensure_ascii=False) if as_json else "\n".join(table(facts)))
+
+
+def read_facts(path: Path) -> Facts:
+    """Reads and checks a model directory. Raises what `load_model` raises."""
+    manifest = verify_model(path)
+    return Facts(path, manifest, read_config(path), read_tokenizer(path), read_tensors(path))
+
+
+def describe(facts: Facts) -> dict[str, Any]:
+    """What --json writes."""
+    config = facts.config
+    return {
+        "model": str(facts.path),
+        "config": config.model_dump(),
+        "num_parameters": size.num_parameters(config),
+        "weight_bytes": _weight_bytes(facts.tensors),
+        "cache_bytes_float32": size.cache_bytes(config),
+        "forward_flops_per_token": size.forward_flops_per_token(config),
+        "training_flops_per_token": size.training_flops_per_token(config),
+        "tokenizer": {"vocab_size": facts.tokenizer.vocab_size, "fingerprint": facts.tokenizer.fingerprint},
+        "manifest": facts.manifest.details if facts.manifest else None,
+        "tensors": {
+            name: {"shape": list(tensor.shape), "dtype": DTYPES[tensor.dtype]} for name, tensor in facts.tensors.items()
+        },
+    }
+
+
+def table(facts: Facts) -> list[str]:
+    """The lines to read: facts first, then one line for each kind of tensor."""
+    config = facts.config
+    dtypes = ", ".join(sorted({DTYPES[tensor.dtype] for tensor in facts.tensors.values()}))
+    forward, training = size.forward_flops_per_token(config), size.training_flops_per_token(config)
+    told = {
+        "model": str(facts.path),
+        "shape": f"{config.num_layers} layers, hidden {config.hidden_size}, feed-forward {config.intermediate_size}, "
+        f"{config.num_heads} heads of {config.head_size}, {config.num_kv_heads} key/value heads",
+        "context": f"{config.context_length:,} tokens",
+        "vocabulary": f"{config.vocab_size:,} tokens, {'tied' if config.tie_embeddings else 'untied'} embeddings",
+        "parameters": f"{size.num_parameters(config):,}",
+        "bytes": f"{_weight_bytes(facts.tensors):,} ({dtypes}), key/value cache {size.cache_bytes(config):,} (float32)",
+        "FLOPs a token": f"{forward:,} forward, {training:,} in training",
+        "tokenizer": f"fingerprint {facts.tokenizer.fingerprint[:12]}",
+        **_provenance(facts.manifest),
+    }
+    lines = [f"{name:<14} {value}" for name, value in told.items()]
+    return [*lines, "", *_shape_lines(facts.tensors)]
+
+
+def _provenance(manifest: Manifest | None) -> dict[str, str]:
+    if manifest is None:
+        return {"manifest": "none: not written by tinyllm, so its files could not be checked"}
+    known = {"num_parameters", "tokenizer_fingerprint", "dtype"}
+    extra = {key: value for key, value in manifest.details.items() if key not in known}
+    written = {"written by": f"tinyllm {manifest.tinyllm_version}; every file matches its checksum"}
+    return written | {key: value if isinstance(value, str) else json.dumps(value) for key, value in extra.items()}
+
+
+def _shape_lines(tensors: dict[str, StoredTensor]) -> list[str]:
+    """One line for each name and shape; layers that are alike share theirs."""
+    rows: dict[tuple[str, str, str], int] = {}
+    for name, tensor in tensors.items():
+        shape = " x ".join(map(str, tensor.shape))
+        row = (re.sub(r"\.layers\.\d+\.", ".layers.N.", name), shape, DTYPES[tensor.dtype])
+        rows[row] = rows.get(row, 0) + 1
+    widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
+    return [
+        f"{name:<{widths[0]}}  {shape:<{widths[1]}}  {dtype}" + (f"  in {count} layers" if count > 1 else "")
+        for (name, shape, dtype), count in rows.items()
+    ]
+
+
+def _weight_bytes(tensors: dict[str, StoredTensor]) -> int:
+    return sum(prod(tensor.shape) * BYTES_PER_NUMBER[tensor.dtype] for tensor in tensors.values())

@@ -1,0 +1,104 @@
+"""The loop of generation: the samples of one prompt side by side, token by token, each with its own random stream.
+
+It takes ids and checked settings, and knows neither files nor defaults: those are the generator's.
+
+Shapes: B samples side by side, V vocabulary.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from typing import Literal
+
+import numpy as np
+
+from tinyllm.config import SamplingConfig
+from tinyllm.errors import FormatError
+from tinyllm.generation import sampling
+from tinyllm.generation.engine import Engine, Logits
+from tinyllm.generation.stop_strings import StopStrings
+from tinyllm.generation.window import Window
+from tinyllm.tokenizer.codec import Tokenizer
+
+FinishReason = Literal["length", "stop", "end"]
+
+
+class Sample:
+    """One text in the making."""
+
+    def __init__(self, tokenizer: Tokenizer, prompt_ids: Sequence[int], stops: Sequence[str]) -> None:
+        self.text = ""
+        self.token_ids: list[int] = []
+        self.log_probabilities: list[float] = []
+        self.finish_reason: FinishReason | None = None
+        self._end_ids = {tokenizer.bos_id, tokenizer.eos_id}
+        self._stops = StopStrings(stops)
+        self._decoder = tokenizer.stream()
+        for token in prompt_ids:
+            # The decoder drops the space before the first word; after a prompt, the first new word is not that one.
+            self._decoder.push(token)
+
+    def add(self, token: int, log_probability: float, *, last: bool) -> str:
+        """Takes the next token, unless the text has ended; gives the part of the text that is certain by now."""
+        if self.finish_reason:
+            return ""
+        self.token_ids.append(token)
+        self.log_probabilities.append(log_probability)
+        ended = token in self._end_ids
+        text = "" if ended else self._decoder.push(token)
+        if ended or last:
+            text += self._decoder.finish()
+        text = self._stops.push(text)
+        if self._stops.found:
+            self.finish_reason = "stop"
+        elif ended or last:
+            self.finish_reason = "end" if ended else "length"
+            text += self._stops.finish()
+        self.text += text
+        return text
+
+
+class Batch:
+    """All samples of one prompt; iterate over `pieces` to generate them."""
+
+    def __init__(
+        self, engine: Engine, tokenizer: Tokenizer, prompt_ids: Sequence[int], num_samples: int, config: SamplingConfig
+    ) -> None:
+        self.samples = [Sample(tokenizer, prompt_ids, config.stop) for _ in range(num_samples)]
+        self.seconds = 0.0
+        self._config = config
+        self._window = Window(engine, np.tile(np.array(prompt_ids, np.int64), (num_samples, 1)))
+        self._streams = [sampling.random_stream(config.seed, sample) for sample in range(num_samples)]
+        self._seen = np.zeros((num_samples, tokenizer.vocab_size), np.bool_)
+        self._seen[:, prompt_ids] = True
+
+    @property
+    def slid(self) -> bool:
+        """Whether the texts outgrew the context."""
+        return self._window.slid
+
+    def pieces(self) -> Iterator[list[str]]:
+        """What each sample's text grows by at each step, until every one has ended.
+
+        Raises FormatError when the model gives logits that are not numbers.
+        """
+        start = time.perf_counter()
+        logits = self._window.read()
+        for step in range(self._config.max_new_tokens):
+            tokens, log_probabilities = self._draw(logits)
+            last = step == self._config.max_new_tokens - 1
+            drawn = zip(self.samples, tokens.tolist(), log_probabilities.tolist(), strict=True)
+            pieces = [sample.add(token, log_probability, last=last) for sample, token, log_probability in drawn]
+            self.seconds = time.perf_counter() - start
+            yield pieces
+            if all(sample.finish_reason for sample in self.samples):
+                return
+            logits = self._window.extend(tokens)
+
+    def _draw(self, logits: Logits) -> tuple[sampling.Ids, sampling.Doubles]:
+        """One token for each row of `logits` (B, V), and its log-probability: (B,) each."""
+        if np.isnan(logits).any():
+            raise FormatError("the model gives logits that are not numbers; its weights are damaged or overflow")
+        uniforms = np.array([stream.random() for stream in self._streams])
+        tokens = sampling.choose(logits, self._seen, uniforms, self._config)
+        self._seen[np.arange(len(tokens)), tokens] = True
+        return tokens, sampling.log_probability(logits, tokens)

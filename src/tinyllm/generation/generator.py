@@ -1,0 +1,151 @@
+"""The one front of generation: a prompt and settings in, texts out, at once or as they come.
+
+`generate` and `stream` run the same loop, so the pieces of a stream are the text of `generate` with the same seed.
+Which engine computes logits is none of its business; torch loads only where `load` picks the torch engine.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from tinyllm.config import ModelConfig, SamplingConfig, first_problem
+from tinyllm.errors import ConfigError, InputError
+from tinyllm.generation.batch import Batch, FinishReason
+from tinyllm.generation.engine import Engine
+from tinyllm.model_dir import DTYPES, bundled_model, find_model, load_model
+from tinyllm.tokenizer.codec import Tokenizer
+
+
+@dataclass(frozen=True)
+class Generation:
+    """One generated text."""
+
+    prompt: str
+    """What it continues."""
+    text: str
+    """The continuation alone."""
+    token_ids: list[int]
+    """Every token drawn, the one that ended the text included."""
+    log_probabilities: list[float]
+    """Natural logarithm of each token's probability under the model itself, before temperature and filters."""
+    finish_reason: FinishReason
+    """What ended it: `length` (max_new_tokens), `stop` (a stop string) or `end` (a BOS or EOS token)."""
+    slid: bool
+    """Whether the text outgrew the context, so that its beginning was forgotten on the way."""
+    seconds: float
+    """From the prompt to the last token; the samples of a batch share them."""
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Tokens of this text a second."""
+        return len(self.token_ids) / self.seconds
+
+
+class TextStream(Iterator[str]):
+    """The pieces of one text as they come, none ending inside a character."""
+
+    def __init__(self, prompt: str, batch: Batch) -> None:
+        self._prompt = prompt
+        self._batch = batch
+        self._pieces = batch.pieces()
+
+    def __next__(self) -> str:
+        return next(piece for (piece,) in self._pieces if piece)
+
+    @property
+    def generation(self) -> Generation:
+        """The whole result; runs to the end first, if pieces are left."""
+        for _ in self:
+            pass
+        return _results(self._prompt, self._batch)[0]
+
+
+class Generator:
+    """A loaded model with its tokenizer. Make one with `tinyllm.load`."""
+
+    def __init__(self, engine: Engine, tokenizer: Tokenizer, config: ModelConfig, path: Path | None = None) -> None:
+        self.engine = engine
+        self.tokenizer = tokenizer
+        self.config = config
+        self.path = path
+        """The model directory, where it came from one."""
+
+    def generate(
+        self, prompt: str = "", *, num_samples: int = 1, sampling: SamplingConfig | None = None, **settings: Any
+    ) -> list[Generation]:
+        """`num_samples` continuations of `prompt`, generated side by side; "" begins from BOS alone.
+
+        `settings` are fields of `SamplingConfig`, and win over those of `sampling`. Sample i is the same however many
+        are beside it. Raises ConfigError for a setting out of range, InputError for a prompt longer than the context.
+
+        >>> tinyllm.load().generate("Once upon a time", temperature=0)[0].text  # doctest: +SKIP
+        ', there was a little girl named Lily. ...'
+        """
+        batch = self._batch(prompt, num_samples, sampling, settings)
+        for _ in batch.pieces():
+            pass
+        return _results(prompt, batch)
+
+    def stream(self, prompt: str = "", *, sampling: SamplingConfig | None = None, **settings: Any) -> TextStream:
+        """As `generate` for one sample, piece by piece as the text comes; its `generation` has the rest."""
+        return TextStream(prompt, self._batch(prompt, 1, sampling, settings))
+
+    def _batch(self, prompt: str, num_samples: int, config: SamplingConfig | None, settings: dict[str, Any]) -> Batch:
+        if num_samples < 1:
+            raise ConfigError(f"num_samples is {num_samples}; at least 1 is needed")
+        merged = sampling_config(**{**(config.model_dump() if config else {}), **settings})
+        return Batch(self.engine, self.tokenizer, self._prompt_ids(prompt), num_samples, merged)
+
+    def _prompt_ids(self, prompt: str) -> list[int]:
+        ids = self.tokenizer.encode(prompt, bos=self.tokenizer.bos_id is not None)
+        if not ids:
+            raise InputError("the prompt is empty, and this tokenizer has no BOS token to begin from; give a prompt")
+        if len(ids) > self.engine.context_length:
+            raise InputError(
+                f"the prompt has {len(ids)} tokens, but the model's context is {self.engine.context_length}; shorten it"
+            )
+        return ids
+
+
+def load(path: str | Path | None = None, *, device: str = "auto", dtype: str = "float32") -> Generator:
+    """A generator from a model directory or a run directory; without `path`, from the bundled model.
+
+    Raises InputError, FormatError, ArtifactError or MismatchError for a directory that is missing, foreign, damaged
+    or does not fit together, UsageError for a device or dtype that is not here.
+    """
+    import torch
+
+    from tinyllm.generation.torch_engine import TorchEngine
+    from tinyllm.runtime import pick_device
+
+    if dtype not in DTYPES.values():
+        raise ConfigError(f"dtype is {dtype}; it can be {', '.join(DTYPES.values())}")
+    found = bundled_model() if path is None else find_model(path)
+    model, tokenizer = load_model(found, pick_device(device), getattr(torch, dtype))
+    return Generator(TorchEngine(model), tokenizer, model.config, found)
+
+
+def sampling_config(**settings: Any) -> SamplingConfig:
+    """Checked settings. Raises ConfigError naming the first that is unknown or out of range."""
+    try:
+        return SamplingConfig(**settings)
+    except ValidationError as error:
+        raise ConfigError(first_problem(error)) from None
+
+
+def _results(prompt: str, batch: Batch) -> list[Generation]:
+    return [
+        Generation(
+            prompt=prompt,
+            text=sample.text,
+            token_ids=sample.token_ids,
+            log_probabilities=sample.log_probabilities,
+            finish_reason=sample.finish_reason or "length",
+            slid=batch.slid,
+            seconds=batch.seconds,
+        )
+        for sample in batch.samples
+    ]

@@ -1,0 +1,242 @@
+"""The native model directory, which is a Hugging Face Llama directory with our manifest: save, find, read, verify.
+
+`config.json`, `generation_config.json`, `model.safetensors`, the tokenizer's files, and `manifest.json`. A model and
+its tokenizer never travel apart. A foreign directory without a manifest is read as it is; then names, shapes and
+sizes are all that can be checked. Sharded weights and other formats are not read here, and no pickle ever.
+
+Only `save_model` and `load_model` load torch: the rest serves engines and commands that do without it.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from safetensors import SafetensorError, safe_open
+
+from tinyllm import artifacts
+from tinyllm.config import ModelConfig
+from tinyllm.errors import FormatError, InputError, MismatchError
+from tinyllm.model import size
+from tinyllm.model.hugging_face_config import from_hugging_face, to_hugging_face
+from tinyllm.tokenizer.codec import Tokenizer
+from tinyllm.tokenizer.files import hugging_face_files
+
+if TYPE_CHECKING:
+    import torch
+
+    from tinyllm.model.transformer import Transformer
+
+CONFIG_NAME = "config.json"
+WEIGHTS_NAME = "model.safetensors"
+CONFIG_LIMIT_BYTES = 2**20
+DTYPES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
+"""What safetensors calls the kinds of numbers that weights may have, and what torch and `config.json` call them."""
+BYTES_PER_NUMBER = {"F32": 4, "BF16": 2, "F16": 2}
+
+
+class StoredTensor(NamedTuple):
+    """What the weights file says of one tensor."""
+
+    shape: tuple[int, ...]
+    dtype: str
+
+
+def bundled_model() -> Path:
+    """The model that comes with the package. Raises InputError where this installation has none."""
+    path = Path(__file__).parent / "bundled" / "storybook"
+    if not (path / CONFIG_NAME).is_file():
+        raise InputError(f"this installation has no bundled model at {path}; name a model directory of your own")
+    return path
+
+
+def find_model(path: str | Path) -> Path:
+    """The model directory that `path` means: itself, or the best model of a run directory, `path/model`.
+
+    Raises InputError where there is neither.
+    """
+    path = Path(path)
+    try:
+        for candidate in (path, path / "model"):
+            if (candidate / CONFIG_NAME).is_file():
+                return candidate
+    except OSError as error:
+        # A prompt in the model's place: too long for a path.
+        raise InputError(f"model {str(path)[:40]}… is not a directory: {error.strerror}") from None
+    if not path.is_dir():
+        reason = "is a file, not a model directory" if path.exists() else "does not exist"
+        raise InputError(f"model {path} {reason}; a model directory has a {CONFIG_NAME} and a {WEIGHTS_NAME}")
+    raise InputError(f"{path} is not a model directory: it has no {CONFIG_NAME}")
+
+
+def save_model(
+    path: str | Path,
+    model: "Transformer | Mapping[str, torch.Tensor]",
+    config: ModelConfig,
+    tokenizer: Tokenizer,
+    *,
+    details: Mapping[str, Any] | None = None,
+    dtype: "torch.dtype | None" = None,
+) -> None:
+    """Commits a model directory at `path` in one step, replacing one that is there.
+
+    `model` is a module or its state dict; `dtype` rounds the weights, None keeps theirs; `details` go into the
+    manifest. Raises MismatchError if weights, config and tokenizer do not fit, ArtifactError if the disk refuses.
+    """
+    import torch
+    from safetensors.torch import save_file
+
+    state = model.state_dict() if isinstance(model, torch.nn.Module) else model
+    weights = {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in state.items()}
+    stored = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+    _check_tensors(stored, config, "the model to save")
+    _check_tokenizer(tokenizer, config, None, "the model to save")
+    kind = str(next(iter(weights.values())).dtype).removeprefix("torch.")
+    with artifacts.commit_directory(Path(path), "model") as draft:
+        save_file(weights, draft.path / WEIGHTS_NAME, metadata={"format": "pt"})
+        _write_json(draft.path / CONFIG_NAME, {**to_hugging_face(config, kind), **_token_ids(tokenizer)})
+        _write_json(draft.path / "generation_config.json", _token_ids(tokenizer))
+        for name, content in hugging_face_files(tokenizer, config.context_length).items():
+            (draft.path / name).write_bytes(content)
+        facts = {"num_parameters": size.num_parameters(config), "tokenizer_fingerprint": tokenizer.fingerprint}
+        draft.details = {**facts, "dtype": kind, **(details or {})}
+
+
+def load_model(
+    path: str | Path, device: "torch.device | str" = "cpu", dtype: "torch.dtype | None" = None
+) -> "tuple[Transformer, Tokenizer]":
+    """The model in evaluation mode on `device`, in `dtype` (None = float32), and its tokenizer.
+
+    Raises InputError, FormatError or ArtifactError for a directory that is missing, foreign or damaged, MismatchError
+    for weights or a tokenizer that do not fit the config.
+    """
+    import torch
+    from safetensors.torch import load_file
+
+    from tinyllm.model.transformer import Transformer
+
+    path = find_model(path)
+    verify_model(path)
+    config, tokenizer = read_config(path), read_tokenizer(path)
+    read_tensors(path)
+    with torch.device("meta"):
+        model = Transformer(config)
+    model = model.to(dtype or torch.float32).to_empty(device=device).eval()
+    state = load_file(path / WEIGHTS_NAME)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.copy_(state[name])
+    return model, tokenizer
+
+
+def verify_model(path: Path) -> artifacts.Manifest | None:
+    """Checks every file against the manifest, and gives it; None for a foreign directory, which has none.
+
+    Raises ArtifactError naming the first file that is missing or damaged.
+    """
+    if not (path / artifacts.MANIFEST_NAME).exists():
+        return None
+    return artifacts.verify(path, "model")
+
+
+def read_tokenizer(path: str | Path) -> Tokenizer:
+    """The tokenizer of a model directory. Raises MismatchError if the model was trained with another one."""
+    path = find_model(path)
+    tokenizer = Tokenizer.load(path)
+    recorded = None
+    if (path / artifacts.MANIFEST_NAME).exists():
+        recorded = artifacts.read_manifest(path, "model").details.get("tokenizer_fingerprint")
+    _check_tokenizer(tokenizer, read_config(path), recorded, str(path))
+    return tokenizer
+
+
+def read_tensors(path: str | Path) -> dict[str, StoredTensor]:
+    """Shape and dtype of each tensor of a model directory, from the header of its weights file.
+
+    Raises InputError where there is no such file, FormatError where it is damaged or holds no floating-point numbers,
+    MismatchError where it does not fit the config.
+    """
+    path = find_model(path)
+    file = path / WEIGHTS_NAME
+    if not file.is_file():
+        raise InputError(f"{file} is missing; weights are read from this one file, not from shards or .bin files")
+    try:
+        with safe_open(file, framework="np") as opened:
+            slices = {name: opened.get_slice(name) for name in opened.keys()}  # noqa: SIM118 (it is no mapping)
+            stored = {name: StoredTensor(tuple(s.get_shape()), s.get_dtype()) for name, s in slices.items()}
+    except SafetensorError as error:
+        raise FormatError(f"{file} is not a whole safetensors file: {error}") from None
+    for name, tensor in stored.items():
+        if tensor.dtype not in DTYPES:
+            raise FormatError(f"{file}: {name} holds {tensor.dtype} numbers; weights are {', '.join(DTYPES)}")
+    _check_tensors({name: tensor.shape for name, tensor in stored.items()}, read_config(path), str(path))
+    return stored
+
+
+def read_config(path: str | Path) -> ModelConfig:
+    """The shape of the model in a directory, from its `config.json`. Raises FormatError where it is not a Llama's."""
+    file = find_model(path) / CONFIG_NAME
+    return from_hugging_face(_read_json(file), str(file))
+
+
+def _token_ids(tokenizer: Tokenizer) -> dict[str, int | None]:
+    return {
+        "bos_token_id": tokenizer.bos_id,
+        "eos_token_id": tokenizer.eos_id,
+        "pad_token_id": tokenizer.pad_id,
+    }
+
+
+def _check_tensors(shapes: Mapping[str, tuple[int, ...]], config: ModelConfig, where: str) -> None:
+    """Raises MismatchError listing tensors that are missing, too many, or of another shape than `config` says."""
+    expected = size.parameter_shapes(config)
+    # Two things old files carry that say nothing new: rotary frequencies, and a second copy of tied embeddings.
+    harmless = {name for name in shapes if name.endswith("rotary_emb.inv_freq")}
+    if config.tie_embeddings:
+        harmless.add(size.OUTPUT)
+    problems = {
+        "missing": [name for name in expected if name not in shapes],
+        "unexpected": [name for name in shapes if name not in expected and name not in harmless],
+        "misshaped": [
+            f"{name} {list(shapes[name])} instead of {list(shape)}"
+            for name, shape in expected.items()
+            if name in shapes and tuple(shapes[name]) != shape
+        ],
+    }
+    told = [f"{len(names)} {problem} ({_some(names)})" for problem, names in problems.items() if names]
+    if told:
+        raise MismatchError(f"the weights of {where} do not fit its {CONFIG_NAME}: {'; '.join(told)}")
+
+
+def _check_tokenizer(tokenizer: Tokenizer, config: ModelConfig, fingerprint: object, where: str) -> None:
+    if tokenizer.vocab_size != config.vocab_size:
+        raise MismatchError(
+            f"model and tokenizer of {where} do not match: the model knows {config.vocab_size} tokens, "
+            f"the tokenizer has {tokenizer.vocab_size}; give the model the tokenizer it was trained with"
+        )
+    if fingerprint is not None and fingerprint != tokenizer.fingerprint:
+        raise MismatchError(
+            f"model and tokenizer of {where} do not match: the model was trained with a tokenizer of as many tokens "
+            "but another content; give it that one"
+        )
+
+
+def _some(names: list[str]) -> str:
+    """The first three of `names`; a whole model's would fill the screen."""
+    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    if file.stat().st_size > CONFIG_LIMIT_BYTES:
+        raise FormatError(f"{file} has {file.stat().st_size} bytes; a {file.name} has at most {CONFIG_LIMIT_BYTES}")
+    try:
+        value = json.loads(file.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise FormatError(f"{file} is not valid JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise FormatError(f"{file} holds a {type(value).__name__}; expected an object")
+    return value
+
+
+def _write_json(path: Path, value: object) -> None:
+    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
