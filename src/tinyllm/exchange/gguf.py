@@ -7,19 +7,19 @@ may change what the model computes, so a file with one is refused by the key's n
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 import numpy as np
 
 from tinyllm.config import ModelConfig
-from tinyllm.errors import FormatError
+from tinyllm.errors import FormatError, InputError
 from tinyllm.exchange import gguf_file
 from tinyllm.exchange.foreign import ForeignModel, Tensors, check_tensors, make_config
 from tinyllm.exchange.gguf_blocks import Float32Array, TensorType, fits
 from tinyllm.exchange.gguf_file import Value, ValueType
 from tinyllm.exchange.gguf_tokenizer import read_tokenizer, tokenizer_metadata
+from tinyllm.exchange.gguf_writer import write_contents
 from tinyllm.exchange.layout import GGUF, halve_heads, interleave_heads
-from tinyllm.tokenizer.codec import Tokenizer
 
 ARCHITECTURE = "llama"
 FILE_TYPES = {TensorType.F32: 0, TensorType.F16: 1, TensorType.Q8_0: 7, TensorType.BF16: 32}
@@ -75,20 +75,19 @@ def read_gguf(path: Path) -> ForeignModel:
     return ForeignModel(config, halve_heads(tensors, config), tokenizer, source)
 
 
-def write_gguf(
-    file: BinaryIO, config: ModelConfig, tensors: Tensors, tokenizer: Tokenizer, type: TensorType, name: str
-) -> None:
-    """Writes a whole GGUF file of `tensors` (Hugging Face's names and row order), its matrices in `type`.
+def write_gguf(file: IO[bytes], model: ForeignModel, type: TensorType, name: str) -> None:
+    """Writes `model` as a whole GGUF file with its matrices in `type`; `name` is what tools show for the model.
 
-    `name` is what tools show for the model. Raises InputError where a number is too large for the type, or where
-    llama.cpp cannot run the tokenizer.
+    Raises InputError where a number is too large for the type, or where llama.cpp cannot run the tokenizer.
     """
-    metadata = _model_metadata(config, type, name) | tokenizer_metadata(tokenizer)
+    if model.tokenizer is None:
+        raise InputError(f"{model.source} has no tokenizer, which a GGUF file carries with the model; give one")
+    metadata = _model_metadata(model.config, type, name) | tokenizer_metadata(model.tokenizer)
     lines = [
         (GGUF.from_hugging_face(name), values, stored_type(values, type))
-        for name, values in interleave_heads(tensors, config).items()
+        for name, values in interleave_heads(model.tensors, model.config).items()
     ]
-    gguf_file.write_contents(file, metadata, lines)
+    write_contents(file, metadata, lines)
 
 
 def stored_type(values: Float32Array, type: TensorType) -> TensorType:

@@ -1,24 +1,24 @@
 """The container of a GGUF file, versions 2 and 3, little endian: metadata, then a table of tensors, then their data.
 
-It knows nothing of models: keys and names are only strings here. The reader holds each number against what is left
-of the file before it uses it, and asks, as llama.cpp does, that tensors lie one after another in the table's order;
-so none can overlap. The layout, with offsets, is in docs/formats.md.
+Read here, written in `gguf_writer`. It knows nothing of models: keys and names are only strings. The reader holds
+each number against what is left of the file before it uses it, and asks, as llama.cpp does, that tensors lie one
+after another in the table's order; so none can overlap. The layout, with offsets, is in docs/formats.md.
 """
 
 import os
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from math import prod
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tinyllm.errors import FormatError, InputError
-from tinyllm.exchange.gguf_blocks import Float32Array, TensorType, decode, encode, fits, size_bytes
+from tinyllm.errors import FormatError
+from tinyllm.exchange.gguf_blocks import Float32Array, TensorType, decode, fits, size_bytes
 
 MAGIC = b"GGUF"
 VERSION = 3
@@ -52,7 +52,7 @@ class ValueType(IntEnum):
     FLOAT64 = 12
 
 
-_DTYPES = {
+DTYPES = {
     ValueType.UINT8: "<u1",
     ValueType.INT8: "<i1",
     ValueType.UINT16: "<u2",
@@ -65,6 +65,7 @@ _DTYPES = {
     ValueType.INT64: "<i8",
     ValueType.FLOAT64: "<f8",
 }
+"""NumPy's names of those that are numbers."""
 _FROM_Q4_1 = (
     "Q4_1 Q4_2 Q4_3 Q5_0 Q5_1 Q8_0 Q8_1 Q2_K Q3_K Q4_K Q5_K Q6_K Q8_K IQ2_XXS IQ2_XS IQ3_XXS IQ1_S IQ4_NL IQ3_S"
 )
@@ -98,7 +99,7 @@ class Contents:
     tensors: dict[str, TensorEntry]
 
 
-def read_contents(file: BinaryIO, path: Path) -> Contents:
+def read_contents(file: IO[bytes], path: Path) -> Contents:
     """Metadata and table of the open `file`; `path` is for messages. Raises FormatError for the first field amiss."""
     cursor = _Cursor(file, path)
     version, num_tensors, num_values = _read_preamble(cursor)
@@ -110,11 +111,11 @@ def read_contents(file: BinaryIO, path: Path) -> Contents:
         metadata[key] = _read_value(cursor, key)
     alignment = _alignment(metadata, path)
     lines = [_read_tensor_line(cursor, index) for index in range(num_tensors)]
-    data_start = _pad(cursor.position, alignment)
+    data_start = pad(cursor.position, alignment)
     return Contents(version, metadata, _place_tensors(lines, data_start, alignment, cursor))
 
 
-def read_tensor(file: BinaryIO, entry: TensorEntry, path: Path) -> Float32Array:
+def read_tensor(file: IO[bytes], entry: TensorEntry, path: Path) -> Float32Array:
     """The values of `entry` in float32, in its shape."""
     file.seek(entry.position)
     content = file.read(entry.size_bytes)
@@ -123,39 +124,10 @@ def read_tensor(file: BinaryIO, entry: TensorEntry, path: Path) -> Float32Array:
     return decode(content, entry.type).reshape(entry.shape)
 
 
-def write_contents(
-    file: BinaryIO,
-    metadata: Mapping[str, tuple[ValueType, object]],
-    tensors: Iterable[tuple[str, Float32Array, TensorType]],
-) -> None:
-    """Writes a whole version 3 file: `metadata` as key -> (type, value), where a list or array is one of that type.
-
-    Raises InputError naming the tensor with a number too large for its type.
-    """
-    tensors = list(tensors)
-    file.write(MAGIC + struct.pack("<IQQ", VERSION, len(tensors), len(metadata)))
-    position = 4 + struct.calcsize("<IQQ")
-    for key, (type, value) in metadata.items():
-        position += file.write(_string(key) + _value(type, value))
-    offset = 0
-    for name, values, tensor_type in tensors:
-        shape = values.shape[::-1]
-        line = struct.pack(f"<I{len(shape)}QIQ", len(shape), *shape, tensor_type, offset)
-        position += file.write(_string(name) + line)
-        offset += _pad(size_bytes(tensor_type, values.size), ALIGNMENT)
-    file.write(bytes(_pad(position, ALIGNMENT) - position))
-    for name, values, tensor_type in tensors:
-        try:
-            content = encode(values, tensor_type)
-        except OverflowError as error:
-            raise InputError(f"{name} cannot be written as {tensor_type.name}: {error}; choose F32 or BF16") from None
-        file.write(content + bytes(_pad(len(content), ALIGNMENT) - len(content)))
-
-
 class _Cursor:
     """A place in the file that never goes past its end, nor past what a header may be."""
 
-    def __init__(self, file: BinaryIO, path: Path) -> None:
+    def __init__(self, file: IO[bytes], path: Path) -> None:
         self.path = path
         self.position = 0
         self.file_bytes = file.seek(0, os.SEEK_END)
@@ -236,12 +208,12 @@ def _read_array(cursor: _Cursor, key: str) -> Value:
     if type == ValueType.STRING:
         length = cursor.count(8, ARRAY_LIMIT, f"the length of {key}")
         return [cursor.string(f"element {index} of {key}") for index in range(length)]
-    length = cursor.count(np.dtype(_DTYPES[type]).itemsize, ARRAY_LIMIT, f"the length of {key}")
+    length = cursor.count(np.dtype(DTYPES[type]).itemsize, ARRAY_LIMIT, f"the length of {key}")
     return _read_numbers(cursor, key, type, length)
 
 
 def _read_numbers(cursor: _Cursor, key: str, type: ValueType, length: int) -> NDArray[np.generic]:
-    dtype = np.dtype(_DTYPES[type])
+    dtype = np.dtype(DTYPES[type])
     content = cursor.take(length * dtype.itemsize, key)
     # Any byte but 0 is true; NumPy takes the byte as it is, and would have bools that are neither.
     return np.frombuffer(content, np.uint8) != 0 if type == ValueType.BOOL else np.frombuffer(content, dtype)
@@ -310,28 +282,10 @@ def _place_tensors(
                 f"{cursor.path} is cut or damaged: {entry.name} ends at byte {end}, the file at {cursor.file_bytes}"
             )
         tensors[entry.name] = TensorEntry(entry.name, entry.shape, entry.type, data_start + offset)
-        expected = _pad(offset + entry.size_bytes, alignment)
+        expected = pad(offset + entry.size_bytes, alignment)
     return tensors
 
 
-def _pad(position: int, alignment: int) -> int:
+def pad(position: int, alignment: int) -> int:
     """The next multiple of `alignment`."""
     return -(-position // alignment) * alignment
-
-
-def _string(text: str) -> bytes:
-    content = text.encode()
-    return struct.pack("<Q", len(content)) + content
-
-
-def _value(type: ValueType, value: object) -> bytes:
-    """A metadata value with its type before it."""
-    if isinstance(value, list | np.ndarray):
-        return struct.pack("<IIQ", ValueType.ARRAY, type, len(value)) + b"".join(_bare(type, each) for each in value)
-    return struct.pack("<I", type) + _bare(type, value)
-
-
-def _bare(type: ValueType, value: object) -> bytes:
-    if type == ValueType.STRING:
-        return _string(str(value))
-    return np.asarray(value, _DTYPES[type]).tobytes()

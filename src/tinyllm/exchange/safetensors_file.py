@@ -8,7 +8,7 @@ As the library does, it asks that the tensors cover the data with no gap and no 
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 from tinyllm.errors import FormatError
 from tinyllm.exchange.foreign import Tensors
@@ -45,7 +45,7 @@ def read_safetensors(path: Path) -> tuple[Tensors, set[str]]:
     return tensors, {entry.type.name for entry in entries}
 
 
-def _read_header(file: BinaryIO, path: Path) -> tuple[int, dict[str, Any]]:
+def _read_header(file: IO[bytes], path: Path) -> tuple[int, dict[str, Any]]:
     """Where the data starts, and the header as it stands."""
     size = path.stat().st_size
     length = int.from_bytes(file.read(_LENGTH_BYTES), "little")
@@ -89,7 +89,7 @@ def _check_cover(entries: list[_Entry], data_bytes: int, path: Path) -> None:
         raise FormatError(f"{path} is cut or damaged: its tensors end at byte {position}, its data at {data_bytes}")
 
 
-def _read_tensor(file: BinaryIO, entry: _Entry, path: Path) -> Any:
+def _read_tensor(file: IO[bytes], entry: _Entry, path: Path) -> Any:
     content = file.read(entry.end - entry.begin)
     if len(content) != entry.end - entry.begin:
         raise FormatError(f"{path} became shorter while it was read; {entry.name} is incomplete")

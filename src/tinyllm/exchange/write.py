@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import IO, BinaryIO, cast
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,7 +76,7 @@ class Export:
 
 def _gguf(tensor_type: TensorType, name: str, tolerance: float) -> FileTarget:
     def write(file: IO[bytes], model: ForeignModel) -> None:
-        write_gguf(cast(BinaryIO, file), model.config, model.tensors, tokenizer_of(model), tensor_type, "tinyllm")
+        write_gguf(file, model, tensor_type, "tinyllm")
 
     return FileTarget(f"GGUF, {name}", tolerance, write, read_gguf, tensor_type=tensor_type)
 
