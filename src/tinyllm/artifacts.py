@@ -253,7 +253,10 @@ def _seal(draft: Draft, kind: str) -> None:
     """Makes the draft's files durable, then says what they are in a manifest, durable as well."""
     entries = {}
     for path in sorted(draft.path.iterdir()):
-        if path.name in (MANIFEST_NAME, LOCK_NAME):
+        if path.name == MANIFEST_NAME:
+            continue
+        if path.name == LOCK_NAME:
+            path.unlink()  # It kept two writers off this draft; the result has none.
             continue
         with path.open("rb") as file:
             os.fsync(file.fileno())
