@@ -27,6 +27,7 @@ from tinyllm import __version__
 from tinyllm.errors import ArtifactError, InputError
 
 MANIFEST_NAME = "manifest.json"
+LOCK_NAME = ".lock"
 MANIFEST_LIMIT_BYTES = 64 * 2**20
 _EXCHANGE = 2  # RENAME_EXCHANGE of Linux's renameat2
 _CURRENT_FOLDER = -100  # AT_FDCWD
@@ -67,8 +68,10 @@ def commit_directory(path: Path, kind: str, *, resumable: bool = False) -> Itera
     """Gives a draft to fill; on leaving without an error, `path` becomes it in one step, replacing what was there.
 
     After an error `path` is as it was, and the draft is removed; a `resumable` one stays, and the next draft of the
-    same path starts from its files. Raises ArtifactError when the disk refuses, with the bytes it was about.
+    same path starts from its files. Raises ArtifactError when the disk refuses, with the bytes it was about, and
+    where `path` is something that tinyllm did not commit as this kind: that is never replaced.
     """
+    check_replaceable(path, kind)
     draft = Draft(_beside(path, ".tmp"))
     _finish_interrupted_replacement(path)
     if draft.path.exists() and not resumable:
@@ -233,7 +236,7 @@ def exclusive(directory: Path, name: str = "") -> Iterator[None]:
 
     With a `name` it is that file of the directory alone which is held, by `.NAME.lock`.
     """
-    held, lock_path = (directory / name, directory / f".{name}.lock") if name else (directory, directory / ".lock")
+    held, lock_path = (directory / name, directory / f".{name}.lock") if name else (directory, directory / LOCK_NAME)
     try:
         directory.mkdir(parents=True, exist_ok=True)
         lock = FileLock(lock_path, timeout=0)
@@ -273,11 +276,28 @@ def check_room(path: Path, num_bytes: int) -> None:
         )
 
 
+def check_replaceable(path: Path, kind: str, *, overwrite: bool = True) -> None:
+    """Raises ArtifactError where committing a `kind` to `path` would destroy something.
+
+    That is anything but an empty directory or a committed one of the same kind, and without `overwrite` that one too.
+    """
+    if not path.name:
+        raise ArtifactError(f"cannot replace {path} as a whole; name a new directory in it")
+    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+        return
+    try:
+        read_manifest(path, kind)
+    except (ArtifactError, InputError) as error:
+        raise ArtifactError(f"will not replace {path}: {error}; remove it, or choose another place") from None
+    if not overwrite:
+        raise ArtifactError(f"{path} exists already; choose another place, or replace it with --overwrite")
+
+
 def _seal(draft: Draft, kind: str) -> None:
     """Makes the draft's files durable, then says what they are in a manifest, durable as well."""
     entries = {}
     for path in sorted(draft.path.iterdir()):
-        if path.name == MANIFEST_NAME:
+        if path.name in (MANIFEST_NAME, LOCK_NAME):
             continue
         with path.open("rb") as file:
             os.fsync(file.fileno())

@@ -1,0 +1,195 @@
+"""`tinyllm tokenizer train | encode | decode | count`."""
+
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+from rich.console import Console
+from rich.table import Table
+
+from tinyllm.cli.console import note
+from tinyllm.corpus.documents import read_documents
+from tinyllm.corpus.formats import format_of
+from tinyllm.corpus.sources import STANDARD_INPUT, list_sources
+from tinyllm.errors import InputError, UsageError
+from tinyllm.tokenizer.codec import Tokenizer
+from tinyllm.tokenizer.training import train_tokenizer
+
+DocumentRule = Literal["auto", "file", "line", "blank-line", "endoftext"]
+TokenizerPath = Annotated[
+    Path, Parameter(name=["--tokenizer"], help="Tokenizer directory, model directory, or .model file.")
+]
+DEFAULT_TOKENIZER = Path("tokenizer")
+
+
+def train(
+    *files: Annotated[str, Parameter(help="Text files, folders, patterns, or - for standard input.")],
+    output: Annotated[Path, Parameter(name=["--output", "-o"], help="Directory to write.")],
+    vocab_size: Annotated[int, Parameter(help="Number of tokens; llama2.c's small models use 512 to 4096.")] = 4096,
+    documents: Annotated[
+        DocumentRule, Parameter(help="Where a document ends in plain text; auto: at <|endoftext|>, else a file is one.")
+    ] = "auto",
+    text_key: Annotated[str | None, Parameter(help="Key or column of the text in JSON and Parquet.")] = None,
+    character_coverage: Annotated[
+        float, Parameter(help="Part of all characters that get their own token; others become bytes.")
+    ] = 1.0,
+    max_input_mb: Annotated[int, Parameter(help="Text to train on, in MB; of more, lines are drawn at random.")] = 100,
+    seed: Annotated[int, Parameter(help="Seeds the drawing of lines.")] = 0,
+    overwrite: Annotated[
+        bool, Parameter(negative="", show_default=False, help="Replace a tokenizer that is there already.")
+    ] = False,
+) -> None:
+    """Train a SentencePiece BPE tokenizer on text files.
+
+    The same files and options give the same bytes. Writes tokenizer.model, tokenizer.vocab and tokenizer.json.
+
+    Example:
+
+    tinyllm tokenizer train stories.txt --vocab-size 4096 -o tokenizer
+    """
+    texts = (document.text for document in read_documents(files, documents=documents, text_key=text_key))
+    tokenizer = train_tokenizer(
+        texts,
+        vocab_size,
+        output,
+        character_coverage=character_coverage,
+        max_input_bytes=max_input_mb * 1_000_000,
+        seed=seed,
+        overwrite=overwrite,
+    )
+    note(f"{output}: {tokenizer.vocab_size} tokens, fingerprint {tokenizer.fingerprint[:12]}")
+
+
+def encode(
+    text: Annotated[str | None, Parameter(help="Text to encode, or - for standard input.")] = None,
+    /,
+    *,
+    file: Annotated[Path | None, Parameter(help="Encode this UTF-8 file instead, byte for byte.")] = None,
+    tokenizer: TokenizerPath = DEFAULT_TOKENIZER,
+    bos: Annotated[bool, Parameter(negative="", show_default=False, help="Begin with the BOS token.")] = False,
+    eos: Annotated[bool, Parameter(negative="", show_default=False, help="End with the EOS token.")] = False,
+    pieces: Annotated[
+        bool, Parameter(negative="", show_default=False, help="One token a line, with its piece.")
+    ] = False,
+) -> None:
+    """Text to token ids.
+
+    Prints the ids on one line. In pieces, ▁ stands for a space and <0x0A> for a byte that no piece covers.
+
+    Example:
+
+    tinyllm tokenizer encode "Hello, world!" --bos --eos
+    """
+    if (text is None) == (file is None):
+        raise UsageError("give a text to encode, - for standard input, or --file PATH")
+    codec = Tokenizer.load(tokenizer)
+    ids = codec.encode(_read_text(text, file), bos, eos)
+    if pieces:
+        for id in ids:
+            print(f"{id:>6}  {codec.id_to_piece(id)}")
+    else:
+        print(*ids)
+
+
+def decode(
+    *ids: Annotated[str, Parameter(help="Token ids, or - to read them from standard input.")],
+    tokenizer: TokenizerPath = DEFAULT_TOKENIZER,
+) -> None:
+    """Token ids to text.
+
+    Control tokens such as BOS and EOS give no text; bytes that are no character give U+FFFD.
+
+    Example:
+
+    tinyllm tokenizer decode 1 346 2233 4010 1475 4021 2
+    """
+    words = [word for item in ids for word in (sys.stdin.read() if item == "-" else item).replace(",", " ").split()]
+    if not words:
+        raise UsageError("give token ids to decode, or - to read them from standard input")
+    print(Tokenizer.load(tokenizer).decode([_parse_id(word) for word in words]))
+
+
+def count(
+    *inputs: Annotated[str, Parameter(help="One text, or files, folders, patterns, - for standard input.")],
+    tokenizer: TokenizerPath = DEFAULT_TOKENIZER,
+    documents: Annotated[DocumentRule, Parameter(help="Where a document ends in plain text.")] = "auto",
+    text_key: Annotated[str | None, Parameter(help="Key or column of the text in JSON and Parquet.")] = None,
+) -> None:
+    """Count words and tokens of texts and files.
+
+    Words are what whitespace separates. BOS and EOS are not counted.
+
+    Example:
+
+    tinyllm tokenizer count stories.txt
+    """
+    if not inputs:
+        raise UsageError("give a text or files to count")
+    codec = Tokenizer.load(tokenizer)
+    if len(inputs) == 1 and _is_text(inputs[0]):
+        _print_counts([("text", 1, *_count([inputs[0]], codec))], "text")
+        return
+    rows: list[Counts] = []
+    for source in list_sources(inputs):
+        texts = [document.text for document in read_documents([source], documents=documents, text_key=text_key)]
+        rows.append((str(source), len(texts), *_count(texts, codec)))
+    if len(rows) > 1:
+        num_documents, words, tokens, num_bytes = (sum(column) for column in list(zip(*rows, strict=True))[1:])
+        rows.append(("together", num_documents, words, tokens, num_bytes))
+    _print_counts(rows, "file")
+
+
+Counts = tuple[str, int, int, int, int]
+
+
+def _count(texts: Iterable[str], codec: Tokenizer) -> tuple[int, int, int]:
+    """Words, tokens and UTF-8 bytes."""
+    words = tokens = num_bytes = 0
+    for text in texts:
+        words += len(text.split())
+        tokens += codec.num_tokens(text)
+        num_bytes += len(text.encode())
+    return words, tokens, num_bytes
+
+
+def _print_counts(rows: list[Counts], what: str) -> None:
+    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
+    table.add_column(what, overflow="fold")
+    for title in ("documents", "words", "tokens", "tokens/word", "bytes/token"):
+        table.add_column(title, justify="right")
+    for name, num_documents, words, tokens, num_bytes in rows:
+        per_word, per_token = tokens / max(1, words), num_bytes / max(1, tokens)
+        table.add_row(name, f"{num_documents:,}", f"{words:,}", f"{tokens:,}", f"{per_word:.2f}", f"{per_token:.2f}")
+    # Off a terminal no name is folded: whoever reads the table by program has no use for a width.
+    Console(highlight=False, width=None if sys.stdout.isatty() else 500).print(table)
+
+
+def _is_text(item: str) -> bool:
+    """Whether an argument is a text rather than a name: no such file, and nothing that looks like one."""
+    if item == str(STANDARD_INPUT) or (len(item) < 4096 and "\0" not in item and Path(item).exists()):
+        return False
+    looks_like_name = not any(character.isspace() for character in item) and (
+        "/" in item or "*" in item or format_of(item) is not None
+    )
+    return not looks_like_name
+
+
+def _read_text(text: str | None, file: Path | None) -> str:
+    if text is not None and text != str(STANDARD_INPUT):
+        return text
+    name = str(file) if file else "standard input"
+    try:
+        return (file.read_bytes() if file else sys.stdin.buffer.read()).decode()
+    except OSError as error:
+        raise InputError(f"cannot read {name}: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{name} is not UTF-8 at byte {error.start}") from None
+
+
+def _parse_id(word: str) -> int:
+    try:
+        return int(word)
+    except ValueError:
+        raise UsageError(f"{word!r} is not a token id; ids are whole numbers") from None

@@ -1,0 +1,248 @@
+"""Text to token ids and back: SentencePiece behind one small class, and a decoder for streams of tokens.
+
+It neither trains a tokenizer (`training`) nor writes other formats (`files`).
+"""
+
+import hashlib
+import struct
+from collections.abc import Iterable
+from functools import cached_property
+from pathlib import Path
+from typing import Self
+
+from sentencepiece import SentencePieceProcessor
+
+from tinyllm import artifacts
+from tinyllm.errors import ArtifactError, FormatError, InputError
+from tinyllm.tokenizer.model_proto import MODEL_LIMIT_BYTES, ModelProto, Piece, PieceType, parse_model
+
+MODEL_NAME = "tokenizer.model"
+SPACE = "\u2581"
+"""What SentencePiece writes for a space: ▁."""
+
+
+class Tokenizer:
+    """A SentencePiece BPE tokenizer: ids are what SentencePiece gives, for every text."""
+
+    def __init__(self, model_proto: bytes, name: str) -> None:
+        """Takes the bytes of a `.model` file; `name` stands in messages. Raises FormatError where they are damaged."""
+        self.name = name
+        self.model_proto = model_proto
+        self.proto: ModelProto = parse_model(model_proto, name)
+        try:
+            self._processor = SentencePieceProcessor(model_proto=model_proto)
+        except RuntimeError as error:
+            raise FormatError(f"{name} is not a usable SentencePiece model: {' '.join(str(error).split())}") from None
+        if self._processor.get_piece_size() != len(self.proto.pieces):
+            raise FormatError(f"{name} is damaged: SentencePiece finds another number of pieces than its file lists")
+
+    @classmethod
+    def from_bytes(cls, model_proto: bytes, name: str) -> Self:
+        """A tokenizer from the bytes of a `.model` file."""
+        return cls(model_proto, name)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """A tokenizer from a `.model` file, or from a directory with a `tokenizer.model` or one other `.model`.
+
+        Raises InputError where there is none, FormatError or ArtifactError where it is damaged.
+        """
+        path = Path(path)
+        file = _model_in(path) if path.is_dir() else path
+        if not file.is_file():
+            raise InputError(f"{file} does not exist; make a tokenizer with: tinyllm tokenizer train FILES -o DIR")
+        try:
+            with file.open("rb") as opened:
+                content = opened.read(MODEL_LIMIT_BYTES + 1)
+        except OSError as error:
+            raise InputError(f"cannot read {file}: {error.strerror}") from None
+        if file.name == MODEL_NAME and (path / artifacts.MANIFEST_NAME).exists():
+            _check_manifest(path, content)
+        return cls(content, str(file))
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of token ids: they run from 0 to `vocab_size - 1`."""
+        return len(self.proto.pieces)
+
+    @property
+    def pieces(self) -> list[Piece]:
+        """Text, float32 score and type of each id."""
+        return self.proto.pieces
+
+    @cached_property
+    def bos_id(self) -> int | None:
+        """Id of the token before a document, or None."""
+        return _present(self._processor.bos_id())
+
+    @cached_property
+    def eos_id(self) -> int | None:
+        """Id of the token after a document, or None."""
+        return _present(self._processor.eos_id())
+
+    @cached_property
+    def pad_id(self) -> int | None:
+        """Id of the filling token, or None."""
+        return _present(self._processor.pad_id())
+
+    @cached_property
+    def unk_id(self) -> int:
+        """Id of the token for text that nothing else covers; with byte fallback it never occurs."""
+        return int(self._processor.unk_id())
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over texts, scores and types of all pieces: the vocabulary, whichever file it came from."""
+        digest = hashlib.sha256()
+        for piece in self.pieces:
+            text = piece.text.encode()
+            digest.update(struct.pack("<I", len(text)) + text + struct.pack("<fB", piece.score, piece.type))
+        return digest.hexdigest()
+
+    def encode(self, text: str, bos: bool = False, eos: bool = False) -> list[int]:
+        """Token ids of `text`, with BOS before and EOS after it if asked.
+
+        Raises InputError where the text is not valid Unicode (a lone surrogate), or has no such token to add.
+        """
+        try:
+            ids: list[int] = self._processor.encode(text)
+        except (UnicodeEncodeError, RuntimeError):
+            # SentencePiece's word for a text that is not UTF-8 differs by version; ours is the same.
+            _check_unicode(text)
+            raise
+        before = [self._required(self.bos_id, "BOS")] if bos else []
+        after = [self._required(self.eos_id, "EOS")] if eos else []
+        return before + ids + after
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text of `ids`; control tokens give none. Raises InputError where an id is out of range."""
+        text: str = self._processor.decode([self.check_id(id) for id in ids])
+        return text
+
+    def stream(self) -> "StreamDecoder":
+        """A decoder that takes one id at a time."""
+        return StreamDecoder(self)
+
+    def num_tokens(self, text: str) -> int:
+        """How many tokens `text` is, without BOS and EOS."""
+        return len(self.encode(text))
+
+    def id_to_piece(self, id: int) -> str:
+        """The piece's text as the vocabulary has it, such as `▁the` or `<0x0A>`."""
+        return self.pieces[self.check_id(id)].text
+
+    def piece_bytes(self, id: int) -> bytes:
+        """What the token adds to a text, in UTF-8: ` the` for `▁the`, one byte for a byte piece, nothing for BOS."""
+        piece = self.pieces[self.check_id(id)]
+        match piece.type:
+            case PieceType.CONTROL:
+                return b""
+            case PieceType.UNKNOWN:
+                return self.proto.unk_surface.encode()
+            case PieceType.BYTE:
+                return bytes([int(piece.text[3:5], 16)])
+        return piece.text.replace(SPACE, " ").encode()
+
+    def check_id(self, id: int) -> int:
+        """`id` as a plain int. Raises InputError if the vocabulary has no such id."""
+        if not 0 <= id < self.vocab_size:
+            raise InputError(
+                f"token id {id} is out of range: {self.name} has {self.vocab_size} tokens, 0 to {self.vocab_size - 1}"
+            )
+        return int(id)
+
+    def _required(self, id: int | None, token: str) -> int:
+        if id is None:
+            raise InputError(f"{self.name} has no {token} token")
+        return id
+
+
+class StreamDecoder:
+    """Text of a token stream, piece by piece: the pieces joined are `Tokenizer.decode` of all ids.
+
+    Byte tokens are held back until they are a whole character, so no piece ever ends inside one.
+    """
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._pending = b""
+        self._at_start = True
+        proto = tokenizer.proto
+        self._drops_first_space = proto.add_dummy_prefix or proto.remove_extra_whitespaces
+        self._drops_all_first_spaces = proto.remove_extra_whitespaces
+
+    def push(self, id: int) -> str:
+        """The text that `id` completes, possibly none. Raises InputError where it is out of range."""
+        piece = self._tokenizer.pieces[self._tokenizer.check_id(id)]
+        if piece.type == PieceType.BYTE:
+            text, self._pending = _whole_characters(self._pending + self._tokenizer.piece_bytes(id))
+        elif piece.type == PieceType.NORMAL:
+            text = self.finish()
+            self._at_start = self._at_start and not text
+            text += self._without_first_space(piece.text).replace(SPACE, " ")
+            return text
+        else:
+            text = self.finish() + self._tokenizer.piece_bytes(id).decode()
+        self._at_start = self._at_start and not text
+        return text
+
+    def finish(self) -> str:
+        """The text of bytes still held back: U+FFFD for each, as no character came of them."""
+        text, self._pending = "\ufffd" * len(self._pending), b""
+        return text
+
+    def _without_first_space(self, piece: str) -> str:
+        """Drops the space that encoding put before the text (all of them where encoding would have dropped them)."""
+        if not (self._at_start and self._drops_first_space and piece.startswith(SPACE)):
+            self._at_start = False
+            return piece
+        self._at_start = self._drops_all_first_spaces and piece == SPACE
+        return piece[1:]
+
+
+def _whole_characters(content: bytes) -> tuple[str, bytes]:
+    """The characters that `content` starts with, and the bytes of one not yet complete.
+
+    A byte that can begin no character becomes U+FFFD alone; the next one is tried anew. (SentencePiece's rule;
+    Python's `errors="replace"` makes one U+FFFD of a whole broken sequence.)
+    """
+    text = ""
+    while content:
+        try:
+            return text + content.decode(), b""
+        except UnicodeDecodeError as error:
+            text += content[: error.start].decode()
+            content = content[error.start :]
+            # `unexpected end` is Python's word for bytes that a next one could still complete.
+            if error.reason == "unexpected end of data":
+                return text, content
+        text += "\ufffd"
+        content = content[1:]
+    return text, b""
+
+
+def _check_unicode(text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"character {error.start} of the text is the lone surrogate U+{ord(text[error.start]):04X}, "
+            "which is half a character; remove it"
+        ) from None
+
+
+def _present(id: int) -> int | None:
+    return None if id < 0 else int(id)
+
+
+def _model_in(directory: Path) -> Path:
+    """`tokenizer.model` of a directory; where there is none, the only `.model` there is."""
+    models = sorted(directory.glob("*.model"))
+    return models[0] if len(models) == 1 else directory / MODEL_NAME
+
+
+def _check_manifest(directory: Path, content: bytes) -> None:
+    """Raises ArtifactError if the manifest of `directory` knows another `tokenizer.model`."""
+    entry = artifacts.read_manifest(directory).files.get(MODEL_NAME)
+    if entry is not None and entry.sha256 != hashlib.sha256(content).hexdigest():
+        raise ArtifactError(f"{directory / MODEL_NAME} is damaged: its SHA-256 is not the one in the manifest")

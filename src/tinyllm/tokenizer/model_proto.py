@@ -1,0 +1,216 @@
+"""SentencePiece's `.model` file as plain data: pieces and the settings that decide how text becomes ids.
+
+A small reader of the protobuf wire format, for two uses: SentencePiece's C++ may end the process on a damaged
+file, so the file's shape is checked here first; and the exporters need pieces, scores and types, which
+SentencePiece's Python module gives only one by one. Nothing is written here, and nothing is encoded.
+
+Field numbers are those of `sentencepiece_model.proto` in google/sentencepiece.
+"""
+
+import math
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import NamedTuple
+
+from tinyllm.errors import FormatError
+
+MODEL_LIMIT_BYTES = 64 * 2**20
+_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+_BPE = 2  # TrainerSpec.ModelType
+_MODEL_TYPES = {1: "unigram", 3: "word", 4: "char"}
+
+
+class PieceType(IntEnum):
+    """What a piece is for; SentencePiece's own numbers."""
+
+    NORMAL = 1
+    UNKNOWN = 2
+    CONTROL = 3
+    USER_DEFINED = 4
+    UNUSED = 5
+    BYTE = 6
+
+
+class Piece(NamedTuple):
+    """One entry of the vocabulary; its id is its place in the list."""
+
+    text: str
+    score: float
+    """Float32. In a BPE model a merge with a higher score happens earlier."""
+    type: PieceType
+
+
+@dataclass(frozen=True)
+class ModelProto:
+    """What a `.model` file says, as far as it changes ids or text."""
+
+    pieces: list[Piece]
+    byte_fallback: bool
+    add_dummy_prefix: bool
+    remove_extra_whitespaces: bool
+    unk_surface: str
+
+
+class _DamagedError(Exception):
+    """What is wrong with the bytes; `parse_model` adds the file's name."""
+
+
+def parse_model(content: bytes, name: str) -> ModelProto:
+    """Reads a `.model` file's bytes; `name` is for messages.
+
+    Raises FormatError where they are damaged, or where the model is of a kind tinyllm does not handle: anything
+    but BPE without text normalization, user-defined or unused pieces.
+    """
+    if len(content) > MODEL_LIMIT_BYTES:
+        raise FormatError(f"{name} has {len(content)} bytes, more than the {MODEL_LIMIT_BYTES} of any real tokenizer")
+    try:
+        fields = _read_message(content)
+        pieces = [_read_piece(index, value) for index, value in enumerate(fields.get(1, []))]
+        trainer, normalizer, denormalizer = (_read_submessage(fields, number) for number in (2, 3, 5))
+        proto = ModelProto(
+            pieces=pieces,
+            byte_fallback=bool(_last_int(trainer, 35, 0)),
+            add_dummy_prefix=bool(_last_int(normalizer, 3, 1)),
+            remove_extra_whitespaces=bool(_last_int(normalizer, 4, 1)),
+            unk_surface=_last_bytes(trainer, 44, " \u2047 ".encode()).decode(),
+        )
+        _check_pieces(proto)
+    except (_DamagedError, UnicodeDecodeError) as error:
+        raise FormatError(f"{name} is not a whole SentencePiece model: {error}") from None
+    _check_kind(name, trainer, normalizer, denormalizer)
+    _check_types(name, pieces)
+    return proto
+
+
+_Fields = dict[int, list[int | bytes]]
+
+
+def _read_message(content: bytes) -> _Fields:
+    """The fields of one protobuf message: number -> values in order; integers, or the raw bytes of anything else."""
+    fields: _Fields = {}
+    for number, value in _iterate_fields(content):
+        fields.setdefault(number, []).append(value)
+    return fields
+
+
+def _iterate_fields(content: bytes) -> Iterator[tuple[int, int | bytes]]:
+    position, end = 0, len(content)
+    while position < end:
+        key, position = _read_varint(content, position)
+        number, wire_type = key >> 3, key & 7
+        if number == 0:
+            raise _DamagedError(f"field number 0 before byte {position}")
+        if wire_type == _VARINT:
+            value, position = _read_varint(content, position)
+            yield number, value
+            continue
+        if wire_type == _BYTES:
+            size, position = _read_varint(content, position)
+        elif wire_type in (_FIXED32, _FIXED64):
+            size = 4 if wire_type == _FIXED32 else 8
+        else:
+            raise _DamagedError(f"wire type {wire_type} before byte {position}")
+        if size > end - position:
+            raise _DamagedError(f"field {number} wants {size} bytes where {end - position} are left")
+        yield number, content[position : position + size]
+        position += size
+
+
+def _read_varint(content: bytes, position: int) -> tuple[int, int]:
+    """The integer at `position`, 7 bits a byte with the low ones first, and the position after it."""
+    value = shift = 0
+    while True:
+        if position >= len(content):
+            raise _DamagedError("it ends inside a number")
+        byte = content[position]
+        position += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, position
+        shift += 7
+        if shift > 63:
+            raise _DamagedError(f"a number of more than 64 bits before byte {position}")
+
+
+def _read_submessage(fields: _Fields, number: int) -> _Fields:
+    # A message that occurs twice is merged field by field, which is what parsing the joined bytes does.
+    return _read_message(b"".join(_as_bytes(value, number) for value in fields.get(number, [])))
+
+
+def _read_piece(index: int, content: int | bytes) -> Piece:
+    fields = _read_message(_as_bytes(content, 1))
+    text = _last_bytes(fields, 1, b"").decode()
+    raw_score = _last_bytes(fields, 2, bytes(4))
+    if len(raw_score) != 4:
+        raise _DamagedError(f"the score of piece {index} has {len(raw_score)} bytes instead of 4")
+    number = _last_int(fields, 3, PieceType.NORMAL)
+    if number not in PieceType.__members__.values():
+        raise _DamagedError(f"piece {index} has the unknown type {number}")
+    return Piece(text, struct.unpack("<f", raw_score)[0], PieceType(number))
+
+
+def _as_bytes(value: int | bytes, number: int) -> bytes:
+    if isinstance(value, int):
+        raise _DamagedError(f"field {number} is a number where bytes belong")
+    return value
+
+
+def _last_bytes(fields: _Fields, number: int, default: bytes) -> bytes:
+    return _as_bytes(fields.get(number, [default])[-1], number)
+
+
+def _last_int(fields: _Fields, number: int, default: int) -> int:
+    value = fields.get(number, [default])[-1]
+    if not isinstance(value, int):
+        raise _DamagedError(f"field {number} has bytes where a number belongs")
+    return value
+
+
+def _check_pieces(proto: ModelProto) -> None:
+    if not proto.pieces:
+        raise _DamagedError("it has no pieces")
+    first_with: dict[str, int] = {}
+    for index, piece in enumerate(proto.pieces):
+        if not piece.text:
+            raise _DamagedError(f"piece {index} is empty")
+        if not math.isfinite(piece.score):
+            raise _DamagedError(f"piece {index} has the score {piece.score}")
+        if first_with.setdefault(piece.text, index) != index:
+            raise _DamagedError(f"pieces {first_with[piece.text]} and {index} are both {piece.text!r}")
+    num_unknown = sum(piece.type == PieceType.UNKNOWN for piece in proto.pieces)
+    if num_unknown != 1:
+        raise _DamagedError(f"it has {num_unknown} pieces for unknown text instead of 1")
+    num_bytes = sum(piece.type == PieceType.BYTE for piece in proto.pieces)
+    if num_bytes != (256 if proto.byte_fallback else 0):
+        raise _DamagedError(f"it has {num_bytes} byte pieces with byte_fallback {proto.byte_fallback}")
+    if proto.byte_fallback and any(
+        first_with.get(text := f"<0x{byte:02X}>") is None or proto.pieces[first_with[text]].type != PieceType.BYTE
+        for byte in range(256)
+    ):
+        raise _DamagedError("its byte pieces are not <0x00> to <0xFF>")
+
+
+def _check_kind(name: str, trainer: _Fields, normalizer: _Fields, denormalizer: _Fields) -> None:
+    """Refuses what would make ids depend on more than the pieces and the two whitespace settings."""
+    try:
+        model_type = _last_int(trainer, 3, 1)
+        found = [
+            (model_type != _BPE, f"a {_MODEL_TYPES.get(model_type, model_type)} model, not BPE"),
+            (any(_last_bytes(each, 2, b"") for each in (normalizer, denormalizer)), "with text normalization"),
+            (not _last_int(normalizer, 5, 1), "with escape_whitespaces off"),
+            (bool(_last_int(trainer, 24, 0)), "with whitespace as a suffix"),
+        ]
+    except _DamagedError as error:
+        raise FormatError(f"{name} is not a whole SentencePiece model: {error}") from None
+    for refused, reason in found:
+        if refused:
+            raise FormatError(f"{name} is {reason}; tinyllm reads SentencePiece BPE models with the identity rule")
+
+
+def _check_types(name: str, pieces: list[Piece]) -> None:
+    for index, piece in enumerate(pieces):
+        if piece.type in (PieceType.USER_DEFINED, PieceType.UNUSED):
+            kind = piece.type.name.lower().replace("_", "-")
+            raise FormatError(f"{name} has the {kind} piece {piece.text!r} (id {index}), which tinyllm does not handle")

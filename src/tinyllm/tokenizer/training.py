@@ -1,0 +1,171 @@
+"""Train a SentencePiece BPE tokenizer: the same texts and options give the same bytes.
+
+The pieces come from lines of text, as in llama2.c: a newline is never part of a piece and encodes as its byte.
+This module does not read files; it is given texts.
+"""
+
+import heapq
+import io
+import random
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from sentencepiece import SentencePieceTrainer
+
+from tinyllm import artifacts
+from tinyllm.errors import InputError, UsageError
+from tinyllm.tokenizer.codec import MODEL_NAME, Tokenizer
+from tinyllm.tokenizer.files import JSON_NAME, VOCAB_NAME, tokenizer_json, vocab_text
+
+NUM_META_PIECES = 259
+"""Pieces that every vocabulary has: `<unk>`, `<s>`, `</s>` and the 256 bytes."""
+VOCAB_LIMIT = 2**20
+MAX_LINE_BYTES = 2**20
+"""SentencePiece would drop a longer line; here it is cut."""
+_RESERVED = "\u2585"  # SentencePiece drops a whole line for one of these.
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The lines a tokenizer is trained on, and what they were drawn from."""
+
+    lines: list[str]
+    num_documents: int
+    num_lines: int
+    num_bytes: int
+    """UTF-8 bytes of the sampled lines."""
+
+
+def train_tokenizer(
+    texts: Iterable[str],
+    vocab_size: int,
+    output: Path,
+    *,
+    character_coverage: float = 1.0,
+    max_input_bytes: int = 100_000_000,
+    seed: int = 0,
+    overwrite: bool = False,
+) -> Tokenizer:
+    """Trains on documents and commits `output` with `tokenizer.model`, `tokenizer.vocab` and `tokenizer.json`.
+
+    Of more than `max_input_bytes` of text a sample of lines is used, drawn by `seed`; memory stays bounded by it.
+    Raises InputError where the text does not allow `vocab_size` pieces, ArtifactError where `output` cannot be written.
+    """
+    _check_options(vocab_size, character_coverage, max_input_bytes)
+    artifacts.check_replaceable(output, "tokenizer", overwrite=overwrite)
+    artifacts.check_writable(output)
+    sample = sample_lines(texts, max_input_bytes, seed)
+    model_proto = train_model(sample.lines, vocab_size, character_coverage)
+    tokenizer = Tokenizer.from_bytes(model_proto, str(output / MODEL_NAME))
+    with artifacts.commit_directory(output, "tokenizer") as draft:
+        artifacts.write_file(draft.path / MODEL_NAME, model_proto)
+        artifacts.write_file(draft.path / VOCAB_NAME, vocab_text(tokenizer))
+        artifacts.write_file(draft.path / JSON_NAME, tokenizer_json(tokenizer))
+        draft.details = {
+            "vocab_size": tokenizer.vocab_size,
+            "fingerprint": tokenizer.fingerprint,
+            "num_documents": sample.num_documents,
+            "num_lines": sample.num_lines,
+            "num_sampled_lines": len(sample.lines),
+            "num_sampled_bytes": sample.num_bytes,
+            "options": {
+                "character_coverage": character_coverage,
+                "max_input_bytes": max_input_bytes,
+                "seed": seed,
+            },
+        }
+    return tokenizer
+
+
+def sample_lines(texts: Iterable[str], max_bytes: int, seed: int) -> Sample:
+    """All lines of `texts` in their order, or as many drawn at random as fit into `max_bytes`.
+
+    Each line gets a random key, and those with the smallest keys stay (Vitter's reservoir, with bytes for counts).
+    """
+    keys = random.Random(seed)
+    largest_first: list[tuple[float, int, str]] = []
+    num_bytes = num_documents = num_lines = 0
+    for text in texts:
+        num_documents += 1
+        for line in _lines_of(text, num_documents):
+            heapq.heappush(largest_first, (-keys.random(), num_lines, line))
+            num_lines += 1
+            num_bytes += len(line.encode())
+            while num_bytes > max_bytes:
+                num_bytes -= len(heapq.heappop(largest_first)[2].encode())
+    lines = [line for _, _, line in sorted(largest_first, key=lambda entry: entry[1])]
+    return Sample(lines, num_documents, num_lines, num_bytes)
+
+
+def train_model(lines: list[str], vocab_size: int, character_coverage: float = 1.0) -> bytes:
+    """The bytes of a `.model` file. Raises InputError where `lines` do not allow a vocabulary of that size."""
+    if not lines:
+        raise InputError("there is no text to train a tokenizer on; give files with text in them")
+    model = io.BytesIO()
+    try:
+        SentencePieceTrainer.train(
+            sentence_iterator=iter(lines),
+            model_writer=model,
+            model_type="bpe",
+            vocab_size=vocab_size,
+            character_coverage=character_coverage,
+            split_digits=True,
+            allow_whitespace_only_pieces=True,
+            byte_fallback=True,
+            normalization_rule_name="identity",
+            remove_extra_whitespaces=False,
+            unk_surface=" \u2047 ",
+            max_sentence_length=MAX_LINE_BYTES,
+            # The number of threads is written into the model, so a choice by machine would change its bytes.
+            num_threads=1,
+            minloglevel=2,
+        )
+    except RuntimeError as error:
+        raise InputError(_explain(str(error), vocab_size)) from None
+    return model.getvalue()
+
+
+def _lines_of(text: str, document_number: int) -> Iterator[str]:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"document {document_number} has the lone surrogate U+{ord(text[error.start]):04X} at character "
+            f"{error.start}, which is not text; remove it"
+        ) from None
+    # A character has 4 bytes at most.
+    max_characters = MAX_LINE_BYTES // 4
+    for line in text.replace(_RESERVED, " ").split("\n"):
+        if line.strip():
+            yield from (line[start : start + max_characters] for start in range(0, len(line), max_characters))
+
+
+def _check_options(vocab_size: int, character_coverage: float, max_input_bytes: int) -> None:
+    if not NUM_META_PIECES < vocab_size <= VOCAB_LIMIT:
+        raise UsageError(
+            f"the vocabulary size is {vocab_size}; it must be {NUM_META_PIECES + 1} to {VOCAB_LIMIT}, "
+            f"since {NUM_META_PIECES} ids go to bytes and control tokens"
+        )
+    if not 0.9 <= character_coverage <= 1:
+        raise UsageError(f"the character coverage is {character_coverage}; it must be 0.9 to 1")
+    if max_input_bytes <= 0:
+        raise UsageError(f"the input is limited to {max_input_bytes} bytes; the limit must be positive")
+
+
+def _explain(message: str, vocab_size: int) -> str:
+    """SentencePiece's error in a line that says what to do."""
+    if match := re.search(r"value <= (\d+)", message):
+        return (
+            f"the text is too small for a vocabulary of {vocab_size}: the largest it allows is {match[1]}; "
+            f"use --vocab-size {match[1]} or less, or give more text"
+        )
+    if match := re.search(r"required_chars\. \d+ vs (\d+)", message):
+        return (
+            f"the text has too many different characters for a vocabulary of {vocab_size}: with bytes and control "
+            f"tokens they are {match[1]} ids; use --vocab-size {match[1]} or more, or a smaller character coverage"
+        )
+    if "sentences_.empty()" in message:
+        return "there is no usable text to train a tokenizer on; give files with text in them"
+    return f"SentencePiece cannot train on this text: {' '.join(message.split())}"

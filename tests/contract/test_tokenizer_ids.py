@@ -1,0 +1,127 @@
+"""Ids in `tokenizer.json` are SentencePiece's on every text: through `tokenizers` and through transformers."""
+
+import json
+import random
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sentencepiece import SentencePieceProcessor
+from tokenizers import Tokenizer as HuggingFaceTokenizer
+
+from tinyllm.tokenizer.codec import Tokenizer
+from tinyllm.tokenizer.files import hugging_face_files, tokenizer_json
+from tinyllm.tokenizer.training import train_model
+
+ODD_TEXTS = [
+    *("", " ", "   ", " a", "a ", "  a  b   c  ", "\t\ta\tb", "\n\n a\n b \n", " \n ", "a\r\nb", "\x00\x01\x7f"),
+    *("1234567890 12,345.67", "▁", "▁▁", "a▁b", "▁a ▁ b▁ ", "\u00a0 \u3000 x", "\ufeff", "\ufffd", "▅", "\u2028x"),
+    *("<s>", "</s>", "<unk>", "<0x41>", "a <s> b</s><s>", "<s> <s>", " <s>", "<pad>", "<|endoftext|>"),
+    *("😀👨‍👩‍👧 ok", "你好，世界 hello", "e\u0301 é", "-----", "aaaaaaaaaa", "hahahahaha", "=====-=-=-="),
+]
+FRAGMENTS = [*"ab 1290\t\n▁<s>/unk0x41.é😀你\x00", "  ", "the ", "Once", "<s>", "</s>", "<unk>", "<0x0A>"]
+
+
+def odd_texts(num_texts: int, seed: int = 0) -> list[str]:
+    draw = random.Random(seed)
+    return ODD_TEXTS + ["".join(draw.choices(FRAGMENTS, k=draw.randrange(30))) for _ in range(num_texts)]
+
+
+def fresh_model() -> bytes:
+    """A model of our own training, with spaces, digits, emoji and Chinese in its pieces."""
+    draw = random.Random(5)
+    words = ["".join(draw.choices("aabbcde", k=draw.randint(1, 6))) for _ in range(80)] + [
+        "  ",
+        "你好",
+        "😀",
+        "--",
+        "x\t",
+    ]
+    return train_model([" ".join(draw.choices(words, k=15)) for _ in range(300)], 460)
+
+
+FRESH = Tokenizer.from_bytes(fresh_model(), "fresh.model")
+FRESH_JSON = HuggingFaceTokenizer.from_str(tokenizer_json(FRESH).decode())
+MODELS = ["fresh", "tok4096/tok4096.model", "stories260K/tok512.model", "llama2-tokenizer/tokenizer.model"]
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def tokenizer(request: pytest.FixtureRequest) -> Tokenizer:
+    if request.param == "fresh":
+        return FRESH
+    shared_data: Path = request.getfixturevalue("shared_data")
+    return Tokenizer.load(shared_data / request.param)
+
+
+def assert_equal(tokenizer: Tokenizer, texts: list[str]) -> None:
+    """Ids, BOS, and the text back, for each text."""
+    processor = SentencePieceProcessor(model_proto=tokenizer.model_proto)
+    other = HuggingFaceTokenizer.from_str(tokenizer_json(tokenizer).decode())
+    for text in texts:
+        ids = processor.encode(text)
+        assert other.encode(text, add_special_tokens=False).ids == ids, text
+        assert other.encode(text).ids == [processor.bos_id(), *ids]
+        for skip_special_tokens in (True, False):
+            decoded = other.decode([1, *ids, 2], skip_special_tokens=skip_special_tokens)
+            assert decoded == processor.decode(ids), text
+
+
+def test_odd_texts(tokenizer: Tokenizer) -> None:
+    assert_equal(tokenizer, odd_texts(1500))
+
+
+def test_shakespeare_lines_and_stories(tokenizer: Tokenizer, shared_data: Path) -> None:
+    lines = (shared_data / "shakespeare" / "tinyshakespeare.txt").read_text(encoding="utf-8").split("\n")
+    stories = (shared_data / "tinystories" / "train-sample.txt").read_text(encoding="utf-8").split("<|endoftext|>")
+    assert_equal(tokenizer, lines[::10] + stories[::5])
+
+
+@settings(max_examples=300)
+@given(st.one_of(st.text(), st.text(alphabet="ab 1▁<s>/\n")))
+def test_any_text(text: str) -> None:
+    assert FRESH_JSON.encode(text, add_special_tokens=False).ids == FRESH.encode(text)
+
+
+def test_repetitive_vocabularies() -> None:
+    """Corpora of two letters make many pieces with several cuts, where the order of merges would show."""
+    draw = random.Random(0)
+    for _ in range(20):
+        alphabet = draw.choice(["ab", "a", "abc", "a ", "ab "])
+        lines = ["a" + "".join(draw.choices(alphabet, k=draw.randint(1, 30))) for _ in range(30)]
+        tokenizer = Tokenizer.from_bytes(train_model(lines, 268), "repetitive.model")
+        texts = ["".join(draw.choices(alphabet + " ", k=draw.randint(1, 40))) for _ in range(100)]
+        assert_equal(tokenizer, texts)
+
+
+def load_with_transformers(tokenizer: Tokenizer, directory: Path) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # transformers' own, on import
+        from transformers import AutoTokenizer
+
+        for name, content in hugging_face_files(tokenizer, context_length=256).items():
+            (directory / name).write_bytes(content)
+        config = {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "vocab_size": tokenizer.vocab_size}
+        (directory / "config.json").write_text(json.dumps(config))
+        return AutoTokenizer.from_pretrained(directory)
+
+
+def test_transformers_loads_the_directory(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    """A literal `<s>` in a text stays text there too: split_special_tokens is in the config."""
+    loaded = load_with_transformers(tokenizer, tmp_path)
+    assert (loaded.bos_token_id, loaded.eos_token_id, loaded.unk_token_id) == (1, 2, 0)
+    assert (len(loaded), loaded.model_max_length) == (tokenizer.vocab_size, 256)
+    for text in odd_texts(300, seed=1):
+        ids = tokenizer.encode(text)
+        if ids:
+            assert loaded(text).input_ids == [1, *ids], text
+            assert loaded.decode([1, *ids], skip_special_tokens=True) == tokenizer.decode(ids), text
+
+
+def test_hello_world_of_tok4096(shared_data: Path) -> None:
+    tokenizer = Tokenizer.load(shared_data / "tok4096")
+    ids = tokenizer.encode("Hello, world!", bos=True, eos=True)
+    assert ids == [1, 346, 2233, 4010, 1475, 4021, 2]
+    assert tokenizer.decode(ids) == "Hello, world!"

@@ -1,0 +1,111 @@
+"""The codec and its stream decoder against SentencePiece itself."""
+
+import hashlib
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sentencepiece import SentencePieceProcessor
+
+from tinyllm import artifacts
+from tinyllm.errors import ArtifactError, FormatError, InputError
+from tinyllm.tokenizer.codec import Tokenizer
+from tinyllm.tokenizer.model_proto import PieceType
+from tinyllm.tokenizer.training import train_model
+
+TOKENIZER = Tokenizer.from_bytes(train_model(["a cat  sat 12 é 你 😀 on the mat"] * 3, 285), "test.model")
+PROCESSOR = SentencePieceProcessor(model_proto=TOKENIZER.model_proto)
+BYTE_IDS = [id for id, piece in enumerate(TOKENIZER.pieces) if piece.type == PieceType.BYTE]
+
+
+def stream_text(tokenizer: Tokenizer, ids: list[int]) -> list[str]:
+    decoder = tokenizer.stream()
+    return [*(decoder.push(id) for id in ids), decoder.finish()]
+
+
+@given(st.text())
+def test_ids_are_sentencepiece_ids_and_text_comes_back(text: str) -> None:
+    ids = TOKENIZER.encode(text)
+    assert ids == PROCESSOR.encode(text)
+    assert TOKENIZER.decode(ids) == text.replace("▁", " ")
+    assert TOKENIZER.encode(text, bos=True, eos=True) == [TOKENIZER.bos_id, *ids, TOKENIZER.eos_id]
+
+
+@settings(max_examples=300)
+@given(st.lists(st.one_of(st.integers(0, TOKENIZER.vocab_size - 1), st.sampled_from(BYTE_IDS)), max_size=12))
+def test_stream_pieces_join_to_the_decoded_text(ids: list[int]) -> None:
+    """Any ids, so broken UTF-8, control tokens in the middle and leading spaces too."""
+    assert "".join(stream_text(TOKENIZER, ids)) == PROCESSOR.decode(ids)
+
+
+def test_stream_never_cuts_a_character() -> None:
+    pieces = stream_text(TOKENIZER, TOKENIZER.encode("z 🦊!"))
+    assert "".join(pieces) == "z 🦊!"
+    assert "🦊" in pieces
+    assert not any("\ufffd" in piece for piece in pieces)
+
+
+def test_stream_agrees_where_extra_whitespace_is_removed(shared_data: Path) -> None:
+    """tok4096 drops every leading space, a model of ours only the first."""
+    tokenizer = Tokenizer.load(shared_data / "tok4096")
+    space = next(id for id, piece in enumerate(tokenizer.pieces) if piece.text == "▁")
+    word = tokenizer.encode("cat")[0]
+    for ids in ([space, space, word], [1, space, word, space, word], [0, space, word], [word, space]):
+        assert "".join(stream_text(tokenizer, ids)) == tokenizer.decode(ids)
+
+
+def test_piece_bytes_join_to_the_text() -> None:
+    ids = TOKENIZER.encode("the mat 😀\n1", bos=True, eos=True)
+    assert b"".join(map(TOKENIZER.piece_bytes, ids)).decode() == " the mat 😀\n1"
+
+
+def test_fingerprint_is_of_texts_scores_and_types() -> None:
+    same = Tokenizer.from_bytes(TOKENIZER.model_proto, "another name")
+    assert same.fingerprint == TOKENIZER.fingerprint
+    assert len(TOKENIZER.fingerprint) == len(hashlib.sha256().hexdigest())
+    other = Tokenizer.from_bytes(train_model(["another text 12"] * 3, 272), "other.model")
+    assert other.fingerprint != TOKENIZER.fingerprint
+
+
+def test_ids_of_control_tokens() -> None:
+    assert (TOKENIZER.bos_id, TOKENIZER.eos_id, TOKENIZER.unk_id, TOKENIZER.pad_id) == (1, 2, 0, None)
+    assert TOKENIZER.vocab_size == 285
+    assert TOKENIZER.num_tokens("a cat") == len(TOKENIZER.encode("a cat"))
+
+
+@pytest.mark.parametrize("id", [-1, 285, 10**30])
+def test_id_out_of_range_is_named(id: int) -> None:
+    with pytest.raises(InputError, match=f"token id {id} is out of range: test.model has 285 tokens, 0 to 284"):
+        TOKENIZER.decode([1, id])
+    with pytest.raises(InputError, match="out of range"):
+        TOKENIZER.stream().push(id)
+
+
+def test_lone_surrogate_is_refused() -> None:
+    with pytest.raises(InputError, match=r"character 1 .* U\+D800"):
+        TOKENIZER.encode("a\ud800")
+
+
+def test_missing_file_says_how_to_make_one(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="does not exist; make a tokenizer"):
+        Tokenizer.load(tmp_path / "absent.model")
+    with pytest.raises(InputError, match=r"tokenizer\.model does not exist"):
+        Tokenizer.load(tmp_path)
+
+
+def test_directory_with_a_changed_model_is_refused(tmp_path: Path) -> None:
+    with artifacts.commit_directory(tmp_path / "tok", "tokenizer") as draft:
+        artifacts.write_file(draft.path / "tokenizer.model", TOKENIZER.model_proto)
+    assert Tokenizer.load(tmp_path / "tok").fingerprint == TOKENIZER.fingerprint
+    changed = bytearray(TOKENIZER.model_proto)
+    changed[-1] ^= 1
+    (tmp_path / "tok" / "tokenizer.model").write_bytes(changed)
+    with pytest.raises(ArtifactError, match="SHA-256"):
+        Tokenizer.load(tmp_path / "tok")
+
+
+def test_text_file_is_no_model(tmp_path: Path) -> None:
+    (tmp_path / "x.model").write_text("Once upon a time\n")
+    with pytest.raises(FormatError, match=r"x\.model is not a whole SentencePiece model"):
+        Tokenizer.load(tmp_path / "x.model")
