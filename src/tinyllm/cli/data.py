@@ -15,6 +15,7 @@ from tinyllm.cli.console import note, progress_bar
 from tinyllm.errors import UsageError
 
 DATA_FOLDER = Path("data")
+DEFAULT_STORYBOOK = DATA_FOLDER / "storybook.txt"
 STANDARD_OUTPUT = Path("-")
 
 
@@ -42,6 +43,7 @@ def download(
     """
     from tinyllm.corpus import catalogue
     from tinyllm.corpus.download import download as fetch
+    from tinyllm.corpus.formats import format_of
 
     if url is not None:
         if name is not None:
@@ -59,7 +61,8 @@ def download(
         note(f"{target} is there already; checking it")
     with _byte_bar(target.name) as report:
         fetch(url, target, sha256=sha256, expected_bytes=num_bytes, report=report, note=note)
-    note(f"Read it with: tinyllm prepare {target}")
+    if format_of(target.name):
+        note(f"Read it with: tinyllm prepare {target}")
     print(target)
 
 
@@ -68,8 +71,13 @@ def storybook(
     stories: Annotated[int, Parameter(help="How many stories; each is different.")] = 20_000,
     seed: Annotated[int, Parameter(help="The same seed writes the same stories on every machine.")] = 7,
     output: Annotated[
-        Path, Parameter(name=["--output", "-o"], help="File to write, .txt or .jsonl; - for standard output, as .txt.")
-    ] = DATA_FOLDER / "storybook.txt",
+        Path,
+        Parameter(
+            name=["--output", "-o"],
+            allow_leading_hyphen=True,
+            help="File to write, .txt or .jsonl; - for standard output, as .txt.",
+        ),
+    ] = DEFAULT_STORYBOOK,
 ) -> None:
     """Write children's stories from a seeded grammar.
 
