@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+pytest_plugins = ["loopback"]
+
 SHARED_DATA = Path(__file__).parent.parent.parent / "shared" / "data"
 
 

@@ -160,6 +160,8 @@ class TrainingConfig(Section):
     """Precision of the forward and backward pass; weights and optimizer stay float32."""
     compile: bool = False
     """Whether torch.compile builds the training step."""
+    tensorboard: bool = False
+    """Whether metrics also go to RUN/tensorboard (needs the extra `track`)."""
     num_threads: int = Field(default=0, ge=0)
     """CPU threads; 0 = torch's own choice."""
 

@@ -1,0 +1,24 @@
+"""The gated feed-forward layer SwiGLU (Shazeer 2020): down(silu(gate(x)) * up(x)), no biases.
+
+Shapes: B batch, T time, D model size.
+"""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tinyllm.config import ModelConfig
+
+
+class FeedForward(nn.Module):
+    """One layer's feed-forward."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
+        self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
+        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`x` (B, T, D), each position by itself: (B, T, D)."""
+        written: Tensor = self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+        return written

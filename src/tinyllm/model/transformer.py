@@ -1,0 +1,98 @@
+"""The Llama 2 decoder (Touvron et al. 2023): embedding, pre-norm blocks, final norm, output projection.
+
+Parameters carry the names of Hugging Face's `LlamaForCausalLM`, so that a state dict needs no translation.
+The loss is not computed here: training projects as much of `hidden_states` as it wants to.
+
+Shapes: B batch, T time, D model size, V vocabulary.
+"""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tinyllm.config import ModelConfig
+from tinyllm.model.attention import Attention
+from tinyllm.model.feed_forward import FeedForward
+from tinyllm.model.init import initialize
+from tinyllm.model.kv_cache import KVCache
+from tinyllm.model.norm import RMSNorm
+from tinyllm.model.rope import RotaryTables
+
+
+class Block(nn.Module):
+    """One layer: attention and feed-forward, each reading the normalized stream and adding to it."""
+
+    def __init__(self, config: ModelConfig, layer: int) -> None:
+        super().__init__()
+        self.input_layernorm = RMSNorm(config.hidden_size, config.norm_eps)
+        self.self_attn = Attention(config, layer)
+        self.post_attention_layernorm = RMSNorm(config.hidden_size, config.norm_eps)
+        self.mlp = FeedForward(config)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, cache: KVCache | None = None) -> Tensor:
+        """The stream `x` (B, T, D) after this layer."""
+        x = x + self.dropout(self.self_attn(self.input_layernorm(x), cos, sin, cache))
+        stream: Tensor = x + self.dropout(self.mlp(self.post_attention_layernorm(x)))
+        return stream
+
+
+class Decoder(nn.Module):
+    """Everything up to the output projection; Hugging Face's `LlamaModel`."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.context_length = config.context_length
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.layers = nn.ModuleList(Block(config, layer) for layer in range(config.num_layers))
+        self.norm = RMSNorm(config.hidden_size, config.norm_eps)
+        self.rotary = RotaryTables(config.context_length, config.head_size, config.rope_theta)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, tokens: Tensor, cache: KVCache | None = None) -> Tensor:
+        """`tokens` (B, T) int64 to normalized hidden states (B, T, D). Raises ValueError past the context length."""
+        start = 0 if cache is None else cache.length
+        end = start + tokens.shape[1]
+        if end > self.context_length:
+            raise ValueError(
+                f"{end} tokens are more than the context of {self.context_length}; cut them, or slide the window"
+            )
+        cos, sin = self.rotary(start, end)
+        x = self.dropout(self.embed_tokens(tokens))
+        for block in self.layers:
+            x = block(x, cos, sin, cache)
+        if cache is not None:
+            cache.advance(tokens.shape[1])
+        normed: Tensor = self.norm(x)
+        return normed
+
+
+class Transformer(nn.Module):
+    """The language model, with fresh weights from torch's global generator; Hugging Face's `LlamaForCausalLM`."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.model = Decoder(config)
+        self.lm_head = None if config.tie_embeddings else nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        initialize(self, config.num_layers)
+
+    def forward(self, tokens: Tensor, cache: KVCache | None = None) -> Tensor:
+        """Logits (B, T, V) of the token after each of `tokens` (B, T) int64, which come after what `cache` holds.
+
+        Raises ValueError when both together are longer than the context.
+        """
+        return self.project(self.hidden_states(tokens, cache))
+
+    def hidden_states(self, tokens: Tensor, cache: KVCache | None = None) -> Tensor:
+        """What `forward` projects: final hidden states (B, T, D), after the last norm."""
+        hidden: Tensor = self.model(tokens, cache)
+        return hidden
+
+    def project(self, hidden: Tensor) -> Tensor:
+        """Logits (..., V) of hidden states (..., D)."""
+        return F.linear(hidden, self.output_weight)
+
+    @property
+    def output_weight(self) -> Tensor:
+        """The matrix (V, D) of the output projection: the embedding itself where the two are tied."""
+        return self.model.embed_tokens.weight if self.lm_head is None else self.lm_head.weight
