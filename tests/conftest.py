@@ -14,6 +14,8 @@ from tinyllm.model.transformer import Transformer
 from tinyllm.model_dir import save_model
 from tinyllm.tokenizer.codec import Tokenizer
 
+pytest_plugins = ["loopback"]
+
 SHARED_DATA = Path(__file__).parent.parent.parent / "shared" / "data"
 
 

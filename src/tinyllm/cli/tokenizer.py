@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from cyclopts import Parameter
 from rich.console import Console
@@ -13,11 +13,11 @@ from tinyllm.cli.console import note
 from tinyllm.corpus.documents import read_documents
 from tinyllm.corpus.formats import format_of
 from tinyllm.corpus.sources import STANDARD_INPUT, list_sources
+from tinyllm.corpus.text import DocumentRule
 from tinyllm.errors import InputError, UsageError
 from tinyllm.tokenizer.codec import Tokenizer
 from tinyllm.tokenizer.training import train_tokenizer
 
-DocumentRule = Literal["auto", "file", "line", "blank-line", "endoftext"]
 TokenizerPath = Annotated[
     Path, Parameter(name=["--tokenizer"], help="Tokenizer directory, model directory, or .model file.")
 ]
@@ -25,7 +25,9 @@ DEFAULT_TOKENIZER = Path("tokenizer")
 
 
 def train(
-    *files: Annotated[str, Parameter(help="Text files, folders, patterns, or - for standard input.")],
+    *files: Annotated[
+        str, Parameter(allow_leading_hyphen=True, help="Text files, folders, patterns, or - for standard input.")
+    ],
     output: Annotated[Path, Parameter(name=["--output", "-o"], help="Directory to write.")],
     vocab_size: Annotated[int, Parameter(help="Number of tokens; llama2.c's small models use 512 to 4096.")] = 4096,
     documents: Annotated[
@@ -63,7 +65,9 @@ def train(
 
 
 def encode(
-    text: Annotated[str | None, Parameter(help="Text to encode, or - for standard input.")] = None,
+    text: Annotated[
+        str | None, Parameter(allow_leading_hyphen=True, help="Text to encode, or - for standard input.")
+    ] = None,
     /,
     *,
     file: Annotated[Path | None, Parameter(help="Encode this UTF-8 file instead, byte for byte.")] = None,
@@ -94,7 +98,9 @@ def encode(
 
 
 def decode(
-    *ids: Annotated[str, Parameter(help="Token ids, or - to read them from standard input.")],
+    *ids: Annotated[
+        str, Parameter(allow_leading_hyphen=True, help="Token ids, or - to read them from standard input.")
+    ],
     tokenizer: TokenizerPath = DEFAULT_TOKENIZER,
 ) -> None:
     """Token ids to text.
@@ -112,7 +118,9 @@ def decode(
 
 
 def count(
-    *inputs: Annotated[str, Parameter(help="One text, or files, folders, patterns, - for standard input.")],
+    *inputs: Annotated[
+        str, Parameter(allow_leading_hyphen=True, help="One text, or files, folders, patterns, - for standard input.")
+    ],
     tokenizer: TokenizerPath = DEFAULT_TOKENIZER,
     documents: Annotated[DocumentRule, Parameter(help="Where a document ends in plain text.")] = "auto",
     text_key: Annotated[str | None, Parameter(help="Key or column of the text in JSON and Parquet.")] = None,
