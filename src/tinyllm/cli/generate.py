@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from tinyllm.cli.console import note
+from tinyllm.cli.console import TEXT_OR_DASH, note
 from tinyllm.config import SamplingConfig
 from tinyllm.errors import InputError, UsageError
 from tinyllm.generation.generator import Generation, Generator, load
@@ -22,7 +22,9 @@ BETWEEN_SAMPLES = "\n---\n"
 
 def generate(
     *prompt: Annotated[
-        str, Parameter(help="The text to continue, FILE:path, or - for standard input; before it, a model directory.")
+        str,
+        TEXT_OR_DASH,
+        Parameter(help="The text to continue, FILE:path, or - for standard input; before it, a model directory."),
     ],
     sampling: Annotated[SamplingConfig, Parameter(name="*", negative_iterable=())] = SamplingConfig(),  # noqa: B008 (frozen)
     num_samples: Annotated[int, Parameter(help="Texts to generate, side by side in one batch.")] = 1,
