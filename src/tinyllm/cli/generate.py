@@ -87,13 +87,13 @@ def read_arguments(arguments: tuple[str, ...], unconditional: bool) -> tuple[str
         return next(iter(arguments), None), ""
     match arguments:
         case ():
-            return None, _read_prompt(None)
+            return None, read_prompt(None)
         case (only,) if _is_model(only):
-            return only, _read_prompt(None)
+            return only, read_prompt(None)
         case (only,):
-            return None, _read_prompt(only)
+            return None, read_prompt(only)
         case (model, prompt):
-            return model, _read_prompt(prompt)
+            return model, read_prompt(prompt)
     raise UsageError(f"{len(arguments)} arguments are more than a model and a prompt; put the prompt in quotes")
 
 
@@ -129,7 +129,7 @@ def _is_model(path: str) -> bool:
     return True
 
 
-def _read_prompt(argument: str | None) -> str:
+def read_prompt(argument: str | None) -> str:
     """The prompt itself, from the file after `FILE:`, or from standard input for `-` or no argument."""
     if argument is None or argument == "-":
         if sys.stdin.isatty() and argument is None:

@@ -112,7 +112,7 @@ def _train_vocab(arguments: argparse.Namespace) -> None:
             f"there is no corpus in {CORPUS_FOLDER}; run python train_vocab.py --download True, or name files by --data"
         )
     tokenizer = _tokenizer_folder(arguments.vocab_size)
-    train_tokenizer(corpus, vocab_size=arguments.vocab_size, output=tokenizer, overwrite=True)
+    train_tokenizer(*corpus, vocab_size=arguments.vocab_size, output=tokenizer, overwrite=True)
     for ending in (".model", ".vocab"):
         copy = DATA / f"tok{arguments.vocab_size}{ending}"
         artifacts.write_file(copy, (tokenizer / f"tokenizer{ending}").read_bytes())
@@ -129,7 +129,7 @@ def _preprocess(arguments: argparse.Namespace) -> None:
             f"there is no corpus in {CORPUS_FOLDER}; run python train_vocab.py --download True first, or use --data"
         )
     vocab_size = tokenizer.name.removeprefix("tokenizer")
-    prepare(corpus, tokenizer=tokenizer, output=DATA / f"tok{vocab_size}", overwrite=True)
+    prepare(*corpus, tokenizer=tokenizer, output=DATA / f"tok{vocab_size}", overwrite=True)
     print("Done.")
 
 

@@ -101,4 +101,6 @@ def test_float16_overflow_is_left_to_the_scaler() -> None:
 def test_clipping_can_be_turned_off() -> None:
     _, clipped = make(grad_clip=1e-3)
     _, free = make(grad_clip=0.0)
-    assert clipped.update(batches(1), num_tokens=16).grad_norm == free.update(batches(1), num_tokens=16).grad_norm > 0.01
+    assert (
+        clipped.update(batches(1), num_tokens=16).grad_norm == free.update(batches(1), num_tokens=16).grad_norm > 0.01
+    )
