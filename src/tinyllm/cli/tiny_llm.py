@@ -230,13 +230,9 @@ def write_tutorial_checkpoint(model: Path, target: Path, constants: dict[str, An
     from tinyllm.exchange.read import read_model
 
     details = artifacts.read_manifest(model, "model").details
-    write_pt(
-        target,
-        read_model(model),
-        iter_num=details["step"],
-        best_val_loss=details["validation_loss"],
-        config=constants,
-    )
+    entries = {"iter_num": details["step"], "best_val_loss": details["validation_loss"], "config": constants}
+    with artifacts.commit_file(target) as file:
+        write_pt(file, read_model(model), entries)
 
 
 def _corpus() -> list[str]:

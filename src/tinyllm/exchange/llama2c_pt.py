@@ -65,10 +65,10 @@ def read_pt(path: Path) -> ForeignModel:
     return ForeignModel(config, halve_heads(tensors, config), None, "llama2.c .pt")
 
 
-def write_pt(file: IO[bytes], model: ForeignModel) -> None:
+def write_pt(file: IO[bytes], model: ForeignModel, entries: Mapping[str, object] | None = None) -> None:
     """Writes a checkpoint that llama2.c's `sample.py` and `export.py` load.
 
-    Raises InputError for a model that they would take for another one.
+    `entries` are further entries beside `model` and `model_args`, such as `iter_num` and `best_val_loss`. Raises InputError for a model that they would take for another one.
     """
     import torch
 
@@ -97,7 +97,7 @@ def write_pt(file: IO[bytes], model: ForeignModel) -> None:
     }
     # sample.py looks up which tokenizer belongs to it.
     settings = {"vocab_source": "llama2" if config.vocab_size == 32_000 else "custom", "vocab_size": config.vocab_size}
-    torch.save({"model": state, "model_args": model_args, "config": settings}, file)
+    torch.save({"model": state, "model_args": model_args, "config": settings, **(entries or {})}, file)
 
 
 def _check_archive(path: Path) -> None:
