@@ -68,7 +68,8 @@ def read_pt(path: Path) -> ForeignModel:
 def write_pt(file: IO[bytes], model: ForeignModel, entries: Mapping[str, object] | None = None) -> None:
     """Writes a checkpoint that llama2.c's `sample.py` and `export.py` load.
 
-    `entries` are further entries beside `model` and `model_args`, such as `iter_num` and `best_val_loss`. Raises InputError for a model that they would take for another one.
+    `entries` are further entries beside `model` and `model_args`, such as `iter_num` and `best_val_loss`. Raises
+    InputError for a model that they would take for another one.
     """
     import torch
 
