@@ -121,7 +121,11 @@ class _Screen:
         self._bar.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        task = self._bar.tasks[self._task]
+        if error is None:
+            # Files hold more than their documents' text, so a finished bar would stop short of its end.
+            self._bar.update(self._task, completed=task.total or task.completed, total=task.total or task.completed)
         self._bar.stop()
 
     def report(self, progress: Progress) -> None:
