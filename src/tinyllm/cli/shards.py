@@ -48,9 +48,9 @@ def prepare(
     After an interruption the same command goes on; finished shards are kept. The result is the same bytes for any
     number of workers. The tokenizer is stored with the shards.
 
-    Example:
+    For example:
 
-    tinyllm prepare stories.txt --tokenizer tokenizer -o shards
+      tinyllm prepare stories.txt --tokenizer tokenizer -o shards
     """
     codec = Tokenizer.load(tokenizer)
     with _stopping_gently(output), _Screen() as screen:
@@ -86,9 +86,9 @@ def inspect(
 
     Reads every byte: each file's SHA-256 must be the manifest's, and each id one of the vocabulary.
 
-    Example:
+    For example:
 
-    tinyllm data inspect shards
+      tinyllm data inspect shards
     """
     codec = Tokenizer.load(tokenizer) if tokenizer else None
     opened = ShardSet.open(shards, tokenizer=codec, verify=True)
@@ -103,9 +103,10 @@ def inspect(
         print(f"tokenizer   {details.vocab_size:,} tokens, fingerprint {details.tokenizer_fingerprint[:12]}")
         print(f"split       {rule}")
         print("verified    every checksum, and every id is in the vocabulary")
-    for array in opened.train[:1]:
-        text = opened.tokenizer.decode(array[: max(0, sample_tokens)].tolist())
-        print(f"\nthe first {min(sample_tokens, len(array))} tokens:\n{text}")
+    if opened.train:
+        ids = opened.train[0][: max(0, sample_tokens)].tolist()
+        end = ids.index(opened.tokenizer.bos_id, 1) if opened.tokenizer.bos_id in ids[1:] else len(ids)
+        print(f"\nthe first document, {end} tokens of it:\n{opened.tokenizer.decode(ids[:end])}")
 
 
 class _Screen:
@@ -120,7 +121,11 @@ class _Screen:
         self._bar.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        task = self._bar.tasks[self._task]
+        if error is None:
+            # Files hold more than their documents' text, so a finished bar would stop short of its end.
+            self._bar.update(self._task, completed=task.total or task.completed, total=task.total or task.completed)
         self._bar.stop()
 
     def report(self, progress: Progress) -> None:

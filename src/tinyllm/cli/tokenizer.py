@@ -47,9 +47,9 @@ def train(
 
     The same files and options give the same bytes. Writes tokenizer.model, tokenizer.vocab and tokenizer.json.
 
-    Example:
+    For example:
 
-    tinyllm tokenizer train stories.txt --vocab-size 4096 -o tokenizer
+      tinyllm tokenizer train stories.txt --vocab-size 4096 -o tokenizer
     """
     texts = (document.text for document in read_documents(files, documents=documents, text_key=text_key))
     tokenizer = train_tokenizer(
@@ -82,9 +82,9 @@ def encode(
 
     Prints the ids on one line. In pieces, ▁ stands for a space and <0x0A> for a byte that no piece covers.
 
-    Example:
+    For example:
 
-    tinyllm tokenizer encode "Hello, world!" --bos --eos
+      tinyllm tokenizer encode "Hello, world!" --bos --eos
     """
     if (text is None) == (file is None):
         raise UsageError("give a text to encode, - for standard input, or --file PATH")
@@ -107,9 +107,9 @@ def decode(
 
     Control tokens such as BOS and EOS give no text; bytes that are no character give U+FFFD.
 
-    Example:
+    For example:
 
-    tinyllm tokenizer decode 1 346 2233 4010 1475 4021 2
+      tinyllm tokenizer decode 1 346 2233 4010 1475 4021 2
     """
     words = [word for item in ids for word in (sys.stdin.read() if item == "-" else item).replace(",", " ").split()]
     if not words:
@@ -129,9 +129,9 @@ def count(
 
     Words are what whitespace separates. BOS and EOS are not counted.
 
-    Example:
+    For example:
 
-    tinyllm tokenizer count stories.txt
+      tinyllm tokenizer count stories.txt
     """
     if not inputs:
         raise UsageError("give a text or files to count")
