@@ -79,7 +79,7 @@ def test_a_stream_is_the_same_text_in_whole_words_pieces(stories: Generator, sha
 
 def test_stories_end_by_themselves(stories: Generator) -> None:
     """llama2.c's training put BOS between stories: the model ends one by drawing it."""
-    ended = stories.generate("", num_samples=8, temperature=0.5, max_new_tokens=512, seed=3)
+    ended = stories.generate("", num_samples=4, temperature=0.5, max_new_tokens=400)
     reasons = {generation.finish_reason for generation in ended}
     assert "end" in reasons
     for generation in ended:

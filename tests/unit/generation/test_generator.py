@@ -1,6 +1,7 @@
 """The front of generation against a reference without cache, and what is refused."""
 
 from collections.abc import Callable
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -97,6 +98,17 @@ def test_the_pieces_of_a_stream_are_the_text(generator: Generator, seed: int) ->
 
 def test_a_stream_gives_its_result_without_being_read(generator: Generator) -> None:
     assert len(generator.stream(PROMPT, max_new_tokens=5).generation.token_ids) == 5
+
+
+def test_streams_may_take_turns(generator: Generator) -> None:
+    settings = {"max_new_tokens": 40, "temperature": 0.9}
+    first, second = generator.stream(PROMPT, seed=1, **settings), generator.stream("the red ball", seed=2, **settings)
+    texts = ["", ""]
+    for pieces in zip_longest(first, second, fillvalue=""):
+        texts = [text + piece for text, piece in zip(texts, pieces, strict=True)]
+        generator.generate("a bear", max_new_tokens=1)
+    assert texts[0] == generator.generate(PROMPT, seed=1, **settings)[0].text
+    assert texts[1] == generator.generate("the red ball", seed=2, **settings)[0].text
 
 
 class Scripted:
