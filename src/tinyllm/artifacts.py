@@ -189,6 +189,13 @@ def read_manifest(directory: Path, kind: str | None = None) -> Manifest:
 
     Raises InputError where there is no such directory, ArtifactError where it is not whole.
     """
+    manifest = _parse_manifest(directory, kind)
+    for name, entry in manifest.files.items():
+        _check_size(directory, name, entry)
+    return manifest
+
+
+def _parse_manifest(directory: Path, kind: str | None) -> Manifest:
     _finish_interrupted_replacement(directory)
     if not directory.is_dir():
         raise InputError(f"{directory} is not a directory" if directory.exists() else f"{directory} does not exist")
@@ -207,8 +214,6 @@ def read_manifest(directory: Path, kind: str | None = None) -> Manifest:
         raise ArtifactError(f"{path} is damaged at {place}: {first['msg']}") from None
     if kind is not None and manifest.kind != kind:
         raise ArtifactError(f"{directory} holds a {manifest.kind}, not a {kind}")
-    for name, entry in manifest.files.items():
-        _check_size(directory, name, entry)
     return manifest
 
 
@@ -222,6 +227,16 @@ def verify(directory: Path, kind: str | None = None) -> Manifest:
                 f"{directory / name} is damaged: its SHA-256 is {found[:12]}…, the manifest says {entry.sha256[:12]}…"
             )
     return manifest
+
+
+def set_aside(path: Path) -> Path:
+    """Renames a damaged directory to `NAME.damaged`, so that it is neither used nor lost; gives the new name."""
+    aside = _beside(path, ".damaged")
+    if aside.exists():
+        shutil.rmtree(aside)
+    path.rename(aside)
+    _sync_directory(path.parent)
+    return aside
 
 
 def sha256_of(path: Path) -> str:
@@ -279,14 +294,14 @@ def check_room(path: Path, num_bytes: int) -> None:
 def check_replaceable(path: Path, kind: str, *, overwrite: bool = True) -> None:
     """Raises ArtifactError where committing a `kind` to `path` would destroy something.
 
-    That is anything but an empty directory or a committed one of the same kind, and without `overwrite` that one too.
+    That is anything but an empty directory or one of the same kind, whole or not, and without `overwrite` that one too.
     """
     if not path.name:
         raise ArtifactError(f"cannot replace {path} as a whole; name a new directory in it")
     if not path.exists() or (path.is_dir() and not any(path.iterdir())):
         return
     try:
-        read_manifest(path, kind)
+        _parse_manifest(path, kind)
     except (ArtifactError, InputError) as error:
         raise ArtifactError(f"will not replace {path}: {error}; remove it, or choose another place") from None
     if not overwrite:

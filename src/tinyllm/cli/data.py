@@ -37,7 +37,8 @@ def download(
     A broken download is taken up where it ended, by itself and by the next call. The file appears only when it is whole
     and right; archives need not be unpacked, they are read as they are.
 
-    Example:
+    For example:
+
 
     tinyllm data download tinystories --from huggingface
     """
@@ -83,7 +84,8 @@ def storybook(
 
     As .txt each story is followed by a line <|endoftext|>, as .jsonl it is an object with the key story.
 
-    Example:
+    For example:
+
 
     tinyllm data storybook --stories 1000 -o stories.jsonl
     """

@@ -51,7 +51,8 @@ def demo(
 
     About five minutes on two cores. Run again, it starts from scratch in the same folder.
 
-    Examples:
+    For example:
+
       tinyllm demo
       tinyllm demo --stories 2000 --steps 100 -o small-demo
     """

@@ -28,6 +28,7 @@ from tinyllm.training.checkpoint import (
     list_checkpoints,
     load_checkpoint,
     newest_whole_checkpoint,
+    read_state,
     save_checkpoint,
 )
 from tinyllm.training.evaluate import Evaluation, evaluate, token_bytes
@@ -227,7 +228,7 @@ class Trainer:
         """Goes on from the newest whole checkpoint, or makes sure that a new run overwrites nothing."""
         folder = self.run / "checkpoints"
         path, complaints = newest_whole_checkpoint(folder)
-        for complaint in complaints:
+        for complaint in complaints.values():
             self.reporter.note(complaint)
         if not resume:
             if list_checkpoints(folder):
@@ -240,9 +241,11 @@ class Trainer:
                 raise ArtifactError(f"no checkpoint in {folder} is whole; see the lines above, and start a new run")
             self.reporter.note(f"no checkpoint in {folder}; starting at step 0")
             return
-        self.state = load_checkpoint(path, self.model, self.updater)
-        for change in compare_inputs(self.state.inputs, self.inputs, path):
+        for change in compare_inputs(read_state(path).inputs, self.inputs, path):
             self.reporter.note(change)
+        for damaged in complaints:
+            artifacts.set_aside(damaged)
+        self.state = load_checkpoint(path, self.model, self.updater)
         self.state.inputs = self.inputs
         self.reporter.note(f"going on from {path}, step {self.state.step}")
 
