@@ -41,7 +41,11 @@ _GATE = "model.layers.0.mlp.gate_proj.weight"
 _GLOBALS = re.compile(
     r"torch \w+Storage|torch\._utils _rebuild_tensor_v2|torch\._utils _rebuild_parameter|collections OrderedDict"
 )
-_ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, struct.error, NotImplementedError, RuntimeError, ValueError, EOFError)
+# OSError: zipfile seeks to where the archive says, before the beginning too.
+_ZIP_ERRORS = (
+    *(zipfile.BadZipFile, zlib.error, struct.error, NotImplementedError, RuntimeError, ValueError, EOFError, OSError),
+    MemoryError,
+)
 # A damaged pickle can end PyTorch's reader at any of its lines: lookups, unpacking, conversions, allocation.
 _PICKLE_ERRORS = (
     *(pickle.UnpicklingError, RuntimeError, ValueError, TypeError, LookupError, AttributeError),
