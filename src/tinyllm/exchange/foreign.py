@@ -25,7 +25,7 @@ Tensors = dict[str, NDArray[np.float32]]
 LONGEST_CONTEXT = 131_072
 """Tokens. Most formats say the context in one number that no file size proves, and the key/value cache follows it."""
 NAMES_SHOWN = 4
-NAME_LENGTH = 80
+NAME_LENGTH = 120
 
 
 @dataclass(frozen=True)
