@@ -14,7 +14,7 @@ import numpy as np
 from tinyllm.config import ModelConfig
 from tinyllm.errors import FormatError, InputError
 from tinyllm.exchange import gguf_file
-from tinyllm.exchange.foreign import ForeignModel, Tensors, check_tensors, make_config
+from tinyllm.exchange.foreign import ForeignModel, check_tensors, make_config
 from tinyllm.exchange.gguf_blocks import Float32Array, TensorType, fits
 from tinyllm.exchange.gguf_file import Value, ValueType
 from tinyllm.exchange.gguf_tokenizer import read_tokenizer, tokenizer_metadata
@@ -100,13 +100,20 @@ def stored_type(values: Float32Array, type: TensorType) -> TensorType:
     return type if fits(type, values.shape[-1]) else TensorType.F16
 
 
-def unquantized_note(tensors: Tensors, type: TensorType) -> str | None:
-    """One line on the matrices that a file of mostly `type` keeps in F16; None where there are none."""
-    kept = [name for name, values in tensors.items() if values.ndim > 1 and stored_type(values, type) != type]
-    if not kept:
-        return None
-    width = tensors[kept[0]].shape[-1]
-    return f"{len(kept)} tensors stay F16, as rows of {width} are no whole {type.name} blocks of 32: {kept[0]} ..."
+def export_notes(model: ForeignModel, type: TensorType) -> list[str]:
+    """A line on each thing about `model` that a file of mostly `type`, or llama.cpp reading it, does otherwise."""
+    notes = []
+    kept = [name for name, values in model.tensors.items() if values.ndim > 1 and stored_type(values, type) != type]
+    if kept:
+        width = model.tensors[kept[0]].shape[-1]
+        notes.append(
+            f"{len(kept)} tensors stay F16, as rows of {width} are no whole {type.name} blocks of 32: {kept[0]} …"
+        )
+    if model.tokenizer is not None and model.tokenizer.proto.remove_extra_whitespaces:
+        notes.append(
+            "llama.cpp keeps runs of spaces, which this tokenizer makes one: only such texts get other ids there"
+        )
+    return notes
 
 
 def modelfile(gguf_name: str, config: ModelConfig) -> str:

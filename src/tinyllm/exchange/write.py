@@ -19,7 +19,7 @@ from tinyllm import artifacts
 from tinyllm.errors import InputError, MismatchError, UsageError
 from tinyllm.exchange.build import logits_of_fixed_prompt
 from tinyllm.exchange.foreign import ForeignModel
-from tinyllm.exchange.gguf import modelfile, read_gguf, unquantized_note, write_gguf
+from tinyllm.exchange.gguf import export_notes, modelfile, read_gguf, write_gguf
 from tinyllm.exchange.gguf_blocks import TensorType
 from tinyllm.exchange.huggingface import read_hugging_face
 from tinyllm.exchange.llama2c import Version, read_bin, write_bin
@@ -143,8 +143,8 @@ def _export_file(model: ForeignModel, target: FileTarget, output: Path, with_mod
             if path.name == target.tokenizer_name:
                 tokenizer = load_tokenizer(Path(companion.name))
         notes = _compare_tokenizers(tokenizer_of(model), tokenizer, output)
-    if target.tensor_type is not None and (note := unquantized_note(model.tensors, target.tensor_type)):
-        notes.append(note)
+    if target.tensor_type is not None:
+        notes += export_notes(model, target.tensor_type)
     return Export(output, output.stat().st_size, list(beside), difference, float(np.ptp(expected)), notes)
 
 

@@ -13,12 +13,13 @@ from tinyllm.config import ModelConfig
 from tinyllm.errors import FormatError, InputError
 from tinyllm.exchange import gguf_file
 from tinyllm.exchange.foreign import ForeignModel
-from tinyllm.exchange.gguf import FILE_TYPES, modelfile, read_gguf, unquantized_note, write_gguf
+from tinyllm.exchange.gguf import FILE_TYPES, export_notes, modelfile, read_gguf, write_gguf
 from tinyllm.exchange.gguf_blocks import TensorType
 from tinyllm.exchange.gguf_file import ValueType
 from tinyllm.exchange.gguf_writer import write_contents
 from tinyllm.exchange.layout import GGUF, to_interleaved
 from tinyllm.tokenizer.codec import Tokenizer
+from tinyllm.tokenizer.proto_writer import write_model_proto
 
 Metadata = dict[str, tuple[ValueType, object]]
 
@@ -103,10 +104,16 @@ def test_rows_that_are_no_whole_blocks_stay_float16(model: ForeignModel, tmp_pat
         entries = gguf_file.read_contents(file, path).tensors
     assert entries["blk.0.ffn_down.weight"].type == TensorType.F16
     assert entries["blk.0.ffn_up.weight"].type == TensorType.Q8_0
-    note = unquantized_note(model.tensors, TensorType.Q8_0)
-    assert note is not None
-    assert note.startswith("2 tensors stay F16, as rows of 48 are no whole Q8_0 blocks of 32")
-    assert unquantized_note(model.tensors, TensorType.F16) is None
+    told, *_ = export_notes(model, TensorType.Q8_0)
+    assert told.startswith("2 tensors stay F16, as rows of 48 are no whole Q8_0 blocks of 32")
+
+
+@pytest.mark.parametrize("removes", [True, False])
+def test_a_tokenizer_that_llama_cpp_takes_otherwise_is_told(removes: bool, model: ForeignModel) -> None:
+    assert model.tokenizer is not None
+    proto = write_model_proto(model.tokenizer.pieces, unk_id=0, bos_id=1, eos_id=2, remove_extra_whitespaces=removes)
+    notes = export_notes(dataclasses.replace(model, tokenizer=Tokenizer.from_bytes(proto, "")), TensorType.F32)
+    assert any("keeps runs of spaces" in note for note in notes) == removes
 
 
 def test_a_number_too_large_for_float16_is_refused_by_name(model: ForeignModel) -> None:
