@@ -41,7 +41,7 @@ def test_every_module_says_what_it_does() -> None:
 def test_only_artifacts_opens_files_for_writing() -> None:
     """The promise of whole files rests on one module; drafts inside a commit are written by name."""
     writing = re.compile(r"""open\([^)]*["'][wax]b?["']|\.write_bytes\(|\.write_text\(""")
-    allowed = {"artifacts.py", "checkpoint.py"}
+    allowed = {"artifacts.py", "checkpoint.py", "model_dir.py"}
     found = [path.name for path in SOURCES if path.name not in allowed and writing.search(path.read_text("utf-8"))]
     assert found == []
 

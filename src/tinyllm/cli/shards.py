@@ -116,7 +116,7 @@ def inspect(
 
 @contextmanager
 def _save_standard_input(files: Sequence[str]) -> Iterator[list[str]]:
-    """`files`, with `-` replaced by a temporary file: `prepare` reads its sources twice, standard input can but once."""
+    """`files`, with `-` saved as a temporary file: `prepare` reads twice, which standard input cannot."""
     if "-" not in files:
         yield list(files)
         return
