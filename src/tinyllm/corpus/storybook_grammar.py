@@ -1,0 +1,110 @@
+"""The storybook's grammar: plots parsed into steps, lines and slots.
+
+`plots()` is all there is to use; `storybook_plots` explains the notation that it reads. What a story is made of
+is decided here, once; `tinyllm.corpus.storybook` walks the result in two directions, to tell and to recognise.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache, cached_property
+
+from tinyllm.corpus.storybook_plots import PLOTS, SHARED
+from tinyllm.corpus.storybook_words import A_BEFORE_A_VOWEL, AN_BEFORE_A_CONSONANT, FEMININE, PRONOUNS, WORDS
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A hole in a line: the words that can fill it and, if a role decides which one does, that role.
+
+    A role's value is an index into the words: the hero with value 3 is "Emma" in one slot, "she" in another.
+    """
+
+    words: tuple[str, ...]
+    role: int | None
+
+    @cached_property
+    def pattern(self) -> re.Pattern[str]:
+        """Any of the words, longest first, so that "teapot" is not taken for "tea"."""
+        return re.compile("|".join(re.escape(word) for word in sorted(self.meanings, key=len, reverse=True)))
+
+    @cached_property
+    def meanings(self) -> dict[str, frozenset[int]]:
+        """The values that each word can stand for: one for a name, half of them all for "she"."""
+        return {word: frozenset(i for i, other in enumerate(self.words) if other == word) for word in self.words}
+
+
+@dataclass(frozen=True)
+class Line:
+    """One way to tell a step: `literals[0]`, `slots[0]`, `literals[1]`, ..., `literals[-1]`; "" leaves the step out."""
+
+    literals: tuple[str, ...]
+    slots: tuple[Slot, ...]
+
+    @cached_property
+    def frame(self) -> str:
+        """The line for the % operator, the fastest way to fill it."""
+        return "%s".join(self.literals)
+
+
+@dataclass(frozen=True)
+class Plot:
+    """Steps to be told one after the other, and the class of words of each role; role 0 is the hero."""
+
+    name: str
+    cast: tuple[str, ...]
+    steps: tuple[tuple[Line, ...], ...]
+
+
+@cache
+def plots() -> tuple[Plot, ...]:
+    """Every plot of the storybook."""
+    shared = {name: paragraphs[0] for name, paragraphs in _sections(SHARED, r"^(<.+>)\n")}
+    return tuple(_plot(header, paragraphs, shared) for header, paragraphs in _sections(PLOTS, r"^== (.+)\n"))
+
+
+def _sections(text: str, header: str) -> Iterator[tuple[str, list[list[str]]]]:
+    """Each header with its paragraphs, a paragraph being a list of lines."""
+    unwrapped = re.sub(r"\n +", " ", text)
+    _, *parts = re.split(header, unwrapped, flags=re.MULTILINE)
+    for name, body in zip(parts[::2], parts[1::2], strict=True):
+        yield name, [paragraph.split("\n") for paragraph in body.strip().split("\n\n")]
+
+
+def _plot(header: str, paragraphs: list[list[str]], shared: dict[str, list[str]]) -> Plot:
+    name, _, roles = header.rstrip(")").partition(" (")
+    cast = {"name": "child"} | dict(role.split(": ") for role in roles.split(", "))
+    steps = [[line for entry in lines for line in shared.get(entry, [entry])] for lines in paragraphs]
+    return Plot(name, tuple(cast.values()), tuple(tuple(_line(line, cast) for line in step) for step in steps))
+
+
+def _line(text: str, cast: dict[str, str]) -> Line:
+    literals = re.split(r"\{.*?\}", "" if text == "-" else text)
+    return Line(tuple(literals), tuple(_parse_slot(inside, cast) for inside in re.findall(r"\{(.*?)\}", text)))
+
+
+def _parse_slot(inside: str, cast: dict[str, str]) -> Slot:
+    """The slot of "name", "A lovely", "He", "kin.his" ..., the text between the braces."""
+    article, _, noun = inside.lower().rpartition(" ")
+    owner, _, pronoun = noun.partition(".")
+    if noun in PRONOUNS:
+        owner, pronoun = "name", noun
+    role = list(cast).index(owner) if owner in cast else None
+    return _slot(cast.get(owner, owner), role, pronoun, bool(article), inside[0].isupper() or ".H" in inside)
+
+
+@cache
+def _slot(kind: str, role: int | None, pronoun: str, with_article: bool, capital: bool) -> Slot:
+    words = WORDS[kind]
+    if pronoun:
+        words = tuple(PRONOUNS[pronoun] if word in FEMININE[kind] else pronoun for word in words)
+    if with_article:
+        words = tuple(f"{_article(word)} {word}" for word in words)
+    if capital:
+        words = tuple(word[0].upper() + word[1:] for word in words)
+    return Slot(words, role)
+
+
+def _article(word: str) -> str:
+    vowel_sound = word in AN_BEFORE_A_CONSONANT or (word[0] in "aeiou" and word not in A_BEFORE_A_VOWEL)
+    return "an" if vowel_sound else "a"
