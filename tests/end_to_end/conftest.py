@@ -1,8 +1,8 @@
-"""Commands as a person types them, run in this process."""
+"""Commands as a person types them, run in this process and in an empty folder."""
 
 import io
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -13,15 +13,26 @@ Call = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def call_tinyllm(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call:
-    """Runs one `tinyllm` command in a fresh folder; gives exit code, stdout and stderr."""
+def in_empty_folder(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[Callable[[Sequence[str]], object]], Call]:
+    """Makes of a program's `main` a function that gives exit code, stdout and stderr of a call."""
     monkeypatch.chdir(tmp_path)
 
-    def call(*arguments: str | Path, stdin: str = "") -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode()), encoding="utf-8"))
-        with pytest.raises(SystemExit) as ended:
-            main([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        return int(ended.value.code or 0), captured.out, captured.err
+    def prepare(program: Callable[[Sequence[str]], object]) -> Call:
+        def call(*arguments: object, stdin: str = "") -> tuple[int, str, str]:
+            monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode()), encoding="utf-8"))
+            with pytest.raises(SystemExit) as ended:
+                program([str(argument) for argument in arguments])
+            captured = capsys.readouterr()
+            return int(ended.value.code or 0), captured.out, captured.err
 
-    return call
+        return call
+
+    return prepare
+
+
+@pytest.fixture
+def call_tinyllm(in_empty_folder: Callable[[Callable[[Sequence[str]], object]], Call]) -> Call:
+    """Runs one `tinyllm` command."""
+    return in_empty_folder(main)

@@ -5,23 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from tinyllm.cli.app import main
-
 Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
-    """Runs `tinyllm` in an empty folder: exit code, stdout, stderr."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as ended:
-            main([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        return int(ended.value.code or 0), captured.out, captured.err
-
-    return call
+def run(call_tinyllm: Run) -> Run:
+    return call_tinyllm
 
 
 def test_there_and_back(run: Run, make_model_dir: Callable[..., Path], tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 """`tinyllm tokenizer ...`, `prepare` and `data inspect` as a person calls them: output, errors, exit codes."""
 
-import io
 import os
 import re
 import signal
@@ -13,26 +12,16 @@ from pathlib import Path
 import pytest
 
 import tinyllm
-from tinyllm.cli.app import main
 
 STORIES = [f"Tom saw {number} red birds and a big blue ball on day {number * 7}." for number in range(60)]
 Call = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def call(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call:
-    """Runs one command in a fresh folder with `stories.txt`; gives exit code, stdout and stderr."""
-    monkeypatch.chdir(tmp_path)
+def call(call_tinyllm: Call, tmp_path: Path) -> Call:
+    """Runs one command in a fresh folder with `stories.txt`."""
     (tmp_path / "stories.txt").write_text("\n<|endoftext|>\n".join(STORIES), encoding="utf-8")
-
-    def run(*arguments: str, stdin: str = "") -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode()), encoding="utf-8"))
-        with pytest.raises(SystemExit) as ended:
-            main(arguments)
-        captured = capsys.readouterr()
-        return int(ended.value.code or 0), captured.out, captured.err
-
-    return run
+    return call_tinyllm
 
 
 def one_error(result: tuple[int, str, str], exit_code: int) -> str:
