@@ -7,7 +7,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tinyllm.generation.generator import Generator, load
+    from tinyllm.generation.generator import Generator
+    from tinyllm.models import load
     from tinyllm.tokenizer.codec import Tokenizer
 
 __version__ = "0.1.0"
@@ -15,7 +16,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "Generator": "tinyllm.generation.generator",
     "Tokenizer": "tinyllm.tokenizer.codec",
-    "load": "tinyllm.generation.generator",
+    "load": "tinyllm.models",
 }
 
 __all__ = ["Generator", "Tokenizer", "__version__", "load"]

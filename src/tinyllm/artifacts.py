@@ -124,12 +124,12 @@ def write_json(path: Path, value: object) -> None:
 class JsonLines:
     """A log of one JSON object a line, appended to; a last line cut off by a crash is dropped at the next start."""
 
-    def __init__(self, path: Path, keep_before_step: int | None = None) -> None:
-        """Opens the log; with `keep_before_step`, first drops lines whose `step` is that or later."""
+    def __init__(self, path: Path, keep_through_step: int | None = None) -> None:
+        """Opens the log; with `keep_through_step`, first drops lines of later steps."""
         self.path = path
         if path.exists():
             lines = read_json_lines(path)
-            kept = [line for line in lines if keep_before_step is None or line.get("step", 0) < keep_before_step]
+            kept = [line for line in lines if keep_through_step is None or line.get("step", 0) <= keep_through_step]
             write_file(path, "".join(json.dumps(line) + "\n" for line in kept))
         self._file = path.open("a", encoding="utf-8")
 

@@ -25,6 +25,10 @@ def first_problem(error: ValidationError) -> str:
     name = ".".join(map(str, first["loc"]))
     if first["type"] == "extra_forbidden":
         return f"there is no setting {name}"
+    if first["type"] == "value_error":
+        return f"{name}: {reason}"
+    if first["type"] == "missing":
+        return f"{name} is missing"
     return f"{name} is {first['input']}; {reason.replace('Input should', 'it should')}"
 
 
@@ -172,6 +176,8 @@ class TrainingConfig(Section):
     """Precision of the forward and backward pass; weights and optimizer stay float32."""
     compile: bool = False
     """Whether torch.compile builds the training step."""
+    tensorboard: bool = False
+    """Whether metrics also go to RUN/tensorboard (needs the extra `track`)."""
     num_threads: int = Field(default=0, ge=0)
     """CPU threads; 0 = torch's own choice."""
 

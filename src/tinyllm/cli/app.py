@@ -6,7 +6,7 @@ An error of ours is one line on stderr and an exit code; `--debug` adds the trac
 
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from cyclopts import App, CycloptsError
@@ -22,6 +22,8 @@ COMMANDS = {
     "train": ("tinyllm.cli.train:train", "Train a model on shards, or go on with a run."),
     "generate": ("tinyllm.cli.generate:generate", "Continue a prompt with a model."),
     "info": ("tinyllm.cli.model:info", "Parameters, bytes, FLOPs a token and shapes of a model."),
+    "import": ("tinyllm.cli.exchange:import_model", "Make a model directory of another tool's model."),
+    "export": ("tinyllm.cli.exchange:export", "Write a model in another tool's format, and prove that it is the same."),
     "data download": ("tinyllm.cli.data:download", "Fetch a corpus, resumable and checked."),
     "data storybook": ("tinyllm.cli.data:storybook", "Write children's stories from a seeded grammar."),
     "data inspect": ("tinyllm.cli.shards:inspect", "Counts, a decoded sample and checksums of shards."),
@@ -59,15 +61,20 @@ def build_app(tokens: Sequence[str] = ()) -> App:
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Runs one command and ends the process: 0 done, 1 failed, 2 wrongly called, 128 + n ended by signal n."""
-    tokens = list(sys.argv[1:] if arguments is None else arguments)
-    debug = "--debug" in tokens
-    if debug:
-        tokens.remove("--debug")
+    """The `tinyllm` command."""
+    run_command(lambda tokens: build_app(tokens)(tokens), sys.argv[1:] if arguments is None else arguments)
+
+
+def run_command(command: Callable[[list[str]], object], arguments: Sequence[str]) -> NoReturn:
+    """Runs one command and ends the process: 0 done, 1 failed, 2 wrongly called, 128 + n ended by signal n.
+
+    `--debug` is taken out of the arguments; with it, the traceback of an error is printed too.
+    """
+    tokens = [token for token in arguments if token != "--debug"]
     try:
-        build_app(tokens)(tokens)
+        command(tokens)
     except (TinyllmError, CycloptsError, OSError, KeyboardInterrupt) as error:
-        if debug:
+        if len(tokens) < len(arguments):
             traceback.print_exc()
         sys.exit(_report(error))
     sys.exit(0)

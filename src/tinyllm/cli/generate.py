@@ -10,10 +10,10 @@ from cyclopts import Parameter
 from tinyllm.cli.console import note
 from tinyllm.config import SamplingConfig
 from tinyllm.errors import InputError, UsageError
-from tinyllm.generation.generator import Generation, Generator, load
+from tinyllm.generation.generator import Generation, Generator
 from tinyllm.generation.window import kept_tokens
 from tinyllm.model import size
-from tinyllm.model_dir import find_model
+from tinyllm.models import is_model, load
 
 PROMPT_LIMIT_BYTES = 2**20
 FILE_PREFIX = "FILE:"
@@ -41,6 +41,9 @@ def generate(
             show_default=False,
         ),
     ] = False,
+    tokenizer: Annotated[
+        Path | None, Parameter(help="For a model file with no tokenizer inside or beside it: .model or tokenizer.bin.")
+    ] = None,
     device: Annotated[str, Parameter(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     dtype: Annotated[
         Literal["float32", "bfloat16", "float16"], Parameter(help="Precision of the weights.")
@@ -48,19 +51,21 @@ def generate(
 ) -> None:
     """Continue a prompt with a model.
 
-    The model is a model directory or a run directory; without one it is the model that comes with tinyllm.
+    The model is a model directory, a run directory, or a llama2.c, GGUF or Hugging Face model; without one it is the
+    model that comes with tinyllm.
 
     For example:
 
       tinyllm generate "Once upon a time"
       tinyllm generate runs/storybook "The fox" --temperature 0.8 --top-p 0.9 --seed 7
+      tinyllm generate stories260K.bin "Once upon a time" --temperature 0
       tinyllm generate runs/storybook FILE:prompt.txt --num-samples 4 --json
       echo "Once upon a time" | tinyllm generate --stop "The end"
     """
     model, text = read_arguments(prompt, unconditional)
     if stream and (as_json or num_samples > 1):
         raise UsageError("--stream writes one text as it comes; leave out --json and --num-samples, or --stream")
-    generator = load(model, device=device, dtype=dtype)
+    generator = load(model, tokenizer=tokenizer, device=device, dtype=dtype)
     if model is None:
         _say_bundled(generator)
     if stream or (stream is None and sys.stdout.isatty() and num_samples == 1 and not as_json):
@@ -86,7 +91,7 @@ def read_arguments(arguments: tuple[str, ...], unconditional: bool) -> tuple[str
     match arguments:
         case ():
             return None, _read_prompt(None)
-        case (only,) if _is_model(only):
+        case (only,) if is_model(only):
             return only, _read_prompt(None)
         case (only,):
             return None, _read_prompt(only)
@@ -117,14 +122,6 @@ def describe(generator: Generator, generations: list[Generation], sampling: Samp
             for generation in generations
         ],
     }
-
-
-def _is_model(path: str) -> bool:
-    try:
-        find_model(path)
-    except InputError:
-        return False
-    return True
 
 
 def _read_prompt(argument: str | None) -> str:

@@ -35,10 +35,14 @@ class Facts:
     config: ModelConfig
     tokenizer: Tokenizer
     tensors: dict[str, StoredTensor]
+    source: str | None = None
+    """The format, where another tool wrote the file."""
 
 
 def info(
-    model: Annotated[Path | None, Parameter(help="Model directory or run directory; default: the bundled one.")] = None,
+    model: Annotated[
+        Path | None, Parameter(help="Model directory, run directory or another tool's model; default: the bundled one.")
+    ] = None,
     /,
     *,
     as_json: Annotated[
@@ -47,14 +51,17 @@ def info(
 ) -> None:
     """Parameters, bytes, FLOPs a token and shapes of a model.
 
-    Checks every file against the manifest on the way.
+    Checks every file against the manifest on the way. Of other tools' files, bytes are those after decoding to float32.
 
     For example:
 
       tinyllm info runs/storybook
       tinyllm info runs/storybook --json
     """
-    facts = read_facts(bundled_model() if model is None else find_model(model))
+    if model is not None and model.is_file():
+        facts = read_foreign_facts(model)
+    else:
+        facts = read_facts(bundled_model() if model is None else find_model(model))
     print(json.dumps(describe(facts), indent=2, ensure_ascii=False) if as_json else "\n".join(table(facts)))
 
 
@@ -62,6 +69,16 @@ def read_facts(path: Path) -> Facts:
     """Reads and checks a model directory. Raises what `load_model` raises."""
     manifest = verify_model(path)
     return Facts(path, manifest, read_config(path), read_tokenizer(path), read_tensors(path))
+
+
+def read_foreign_facts(path: Path) -> Facts:
+    """Reads another tool's file. Raises what `tinyllm.models.read_model` raises."""
+    from tinyllm.exchange.write import tokenizer_of
+    from tinyllm.models import read_model
+
+    model = read_model(path)
+    tensors = {name: StoredTensor(tensor.shape, "F32") for name, tensor in model.tensors.items()}
+    return Facts(path, None, model.config, tokenizer_of(model), tensors, model.source)
 
 
 def describe(facts: Facts) -> dict[str, Any]:
@@ -98,7 +115,7 @@ def table(facts: Facts) -> list[str]:
         "bytes": f"{_weight_bytes(facts.tensors):,} ({dtypes}), key/value cache {size.cache_bytes(config):,} (float32)",
         "FLOPs a token": f"{forward:,} forward, {training:,} in training",
         "tokenizer": f"fingerprint {facts.tokenizer.fingerprint[:12]}",
-        **_provenance(facts.manifest),
+        **({"format": facts.source} if facts.source else _provenance(facts.manifest)),
     }
     lines = [f"{name:<14} {value}" for name, value in told.items()]
     return [*lines, "", *_shape_lines(facts.tensors)]

@@ -14,12 +14,16 @@ from tinyllm.corpus.documents import read_documents
 from tinyllm.corpus.formats import format_of
 from tinyllm.corpus.sources import STANDARD_INPUT, list_sources
 from tinyllm.errors import InputError, UsageError
+from tinyllm.exchange.tokenizer_bin import load_tokenizer
 from tinyllm.tokenizer.codec import Tokenizer
 from tinyllm.tokenizer.training import train_tokenizer
 
 DocumentRule = Literal["auto", "file", "line", "blank-line", "endoftext"]
 TokenizerPath = Annotated[
-    Path, Parameter(name=["--tokenizer"], help="Tokenizer directory, model directory, or .model file.")
+    Path,
+    Parameter(
+        name=["--tokenizer"], help="Tokenizer directory, model directory, .model file or llama2.c tokenizer.bin."
+    ),
 ]
 DEFAULT_TOKENIZER = Path("tokenizer")
 
@@ -84,8 +88,8 @@ def encode(
     """
     if (text is None) == (file is None):
         raise UsageError("give a text to encode, - for standard input, or --file PATH")
-    codec = Tokenizer.load(tokenizer)
-    ids = codec.encode(_read_text(text, file), bos, eos)
+    codec = load_tokenizer(tokenizer)
+    ids = codec.encode(read_text(text, file), bos, eos)
     if pieces:
         for id in ids:
             print(f"{id:>6}  {codec.id_to_piece(id)}")
@@ -108,7 +112,7 @@ def decode(
     words = [word for item in ids for word in (sys.stdin.read() if item == "-" else item).replace(",", " ").split()]
     if not words:
         raise UsageError("give token ids to decode, or - to read them from standard input")
-    print(Tokenizer.load(tokenizer).decode([_parse_id(word) for word in words]))
+    print(load_tokenizer(tokenizer).decode([_parse_id(word) for word in words]))
 
 
 def count(
@@ -127,7 +131,7 @@ def count(
     """
     if not inputs:
         raise UsageError("give a text or files to count")
-    codec = Tokenizer.load(tokenizer)
+    codec = load_tokenizer(tokenizer)
     if len(inputs) == 1 and _is_text(inputs[0]):
         _print_counts([("text", 1, *_count([inputs[0]], codec))], "text")
         return
@@ -176,7 +180,8 @@ def _is_text(item: str) -> bool:
     return not looks_like_name
 
 
-def _read_text(text: str | None, file: Path | None) -> str:
+def read_text(text: str | None, file: Path | None) -> str:
+    """The text itself, standard input for `-`, or the UTF-8 content of `file`. Raises InputError for another."""
     if text is not None and text != str(STANDARD_INPUT):
         return text
     name = str(file) if file else "standard input"

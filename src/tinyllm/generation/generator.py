@@ -4,7 +4,7 @@
 Which engine computes logits is none of its business; torch loads only where `load` picks the torch engine.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,9 +74,16 @@ class Generator:
         """The model directory, where it came from one."""
 
     def generate(
-        self, prompt: str = "", *, num_samples: int = 1, sampling: SamplingConfig | None = None, **settings: Any
+        self,
+        prompt: str | Sequence[int] = "",
+        *,
+        num_samples: int = 1,
+        sampling: SamplingConfig | None = None,
+        **settings: Any,
     ) -> list[Generation]:
         """`num_samples` continuations of `prompt`, generated side by side; "" begins from BOS alone.
+
+        Token ids in place of a text are taken as they are, so they bring their own BOS.
 
         `settings` are fields of `SamplingConfig`, and win over those of `sampling`. Sample i is the same however many
         are beside it. Raises ConfigError for a setting out of range, InputError for a prompt longer than the context.
@@ -87,20 +94,30 @@ class Generator:
         batch = self._batch(prompt, num_samples, sampling, settings)
         for _ in batch.pieces():
             pass
-        return _results(prompt, batch)
+        return _results(self._prompt_text(prompt), batch)
 
-    def stream(self, prompt: str = "", *, sampling: SamplingConfig | None = None, **settings: Any) -> TextStream:
+    def stream(
+        self, prompt: str | Sequence[int] = "", *, sampling: SamplingConfig | None = None, **settings: Any
+    ) -> TextStream:
         """As `generate` for one sample, piece by piece as the text comes; its `generation` has the rest."""
-        return TextStream(prompt, self._batch(prompt, 1, sampling, settings))
+        return TextStream(self._prompt_text(prompt), self._batch(prompt, 1, sampling, settings))
 
-    def _batch(self, prompt: str, num_samples: int, config: SamplingConfig | None, settings: dict[str, Any]) -> Batch:
+    def _batch(
+        self, prompt: str | Sequence[int], num_samples: int, config: SamplingConfig | None, settings: dict[str, Any]
+    ) -> Batch:
         if num_samples < 1:
             raise ConfigError(f"num_samples is {num_samples}; at least 1 is needed")
         merged = sampling_config(**{**(config.model_dump() if config else {}), **settings})
         return Batch(self.engine, self.tokenizer, self._prompt_ids(prompt), num_samples, merged)
 
-    def _prompt_ids(self, prompt: str) -> list[int]:
-        ids = self.tokenizer.encode(prompt, bos=self.tokenizer.bos_id is not None)
+    def _prompt_text(self, prompt: str | Sequence[int]) -> str:
+        return prompt if isinstance(prompt, str) else self.tokenizer.decode(prompt)
+
+    def _prompt_ids(self, prompt: str | Sequence[int]) -> list[int]:
+        if isinstance(prompt, str):
+            ids = self.tokenizer.encode(prompt, bos=self.tokenizer.bos_id is not None)
+        else:
+            ids = [self.tokenizer.check_id(id) for id in prompt]
         if not ids:
             raise InputError("the prompt is empty, and this tokenizer has no BOS token to begin from; give a prompt")
         if len(ids) > self.engine.context_length:

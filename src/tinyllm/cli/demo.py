@@ -1,0 +1,159 @@
+"""`tinyllm demo`: the whole main job on the embedded corpus, in minutes, with a table at the end."""
+
+import json
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+from rich.console import Console
+from rich.table import Table
+
+from tinyllm.cli.console import note
+from tinyllm.cli.data import storybook
+from tinyllm.cli.settings import build_config
+from tinyllm.cli.shards import prepare
+from tinyllm.cli.tokenizer import train as train_tokenizer
+from tinyllm.cli.train import run_training
+from tinyllm.config import Config
+from tinyllm.errors import UsageError
+from tinyllm.recipes import read_recipe
+from tinyllm.shards.format import ShardSet
+
+NUM_STORIES = 20_000
+VOCAB_SIZE = 2048
+NUM_SAMPLES = 20
+TEMPERATURE = 0.8
+SEED = 7
+MARKER = ".tinyllm-demo"
+
+
+@dataclass(frozen=True)
+class Tally:
+    """How the sampled stories fared."""
+
+    accepted: int
+    """Stories that the grammar could have written."""
+    new: int
+    """Of these, stories that are not in the training set."""
+
+
+def demo(
+    *,
+    out: Annotated[Path, Parameter(name=["--out", "-o"], help="Folder for everything the demo makes.")] = Path("demo"),
+    stories: Annotated[int, Parameter(help="Stories to write and train on.")] = NUM_STORIES,
+    steps: Annotated[int | None, Parameter(help="Optimizer updates; the recipe's number if not given.")] = None,
+    max_minutes: Annotated[float, Parameter(help="Training time at most; a slower machine makes fewer updates.")] = 3.0,
+) -> None:
+    """The whole way on the embedded corpus: stories, tokenizer, shards, model, samples.
+
+    About five minutes on two cores. Run again, it starts from scratch in the same folder.
+
+    Examples:
+      tinyllm demo
+      tinyllm demo --stories 2000 --steps 100 -o small-demo
+    """
+    start = time.monotonic()
+    clear(out)
+    corpus, tokenizer, shards, run = (out / name for name in ("stories.jsonl", "tokenizer", "shards", "run"))
+    note(f"[1/5] writing {stories:,} stories to {corpus}")
+    storybook(stories=stories, seed=SEED, output=corpus)
+    note(f"[2/5] training a tokenizer of {VOCAB_SIZE:,} tokens")
+    train_tokenizer([str(corpus)], vocab_size=VOCAB_SIZE, output=tokenizer)
+    note("[3/5] turning stories into shards of token ids")
+    prepare([str(corpus)], tokenizer=tokenizer, output=shards)
+    note("[4/5] training a model")
+    shard_set = ShardSet.open(shards)
+    config = fit_to_time(demo_config(shard_set.tokenizer.vocab_size, steps), max_minutes)
+    outcome = run_training(config, shard_set, run, resume=False)
+    note(f"[5/5] sampling {NUM_SAMPLES} stories at temperature {TEMPERATURE}")
+    texts = sample_stories(run / "model")
+    tally = judge(texts, corpus)
+    show_stories(texts[:3])
+    rows = {
+        "stories": f"{stories:,}",
+        "training tokens": f"{shard_set.train_counts.tokens:,} in the corpus, {outcome.num_tokens:,} seen",
+        "parameters": f"{outcome.num_parameters:,}",
+        "validation loss": f"{outcome.evaluation.loss:.4f} nats a token, "
+        f"{outcome.evaluation.bits_per_byte:.4f} bits a byte",
+        "sampled stories": f"{NUM_SAMPLES}: the grammar accepts {tally.accepted}, {tally.new} of them new",
+        "peak memory": f"{outcome.peak_memory_bytes / 2**20:,.0f} MiB",
+        "loss curve": str(run / "loss.svg"),
+        "time": f"{(time.monotonic() - start) / 60:.1f} minutes",
+    }
+    show_table(rows)
+    print("Try next:")
+    print(f'  tinyllm generate {run / "model"} "Once upon a time"')
+    print(f"  tinyllm info {run / 'model'}")
+    print("  tinyllm tokenizer train YOUR-TEXTS --vocab-size 2048 -o tokenizer")
+
+
+def clear(out: Path) -> None:
+    """Removes an earlier demo, and nothing else. Raises UsageError for a folder that holds something else."""
+    if out.exists() and any(out.iterdir()):
+        if not (out / MARKER).exists():
+            raise UsageError(f"{out} is not empty and no demo wrote it; choose another folder with --out")
+        shutil.rmtree(out)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / MARKER).touch()
+
+
+def demo_config(vocab_size: int, steps: int | None) -> Config:
+    """The storybook recipe, with another number of updates if asked."""
+    return build_config(
+        [
+            ("shards", {"model": {"vocab_size": vocab_size}}),
+            ("recipe storybook", read_recipe("storybook")),
+            ("flags", {"schedule": {"num_steps": steps} if steps else {}}),
+        ]
+    )
+
+
+def fit_to_time(config: Config, max_minutes: float) -> Config:
+    """`config` with as many updates as fit into the time, at most its own number, by a short measurement."""
+    from tinyllm.training.trial import measure_step_seconds
+
+    seconds = measure_step_seconds(config)
+    fitting = max(1, int(max_minutes * 60 / seconds))
+    num_steps = min(config.schedule.num_steps, fitting)
+    if num_steps < config.schedule.num_steps:
+        note(f"an update takes {seconds:.2f} s here: {num_steps} instead of {config.schedule.num_steps} updates")
+    schedule = config.schedule.model_copy(update={"num_steps": num_steps})
+    return config.model_copy(update={"schedule": schedule})
+
+
+def sample_stories(model: Path) -> list[str]:
+    """Stories from nothing: each begins after BOS and ends where the model ends it."""
+    from tinyllm.generation.generator import load
+
+    generator = load(model)
+    limit = generator.config.context_length - 1
+    results = generator.generate("", num_samples=NUM_SAMPLES, temperature=TEMPERATURE, seed=SEED, max_new_tokens=limit)
+    return [result.text.strip() for result in results]
+
+
+def judge(texts: list[str], corpus: Path) -> Tally:
+    """Counts the texts that the grammar could have written, and those of them that are not in `corpus`."""
+    from tinyllm.corpus.storybook import is_story
+
+    with corpus.open(encoding="utf-8") as file:
+        known = {json.loads(line)["story"] for line in file}
+    accepted = [text for text in texts if is_story(text)]
+    return Tally(len(accepted), sum(text not in known for text in accepted))
+
+
+def show_stories(texts: list[str]) -> None:
+    """Prints some of the stories."""
+    for text in texts:
+        print(f"\n{text}")
+    print()
+
+
+def show_table(rows: dict[str, str]) -> None:
+    """Prints what the demo made, measured and found."""
+    table = Table(title="tinyllm demo", show_header=False, title_justify="left")
+    for name, value in rows.items():
+        table.add_row(name, value)
+    Console(highlight=False).print(table)

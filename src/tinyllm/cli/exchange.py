@@ -1,0 +1,82 @@
+"""`tinyllm import` and `tinyllm export`: models from and for other tools, each compared with its copy."""
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from tinyllm import models
+from tinyllm.cli.console import note
+from tinyllm.exchange.foreign import ForeignModel
+from tinyllm.exchange.write import TARGETS, Export, export_model, tokenizer_of
+from tinyllm.model.size import num_parameters
+
+TokenizerFile = Annotated[
+    Path | None,
+    Parameter(help="For a model with no tokenizer inside or beside it: a .model file or a llama2.c tokenizer.bin."),
+]
+
+
+def import_model(
+    model: Annotated[Path, Parameter(help="A llama2.c .bin or .pt, a GGUF file, or a Hugging Face directory.")],
+    /,
+    *,
+    output: Annotated[Path, Parameter(name=["--output", "-o"], help="Model directory to write.")],
+    tokenizer: TokenizerFile = None,
+) -> None:
+    """Make a model directory of another tool's model.
+
+    The format is known by the file's content. Weights become float32; quantized ones are decoded. The directory is
+    read back, and its logits are compared with the file's before it counts.
+
+    For example:
+
+      tinyllm import stories260K.bin -o stories260K
+      tinyllm import stories42M.pt --tokenizer tokenizer.model -o stories42M
+      tinyllm import model.gguf -o from-gguf
+    """
+    found = models.read_model(model, tokenizer)
+    _say_what_it_is(model, found)
+    _say_what_was_written(export_model(found, "safetensors", output))
+
+
+def export(
+    model: Annotated[Path, Parameter(help="Model directory, run directory, or another tool's model.")],
+    /,
+    *,
+    to: Annotated[str, Parameter(help=f"Format: {', '.join(TARGETS)}.")],
+    output: Annotated[Path, Parameter(name=["--output", "-o"], help="File to write; for safetensors a directory.")],
+    tokenizer: TokenizerFile = None,
+    modelfile: Annotated[
+        bool, Parameter(negative="", show_default=False, help="Write an Ollama Modelfile beside a GGUF.")
+    ] = False,
+) -> None:
+    """Write a model in another tool's format, and prove that it is the same.
+
+    The file is read back; its logits on a fixed prompt are compared with the model's, and the largest difference is
+    printed. Beyond what the format rounds this is an error, and no file is left. The tokenizer goes along: inside, or
+    as tokenizer.bin (llama2c) or tokenizer.model (pt) in the same folder.
+
+    For example:
+
+      tinyllm export runs/storybook --to llama2c -o model.bin
+      tinyllm export runs/storybook --to gguf-q8 -o model.gguf --modelfile
+      tinyllm export stories260K.bin --to safetensors-fp16 -o stories260K-fp16
+    """
+    found = models.read_model(model, tokenizer)
+    _say_what_it_is(model, found)
+    _say_what_was_written(export_model(found, to, output, with_modelfile=modelfile))
+
+
+def _say_what_it_is(path: Path, model: ForeignModel) -> None:
+    tokenizer = tokenizer_of(model)
+    note(f"{path}: {model.source}, {num_parameters(model.config):,} parameters")
+    note(f"tokenizer: {tokenizer.name}, {tokenizer.vocab_size:,} tokens")
+
+
+def _say_what_was_written(export: Export) -> None:
+    for line in export.notes:
+        note(f"note: {line}")
+    beside = "".join(f", with {path.name}" for path in export.beside)
+    difference = f"{export.largest_difference:.3g} of a range of {export.logit_range:.3g}"
+    print(f"wrote {export.path} ({export.num_bytes:,} bytes{beside}); largest logit difference {difference}")

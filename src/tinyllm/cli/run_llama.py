@@ -1,0 +1,75 @@
+"""`python run_llama.py --option NAME`: the course's program, one option a module, loaded when it is called.
+
+This module knows the options and finds the one that is meant; what each does stands where `OPTIONS` says.
+"""
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import NoReturn
+
+from cyclopts import App
+
+from tinyllm.cli.app import run_command
+from tinyllm.errors import UsageError
+
+OPTIONS = {
+    "generate": ("tinyllm.cli.run_llama_generate:generate", "Continue a text at several temperatures."),
+}
+DEFAULT_OPTION = "generate"
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Runs one option and ends the process, as the `tinyllm` command does."""
+    run_command(_run, sys.argv[1:] if arguments is None else arguments)
+
+
+def _run(tokens: Sequence[str]) -> None:
+    option, rest = take_option(tokens)
+    if option is None and any(token in ("--help", "-h") for token in rest):
+        print(_overview())
+        return
+    option = option or DEFAULT_OPTION
+    if option not in OPTIONS:
+        raise UsageError(f"--option {option} does not exist; it can be {', '.join(OPTIONS)}")
+    module, _, name = OPTIONS[option][0].partition(":")
+    app = App(
+        name=f"python run_llama.py --option {option}",
+        version_flags=(),
+        result_action="return_value",
+        exit_on_error=False,
+        print_error=False,
+        help_format="plaintext",
+    )
+    app.default(getattr(import_module(module), name))
+    app(rest)
+
+
+def take_option(tokens: Sequence[str]) -> tuple[str | None, list[str]]:
+    """The value of `--option`, None where it is not there, and the other tokens. Raises UsageError for two or none."""
+    rest, options = list(tokens), []
+    for place, token in enumerate(tokens):
+        name, equals, value = token.partition("=")
+        if name != "--option":
+            continue
+        if not equals and place + 1 == len(tokens):
+            raise UsageError(f"--option has no value; it can be {', '.join(OPTIONS)}")
+        options.append(value if equals else tokens[place + 1])
+        rest[place : place + (1 if equals else 2)] = []
+    if len(options) > 1:
+        raise UsageError(f"--option is given {len(options)} times: {', '.join(options)}; one run does one thing")
+    return (options[0] if options else None), rest
+
+
+def _overview() -> str:
+    width = max(map(len, OPTIONS))
+    lines = [f"  --option {name:<{width}}  {text}" for name, (_, text) in OPTIONS.items()]
+    return "\n".join(
+        [
+            "Usage: python run_llama.py [--option NAME] [flags]",
+            "",
+            *lines,
+            "",
+            f"Without --option it is {DEFAULT_OPTION}. Flags of one: python run_llama.py --option NAME --help",
+        ]
+    )

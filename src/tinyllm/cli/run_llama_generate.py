@@ -1,0 +1,174 @@
+"""`python run_llama.py --option generate`: one text continued at several temperatures, each into a file of its own.
+
+Flags, defaults and printed lines are the course's. What it only recommends is here as well: filters, streaming through
+the key/value cache, and a header that says how each file came to be.
+"""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from tinyllm import artifacts, models
+from tinyllm.cli.console import note
+from tinyllm.config import SamplingConfig
+from tinyllm.errors import UsageError
+from tinyllm.generation.generator import Generator, sampling_config
+from tinyllm.model.size import num_parameters
+from tinyllm.model_dir import WEIGHTS_NAME, bundled_model
+
+DEFAULT_MODEL = Path("stories42M.pt")
+DEFAULT_PREFIX = (
+    "I have wanted to see this thriller for a while, and it didn't disappoint. "
+    "Keanu Reeves, playing the hero John Wick, is"
+)
+SEPARATOR = "---------------"
+
+
+def generate(
+    *,
+    pretrained_model_path: Annotated[
+        Path | None, Parameter(help=f"Model of any format; default: {DEFAULT_MODEL}, else the bundled model.")
+    ] = None,
+    tokenizer: Annotated[
+        Path | None, Parameter(help="Default: inside or beside the model, else tokenizer.model in this folder.")
+    ] = None,
+    prefix: Annotated[str, Parameter(help="Text to continue.")] = DEFAULT_PREFIX,
+    max_sentence_len: Annotated[
+        int | None, Parameter(help="Cut the prefix to this many tokens, BOS included; default: no cut.")
+    ] = None,
+    max_new_tokens: Annotated[int, Parameter(help="Tokens to generate at each temperature.")] = 75,
+    temperature: Annotated[
+        list[float], Parameter(consume_multiple=True, negative=(), help="One text for each; 0 = the most likely token.")
+    ] = [0.0, 1.0],  # noqa: B006 (never changed)
+    top_k: Annotated[int, Parameter(help="Keep only this many most likely tokens; 0 = all.")] = 0,
+    top_p: Annotated[float, Parameter(help="Keep the smallest set of tokens with this probability in sum.")] = 1.0,
+    seed: Annotated[int, Parameter(help="Seeds the draws.")] = 1337,
+    stream: Annotated[bool, Parameter(negative="", show_default=False, help="Print the text as it comes.")] = False,
+    use_gpu: Annotated[bool, Parameter(negative="", show_default=False, help="Run on the GPU.")] = False,
+    generated_sentence_low_temp_out: Annotated[
+        Path | None, Parameter(help="File for the lowest temperature; default: generated-sentence-temp-0.txt.")
+    ] = None,
+    generated_sentence_high_temp_out: Annotated[
+        Path | None, Parameter(help="File for the highest temperature; default: generated-sentence-temp-1.txt.")
+    ] = None,
+    metadata: Annotated[
+        Literal["header", "none"], Parameter(help="Begin each file with how it came to be, or not.")
+    ] = "header",
+) -> None:
+    """Continue a text at several temperatures.
+
+    Files of other temperatures than 0 and 1 are generated-sentence-temp-T.txt.
+
+    For example:
+
+      python run_llama.py --option generate
+      python run_llama.py --option generate --pretrained-model-path stories260K.bin --stream --top-k 40 --top-p 0.9
+      python run_llama.py --option generate --prefix "Once upon a time" --temperature 0 0.7 1.2
+    """
+    settings = [
+        sampling_config(max_new_tokens=max_new_tokens, temperature=value, top_k=top_k, top_p=top_p, seed=seed)
+        for value in temperature
+    ]
+    outputs = name_outputs(temperature, generated_sentence_low_temp_out, generated_sentence_high_temp_out)
+    if max_sentence_len is not None and max_sentence_len < 1:
+        raise UsageError(f"--max_sentence_len is {max_sentence_len}; at least 1 token is needed")
+    path = pretrained_model_path or _default_model()
+    generator = models.load(path, tokenizer=tokenizer, device="cuda" if use_gpu else "cpu")
+    print(f"load model from {path}")
+    prompt = _prompt_ids(generator, prefix, max_sentence_len)
+    about = Origin(path, _checksum(generator.path or path), generator, len(prompt))
+    for sampling, output in zip(settings, outputs, strict=True):
+        print(f"Temperature is {sampling.temperature}")
+        sentence = _generate(generator, prompt, sampling, stream)
+        print(SEPARATOR)
+        header = about.header(sampling) if metadata == "header" else ""
+        artifacts.write_file(output, header + sentence)
+        print(f"Wrote generated sentence to {output}.")
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a file's header says of the model and the prompt."""
+
+    path: Path
+    checksum: str
+    generator: Generator
+    num_prompt_tokens: int
+
+    def header(self, sampling: SamplingConfig) -> str:
+        """Lines that begin with `# `, and an empty one."""
+        tokenizer = self.generator.tokenizer
+        settings = sampling.model_dump(include={"temperature", "top_k", "top_p", "max_new_tokens"})
+        facts = {
+            "time": datetime.now(UTC).isoformat(timespec="seconds"),
+            "model": f"{self.path}, {num_parameters(self.generator.config):,} parameters",
+            "checksum": self.checksum,
+            "tokenizer": f"{tokenizer.name}, {tokenizer.vocab_size:,} tokens, fingerprint {tokenizer.fingerprint[:12]}",
+            "seed": str(sampling.seed),
+            "settings": ", ".join(f"{name} {value:g}" for name, value in settings.items()),
+            "prompt": f"{self.num_prompt_tokens} tokens",
+        }
+        return "".join(f"# {name}: {value}\n" for name, value in facts.items()) + "\n"
+
+
+def name_outputs(temperatures: list[float], low: Path | None, high: Path | None) -> list[Path]:
+    """The file of each temperature; `low` and `high`, where given, are those of the lowest and the highest.
+
+    Raises UsageError for temperatures or files that are there twice, ArtifactError for one that cannot be written.
+    """
+    if not temperatures:
+        raise UsageError("--temperature has no value; give one or more numbers from 0 on")
+    if len(set(temperatures)) < len(temperatures):
+        raise UsageError(f"--temperature has a value twice: {', '.join(f'{value:g}' for value in temperatures)}")
+    outputs = {value: Path(f"generated-sentence-temp-{value:g}.txt") for value in temperatures}
+    if high is not None:
+        outputs[max(temperatures)] = high
+    if low is not None:
+        outputs[min(temperatures)] = low
+    if len(set(outputs.values())) < len(outputs):
+        raise UsageError("two temperatures would be written to the same file; name two files")
+    for path in outputs.values():
+        if path.is_dir():
+            raise UsageError(f"{path} is a directory; name a file to write the generated sentence to")
+        artifacts.check_writable(path)
+    return list(outputs.values())
+
+
+def _default_model() -> Path:
+    if DEFAULT_MODEL.exists():
+        return DEFAULT_MODEL
+    bundled = bundled_model()
+    note(
+        f"{DEFAULT_MODEL} is not here, so the bundled model serves; to have it, download {DEFAULT_MODEL} of "
+        "karpathy/tinyllamas and the Llama 2 tokenizer.model into this folder"
+    )
+    return bundled
+
+
+def _prompt_ids(generator: Generator, prefix: str, max_tokens: int | None) -> list[int]:
+    tokenizer = generator.tokenizer
+    return tokenizer.encode(prefix, bos=tokenizer.bos_id is not None)[:max_tokens]
+
+
+def _generate(generator: Generator, prompt: list[int], sampling: SamplingConfig, stream: bool) -> str:
+    """Prints prompt and continuation, piece by piece if `stream`, and gives them."""
+    if not stream:
+        (generation,) = generator.generate(prompt, sampling=sampling)
+        print(generation.prompt + generation.text)
+        return generation.prompt + generation.text
+    pieces = generator.stream(prompt, sampling=sampling)
+    print(generator.tokenizer.decode(prompt), end="", flush=True)
+    for piece in pieces:
+        print(piece, end="", flush=True)
+    print()
+    return pieces.generation.prompt + pieces.generation.text
+
+
+def _checksum(path: Path) -> str:
+    file = path / WEIGHTS_NAME if path.is_dir() else path
+    if not file.is_file():
+        return "none, as the weights are in several files"
+    return f"SHA-256 of {file.name} {artifacts.sha256_of(file)}"

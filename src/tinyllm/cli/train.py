@@ -1,0 +1,195 @@
+"""`tinyllm train`: build the config, open the shards, run, and show how it goes."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Parameter
+from rich.progress import Progress, TaskID
+
+from tinyllm import artifacts
+from tinyllm.cli.console import note, progress_bar, stderr
+from tinyllm.cli.settings import build_config, read_toml, to_toml
+from tinyllm.config import Config, SampleConfig
+from tinyllm.errors import MismatchError
+from tinyllm.recipes import read_recipe
+from tinyllm.shards.format import ShardSet
+
+if TYPE_CHECKING:
+    from tinyllm.model.transformer import Transformer
+    from tinyllm.tokenizer.codec import Tokenizer
+    from tinyllm.training.loop import Outcome
+
+Settings = dict[str, str] | None
+
+
+def train(
+    *,
+    data: Annotated[Path, Parameter(help="Shards made by tinyllm prepare.")],
+    out: Annotated[Path, Parameter(help="Run directory: config, metrics, checkpoints and model go here.")],
+    recipe: Annotated[str, Parameter(help="Named settings to start from: seed, storybook, stories15m ...")] = "seed",
+    config: Annotated[Path | None, Parameter(help="TOML file with settings over the recipe's.")] = None,
+    resume: Annotated[
+        Literal["auto", "never"], Parameter(help="auto: go on from the newest whole checkpoint in --out.")
+    ] = "never",
+    steps: Annotated[int | None, Parameter(help="Optimizer updates; short for --schedule.num_steps.")] = None,
+    dtype: Annotated[str | None, Parameter(help="float32, bfloat16 or float16.")] = None,
+    device: Annotated[str | None, Parameter(help="auto, cpu, cuda, cuda:N or mps.")] = None,
+    seed: Annotated[int | None, Parameter(help="Seed of weights, dropout and data order.")] = None,
+    max_minutes: Annotated[float | None, Parameter(help="Save and stop after this wall time.")] = None,
+    checkpoint_interval: Annotated[int | None, Parameter(help="Steps between checkpoints.")] = None,
+    eval_only: Annotated[bool | None, Parameter(help="Evaluate once and stop.")] = None,
+    init_from: Annotated[str | None, Parameter(help="scratch, resume, or a model directory.")] = None,
+    model: Annotated[
+        Settings, Parameter(name="--model", help="--model.KEY VALUE, such as --model.num_layers 4.")
+    ] = None,
+    training: Annotated[
+        Settings, Parameter(name="--training", help="--training.KEY VALUE: batches, intervals.")
+    ] = None,
+    schedule: Annotated[Settings, Parameter(name="--schedule", help="--schedule.KEY VALUE: learning rate.")] = None,
+    optimizer: Annotated[Settings, Parameter(name="--optimizer", help="--optimizer.KEY VALUE: AdamW.")] = None,
+    sample: Annotated[Settings, Parameter(name="--sample", help="--sample.KEY VALUE: samples in training.")] = None,
+) -> None:
+    """Train a model on shards, or go on with a run.
+
+    Settings come from the recipe, then --config, then flags; RUN/config.toml shows what came out.
+    Ctrl-C saves the current step; --resume auto goes on exactly there.
+
+    Examples:
+      tinyllm train --recipe seed --data shards --out runs/first
+      tinyllm train --data shards --out runs/first --resume auto
+      tinyllm train --recipe storybook --data shards --out runs/wide --model.hidden_size 192 --schedule.peak 2e-3
+    """
+    shards = ShardSet.open(data)
+    short: dict[str, dict[str, Any]] = {
+        "schedule": {"num_steps": steps},
+        "training": {
+            "dtype": dtype,
+            "device": device,
+            "seed": seed,
+            "max_minutes": max_minutes,
+            "checkpoint_interval": checkpoint_interval,
+            "eval_only": eval_only,
+            "init_from": init_from,
+        },
+    }
+    flags = {"model": model, "training": training, "schedule": schedule, "optimizer": optimizer, "sample": sample}
+    settings = build_config(
+        [
+            ("shards", {"model": {"vocab_size": shards.tokenizer.vocab_size}}),
+            (f"recipe {recipe}", read_recipe(recipe)),
+            (str(config), read_toml(config) if config else {}),
+            ("flags", {name: values for name, values in flags.items() if values}),
+            ("flags", {name: {k: v for k, v in values.items() if v is not None} for name, values in short.items()}),
+        ]
+    )
+    run_training(settings, shards, out, resume=resume == "auto" or settings.training.init_from == "resume")
+
+
+def run_training(
+    config: Config, shards: ShardSet, out: Path, *, resume: bool, display: "TrainingDisplay | None" = None
+) -> "Outcome":
+    """Trains with a bar on a terminal and plain lines elsewhere; gives the loop's `Outcome`."""
+    if config.model.vocab_size != shards.tokenizer.vocab_size:
+        raise MismatchError(
+            f"model.vocab_size is {config.model.vocab_size}, but the shards' tokenizer has "
+            f"{shards.tokenizer.vocab_size} tokens; leave model.vocab_size out, or prepare the shards again"
+        )
+    artifacts.check_writable(out / "config.toml")
+    from tinyllm.model.size import num_parameters
+    from tinyllm.training.loop import Trainer
+
+    with display or TrainingDisplay(config) as display:
+        display.note(f"{num_parameters(config.model):,} parameters, {shards.train_counts.tokens:,} training tokens")
+        trainer = Trainer(config, shards, out, reporter=display, sampler=sample_texts)
+        display.note(f"training on {trainer.device} in {config.training.dtype}; logs and model in {out}")
+        outcome = trainer.train(resume=resume, resolved_config=to_toml(config))
+    if outcome.reason == "time":
+        note(f"time limit reached at step {outcome.state.step}; go on with --resume auto")
+    if outcome.evaluation is not None:
+        print(
+            f"step {outcome.state.step}: validation loss {outcome.evaluation.loss:.4f}, "
+            f"{outcome.evaluation.bits_per_byte:.4f} bits a byte; model in {out / 'model'}, curve in {out / 'loss.svg'}"
+        )
+    return outcome
+
+
+def sample_texts(model: "Transformer", tokenizer: "Tokenizer", config: SampleConfig) -> list[str]:
+    """Continuations of the fixed prompt by a model in training."""
+    from tinyllm.generation.generator import Generator
+    from tinyllm.generation.torch_engine import TorchEngine
+
+    generator = Generator(TorchEngine(model), tokenizer, model.config)
+    limit = min(config.max_new_tokens, model.config.context_length)
+    results = generator.generate(
+        config.prompt, num_samples=config.num_samples, max_new_tokens=limit, temperature=config.temperature
+    )
+    return [result.text for result in results]
+
+
+class TrainingDisplay:
+    """A `Reporter`: a bar on a terminal; elsewhere a line at each log interval and each evaluation."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.validation_loss = "-"
+        self.bar: Progress = progress_bar(
+            "loss {task.fields[loss]}",
+            "val {task.fields[validation]}",
+            "lr {task.fields[rate]}",
+            "{task.fields[speed]} tok/s",
+        )
+        self.task: TaskID | None = None
+
+    def __enter__(self) -> "TrainingDisplay":
+        self.bar.start()
+        self.task = self.bar.add_task(
+            "step 0", total=self.config.schedule.num_steps, loss="-", validation="-", rate="-", speed="-"
+        )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.stop()
+
+    def note(self, message: str) -> None:
+        """One line, above the bar where there is one."""
+        stderr.print(message, markup=False) if stderr.is_terminal else note(message)
+
+    def step(self, record: dict[str, Any]) -> None:
+        """Moves the bar, or prints every `log_interval` steps."""
+        step, loss = record["step"], record["loss"]
+        shown = "skipped" if loss is None else f"{loss:.4f}"
+        if stderr.is_terminal:
+            assert self.task is not None
+            self.bar.update(
+                self.task,
+                completed=step,
+                description=f"step {step}",
+                loss=shown,
+                validation=self.validation_loss,
+                rate=f"{record['learning_rate']:.1e}",
+                speed=f"{record['tokens_per_second']:,.0f}",
+            )
+        elif step == 1 or step % self.config.training.log_interval == 0:
+            left = (self.config.schedule.num_steps - step) * self._tokens_per_step / record["tokens_per_second"]
+            print(
+                f"step {step}/{self.config.schedule.num_steps}  loss {shown}  lr {record['learning_rate']:.2e}  "
+                f"{record['tokens_per_second']:,.0f} tok/s  {left / 60:.1f} min left",
+                file=sys.stderr,
+                flush=True,
+            )
+
+    def evaluation(self, record: dict[str, Any]) -> None:
+        """Shows the validation loss."""
+        self.validation_loss = f"{record['validation_loss']:.4f}"
+        self.note(
+            f"step {record['step']}: validation loss {self.validation_loss}, {record['bits_per_byte']:.4f} bits a byte"
+        )
+
+    def model_saved(self, path: Path) -> None:
+        """Nothing to show: the evaluation that made it the best one was shown."""
+
+    @property
+    def _tokens_per_step(self) -> int:
+        settings = self.config.training
+        return settings.batch_size * settings.accumulation_steps * settings.sequence_length

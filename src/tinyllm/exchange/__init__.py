@@ -1,0 +1,1 @@
+"""Other tools' formats: read into our names and layout, written from them."""

@@ -1,0 +1,43 @@
+"""A running model from the arrays that a reader gives, and its logits on one fixed prompt."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinyllm.exchange.foreign import ForeignModel
+
+if TYPE_CHECKING:
+    import torch
+
+    from tinyllm.model.transformer import Transformer
+
+PROMPT_TOKENS = 32
+
+
+def build_transformer(
+    model: ForeignModel, device: "torch.device | str" = "cpu", dtype: "torch.dtype | None" = None
+) -> "Transformer":
+    """The model in evaluation mode on `device`, in `dtype` (None = float32)."""
+    import torch
+
+    from tinyllm.model.transformer import Transformer
+
+    with torch.device("meta"):
+        built = Transformer(model.config)
+    built = built.to(dtype or torch.float32).to_empty(device=device).eval()
+    with torch.no_grad():
+        for name, parameter in built.named_parameters():
+            parameter.copy_(torch.from_numpy(model.tensors[name]))
+    return built
+
+
+def logits_of_fixed_prompt(model: ForeignModel) -> NDArray[np.float32]:
+    """Logits (T, V) on up to 32 tokens spread evenly over the vocabulary: the same for every copy of a model."""
+    import torch
+
+    num_tokens = min(PROMPT_TOKENS, model.config.context_length)
+    prompt = torch.linspace(0, model.config.vocab_size - 1, num_tokens).long()
+    with torch.inference_mode():
+        logits: NDArray[np.float32] = build_transformer(model)(prompt[None])[0].numpy()
+    return logits

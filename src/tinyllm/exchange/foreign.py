@@ -1,0 +1,82 @@
+"""What every reader of another tool's format gives, and the checks that all of them share.
+
+The weights are NumPy arrays, so that nothing here needs torch. A reader believes no number of a file before it is
+held against the file's size; what comes out of `check_tensors` is a model of exactly its config's shapes.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from tinyllm.config import ModelConfig
+from tinyllm.errors import FormatError
+from tinyllm.model.size import parameter_shapes
+
+if TYPE_CHECKING:
+    from tinyllm.tokenizer.codec import Tokenizer
+
+Tensors = dict[str, NDArray[np.float32]]
+
+LONGEST_CONTEXT = 131_072
+"""Tokens. Most formats say the context in one number that no file size proves, and the key/value cache follows it."""
+NAMES_SHOWN = 4
+
+
+@dataclass(frozen=True)
+class ForeignModel:
+    """A model read from another tool's file, in Hugging Face's names and half-split RoPE layout."""
+
+    config: ModelConfig
+    tensors: Tensors
+    """Float32, dequantized where the file is quantized; no `lm_head.weight` where the embeddings are tied."""
+    tokenizer: "Tokenizer | None"
+    source: str
+    """The format, for messages: `llama2.c .bin version 0`."""
+
+
+def make_config(path: Path, **values: Any) -> ModelConfig:
+    """A config from the numbers of the file at `path`. Raises FormatError for the first that cannot be."""
+    context = values.get("context_length", 0)
+    if isinstance(context, int) and context > LONGEST_CONTEXT:
+        raise FormatError(f"{path}: context_length is {context}, expected at most {LONGEST_CONTEXT}")
+    try:
+        return ModelConfig(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(map(str, first["loc"]))
+        found = f"{field} is {first['input']!r}: " if field else ""
+        raise FormatError(f"{path}: {found}{first['msg'].removeprefix('Value error, ')}") from None
+
+
+def check_tensors(config: ModelConfig, tensors: Mapping[str, NDArray[np.float32]], path: Path) -> None:
+    """Raises FormatError unless `tensors` are exactly those of `config`: names, shapes, and finite values."""
+    if config.num_layers > len(tensors):
+        # Before anything is listed: the number of layers may be any 32-bit number.
+        raise FormatError(f"{path}: num_layers is {config.num_layers}, but there are only {len(tensors)} tensors")
+    expected = parameter_shapes(config)
+    missing = [name for name in expected if name not in tensors]
+    unexpected = [name for name in tensors if name not in expected]
+    misshaped = [
+        f"{name} is {list(tensors[name].shape)}, expected {list(shape)}"
+        for name, shape in expected.items()
+        if name in tensors and tensors[name].shape != shape
+    ]
+    found = {"missing": missing, "unexpected": unexpected, "misshaped": misshaped}
+    if any(found.values()):
+        differences = "; ".join(f"{kind}: {_shorten(names)}" for kind, names in found.items() if names)
+        raise FormatError(f"{path} is not the model that it says it is; {differences}")
+    for name, tensor in tensors.items():
+        if not np.isfinite(tensor).all():
+            bad = tensor.size - np.count_nonzero(np.isfinite(tensor))
+            raise FormatError(f"{path}: {name} has {bad} of {tensor.size} values that are not finite; it is damaged")
+
+
+def _shorten(names: list[str]) -> str:
+    """The first names, and how many more."""
+    more = len(names) - NAMES_SHOWN
+    return ", ".join(names[:NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,215 @@
+"""GGUF files of architecture llama: a model and its tokenizer, read and written; and an Ollama Modelfile for one.
+
+Written as llama.cpp's own converter writes: query and key rows interleaved, norms in float32 whatever the type of
+the rest, no `output.weight` where the embeddings are tied. A metadata key of the architecture that is not known here
+may change what the model computes, so a file with one is refused by the key's name.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from tinyllm.config import ModelConfig
+from tinyllm.errors import FormatError, InputError
+from tinyllm.exchange import gguf_file
+from tinyllm.exchange.foreign import ForeignModel, check_tensors, make_config
+from tinyllm.exchange.gguf_blocks import Float32Array, TensorType, fits
+from tinyllm.exchange.gguf_file import Value, ValueType
+from tinyllm.exchange.gguf_tokenizer import read_tokenizer, tokenizer_metadata
+from tinyllm.exchange.gguf_writer import write_contents
+from tinyllm.exchange.layout import GGUF, halve_heads, interleave_heads
+
+ARCHITECTURE = "llama"
+FILE_TYPES = {TensorType.F32: 0, TensorType.F16: 1, TensorType.Q8_0: 7, TensorType.BF16: 32}
+"""The types that can be written, with llama.cpp's number for a file of mostly that type."""
+_QUANTIZATION_VERSION = 2
+_NUMBER_KEYS = {
+    "block_count": "num_layers",
+    "embedding_length": "hidden_size",
+    "feed_forward_length": "intermediate_size",
+    "attention.head_count": "num_heads",
+    "context_length": "context_length",
+}
+_SEEN_KEYS = {
+    *_NUMBER_KEYS,
+    "attention.head_count_kv",
+    "attention.layer_norm_rms_epsilon",
+    "attention.key_length",
+    "attention.value_length",
+    "attention.causal",
+    "expert_count",
+    "expert_used_count",
+    "rope.dimension_count",
+    "rope.freq_base",
+    "rope.scaling.type",
+    "rope.scaling.factor",
+    "rope.scale_linear",
+    "tensor_data_layout",
+    "vocab_size",
+}
+
+
+def read_gguf(path: Path) -> ForeignModel:
+    """The model in the GGUF file `path`.
+
+    Raises FormatError where the file is damaged, or holds something that a Llama 2 of tinyllm cannot be.
+    """
+    with path.open("rb") as file:
+        contents = gguf_file.read_contents(file, path)
+        config = _read_config(contents, path)
+        tensors = {
+            GGUF.to_hugging_face(name): gguf_file.read_tensor(file, entry, path)
+            for name, entry in contents.tensors.items()
+        }
+    check_tensors(config, tensors, path)
+    tokenizer = read_tokenizer(contents.metadata, path)
+    if tokenizer is not None and tokenizer.vocab_size != config.vocab_size:
+        raise FormatError(
+            f"{path}: tokenizer.ggml.tokens has {tokenizer.vocab_size} tokens, "
+            f"token_embd.weight has {config.vocab_size} rows"
+        )
+    types = sorted({entry.type.name for entry in contents.tensors.values() if len(entry.shape) > 1})
+    source = f"GGUF version {contents.version} ({', '.join(types)})"
+    return ForeignModel(config, halve_heads(tensors, config), tokenizer, source)
+
+
+def write_gguf(file: IO[bytes], model: ForeignModel, type: TensorType, name: str) -> None:
+    """Writes `model` as a whole GGUF file with its matrices in `type`; `name` is what tools show for the model.
+
+    Raises InputError where a number is too large for the type, or where llama.cpp cannot run the tokenizer.
+    """
+    if model.tokenizer is None:
+        raise InputError(f"{model.source} has no tokenizer, which a GGUF file carries with the model; give one")
+    metadata = _model_metadata(model.config, type, name) | tokenizer_metadata(model.tokenizer)
+    lines = [
+        (GGUF.from_hugging_face(name), values, stored_type(values, type))
+        for name, values in interleave_heads(model.tensors, model.config).items()
+    ]
+    write_contents(file, metadata, lines)
+
+
+def stored_type(values: Float32Array, type: TensorType) -> TensorType:
+    """The type that a tensor gets in a file of mostly `type`.
+
+    Norms stay float32; a matrix whose rows are not whole blocks becomes F16, as llama.cpp's own quantizer does.
+    """
+    if values.ndim == 1:
+        return TensorType.F32
+    return type if fits(type, values.shape[-1]) else TensorType.F16
+
+
+def export_notes(model: ForeignModel, type: TensorType) -> list[str]:
+    """A line on each thing about `model` that a file of mostly `type`, or llama.cpp reading it, does otherwise."""
+    notes = []
+    kept = [name for name, values in model.tensors.items() if values.ndim > 1 and stored_type(values, type) != type]
+    if kept:
+        width = model.tensors[kept[0]].shape[-1]
+        notes.append(
+            f"{len(kept)} tensors stay F16, as rows of {width} are no whole {type.name} blocks of 32: {kept[0]} …"
+        )
+    if model.tokenizer is not None and model.tokenizer.proto.remove_extra_whitespaces:
+        notes.append(
+            "llama.cpp keeps runs of spaces, which this tokenizer makes one: only such texts get other ids there"
+        )
+    return notes
+
+
+def modelfile(gguf_name: str, config: ModelConfig) -> str:
+    """An Ollama Modelfile for the GGUF file `gguf_name` beside it."""
+    return (
+        f"# ollama create my-model -f Modelfile && ollama run my-model 'Once upon a time'\n"
+        f"FROM ./{gguf_name}\n"
+        "# The model continues a text; it was not taught to chat, so the prompt goes in as it is.\n"
+        'TEMPLATE """{{ .Prompt }}"""\n'
+        f"PARAMETER num_ctx {config.context_length}\n"
+    )
+
+
+def _model_metadata(config: ModelConfig, type: TensorType, name: str) -> dict[str, tuple[ValueType, object]]:
+    numbers = {
+        "context_length": config.context_length,
+        "embedding_length": config.hidden_size,
+        "block_count": config.num_layers,
+        "feed_forward_length": config.intermediate_size,
+        "rope.dimension_count": config.head_size,
+        "attention.head_count": config.num_heads,
+        "attention.head_count_kv": config.num_kv_heads,
+        "vocab_size": config.vocab_size,
+    }
+    return {
+        "general.architecture": (ValueType.STRING, ARCHITECTURE),
+        "general.name": (ValueType.STRING, name),
+        "general.alignment": (ValueType.UINT32, gguf_file.ALIGNMENT),
+        "general.file_type": (ValueType.UINT32, FILE_TYPES[type]),
+        "general.quantization_version": (ValueType.UINT32, _QUANTIZATION_VERSION),
+        **{f"{ARCHITECTURE}.{key}": (ValueType.UINT32, number) for key, number in numbers.items()},
+        f"{ARCHITECTURE}.attention.layer_norm_rms_epsilon": (ValueType.FLOAT32, config.norm_eps),
+        f"{ARCHITECTURE}.rope.freq_base": (ValueType.FLOAT32, config.rope_theta),
+    }
+
+
+def _read_config(contents: gguf_file.Contents, path: Path) -> ModelConfig:
+    """The config that metadata and table agree on. Raises FormatError for what a Llama 2 of tinyllm has not."""
+    metadata = contents.metadata
+    architecture = metadata.get("general.architecture")
+    if architecture != ARCHITECTURE:
+        raise FormatError(f"{path}: general.architecture is {architecture!r}, expected {ARCHITECTURE!r}")
+    prefix = f"{ARCHITECTURE}."
+    values = {key.removeprefix(prefix): value for key, value in metadata.items() if key.startswith(prefix)}
+    unknown = sorted(set(values) - _SEEN_KEYS)
+    if unknown:
+        raise FormatError(f"{path}: {prefix}{unknown[0]} is {values[unknown[0]]!r}, of which tinyllm's Llama has none")
+    embedding = contents.tensors.get("token_embd.weight")
+    if embedding is None:
+        raise FormatError(f"{path} has no tensor token_embd.weight")
+    if "rope_freqs.weight" in contents.tensors:
+        raise FormatError(f"{path} has rope_freqs.weight: llama3 RoPE scaling, which tinyllm does not have")
+    sizes = {field: _number(values, key, path) for key, field in _NUMBER_KEYS.items()}
+    config = make_config(
+        path,
+        **sizes,
+        vocab_size=embedding.shape[0],
+        num_kv_heads=_number(values, "attention.head_count_kv", path, sizes["num_heads"]),
+        norm_eps=_real(values, "attention.layer_norm_rms_epsilon", path),
+        rope_theta=_real(values, "rope.freq_base", path, 10_000.0),
+        tie_embeddings="output.weight" not in contents.tensors,
+    )
+    _check_fixed(values, config, path)
+    return config
+
+
+def _check_fixed(values: Mapping[str, Value], config: ModelConfig, path: Path) -> None:
+    """Refuses the settings that exist in GGUF and have one value only in a Llama 2 of tinyllm."""
+    fixed: dict[str, tuple[Value, ...]] = {
+        "attention.key_length": (config.head_size,),
+        "attention.value_length": (config.head_size,),
+        "attention.causal": (True,),
+        "expert_count": (0,),
+        "expert_used_count": (0,),
+        "rope.dimension_count": (config.head_size,),
+        "rope.scaling.type": ("none", "linear"),
+        "rope.scaling.factor": (1, 0),
+        "rope.scale_linear": (1, 0),
+        "tensor_data_layout": ("Meta AI original pth",),
+        "vocab_size": (config.vocab_size,),
+    }
+    for key, allowed in fixed.items():
+        if key in values and (not isinstance(values[key], int | float | str) or values[key] not in allowed):
+            raise FormatError(f"{path}: {ARCHITECTURE}.{key} is {values[key]!r}, expected {allowed[0]!r}")
+
+
+def _number(values: Mapping[str, Value], key: str, path: Path, default: int | None = None) -> int:
+    value = values.get(key, default)
+    if type(value) is not int or not 1 <= value < 2**32:
+        raise FormatError(f"{path}: {ARCHITECTURE}.{key} is {value!r}, expected a whole number above 0")
+    return value
+
+
+def _real(values: Mapping[str, Value], key: str, path: Path, default: float | None = None) -> float:
+    """A float32 of the file as the shortest decimal for it: 1e-05 and not 9.999999747378752e-06."""
+    value = values.get(key, default)
+    if not isinstance(value, float):
+        raise FormatError(f"{path}: {ARCHITECTURE}.{key} is {value!r}, expected a real number")
+    return float(str(np.float32(value)))

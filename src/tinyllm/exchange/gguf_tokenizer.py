@@ -1,0 +1,128 @@
+"""A SentencePiece BPE tokenizer as GGUF's metadata keeps it, there and back: `tokenizer.ggml.model` is `llama`.
+
+Pieces, scores and types are the same lists as in a `.model` file, in the same order, so ids are the same. llama.cpp
+itself leaves `remove_extra_whitespaces` aside: there, texts with spaces at an end or several in a row give the ids
+that a tokenizer without that setting would give. The key is written all the same, and read here.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tinyllm.errors import FormatError, InputError
+from tinyllm.exchange.gguf_file import Value, ValueType
+from tinyllm.tokenizer.codec import Tokenizer
+from tinyllm.tokenizer.model_proto import Piece, PieceType
+from tinyllm.tokenizer.proto_writer import write_model_proto
+
+_PREFIX = "tokenizer.ggml."
+
+
+def tokenizer_metadata(tokenizer: Tokenizer) -> dict[str, tuple[ValueType, object]]:
+    """The keys of `tokenizer`, with the settings under which llama.cpp gives its ids, and BOS before each text.
+
+    Raises InputError for a tokenizer without byte fallback: llama.cpp spells every unknown text in bytes.
+    """
+    if not tokenizer.proto.byte_fallback:
+        raise InputError(f"{tokenizer.name} has no byte pieces, without which llama.cpp cannot spell unknown text")
+    special = {
+        "bos_token_id": tokenizer.bos_id,
+        "eos_token_id": tokenizer.eos_id,
+        "unknown_token_id": tokenizer.unk_id,
+        "padding_token_id": tokenizer.pad_id,
+    }
+    values: dict[str, tuple[ValueType, object]] = {
+        "model": (ValueType.STRING, "llama"),
+        "pre": (ValueType.STRING, "default"),
+        "tokens": (ValueType.STRING, [piece.text for piece in tokenizer.pieces]),
+        "scores": (ValueType.FLOAT32, [piece.score for piece in tokenizer.pieces]),
+        "token_type": (ValueType.INT32, [int(piece.type) for piece in tokenizer.pieces]),
+        **{name: (ValueType.UINT32, id) for name, id in special.items() if id is not None},
+        "add_bos_token": (ValueType.BOOL, tokenizer.bos_id is not None),
+        "add_eos_token": (ValueType.BOOL, False),
+        "add_space_prefix": (ValueType.BOOL, tokenizer.proto.add_dummy_prefix),
+        "remove_extra_whitespaces": (ValueType.BOOL, tokenizer.proto.remove_extra_whitespaces),
+    }
+    return {_PREFIX + name: value for name, value in values.items()}
+
+
+def read_tokenizer(metadata: Mapping[str, Value], path: Path) -> Tokenizer | None:
+    """The tokenizer of a GGUF file's metadata; None where it says that it has none.
+
+    Raises FormatError where it is damaged or of another kind than SentencePiece BPE.
+    """
+    model = metadata.get(f"{_PREFIX}model", "none")
+    if model in ("none", "no_vocab"):
+        return None
+    if model != "llama":
+        raise FormatError(
+            f"{path}: {_PREFIX}model is {model!r}, expected 'llama'; tinyllm reads SentencePiece BPE tokenizers"
+        )
+    pieces = _read_pieces(metadata, path)
+    padding_id = _token_id(metadata, "padding", pieces, path)
+    proto = write_model_proto(
+        pieces,
+        unk_id=next((id for id, piece in enumerate(pieces) if piece.type == PieceType.UNKNOWN), 0),
+        bos_id=_control_id(metadata, "bos", pieces, path),
+        eos_id=_control_id(metadata, "eos", pieces, path),
+        # Files often name <unk> here for want of a padding token; SentencePiece takes control tokens alone.
+        pad_id=padding_id if padding_id and pieces[padding_id].type == PieceType.CONTROL else None,
+        add_dummy_prefix=_flag(metadata, "add_space_prefix", True, path),
+        remove_extra_whitespaces=_flag(metadata, "remove_extra_whitespaces", False, path),
+    )
+    return Tokenizer.from_bytes(proto, f"the tokenizer in {path}")
+
+
+def _read_pieces(metadata: Mapping[str, Value], path: Path) -> list[Piece]:
+    texts = metadata.get(f"{_PREFIX}tokens")
+    if not isinstance(texts, list) or not texts:
+        raise FormatError(f"{path}: {_PREFIX}tokens is not an array of strings with one for each token")
+    scores = _numbers(metadata, "scores", np.dtype("<f4"), len(texts), path)
+    types = _numbers(metadata, "token_type", np.dtype("<i4"), len(texts), path)
+    for id, type in enumerate(types):
+        if type not in PieceType.__members__.values():
+            raise FormatError(f"{path}: {_PREFIX}token_type of id {id} is {type}, expected 1 to 6")
+    pieces = [Piece(text, score, PieceType(type)) for text, score, type in zip(texts, scores, types, strict=True)]
+    unknown_id = _token_id(metadata, "unknown", pieces, path)
+    if unknown_id is not None and PieceType.UNKNOWN not in types:
+        # Files converted from Hugging Face directories may list <unk> as one control token among others.
+        pieces[unknown_id] = pieces[unknown_id]._replace(type=PieceType.UNKNOWN)
+    return pieces
+
+
+def _numbers(
+    metadata: Mapping[str, Value], name: str, dtype: "np.dtype[np.generic]", length: int, path: Path
+) -> list[Any]:
+    values = metadata.get(_PREFIX + name)
+    if not isinstance(values, np.ndarray) or values.dtype != dtype or len(values) != length:
+        raise FormatError(f"{path}: {_PREFIX}{name} is not an array of {length} {dtype.name}, one for each token")
+    numbers: list[Any] = values.tolist()
+    return numbers
+
+
+def _token_id(metadata: Mapping[str, Value], name: str, pieces: list[Piece], path: Path) -> int | None:
+    value = metadata.get(f"{_PREFIX}{name}_token_id")
+    # Converters write 2^32 - 1 where Hugging Face has -1: no such token.
+    if value is None or value == 2**32 - 1:
+        return None
+    if type(value) is not int or not 0 <= value < len(pieces):
+        raise FormatError(f"{path}: {_PREFIX}{name}_token_id is {value!r}, expected an id from 0 to {len(pieces) - 1}")
+    return value
+
+
+def _control_id(metadata: Mapping[str, Value], name: str, pieces: list[Piece], path: Path) -> int | None:
+    id = _token_id(metadata, name, pieces, path)
+    if id is not None and pieces[id].type != PieceType.CONTROL:
+        raise FormatError(
+            f"{path}: {_PREFIX}{name}_token_id is {id}, a token of type {pieces[id].type.name}, expected CONTROL"
+        )
+    return id
+
+
+def _flag(metadata: Mapping[str, Value], name: str, default: bool, path: Path) -> bool:
+    value = metadata.get(_PREFIX + name, default)
+    if not isinstance(value, bool):
+        raise FormatError(f"{path}: {_PREFIX}{name} is {value!r}, expected true or false")
+    return value

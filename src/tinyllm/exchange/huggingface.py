@@ -1,0 +1,113 @@
+"""Hugging Face directories of Llama models: config.json, weights in one safetensors file or in shards, the tokenizer.
+
+This is for directories that others wrote; `model_dir` writes ours, which are of the same kind. What `config.json` may
+say is decided in `model.hugging_face_config`. Weights as `.bin` (pickles) are not read.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from tinyllm.config import ModelConfig
+from tinyllm.errors import FormatError, InputError
+from tinyllm.exchange.foreign import LONGEST_CONTEXT, ForeignModel, Tensors, check_tensors
+from tinyllm.exchange.json_file import read_json_object
+from tinyllm.exchange.safetensors_file import read_safetensors
+from tinyllm.exchange.tokenizer_json import read_tokenizer_json
+from tinyllm.model.hugging_face_config import from_hugging_face
+from tinyllm.model.size import EMBEDDING, OUTPUT
+from tinyllm.tokenizer.codec import MODEL_NAME, Tokenizer
+
+CONFIG_NAME = "config.json"
+WEIGHTS_NAME = "model.safetensors"
+INDEX_NAME = "model.safetensors.index.json"
+TOKENIZER_JSON_NAME = "tokenizer.json"
+
+
+def read_hugging_face(directory: Path) -> ForeignModel:
+    """The model in `directory`, and its tokenizer where there is one.
+
+    Raises InputError where files are missing, FormatError where they are damaged or not a Llama 2's.
+    """
+    config_path = directory / CONFIG_NAME
+    if not config_path.is_file():
+        raise InputError(f"{directory} has no {CONFIG_NAME}; it is no Hugging Face model directory")
+    config = from_hugging_face(read_json_object(config_path), str(config_path))
+    if config.context_length > LONGEST_CONTEXT:
+        raise FormatError(
+            f"{config_path}: max_position_embeddings is {config.context_length}, expected at most {LONGEST_CONTEXT}"
+        )
+    tensors, types = _read_weights(directory)
+    tensors = _without_known_extras(tensors, config, directory)
+    check_tensors(config, tensors, directory)
+    tokenizer = _read_tokenizer(directory)
+    if tokenizer is not None and tokenizer.vocab_size != config.vocab_size:
+        raise FormatError(
+            f"{directory}: the tokenizer has {tokenizer.vocab_size} tokens, vocab_size in {CONFIG_NAME} "
+            f"is {config.vocab_size}"
+        )
+    return ForeignModel(config, tensors, tokenizer, f"Hugging Face directory ({', '.join(sorted(types))})")
+
+
+def _read_weights(directory: Path) -> tuple[Tensors, set[str]]:
+    """All tensors of the one file or of the shards, and the names of their types."""
+    if (directory / WEIGHTS_NAME).is_file():
+        return read_safetensors(directory / WEIGHTS_NAME)
+    if not (directory / INDEX_NAME).is_file():
+        raise InputError(f"{directory} has neither {WEIGHTS_NAME} nor {INDEX_NAME}; other weight files are not read")
+    tensors: Tensors = {}
+    types: set[str] = set()
+    for shard, names in _read_index(directory).items():
+        found, found_types = read_safetensors(directory / shard)
+        if set(found) != names:
+            differing = min(set(found) ^ names)
+            place = "but not in the index" if differing in found else "by the index, but not in the file"
+            raise FormatError(f"{directory / shard}: {differing} is there {place}")
+        tensors |= found
+        types |= found_types
+    return tensors, types
+
+
+def _read_index(directory: Path) -> dict[str, set[str]]:
+    """The files of the index, each with the names of its tensors. Raises FormatError for one outside `directory`."""
+    path = directory / INDEX_NAME
+    weight_map = read_json_object(path).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise FormatError(f"{path} has no weight_map from tensor names to files")
+    shards: dict[str, set[str]] = {}
+    for name, shard in weight_map.items():
+        # Names alone are judged: in a download cache the files themselves are links to a common store.
+        if (
+            not isinstance(shard, str)
+            or Path(shard).name != shard
+            or "\\" in shard
+            or not shard.endswith(".safetensors")
+        ):
+            raise FormatError(f"{path}: {name} is in {shard!r}, expected a .safetensors file of the same directory")
+        shards.setdefault(shard, set()).add(name)
+    for shard in shards:
+        try:
+            found = (directory / shard).is_file()
+        except (OSError, ValueError):
+            found = False  # a name too long, or with a NUL in it
+        if not found:
+            raise FormatError(f"{path}: {shard[:80]!r} is missing from the directory")
+    return shards
+
+
+def _without_known_extras(tensors: Tensors, config: ModelConfig, directory: Path) -> Tensors:
+    """`tensors` without the two things that say nothing new: rotary frequencies, and a copy of tied embeddings."""
+    kept = {name: values for name, values in tensors.items() if not name.endswith(".rotary_emb.inv_freq")}
+    if config.tie_embeddings and OUTPUT in kept and EMBEDDING in kept:
+        if not np.array_equal(kept[OUTPUT], kept[EMBEDDING]):
+            raise FormatError(f"{directory}: tie_word_embeddings is true, but {OUTPUT} is not {EMBEDDING}")
+        del kept[OUTPUT]
+    return kept
+
+
+def _read_tokenizer(directory: Path) -> Tokenizer | None:
+    if (directory / MODEL_NAME).is_file():
+        return Tokenizer.load(directory / MODEL_NAME)
+    if (directory / TOKENIZER_JSON_NAME).is_file():
+        return read_tokenizer_json(directory / TOKENIZER_JSON_NAME)
+    return None

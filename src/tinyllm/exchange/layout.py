@@ -1,0 +1,129 @@
+"""Names and row order: what differs between formats that hold the same Llama.
+
+Inside tinyllm tensors have Hugging Face's names, and channel i of a head turns together with channel i + C/2
+(half-split). llama2.c and GGUF have names of their own and turn channels 2i and 2i + 1 (interleaved); the same
+model is stored there with the rows of each query and key head in another order.
+
+Shapes: H heads, C channels of one head, D model size.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinyllm.config import ModelConfig
+
+Floats = NDArray[np.float32]
+
+
+def to_half_split(rows: Floats, num_heads: int) -> Floats:
+    """Rows of a query or key projection (H x C, D) from interleaved to half-split order."""
+    size, width = rows.shape
+    return np.ascontiguousarray(rows.reshape(num_heads, size // num_heads // 2, 2, width).swapaxes(1, 2)).reshape(
+        size, width
+    )
+
+
+def to_interleaved(rows: Floats, num_heads: int) -> Floats:
+    """Rows of a query or key projection (H x C, D) from half-split to interleaved order."""
+    size, width = rows.shape
+    return np.ascontiguousarray(rows.reshape(num_heads, 2, size // num_heads // 2, width).swapaxes(1, 2)).reshape(
+        size, width
+    )
+
+
+def halve_heads(tensors: Mapping[str, Floats], config: ModelConfig) -> dict[str, Floats]:
+    """`tensors` under Hugging Face names with every query and key projection taken to half-split order."""
+    return {name: to_half_split(t, _num_heads(name, config)) if _turns(name) else t for name, t in tensors.items()}
+
+
+def interleave_heads(tensors: Mapping[str, Floats], config: ModelConfig) -> dict[str, Floats]:
+    """`tensors` under Hugging Face names with every query and key projection taken to interleaved order."""
+    return {name: to_interleaved(t, _num_heads(name, config)) if _turns(name) else t for name, t in tensors.items()}
+
+
+def _turns(name: str) -> bool:
+    return name.endswith(("q_proj.weight", "k_proj.weight"))
+
+
+def _num_heads(name: str, config: ModelConfig) -> int:
+    return config.num_heads if name.endswith("q_proj.weight") else config.num_kv_heads
+
+
+@dataclass(frozen=True)
+class Naming:
+    """One format's tensor names beside Hugging Face's."""
+
+    layer_prefix: str
+    """What stands before the layer's number and a dot."""
+    top: dict[str, str]
+    """Hugging Face name -> this format's, for tensors outside the layers."""
+    layer: dict[str, str]
+    """Hugging Face name -> this format's, after the layer's number and a dot."""
+
+    def from_hugging_face(self, name: str) -> str:
+        """This format's name of the tensor that Hugging Face calls `name`. Raises KeyError if a Llama has none such."""
+        if name in self.top:
+            return self.top[name]
+        number, rest = name.removeprefix(HUGGING_FACE_LAYER).split(".", 1)
+        return f"{self.layer_prefix}{number}.{self.layer[rest]}"
+
+    def to_hugging_face(self, name: str) -> str:
+        """Hugging Face's name of this format's `name`; one that the format does not know stays as it is."""
+        for theirs, ours in self.top.items():
+            if ours == name:
+                return theirs
+        number, _, rest = name.removeprefix(self.layer_prefix).partition(".")
+        if not (name.startswith(self.layer_prefix) and number.isascii() and number.isdigit()):
+            return name
+        for theirs, ours in self.layer.items():
+            if ours == rest:
+                return f"{HUGGING_FACE_LAYER}{number}.{theirs}"
+        return name
+
+
+HUGGING_FACE_LAYER = "model.layers."
+
+LLAMA2C = Naming(
+    layer_prefix="layers.",
+    top={
+        "model.embed_tokens.weight": "tok_embeddings.weight",
+        "model.norm.weight": "norm.weight",
+        "lm_head.weight": "output.weight",
+    },
+    layer={
+        "input_layernorm.weight": "attention_norm.weight",
+        "self_attn.q_proj.weight": "attention.wq.weight",
+        "self_attn.k_proj.weight": "attention.wk.weight",
+        "self_attn.v_proj.weight": "attention.wv.weight",
+        "self_attn.o_proj.weight": "attention.wo.weight",
+        "post_attention_layernorm.weight": "ffn_norm.weight",
+        "mlp.gate_proj.weight": "feed_forward.w1.weight",
+        "mlp.down_proj.weight": "feed_forward.w2.weight",
+        "mlp.up_proj.weight": "feed_forward.w3.weight",
+    },
+)
+"""Names of Meta's and llama2.c's checkpoints."""
+
+GGUF = Naming(
+    layer_prefix="blk.",
+    top={
+        "model.embed_tokens.weight": "token_embd.weight",
+        "model.norm.weight": "output_norm.weight",
+        "lm_head.weight": "output.weight",
+    },
+    layer={
+        "input_layernorm.weight": "attn_norm.weight",
+        "self_attn.q_proj.weight": "attn_q.weight",
+        "self_attn.k_proj.weight": "attn_k.weight",
+        "self_attn.v_proj.weight": "attn_v.weight",
+        "self_attn.o_proj.weight": "attn_output.weight",
+        "post_attention_layernorm.weight": "ffn_norm.weight",
+        "mlp.gate_proj.weight": "ffn_gate.weight",
+        "mlp.down_proj.weight": "ffn_down.weight",
+        "mlp.up_proj.weight": "ffn_up.weight",
+    },
+)
+"""Names of llama.cpp's GGUF files of architecture llama."""

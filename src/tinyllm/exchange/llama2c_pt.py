@@ -1,0 +1,209 @@
+"""llama2.c's `.pt` checkpoints, as `stories42M.pt` is one: `model_args` and a state dict in PyTorch's zip format.
+
+Checkpoints of courses say `compute_query` for `wq`, and `torch.compile` puts `_orig_mod.` before each name; both are
+read. Nothing of the pickle inside is run: PyTorch reads it with `weights_only`, and before that the archive's sizes,
+its checksums and every global that the pickle names are checked here.
+
+The layout is that of karpathy/llama2.c, `train.py` and `model.py`.
+"""
+
+import pickle
+import pickletools
+import re
+import struct
+import zipfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import numpy as np
+
+from tinyllm.config import ModelConfig
+from tinyllm.errors import FormatError, InputError
+from tinyllm.exchange.foreign import ForeignModel, Tensors, check_tensors, make_config
+from tinyllm.exchange.layout import LLAMA2C, halve_heads, interleave_heads
+from tinyllm.model.size import EMBEDDING, OUTPUT
+
+if TYPE_CHECKING:
+    import torch
+
+ROPE_THETA = 10_000.0
+"""Built into llama2.c's `model.py`, so that no file says it."""
+COMPILED_PREFIX = "_orig_mod."
+COURSE_NAMES = {"compute_query": "wq", "compute_key": "wk", "compute_value": "wv", "compute_output": "wo"}
+TABLES = ("freqs_cos", "freqs_sin", "freqs_cis", "mask")
+"""Last part of the names of buffers that some checkpoints hold and that follow from the config."""
+PICKLE_LIMIT_BYTES = 16 * 2**20
+
+_FIELDS = {"dim": "hidden_size", "n_layers": "num_layers", "n_heads": "num_heads", "vocab_size": "vocab_size"}
+_GATE = "model.layers.0.mlp.gate_proj.weight"
+_GLOBALS = re.compile(
+    r"torch \w+Storage|torch\._utils _rebuild_tensor_v2|torch\._utils _rebuild_parameter|collections OrderedDict"
+)
+_ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, struct.error, NotImplementedError, RuntimeError, ValueError, EOFError)
+# A damaged pickle can end PyTorch's reader at any of its lines: lookups, unpacking, conversions, allocation.
+_PICKLE_ERRORS = (
+    *(pickle.UnpicklingError, RuntimeError, ValueError, TypeError, LookupError, AttributeError),
+    *(EOFError, AssertionError, ArithmeticError, MemoryError, struct.error),
+)
+
+
+def read_pt(path: Path) -> ForeignModel:
+    """The model in a `.pt` checkpoint, without a tokenizer. Raises FormatError where it is damaged or another kind."""
+    _check_archive(path)
+    checkpoint = _load(path)
+    if not isinstance(checkpoint, dict) or not {"model", "model_args"} <= checkpoint.keys():
+        found = ", ".join(map(str, checkpoint)) if isinstance(checkpoint, dict) else type(checkpoint).__name__
+        raise FormatError(f"{path} holds {found[:200]}; expected a llama2.c checkpoint: model and model_args")
+    state = _rename(checkpoint["model"], path)
+    tensors = _to_numpy(state, path)
+    config = _read_config(checkpoint["model_args"], tensors, path)
+    if config.tie_embeddings:
+        tensors.pop(OUTPUT, None)
+    check_tensors(config, tensors, path)
+    return ForeignModel(config, halve_heads(tensors, config), None, "llama2.c .pt")
+
+
+def write_pt(file: IO[bytes], model: ForeignModel, **details: Any) -> None:
+    """Writes a checkpoint that llama2.c's `sample.py` and `export.py` load; `details` are more of its top-level keys.
+
+    Raises InputError for a model that they would take for another one.
+    """
+    import torch
+
+    config = model.config
+    if config.rope_theta != ROPE_THETA:
+        raise InputError(
+            f"the model has rope_theta {config.rope_theta}, and llama2.c's .pt files can only mean {ROPE_THETA}; "
+            "export it as gguf or safetensors"
+        )
+    if not config.tie_embeddings:
+        raise InputError(
+            "the model's output projection is not its embedding, and llama2.c ties the two of every .pt that it loads; "
+            "export it as llama2c, gguf or safetensors"
+        )
+    tensors = interleave_heads(model.tensors, config)
+    state = {LLAMA2C.from_hugging_face(name): torch.from_numpy(tensor) for name, tensor in tensors.items()}
+    state[LLAMA2C.from_hugging_face(OUTPUT)] = state[LLAMA2C.from_hugging_face(EMBEDDING)]
+    model_args = {
+        **{theirs: getattr(config, ours) for theirs, ours in _FIELDS.items()},
+        "n_kv_heads": config.num_kv_heads,
+        "hidden_dim": config.intermediate_size,
+        "multiple_of": config.multiple_of,
+        "norm_eps": config.norm_eps,
+        "max_seq_len": config.context_length,
+        "dropout": config.dropout,
+    }
+    # sample.py looks up which tokenizer belongs to it.
+    settings = {"vocab_source": "llama2" if config.vocab_size == 32_000 else "custom", "vocab_size": config.vocab_size}
+    torch.save({"config": settings, **details, "model": state, "model_args": model_args}, file)
+
+
+def _check_archive(path: Path) -> None:
+    """Raises FormatError unless the zip's records are whole, uncompressed, and its pickle asks for tensors alone."""
+    size = path.stat().st_size
+    try:
+        with zipfile.ZipFile(path) as archive:
+            records = archive.infolist()
+            for record in records:
+                # PyTorch stores records as they are; a compressed one could be of any size.
+                if record.compress_type != zipfile.ZIP_STORED or record.file_size != record.compress_size:
+                    raise FormatError(f"{path}: record {record.filename!r} is compressed, expected stored")
+            total = sum(record.file_size for record in records)
+            if total > size:
+                raise FormatError(f"{path} has {size} bytes, but its records say {total}; they overlap or were cut")
+            damaged = archive.testzip()
+            if damaged is not None:
+                raise FormatError(f"{path}: record {damaged!r} is damaged, its CRC-32 differs")
+            pickles = [record for record in records if record.filename.endswith("/data.pkl")]
+            if len(pickles) != 1:
+                raise FormatError(
+                    f"{path} has {len(pickles)} records data.pkl, expected 1; torch.save did not write it"
+                )
+            if pickles[0].file_size > PICKLE_LIMIT_BYTES:
+                raise FormatError(f"{path}: data.pkl has {pickles[0].file_size} bytes, expected {PICKLE_LIMIT_BYTES}")
+            content = archive.read(pickles[0])
+    except _ZIP_ERRORS as error:
+        raise FormatError(f"{path} is not a whole zip archive, which .pt files are: {_one_line(error)}") from None
+    _check_pickle(content, path)
+
+
+def _check_pickle(content: bytes, path: Path) -> None:
+    """Reads the pickle's instructions without following them."""
+    try:
+        for instruction, argument, position in pickletools.genops(content):
+            if instruction.name == "GLOBAL" and not _GLOBALS.fullmatch(str(argument)):
+                raise FormatError(f"{path}: data.pkl asks for {argument!r} at byte {position}, which no tensor needs")
+    except (ValueError, struct.error, OverflowError) as error:
+        raise FormatError(f"{path}: data.pkl is damaged: {_one_line(error)}") from None
+
+
+def _load(path: Path) -> Any:
+    import torch
+
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except _PICKLE_ERRORS as error:
+        raise FormatError(f"{path}: data.pkl is damaged: {_one_line(error)}") from None
+
+
+def _rename(state: object, path: Path) -> "dict[str, torch.Tensor]":
+    """The state dict under Hugging Face's names, without tables; names that are not llama2.c's stay."""
+    import torch
+
+    if not isinstance(state, Mapping):
+        raise FormatError(f"{path}: model is a {type(state).__name__}, expected a state dict")
+    renamed: dict[str, torch.Tensor] = {}
+    for key, tensor in state.items():
+        if not isinstance(key, str) or not isinstance(tensor, torch.Tensor):
+            raise FormatError(f"{path}: {key!r} in model is a {type(tensor).__name__}, expected a tensor with a name")
+        parts = key.removeprefix(COMPILED_PREFIX).split(".")
+        if parts[-1] in TABLES:
+            continue
+        name = LLAMA2C.to_hugging_face(".".join(COURSE_NAMES.get(part, part) for part in parts))
+        if name in renamed:
+            raise FormatError(f"{path}: model has {key} twice, once under another name")
+        renamed[name] = tensor
+    return renamed
+
+
+def _to_numpy(state: "dict[str, torch.Tensor]", path: Path) -> Tensors:
+    """Float32 arrays. Raises FormatError where tensors claim more numbers than the file has."""
+    import torch
+
+    claimed = sum(t.numel() * t.element_size() for name, t in state.items() if name != OUTPUT)
+    largest = max((t.numel() * t.element_size() for t in state.values()), default=0)
+    if max(claimed, largest) > path.stat().st_size:
+        # A tensor may repeat one stored number along an axis, so its size proves nothing.
+        raise FormatError(f"{path} has {path.stat().st_size} bytes, but its tensors say {max(claimed, largest)}")
+    for name, tensor in state.items():
+        if tensor.dtype not in (torch.float32, torch.float16, torch.bfloat16):
+            raise FormatError(f"{path}: {name} holds {tensor.dtype}; expected float32, float16 or bfloat16")
+    return {name: tensor.detach().to(torch.float32).contiguous().numpy() for name, tensor in state.items()}
+
+
+def _read_config(model_args: object, tensors: Tensors, path: Path) -> ModelConfig:
+    if not isinstance(model_args, Mapping):
+        raise FormatError(f"{path}: model_args is a {type(model_args).__name__}, expected a dictionary")
+    numbers = {key: value for key, value in model_args.items() if type(value) in (int, float)}
+    missing = [name for name in (*_FIELDS, "max_seq_len") if name not in numbers]
+    if missing:
+        raise FormatError(f"{path}: model_args has no number {', '.join(missing)}")
+    gate, embedding, output = (tensors.get(name) for name in (_GATE, EMBEDDING, OUTPUT))
+    return make_config(
+        path,
+        **{ours: numbers[theirs] for theirs, ours in _FIELDS.items()},
+        num_kv_heads=numbers.get("n_kv_heads", numbers["n_heads"]),
+        # Older checkpoints leave the size to a rule with `multiple_of`; the tensor is what came of it.
+        intermediate_size=numbers.get("hidden_dim", 0 if gate is None else gate.shape[0]),
+        context_length=numbers["max_seq_len"],
+        norm_eps=numbers.get("norm_eps", numbers.get("layer_norm_eps", 1e-5)),
+        rope_theta=numbers.get("rope_theta", ROPE_THETA),
+        tie_embeddings=output is None or (embedding is not None and np.array_equal(output, embedding)),
+    )
+
+
+def _one_line(error: Exception) -> str:
+    """PyTorch's messages run over many lines; the first says what is wrong."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]

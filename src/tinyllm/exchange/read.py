@@ -1,0 +1,75 @@
+"""Any model of another tool, known by its content and never by its name, together with the tokenizer it was made for.
+
+A file that has no tokenizer inside gets the one that is named, or the one that lies beside it. There is no guess
+beyond that: the number of tokens must agree, and a model without a tokenizer is refused.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+
+from tinyllm.errors import FormatError, InputError, MismatchError
+from tinyllm.exchange.foreign import ForeignModel
+from tinyllm.exchange.gguf import read_gguf
+from tinyllm.exchange.huggingface import read_hugging_face
+from tinyllm.exchange.llama2c import read_bin
+from tinyllm.exchange.llama2c_pt import read_pt
+from tinyllm.exchange.tokenizer_bin import load_tokenizer
+
+ZIP_MAGIC = b"PK\x03\x04"
+GGUF_MAGIC = b"GGUF"
+PICKLE_MAGIC = b"\x80"
+
+
+def read_model(path: Path, tokenizer: Path | None = None) -> ForeignModel:
+    """The model in a file or Hugging Face directory, with its tokenizer: the named one, its own, or one beside it.
+
+    Raises InputError where something is missing, FormatError where it is damaged or of another kind, MismatchError
+    where model and tokenizer do not have the same number of tokens.
+    """
+    model = read_weights(path)
+    if tokenizer is not None:
+        model = replace(model, tokenizer=load_tokenizer(tokenizer))
+    elif model.tokenizer is None:
+        model = replace(model, tokenizer=load_tokenizer(find_tokenizer(path, model.config.vocab_size)))
+    assert model.tokenizer is not None
+    if model.tokenizer.vocab_size != model.config.vocab_size:
+        raise MismatchError(
+            f"{path} knows {model.config.vocab_size} tokens, and {model.tokenizer.name} has "
+            f"{model.tokenizer.vocab_size}; name the tokenizer that the model was trained with: --tokenizer FILE"
+        )
+    return model
+
+
+def read_weights(path: Path) -> ForeignModel:
+    """The model at `path`, with a tokenizer only where the format holds one. Raises as `read_model` does."""
+    if path.is_dir():
+        return read_hugging_face(path)
+    if not path.is_file():
+        raise InputError(f"model {path} does not exist")
+    with path.open("rb") as file:
+        start = file.read(9)
+    if start.startswith(ZIP_MAGIC):
+        return read_pt(path)
+    if start.startswith(GGUF_MAGIC):
+        return read_gguf(path)
+    if start.startswith(PICKLE_MAGIC):
+        raise FormatError(
+            f"{path} is a bare pickle, which could run anything; it is not read. "
+            "Save it once more with torch.save of PyTorch 1.6 or later"
+        )
+    if start[8:] == b"{":
+        raise FormatError(f"{path} is a safetensors file; give the directory that it lies in with its config.json")
+    return read_bin(path)
+
+
+def find_tokenizer(model: Path, vocab_size: int) -> Path:
+    """The tokenizer beside `model`, else `tokenizer.model` in the working folder. Raises InputError for neither."""
+    folder = model if model.is_dir() else model.parent
+    names = [f"tok{vocab_size}.model", f"tok{vocab_size}.bin", "tokenizer.model", "tokenizer.bin"]
+    for candidate in [*(folder / name for name in names), Path("tokenizer.model")]:
+        if candidate.is_file():
+            return candidate
+    raise InputError(
+        f"{model} has no tokenizer inside, and there is no {', '.join(names[:-1])} or {names[-1]} in {folder}; "
+        "name it: --tokenizer FILE"
+    )

@@ -1,0 +1,217 @@
+"""Exports: a model written in another tool's format, read back, and held against its source before it counts.
+
+What is compared is what matters: the logits on a fixed prompt, and every token of the tokenizer. An export that
+differs by more than its format rounds is an error, and leaves nothing behind.
+"""
+
+import shutil
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinyllm import artifacts
+from tinyllm.errors import InputError, MismatchError, UsageError
+from tinyllm.exchange.build import logits_of_fixed_prompt
+from tinyllm.exchange.foreign import ForeignModel
+from tinyllm.exchange.gguf import export_notes, modelfile, read_gguf, write_gguf
+from tinyllm.exchange.gguf_blocks import TensorType
+from tinyllm.exchange.huggingface import read_hugging_face
+from tinyllm.exchange.llama2c import Version, read_bin, write_bin
+from tinyllm.exchange.llama2c_pt import read_pt, write_pt
+from tinyllm.exchange.tokenizer_bin import load_tokenizer, tokenizer_to_bin
+from tinyllm.tokenizer.codec import MODEL_NAME, Tokenizer
+
+TOKENIZER_BIN_NAME = "tokenizer.bin"
+MODELFILE_NAME = "Modelfile"
+EXACT, HALF, BRAIN, EIGHT_BITS = 0.0, 2e-3, 2e-2, 5e-2
+"""Largest difference of a logit, as a part of the source's range of logits: none, float16, bfloat16, int8 in groups."""
+SPACES = "a  b   c"
+
+
+@dataclass(frozen=True)
+class FileTarget:
+    """A format of one file, with a tokenizer beside it where it holds none."""
+
+    summary: str
+    tolerance: float
+    write: Callable[[IO[bytes], ForeignModel], None]
+    read: Callable[[Path], ForeignModel]
+    tokenizer_name: str | None = None
+    """The file that the format's programs look for; None where the tokenizer is inside."""
+    tensor_type: TensorType | None = None
+    """For GGUF: what its matrices hold."""
+
+
+@dataclass(frozen=True)
+class DirectoryTarget:
+    """A Hugging Face directory, with weights of one dtype."""
+
+    summary: str
+    tolerance: float
+    dtype: str
+
+
+@dataclass(frozen=True)
+class Export:
+    """A finished export."""
+
+    path: Path
+    num_bytes: int
+    """Of the file, or of all files of the directory."""
+    beside: list[Path]
+    """Files that were written with it: a tokenizer, a Modelfile."""
+    largest_difference: float
+    """Of any logit on the fixed prompt."""
+    logit_range: float
+    """Largest minus smallest logit of the source there."""
+    notes: list[str]
+    """What the format could not hold, a line each."""
+
+
+def _gguf(tensor_type: TensorType, name: str, tolerance: float) -> FileTarget:
+    def write(file: IO[bytes], model: ForeignModel) -> None:
+        write_gguf(file, model, tensor_type, "tinyllm")
+
+    return FileTarget(f"GGUF, {name}", tolerance, write, read_gguf, tensor_type=tensor_type)
+
+
+def _llama2c(version: Version, name: str, tolerance: float) -> FileTarget:
+    summary = f"llama2.c .bin version {version}, {name}"
+    return FileTarget(summary, tolerance, partial(write_bin, version=version), read_bin, TOKENIZER_BIN_NAME)
+
+
+TARGETS: dict[str, FileTarget | DirectoryTarget] = {
+    "llama2c": _llama2c(0, "float32", EXACT),
+    "llama2c-v1": _llama2c(1, "float32", EXACT),
+    "llama2c-q8": _llama2c(2, "int8 groups", EIGHT_BITS),
+    "pt": FileTarget("llama2.c .pt", EXACT, write_pt, read_pt, MODEL_NAME),
+    "gguf": _gguf(TensorType.F32, "float32", EXACT),
+    "gguf-f16": _gguf(TensorType.F16, "float16", HALF),
+    "gguf-bf16": _gguf(TensorType.BF16, "bfloat16", BRAIN),
+    "gguf-q8": _gguf(TensorType.Q8_0, "Q8_0", EIGHT_BITS),
+    "safetensors": DirectoryTarget("Hugging Face directory, float32", EXACT, "float32"),
+    "safetensors-fp16": DirectoryTarget("Hugging Face directory, float16", HALF, "float16"),
+    "safetensors-bf16": DirectoryTarget("Hugging Face directory, bfloat16", BRAIN, "bfloat16"),
+}
+
+
+def export_model(model: ForeignModel, target: str, output: Path, *, with_modelfile: bool = False) -> Export:
+    """Writes `model`, which has a tokenizer, as `output`; a key of `TARGETS` says in which format.
+
+    Raises UsageError for a target that does not exist, InputError for a model that the format cannot say or an output
+    that is in the way, MismatchError where the copy is not the model; nothing is left behind then.
+    """
+    found = TARGETS.get(target)
+    if found is None:
+        raise UsageError(f"--to {target} is no format; it can be {', '.join(TARGETS)}")
+    if with_modelfile and (isinstance(found, DirectoryTarget) or found.tensor_type is None):
+        raise UsageError(f"--modelfile goes with --to gguf, gguf-f16, gguf-bf16 or gguf-q8, not with {target}")
+    if output.is_dir():
+        raise InputError(f"{output} is a directory that exists already; choose another name, or remove it")
+    artifacts.check_writable(output)
+    if isinstance(found, DirectoryTarget):
+        return _export_directory(model, found, output)
+    return _export_file(model, found, output, with_modelfile)
+
+
+def tokenizer_of(model: ForeignModel) -> Tokenizer:
+    """The tokenizer of a model that was read with one."""
+    assert model.tokenizer is not None, "read_model gives every model its tokenizer"
+    return model.tokenizer
+
+
+def _export_file(model: ForeignModel, target: FileTarget, output: Path, with_modelfile: bool) -> Export:
+    beside = _files_beside(model, target, output, with_modelfile)
+    expected = logits_of_fixed_prompt(model)
+    with ExitStack() as drafts:
+        file = drafts.enter_context(artifacts.commit_file(output))
+        target.write(file, model)
+        file.flush()
+        copy = target.read(Path(file.name))
+        difference = _compare(expected, copy, target.tolerance, output)
+        tokenizer = copy.tokenizer
+        for path, content in beside.items():
+            companion = drafts.enter_context(artifacts.commit_file(path))
+            companion.write(content)
+            companion.flush()
+            if path.name == target.tokenizer_name:
+                tokenizer = load_tokenizer(Path(companion.name))
+        notes = _compare_tokenizers(tokenizer_of(model), tokenizer, output)
+    if target.tensor_type is not None:
+        notes += export_notes(model, target.tensor_type)
+    return Export(output, output.stat().st_size, list(beside), difference, float(np.ptp(expected)), notes)
+
+
+def _export_directory(model: ForeignModel, target: DirectoryTarget, output: Path) -> Export:
+    import torch
+
+    from tinyllm.model_dir import save_model
+
+    expected = logits_of_fixed_prompt(model)
+    weights = {name: torch.from_numpy(tensor) for name, tensor in model.tensors.items()}
+    draft = output.with_name(output.name + ".export")
+    try:
+        details = {"source": model.source}
+        save_model(
+            draft, weights, model.config, tokenizer_of(model), details=details, dtype=getattr(torch, target.dtype)
+        )
+        copy = read_hugging_face(draft)
+        difference = _compare(expected, copy, target.tolerance, output)
+        notes = _compare_tokenizers(tokenizer_of(model), copy.tokenizer, output)
+        draft.rename(output)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    num_bytes = sum(file.stat().st_size for file in output.iterdir())
+    return Export(output, num_bytes, [], difference, float(np.ptp(expected)), notes)
+
+
+def _files_beside(model: ForeignModel, target: FileTarget, output: Path, with_modelfile: bool) -> dict[Path, bytes]:
+    """What goes into the folder with `output`. Raises InputError where another file of that name is there."""
+    contents: dict[str, bytes] = {}
+    if target.tokenizer_name == TOKENIZER_BIN_NAME:
+        contents[TOKENIZER_BIN_NAME] = tokenizer_to_bin(tokenizer_of(model))
+    elif target.tokenizer_name == MODEL_NAME:
+        contents[MODEL_NAME] = tokenizer_of(model).model_proto
+    if with_modelfile:
+        contents[MODELFILE_NAME] = modelfile(output.name, model.config).encode()
+    beside = {output.with_name(name): content for name, content in contents.items()}
+    for path, content in beside.items():
+        if path == output:
+            raise InputError(f"{output} is the name of the {path.name} that goes with the model; choose another")
+        if path.exists() and (path.stat().st_size != len(content) or path.read_bytes() != content):
+            raise InputError(f"{path} is there already with another content; choose another folder, or remove it")
+    return beside
+
+
+def _compare(expected: NDArray[np.float32], copy: ForeignModel, tolerance: float, output: Path) -> float:
+    """The largest difference of a logit. Raises MismatchError where it is beyond the tolerance."""
+    difference = float(np.abs(expected - logits_of_fixed_prompt(copy)).max())
+    limit = tolerance * float(np.ptp(expected))
+    if not difference <= limit:
+        raise MismatchError(
+            f"{output} was not written: read back, its logits differ from the model's by up to {difference:.3g}, "
+            f"and {copy.source} may differ by {limit:.3g}"
+        )
+    return difference
+
+
+def _compare_tokenizers(expected: Tokenizer, copy: Tokenizer | None, output: Path) -> list[str]:
+    """What the copy cannot say, a line each. Raises MismatchError where a token differs."""
+    assert copy is not None, "a target has its tokenizer inside or beside it"
+    for id, (ours, theirs) in enumerate(zip(expected.pieces, copy.pieces, strict=True)):
+        if (ours.text, ours.score) != (theirs.text, theirs.score):
+            raise MismatchError(
+                f"{output} was not written: read back, token {id} is {theirs.text!r}, not {ours.text!r}"
+            )
+    if copy.encode(SPACES) != expected.encode(SPACES):
+        kept = "kept" if len(expected.encode(SPACES)) > len(copy.encode(SPACES)) else "removed"
+        return [
+            f"the tokenizer's file cannot say that runs of spaces are {kept}; keep {MODEL_NAME} beside it for tinyllm"
+        ]
+    return []

@@ -1,0 +1,81 @@
+"""A SentencePiece `.model` file from its pieces: for formats with a bare list of them, as GGUF and tokenizer.bin are.
+
+The counterpart of `model_proto.parse_model`. It writes what decides ids and text, and none of what SentencePiece
+remembers of a training; whether the result is a usable tokenizer is for `Tokenizer.from_bytes` to say.
+
+Field numbers are those of `sentencepiece_model.proto` in google/sentencepiece.
+"""
+
+import struct
+from collections.abc import Iterable
+
+from tinyllm.tokenizer.model_proto import Piece, PieceType
+
+_BPE = 2  # TrainerSpec.ModelType
+_SPECIAL_FIELDS = {"unk": 40, "bos": 41, "eos": 42, "pad": 43}
+_SPECIAL_PIECE_FIELDS = {"unk": 45, "bos": 46, "eos": 47, "pad": 48}
+
+
+def write_model_proto(
+    pieces: list[Piece],
+    *,
+    unk_id: int,
+    bos_id: int | None,
+    eos_id: int | None,
+    pad_id: int | None = None,
+    add_dummy_prefix: bool = True,
+    remove_extra_whitespaces: bool = False,
+) -> bytes:
+    """The bytes of a BPE `.model` whose ids are the places in `pieces`; ids that are None name no token.
+
+    Raises ValueError where an id is not one of `pieces`.
+    """
+    ids = {"unk": unk_id, "bos": bos_id, "eos": eos_id, "pad": pad_id}
+    for name, id in ids.items():
+        if id is not None and not 0 <= id < len(pieces):
+            raise ValueError(f"{name}_id is {id}; the vocabulary has the ids 0 to {len(pieces) - 1}")
+    has_bytes = any(piece.type == PieceType.BYTE for piece in pieces)
+    trainer = [
+        _integer(3, _BPE),
+        _integer(4, len(pieces)),
+        _integer(35, has_bytes),
+        *(_integer(_SPECIAL_FIELDS[name], -1 if id is None else id) for name, id in ids.items()),
+        # SentencePiece finds BOS, EOS and padding by their text, whatever the ids above say.
+        *(_text(_SPECIAL_PIECE_FIELDS[name], pieces[id].text) for name, id in ids.items() if id is not None),
+    ]
+    normalizer = [
+        _text(1, "identity"),
+        _integer(3, add_dummy_prefix),
+        _integer(4, remove_extra_whitespaces),
+        _integer(5, True),
+    ]
+    return b"".join([*(_message(1, _piece(piece)) for piece in pieces), _message(2, trainer), _message(3, normalizer)])
+
+
+def _piece(piece: Piece) -> list[bytes]:
+    # Protobuf's fixed 32-bit wire type is 5.
+    fields = [_text(1, piece.text), bytes([2 << 3 | 5]) + struct.pack("<f", piece.score)]
+    return fields if piece.type == PieceType.NORMAL else [*fields, _integer(3, piece.type)]
+
+
+def _integer(number: int, value: int) -> bytes:
+    # Negative numbers travel as their 64-bit two's complement.
+    return _varint(number << 3) + _varint(value % 2**64)
+
+
+def _text(number: int, value: str) -> bytes:
+    return _message(number, [value.encode()])
+
+
+def _message(number: int, parts: Iterable[bytes]) -> bytes:
+    content = b"".join(parts)
+    return _varint(number << 3 | 2) + _varint(len(content)) + content
+
+
+def _varint(value: int) -> bytes:
+    """Seven bits a byte, the low ones first; the high bit says that another byte follows."""
+    encoded = bytearray()
+    while value > 0x7F:
+        encoded.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*encoded, value])

@@ -1,0 +1,113 @@
+"""Checkpoints: everything a run needs to go on as if it had never stopped.
+
+One directory a step, committed by `artifacts`: weights, optimizer moments, and `state.json`. Since batches, learning
+rate and dropout are functions of the step, the state is little more than that one integer.
+"""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from tinyllm import artifacts
+from tinyllm.errors import ArtifactError, TinyllmError
+from tinyllm.training.optimizer import load_optimizer_tensors, optimizer_tensors
+from tinyllm.training.step import Updater
+
+WEIGHTS, MOMENTS, STATE = "model.safetensors", "optimizer.safetensors", "state.json"
+
+
+class TrainingState(BaseModel):
+    """What a run knows beside its weights and its optimizer."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    step: int = 0
+    """Optimizer updates done."""
+    best_loss: float | None = None
+    """Lowest validation loss so far, that of RUN/model."""
+    bad_steps: int = 0
+    """Updates skipped in a row."""
+    total_bad_steps: int = 0
+    """Updates skipped in all."""
+    seconds: float = 0.0
+    """Time spent training, over all sessions of the run."""
+    scaler: dict[str, Any] = {}
+    """The float16 gradient scaler's state."""
+    inputs: dict[str, Any] = {}
+    """What the run was made from: shapes, batch, shards and tokenizer; compared when it goes on."""
+
+
+def checkpoint_path(folder: Path, step: int) -> Path:
+    """Where the checkpoint of `step` lies: names sort by step."""
+    return folder / f"step-{step:08d}"
+
+
+def save_checkpoint(folder: Path, state: TrainingState, model: nn.Module, updater: Updater, keep: int) -> Path:
+    """Commits the checkpoint of `state.step`, then removes all but the `keep` newest. Gives its path.
+
+    Raises ArtifactError rather than save a weight that is not finite.
+    """
+    for name, parameter in model.named_parameters():
+        if not torch.isfinite(parameter).all():
+            raise ArtifactError(f"{name} holds a number that is not finite at step {state.step}; nothing was saved")
+    path = checkpoint_path(folder, state.step)
+    state.scaler = updater.scaler.state_dict() if updater.scaler.is_enabled() else {}
+    with artifacts.commit_directory(path, "checkpoint") as draft:
+        save_file({name: p.detach().contiguous() for name, p in model.named_parameters()}, draft.path / WEIGHTS)
+        save_file(optimizer_tensors(model, updater.optimizer), draft.path / MOMENTS)
+        (draft.path / STATE).write_text(state.model_dump_json(indent=2), encoding="utf-8")
+        draft.details = {"step": state.step, "torch_version": torch.__version__}
+    for old in list_checkpoints(folder)[keep:]:
+        shutil.rmtree(old)
+    return path
+
+
+def load_checkpoint(path: Path, model: nn.Module, updater: Updater) -> TrainingState:
+    """Puts a verified checkpoint's weights and moments into `model` and `updater`; gives its state."""
+    state = read_state(path)
+    try:
+        weights, moments = load_file(path / WEIGHTS), load_file(path / MOMENTS)
+    except SafetensorError as error:
+        raise ArtifactError(f"{path} cannot be read: {error}") from None
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.copy_(weights[name])
+    updater.lend_weights()
+    load_optimizer_tensors(model, updater.optimizer, moments)
+    if state.scaler:
+        updater.scaler.load_state_dict(state.scaler)
+    return state
+
+
+def read_state(path: Path) -> TrainingState:
+    """The state of a checkpoint. Raises ArtifactError naming what is off."""
+    try:
+        return TrainingState.model_validate(json.loads((path / STATE).read_text(encoding="utf-8")))
+    except (ValidationError, ValueError, OSError) as error:
+        raise ArtifactError(f"{path / STATE} cannot be read: {str(error).splitlines()[0]}") from None
+
+
+def list_checkpoints(folder: Path) -> list[Path]:
+    """Committed checkpoints, newest first; drafts of interrupted saves are none."""
+    return sorted((p for p in folder.glob("step-*") if p.suffix == "" and p.is_dir()), reverse=True)
+
+
+def newest_whole_checkpoint(folder: Path) -> tuple[Path | None, list[str]]:
+    """The newest checkpoint that verifies, or None, and a line about each newer one that does not."""
+    complaints = []
+    for path in list_checkpoints(folder):
+        try:
+            artifacts.verify(path, "checkpoint")
+            read_state(path)
+        except TinyllmError as error:
+            complaints.append(f"{path.name} is passed over: {error}")
+            continue
+        return path, complaints
+    return None, complaints

@@ -1,0 +1,72 @@
+"""What a run is made from, and whether a run that goes on is still made from the same.
+
+A difference that changes the mathematics is refused; one that does not is told. Nothing is loaded here.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tinyllm.config import Config
+from tinyllm.errors import MismatchError
+from tinyllm.shards.format import ShardSet
+
+HARMLESS = {
+    "schedule": "the learning rate follows the new schedule from here on",
+    "threads": "sums may round differently from here on",
+    "torch": "results may differ in the last bits from here on",
+}
+
+
+def describe_inputs(config: Config, shards: ShardSet) -> dict[str, Any]:
+    """The facts that decide every number of a run, in a form that JSON keeps exactly."""
+    settings = config.training
+    return {
+        "model": config.model.model_dump(),
+        "optimizer": config.optimizer.model_dump(),
+        "schedule": config.schedule.model_dump(),
+        "batch": {
+            "batch_size": settings.batch_size,
+            "accumulation_steps": settings.accumulation_steps,
+            "sequence_length": settings.sequence_length,
+        },
+        "seed": settings.seed,
+        "dtype": settings.dtype,
+        "shards": fingerprint_shards(shards),
+        "tokenizer": shards.tokenizer.fingerprint,
+        "threads": torch.get_num_threads(),
+        "torch": str(torch.__version__),
+    }
+
+
+def fingerprint_shards(shards: ShardSet) -> str:
+    """What tells these shards from others: sources, tokenizer and options; of bare `.bin` files the sizes."""
+    if shards.details is not None:
+        return shards.details.recipe_fingerprint
+    sizes = [array.nbytes for split in (shards.train, shards.validation) for array in split]
+    return f"bare files of {', '.join(map(str, sizes))} bytes"
+
+
+def compare_inputs(saved: dict[str, Any], now: dict[str, Any], checkpoint: Path) -> list[str]:
+    """A line for each harmless difference. Raises MismatchError for one that would make it another run."""
+    notes = []
+    for name in sorted(set(saved) | set(now)):
+        before, after = saved.get(name), now.get(name)
+        if before == after:
+            continue
+        difference = _describe_difference(name, before, after)
+        if name not in HARMLESS:
+            raise MismatchError(
+                f"{checkpoint} was made with {difference}; restore that setting, or start a new run with another --out"
+            )
+        notes.append(f"changed since the checkpoint: {difference}; {HARMLESS[name]}")
+    return notes
+
+
+def _describe_difference(name: str, before: Any, after: Any) -> str:
+    if isinstance(before, dict) and isinstance(after, dict):
+        for key in sorted(set(before) | set(after)):
+            if before.get(key) != after.get(key):
+                return f"{name}.{key} {before.get(key)}, now {after.get(key)}"
+    return f"{name} {before}, now {after}"

@@ -1,0 +1,279 @@
+"""The training loop: fetch, update, log, evaluate, save; on again from the newest whole checkpoint.
+
+It prints nothing: what happens goes to a `Reporter`. Samples come from a function that the caller passes in, since
+generation is another room.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from tinyllm import artifacts
+from tinyllm.config import Config, SampleConfig
+from tinyllm.errors import ArtifactError, DivergenceError, Interrupted, UsageError
+from tinyllm.model.size import num_parameters
+from tinyllm.model.transformer import Transformer
+from tinyllm.model_dir import load_model, save_model
+from tinyllm.runtime import StopRequest, peak_memory_bytes, pick_device, seed_everything, stop_signals
+from tinyllm.shards.batches import WindowOrder
+from tinyllm.shards.format import ShardSet
+from tinyllm.tokenizer.codec import Tokenizer
+from tinyllm.training.checkpoint import (
+    TrainingState,
+    list_checkpoints,
+    load_checkpoint,
+    newest_whole_checkpoint,
+    save_checkpoint,
+)
+from tinyllm.training.evaluate import Evaluation, evaluate, token_bytes
+from tinyllm.training.inputs import compare_inputs, describe_inputs
+from tinyllm.training.metrics import MetricsLog
+from tinyllm.training.optimizer import build_optimizer, set_learning_rate
+from tinyllm.training.schedule import learning_rate
+from tinyllm.training.step import Updater
+
+Sampler = Callable[[Transformer, Tokenizer, SampleConfig], list[str]]
+
+
+class Reporter(Protocol):
+    """Who hears what happens in a run; the command line draws a bar from it."""
+
+    def note(self, message: str) -> None:
+        """Something the user should know, in one line."""
+
+    def step(self, record: dict[str, Any]) -> None:
+        """An update is done; `record` is its line of metrics."""
+
+    def evaluation(self, record: dict[str, Any]) -> None:
+        """An evaluation is done; `record` is its line of metrics."""
+
+    def model_saved(self, path: Path) -> None:
+        """The model directory `path` was written."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended."""
+
+    reason: Literal["done", "time", "evaluated"]
+    state: TrainingState
+    evaluation: Evaluation | None
+    """The last one."""
+    num_tokens: int
+    """Tokens trained on in all."""
+    num_parameters: int
+    peak_memory_bytes: int
+    """Largest resident memory of the process."""
+
+
+class Trainer:
+    """One run: a model, its data and its directory."""
+
+    def __init__(
+        self, config: Config, shards: ShardSet, run: Path, *, reporter: Reporter, sampler: Sampler | None = None
+    ) -> None:
+        self.config, self.run, self.reporter, self.sampler = config, run, reporter, sampler
+        settings = config.training
+        if settings.num_threads:
+            torch.set_num_threads(settings.num_threads)
+        self.device = pick_device(settings.device)
+        self.tokenizer = shards.tokenizer
+        self.train_order = WindowOrder(shards.train, settings.sequence_length, settings.seed)
+        self.validation_order = WindowOrder(shards.validation, settings.sequence_length, settings.seed)
+        self.inputs = describe_inputs(config, shards)
+        seed_everything(settings.seed)
+        self.model = Transformer(config.model)
+        if settings.init_from not in ("scratch", "resume"):
+            self._take_weights_from(Path(settings.init_from))
+        self.model.to(self.device).train()
+        self.updater = Updater(
+            self.model,
+            build_optimizer(self.model, config.optimizer),
+            dtype=settings.dtype,
+            grad_clip=config.optimizer.grad_clip,
+            device=self.device,
+        )
+        self.bytes_of_id = token_bytes(self.tokenizer).to(self.device)
+        self.state = TrainingState(inputs=self.inputs)
+        self.last_evaluation: Evaluation | None = None
+        self.started = time.monotonic()
+
+    def train(self, *, resume: bool, resolved_config: str) -> Outcome:
+        """Runs to the end, to a signal or to the time limit. Raises Interrupted, after saving, for a signal.
+
+        `resolved_config` is the text of RUN/config.toml.
+        """
+        with artifacts.exclusive(self.run), stop_signals() as stop:
+            self._restore(resume)
+            artifacts.write_file(self.run / "config.toml", resolved_config)
+            self.log = MetricsLog(self.run, step=self.state.step, tensorboard=self.config.training.tensorboard)
+            try:
+                return self._run(stop)
+            finally:
+                self.log.close()
+
+    def _run(self, stop: StopRequest) -> Outcome:
+        settings, num_steps = self.config.training, self.config.schedule.num_steps
+        if settings.eval_only or self.state.step == 0:
+            self._evaluate()
+        if settings.eval_only:
+            return self._outcome("evaluated")
+        while self.state.step < num_steps:
+            self._update()
+            at_end = self.state.step == num_steps
+            if at_end or self.state.step % settings.eval_interval == 0:
+                self._evaluate()
+                self._keep_if_best()
+                self._sample()
+            out_of_time = bool(settings.max_minutes) and time.monotonic() - self.started > settings.max_minutes * 60
+            if at_end or stop or out_of_time or self._checkpoint_is_due():
+                self._save()
+            if stop.signal_number is not None:
+                raise Interrupted(
+                    f"stopped at step {self.state.step} and saved; go on with --resume auto", stop.signal_number
+                )
+            if out_of_time and not at_end:
+                return self._outcome("time")
+        return self._outcome("done")
+
+    def _update(self) -> None:
+        """One optimizer update, logged; a bad one is counted, and too many in a row end the run."""
+        settings, start = self.config.training, time.perf_counter()
+        step = self.state.step
+        rate = learning_rate(step, self.config.schedule)
+        set_learning_rate(self.updater.optimizer, rate)
+        if self.config.model.dropout:
+            # Dropout is a function of the step, so that a resumed run drops the same activations.
+            seed_everything(settings.seed + 1 + step)
+        result = self.updater.update(self._microbatches(step), self._tokens_per_step)
+        seconds = time.perf_counter() - start
+        self.state.step = step + 1
+        self.state.seconds += seconds
+        record: dict[str, Any] = {
+            "step": self.state.step,
+            "loss": result.loss,
+            "learning_rate": rate,
+            "grad_norm": result.grad_norm,
+            "tokens_per_second": self._tokens_per_step / seconds,
+        }
+        if result.skipped:
+            record |= {"loss": None, "grad_norm": None, "skipped": True}
+        self.log.write(record)
+        self.reporter.step(record)
+        self._count_bad(result.skipped)
+
+    def _count_bad(self, skipped: bool) -> None:
+        self.state.bad_steps = self.state.bad_steps + 1 if skipped else 0
+        self.state.total_bad_steps += skipped
+        limit = self.config.training.max_bad_steps
+        if skipped:
+            self.reporter.note(
+                f"step {self.state.step}: loss or gradient not finite; update skipped, {self.state.bad_steps} in a row"
+            )
+        if self.state.bad_steps >= limit:
+            checkpoints = list_checkpoints(self.run / "checkpoints")
+            last = f"the last checkpoint is {checkpoints[0]}" if checkpoints else "there is no checkpoint yet"
+            raise DivergenceError(
+                f"{limit} updates in a row were not finite, up to step {self.state.step}; "
+                f"lower schedule.peak or check the data; {last}"
+            )
+
+    def _evaluate(self) -> None:
+        settings = self.config.training
+        num_windows = settings.eval_iters * settings.batch_size
+        batches = self.validation_order.fixed_batches(num_windows, settings.batch_size)
+        result = evaluate(self.updater, (self._to_device(b) for b in batches), self.bytes_of_id)
+        self.last_evaluation = result
+        record = {"step": self.state.step, "validation_loss": result.loss, "bits_per_byte": result.bits_per_byte}
+        if not settings.eval_only:
+            self.log.write(record)
+            self.log.draw()
+        self.reporter.evaluation(record)
+
+    def _keep_if_best(self) -> None:
+        assert self.last_evaluation is not None
+        loss = self.last_evaluation.loss
+        best = self.state.best_loss is None or loss < self.state.best_loss
+        if best:
+            self.state.best_loss = loss
+        if best or self.config.training.always_save_checkpoint:
+            details = {"step": self.state.step, "validation_loss": loss, "trained_on": self.inputs["shards"]}
+            save_model(self.run / "model", self.model, self.config.model, self.tokenizer, details=details)
+            self.reporter.model_saved(self.run / "model")
+
+    def _sample(self) -> None:
+        config = self.config.sample
+        if self.sampler is None or not config.num_samples:
+            return
+        self.model.eval()
+        for text in self.sampler(self.model, self.tokenizer, config):
+            self.log.write_sample({"step": self.state.step, "prompt": config.prompt, "text": text})
+        self.model.train()
+
+    def _save(self) -> None:
+        save_checkpoint(
+            self.run / "checkpoints", self.state, self.model, self.updater, self.config.training.keep_checkpoints
+        )
+
+    def _checkpoint_is_due(self) -> bool:
+        settings = self.config.training
+        evaluated = self.state.step % settings.eval_interval == 0
+        return self.state.step % settings.checkpoint_interval == 0 or (settings.always_save_checkpoint and evaluated)
+
+    def _restore(self, resume: bool) -> None:
+        """Goes on from the newest whole checkpoint, or makes sure that a new run overwrites nothing."""
+        folder = self.run / "checkpoints"
+        path, complaints = newest_whole_checkpoint(folder)
+        for complaint in complaints:
+            self.reporter.note(complaint)
+        if not resume:
+            if list_checkpoints(folder):
+                raise UsageError(
+                    f"{self.run} already holds a run; go on with --resume auto, or choose another --out directory"
+                )
+            return
+        if path is None:
+            if complaints:
+                raise ArtifactError(f"no checkpoint in {folder} is whole; see the lines above, and start a new run")
+            self.reporter.note(f"no checkpoint in {folder}; starting at step 0")
+            return
+        self.state = load_checkpoint(path, self.model, self.updater)
+        for change in compare_inputs(self.state.inputs, self.inputs, path):
+            self.reporter.note(change)
+        self.state.inputs = self.inputs
+        self.reporter.note(f"going on from {path}, step {self.state.step}")
+
+    def _take_weights_from(self, path: Path) -> None:
+        source, tokenizer = load_model(path)
+        if source.config != self.config.model or tokenizer.fingerprint != self.tokenizer.fingerprint:
+            raise UsageError(f"init_from {path}: its shape or tokenizer is not that of this run; use its own settings")
+        self.model.load_state_dict(source.state_dict())
+
+    def _microbatches(self, step: int) -> Iterator[Tensor]:
+        settings = self.config.training
+        for microbatch in range(settings.accumulation_steps):
+            batch = self.train_order.batch(step, microbatch, settings.batch_size, settings.accumulation_steps)
+            yield self._to_device(batch)
+
+    def _to_device(self, batch: Any) -> Tensor:
+        return torch.from_numpy(batch).to(self.device, non_blocking=True)
+
+    @property
+    def _tokens_per_step(self) -> int:
+        settings = self.config.training
+        return settings.batch_size * settings.accumulation_steps * settings.sequence_length
+
+    def _outcome(self, reason: Literal["done", "time", "evaluated"]) -> Outcome:
+        return Outcome(
+            reason,
+            self.state,
+            self.last_evaluation,
+            num_tokens=self.state.step * self._tokens_per_step,
+            num_parameters=num_parameters(self.config.model),
+            peak_memory_bytes=peak_memory_bytes(),
+        )

@@ -1,0 +1,105 @@
+"""The loss curve as a self-contained SVG: text in, text out, no plotting library.
+
+It draws the training loss smoothed over a fiftieth of the run, the raw loss faintly behind it, and the validation loss.
+"""
+
+import math
+from collections.abc import Sequence
+from html import escape
+from typing import Any
+
+WIDTH, HEIGHT = 760, 420
+LEFT, RIGHT, TOP, BOTTOM = 60, 20, 44, 46
+MAX_POINTS = 1200  # more are not visible and would make the file large
+
+Point = tuple[float, float]
+
+
+def draw_loss_curve(records: Sequence[dict[str, Any]], title: str) -> str:
+    """SVG text of the records of metrics.jsonl; an empty frame where there is nothing to draw yet."""
+    training = _series(records, "loss")
+    validation = _series(records, "validation_loss")
+    frame = _Frame(training + validation)
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
+        f'font-family="system-ui, sans-serif" font-size="12"><title>Loss of {escape(title)}</title>',
+        f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#fff"/>',
+        f'<text x="{LEFT}" y="24" font-size="15" fill="#222">{escape(title)}: loss (nats a token)</text>',
+        frame.axes(),
+        frame.line(_thin(training), "#4477aa", width=1, opacity=0.25),
+        frame.line(_thin(_smooth(training)), "#4477aa", width=2),
+        frame.line(validation, "#cc3311", width=2, dots=True),
+        _legend(training, validation),
+        "</svg>",
+    ]
+    return "\n".join(parts) + "\n"
+
+
+class _Frame:
+    """The mapping from (step, loss) to the page."""
+
+    def __init__(self, points: Sequence[Point]) -> None:
+        self.max_step = max([step for step, _ in points], default=1) or 1
+        losses = [loss for _, loss in points] or [0.0, 1.0]
+        self.low, self.high = math.floor(min(losses) * 2) / 2, math.ceil(max(losses) * 2) / 2
+        if self.low == self.high:
+            self.high += 0.5
+
+    def place(self, point: Point) -> Point:
+        step, loss = point
+        x = LEFT + step / self.max_step * (WIDTH - LEFT - RIGHT)
+        y = TOP + (self.high - loss) / (self.high - self.low) * (HEIGHT - TOP - BOTTOM)
+        return x, y
+
+    def line(self, points: Sequence[Point], color: str, width: int, opacity: float = 1, dots: bool = False) -> str:
+        placed = [self.place(point) for point in points]
+        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in placed)
+        drawn = f'<polyline points="{path}" fill="none" stroke="{color}" stroke-width="{width}" opacity="{opacity}"/>'
+        if dots:
+            drawn += "".join(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.5" fill="{color}"/>' for x, y in placed)
+        return drawn
+
+    def axes(self) -> str:
+        parts = []
+        for i in range(6):
+            loss = self.low + (self.high - self.low) * i / 5
+            _, y = self.place((0, loss))
+            parts.append(f'<line x1="{LEFT}" y1="{y:.1f}" x2="{WIDTH - RIGHT}" y2="{y:.1f}" stroke="#e4e4e4"/>')
+            parts.append(f'<text x="{LEFT - 8}" y="{y + 4:.1f}" text-anchor="end" fill="#555">{loss:.1f}</text>')
+            step = self.max_step * i / 5
+            x, _ = self.place((step, self.low))
+            parts.append(
+                f'<text x="{x:.1f}" y="{HEIGHT - BOTTOM + 18}" text-anchor="middle" fill="#555">{step:,.0f}</text>'
+            )
+        parts.append(f'<text x="{WIDTH / 2}" y="{HEIGHT - 8}" text-anchor="middle" fill="#555">step</text>')
+        return "".join(parts)
+
+
+def _legend(training: Sequence[Point], validation: Sequence[Point]) -> str:
+    entries = [("#4477aa", "training", _smooth(training)), ("#cc3311", "validation", validation)]
+    drawn = []
+    for i, (color, name, points) in enumerate(entries):
+        value = f" {points[-1][1]:.3f}" if points else ""
+        x = WIDTH - RIGHT - 300 + 155 * i
+        drawn.append(f'<rect x="{x}" y="15" width="14" height="4" fill="{color}"/>')
+        drawn.append(f'<text x="{x + 20}" y="22" fill="#222">{name}{value}</text>')
+    return "".join(drawn)
+
+
+def _series(records: Sequence[dict[str, Any]], name: str) -> list[Point]:
+    return [(r["step"], r[name]) for r in records if isinstance(r.get(name), int | float) and math.isfinite(r[name])]
+
+
+def _smooth(points: Sequence[Point]) -> list[Point]:
+    """Exponential moving average over about a fiftieth of the points, without a bias to the start."""
+    keep = 1 - 1 / max(1, len(points) / 50)
+    mean, weight, smoothed = 0.0, 0.0, []
+    for step, loss in points:
+        mean, weight = keep * mean + (1 - keep) * loss, keep * weight + (1 - keep)
+        smoothed.append((step, mean / weight))
+    return smoothed
+
+
+def _thin(points: Sequence[Point]) -> list[Point]:
+    stride = -(-len(points) // MAX_POINTS) if points else 1
+    return [*points[:-1:stride], *points[-1:]]

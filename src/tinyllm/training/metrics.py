@@ -1,0 +1,54 @@
+"""What a run writes down while it learns: metrics.jsonl, samples.jsonl, loss.svg, and TensorBoard if asked.
+
+Records are written as they happen; a run that goes on first drops those after the step it goes on from.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from tinyllm import artifacts
+from tinyllm.errors import UsageError
+from tinyllm.training.loss_curve import draw_loss_curve
+
+
+class MetricsLog:
+    """The logs of one run directory."""
+
+    def __init__(self, run: Path, *, step: int, tensorboard: bool = False) -> None:
+        """Opens the logs of `run` to go on after `step`. Raises UsageError for TensorBoard without its extra."""
+        self.run = run
+        self.metrics = artifacts.JsonLines(run / "metrics.jsonl", keep_through_step=step)
+        self.samples = artifacts.JsonLines(run / "samples.jsonl", keep_through_step=step)
+        self.board = _open_tensorboard(run / "tensorboard", step) if tensorboard else None
+
+    def write(self, record: dict[str, Any]) -> None:
+        """One line of metrics: `step` and what was measured at it."""
+        self.metrics.append(record)
+        if self.board is not None:
+            for name, value in record.items():
+                if name != "step" and isinstance(value, int | float):
+                    self.board.add_scalar(name, value, record["step"])
+
+    def write_sample(self, record: dict[str, Any]) -> None:
+        """One line of samples: `step`, `prompt` and `text`."""
+        self.samples.append(record)
+
+    def draw(self) -> None:
+        """Brings loss.svg up to date."""
+        records = artifacts.read_json_lines(self.run / "metrics.jsonl")
+        artifacts.write_file(self.run / "loss.svg", draw_loss_curve(records, title=self.run.name))
+
+    def close(self) -> None:
+        """Ends the logs; what was written is already on disk."""
+        self.metrics.close()
+        self.samples.close()
+        if self.board is not None:
+            self.board.close()
+
+
+def _open_tensorboard(folder: Path, step: int) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise UsageError("--training.tensorboard needs the extra: pip install 'tinyllm[track]'") from None
+    return SummaryWriter(str(folder), purge_step=step + 1)

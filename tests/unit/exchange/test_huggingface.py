@@ -1,0 +1,166 @@
+"""Hugging Face directories that others wrote: shards, extras, refusals. transformers itself is in tests/contract."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from tinyllm.errors import FormatError, InputError
+from tinyllm.exchange.foreign import ForeignModel
+from tinyllm.exchange.huggingface import read_hugging_face
+from tinyllm.tokenizer.files import hugging_face_files
+
+Tensors = dict[str, np.ndarray]
+
+
+def config_json(model: ForeignModel, **changes: Any) -> str:
+    config = model.config
+    content = {
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "vocab_size": config.vocab_size,
+        "hidden_size": config.hidden_size,
+        "intermediate_size": config.intermediate_size,
+        "num_hidden_layers": config.num_layers,
+        "num_attention_heads": config.num_heads,
+        "num_key_value_heads": config.num_kv_heads,
+        "max_position_embeddings": config.context_length,
+        "rms_norm_eps": config.norm_eps,
+        "tie_word_embeddings": config.tie_embeddings,
+    }
+    return json.dumps(content | changes)
+
+
+@pytest.fixture
+def directory(tmp_path: Path, model: ForeignModel) -> Path:
+    (tmp_path / "config.json").write_text(config_json(model))
+    save_file(model.tensors, tmp_path / "model.safetensors")
+    return tmp_path
+
+
+def shard(directory: Path, *parts: Tensors, weight_map: dict[str, str] | None = None) -> None:
+    """Writes `parts` as shards with their index in place of the one file."""
+    (directory / "model.safetensors").unlink(missing_ok=True)
+    found = {}
+    for number, part in enumerate(parts, start=1):
+        name = f"model-{number:05}-of-{len(parts):05}.safetensors"
+        save_file(part, directory / name)
+        found |= dict.fromkeys(part, name)
+    index = {"metadata": {}, "weight_map": found if weight_map is None else weight_map}
+    (directory / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
+def halves(tensors: Tensors) -> tuple[Tensors, Tensors]:
+    names = sorted(tensors)
+    return {name: tensors[name] for name in names[::2]}, {name: tensors[name] for name in names[1::2]}
+
+
+def test_a_single_file_and_shards_are_the_same_model(directory: Path, model: ForeignModel) -> None:
+    single = read_hugging_face(directory)
+    shard(directory, *halves(model.tensors))
+    sharded = read_hugging_face(directory)
+    assert single.config == sharded.config
+    assert single.source == "Hugging Face directory (F32)"
+    for name, values in model.tensors.items():
+        np.testing.assert_array_equal(single.tensors[name], values)
+        np.testing.assert_array_equal(sharded.tensors[name], values)
+
+
+def test_the_tokenizer_is_model_or_json_or_none(directory: Path, model: ForeignModel) -> None:
+    assert model.tokenizer is not None
+    assert read_hugging_face(directory).tokenizer is None
+    files = hugging_face_files(model.tokenizer, context_length=32)
+    for name in ("tokenizer_config.json", "tokenizer.json", "tokenizer.model"):
+        (directory / name).write_bytes(files[name])
+        read = read_hugging_face(directory).tokenizer
+        if name != "tokenizer_config.json":
+            assert read is not None
+            assert read.encode("the red ball", bos=True) == model.tokenizer.encode("the red ball", bos=True)
+
+
+def test_rotary_buffers_and_the_copy_of_tied_embeddings_are_left_out(directory: Path, model: ForeignModel) -> None:
+    embedding = model.tensors["model.embed_tokens.weight"]
+    extras = {"model.layers.0.self_attn.rotary_emb.inv_freq": np.ones(8, np.float32), "lm_head.weight": embedding}
+    save_file(model.tensors | extras, directory / "model.safetensors")
+    (directory / "config.json").write_text(config_json(model, tie_word_embeddings=True))
+    assert set(read_hugging_face(directory).tensors) == set(model.tensors) - {"lm_head.weight"}
+
+
+def test_tied_embeddings_with_an_output_of_their_own_are_refused(directory: Path, model: ForeignModel) -> None:
+    (directory / "config.json").write_text(config_json(model, tie_word_embeddings=True))
+    with pytest.raises(FormatError, match=r"tie_word_embeddings is true, but lm_head.weight is not model.embed_tokens"):
+        read_hugging_face(directory)
+
+
+REFUSED: dict[str, tuple[dict[str, Any], str]] = {
+    "linear": ({"rope_scaling": {"type": "linear", "factor": 2.0}}, "linear"),
+    "dynamic": ({"rope_scaling": {"type": "dynamic", "factor": 2.0}}, "dynamic"),
+    "llama3": ({"rope_parameters": {"rope_type": "llama3", "factor": 8.0, "rope_theta": 5e5}}, "llama3"),
+    "bias": ({"attention_bias": True}, "attention_bias"),
+    "mlp bias": ({"mlp_bias": True}, "mlp_bias"),
+    "head size": ({"head_dim": 128}, "head_dim is 128"),
+    "activation": ({"hidden_act": "gelu"}, "hidden_act is 'gelu'"),
+    "quantized": ({"quantization_config": {"bits": 4}}, "quantization_config"),
+    "architecture": ({"model_type": "mistral"}, "model_type is 'mistral'"),
+    "layers": ({"num_hidden_layers": 3}, "missing: model.layers.2.input_layernorm.weight"),
+    "many layers": ({"num_hidden_layers": 10**9}, "num_hidden_layers"),
+    "context": ({"max_position_embeddings": 2**20}, "max_position_embeddings is 1048576, expected at most 131072"),
+    "size of a kind": ({"hidden_size": [64]}, "hidden_size"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_a_llama_of_ours_cannot_be_is_refused_by_name(case: str, directory: Path, model: ForeignModel) -> None:
+    changes, message = REFUSED[case]
+    (directory / "config.json").write_text(config_json(model, **changes))
+    with pytest.raises(FormatError, match=message):
+        read_hugging_face(directory)
+
+
+@pytest.mark.parametrize(
+    "place", ["../outside.safetensors", "/etc/passwd.safetensors", "a/b.safetensors", "..", 5, "x"]
+)
+def test_the_index_stays_in_its_directory(place: object, directory: Path, model: ForeignModel) -> None:
+    save_file(model.tensors, directory.parent / "outside.safetensors")
+    shard(directory, weight_map=dict.fromkeys(model.tensors, place))  # type: ignore[arg-type]
+    with pytest.raises(FormatError, match=r"expected a .safetensors file of the same directory"):
+        read_hugging_face(directory)
+
+
+def test_index_and_shards_must_agree(directory: Path, model: ForeignModel) -> None:
+    first, second = halves(model.tensors)
+    listed = dict.fromkeys(model.tensors, "model-00001-of-00001.safetensors")
+    shard(directory, first, weight_map=listed)
+    with pytest.raises(FormatError, match=r"\w+ is there by the index, but not in the file"):
+        read_hugging_face(directory)
+    shard(directory, model.tensors, weight_map={name: listed[name] for name in first})
+    with pytest.raises(FormatError, match=r"\w+ is there but not in the index"):
+        read_hugging_face(directory)
+    for name in ("absent.safetensors", "x" * 300 + ".safetensors", "\0.safetensors"):
+        shard(directory, weight_map=dict.fromkeys(second, name))
+        with pytest.raises(FormatError, match="is missing from the directory"):
+            read_hugging_face(directory)
+
+
+def test_a_tokenizer_of_another_size_is_refused(directory: Path, model: ForeignModel) -> None:
+    assert model.tokenizer is not None
+    (directory / "tokenizer.model").write_bytes(model.tokenizer.model_proto)
+    smaller = {name: values[:300] if len(values) == 320 else values for name, values in model.tensors.items()}
+    save_file(smaller, directory / "model.safetensors")
+    (directory / "config.json").write_text(config_json(model, vocab_size=300))
+    with pytest.raises(FormatError, match=r"the tokenizer has 320 tokens, vocab_size in config.json is 300"):
+        read_hugging_face(directory)
+
+
+def test_pickled_weights_are_no_weights(directory: Path) -> None:
+    (directory / "model.safetensors").rename(directory / "pytorch_model.bin")
+    with pytest.raises(InputError, match=r"has neither model.safetensors nor model.safetensors.index.json"):
+        read_hugging_face(directory)
+
+
+def test_a_directory_without_a_config_is_no_model(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"has no config.json"):
+        read_hugging_face(tmp_path)

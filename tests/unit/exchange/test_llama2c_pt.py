@@ -1,0 +1,152 @@
+"""`.pt` checkpoints as llama2.c, torch.compile and a course write them; and nothing of them is run."""
+
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tinyllm.config import ModelConfig
+from tinyllm.errors import FormatError, InputError
+from tinyllm.exchange.foreign import ForeignModel
+from tinyllm.exchange.layout import LLAMA2C
+from tinyllm.exchange.llama2c_pt import read_pt, write_pt
+from tinyllm.model.size import parameter_shapes
+
+CONFIG = ModelConfig(vocab_size=48, hidden_size=32, num_layers=2, num_heads=4, num_kv_heads=2, context_length=16)
+
+
+def random_model(config: ModelConfig = CONFIG) -> ForeignModel:
+    numbers = np.random.default_rng(3)
+    shapes = parameter_shapes(config)
+    tensors = {name: numbers.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
+    return ForeignModel(config, tensors, None, "test")
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> tuple[Path, dict[str, Any]]:
+    """A written checkpoint, and its content as PyTorch loads it."""
+    path = tmp_path / "model.pt"
+    with path.open("wb") as file:
+        write_pt(file, random_model())
+    return path, torch.load(path, weights_only=True)
+
+
+def same(path: Path) -> bool:
+    read, written = read_pt(path), random_model()
+    assert read.config == written.config
+    assert list(read.tensors) == list(written.tensors)
+    return all((read.tensors[name] == tensor).all() for name, tensor in written.tensors.items())
+
+
+def test_a_model_comes_back(checkpoint: tuple[Path, dict[str, Any]]) -> None:
+    assert same(checkpoint[0])
+
+
+def test_what_llama2c_looks_up_is_there(checkpoint: tuple[Path, dict[str, Any]]) -> None:
+    """The keys of its `ModelArgs` and `sample.py`, and the state dict of its module: both ends of the tied pair."""
+    _, content = checkpoint
+    fields = {"dim", "n_layers", "n_heads", "n_kv_heads", "vocab_size", "hidden_dim"}
+    assert content["model_args"].keys() == fields | {"multiple_of", "norm_eps", "max_seq_len", "dropout"}
+    assert content["config"]["vocab_source"] == "custom"
+    expected = {LLAMA2C.from_hugging_face(name) for name in parameter_shapes(CONFIG)} | {"output.weight"}
+    assert content["model"].keys() == expected
+
+
+@pytest.mark.parametrize("kind", ["compiled", "course", "with tables", "without hidden_dim", "half precision"])
+def test_variants_are_read(kind: str, checkpoint: tuple[Path, dict[str, Any]]) -> None:
+    path, content = checkpoint
+    state, args = content["model"], content["model_args"]
+    course = {"wq": "compute_query", "wk": "compute_key", "wv": "compute_value", "wo": "compute_output"}
+    if kind == "compiled":
+        state = {f"_orig_mod.{name}": tensor for name, tensor in state.items()}
+    elif kind == "course":
+        state = {".".join(course.get(part, part) for part in name.split(".")): t for name, t in state.items()}
+    elif kind == "with tables":
+        state["freqs_cos"] = torch.zeros(16, 4)
+    elif kind == "without hidden_dim":
+        del args["hidden_dim"], args["norm_eps"]
+    else:
+        state = {name: tensor.half() for name, tensor in state.items()}
+    torch.save({"model": state, "model_args": args, "optimizer": {"state": {}}, "iter_num": 7}, path)
+    if kind == "half precision":
+        exact = random_model().tensors["model.norm.weight"]
+        assert (read_pt(path).tensors["model.norm.weight"] == exact.astype(np.float16)).all()
+    else:
+        assert same(path)
+
+
+def test_an_output_projection_of_its_own_is_read_but_not_written(checkpoint: tuple[Path, dict[str, Any]]) -> None:
+    path, content = checkpoint
+    content["model"]["output.weight"] = torch.ones(48, 32)
+    torch.save(content, path)
+    read = read_pt(path)
+    assert not read.config.tie_embeddings
+    assert (read.tensors["lm_head.weight"] == 1).all()
+    with path.open("wb") as file, pytest.raises(InputError, match="ties the two"):
+        write_pt(file, read)
+
+
+def test_another_rotary_base_is_not_written(tmp_path: Path) -> None:
+    model = random_model(CONFIG.model_copy(update={"rope_theta": 500_000.0}))
+    with (tmp_path / "x.pt").open("wb") as file, pytest.raises(InputError, match="rope_theta 500000"):
+        write_pt(file, model)
+
+
+def test_names_are_matched_strictly(checkpoint: tuple[Path, dict[str, Any]]) -> None:
+    path, content = checkpoint
+    del content["model"]["norm.weight"]
+    content["model"]["norm.bias"] = torch.zeros(32)
+    torch.save(content, path)
+    with pytest.raises(FormatError, match=r"missing: model\.norm\.weight; unexpected: norm\.bias"):
+        read_pt(path)
+
+
+class Evil:
+    """Unpickled, it would make a file."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (Path("evil-was-here"),)
+
+
+def test_a_pickle_that_would_run_something_is_refused_by_what_it_asks_for(
+    checkpoint: tuple[Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path, content = checkpoint
+    torch.save({**content, "extra": Evil()}, path)
+    with pytest.raises(FormatError, match=r"asks for 'pathlib.* Path.touch'|asks for '__builtin__ getattr'"):
+        read_pt(path)
+    assert not (tmp_path / "evil-was-here").exists()
+
+
+def test_numbers_repeated_along_an_axis_are_not_multiplied_in_memory(checkpoint: tuple[Path, dict[str, Any]]) -> None:
+    path, content = checkpoint
+    content["model"]["tok_embeddings.weight"] = torch.zeros(1).expand(2**40)
+    torch.save(content, path)
+    with pytest.raises(FormatError, match="but its tensors say 43980466"):
+        read_pt(path)
+
+
+def test_archives_that_torch_did_not_write_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "model.pt"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("model/data.pkl", pickle.dumps({}) + bytes(10_000))
+    with pytest.raises(FormatError, match="is compressed, expected stored"):
+        read_pt(path)
+    path.write_bytes(pickle.dumps({}))
+    with pytest.raises(FormatError, match="not a whole zip archive"):
+        read_pt(path)
+
+
+def test_a_damaged_record_is_found_by_its_checksum(checkpoint: tuple[Path, dict[str, Any]]) -> None:
+    path, content = checkpoint
+    raw = bytearray(path.read_bytes())
+    weights = content["model"]["tok_embeddings.weight"].numpy().tobytes()
+    raw[bytes(raw).index(weights) + 5] ^= 1
+    path.write_bytes(raw)
+    with pytest.raises(FormatError, match="CRC-32 differs"):
+        read_pt(path)

@@ -1,0 +1,49 @@
+"""The config against llama2.c's sizes, and each contradiction named by its numbers."""
+
+import pytest
+from pydantic import ValidationError
+
+from tinyllm.config import Config, ModelConfig, SamplingConfig, ScheduleConfig
+
+
+@pytest.mark.parametrize(
+    ("hidden", "multiple_of", "expected"),
+    [(288, 32, 768), (512, 32, 1376), (768, 32, 2048), (64, 4, 172), (4096, 256, 11008)],
+)
+def test_intermediate_size_is_that_of_llama2c(hidden: int, multiple_of: int, expected: int) -> None:
+    """The sizes of stories15M, 42M, 110M, 260K and Llama 2 7B, as their checkpoints have them."""
+    assert ModelConfig(vocab_size=32000, hidden_size=hidden, multiple_of=multiple_of).intermediate_size == expected
+
+
+def test_automatic_sizes_are_resolved_once() -> None:
+    config = ModelConfig(vocab_size=8, hidden_size=16, num_heads=4)
+    assert config.num_kv_heads == 4
+    assert ModelConfig(**config.model_dump()) == config
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"hidden_size": 100, "num_heads": 8}, "hidden_size 100 is not divisible by num_heads 8"),
+        ({"hidden_size": 24, "num_heads": 8}, "is 3 channels a head"),
+        ({"num_heads": 8, "num_kv_heads": 3}, "num_heads 8 is not divisible by num_kv_heads 3"),
+        ({"dropout": 1.0}, "less than 1"),
+        ({"num_layer": 3}, "Extra inputs"),
+    ],
+)
+def test_contradictions_are_named(settings: dict[str, int], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        ModelConfig(vocab_size=8, **settings)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("settings", [{"temperature": -1}, {"top_p": 0}, {"top_p": 1.5}, {"temperature": float("nan")}])
+def test_sampling_ranges(settings: dict[str, float]) -> None:
+    with pytest.raises(ValidationError):
+        SamplingConfig(**settings)  # type: ignore[arg-type]
+
+
+def test_sections_fit_each_other() -> None:
+    with pytest.raises(ValidationError, match="sequence_length 512 is longer than model.context_length 256"):
+        Config.model_validate({"model": {"vocab_size": 8}, "training": {"sequence_length": 512}})
+    with pytest.raises(ValidationError, match=r"floor 0.1 is above peak 0.001"):
+        ScheduleConfig(peak=1e-3, floor=0.1)
