@@ -30,7 +30,7 @@ class CpuEngine:
 
     def __init__(self, config: ModelConfig, weights: PackedWeights, kernels: Kernels, num_threads: int = 0) -> None:
         """`num_threads` of 0 picks as many as help a model of this size."""
-        self._config, self._weights, self._kernels = config, weights, kernels
+        self._config, self.weights, self._kernels = config, weights, kernels
         self._plan = np.zeros(at.NUM_FIELDS + at.TEAM_FIELDS, np.int64)
         self._held: dict[int, npt.NDArray[np.generic]] = {}
         self._length, self._num_slots, self._num_rows = 0, 0, 0
@@ -95,7 +95,7 @@ class CpuEngine:
         self._plan[at.NUM_ROWS] = n
         self._run(at.EMBED)
         stream, added = self._stream[:n], self._added[:n]
-        for layer, (qkv, output, gate_up, down) in enumerate(self._weights.layers):
+        for layer, (qkv, output, gate_up, down) in enumerate(self.weights.layers):
             self._run(at.NORM, 2 * layer)
             self._multiply(self._normed[:n], qkv, self._qkv[:n])
             self._run(at.REMEMBER, layer)
@@ -114,14 +114,14 @@ class CpuEngine:
         self._stream[:batch] = self._stream[: batch * time].reshape(batch, time, -1)[:, -1]
         self._plan[at.NUM_ROWS] = batch
         self._run(at.NORM, 2 * self._config.num_layers)
-        self._multiply(self._normed[:batch], self._weights.output, self._all_logits[:batch])
+        self._multiply(self._normed[:batch], self.weights.output, self._all_logits[:batch])
         return self._all_logits[:batch]
 
     def _multiply(self, x: Floats, matrix: Matrix, result: Floats) -> None:
         """`x` (n, columns) times the transposed `matrix`, into `result` (n, rows)."""
-        if self._weights.kind == "fp32":
+        if self.weights.kind == "fp32":
             end = matrix.start + matrix.num_rows * matrix.columns
-            np.matmul(x, self._weights.numbers[matrix.start : end].reshape(matrix.num_rows, -1).T, out=result)
+            np.matmul(x, self.weights.numbers[matrix.start : end].reshape(matrix.num_rows, -1).T, out=result)
             return
         self._plan[at.WIDEN_COLUMNS] = matrix.columns
         rows_at_once = max(1, WIDENED_NUMBERS // matrix.columns)
@@ -138,7 +138,7 @@ class CpuEngine:
         self._kernels(self._plan_address, role)
 
     def _write_sizes(self) -> None:
-        config, weights = self._config, self._weights
+        config, weights = self._config, self.weights
         self._plan_address = self._plan.ctypes.data
         layer = weights.layers[0]
         following = weights.layers[1][0] if config.num_layers > 1 else weights.output
@@ -164,7 +164,7 @@ class CpuEngine:
             self._plan[place] = value
 
     def _write_model(self) -> None:
-        config, weights = self._config, self._weights
+        config, weights = self._config, self.weights
         frequencies = 1.0 / config.rope_theta ** (np.arange(0, config.head_size, 2, dtype=np.float32) / config.head_size)
         angles = np.outer(np.arange(config.context_length, dtype=np.float32), frequencies.astype(np.float32))
         longest = max(padded(config.hidden_size), padded(config.intermediate_size))
