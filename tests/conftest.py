@@ -12,7 +12,10 @@ from sentencepiece import SentencePieceTrainer
 from tinyllm.config import ModelConfig
 from tinyllm.model.transformer import Transformer
 from tinyllm.model_dir import save_model
+from tinyllm.shards.writer import prepare
 from tinyllm.tokenizer.codec import Tokenizer
+
+pytest_plugins = ["loopback"]
 
 SHARED_DATA = Path(__file__).parent.parent.parent / "shared" / "data"
 
@@ -58,3 +61,21 @@ def make_model_dir(tmp_path: Path, tiny_tokenizer: Tokenizer) -> Callable[..., P
         return tmp_path / name
 
     return make
+
+
+@pytest.fixture(scope="session")
+def tiny_shards(tiny_tokenizer: Tokenizer, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A shard directory of 200 short documents, enough for a few steps of training."""
+    folder = tmp_path_factory.mktemp("tiny")
+    animals, colours = ("fox", "bear", "owl", "cat"), ("red", "blue", "green")
+    lines = [f"Once upon a time the {animals[i % 4]} number {i} saw a {colours[i % 3]} ball." for i in range(200)]
+    (folder / "corpus.txt").write_text("\n".join(lines), encoding="utf-8")
+    prepare(
+        [folder / "corpus.txt"],
+        tiny_tokenizer,
+        folder / "shards",
+        documents="line",
+        validation_fraction=0.1,
+        num_workers=1,
+    )
+    return folder / "shards"

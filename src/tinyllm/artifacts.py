@@ -110,6 +110,33 @@ def commit_file(path: Path) -> Iterator[IO[bytes]]:
         raise
 
 
+@contextmanager
+def append_file(path: Path, keep_bytes: int) -> Iterator[IO[bytes]]:
+    """Gives a binary file to go on with after its first `keep_bytes` bytes; what is written stays, error or not.
+
+    For parts of a file that comes in pieces; nobody may take it for the whole until `publish_file`.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("r+b" if path.exists() else "wb") as file:
+            file.truncate(keep_bytes)
+            file.seek(keep_bytes)
+            yield file
+    except OSError as error:
+        raise _refused(path, path.stat().st_size if path.exists() else 0, error) from error
+
+
+def publish_file(part: Path, path: Path) -> None:
+    """Makes a part that has become whole durable, and renames it to `path` in one step."""
+    try:
+        with part.open("r+b") as file:
+            os.fsync(file.fileno())
+        part.replace(path)
+        _sync_directory(path.parent)
+    except OSError as error:
+        raise _refused(path, 0, error) from error
+
+
 def write_file(path: Path, content: str | bytes) -> None:
     """Writes a small file in one step: after a crash it is the old one or the new one."""
     with commit_file(path) as file:
@@ -162,6 +189,13 @@ def read_manifest(directory: Path, kind: str | None = None) -> Manifest:
 
     Raises InputError where there is no such directory, ArtifactError where it is not whole.
     """
+    manifest = _parse_manifest(directory, kind)
+    for name, entry in manifest.files.items():
+        _check_size(directory, name, entry)
+    return manifest
+
+
+def _parse_manifest(directory: Path, kind: str | None) -> Manifest:
     _finish_interrupted_replacement(directory)
     if not directory.is_dir():
         raise InputError(f"{directory} is not a directory" if directory.exists() else f"{directory} does not exist")
@@ -180,8 +214,6 @@ def read_manifest(directory: Path, kind: str | None = None) -> Manifest:
         raise ArtifactError(f"{path} is damaged at {place}: {first['msg']}") from None
     if kind is not None and manifest.kind != kind:
         raise ArtifactError(f"{directory} holds a {manifest.kind}, not a {kind}")
-    for name, entry in manifest.files.items():
-        _check_size(directory, name, entry)
     return manifest
 
 
@@ -197,6 +229,16 @@ def verify(directory: Path, kind: str | None = None) -> Manifest:
     return manifest
 
 
+def set_aside(path: Path) -> Path:
+    """Renames a damaged directory to `NAME.damaged`, so that it is neither used nor lost; gives the new name."""
+    aside = _beside(path, ".damaged")
+    if aside.exists():
+        shutil.rmtree(aside)
+    path.rename(aside)
+    _sync_directory(path.parent)
+    return aside
+
+
 def sha256_of(path: Path) -> str:
     """SHA-256 of a file's bytes, in hexadecimal."""
     with path.open("rb") as file:
@@ -204,16 +246,20 @@ def sha256_of(path: Path) -> str:
 
 
 @contextmanager
-def exclusive(directory: Path) -> Iterator[None]:
-    """Holds `directory/.lock` while inside; a second holder gets an ArtifactError; a dead one frees it."""
-    directory.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(directory / LOCK_NAME, timeout=0)
+def exclusive(directory: Path, name: str = "") -> Iterator[None]:
+    """Holds `directory/.lock` while inside; a second holder gets an ArtifactError; a dead one frees it.
+
+    With a `name` it is that file of the directory alone which is held, by `.NAME.lock`.
+    """
+    held, lock_path = (directory / name, directory / f".{name}.lock") if name else (directory, directory / LOCK_NAME)
     try:
+        directory.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(lock_path, timeout=0)
         lock.acquire()
     except Timeout:
-        raise ArtifactError(f"{directory} is in use by another run; wait for it, or choose another directory") from None
+        raise ArtifactError(f"{held} is in use by another run; wait for it, or choose another place") from None
     except OSError as error:
-        raise _refused(directory / LOCK_NAME, 0, error) from error
+        raise _refused(lock_path, 0, error) from error
     try:
         yield
     finally:
@@ -232,17 +278,30 @@ def check_writable(path: Path) -> None:
         raise ArtifactError(f"cannot write {path}: no permission in {parent}; choose another place")
 
 
+def check_room(path: Path, num_bytes: int) -> None:
+    """Raises ArtifactError now rather than after hours of work if the disk of `path` has fewer bytes free."""
+    parent = path.absolute().parent
+    while not parent.exists():
+        parent = parent.parent
+    free_bytes = shutil.disk_usage(parent).free
+    if free_bytes < num_bytes:
+        raise ArtifactError(
+            f"cannot write {path}: it needs {num_bytes} bytes more and {free_bytes} are free; "
+            "make room or choose another disk"
+        )
+
+
 def check_replaceable(path: Path, kind: str, *, overwrite: bool = True) -> None:
     """Raises ArtifactError where committing a `kind` to `path` would destroy something.
 
-    That is anything but an empty directory or a committed one of the same kind, and without `overwrite` that one too.
+    That is anything but an empty directory or one of the same kind, whole or not, and without `overwrite` that one too.
     """
     if not path.name:
         raise ArtifactError(f"cannot replace {path} as a whole; name a new directory in it")
     if not path.exists() or (path.is_dir() and not any(path.iterdir())):
         return
     try:
-        read_manifest(path, kind)
+        _parse_manifest(path, kind)
     except (ArtifactError, InputError) as error:
         raise ArtifactError(f"will not replace {path}: {error}; remove it, or choose another place") from None
     if not overwrite:
@@ -253,7 +312,10 @@ def _seal(draft: Draft, kind: str) -> None:
     """Makes the draft's files durable, then says what they are in a manifest, durable as well."""
     entries = {}
     for path in sorted(draft.path.iterdir()):
-        if path.name in (MANIFEST_NAME, LOCK_NAME):
+        if path.name == MANIFEST_NAME:
+            continue
+        if path.name == LOCK_NAME:
+            path.unlink()  # It kept two writers off this draft; the result has none.
             continue
         with path.open("rb") as file:
             os.fsync(file.fileno())

@@ -6,9 +6,9 @@ The one place that knows both `model_dir` and `exchange`. Commands and `tinyllm.
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tinyllm import artifacts
 from tinyllm.errors import ConfigError
-from tinyllm.model_dir import CONFIG_NAME, DTYPES, bundled_model, find_model, load_model, verify_model
+from tinyllm.model_dir import CONFIG_NAME, DTYPES, WEIGHTS_NAME, bundled_model, find_model, load_model, verify_model
+from tinyllm.tokenizer.codec import MODEL_NAME
 
 if TYPE_CHECKING:
     import torch
@@ -52,7 +52,7 @@ def open_model(
     Raises as `read_model` does.
     """
     path = _locate(path)
-    if tokenizer is None and (path / artifacts.MANIFEST_NAME).is_file():
+    if tokenizer is None and all((path / name).is_file() for name in (WEIGHTS_NAME, MODEL_NAME)):
         return load_model(path, device, dtype)
     from tinyllm.exchange.build import build_transformer
     from tinyllm.exchange.write import tokenizer_of

@@ -256,7 +256,8 @@ def test_the_bundled_model_lies_in_the_package(
 ) -> None:
     monkeypatch.setattr(model_dir, "__file__", str(tmp_path / "model_dir.py"))
     (tmp_path / "bundled").mkdir()
-    assert bundled_model() == make_model_dir("bundled/storybook")
+    path = make_model_dir("bundled/storybook")
+    assert bundled_model() == path
 
 
 def test_reading_about_a_model_loads_no_torch(make_model_dir: MakeModelDir) -> None:

@@ -1,11 +1,25 @@
 """How commands speak: results on stdout, everything else on stderr, bars only on a terminal."""
 
+import re
 import sys
 
+from cyclopts import Parameter
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from tinyllm.errors import UsageError
+
 stderr = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def refuse_flag(_type: object, value: str) -> None:
+    """Raises UsageError where an argument is a flag that the command does not have."""
+    if re.fullmatch(r"--?[A-Za-z][\w-]*(=.*)?", value):
+        raise UsageError(f"unknown option {value}; the command's options: --help")
+
+
+TEXT_OR_DASH = Parameter(allow_leading_hyphen=True, validator=refuse_flag)
+"""For arguments of free text: cyclopts takes `-` and `- Hello` for unknown flags otherwise."""
 
 
 def note(message: str) -> None:

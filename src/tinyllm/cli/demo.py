@@ -51,7 +51,8 @@ def demo(
 
     About five minutes on two cores. Run again, it starts from scratch in the same folder.
 
-    Examples:
+    For example:
+
       tinyllm demo
       tinyllm demo --stories 2000 --steps 100 -o small-demo
     """
@@ -61,14 +62,15 @@ def demo(
     note(f"[1/5] writing {stories:,} stories to {corpus}")
     storybook(stories=stories, seed=SEED, output=corpus)
     note(f"[2/5] training a tokenizer of {VOCAB_SIZE:,} tokens")
-    train_tokenizer([str(corpus)], vocab_size=VOCAB_SIZE, output=tokenizer)
+    train_tokenizer(str(corpus), vocab_size=VOCAB_SIZE, output=tokenizer)
     note("[3/5] turning stories into shards of token ids")
-    prepare([str(corpus)], tokenizer=tokenizer, output=shards)
+    prepare(str(corpus), tokenizer=tokenizer, output=shards)
     note("[4/5] training a model")
     shard_set = ShardSet.open(shards)
     config = fit_to_time(demo_config(shard_set.tokenizer.vocab_size, steps), max_minutes)
     outcome = run_training(config, shard_set, run, resume=False)
     note(f"[5/5] sampling {NUM_SAMPLES} stories at temperature {TEMPERATURE}")
+    assert outcome.evaluation is not None, "the last update is always evaluated"
     texts = sample_stories(run / "model")
     tally = judge(texts, corpus)
     show_stories(texts[:3])

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from tinyllm.cli.console import note
+from tinyllm.cli.console import TEXT_OR_DASH, note
 from tinyllm.config import SamplingConfig
 from tinyllm.errors import InputError, UsageError
 from tinyllm.generation.generator import Generation, Generator
@@ -22,7 +22,9 @@ BETWEEN_SAMPLES = "\n---\n"
 
 def generate(
     *prompt: Annotated[
-        str, Parameter(help="The text to continue, FILE:path, or - for standard input; before it, a model directory.")
+        str,
+        TEXT_OR_DASH,
+        Parameter(help="The text to continue, FILE:path, or - for standard input; before it, a model directory."),
     ],
     sampling: Annotated[SamplingConfig, Parameter(name="*", negative_iterable=())] = SamplingConfig(),  # noqa: B008 (frozen)
     num_samples: Annotated[int, Parameter(help="Texts to generate, side by side in one batch.")] = 1,
@@ -90,13 +92,13 @@ def read_arguments(arguments: tuple[str, ...], unconditional: bool) -> tuple[str
         return next(iter(arguments), None), ""
     match arguments:
         case ():
-            return None, _read_prompt(None)
+            return None, read_prompt(None)
         case (only,) if is_model(only):
-            return only, _read_prompt(None)
+            return only, read_prompt(None)
         case (only,):
-            return None, _read_prompt(only)
+            return None, read_prompt(only)
         case (model, prompt):
-            return model, _read_prompt(prompt)
+            return model, read_prompt(prompt)
     raise UsageError(f"{len(arguments)} arguments are more than a model and a prompt; put the prompt in quotes")
 
 
@@ -124,7 +126,7 @@ def describe(generator: Generator, generations: list[Generation], sampling: Samp
     }
 
 
-def _read_prompt(argument: str | None) -> str:
+def read_prompt(argument: str | None) -> str:
     """The prompt itself, from the file after `FILE:`, or from standard input for `-` or no argument."""
     if argument is None or argument == "-":
         if sys.stdin.isatty() and argument is None:

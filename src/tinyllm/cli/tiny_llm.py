@@ -112,7 +112,7 @@ def _train_vocab(arguments: argparse.Namespace) -> None:
             f"there is no corpus in {CORPUS_FOLDER}; run python train_vocab.py --download True, or name files by --data"
         )
     tokenizer = _tokenizer_folder(arguments.vocab_size)
-    train_tokenizer(corpus, vocab_size=arguments.vocab_size, output=tokenizer, overwrite=True)
+    train_tokenizer(*corpus, vocab_size=arguments.vocab_size, output=tokenizer, overwrite=True)
     for ending in (".model", ".vocab"):
         copy = DATA / f"tok{arguments.vocab_size}{ending}"
         artifacts.write_file(copy, (tokenizer / f"tokenizer{ending}").read_bytes())
@@ -129,7 +129,7 @@ def _preprocess(arguments: argparse.Namespace) -> None:
             f"there is no corpus in {CORPUS_FOLDER}; run python train_vocab.py --download True first, or use --data"
         )
     vocab_size = tokenizer.name.removeprefix("tokenizer")
-    prepare(corpus, tokenizer=tokenizer, output=DATA / f"tok{vocab_size}", overwrite=True)
+    prepare(*corpus, tokenizer=tokenizer, output=DATA / f"tok{vocab_size}", overwrite=True)
     print("Done.")
 
 
@@ -230,9 +230,9 @@ def write_tutorial_checkpoint(model: Path, target: Path, constants: dict[str, An
     from tinyllm.exchange.read import read_model
 
     details = artifacts.read_manifest(model, "model").details
-    loss = details["validation_loss"]
+    entries = {"iter_num": details["step"], "best_val_loss": details["validation_loss"], "config": constants}
     with artifacts.commit_file(target) as file:
-        write_pt(file, read_model(model), iter_num=details["step"], best_val_loss=loss, config=constants)
+        write_pt(file, read_model(model), entries)
 
 
 def _corpus() -> list[str]:

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from cyclopts import Parameter
 from rich.console import Console
@@ -13,12 +13,12 @@ from tinyllm.cli.console import note
 from tinyllm.corpus.documents import read_documents
 from tinyllm.corpus.formats import format_of
 from tinyllm.corpus.sources import STANDARD_INPUT, list_sources
+from tinyllm.corpus.text import DocumentRule
 from tinyllm.errors import InputError, UsageError
 from tinyllm.exchange.tokenizer_bin import load_tokenizer
 from tinyllm.tokenizer.codec import Tokenizer
 from tinyllm.tokenizer.training import train_tokenizer
 
-DocumentRule = Literal["auto", "file", "line", "blank-line", "endoftext"]
 TokenizerPath = Annotated[
     Path,
     Parameter(
@@ -29,7 +29,9 @@ DEFAULT_TOKENIZER = Path("tokenizer")
 
 
 def train(
-    *files: Annotated[str, Parameter(help="Text files, folders, patterns, or - for standard input.")],
+    *files: Annotated[
+        str, Parameter(allow_leading_hyphen=True, help="Text files, folders, patterns, or - for standard input.")
+    ],
     output: Annotated[Path, Parameter(name=["--output", "-o"], help="Directory to write.")],
     vocab_size: Annotated[int, Parameter(help="Number of tokens; llama2.c's small models use 512 to 4096.")] = 4096,
     documents: Annotated[
@@ -49,9 +51,9 @@ def train(
 
     The same files and options give the same bytes. Writes tokenizer.model, tokenizer.vocab and tokenizer.json.
 
-    Example:
+    For example:
 
-    tinyllm tokenizer train stories.txt --vocab-size 4096 -o tokenizer
+      tinyllm tokenizer train stories.txt --vocab-size 4096 -o tokenizer
     """
     texts = (document.text for document in read_documents(files, documents=documents, text_key=text_key))
     tokenizer = train_tokenizer(
@@ -67,7 +69,9 @@ def train(
 
 
 def encode(
-    text: Annotated[str | None, Parameter(help="Text to encode, or - for standard input.")] = None,
+    text: Annotated[
+        str | None, Parameter(allow_leading_hyphen=True, help="Text to encode, or - for standard input.")
+    ] = None,
     /,
     *,
     file: Annotated[Path | None, Parameter(help="Encode this UTF-8 file instead, byte for byte.")] = None,
@@ -82,9 +86,9 @@ def encode(
 
     Prints the ids on one line. In pieces, ▁ stands for a space and <0x0A> for a byte that no piece covers.
 
-    Example:
+    For example:
 
-    tinyllm tokenizer encode "Hello, world!" --bos --eos
+      tinyllm tokenizer encode "Hello, world!" --bos --eos
     """
     if (text is None) == (file is None):
         raise UsageError("give a text to encode, - for standard input, or --file PATH")
@@ -98,16 +102,18 @@ def encode(
 
 
 def decode(
-    *ids: Annotated[str, Parameter(help="Token ids, or - to read them from standard input.")],
+    *ids: Annotated[
+        str, Parameter(allow_leading_hyphen=True, help="Token ids, or - to read them from standard input.")
+    ],
     tokenizer: TokenizerPath = DEFAULT_TOKENIZER,
 ) -> None:
     """Token ids to text.
 
     Control tokens such as BOS and EOS give no text; bytes that are no character give U+FFFD.
 
-    Example:
+    For example:
 
-    tinyllm tokenizer decode 1 346 2233 4010 1475 4021 2
+      tinyllm tokenizer decode 1 346 2233 4010 1475 4021 2
     """
     words = [word for item in ids for word in (sys.stdin.read() if item == "-" else item).replace(",", " ").split()]
     if not words:
@@ -116,7 +122,9 @@ def decode(
 
 
 def count(
-    *inputs: Annotated[str, Parameter(help="One text, or files, folders, patterns, - for standard input.")],
+    *inputs: Annotated[
+        str, Parameter(allow_leading_hyphen=True, help="One text, or files, folders, patterns, - for standard input.")
+    ],
     tokenizer: TokenizerPath = DEFAULT_TOKENIZER,
     documents: Annotated[DocumentRule, Parameter(help="Where a document ends in plain text.")] = "auto",
     text_key: Annotated[str | None, Parameter(help="Key or column of the text in JSON and Parquet.")] = None,
@@ -125,9 +133,9 @@ def count(
 
     Words are what whitespace separates. BOS and EOS are not counted.
 
-    Example:
+    For example:
 
-    tinyllm tokenizer count stories.txt
+      tinyllm tokenizer count stories.txt
     """
     if not inputs:
         raise UsageError("give a text or files to count")

@@ -55,7 +55,8 @@ def train(
     Settings come from the recipe, then --config, then flags; RUN/config.toml shows what came out.
     Ctrl-C saves the current step; --resume auto goes on exactly there.
 
-    Examples:
+    For example:
+
       tinyllm train --recipe seed --data shards --out runs/first
       tinyllm train --data shards --out runs/first --resume auto
       tinyllm train --recipe storybook --data shards --out runs/wide --model.hidden_size 192 --schedule.peak 2e-3

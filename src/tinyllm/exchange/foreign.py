@@ -25,6 +25,7 @@ Tensors = dict[str, NDArray[np.float32]]
 LONGEST_CONTEXT = 131_072
 """Tokens. Most formats say the context in one number that no file size proves, and the key/value cache follows it."""
 NAMES_SHOWN = 4
+NAME_LENGTH = 120
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,7 @@ def check_tensors(config: ModelConfig, tensors: Mapping[str, NDArray[np.float32]
 
 
 def _shorten(names: list[str]) -> str:
-    """The first names, and how many more."""
+    """The first names, each at most a line's length and printable, and how many more."""
+    shown = [name[:NAME_LENGTH] if name.isprintable() else repr(name[:NAME_LENGTH]) for name in names[:NAMES_SHOWN]]
     more = len(names) - NAMES_SHOWN
-    return ", ".join(names[:NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")
+    return ", ".join(shown) + (f" and {more} more" if more > 0 else "")

@@ -41,7 +41,11 @@ _GATE = "model.layers.0.mlp.gate_proj.weight"
 _GLOBALS = re.compile(
     r"torch \w+Storage|torch\._utils _rebuild_tensor_v2|torch\._utils _rebuild_parameter|collections OrderedDict"
 )
-_ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, struct.error, NotImplementedError, RuntimeError, ValueError, EOFError)
+# OSError: zipfile seeks to where the archive says, before the beginning too.
+_ZIP_ERRORS = (
+    *(zipfile.BadZipFile, zlib.error, struct.error, NotImplementedError, RuntimeError, ValueError, EOFError, OSError),
+    MemoryError,
+)
 # A damaged pickle can end PyTorch's reader at any of its lines: lookups, unpacking, conversions, allocation.
 _PICKLE_ERRORS = (
     *(pickle.UnpicklingError, RuntimeError, ValueError, TypeError, LookupError, AttributeError),
@@ -65,10 +69,11 @@ def read_pt(path: Path) -> ForeignModel:
     return ForeignModel(config, halve_heads(tensors, config), None, "llama2.c .pt")
 
 
-def write_pt(file: IO[bytes], model: ForeignModel, **details: Any) -> None:
-    """Writes a checkpoint that llama2.c's `sample.py` and `export.py` load; `details` are more of its top-level keys.
+def write_pt(file: IO[bytes], model: ForeignModel, entries: Mapping[str, object] | None = None) -> None:
+    """Writes a checkpoint that llama2.c's `sample.py` and `export.py` load.
 
-    Raises InputError for a model that they would take for another one.
+    `entries` are further entries beside `model` and `model_args`, such as `iter_num` and `best_val_loss`. Raises
+    InputError for a model that they would take for another one.
     """
     import torch
 
@@ -97,7 +102,7 @@ def write_pt(file: IO[bytes], model: ForeignModel, **details: Any) -> None:
     }
     # sample.py looks up which tokenizer belongs to it.
     settings = {"vocab_source": "llama2" if config.vocab_size == 32_000 else "custom", "vocab_size": config.vocab_size}
-    torch.save({"config": settings, **details, "model": state, "model_args": model_args}, file)
+    torch.save({"model": state, "model_args": model_args, "config": settings, **(entries or {})}, file)
 
 
 def _check_archive(path: Path) -> None:

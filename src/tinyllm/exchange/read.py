@@ -11,12 +11,13 @@ from tinyllm.errors import FormatError, InputError, MismatchError
 from tinyllm.exchange.foreign import ForeignModel
 from tinyllm.exchange.gguf import read_gguf
 from tinyllm.exchange.huggingface import read_hugging_face
-from tinyllm.exchange.llama2c import read_bin
+from tinyllm.exchange.llama2c import MAGIC, read_bin
 from tinyllm.exchange.llama2c_pt import read_pt
 from tinyllm.exchange.tokenizer_bin import load_tokenizer
 
 ZIP_MAGIC = b"PK\x03\x04"
 GGUF_MAGIC = b"GGUF"
+BIN_MAGIC = MAGIC.to_bytes(4, "little")
 PICKLE_MAGIC = b"\x80"
 
 
@@ -59,7 +60,15 @@ def read_weights(path: Path) -> ForeignModel:
         )
     if start[8:] == b"{":
         raise FormatError(f"{path} is a safetensors file; give the directory that it lies in with its config.json")
-    return read_bin(path)
+    try:
+        return read_bin(path)
+    except FormatError as error:
+        if start.startswith(BIN_MAGIC):
+            raise
+        # Version 0 of .bin starts with no magic number, so any file may be meant as one.
+        raise FormatError(
+            f"{path} is no GGUF, .pt, Hugging Face directory or llama2.c .bin; read as a .bin of version 0: {error}"
+        ) from None
 
 
 def find_tokenizer(model: Path, vocab_size: int) -> Path:

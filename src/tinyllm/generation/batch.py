@@ -76,6 +76,10 @@ class Batch:
         """Whether the texts outgrew the context."""
         return self._window.slid
 
+    def lose_engine(self) -> None:
+        """Tells that the engine has read another text since."""
+        self._window.lose()
+
     def pieces(self) -> Iterator[list[str]]:
         """What each sample's text grows by at each step, until every one has ended.
 

@@ -4,7 +4,7 @@
 Which engine computes logits is none of its business; torch loads only where `load` picks the torch engine.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,12 +47,14 @@ class Generation:
 class TextStream(Iterator[str]):
     """The pieces of one text as they come, none ending inside a character."""
 
-    def __init__(self, prompt: str, batch: Batch) -> None:
+    def __init__(self, prompt: str, batch: Batch, take_turn: Callable[[Batch], None]) -> None:
         self._prompt = prompt
         self._batch = batch
         self._pieces = batch.pieces()
+        self._take_turn = take_turn
 
     def __next__(self) -> str:
+        self._take_turn(self._batch)
         return next(piece for (piece,) in self._pieces if piece)
 
     @property
@@ -72,6 +74,7 @@ class Generator:
         self.config = config
         self.path = path
         """The model directory, where it came from one."""
+        self._reading: Batch | None = None
 
     def generate(
         self,
@@ -92,6 +95,7 @@ class Generator:
         ', there was a little girl named Lily. ...'
         """
         batch = self._batch(prompt, num_samples, sampling, settings)
+        self._take_turn(batch)
         for _ in batch.pieces():
             pass
         return _results(self._prompt_text(prompt), batch)
@@ -100,7 +104,8 @@ class Generator:
         self, prompt: str | Sequence[int] = "", *, sampling: SamplingConfig | None = None, **settings: Any
     ) -> TextStream:
         """As `generate` for one sample, piece by piece as the text comes; its `generation` has the rest."""
-        return TextStream(self._prompt_text(prompt), self._batch(prompt, 1, sampling, settings))
+        batch = self._batch(prompt, 1, sampling, settings)
+        return TextStream(self._prompt_text(prompt), batch, self._take_turn)
 
     def _batch(
         self, prompt: str | Sequence[int], num_samples: int, config: SamplingConfig | None, settings: dict[str, Any]
@@ -109,6 +114,12 @@ class Generator:
             raise ConfigError(f"num_samples is {num_samples}; at least 1 is needed")
         merged = sampling_config(**{**(config.model_dump() if config else {}), **settings})
         return Batch(self.engine, self.tokenizer, self._prompt_ids(prompt), num_samples, merged)
+
+    def _take_turn(self, batch: Batch) -> None:
+        """Texts may take turns on the one engine: a stream left for another goes on where it was."""
+        if self._reading is not batch:
+            batch.lose_engine()
+            self._reading = batch
 
     def _prompt_text(self, prompt: str | Sequence[int]) -> str:
         return prompt if isinstance(prompt, str) else self.tokenizer.decode(prompt)

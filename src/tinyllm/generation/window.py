@@ -15,10 +15,12 @@ class Window:
         """Starts with `tokens` (B, T), at least one and at most the engine's context."""
         self._engine = engine
         self._tokens = tokens
+        self._in_engine = False
         self.slid = False
 
     def read(self) -> Logits:
-        """Reads what the window starts with; logits (B, V) of what comes next."""
+        """Reads all that the window holds; logits (B, V) of what comes next."""
+        self._in_engine = True
         return self._engine.prefill(self._tokens)
 
     def extend(self, tokens: Tokens) -> Logits:
@@ -28,11 +30,15 @@ class Window:
         every key in the cache is turned for a position that it no longer has.
         """
         self._tokens = np.concatenate((self._tokens, tokens[:, None]), axis=1)
-        if self._engine.length < self._engine.context_length:
-            return self._engine.decode(tokens)
-        self.slid = True
-        self._tokens = self._tokens[:, -kept_tokens(self._engine.context_length) :]
-        return self._engine.prefill(self._tokens)
+        if self._tokens.shape[1] > self._engine.context_length:
+            self.slid = True
+            self._tokens = self._tokens[:, -kept_tokens(self._engine.context_length) :]
+            return self.read()
+        return self._engine.decode(tokens) if self._in_engine else self.read()
+
+    def lose(self) -> None:
+        """Tells that the engine has read another text since; this one is read anew when it goes on."""
+        self._in_engine = False
 
 
 def kept_tokens(context_length: int) -> int:

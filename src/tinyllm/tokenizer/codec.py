@@ -176,14 +176,14 @@ class StreamDecoder:
         piece = self._tokenizer.pieces[self._tokenizer.check_id(id)]
         if piece.type == PieceType.BYTE:
             text, self._pending = _whole_characters(self._pending + self._tokenizer.piece_bytes(id))
-        elif piece.type == PieceType.NORMAL:
-            text = self.finish()
-            self._at_start = self._at_start and not text
-            text += self._without_first_space(piece.text).replace(SPACE, " ")
-            return text
         else:
-            text = self.finish() + self._tokenizer.piece_bytes(id).decode()
+            text = self.finish()
         self._at_start = self._at_start and not text
+        if piece.type == PieceType.NORMAL:
+            text += self._without_first_space(piece.text).replace(SPACE, " ")
+        elif piece.type == PieceType.UNKNOWN:
+            text += self._tokenizer.proto.unk_surface
+            self._at_start = self._at_start and not text
         return text
 
     def finish(self) -> str:

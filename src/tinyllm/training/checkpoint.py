@@ -99,15 +99,15 @@ def list_checkpoints(folder: Path) -> list[Path]:
     return sorted((p for p in folder.glob("step-*") if p.suffix == "" and p.is_dir()), reverse=True)
 
 
-def newest_whole_checkpoint(folder: Path) -> tuple[Path | None, list[str]]:
+def newest_whole_checkpoint(folder: Path) -> tuple[Path | None, dict[Path, str]]:
     """The newest checkpoint that verifies, or None, and a line about each newer one that does not."""
-    complaints = []
+    complaints: dict[Path, str] = {}
     for path in list_checkpoints(folder):
         try:
             artifacts.verify(path, "checkpoint")
             read_state(path)
         except TinyllmError as error:
-            complaints.append(f"{path.name} is passed over: {error}")
+            complaints[path] = f"{path.name} is passed over: {error}"
             continue
         return path, complaints
     return None, complaints

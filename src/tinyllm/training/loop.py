@@ -15,12 +15,12 @@ from torch import Tensor
 
 from tinyllm import artifacts
 from tinyllm.config import Config, SampleConfig
-from tinyllm.errors import ArtifactError, DivergenceError, Interrupted, UsageError
+from tinyllm.errors import ArtifactError, DivergenceError, InputError, Interrupted, UsageError
 from tinyllm.model.size import num_parameters
 from tinyllm.model.transformer import Transformer
 from tinyllm.model_dir import load_model, save_model
 from tinyllm.runtime import StopRequest, peak_memory_bytes, pick_device, seed_everything, stop_signals
-from tinyllm.shards.batches import WindowOrder
+from tinyllm.shards.batches import WindowOrder, Windows, read_batch, read_windows, validation_windows
 from tinyllm.shards.format import ShardSet
 from tinyllm.tokenizer.codec import Tokenizer
 from tinyllm.training.checkpoint import (
@@ -28,6 +28,7 @@ from tinyllm.training.checkpoint import (
     list_checkpoints,
     load_checkpoint,
     newest_whole_checkpoint,
+    read_state,
     save_checkpoint,
 )
 from tinyllm.training.evaluate import Evaluation, evaluate, token_bytes
@@ -82,9 +83,10 @@ class Trainer:
         if settings.num_threads:
             torch.set_num_threads(settings.num_threads)
         self.device = pick_device(settings.device)
+        self.shards = shards
         self.tokenizer = shards.tokenizer
-        self.train_order = WindowOrder(shards.train, settings.sequence_length, settings.seed)
-        self.validation_order = WindowOrder(shards.validation, settings.sequence_length, settings.seed)
+        self.order = WindowOrder([len(array) for array in shards.train], settings.sequence_length, settings.seed)
+        self.validation = self._choose_validation_windows()
         self.inputs = describe_inputs(config, shards)
         seed_everything(settings.seed)
         self.model = Transformer(config.model)
@@ -184,13 +186,10 @@ class Trainer:
             )
 
     def _evaluate(self) -> None:
-        settings = self.config.training
-        num_windows = settings.eval_iters * settings.batch_size
-        batches = self.validation_order.fixed_batches(num_windows, settings.batch_size)
-        result = evaluate(self.updater, (self._to_device(b) for b in batches), self.bytes_of_id)
+        result = evaluate(self.updater, map(self._to_device, self.validation), self.bytes_of_id)
         self.last_evaluation = result
         record = {"step": self.state.step, "validation_loss": result.loss, "bits_per_byte": result.bits_per_byte}
-        if not settings.eval_only:
+        if not self.config.training.eval_only:
             self.log.write(record)
             self.log.draw()
         self.reporter.evaluation(record)
@@ -229,7 +228,7 @@ class Trainer:
         """Goes on from the newest whole checkpoint, or makes sure that a new run overwrites nothing."""
         folder = self.run / "checkpoints"
         path, complaints = newest_whole_checkpoint(folder)
-        for complaint in complaints:
+        for complaint in complaints.values():
             self.reporter.note(complaint)
         if not resume:
             if list_checkpoints(folder):
@@ -242,9 +241,11 @@ class Trainer:
                 raise ArtifactError(f"no checkpoint in {folder} is whole; see the lines above, and start a new run")
             self.reporter.note(f"no checkpoint in {folder}; starting at step 0")
             return
-        self.state = load_checkpoint(path, self.model, self.updater)
-        for change in compare_inputs(self.state.inputs, self.inputs, path):
+        for change in compare_inputs(read_state(path).inputs, self.inputs, path):
             self.reporter.note(change)
+        for damaged in complaints:
+            artifacts.set_aside(damaged)
+        self.state = load_checkpoint(path, self.model, self.updater)
         self.state.inputs = self.inputs
         self.reporter.note(f"going on from {path}, step {self.state.step}")
 
@@ -257,10 +258,26 @@ class Trainer:
     def _microbatches(self, step: int) -> Iterator[Tensor]:
         settings = self.config.training
         for microbatch in range(settings.accumulation_steps):
-            batch = self.train_order.batch(step, microbatch, settings.batch_size, settings.accumulation_steps)
-            yield self._to_device(batch)
+            yield self._to_device(
+                read_batch(
+                    self.shards.train, self.order, step, microbatch, settings.batch_size, settings.accumulation_steps
+                )
+            )
 
-    def _to_device(self, batch: Any) -> Tensor:
+    def _choose_validation_windows(self) -> list[Windows]:
+        """The microbatches of every evaluation. A validation set shorter than a window is read in shorter windows."""
+        settings, lengths = self.config.training, [len(array) for array in self.shards.validation]
+        length = min(settings.sequence_length, max(lengths, default=0) - 1)
+        if length < 1:
+            raise InputError(f"{self.shards.path} has no validation tokens; give tinyllm prepare more text")
+        order = WindowOrder(lengths, length)
+        chosen = validation_windows(order, settings.eval_iters * settings.batch_size)
+        starts = range(0, len(chosen), settings.batch_size)
+        return [
+            read_windows(self.shards.validation, order, chosen[start : start + settings.batch_size]) for start in starts
+        ]
+
+    def _to_device(self, batch: Windows) -> Tensor:
         return torch.from_numpy(batch).to(self.device, non_blocking=True)
 
     @property

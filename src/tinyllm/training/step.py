@@ -43,7 +43,8 @@ class Updater:
         self.device = device
         self.grad_clip = grad_clip or math.inf
         self.worker = model if dtype == "float32" else copy.deepcopy(model).to(DTYPES[dtype])
-        self.masters, self.workers = list(model.parameters()), list(self.worker.parameters())
+        self.masters: list[Tensor] = list(model.parameters())
+        self.workers: list[Tensor] = list(self.worker.parameters())
         self.scaler = torch.amp.GradScaler(device.type, enabled=dtype == "float16")
 
     def update(self, microbatches: Iterable[Tensor], num_tokens: int) -> StepResult:

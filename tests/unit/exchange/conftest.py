@@ -33,3 +33,10 @@ def model(tokenizer: Tokenizer) -> ForeignModel:
     shapes = parameter_shapes(config)
     tensors = {name: numbers.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
     return ForeignModel(config, tensors, tokenizer, "random")
+
+
+@pytest.fixture(scope="session")
+def mild_model(model: ForeignModel) -> ForeignModel:
+    """The same with weights of a trained model's size, so that rounding them changes logits by little."""
+    tensors = {name: tensor * np.float32(0.1) if tensor.ndim > 1 else tensor for name, tensor in model.tensors.items()}
+    return ForeignModel(model.config, tensors, model.tokenizer, "random")

@@ -33,6 +33,13 @@ def test_differences_are_listed_by_kind() -> None:
         assert part in str(caught.value)
 
 
+def test_names_from_a_file_stay_on_one_line() -> None:
+    tensors = whole() | {"a\nb" + 100 * "c": np.zeros(1, dtype=np.float32)}
+    with pytest.raises(FormatError, match=r"unexpected: 'a\\nbccc") as caught:
+        check_tensors(CONFIG, tensors, FILE)
+    assert "\n" not in str(caught.value)
+
+
 def test_values_that_are_not_finite_are_refused() -> None:
     tensors = whole()
     tensors["model.norm.weight"][3] = np.nan

@@ -1,6 +1,7 @@
 """The curve is well-formed SVG that shows the losses it was given."""
 
 import math
+from itertools import pairwise
 from xml.etree import ElementTree
 
 import pytest
@@ -23,7 +24,7 @@ def test_a_falling_loss_falls_on_the_page() -> None:
     svg = draw_loss_curve(records, title="a < b")
     raw, smooth, validation = polylines(svg)
     assert len(raw) == len(smooth) == 100
-    assert all(later[0] > earlier[0] and later[1] > earlier[1] for earlier, later in zip(raw, raw[1:], strict=False))
+    assert all(later[0] > earlier[0] and later[1] > earlier[1] for earlier, later in pairwise(raw))
     assert len(validation) == 1
     assert "validation 4.500" in svg
     assert "a &lt; b" in svg

@@ -1,0 +1,147 @@
+"""`tinyllm data download | storybook`."""
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Literal
+from urllib.parse import unquote, urlsplit
+
+from cyclopts import Parameter
+
+from tinyllm import artifacts
+from tinyllm.cli.console import note, progress_bar
+from tinyllm.errors import UsageError
+
+DATA_FOLDER = Path("data")
+DEFAULT_STORYBOOK = DATA_FOLDER / "storybook.txt"
+STANDARD_OUTPUT = Path("-")
+
+
+def download(
+    name: Annotated[str | None, Parameter(help="Corpus to fetch: tinystories (the default without --url).")] = None,
+    /,
+    *,
+    source: Annotated[
+        Literal["modelscope", "huggingface"], Parameter(name="--from", help="Where from.")
+    ] = "modelscope",
+    url: Annotated[str | None, Parameter(help="Fetch this address instead.")] = None,
+    output: Annotated[
+        Path | None, Parameter(name=["--output", "-o"], help="File to write; without it, data/ and the file's name.")
+    ] = None,
+    sha256: Annotated[str | None, Parameter(help="Checksum that the file must have, 64 hexadecimal digits.")] = None,
+) -> None:
+    """Fetch a corpus, resumable and checked.
+
+    A broken download is taken up where it ended, by itself and by the next call. The file appears only when it is whole
+    and right; archives need not be unpacked, they are read as they are.
+
+    For example:
+
+
+    tinyllm data download tinystories --from huggingface
+    """
+    from tinyllm.corpus import catalogue
+    from tinyllm.corpus.download import download as fetch
+    from tinyllm.corpus.formats import format_of
+
+    if url is not None:
+        if name is not None:
+            raise UsageError(f"give either the name of a corpus ({name}) or --url, not both")
+        target = output or DATA_FOLDER / _file_name(url)
+        num_bytes = None
+    else:
+        corpus = catalogue.KNOWN_CORPORA.get(name or "tinystories")
+        if corpus is None:
+            known = ", ".join(catalogue.KNOWN_CORPORA)
+            raise UsageError(f"{name!r} is not a known corpus ({known}); fetch others with --url ADDRESS")
+        url, num_bytes, sha256 = corpus.urls[source], corpus.num_bytes, sha256 or corpus.sha256
+        target = output or DATA_FOLDER / corpus.file_name
+    if target.exists():
+        note(f"{target} is there already; checking it")
+    with _byte_bar(target.name) as report:
+        fetch(url, target, sha256=sha256, expected_bytes=num_bytes, report=report, note=note)
+    if format_of(target.name):
+        note(f"Read it with: tinyllm prepare {target}")
+    print(target)
+
+
+def storybook(
+    *,
+    stories: Annotated[int, Parameter(help="How many stories; each is different.")] = 20_000,
+    seed: Annotated[int, Parameter(help="The same seed writes the same stories on every machine.")] = 7,
+    output: Annotated[
+        Path,
+        Parameter(
+            name=["--output", "-o"],
+            allow_leading_hyphen=True,
+            help="File to write, .txt or .jsonl; - for standard output, as .txt.",
+        ),
+    ] = DEFAULT_STORYBOOK,
+) -> None:
+    """Write children's stories from a seeded grammar.
+
+    As .txt each story is followed by a line <|endoftext|>, as .jsonl it is an object with the key story.
+
+    For example:
+
+
+    tinyllm data storybook --stories 1000 -o stories.jsonl
+    """
+    from tinyllm.corpus.storybook import write_stories
+
+    to_stdout = output == STANDARD_OUTPUT
+    if not to_stdout and output.suffix not in (".txt", ".jsonl"):
+        raise UsageError(f"{output} ends in neither .txt nor .jsonl; the ending says how the stories are written")
+    as_entry = _as_json_line if output.suffix == ".jsonl" else _as_text
+    try:
+        entries = (as_entry(story) for story in write_stories(stories, seed))
+    except ValueError as error:
+        raise UsageError(f"--stories {stories}: {error}") from None
+    if to_stdout:
+        sys.stdout.writelines(entries)
+        return
+    artifacts.check_writable(output)
+    with artifacts.commit_file(output) as file:
+        file.writelines(entry.encode() for entry in _with_bar(entries, stories, output.name))
+    note(f"{stories} stories, {output.stat().st_size / 1e6:.1f} MB")
+    print(output)
+
+
+def _as_text(story: str) -> str:
+    from tinyllm.corpus.text import END_OF_TEXT
+
+    return f"{story}\n{END_OF_TEXT}\n"
+
+
+def _as_json_line(story: str) -> str:
+    return json.dumps({"story": story}, ensure_ascii=False) + "\n"
+
+
+def _file_name(url: str) -> str:
+    try:
+        name = unquote(urlsplit(url).path).rpartition("/")[2]
+    except ValueError:
+        name = ""
+    if name in ("", ".", "..") or not name.isprintable():
+        raise UsageError(f"{url!r} does not end in a file name; give one with --output")
+    return name
+
+
+@contextmanager
+def _byte_bar(name: str) -> Iterator[Callable[[int, int | None], None]]:
+    """A bar for a transfer: what it gives takes the bytes there are and those there will be."""
+    with progress_bar("{task.fields[amount]}") as bar:
+        task = bar.add_task(name, total=None, amount="")
+
+        def report(num_bytes: int, total_bytes: int | None) -> None:
+            whole = f" of {total_bytes / 1e6:,.1f}" if total_bytes else ""
+            bar.update(task, completed=num_bytes, total=total_bytes, amount=f"{num_bytes / 1e6:,.1f}{whole} MB")
+
+        yield report
+
+
+def _with_bar(entries: Iterable[str], total: int, name: str) -> Iterator[str]:
+    with progress_bar() as bar:
+        yield from bar.track(entries, total=total, description=name)

@@ -1,0 +1,177 @@
+"""`tinyllm prepare` and `tinyllm data inspect`."""
+
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, NoReturn
+
+from cyclopts import Parameter
+from rich.console import Console
+from rich.filesize import decimal
+from rich.table import Table
+
+from tinyllm.cli.console import note, progress_bar
+from tinyllm.corpus.text import DocumentRule
+from tinyllm.errors import Interrupted
+from tinyllm.shards.format import ShardSet
+from tinyllm.shards.writer import SHARD_TOKENS, Progress
+from tinyllm.shards.writer import prepare as prepare_shards
+from tinyllm.tokenizer.codec import Tokenizer
+
+LINE_SECONDS = 10
+
+
+def prepare(
+    *files: Annotated[str, Parameter(allow_leading_hyphen=True, help="Text files, folders or patterns.")],
+    tokenizer: Annotated[Path, Parameter(help="Tokenizer directory, model directory, or .model file.")],
+    output: Annotated[Path, Parameter(name=["--output", "-o"], help="Directory to write.")],
+    documents: Annotated[
+        DocumentRule, Parameter(help="Where a document ends in plain text; auto: at <|endoftext|>, else a file is one.")
+    ] = "auto",
+    text_key: Annotated[str | None, Parameter(help="Key or column of the text in JSON and Parquet.")] = None,
+    validation_fraction: Annotated[float, Parameter(help="Part of the documents held back for validation.")] = 0.01,
+    append_eos: Annotated[
+        bool, Parameter(negative="", show_default=False, help="End each document with EOS; BOS begins it anyway.")
+    ] = False,
+    workers: Annotated[int | None, Parameter(help="Processes that encode; without it, one a core.")] = None,
+    shard_tokens: Annotated[int, Parameter(help="Most tokens of a shard.")] = SHARD_TOKENS,
+    overwrite: Annotated[
+        bool, Parameter(negative="", show_default=False, help="Replace shards made from something else.")
+    ] = False,
+) -> None:
+    """Turn text files into shards of token ids.
+
+    After an interruption the same command goes on; finished shards are kept. The result is the same bytes for any
+    number of workers. The tokenizer is stored with the shards.
+
+    For example:
+
+      tinyllm prepare stories.txt --tokenizer tokenizer -o shards
+    """
+    codec = Tokenizer.load(tokenizer)
+    with _stopping_gently(output), _Screen() as screen:
+        shards = prepare_shards(
+            files,
+            codec,
+            output,
+            documents=documents,
+            text_key=text_key,
+            validation_fraction=validation_fraction,
+            append_eos=append_eos,
+            num_workers=workers,
+            shard_tokens=shard_tokens,
+            overwrite=overwrite,
+            report=screen.report,
+            note=note,
+        )
+    for split, counts in (("train", shards.train_counts), ("validation", shards.validation_counts)):
+        note(f"{split:<11} {counts.documents:>12,} documents {counts.tokens:>16,} tokens")
+    note(f"{output} is ready; look at it with: tinyllm data inspect {output}")
+
+
+def inspect(
+    shards: Annotated[Path, Parameter(help="Shard directory, or a folder of llama2.c's .bin files.")],
+    /,
+    *,
+    tokenizer: Annotated[
+        Path | None, Parameter(help="Tokenizer of bare .bin files; shard directories have their own.")
+    ] = None,
+    sample_tokens: Annotated[int, Parameter(help="Tokens of the first document to show.")] = 100,
+) -> None:
+    """Counts, a decoded sample and checksums of shards.
+
+    Reads every byte: each file's SHA-256 must be the manifest's, and each id one of the vocabulary.
+
+    For example:
+
+      tinyllm data inspect shards
+    """
+    codec = Tokenizer.load(tokenizer) if tokenizer else None
+    opened = ShardSet.open(shards, tokenizer=codec, verify=True)
+    _print_counts(opened)
+    details = opened.details
+    if details is None:
+        print(f"tokenizer   {opened.tokenizer.vocab_size:,} tokens, {opened.tokenizer.name}")
+        print("verified    every id is in the vocabulary; without a manifest there are no checksums")
+    else:
+        rule = "by a hash of each text" if details.split_rule == "hash" else "the last tenth of the tokens"
+        print(f"ids         {details.dtype}, BOS before each document{', EOS after' * details.append_eos}")
+        print(f"tokenizer   {details.vocab_size:,} tokens, fingerprint {details.tokenizer_fingerprint[:12]}")
+        print(f"split       {rule}")
+        print("verified    every checksum, and every id is in the vocabulary")
+    if opened.train:
+        ids = opened.train[0][: max(0, sample_tokens)].tolist()
+        end = ids.index(opened.tokenizer.bos_id, 1) if opened.tokenizer.bos_id in ids[1:] else len(ids)
+        print(f"\nthe first document, {end} tokens of it:\n{opened.tokenizer.decode(ids[:end])}")
+
+
+class _Screen:
+    """The progress of `prepare`: a bar on a terminal, a line every ten seconds elsewhere."""
+
+    def __init__(self) -> None:
+        self._bar = progress_bar("{task.fields[numbers]}")
+        self._task = self._bar.add_task("encoding", total=None, numbers="")
+        self._start = self._last_line = time.monotonic()
+
+    def __enter__(self) -> "_Screen":
+        self._bar.start()
+        return self
+
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        task = self._bar.tasks[self._task]
+        if error is None:
+            # Files hold more than their documents' text, so a finished bar would stop short of its end.
+            self._bar.update(self._task, completed=task.total or task.completed, total=task.total or task.completed)
+        self._bar.stop()
+
+    def report(self, progress: Progress) -> None:
+        now = time.monotonic()
+        rate = (progress.text_bytes - progress.kept_bytes) / max(1e-9, now - self._start) / 1e6
+        numbers = f"{progress.documents:,} documents  {progress.tokens:,} tokens  {rate:.1f} MB/s"
+        self._bar.update(self._task, completed=progress.text_bytes, total=progress.source_bytes, numbers=numbers)
+        if self._bar.disable and now - self._last_line > LINE_SECONDS:
+            self._last_line = now
+            note(numbers + _time_left(progress, rate))
+
+
+def _time_left(progress: Progress, megabytes_per_second: float) -> str:
+    if progress.source_bytes is None or not megabytes_per_second:
+        return ""
+    seconds = max(0, progress.source_bytes - progress.text_bytes) / 1e6 / megabytes_per_second
+    return f"  {seconds:.0f} s left"
+
+
+def _print_counts(shards: ShardSet) -> None:
+    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
+    table.add_column("split")
+    for title in ("shards", "documents", "tokens", "size", "text", "bytes/token"):
+        table.add_column(title, justify="right")
+    rows = (
+        ("train", shards.train, shards.train_counts),
+        ("validation", shards.validation, shards.validation_counts),
+    )
+    for name, arrays, counts in rows:
+        sizes = decimal(sum(array.nbytes for array in arrays)), decimal(counts.text_bytes)
+        ratio = f"{counts.text_bytes / max(1, counts.tokens):.2f}"
+        table.add_row(name, f"{len(arrays):,}", f"{counts.documents:,}", f"{counts.tokens:,}", *sizes, ratio)
+    Console(highlight=False, width=None if sys.stdout.isatty() else 500).print(table)
+    print()
+
+
+@contextmanager
+def _stopping_gently(output: Path) -> Iterator[None]:
+    """Turns SIGINT and SIGTERM into one line that says how to go on; what is finished stays in the draft."""
+
+    def stop(number: int, _frame: FrameType | None) -> NoReturn:
+        raise Interrupted(f"stopped; finished shards stay in {output}.tmp, the same command goes on from them", number)
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,104 @@
+"""Which tokens a step trains on: a pure function of (seed, step, rank, world size) over the shards.
+
+A window is `sequence_length + 1` tokens; windows start every `sequence_length` tokens inside a shard, so each token
+is predicted once an epoch, and none lies across two shards. Epochs are permutations of all windows, one after
+another without end; a step takes the next ones. So the state of the data in a training run is one integer, the step.
+
+Shapes: B windows of a microbatch, T tokens a window predicts (`sequence_length`).
+"""
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+from tinyllm.errors import InputError
+from tinyllm.shards.format import Tokens
+
+Windows = npt.NDArray[np.int64]
+
+
+class WindowOrder:
+    """The windows of some arrays, and the endless order in which training visits them."""
+
+    def __init__(self, shard_tokens: Sequence[int], sequence_length: int, seed: int = 0) -> None:
+        """`shard_tokens` are the lengths of the arrays. Raises InputError if not one window fits into any."""
+        if sequence_length < 1:
+            raise ValueError(f"sequence_length is {sequence_length}; a window predicts at least 1 token")
+        self.sequence_length = sequence_length
+        self.seed = seed
+        windows_per_shard = [max(0, tokens - 1) // sequence_length for tokens in shard_tokens]
+        self._first_window = np.concatenate([[0], np.cumsum(windows_per_shard, dtype=np.int64)]).astype(np.int64)
+        self.num_windows = int(self._first_window[-1])
+        if not self.num_windows:
+            longest = max(shard_tokens, default=0)
+            raise InputError(
+                f"the corpus is too small: {longest} tokens in its longest shard, but one window needs "
+                f"{sequence_length + 1} (sequence_length {sequence_length} + 1); "
+                "use a smaller sequence_length, or give more text"
+            )
+
+    def window_index(self, position: int) -> int:
+        """The window at `position` of the endless order, counted from 0."""
+        epoch, place = divmod(position, self.num_windows)
+        return int(_permutation(self.seed, epoch, self.num_windows)[place])
+
+    def locate(self, window: int) -> tuple[int, int]:
+        """The shard of a window, and the token there that it starts at."""
+        shard = int(np.searchsorted(self._first_window, window, side="right")) - 1
+        return shard, (window - int(self._first_window[shard])) * self.sequence_length
+
+
+def read_batch(
+    arrays: Sequence[Tokens],
+    order: WindowOrder,
+    step: int,
+    microbatch: int,
+    batch_size: int,
+    accumulation_steps: int,
+    rank: int = 0,
+    world_size: int = 1,
+) -> Windows:
+    """The tokens (B, T + 1) of one microbatch of one rank, int64.
+
+    A step has `accumulation_steps` microbatches of `batch_size` windows in all, dealt out to the ranks in turn, as in
+    nanoGPT: `microbatch` counts this rank's, from 0 to `accumulation_steps / world_size`. So a step sees the same
+    windows whatever the number of ranks. Raises ValueError where the ranks cannot share the microbatches equally.
+    """
+    if accumulation_steps % world_size:
+        raise ValueError(
+            f"accumulation_steps {accumulation_steps} is not divisible by {world_size} ranks; "
+            "each rank needs the same number of microbatches"
+        )
+    if not (0 <= rank < world_size and 0 <= microbatch < accumulation_steps // world_size and step >= 0):
+        raise ValueError(
+            f"no microbatch {microbatch} of rank {rank} in step {step}: there are {world_size} ranks with "
+            f"{accumulation_steps // world_size} microbatches each"
+        )
+    first = (step * accumulation_steps + microbatch * world_size + rank) * batch_size
+    return read_windows(arrays, order, [order.window_index(first + row) for row in range(batch_size)])
+
+
+def read_windows(arrays: Sequence[Tokens], order: WindowOrder, windows: Sequence[int]) -> Windows:
+    """The tokens (B, T + 1) of the given windows, int64; row b's targets are its inputs one further on."""
+    tokens = np.empty((len(windows), order.sequence_length + 1), dtype=np.int64)
+    for row, window in enumerate(windows):
+        shard, start = order.locate(window)
+        tokens[row] = arrays[shard][start : start + order.sequence_length + 1]
+    return tokens
+
+
+def validation_windows(order: WindowOrder, num_windows: int) -> list[int]:
+    """`num_windows` windows (or all, if there are fewer), evenly spread and always the same."""
+    wanted = min(num_windows, order.num_windows)
+    return [place * order.num_windows // wanted for place in range(wanted)]
+
+
+@lru_cache(maxsize=4)
+def _permutation(seed: int, epoch: int, num_windows: int) -> npt.NDArray[np.int64]:
+    """The order of one epoch. Philox is counter-based: seed and epoch are its key, no state leads from one to the next.
+
+    Takes 8 bytes a window. (Salmon et al. 2011, Parallel random numbers: as easy as 1, 2, 3.)
+    """
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, epoch]))).permutation(num_windows)

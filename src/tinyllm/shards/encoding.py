@@ -1,0 +1,125 @@
+"""Documents to token ids in parallel: batches go out to processes, ids come back in the order they went.
+
+The order and the ids are the same for any number of processes. Nothing is read or written here.
+"""
+
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Generator, Iterable, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from multiprocessing import get_context, parent_process
+
+import numpy as np
+import numpy.typing as npt
+
+from tinyllm.corpus.documents import Document
+from tinyllm.errors import FormatError, InputError, TinyllmError
+from tinyllm.tokenizer.codec import Tokenizer
+
+Ids = npt.NDArray[np.uint32]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Documents that are encoded in one go."""
+
+    documents: list[Document]
+    are_validation: list[bool]
+
+
+def encode_documents(tokenizer: Tokenizer, texts: Sequence[str], append_eos: bool = False) -> list[Ids]:
+    """The ids of each text, BOS first, and EOS last if asked. Raises InputError as `Tokenizer.encode` does."""
+    return [np.array(tokenizer.encode(text, bos=True, eos=append_eos), dtype=np.uint32) for text in texts]
+
+
+def encode_in_order(
+    batches: Iterable[Batch], tokenizer: Tokenizer, append_eos: bool, num_workers: int
+) -> Generator[tuple[Batch, list[Ids]], None, None]:
+    """Each batch with the ids of its documents, encoded by `num_workers` processes (1: by this one).
+
+    A few batches a process are under way at a time, so memory is bounded. Raises InputError naming the file of a
+    document that cannot be encoded, TinyllmError naming files where a process died.
+    """
+    if num_workers == 1:
+        yield from ((batch, _encode_batch(tokenizer, batch.documents, append_eos)) for batch in batches)
+        return
+    # Spawned, not forked: the caller may have threads (a progress bar), and macOS knows no safe fork.
+    pool = ProcessPoolExecutor(
+        num_workers, get_context("spawn"), _start_worker, (tokenizer.model_proto, tokenizer.name, append_eos)
+    )
+    under_way: deque[tuple[Batch, Future[list[Ids]]]] = deque()
+    try:
+        for batch in batches:
+            under_way.append((batch, pool.submit(_encode_in_worker, batch.documents)))
+            if len(under_way) > 2 * num_workers:
+                yield _next_result(under_way)
+        while under_way:
+            yield _next_result(under_way)
+    except BrokenProcessPool:
+        raise _worker_died(under_way) from None
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _next_result(under_way: deque[tuple[Batch, Future[list[Ids]]]]) -> tuple[Batch, list[Ids]]:
+    batch, future = under_way[0]
+    ids = future.result()
+    under_way.popleft()
+    return batch, ids
+
+
+def _encode_batch(tokenizer: Tokenizer, documents: Sequence[Document], append_eos: bool) -> list[Ids]:
+    texts = [document.text for document in documents]
+    try:
+        encoded = encode_documents(tokenizer, texts, append_eos)
+    except InputError:
+        # Once more, one by one, to tell which document it was.
+        for document in documents:
+            try:
+                encode_documents(tokenizer, [document.text])
+            except InputError as error:
+                raise InputError(f"{document.source}: a document cannot be encoded: {error}") from None
+        raise
+    for document, ids in zip(documents, encoded, strict=True):
+        if ids.max() >= tokenizer.vocab_size:
+            raise FormatError(f"{document.source}: {tokenizer.name} gave id {ids.max()}, out of its own range")
+    return encoded
+
+
+class _Worker:
+    """What a worker process keeps between batches."""
+
+    tokenizer: Tokenizer
+    append_eos: bool
+
+
+def _start_worker(model_proto: bytes, name: str, append_eos: bool) -> None:
+    # Ctrl-C reaches the whole group of processes; the parent alone decides what it means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    _Worker.tokenizer, _Worker.append_eos = Tokenizer.from_bytes(model_proto, name), append_eos
+
+
+def _end_with_parent() -> None:
+    """A parent that was killed cannot end its workers; without this they would wait for ever."""
+    parent = parent_process()
+    assert parent is not None, "a worker is started by multiprocessing"
+    parent.join()
+    os._exit(1)
+
+
+def _encode_in_worker(documents: list[Document]) -> list[Ids]:
+    return _encode_batch(_Worker.tokenizer, documents, _Worker.append_eos)
+
+
+def _worker_died(under_way: Iterable[tuple[Batch, object]]) -> TinyllmError:
+    sources = list(dict.fromkeys(document.source for batch, _ in under_way for document in batch.documents))
+    names = ", ".join(sources[:3]) + (", …" if len(sources) > 3 else "")
+    return TinyllmError(
+        f"a worker process died while encoding {names}: it was killed, or memory ran out; "
+        "finished shards are kept, so run the command again, with fewer --workers if memory is short"
+    )

@@ -1,0 +1,203 @@
+"""Shards on disk, for reading: `NAME.bin` with token ids, `NAME.idx` with document ends, `manifest.json`.
+
+A `.bin` has no header: uint16, or uint32 for vocabularies past 65,536 ids, little-endian, what llama2.c trains from.
+A folder of bare `.bin` files is read too, in llama2.c's way: with several, the first in order of name is for
+validation; of a single one, the last tenth. Writing is `writer`'s; cutting into windows is `batches`'.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Self
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from tinyllm import artifacts
+from tinyllm.errors import ArtifactError, FormatError, InputError, MismatchError
+from tinyllm.tokenizer.codec import MODEL_NAME, Tokenizer
+
+Tokens = npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
+SplitName = Literal["train", "validation"]
+CHECK_TOKENS = 2**24
+UINT16_IDS = 2**16
+POSITION_PARTS = 10
+"""A split by position gives one of so many parts to validation: the last."""
+
+
+class Counts(BaseModel):
+    """How much one shard or one split holds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    documents: int = Field(ge=0)
+    tokens: int = Field(ge=0)
+    """With BOS, and EOS where there is one."""
+    text_bytes: int = Field(ge=0)
+    """Of the text in UTF-8, which bits per byte are counted by."""
+
+    def __add__(self, other: "Counts") -> "Counts":
+        return Counts(
+            documents=self.documents + other.documents,
+            tokens=self.tokens + other.tokens,
+            text_bytes=self.text_bytes + other.text_bytes,
+        )
+
+
+class ShardEntry(BaseModel):
+    """One shard: `NAME.bin` and `NAME.idx`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    split: SplitName
+    counts: Counts
+
+
+class ShardDetails(BaseModel):
+    """What the manifest of a shard directory says beyond its files."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format_version: Literal[2]
+    vocab_size: int = Field(gt=0)
+    dtype: Literal["uint16", "uint32"]
+    tokenizer_fingerprint: str
+    source_fingerprint: str
+    """SHA-256 over names and contents of the source files."""
+    recipe_fingerprint: str
+    """SHA-256 over everything that decides the bytes: sources, tokenizer, options."""
+    split_rule: Literal["hash", "position"]
+    validation_fraction: float
+    append_eos: bool
+    """Whether EOS ends each document; BOS begins each."""
+    shards: list[ShardEntry]
+
+    def counts(self, split: SplitName) -> Counts:
+        """Of all shards of one split together."""
+        return sum((entry.counts for entry in self.shards if entry.split == split), NOTHING)
+
+
+NOTHING = Counts(documents=0, tokens=0, text_bytes=0)
+
+
+@dataclass(frozen=True)
+class ShardSet:
+    """Token ids of a corpus, memory-mapped, with the tokenizer they were made by."""
+
+    path: Path
+    tokenizer: Tokenizer
+    train: list[Tokens]
+    """One array of ids a shard."""
+    validation: list[Tokens]
+    train_counts: Counts
+    validation_counts: Counts
+    details: ShardDetails | None
+    """None for a folder of bare `.bin` files."""
+
+    @classmethod
+    def open(cls, path: str | Path, *, tokenizer: Tokenizer | None = None, verify: bool = False) -> Self:
+        """Opens a shard directory; `verify` reads every byte, for checksums and ids.
+
+        A folder of bare `.bin` files needs `tokenizer`; for others it is only compared. Raises InputError or
+        FormatError for what is no such directory, ArtifactError for a damaged one, MismatchError for another tokenizer.
+        """
+        path = Path(path)
+        if not path.is_dir():
+            problem = "is not a directory" if path.exists() else "does not exist"
+            raise InputError(f"{path} {problem}; make shards with: tinyllm prepare FILES --tokenizer DIR -o {path}")
+        if (path / artifacts.MANIFEST_NAME).exists() or not any(path.glob("*.bin")):
+            return cls._open_committed(path, tokenizer, verify)
+        return cls._open_bare(path, tokenizer)
+
+    @classmethod
+    def _open_committed(cls, path: Path, tokenizer: Tokenizer | None, verify: bool) -> Self:
+        manifest = (artifacts.verify if verify else artifacts.read_manifest)(path, "shards")
+        try:
+            details = ShardDetails.model_validate(manifest.details)
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(map(str, first["loc"]))
+            raise ArtifactError(f"{path / artifacts.MANIFEST_NAME} is damaged at {place}: {first['msg']}") from None
+        stored = Tokenizer.load(path / MODEL_NAME)
+        for found in (stored, tokenizer or stored):
+            if found.fingerprint != details.tokenizer_fingerprint:
+                raise MismatchError(f"{path} was made by another tokenizer than {found.name}; prepare the text again")
+        arrays: dict[str, list[Tokens]] = {"train": [], "validation": []}
+        for entry in details.shards:
+            array = read_tokens(path / f"{entry.name}.bin", details.dtype)
+            if len(array) != entry.counts.tokens:
+                raise ArtifactError(f"{path / entry.name}.bin has {len(array)} tokens, not {entry.counts.tokens}")
+            if verify:
+                check_ids(array, stored, path / f"{entry.name}.bin")
+            arrays[entry.split].append(array)
+        train, validation = details.counts("train"), details.counts("validation")
+        return cls(path, stored, arrays["train"], arrays["validation"], train, validation, details)
+
+    @classmethod
+    def _open_bare(cls, path: Path, tokenizer: Tokenizer | None) -> Self:
+        if tokenizer is None:
+            raise InputError(f"{path} has .bin files without a manifest; say which tokenizer made them")
+        files = sorted(path.glob("*.bin"))
+        arrays = [read_tokens(file, dtype_for(tokenizer.vocab_size)) for file in files]
+        # No checksum vouches for these files, and an id past the vocabulary would end training in the middle.
+        for file, array in zip(files, arrays, strict=True):
+            check_ids(array, tokenizer, file)
+        if len(arrays) == 1:
+            cut = len(arrays[0]) - len(arrays[0]) // POSITION_PARTS
+            validation, train = [arrays[0][cut:]], [arrays[0][:cut]]
+        else:
+            validation, train = arrays[:1], arrays[1:]
+        train_counts, validation_counts = (count_tokens(split, tokenizer) for split in (train, validation))
+        return cls(path, tokenizer, train, validation, train_counts, validation_counts, None)
+
+
+def dtype_for(vocab_size: int) -> Literal["uint16", "uint32"]:
+    """The smallest type that holds every id of a vocabulary."""
+    return "uint16" if vocab_size <= UINT16_IDS else "uint32"
+
+
+def read_tokens(path: Path, dtype: Literal["uint16", "uint32"]) -> Tokens:
+    """A `.bin` file as a read-only array on disk. Raises FormatError where its size is no whole number of ids."""
+    size, width = path.stat().st_size, np.dtype(dtype).itemsize
+    if size % width:
+        raise FormatError(f"{path} has {size} bytes, which is no whole number of {dtype} ids; it is damaged")
+    if not size:
+        return np.zeros(0, dtype=dtype)
+    return np.memmap(path, dtype=f"<u{width}", mode="r")
+
+
+def read_document_ends(path: Path, num_tokens: int) -> npt.NDArray[np.uint64]:
+    """An `.idx` file: where each document of the shard ends, in tokens. Raises FormatError where that cannot be."""
+    ends = np.frombuffer(path.read_bytes(), dtype="<u8") if path.stat().st_size % 8 == 0 else np.zeros(0, "<u8")
+    if not len(ends) or ends[-1] != num_tokens or np.any(ends[1:] <= ends[:-1]):
+        raise FormatError(f"{path} is damaged: it must hold rising uint64 numbers up to {num_tokens}")
+    return ends
+
+
+def check_ids(tokens: Tokens, tokenizer: Tokenizer, path: Path) -> None:
+    """Raises FormatError naming the first id that the vocabulary does not have."""
+    for start in range(0, len(tokens), CHECK_TOKENS):
+        too_large = tokens[start : start + CHECK_TOKENS] >= tokenizer.vocab_size
+        if too_large.any():
+            place = start + int(too_large.argmax())
+            raise FormatError(
+                f"{path}: token {place} has the id {tokens[place]}, out of range for the {tokenizer.vocab_size} "
+                f"tokens of {tokenizer.name}; is it another tokenizer's, or damaged?"
+            )
+
+
+def count_tokens(arrays: Sequence[Tokens], tokenizer: Tokenizer) -> Counts:
+    """Counts told by the ids alone: documents are BOS tokens, text bytes what the pieces stand for."""
+    sizes = np.array([len(tokenizer.piece_bytes(id)) for id in range(tokenizer.vocab_size)], dtype=np.uint64)
+    documents = text_bytes = 0
+    for array in arrays:
+        for start in range(0, len(array), CHECK_TOKENS):
+            part = array[start : start + CHECK_TOKENS]
+            documents += int(np.count_nonzero(part == tokenizer.bos_id))
+            text_bytes += int(sizes[part].sum())
+    # Encoding put a space before each document.
+    spaces = documents if tokenizer.proto.add_dummy_prefix else 0
+    tokens = sum(map(len, arrays))
+    return Counts(documents=documents, tokens=tokens, text_bytes=max(0, text_bytes - spaces))

@@ -1,0 +1,306 @@
+"""From text files to a shard directory: `prepare`.
+
+This process reads and splits, others encode, and shards are cut at document boundaries in the order of the corpus.
+So the bytes depend on the sources, the tokenizer and the options alone: not on the number of processes, and not on
+interruptions, after which finished shards are kept. Formats of text are `corpus`' matter.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from tinyllm import artifacts
+from tinyllm.corpus.documents import Document, read_documents
+from tinyllm.corpus.formats import format_of
+from tinyllm.corpus.sources import STANDARD_INPUT, list_sources, unreadable
+from tinyllm.corpus.split import VALIDATION_FRACTION, split_documents
+from tinyllm.corpus.text import DocumentRule
+from tinyllm.errors import ArtifactError, InputError, UsageError
+from tinyllm.shards.encoding import Batch, Ids, encode_in_order
+from tinyllm.shards.format import (
+    NOTHING,
+    POSITION_PARTS,
+    Counts,
+    ShardDetails,
+    ShardEntry,
+    ShardSet,
+    SplitName,
+    count_tokens,
+    dtype_for,
+)
+from tinyllm.shards.journal import Journal, shard_name
+from tinyllm.tokenizer.codec import MODEL_NAME, Tokenizer
+
+BATCH_BYTES = 2**20
+SHARD_TOKENS = 2**24
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides the bytes of a shard directory."""
+
+    source_fingerprint: str
+    tokenizer_sha256: str
+    documents: DocumentRule
+    text_key: str | None
+    validation_fraction: float
+    append_eos: bool
+    shard_tokens: int
+
+    @property
+    def fingerprint(self) -> str:
+        return hashlib.sha256(json.dumps(vars(self), sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far `prepare` is; given to its `report` after each batch."""
+
+    documents: int
+    tokens: int
+    text_bytes: int
+    kept_bytes: int
+    """Part of `text_bytes` that an earlier, interrupted run has done."""
+    source_bytes: int | None
+    """Size of the sources, to compare `text_bytes` with; None where they are compressed."""
+
+
+def prepare(
+    inputs: Sequence[str | Path],
+    tokenizer: Tokenizer,
+    output: Path,
+    *,
+    documents: DocumentRule = "auto",
+    text_key: str | None = None,
+    validation_fraction: float = VALIDATION_FRACTION,
+    append_eos: bool = False,
+    num_workers: int | None = None,
+    shard_tokens: int = SHARD_TOKENS,
+    overwrite: bool = False,
+    report: Callable[[Progress], None] = lambda _: None,
+    note: Callable[[str], None] = lambda _: None,
+) -> ShardSet:
+    """Encodes the documents of `inputs` and commits `output`; a second run after an interruption goes on.
+
+    `num_workers` None is one process a core. If `output` was made from the same things, it is left as it is.
+    Raises InputError naming the file that cannot be used, ArtifactError where `output` cannot be written or is there
+    already and `overwrite` is not given.
+    """
+    _check_options(tokenizer, num_workers, shard_tokens)
+    sources = list_sources(inputs)
+    recipe = Recipe(
+        fingerprint_of(sources),
+        hashlib.sha256(tokenizer.model_proto).hexdigest(),
+        documents,
+        text_key,
+        validation_fraction,
+        append_eos,
+        shard_tokens,
+    )
+    if _is_made(output, recipe):
+        note(f"{output} is up to date: made from the same files, tokenizer and options")
+        return ShardSet.open(output)
+    artifacts.check_replaceable(output, "shards", overwrite=overwrite)
+    artifacts.check_writable(output)
+    rule, labelled = split_documents(
+        read_documents(inputs, documents=documents, text_key=text_key), validation_fraction
+    )
+    with artifacts.commit_directory(output, "shards", resumable=True) as draft:
+        with artifacts.exclusive(draft.path):
+            # Where the split falls by position is known at the end, so then there is nothing to go on from.
+            journal = Journal(draft.path, recipe.fingerprint, keep=rule == "hash", note=note)
+            writers = _SplitWriters(journal, dtype_for(tokenizer.vocab_size), shard_tokens)
+            batches = _make_batches(writers.skip_finished(labelled))
+            processes = _fitting(num_workers, sources)
+            with closing(journal), closing(encode_in_order(batches, tokenizer, append_eos, processes)) as encoded:
+                observed = _observe(encoded, report, journal.counts, _plain_size(sources))
+                if rule == "hash":
+                    writers.write_by_label(observed)
+                else:
+                    note(writers.write_by_position(observed, tokenizer))
+            artifacts.write_file(draft.path / MODEL_NAME, tokenizer.model_proto)
+            journal.remove()
+        draft.details = ShardDetails(
+            format_version=2,
+            vocab_size=tokenizer.vocab_size,
+            dtype=dtype_for(tokenizer.vocab_size),
+            tokenizer_fingerprint=tokenizer.fingerprint,
+            source_fingerprint=recipe.source_fingerprint,
+            recipe_fingerprint=recipe.fingerprint,
+            split_rule=rule,
+            validation_fraction=validation_fraction,
+            append_eos=append_eos,
+            shards=sorted(journal.entries, key=lambda entry: entry.name),
+        ).model_dump()
+    return ShardSet.open(output)
+
+
+def fingerprint_of(sources: Iterable[Path]) -> str:
+    """SHA-256 over names and contents of files, in their order. Raises InputError for one that cannot be read."""
+    digest = hashlib.sha256()
+    for path in sources:
+        if path == STANDARD_INPUT:
+            raise UsageError("prepare reads its files twice, which standard input cannot do; save the text to a file")
+        try:
+            content = artifacts.sha256_of(path)
+        except OSError as error:
+            raise unreadable(path, error) from None
+        digest.update(f"{path.name!r} {content}\n".encode())
+    return digest.hexdigest()
+
+
+class _ShardWriter:
+    """Gathers the documents of one split, and writes them as a shard whenever one is full."""
+
+    def __init__(self, split: SplitName, journal: Journal, dtype: str, shard_tokens: int) -> None:
+        self._split: SplitName = split
+        self._journal = journal
+        self._dtype = np.dtype(dtype).newbyteorder("<")
+        self._shard_tokens = shard_tokens
+        self._documents: list[Ids] = []
+        self._counts = NOTHING
+
+    def add(self, ids: Ids, text_bytes: int) -> None:
+        """Takes one document; a shard holds at least one, and goes over its size for that alone."""
+        if self._documents and self._counts.tokens + len(ids) > self._shard_tokens:
+            self.flush()
+        self._documents.append(ids.astype(self._dtype))
+        self._counts += Counts(documents=1, tokens=len(ids), text_bytes=text_bytes)
+
+    def flush(self) -> None:
+        """Writes what is gathered as one shard."""
+        if not self._documents:
+            return
+        entry = ShardEntry(name=shard_name(self._split, self._journal.entries), split=self._split, counts=self._counts)
+        ends = np.cumsum([len(ids) for ids in self._documents], dtype="<u8")
+        tokens = np.concatenate(self._documents)
+        self._journal.add(entry, {f"{entry.name}.bin": tokens.tobytes(), f"{entry.name}.idx": ends.tobytes()})
+        self._documents, self._counts = [], NOTHING
+
+
+class _SplitWriters:
+    """The two splits on their way to disk, each in the order of the corpus."""
+
+    def __init__(self, journal: Journal, dtype: str, shard_tokens: int) -> None:
+        self._journal = journal
+        self._train = _ShardWriter("train", journal, dtype, shard_tokens)
+        self._validation = _ShardWriter("validation", journal, dtype, shard_tokens)
+
+    def skip_finished(self, labelled: Iterable[tuple[Document, bool]]) -> Iterator[tuple[Document, bool]]:
+        """Leaves out the documents that finished shards of an earlier run hold: the first ones of each split."""
+        finished = {True: self._journal.num_documents("validation"), False: self._journal.num_documents("train")}
+        for document, is_validation in labelled:
+            if finished[is_validation]:
+                finished[is_validation] -= 1
+            else:
+                yield document, is_validation
+
+    def write_by_label(self, encoded: Iterable[tuple[Batch, list[Ids]]]) -> None:
+        """Each document goes where its label says."""
+        for batch, all_ids in encoded:
+            for document, is_validation, ids in zip(batch.documents, batch.are_validation, all_ids, strict=True):
+                writer = self._validation if is_validation else self._train
+                writer.add(ids, len(document.text.encode()))
+        self._flush()
+
+    def write_by_position(self, encoded: Iterable[tuple[Batch, list[Ids]]], tokenizer: Tokenizer) -> str:
+        """The last tenth of all tokens goes to validation, cut inside a document. Gives a line that says so."""
+        documents = [
+            (document, ids)
+            for batch, all_ids in encoded
+            for document, ids in zip(batch.documents, all_ids, strict=True)
+        ]
+        num_tokens = sum(len(ids) for _, ids in documents)
+        num_validation = num_tokens // POSITION_PARTS
+        room = num_tokens - num_validation
+        for document, ids in documents:
+            text_bytes, head, tail = len(document.text.encode()), ids[:room], ids[room:]
+            # A head holds BOS and so counts as a document; a tail that follows one is plain tokens.
+            tail_bytes = text_bytes if not len(head) else count_tokens([tail], tokenizer).text_bytes
+            if len(head):
+                self._train.add(head, text_bytes - tail_bytes)
+            if len(tail):
+                self._validation.add(tail, tail_bytes)
+            room -= len(head)
+        self._flush()
+        return (
+            f"only {len(documents)} document(s), too few to choose some for validation: "
+            f"the last {num_validation:,} of {num_tokens:,} tokens are held back instead"
+        )
+
+    def _flush(self) -> None:
+        self._train.flush()
+        self._validation.flush()
+
+
+def _make_batches(labelled: Iterable[tuple[Document, bool]]) -> Iterator[Batch]:
+    """Batches of about BATCH_BYTES of text, or of one longer document."""
+    batch, num_characters = Batch([], []), 0
+    for document, is_validation in labelled:
+        batch.documents.append(document)
+        batch.are_validation.append(is_validation)
+        num_characters += len(document.text)
+        if num_characters >= BATCH_BYTES:
+            yield batch
+            batch, num_characters = Batch([], []), 0
+    if batch.documents:
+        yield batch
+
+
+def _observe(
+    encoded: Iterable[tuple[Batch, list[Ids]]],
+    report: Callable[[Progress], None],
+    finished: Counts,
+    source_bytes: int | None,
+) -> Iterator[tuple[Batch, list[Ids]]]:
+    """Passes batches on, and reports the sums after each, with what is `finished` already."""
+    documents, tokens, text_bytes = finished.documents, finished.tokens, finished.text_bytes
+    for batch, all_ids in encoded:
+        yield batch, all_ids
+        documents += len(batch.documents)
+        tokens += sum(map(len, all_ids))
+        text_bytes += sum(len(document.text.encode()) for document in batch.documents)
+        report(Progress(documents, tokens, text_bytes, finished.text_bytes, source_bytes))
+
+
+def _is_made(output: Path, recipe: Recipe) -> bool:
+    """Whether `output` is a whole shard directory made by this recipe."""
+    try:
+        manifest = artifacts.read_manifest(output, "shards")
+    except (ArtifactError, InputError):
+        return False  # Not there, or not whole: `check_replaceable` says which.
+    return manifest.details.get("recipe_fingerprint") == recipe.fingerprint
+
+
+def _fitting(num_workers: int | None, sources: Sequence[Path]) -> int:
+    """As many processes as asked for (None: one a core), but not more than there are batches to encode."""
+    if num_workers is None:
+        num_workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    plain = _plain_size(sources)
+    return num_workers if plain is None else max(1, min(num_workers, plain // (2 * BATCH_BYTES)))
+
+
+def _plain_size(sources: Iterable[Path]) -> int | None:
+    """Bytes of all sources together; None if one is compressed, so that its size says little of its text."""
+    size = 0
+    for path in sources:
+        file_format = format_of(path.name)
+        if file_format is None or file_format.compression != "none" or file_format.content == "parquet":
+            return None
+        size += path.stat().st_size
+    return size
+
+
+def _check_options(tokenizer: Tokenizer, num_workers: int | None, shard_tokens: int) -> None:
+    if tokenizer.bos_id is None:
+        raise InputError(f"{tokenizer.name} has no BOS token, which must begin each document; use another tokenizer")
+    if num_workers is not None and num_workers < 1:
+        raise UsageError(f"the number of workers is {num_workers}; it must be at least 1")
+    if shard_tokens < 1:
+        raise UsageError(f"a shard of {shard_tokens} tokens is not possible; give at least 1")

@@ -1,0 +1,47 @@
+"""What llama2.c itself wrote: its text for stories260K, to the letter, from the file and from every lossless copy."""
+
+from pathlib import Path
+
+import pytest
+
+import tinyllm
+from tinyllm import models
+from tinyllm.exchange.write import EXACT, TARGETS, export_model
+
+LOSSLESS = [name for name, target in TARGETS.items() if target.tolerance == EXACT]
+
+
+@pytest.fixture(scope="module")
+def stories(shared_data: Path) -> Path:
+    return shared_data / "stories260K"
+
+
+def greedy(model: Path) -> str:
+    (generation,) = tinyllm.load(model, device="cpu").generate("", temperature=0, max_new_tokens=200)
+    return generation.text
+
+
+def test_the_bin_file_gives_the_text(stories: Path) -> None:
+    assert greedy(stories / "stories260K.bin") == (stories / "greedy-200.txt").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("target", LOSSLESS)
+def test_every_lossless_copy_gives_the_text(target: str, stories: Path, tmp_path: Path) -> None:
+    """`safetensors` is what `tinyllm import` writes."""
+    export = export_model(models.read_model(stories / "stories260K.bin"), target, tmp_path / "copy")
+    assert export.largest_difference == 0
+    assert greedy(tmp_path / "copy") == (stories / "greedy-200.txt").read_text(encoding="utf-8")
+
+
+def test_version_0_comes_back_byte_for_byte(stories: Path, tmp_path: Path) -> None:
+    """Through a model directory, so that every tensor was renamed, permuted and stored in between."""
+    export_model(models.read_model(stories / "stories260K.bin"), "safetensors", tmp_path / "directory")
+    export_model(models.read_model(tmp_path / "directory"), "llama2c", tmp_path / "model.bin")
+    assert (tmp_path / "model.bin").read_bytes() == (stories / "stories260K.bin").read_bytes()
+    assert (tmp_path / "tokenizer.bin").read_bytes() == (stories / "tok512.bin").read_bytes()
+
+
+def test_the_bin_tokenizer_serves_as_well(stories: Path) -> None:
+    model = tinyllm.load(stories / "stories260K.bin", tokenizer=stories / "tok512.bin", device="cpu")
+    (generation,) = model.generate("", temperature=0, max_new_tokens=200)
+    assert generation.text == (stories / "greedy-200.txt").read_text(encoding="utf-8")

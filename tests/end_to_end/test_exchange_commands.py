@@ -1,0 +1,80 @@
+"""`tinyllm import`, `tinyllm export` and every command that takes a model, on models of other tools."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tinyllm.cli.app import main
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
+    """Runs `tinyllm` in an empty folder: exit code, stdout, stderr."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as ended:
+            main([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return int(ended.value.code or 0), captured.out, captured.err
+
+    return call
+
+
+def test_there_and_back(run: Run, make_model_dir: Callable[..., Path], tmp_path: Path) -> None:
+    source = make_model_dir("source")
+    code, out, err = run("export", source, "--to", "llama2c", "-o", "model.bin")
+    assert code == 0
+    assert "wrote model.bin" in out
+    assert "with tokenizer.bin); largest logit difference 0 of" in out
+    assert "Hugging Face directory (F32)" in err
+    code, out, err = run("import", "model.bin", "-o", "back")
+    assert (code, "llama2.c .bin version 0" in err) == (0, True)
+    weights = "model.safetensors"
+    assert (tmp_path / "back" / weights).stat().st_size == (source / weights).stat().st_size
+
+
+@pytest.mark.parametrize("target", ["llama2c-q8", "pt", "gguf-q8", "safetensors-fp16"])
+def test_commands_take_the_file_itself(target: str, run: Run, make_model_dir: Callable[..., Path]) -> None:
+    run("export", make_model_dir(), "--to", target, "-o", "copy")
+    code, out, _ = run("generate", "copy", "Once upon", "--max-new-tokens", 5, "--device", "cpu")
+    assert (code, out.startswith("Once upon")) == (0, True)
+    code, out, _ = run("info", "copy")
+    assert (code, "parameters" in out) == (0, True)
+
+
+def test_a_tokenizer_bin_is_a_tokenizer(run: Run, make_model_dir: Callable[..., Path]) -> None:
+    source = make_model_dir()
+    run("export", source, "--to", "llama2c", "-o", "model.bin")
+    code, out, _ = run("tokenizer", "encode", "the fox", "--tokenizer", "tokenizer.bin")
+    assert (code, out) == run("tokenizer", "encode", "the fox", "--tokenizer", source)[:2]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["import", "none.bin", "-o", "x"], 1, "none.bin does not exist"),
+        (["import", "notes.txt", "-o", "x"], 1, "notes.txt is no GGUF, .pt, Hugging Face directory or llama2.c .bin"),
+        (["export", "{model}", "--to", "onnx", "-o", "x"], 2, "--to onnx is no format; it can be llama2c,"),
+        (["export", "{model}", "--to", "gguf", "-o", "{model}"], 1, "is a directory that exists already"),
+    ],
+)
+def test_errors_are_one_line(
+    arguments: list[str], code: int, message: str, run: Run, make_model_dir: Callable[..., Path], tmp_path: Path
+) -> None:
+    (tmp_path / "notes.txt").write_text("some text that is long enough to be taken for a header")
+    model = make_model_dir()
+    found, out, err = run(*(argument.format(model=model) for argument in arguments))
+    assert (found, out) == (code, "")
+    assert message in err
+    assert err.splitlines()[-1].startswith("tinyllm: ")
+
+
+def test_help_shows_an_example(run: Run) -> None:
+    for command in ("import", "export"):
+        code, out, _ = run(command, "--help")
+        assert code == 0
+        assert f"tinyllm {command} " in out

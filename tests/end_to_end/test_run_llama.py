@@ -1,0 +1,154 @@
+"""`python run_llama.py` as a person runs it: printed lines, files, and errors before any work."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tinyllm.cli import run_llama, run_llama_generate
+
+ROOT = Path(__file__).parent.parent.parent
+LOW, HIGH = "generated-sentence-temp-0.txt", "generated-sentence-temp-1.txt"
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
+    """Runs the program in an empty folder: exit code, stdout, stderr."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as ended:
+            run_llama.main([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return int(ended.value.code or 0), captured.out, captured.err
+
+    return call
+
+
+@pytest.fixture
+def model(make_model_dir: Callable[..., Path]) -> Path:
+    """Long enough a context for the default prefix, which this tokenizer spells in bytes."""
+    return make_model_dir(context_length=256)
+
+
+def test_the_default_lines_and_files(run: Run, model: Path, tmp_path: Path) -> None:
+    code, out, _ = run("--option", "generate", "--pretrained-model-path", model, "--metadata", "none")
+    assert code == 0
+    low, high = ((tmp_path / name).read_text(encoding="utf-8") for name in (LOW, HIGH))
+    assert low.startswith(run_llama_generate.DEFAULT_PREFIX)
+    assert out == (
+        f"load model from {model}\n"
+        f"Temperature is 0.0\n{low}\n---------------\nWrote generated sentence to {LOW}.\n"
+        f"Temperature is 1.0\n{high}\n---------------\nWrote generated sentence to {HIGH}.\n"
+    )
+
+
+def test_a_stream_prints_the_same(run: Run, model: Path) -> None:
+    flags = [
+        "--pretrained-model-path",
+        model,
+        "--prefix",
+        "Once upon",
+        "--top-k",
+        40,
+        "--top-p",
+        0.9,
+        "--max_new_tokens",
+        9,
+    ]
+    assert run(*flags)[1] == run("--option=generate", *flags, "--stream")[1]
+
+
+def test_the_header_says_how_a_file_came_to_be(run: Run, model: Path, tmp_path: Path) -> None:
+    run("--pretrained-model-path", model, "--seed", 7, "--top-k", 5, "--max_new_tokens", 3, "--prefix", "the fox")
+    header, _, text = (tmp_path / HIGH).read_text(encoding="utf-8").partition("\n\n")
+    facts = dict(line.removeprefix("# ").split(": ", 1) for line in header.splitlines())
+    assert facts.keys() == {"time", "model", "checksum", "tokenizer", "seed", "settings", "prompt"}
+    assert re.fullmatch(r"SHA-256 of model.safetensors [0-9a-f]{64}", facts["checksum"])
+    assert facts["seed"] == "7"
+    assert facts["settings"] == "max_new_tokens 3, temperature 1, top_k 5, top_p 1"
+    assert text.startswith("the fox")
+
+
+def test_temperatures_have_files_of_their_own(run: Run, model: Path, tmp_path: Path) -> None:
+    flags = ["--pretrained-model-path", model, "--max_new_tokens", 2, "--prefix", "the"]
+    code, out, _ = run(*flags, "--temperature", 0.2, 0.7, 1.5, "--generated_sentence_low_temp_out", "low.txt")
+    assert code == 0
+    assert [line for line in out.splitlines() if line.startswith("Temp")] == [
+        f"Temperature is {t}" for t in (0.2, 0.7, 1.5)
+    ]
+    written = {path.name for path in tmp_path.glob("*.txt")}
+    assert written == {"low.txt", "generated-sentence-temp-0.7.txt", "generated-sentence-temp-1.5.txt"}
+
+
+def test_the_prefix_is_cut_to_tokens(run: Run, model: Path, tmp_path: Path) -> None:
+    flags = ["--pretrained-model-path", model, "--max_new_tokens", 1, "--prefix", "Once upon a time"]
+    run(*flags, "--max_sentence_len", 2, "--temperature", 0)
+    header, _, text = (tmp_path / LOW).read_text(encoding="utf-8").partition("\n\n")
+    assert "# prompt: 2 tokens" in header
+    assert not text.startswith("Once upon a time")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--option", "dance"], 2, "--option dance does not exist; it can be generate"),
+        (["--option"], 2, "--option has no value"),
+        (["--option", "generate", "--option=generate"], 2, "--option is given 2 times"),
+        (["--pretrained-model-path", "none.pt"], 1, "none.pt does not exist"),
+        (["--pretrained-model-path", "broken.pt"], 1, "broken.pt is not a whole zip archive"),
+        (["--tokenizer", "none.model"], 1, "none.model does not exist"),
+        (["--generated_sentence_low_temp_out", "broken.pt/x"], 1, "broken.pt is a file, not a directory"),
+        (["--generated_sentence_low_temp_out", "."], 2, "is a directory; name a file"),
+        (["--generated_sentence_low_temp_out", HIGH], 2, "would be written to the same file"),
+        (["--temperature", "1", "1"], 2, "--temperature has a value twice"),
+        (["--temperature", "-1"], 2, "temperature is -1"),
+        (["--top-p", "2"], 2, "top_p is 2"),
+        (["--max_sentence_len", "0"], 2, "--max_sentence_len is 0"),
+    ],
+)
+def test_errors_are_one_line_and_leave_no_file(
+    arguments: list[str], code: int, message: str, run: Run, model: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "broken.pt").write_bytes(b"PK\x03\x04 and no more")
+    if "--pretrained-model-path" not in arguments and "--option" not in arguments:
+        arguments = [*arguments, "--pretrained-model-path", str(model)]
+    found, _, err = run(*arguments)
+    assert (found, err.count("\n")) == (code, 1)
+    assert message in err
+    assert list(tmp_path.glob("*.txt")) == []
+
+
+def test_without_a_checkpoint_the_bundled_model_serves(
+    run: Run, model: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(run_llama_generate, "bundled_model", lambda: model)
+    code, out, err = run("--max_new_tokens", 1)
+    assert code == 0
+    assert "stories42M.pt is not here, so the bundled model serves; to have it, download" in err
+    assert out.startswith(f"load model from {model}\n")
+
+
+def test_the_programs_of_the_root_run(tmp_path: Path, shared_data: Path) -> None:
+    """As processes, from another folder, with the numbers of the course's document."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "PYTHONIOENCODING": "utf-8"}
+
+    def call(program: str, *arguments: object) -> str:
+        command = [sys.executable, str(ROOT / program), *map(str, arguments)]
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, check=True)
+        return done.stdout.decode()
+
+    counted = call("count_words_tokens.py", "--tokenizer", shared_data / "llama2-tokenizer" / "tokenizer.model")
+    first, *numbers = counted.splitlines()
+    assert first.startswith("文本: a man of few words, but when he speaks")
+    assert numbers == ["单词数: 54", "Token数: 71"]
+    stories = shared_data / "stories260K" / "stories260K.bin"
+    said = call("run_llama.py", "--option", "generate", "--pretrained-model-path", stories, "--max_new_tokens", 5)
+    assert f"Wrote generated sentence to {HIGH}." in said
+    assert "--option generate" in call("run_llama.py", "--help")

@@ -1,0 +1,161 @@
+"""`tinyllm tokenizer ...`, `prepare` and `data inspect` as a person calls them: output, errors, exit codes."""
+
+import io
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import tinyllm
+from tinyllm.cli.app import main
+
+STORIES = [f"Tom saw {number} red birds and a big blue ball on day {number * 7}." for number in range(60)]
+Call = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def call(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call:
+    """Runs one command in a fresh folder with `stories.txt`; gives exit code, stdout and stderr."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "stories.txt").write_text("\n<|endoftext|>\n".join(STORIES), encoding="utf-8")
+
+    def run(*arguments: str, stdin: str = "") -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode()), encoding="utf-8"))
+        with pytest.raises(SystemExit) as ended:
+            main(arguments)
+        captured = capsys.readouterr()
+        return int(ended.value.code or 0), captured.out, captured.err
+
+    return run
+
+
+def one_error(result: tuple[int, str, str], exit_code: int) -> str:
+    code, out, err = result
+    assert (code, out, err.count("\n")) == (exit_code, "", 1), result
+    assert err.startswith("tinyllm: ")
+    return err
+
+
+def test_from_text_to_shards_and_back(call: Call) -> None:
+    code, out, err = call("tokenizer", "train", "stories.txt", "--vocab-size", "300", "-o", "tokenizer")
+    assert (code, out) == (0, "")
+    assert "tokenizer: 300 tokens, fingerprint" in err
+    assert sorted(path.name for path in Path("tokenizer").iterdir()) == [
+        *("manifest.json", "tokenizer.json", "tokenizer.model", "tokenizer.vocab"),
+    ]
+
+    code, out, err = call("prepare", "stories.txt", "--tokenizer", "tokenizer", "-o", "shards")
+    assert (code, out) == (0, "")
+    assert "shards is ready; look at it with: tinyllm data inspect shards" in err
+
+    code, out, err = call("data", "inspect", "shards", "--sample-tokens", "500")
+    assert (code, err) == (0, "")
+    assert re.search(r"^train +1 +5\d ", out, re.MULTILINE)
+    assert "uint16, BOS before each document\n" in out
+    assert "every checksum" in out
+    # The sample is the first document for training, and ends where the next one begins.
+    assert any(out.endswith(f"tokens of it:\n{story}\n") for story in STORIES[:5])
+
+    code, _, err = call("prepare", "stories.txt", "--tokenizer", "tokenizer", "-o", "shards")
+    assert (code, "up to date" in err) == (0, True)
+    again = call("prepare", "stories.txt", "--tokenizer", "tokenizer", "-o", "shards", "--append-eos")
+    assert "exists already" in one_error(again, 1)
+
+
+def test_encode_and_decode(call: Call, shared_data: Path) -> None:
+    tokenizer = ("--tokenizer", str(shared_data / "tok4096"))
+    ids = "1 346 2233 4010 1475 4021 2"
+    assert call("tokenizer", "encode", "Hello, world!", "--bos", "--eos", *tokenizer) == (0, ids + "\n", "")
+    assert call("tokenizer", "decode", *ids.split(), *tokenizer) == (0, "Hello, world!\n", "")
+    assert call("tokenizer", "decode", "-", *tokenizer, stdin=ids) == (0, "Hello, world!\n", "")
+    assert call("tokenizer", "encode", "-", *tokenizer, stdin="Hello, world!")[1] == ids[2:-2] + "\n"
+    Path("text.txt").write_text("Hello, world!")
+    code, out, _ = call("tokenizer", "encode", "--file", "text.txt", "--pieces", *tokenizer)
+    assert (code, out.splitlines()[0]) == (0, "   346  ▁He")
+
+
+def test_count(call: Call, shared_data: Path) -> None:
+    tokenizer = ("--tokenizer", str(shared_data / "tok4096"))
+    code, out, err = call("tokenizer", "count", "Hello, world!", *tokenizer)
+    assert (code, out.splitlines()[1].split()[:4], err) == (0, ["text", "1", "2", "5"], "")
+    Path("other.txt").write_text("Hello, world!")
+    code, out, _ = call("tokenizer", "count", "stories.txt", "other.txt", *tokenizer)
+    rows = {line.split()[0]: line.split()[1:] for line in out.splitlines()}
+    words = sum(len(story.split()) for story in STORIES)
+    assert rows["stories.txt"][:2] == ["60", str(words)]
+    assert rows["other.txt"][:3] == ["1", "2", "5"]
+    assert rows["together"][:2] == ["61", str(words + 2)]
+    assert "does not exist" in one_error(call("tokenizer", "count", "absent.txt", *tokenizer), 1)
+
+
+def test_errors_are_one_line(call: Call) -> None:
+    train = ("tokenizer", "train", "stories.txt", "-o", "tokenizer", "--vocab-size")
+    assert "the largest it allows is" in one_error(call(*train, "9000"), 1)
+    assert "it must be 260" in one_error(call(*train, "5"), 2)
+    Path("empty.txt").write_text("\n\n")
+    assert "empty.txt" in one_error(call("tokenizer", "train", "empty.txt", "-o", "tokenizer"), 1)
+    assert "make a tokenizer with" in one_error(call("tokenizer", "encode", "text"), 1)
+    assert call(*train, "300")[0] == 0
+    assert "id 300 is out of range" in one_error(call("tokenizer", "decode", "300"), 1)
+    assert "'x' is not a token id" in one_error(call("tokenizer", "decode", "x"), 2)
+    assert "give token ids" in one_error(call("tokenizer", "decode"), 2)
+    assert "give a text" in one_error(call("tokenizer", "encode"), 2)
+    model = Path("tokenizer/tokenizer.model")
+    model.write_bytes(model.read_bytes()[:1000])
+    assert "tokenizer.model is damaged" in one_error(call("tokenizer", "encode", "text"), 1)
+    bare = model.rename("bare.model")
+    assert "not a whole SentencePiece model" in one_error(
+        call("tokenizer", "encode", "text", "--tokenizer", str(bare)), 1
+    )
+    assert "does not exist; make shards with" in one_error(call("data", "inspect", "absent"), 1)
+
+
+@pytest.mark.parametrize(
+    ("command", "flag"),
+    [
+        ("tokenizer train", "--vocab-size INT"),
+        ("tokenizer encode", "--pieces"),
+        ("tokenizer decode", "--tokenizer PATH"),
+        ("tokenizer count", "--text-key STR"),
+        ("prepare", "--append-eos"),
+        ("data inspect", "--sample-tokens INT"),
+    ],
+)
+def test_help_names_the_flags(call: Call, command: str, flag: str) -> None:
+    code, out, err = call(*command.split(), "--help")
+    assert (code, err) == (0, "")
+    assert f"Usage: tinyllm {command}" in out
+    assert flag in out
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+def test_sigint_leaves_a_state_to_go_on_from(call: Call, tmp_path: Path) -> None:
+    assert call("tokenizer", "train", "stories.txt", "--vocab-size", "300", "-o", "tokenizer")[0] == 0
+    Path("big.txt").write_text("\n<|endoftext|>\n".join(f"{story} {n}" for n in range(1500) for story in STORIES))
+    command = ["prepare", "big.txt", "--tokenizer", "tokenizer", "-o", "shards", "--workers", "2"]
+    command += ["--shard-tokens", "50000"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tinyllm", *command],
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(tinyllm.__file__).parents[1])},
+    )
+    deadline = time.monotonic() + 60
+    while not Path("shards.tmp/train-00001.bin").exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert err == "tinyllm: stopped; finished shards stay in shards.tmp, the same command goes on from them\n"
+    code, _, err = call(*command)
+    assert (code, "going on with" in err) == (0, True)
+    assert call(*command[:5], "whole", *command[6:])[0] == 0
+    for path in Path("whole").iterdir():
+        assert path.read_bytes() == (Path("shards") / path.name).read_bytes()

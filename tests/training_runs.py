@@ -1,0 +1,70 @@
+"""Tiny training runs, for the tests that start, stop and compare them."""
+
+from pathlib import Path
+from typing import Any
+
+from tinyllm import artifacts
+from tinyllm.config import Config
+from tinyllm.shards.format import ShardSet
+from tinyllm.training.loop import Outcome, Trainer
+
+MODEL = {"hidden_size": 16, "num_layers": 2, "num_heads": 2, "num_kv_heads": 1, "context_length": 16}
+TRAINING = {
+    "batch_size": 2,
+    "accumulation_steps": 2,
+    "sequence_length": 16,
+    "eval_interval": 4,
+    "eval_iters": 2,
+    "checkpoint_interval": 3,
+    "num_threads": 1,
+    "device": "cpu",
+}
+
+
+class Listener:
+    """A `Reporter` that remembers, and calls `at_step` after each update."""
+
+    def __init__(self, at_step: Any = None) -> None:
+        self.notes: list[str] = []
+        self.records: list[dict[str, Any]] = []
+        self.at_step = at_step
+
+    def note(self, message: str) -> None:
+        self.notes.append(message)
+
+    def step(self, record: dict[str, Any]) -> None:
+        self.records.append(record)
+        if self.at_step is not None:
+            self.at_step(record["step"])
+
+    def evaluation(self, record: dict[str, Any]) -> None:
+        self.records.append(record)
+
+    def model_saved(self, path: Path) -> None:
+        self.notes.append(f"saved {path.name}")
+
+
+def make_config(shards: Path, num_steps: int = 10, **sections: dict[str, Any]) -> Config:
+    """A config of the tiny model; `sections` go over it."""
+    vocab_size = ShardSet.open(shards).tokenizer.vocab_size
+    return Config.model_validate(
+        {
+            "model": {"vocab_size": vocab_size, **MODEL, **sections.get("model", {})},
+            "training": {**TRAINING, **sections.get("training", {})},
+            "schedule": {"num_steps": num_steps, "peak": 1e-2, "warmup_steps": 2, **sections.get("schedule", {})},
+            "optimizer": sections.get("optimizer", {}),
+        }
+    )
+
+
+def train(
+    shards: Path, run: Path, config: Config, *, resume: bool = False, listener: Listener | None = None
+) -> tuple[Outcome, Trainer]:
+    """One run to its end; gives its outcome and the trainer with the final weights."""
+    trainer = Trainer(config, ShardSet.open(shards), run, reporter=listener or Listener())
+    return trainer.train(resume=resume, resolved_config=""), trainer
+
+
+def losses(run: Path) -> dict[int, float]:
+    """The loss of each step, as metrics.jsonl has it."""
+    return {r["step"]: r["loss"] for r in artifacts.read_json_lines(run / "metrics.jsonl") if "loss" in r}

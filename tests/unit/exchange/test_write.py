@@ -1,0 +1,111 @@
+"""An export that is not the model, or cannot be written, is an error and leaves nothing behind."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import IO
+
+import pytest
+
+from tinyllm.errors import ArtifactError, InputError, MismatchError, UsageError
+from tinyllm.exchange import write
+from tinyllm.exchange.foreign import ForeignModel
+from tinyllm.exchange.write import TARGETS, FileTarget, export_model
+from tinyllm.model_dir import load_model
+
+
+def test_exact_targets_differ_by_nothing_and_others_by_little(mild_model: ForeignModel, tmp_path: Path) -> None:
+    for name, target in TARGETS.items():
+        if name == "pt":  # it cannot hold the output projection of this model
+            continue
+        (tmp_path / name).mkdir()
+        export = export_model(mild_model, name, tmp_path / name / "out")
+        assert export.largest_difference <= target.tolerance * export.logit_range
+        assert (export.largest_difference > 0) == (target.tolerance > 0)
+        assert export.num_bytes > 0
+
+
+def test_a_copy_with_other_logits_is_not_kept(
+    mild_model: ForeignModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A writer that swaps query and key rows: names, shapes and sizes are right, the model is another."""
+    target = TARGETS["llama2c"]
+    assert isinstance(target, FileTarget)
+    honest = target.write
+
+    def careless(file: IO[bytes], model: ForeignModel) -> None:
+        tensors = {name: tensor[::-1].copy() if "q_proj" in name else tensor for name, tensor in model.tensors.items()}
+        honest(file, replace(model, tensors=tensors))
+
+    monkeypatch.setitem(write.TARGETS, "llama2c", replace(target, write=careless))
+    with pytest.raises(
+        MismatchError, match=r"model.bin was not written: read back, its logits differ .* may differ by 0"
+    ):
+        export_model(mild_model, "llama2c", tmp_path / "model.bin")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_directory_that_differs_is_not_kept(
+    mild_model: ForeignModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(write.TARGETS, "safetensors-bf16", replace(TARGETS["safetensors-bf16"], tolerance=1e-9))
+    with pytest.raises(MismatchError, match="out was not written"):
+        export_model(mild_model, "safetensors-bf16", tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_that_the_format_cannot_say_leaves_no_file(mild_model: ForeignModel, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="output projection is not its embedding"):
+        export_model(mild_model, "pt", tmp_path / "model.pt")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_another_tokenizer_in_the_folder_is_not_overwritten(mild_model: ForeignModel, tmp_path: Path) -> None:
+    (tmp_path / "tokenizer.bin").write_bytes(b"somebody else's")
+    with pytest.raises(InputError, match="tokenizer.bin is there already with another content"):
+        export_model(mild_model, "llama2c", tmp_path / "model.bin")
+    assert [path.name for path in tmp_path.iterdir()] == ["tokenizer.bin"]
+
+
+def test_the_same_tokenizer_in_the_folder_is_no_obstacle(mild_model: ForeignModel, tmp_path: Path) -> None:
+    for target in ("llama2c", "llama2c-v1"):
+        export_model(mild_model, target, tmp_path / target)
+    assert {path.name for path in tmp_path.iterdir()} == {"llama2c", "llama2c-v1", "tokenizer.bin"}
+
+
+@pytest.mark.parametrize(
+    ("target", "name", "error", "message"),
+    [
+        ("onnx", "x", UsageError, "--to onnx is no format; it can be llama2c, llama2c-v1"),
+        ("gguf", "", InputError, "is a directory that exists already"),
+        ("llama2c", "tokenizer.bin", InputError, "is the name of the tokenizer.bin that goes with the model"),
+        ("gguf", "file/x", ArtifactError, "is a file, not a directory"),
+    ],
+)
+def test_what_cannot_be_written_is_said_before_any_work(
+    target: str, name: str, error: type[Exception], message: str, mild_model: ForeignModel, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(error, match=message):
+        export_model(mild_model, target, tmp_path / name)
+
+
+def test_a_modelfile_goes_with_gguf_alone(mild_model: ForeignModel, tmp_path: Path) -> None:
+    export = export_model(mild_model, "gguf-q8", tmp_path / "model.gguf", with_modelfile=True)
+    assert [path.name for path in export.beside] == ["Modelfile"]
+    assert "FROM ./model.gguf" in (tmp_path / "Modelfile").read_text()
+    with pytest.raises(UsageError, match="--modelfile goes with --to gguf"):
+        export_model(mild_model, "pt", tmp_path / "model.pt", with_modelfile=True)
+
+
+def test_a_directory_is_a_model_directory_of_ours(mild_model: ForeignModel, tmp_path: Path) -> None:
+    export_model(mild_model, "safetensors", tmp_path / "out")
+    loaded, tokenizer = load_model(tmp_path / "out")
+    assert (loaded.state_dict()["model.norm.weight"].numpy() == mild_model.tensors["model.norm.weight"]).all()
+    assert mild_model.tokenizer is not None
+    assert tokenizer.fingerprint == mild_model.tokenizer.fingerprint
+
+
+def test_what_a_tokenizer_bin_cannot_say_is_told(mild_model: ForeignModel, tmp_path: Path) -> None:
+    """Our tokenizers keep runs of spaces; nothing in a tokenizer.bin without a token of two spaces says so."""
+    (note,) = export_model(mild_model, "llama2c", tmp_path / "model.bin").notes
+    assert "cannot say that runs of spaces are kept" in note

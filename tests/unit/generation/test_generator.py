@@ -1,0 +1,254 @@
+"""The front of generation against a reference without cache, and what is refused."""
+
+from collections.abc import Callable
+from itertools import zip_longest
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import tinyllm
+from tinyllm.config import ModelConfig, SamplingConfig
+from tinyllm.errors import ConfigError, FormatError, InputError, UsageError
+from tinyllm.generation import sampling
+from tinyllm.generation.generator import Generator, load
+from tinyllm.generation.torch_engine import TorchEngine
+from tinyllm.model.transformer import Transformer
+from tinyllm.tokenizer.codec import Tokenizer
+
+PROMPT = "Once upon a time the fox"
+
+
+@pytest.fixture
+def generator(make_model_dir: Callable[..., Path]) -> Generator:
+    """A random model with a context of 32 tokens."""
+    return load(make_model_dir(), device="cpu")
+
+
+def model_of(generator: Generator) -> Transformer:
+    assert isinstance(generator.engine, TorchEngine)
+    return generator.engine._model
+
+
+def uncached(generator: Generator, prompt: str, config: SamplingConfig, sample: int = 0) -> list[int]:
+    """The definition: a full forward pass for each token, over a window that halves when it is full."""
+    context, tokenizer = generator.config.context_length, generator.tokenizer
+    window, stream = tokenizer.encode(prompt, bos=True), sampling.random_stream(config.seed, sample)
+    seen, drawn = np.zeros((1, tokenizer.vocab_size), bool), []
+    while len(drawn) < config.max_new_tokens:
+        seen[0, window] = True
+        with torch.no_grad():
+            logits = model_of(generator)(torch.tensor([window]))[:, -1].numpy()
+        token = int(sampling.choose(logits, seen, np.array([stream.random()]), config)[0])
+        drawn.append(token)
+        if token in (tokenizer.bos_id, tokenizer.eos_id):
+            break
+        if len(window) == context:
+            window = window[-(context // 2 - 1) :]
+        window = [*window, token]
+    return drawn
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("max_new_tokens", [10, 90])
+def test_cached_text_is_that_of_full_forward_passes(generator: Generator, seed: int, max_new_tokens: int) -> None:
+    """90 tokens after a prompt of 12 slide a window of 32 four times."""
+    config = SamplingConfig(max_new_tokens=max_new_tokens, temperature=0.9, top_p=0.95, seed=seed)
+    generation = generator.generate(PROMPT, sampling=config)[0]
+    assert generation.token_ids == uncached(generator, PROMPT, config)
+    assert generation.slid == (len(generation.token_ids) > 90 - 32)
+
+
+def test_all_settings_together_are_those_of_full_forward_passes(generator: Generator) -> None:
+    config = SamplingConfig(
+        max_new_tokens=20, temperature=0.8, top_k=20, top_p=0.9, min_p=0.01, repetition_penalty=1.2, seed=11
+    )
+    assert generator.generate(PROMPT, sampling=config)[0].token_ids == uncached(generator, PROMPT, config)
+
+
+def test_the_same_seed_gives_the_same_text_alone_or_in_a_batch(generator: Generator) -> None:
+    settings = {"max_new_tokens": 60, "seed": 5, "temperature": 0.9}
+    alone = generator.generate(PROMPT, **settings)[0]
+    three, five = (generator.generate(PROMPT, num_samples=count, **settings) for count in (3, 5))
+    assert alone.token_ids == three[0].token_ids
+    assert [g.token_ids for g in three] == [g.token_ids for g in five[:3]]
+    assert len({g.text for g in five}) == 5
+    assert generator.generate(PROMPT, **{**settings, "seed": 6})[0].text != alone.text
+
+
+def test_a_batch_continues_where_another_sample_has_ended(generator: Generator) -> None:
+    """Each sample is what its own stream draws, whenever the others end."""
+    config = SamplingConfig(max_new_tokens=12, stop=("a", "e", "o"), seed=2)
+    for sample, generation in enumerate(generator.generate(PROMPT, num_samples=6, sampling=config)):
+        expected = uncached(generator, PROMPT, config, sample)
+        assert generation.token_ids == expected[: len(generation.token_ids)]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_pieces_of_a_stream_are_the_text(generator: Generator, seed: int) -> None:
+    settings = {"max_new_tokens": 40, "seed": seed, "stop": ("xyz", "Once upon")}
+    stream = generator.stream(PROMPT, **settings)
+    pieces = list(stream)
+    expected = generator.generate(PROMPT, **settings)[0]
+    assert "".join(pieces) == expected.text == stream.generation.text
+    assert stream.generation.token_ids == expected.token_ids
+    assert "" not in pieces
+
+
+def test_a_stream_gives_its_result_without_being_read(generator: Generator) -> None:
+    assert len(generator.stream(PROMPT, max_new_tokens=5).generation.token_ids) == 5
+
+
+def test_streams_may_take_turns(generator: Generator) -> None:
+    settings = {"max_new_tokens": 40, "temperature": 0.9}
+    first, second = generator.stream(PROMPT, seed=1, **settings), generator.stream("the red ball", seed=2, **settings)
+    texts = ["", ""]
+    for pieces in zip_longest(first, second, fillvalue=""):
+        texts = [text + piece for text, piece in zip(texts, pieces, strict=True)]
+        generator.generate("a bear", max_new_tokens=1)
+    assert texts[0] == generator.generate(PROMPT, seed=1, **settings)[0].text
+    assert texts[1] == generator.generate("the red ball", seed=2, **settings)[0].text
+
+
+class Scripted:
+    """An engine that says given tokens one after the other, whatever it reads."""
+
+    def __init__(self, script: list[int], vocab_size: int) -> None:
+        self.context_length, self.length = 1000, 0
+        self._script = iter(script)
+        self._vocab_size = vocab_size
+
+    def prefill(self, tokens: np.ndarray) -> np.ndarray:
+        self.length = tokens.shape[1]
+        return self._next(len(tokens))
+
+    def decode(self, tokens: np.ndarray) -> np.ndarray:
+        self.length += 1
+        return self._next(len(tokens))
+
+    def _next(self, batch: int) -> np.ndarray:
+        logits = np.zeros((batch, self._vocab_size), np.float32)
+        logits[:, next(self._script)] = 50
+        return logits
+
+
+def say(tokenizer: Tokenizer, ids: list[int]) -> Generator:
+    config = ModelConfig(vocab_size=tokenizer.vocab_size, hidden_size=8, num_heads=1, num_layers=1)
+    return Generator(Scripted(ids, tokenizer.vocab_size), tokenizer, config)
+
+
+def test_characters_of_several_byte_tokens_come_whole(tiny_tokenizer: Tokenizer) -> None:
+    text = " 🦊 saw 月é"
+    ids = tiny_tokenizer.encode("the" + text)[1:]
+    pieces = list(say(tiny_tokenizer, ids).stream("the", max_new_tokens=len(ids)))
+    assert "".join(pieces) == text
+    assert "\ufffd" not in "".join(pieces)
+    assert "🦊" in pieces
+
+
+def test_bytes_that_never_become_a_character_are_shown_as_such_at_the_end(tiny_tokenizer: Tokenizer) -> None:
+    ids = tiny_tokenizer.encode("the 🦊")[:-1]
+    assert say(tiny_tokenizer, ids).generate("", max_new_tokens=len(ids))[0].text == "the \ufffd\ufffd\ufffd"
+
+
+@pytest.mark.parametrize("end", ["bos_id", "eos_id"])
+def test_bos_and_eos_end_a_text_and_are_no_part_of_it(tiny_tokenizer: Tokenizer, end: str) -> None:
+    ids = [*tiny_tokenizer.encode("the fox"), getattr(tiny_tokenizer, end), *tiny_tokenizer.encode("bear")]
+    generation = say(tiny_tokenizer, ids).generate("", max_new_tokens=50)[0]
+    assert generation.text == "the fox"
+    assert generation.finish_reason == "end"
+    assert generation.token_ids == ids[: ids.index(getattr(tiny_tokenizer, end)) + 1]
+
+
+def test_a_stop_string_across_tokens_is_cut_off(tiny_tokenizer: Tokenizer) -> None:
+    ids = tiny_tokenizer.encode("the fox saw a red ball")
+    stream = say(tiny_tokenizer, ids).stream("", max_new_tokens=50, stop=("x saw a r",))
+    assert "".join(stream) == "the fo"
+    assert stream.generation.finish_reason == "stop"
+
+
+def test_text_that_only_began_like_a_stop_string_comes_in_the_end(tiny_tokenizer: Tokenizer) -> None:
+    ids = tiny_tokenizer.encode("the fox")
+    generation = say(tiny_tokenizer, ids).generate("", max_new_tokens=len(ids), stop=("fox!",))[0]
+    assert generation.text == "the fox"
+    assert generation.finish_reason == "length"
+
+
+def test_log_probabilities_are_those_of_the_model_alone(generator: Generator) -> None:
+    generation = generator.generate(PROMPT, max_new_tokens=10, temperature=0.5, top_k=5)[0]
+    prompt = generator.tokenizer.encode(PROMPT, bos=True)
+    with torch.no_grad():
+        logits = model_of(generator)(torch.tensor([prompt + generation.token_ids]))
+    expected = torch.log_softmax(logits[0, len(prompt) - 1 : -1], dim=-1)
+    picked = expected[torch.arange(10), torch.tensor(generation.token_ids)]
+    np.testing.assert_allclose(generation.log_probabilities, picked, rtol=1e-4, atol=1e-5)
+
+
+def test_a_prompt_as_long_as_the_context_is_taken_and_one_token_more_is_not(generator: Generator) -> None:
+    full = generator.tokenizer.decode(generator.tokenizer.encode("fox " * 40)[:31])
+    assert len(generator.tokenizer.encode(full)) == 31
+    generation = generator.generate(full, max_new_tokens=3)[0]
+    assert len(generation.token_ids) == 3
+    assert generation.slid
+    with pytest.raises(InputError, match="the prompt has 33 tokens, but the model's context is 32"):
+        generator.generate(generator.tokenizer.decode(generator.tokenizer.encode("fox " * 40)[:32]))
+
+
+def test_an_empty_prompt_begins_from_bos(generator: Generator) -> None:
+    config = SamplingConfig(max_new_tokens=5, seed=3)
+    assert generator.generate(sampling=config)[0].token_ids == uncached(generator, "", config)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"temperature": -0.5}, "temperature is -0.5; it should be greater than or equal to 0"),
+        ({"temperature": float("nan")}, "temperature is nan"),
+        ({"top_p": 0}, "top_p is 0; it should be greater than 0"),
+        ({"top_p": 1.5}, "top_p is 1.5; it should be less than or equal to 1"),
+        ({"max_new_tokens": 0}, "max_new_tokens is 0"),
+        ({"top_k": -1}, "top_k is -1"),
+        ({"min_p": 1}, "min_p is 1"),
+        ({"seed": -1}, "seed is -1"),
+        ({"repetition_penalty": 0}, "repetition_penalty is 0"),
+        ({"heat": 1}, "there is no setting heat"),
+        ({"num_samples": 0}, "num_samples is 0"),
+    ],
+)
+def test_a_setting_out_of_range_is_named(generator: Generator, settings: dict[str, float], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        generator.generate(PROMPT, **settings)
+
+
+def test_settings_win_over_the_config_given_and_are_checked(generator: Generator) -> None:
+    config = SamplingConfig(max_new_tokens=3)
+    assert len(generator.generate(PROMPT, sampling=config, max_new_tokens=4)[0].token_ids) == 4
+    with pytest.raises(ConfigError, match="top_p is 2"):
+        generator.stream(PROMPT, sampling=config, top_p=2)
+
+
+def test_weights_that_are_not_numbers_are_an_error_not_a_text(generator: Generator) -> None:
+    with torch.no_grad():
+        model_of(generator).model.norm.weight.fill_(float("nan"))
+    with pytest.raises(FormatError, match="not numbers"):
+        generator.generate(PROMPT)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_a_device_that_is_not_here_is_refused(make_model_dir: Callable[..., Path]) -> None:
+    with pytest.raises(UsageError, match=r"--device cuda: this machine .* has none"):
+        load(make_model_dir(), device="cuda")
+
+
+def test_an_unknown_dtype_is_refused(make_model_dir: Callable[..., Path]) -> None:
+    with pytest.raises(ConfigError, match="dtype is int8; it can be float32"):
+        load(make_model_dir(), dtype="int8")
+
+
+def test_bfloat16_weights_generate(make_model_dir: Callable[..., Path]) -> None:
+    assert len(load(make_model_dir(), device="cpu", dtype="bfloat16").generate(PROMPT, max_new_tokens=5)) == 1
+
+
+def test_the_public_name_loads_it(make_model_dir: Callable[..., Path]) -> None:
+    assert isinstance(tinyllm.load(make_model_dir()), tinyllm.Generator)

@@ -1,0 +1,113 @@
+"""The order of batches: properties that hold for any shards, and windows cut by hand."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tinyllm.errors import InputError
+from tinyllm.shards.batches import WindowOrder, read_batch, read_windows, validation_windows
+from tinyllm.shards.format import Tokens
+
+LENGTHS = st.lists(st.integers(0, 200), min_size=1, max_size=6).filter(lambda lengths: max(lengths) > 12)
+LENGTH = st.integers(1, 12)
+
+
+def numbered(lengths: list[int]) -> list[Tokens]:
+    """Arrays whose tokens are their own places in the corpus."""
+    tokens = np.arange(sum(lengths), dtype=np.uint32)
+    return np.split(tokens, np.cumsum(lengths)[:-1])
+
+
+@given(LENGTHS, LENGTH, st.integers(0, 2**63 - 1), st.integers(0, 3))
+def test_each_epoch_visits_each_window_once(lengths: list[int], length: int, seed: int, epoch: int) -> None:
+    order = WindowOrder(lengths, length, seed)
+    visited = [order.window_index(epoch * order.num_windows + place) for place in range(order.num_windows)]
+    assert sorted(visited) == list(range(order.num_windows))
+
+
+@given(LENGTHS, LENGTH)
+def test_windows_stay_in_their_shard_and_predict_each_token_at_most_once(lengths: list[int], length: int) -> None:
+    order = WindowOrder(lengths, length)
+    windows = read_windows(numbered(lengths), order, range(order.num_windows))
+    assert (np.diff(windows, axis=1) == 1).all()
+    ends = np.cumsum(lengths)
+    shards = np.searchsorted(ends, windows, side="right")
+    assert (shards == shards[:, :1]).all()
+    targets = windows[:, 1:].ravel()
+    assert len(set(targets.tolist())) == len(targets)
+    # What is left over in a shard is shorter than a window.
+    assert len(targets) == sum((size - 1) // length * length for size in lengths if size)
+
+
+@given(LENGTHS, LENGTH, st.integers(0, 50), st.sampled_from([(1, 1), (2, 1), (2, 2), (4, 2), (6, 3)]))
+def test_ranks_share_the_same_global_order(lengths: list[int], length: int, step: int, split: tuple[int, int]) -> None:
+    accumulation_steps, world_size = split
+    arrays, order = numbered(lengths), WindowOrder(lengths, length, seed=7)
+
+    def rows(world_size: int) -> list[list[int]]:
+        microbatches = range(accumulation_steps // world_size)
+        return [
+            row
+            for microbatch in microbatches
+            for rank in range(world_size)
+            for row in read_batch(arrays, order, step, microbatch, 3, accumulation_steps, rank, world_size).tolist()
+        ]
+
+    assert rows(world_size) == rows(1)
+    first = step * accumulation_steps * 3
+    expected = [order.window_index(first + place) for place in range(3 * accumulation_steps)]
+    assert rows(1) == read_windows(arrays, order, expected).tolist()
+
+
+def test_batch_by_hand() -> None:
+    arrays = [np.array([10, 11, 12, 13, 14, 15], dtype=np.uint16), np.array([20, 21, 22, 23], dtype=np.uint16)]
+    order = WindowOrder([6, 4], 2)
+    assert order.num_windows == 3
+    windows = read_windows(arrays, order, [0, 1, 2])
+    assert windows.tolist() == [[10, 11, 12], [12, 13, 14], [20, 21, 22]]
+    assert windows.dtype == np.int64
+    batch = read_batch(arrays, order, step=0, microbatch=0, batch_size=3, accumulation_steps=1)
+    assert sorted(batch.tolist()) == windows.tolist()
+
+
+def test_order_is_a_function_of_seed_and_epoch() -> None:
+    first, same, other = (WindowOrder([10_000], 10, seed) for seed in (1, 1, 2))
+    epochs = [[order.window_index(place) for place in range(1998)] for order in (first, same, other)]
+    assert epochs[0] == epochs[1] != epochs[2]
+    assert epochs[0][:999] != epochs[0][999:]
+    assert sorted(epochs[0][:999]) == sorted(epochs[0][999:])
+    # The position alone decides: asking for a late one first changes nothing.
+    assert WindowOrder([10_000], 10, 1).window_index(1500) == epochs[0][1500]
+
+
+def test_order_is_the_same_on_every_machine() -> None:
+    """Fixed numbers: a change here would break the resumption of every run there is."""
+    order = WindowOrder([101], 10, seed=1337)
+    assert [order.window_index(place) for place in range(10)] == [7, 8, 4, 0, 2, 6, 5, 3, 9, 1]
+    assert [order.window_index(place) for place in range(10, 20)] == [6, 4, 9, 5, 7, 1, 2, 0, 8, 3]
+
+
+def test_validation_windows_are_spread_evenly() -> None:
+    order = WindowOrder([1001], 10)
+    assert validation_windows(order, 4) == [0, 25, 50, 75]
+    assert validation_windows(order, 1000) == list(range(100))
+    assert validation_windows(order, 4) == validation_windows(WindowOrder([1001], 10, seed=5), 4)
+
+
+@pytest.mark.parametrize("lengths", [[], [0], [10], [3, 10, 2]])
+def test_too_small_a_corpus_says_the_numbers(lengths: list[int]) -> None:
+    longest = max(lengths, default=0)
+    with pytest.raises(InputError, match=f"{longest} tokens in its longest shard, but one window needs 11 "):
+        WindowOrder(lengths, 10)
+
+
+def test_arguments_out_of_range() -> None:
+    arrays, order = numbered([100]), WindowOrder([100], 10)
+    with pytest.raises(ValueError, match="accumulation_steps 3 is not divisible by 2 ranks"):
+        read_batch(arrays, order, 0, 0, 1, 3, 0, 2)
+    for step, microbatch, rank in ((-1, 0, 0), (0, 2, 0), (0, 0, 2)):
+        with pytest.raises(ValueError, match="no microbatch"):
+            read_batch(arrays, order, step, microbatch, 1, 4, rank, 2)
+    with pytest.raises(ValueError, match="sequence_length is 0"):
+        WindowOrder([100], 0)

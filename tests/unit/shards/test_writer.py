@@ -1,0 +1,205 @@
+"""`prepare` against encoding the documents one by one, and against itself: in parallel, interrupted, damaged."""
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tinyllm.corpus.split import split_key
+from tinyllm.errors import ArtifactError, InputError, TinyllmError, UsageError
+from tinyllm.shards.format import ShardSet, read_document_ends
+from tinyllm.shards.writer import Progress, prepare
+from tinyllm.tokenizer.codec import Tokenizer
+
+Run = Callable[..., ShardSet]
+
+
+def contents(directory: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(directory.iterdir())}
+
+
+def test_shards_hold_every_story_once_with_bos(run: Run, stories: list[str], tokenizer: Tokenizer) -> None:
+    shards = run()
+    assert len(shards.train) > 3
+    for arrays, is_validation in ((shards.train, False), (shards.validation, True)):
+        tokens = np.concatenate(arrays)
+        documents = np.split(tokens, np.flatnonzero(tokens == tokenizer.bos_id)[1:])
+        expected = [tokenizer.encode(text, bos=True) for text in stories if (split_key(text) < 0.1) == is_validation]
+        assert sorted(document.tolist() for document in documents) == sorted(expected)
+
+
+def test_counts_and_document_ends(run: Run, stories: list[str], tokenizer: Tokenizer) -> None:
+    shards = run()
+    assert shards.train_counts.documents + shards.validation_counts.documents == len(stories)
+    total_bytes = sum(len(story.encode()) for story in stories)
+    assert shards.train_counts.text_bytes + shards.validation_counts.text_bytes == total_bytes
+    assert shards.details is not None
+    for entry in shards.details.shards:
+        tokens = np.fromfile(shards.path / f"{entry.name}.bin", dtype="<u2")
+        ends = read_document_ends(shards.path / f"{entry.name}.idx", len(tokens))
+        assert len(ends) == entry.counts.documents
+        # Each document begins with BOS, no other token is one, and no shard is over its size.
+        starts = [0, *ends[:-1].astype(int)]
+        assert np.flatnonzero(tokens == tokenizer.bos_id).tolist() == starts
+        assert len(tokens) <= 2000
+
+
+def test_eos_only_if_asked(run: Run, tokenizer: Tokenizer) -> None:
+    assert not any((array == tokenizer.eos_id).any() for array in run("without").train)
+    shards = run("with", append_eos=True)
+    ends = read_document_ends(shards.path / "train-00000.idx", len(shards.train[0])).astype(int)
+    assert np.flatnonzero(shards.train[0] == tokenizer.eos_id).tolist() == (ends - 1).tolist()
+
+
+def test_bytes_do_not_depend_on_the_number_of_workers(run: Run, tmp_path: Path) -> None:
+    run("one", num_workers=1)
+    run("two", num_workers=2)
+    assert contents(tmp_path / "one") == contents(tmp_path / "two")
+
+
+class Stopped(KeyboardInterrupt):
+    pass
+
+
+def stop_after(num_batches: int) -> Callable[[Progress], None]:
+    seen = []
+
+    def report(progress: Progress) -> None:
+        seen.append(progress)
+        if len(seen) == num_batches:
+            raise Stopped
+
+    return report
+
+
+def test_interrupted_run_goes_on_and_ends_with_the_same_bytes(run: Run, tmp_path: Path) -> None:
+    run("whole")
+    notes: list[str] = []
+    for num_batches in (9, 12, 15):
+        with pytest.raises(Stopped):
+            run("broken", report=stop_after(num_batches), note=notes.append)
+        assert not (tmp_path / "broken").exists()
+    encoded: list[Progress] = []
+    run("broken", report=encoded.append, note=notes.append)
+    assert contents(tmp_path / "broken") == contents(tmp_path / "whole")
+    assert not (tmp_path / "broken.tmp").exists()
+    assert len(notes) == 3
+    assert "going on with" in notes[-1]
+    # What was finished was not encoded again.
+    whole: list[Progress] = []
+    run("again", report=whole.append)
+    assert encoded[0].kept_bytes > 0
+    assert len(encoded) < len(whole)
+
+
+def test_damaged_shards_of_an_interrupted_run_are_made_again(run: Run, tmp_path: Path) -> None:
+    run("whole")
+    with pytest.raises(Stopped):
+        run("broken", report=stop_after(20))
+    draft = tmp_path / "broken.tmp"
+    shard = draft / "train-00001.bin"
+    shard.write_bytes(b"\0" + shard.read_bytes()[1:])
+    (draft / "train-00099.bin.tmp").write_bytes(b"half a shard")
+    with (draft / "journal.jsonl").open("a") as journal:
+        journal.write('{"entry": {"name": "../../x"}, "sha256": {}}\n{"entry": ')
+    run("broken")
+    assert contents(tmp_path / "broken") == contents(tmp_path / "whole")
+
+
+def test_a_changed_source_starts_anew(run: Run, stories: list[str], corpus: Path, tmp_path: Path) -> None:
+    with pytest.raises(Stopped):
+        run("broken", report=stop_after(20))
+    (corpus / "a.txt").write_text("\n<|endoftext|>\n".join(stories[50:150]))
+    run("whole")
+    run("broken")
+    assert contents(tmp_path / "broken") == contents(tmp_path / "whole")
+
+
+def test_same_things_again_is_up_to_date_others_are_refused(run: Run, tmp_path: Path) -> None:
+    run()
+    before = contents(tmp_path / "shards")
+    notes: list[str] = []
+    run(note=notes.append, num_workers=2, report=stop_after(1))
+    assert notes == [f"{tmp_path / 'shards'} is up to date: made from the same files, tokenizer and options"]
+    with pytest.raises(ArtifactError, match="exists already; choose another place, or replace it with --overwrite"):
+        run(append_eos=True)
+    assert contents(tmp_path / "shards") == before
+    assert run(append_eos=True, overwrite=True).details.append_eos  # type: ignore[union-attr]
+
+
+def test_one_document_is_split_by_position(run: Run, stories: list[str], tokenizer: Tokenizer, tmp_path: Path) -> None:
+    text = "\n".join(stories[:50])
+    (tmp_path / "novel.txt").write_text(text + "\n", encoding="utf-8")
+    notes: list[str] = []
+    shards = run(inputs=tmp_path / "novel.txt", note=notes.append)
+    ids = tokenizer.encode(text, bos=True)
+    assert np.concatenate([*shards.train, *shards.validation]).tolist() == ids
+    assert shards.validation_counts.tokens == len(ids) // 10
+    assert "only 1 document(s)" in notes[0]
+    # Text bytes belong to the tokens of their own side.
+    validation_text = b"".join(map(tokenizer.piece_bytes, shards.validation[0].tolist()))
+    assert shards.validation_counts.text_bytes == len(validation_text)
+    assert shards.train_counts.text_bytes + shards.validation_counts.text_bytes == len(text.encode())
+
+
+def test_few_documents_are_split_by_position_too(
+    run: Run, stories: list[str], tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    texts = stories[:12]
+    (tmp_path / "few.txt").write_text("\n<|endoftext|>\n".join(texts), encoding="utf-8")
+    shards = run(inputs=tmp_path / "few.txt")
+    ids = [id for text in texts for id in tokenizer.encode(text, bos=True)]
+    assert np.concatenate([*shards.train, *shards.validation]).tolist() == ids
+    total = sum(len(text.encode()) for text in texts)
+    assert shards.train_counts.text_bytes + shards.validation_counts.text_bytes == total
+
+
+def test_text_that_cannot_be_encoded_names_its_file(run: Run, tmp_path: Path, tokenizer: Tokenizer) -> None:
+    lines = [f'{{"text": "{number} fine"}}' for number in range(30)]
+    (tmp_path / "bad.jsonl").write_text("\n".join([*lines, '{"text": "half \\ud83d"}']) + "\n")
+    with pytest.raises(InputError, match=r"bad\.jsonl.*surrogate"):
+        run(inputs=tmp_path / "bad.jsonl", num_workers=2)
+    assert not (tmp_path / "shards").exists()
+
+
+def test_a_worker_that_dies_names_the_file(run: Run, tmp_path: Path) -> None:
+    def kill_workers(_: Progress) -> None:
+        for process in multiprocessing.active_children():
+            if process.pid is not None:
+                os.kill(process.pid, signal.SIGKILL)
+
+    with pytest.raises(TinyllmError, match=r"a worker process died while encoding .*[ab]\.txt.*fewer --workers"):
+        run(num_workers=2, report=kill_workers)
+    assert run().train_counts.documents > 0
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({"num_workers": 0}, "number of workers is 0"),
+        ({"shard_tokens": 0}, "shard of 0 tokens"),
+        ({"validation_fraction": 0.9}, "validation fraction is 0.9"),
+        ({"inputs": "-"}, "standard input"),
+    ],
+)
+def test_options_out_of_range(run: Run, options: dict[str, object], complaint: str) -> None:
+    with pytest.raises(UsageError, match=complaint):
+        run(**options)
+
+
+def test_output_that_cannot_be_written(corpus: Path, tokenizer: Tokenizer, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ArtifactError, match="not a directory"):
+        prepare([corpus], tokenizer, tmp_path / "file" / "shards", num_workers=1)
+
+
+def test_two_runs_at_once_are_kept_apart(run: Run) -> None:
+    def start_another(_: Progress) -> None:
+        run()
+
+    with pytest.raises(ArtifactError, match="in use by another run"):
+        run(report=start_another)

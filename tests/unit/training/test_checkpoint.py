@@ -1,0 +1,54 @@
+"""Checkpoints: what is kept, what is passed over, and what is never saved."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from tinyllm.errors import ArtifactError
+from tinyllm.training.checkpoint import list_checkpoints, newest_whole_checkpoint, read_state, save_checkpoint
+from training_runs import make_config, train
+
+
+def names(run: Path) -> list[str]:
+    return [path.name for path in list_checkpoints(run / "checkpoints")]
+
+
+def test_the_newest_are_kept_and_the_last_step_is_one(tiny_shards: Path, tmp_path: Path) -> None:
+    train(tiny_shards, tmp_path / "run", make_config(tiny_shards, 10, training={"keep_checkpoints": 2}))
+    assert names(tmp_path / "run") == ["step-00000010", "step-00000009"]
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.safetensors", "state.json", "manifest.json"])
+def test_a_damaged_checkpoint_is_passed_over_by_name(tiny_shards: Path, tmp_path: Path, name: str) -> None:
+    train(tiny_shards, tmp_path / "run", make_config(tiny_shards, 6))
+    folder = tmp_path / "run" / "checkpoints"
+    path = folder / "step-00000006" / name
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    newest, complaints = newest_whole_checkpoint(folder)
+    assert newest == folder / "step-00000003"
+    assert list(complaints) == [folder / "step-00000006"]
+    assert complaints[folder / "step-00000006"].startswith("step-00000006 is passed over: ")
+
+
+def test_a_draft_is_no_checkpoint(tmp_path: Path) -> None:
+    (tmp_path / "step-00000004.tmp").mkdir()
+    assert newest_whole_checkpoint(tmp_path) == (None, {})
+
+
+def test_a_weight_that_is_not_finite_is_never_saved(tiny_shards: Path, tmp_path: Path) -> None:
+    _, trainer = train(tiny_shards, tmp_path / "run", make_config(tiny_shards, 3))
+    before = names(tmp_path / "run")
+    with torch.no_grad():
+        next(trainer.model.parameters())[0, 0] = torch.nan
+    with pytest.raises(ArtifactError, match="embed_tokens.weight holds a number that is not finite"):
+        save_checkpoint(tmp_path / "run" / "checkpoints", trainer.state, trainer.model, trainer.updater, keep=1)
+    assert names(tmp_path / "run") == before
+
+
+def test_a_state_of_another_form_is_named(tmp_path: Path) -> None:
+    (tmp_path / "state.json").write_text('{"step": "many"}')
+    with pytest.raises(ArtifactError, match=r"state\.json cannot be read"):
+        read_state(tmp_path)

@@ -1,0 +1,178 @@
+"""The loop: what it writes, when it stops, and what it refuses."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tinyllm import artifacts
+from tinyllm.errors import ArtifactError, DivergenceError, InputError, MismatchError, UsageError
+from tinyllm.model_dir import load_model
+from tinyllm.shards.format import ShardSet
+from tinyllm.training.loop import Trainer
+from training_runs import Listener, losses, make_config, train
+
+
+def test_a_run_learns_and_leaves_all_its_files(tiny_shards: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    outcome, trainer = train(tiny_shards, run, make_config(tiny_shards, 40))
+    assert outcome.reason == "done"
+    assert outcome.num_tokens == 40 * 2 * 2 * 16
+    assert losses(run)[40] < 0.7 * losses(run)[1]
+    assert {path.name for path in run.iterdir()} == {
+        ".lock",
+        "checkpoints",
+        "config.toml",
+        "loss.svg",
+        "metrics.jsonl",
+        "model",
+        "samples.jsonl",
+    }
+    evaluations = [r for r in artifacts.read_json_lines(run / "metrics.jsonl") if "validation_loss" in r]
+    assert [r["step"] for r in evaluations] == list(range(0, 41, 4))
+    assert math.isclose(min(r["validation_loss"] for r in evaluations), trainer.state.best_loss or 0)
+
+
+def test_bits_a_byte_is_the_loss_of_the_text_in_bits(tiny_shards: Path, tmp_path: Path) -> None:
+    """Recomputed from the stored model, token by token, with the text's own bytes."""
+    run = tmp_path / "run"
+    config = make_config(tiny_shards, 4, training={"eval_iters": 1, "batch_size": 1})
+    outcome, trainer = train(tiny_shards, run, config)
+    tokens = torch.from_numpy(trainer.validation[0])
+    model, tokenizer = load_model(run / "model")
+    with torch.no_grad():
+        log_probabilities = model(tokens[:, :-1]).log_softmax(-1)
+    targets = tokens[0, 1:].tolist()
+    nats = -sum(log_probabilities[0, place, target].item() for place, target in enumerate(targets))
+    num_bytes = sum(len(tokenizer.piece_bytes(target)) for target in targets)
+    assert outcome.evaluation is not None
+    assert outcome.evaluation.loss == pytest.approx(nats / len(targets), rel=1e-5)
+    assert outcome.evaluation.bits_per_byte == pytest.approx(nats / math.log(2) / num_bytes, rel=1e-5)
+
+
+def test_samples_are_written_at_each_evaluation(tiny_shards: Path, tmp_path: Path) -> None:
+    config = make_config(tiny_shards, 8)
+    trainer = Trainer(
+        config,
+        ShardSet.open(tiny_shards),
+        tmp_path / "run",
+        reporter=Listener(),
+        sampler=lambda model, tokenizer, sample: [f"{sample.prompt} in {model.config.num_layers} layers"],
+    )
+    trainer.train(resume=False, resolved_config="")
+    samples = artifacts.read_json_lines(tmp_path / "run" / "samples.jsonl")
+    assert [s["step"] for s in samples] == [4, 8]
+    assert samples[0]["text"] == "Once upon a time in 2 layers"
+
+
+def test_a_second_run_in_the_directory_is_refused(tiny_shards: Path, tmp_path: Path) -> None:
+    config = make_config(tiny_shards, 3)
+    with artifacts.exclusive(tmp_path / "run"), pytest.raises(ArtifactError, match="in use by another run"):
+        train(tiny_shards, tmp_path / "run", config)
+    train(tiny_shards, tmp_path / "run", config)
+    with pytest.raises(UsageError, match="already holds a run; go on with --resume auto"):
+        train(tiny_shards, tmp_path / "run", config)
+
+
+def test_ten_bad_updates_in_a_row_stop_the_run_and_keep_the_checkpoint(tiny_shards: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    listener = Listener()
+    trainer = Trainer(make_config(tiny_shards, 40), ShardSet.open(tiny_shards), run, reporter=listener)
+
+    def poison(gradient: torch.Tensor) -> torch.Tensor:
+        # One bad update alone, then from the sixth on only bad ones.
+        return gradient * (math.nan if trainer.state.step == 2 or trainer.state.step >= 5 else 1)
+
+    next(trainer.model.parameters()).register_hook(poison)
+    with pytest.raises(DivergenceError, match=r"10 updates in a row were not finite, up to step 15; .*step-000000"):
+        trainer.train(resume=False, resolved_config="")
+    assert trainer.state.total_bad_steps == 11
+    assert losses(run)[3] is None
+    assert losses(run)[4] is not None
+    assert sum("not finite" in note for note in listener.notes) == 11
+    assert all(torch.isfinite(p).all() for p in load_model(run / "model")[0].parameters())
+    last = artifacts.read_manifest(sorted((run / "checkpoints").iterdir())[-1], "checkpoint")
+    assert last.details["step"] <= 15
+
+
+def test_the_time_limit_saves_and_stops(tiny_shards: Path, tmp_path: Path) -> None:
+    outcome, _ = train(tiny_shards, tmp_path / "run", make_config(tiny_shards, 50, training={"max_minutes": 1e-9}))
+    assert (outcome.reason, outcome.state.step) == ("time", 1)
+    listener = Listener()
+    train(tiny_shards, tmp_path / "run", make_config(tiny_shards, 50), resume=True, listener=listener)
+    assert any("going on from" in note for note in listener.notes)
+    assert len(losses(tmp_path / "run")) == 50
+
+
+def test_eval_only_evaluates_and_trains_nothing(tiny_shards: Path, tmp_path: Path) -> None:
+    config = make_config(tiny_shards, 5, training={"eval_only": True})
+    outcome, _ = train(tiny_shards, tmp_path / "run", config)
+    assert outcome.reason == "evaluated"
+    assert outcome.evaluation is not None
+    assert not (tmp_path / "run" / "checkpoints").exists()
+    assert losses(tmp_path / "run") == {}
+
+
+def test_a_run_can_begin_from_a_model(tiny_shards: Path, tmp_path: Path) -> None:
+    train(tiny_shards, tmp_path / "first", make_config(tiny_shards, 20))
+    config = make_config(tiny_shards, 20, training={"init_from": str(tmp_path / "first" / "model")})
+    train(tiny_shards, tmp_path / "second", config)
+    assert losses(tmp_path / "second")[1] < 0.8 * losses(tmp_path / "first")[1]
+    other = make_config(tiny_shards, 20, model={"num_layers": 1}, training=config.training.model_dump())
+    with pytest.raises(UsageError, match="its shape or tokenizer is not that of this run"):
+        train(tiny_shards, tmp_path / "third", other)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"model": {"num_layers": 1}}, "model.num_layers 2, now 1"),
+        ({"training": {"batch_size": 3}}, "batch.batch_size 2, now 3"),
+        ({"training": {"seed": 5}}, "seed 1337, now 5"),
+        ({"training": {"dtype": "bfloat16"}}, "dtype float32, now bfloat16"),
+    ],
+)
+def test_a_changed_run_does_not_go_on(
+    tiny_shards: Path, tmp_path: Path, change: dict[str, dict[str, Any]], message: str
+) -> None:
+    train(tiny_shards, tmp_path / "run", make_config(tiny_shards, 3))
+    with pytest.raises(MismatchError, match=message):
+        train(tiny_shards, tmp_path / "run", make_config(tiny_shards, 3, **change), resume=True)
+
+
+def test_a_longer_schedule_goes_on_and_is_told(tiny_shards: Path, tmp_path: Path) -> None:
+    train(tiny_shards, tmp_path / "run", make_config(tiny_shards, 3))
+    listener = Listener()
+    train(tiny_shards, tmp_path / "run", make_config(tiny_shards, 5), resume=True, listener=listener)
+    assert any("schedule.num_steps 3, now 5; the learning rate follows" in note for note in listener.notes)
+    assert len(losses(tmp_path / "run")) == 5
+
+
+def test_resume_falls_back_to_a_whole_checkpoint_and_says_so(tiny_shards: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    train(tiny_shards, run, make_config(tiny_shards, 6))
+    expected = losses(run)
+    (run / "checkpoints" / "step-00000006" / "model.safetensors").write_bytes(b"")
+    listener = Listener()
+    train(tiny_shards, run, make_config(tiny_shards, 6), resume=True, listener=listener)
+    assert any("step-00000006 is passed over" in note for note in listener.notes)
+    assert losses(run) == expected
+    assert (run / "checkpoints" / "step-00000006.damaged").is_dir()
+    for path in (run / "checkpoints").iterdir():
+        (path / "state.json").write_text("{}")
+    with pytest.raises(ArtifactError, match="no checkpoint in .* is whole"):
+        train(tiny_shards, run, make_config(tiny_shards, 6), resume=True)
+
+
+def test_a_corpus_without_one_window_says_what_it_has(tiny_shards: Path, tmp_path: Path) -> None:
+    config = make_config(tiny_shards, 3, model={"context_length": 100_000}, training={"sequence_length": 100_000})
+    with pytest.raises(InputError, match="one window needs 100001"):
+        train(tiny_shards, tmp_path / "run", config)
+
+
+def test_tensorboard_receives_the_losses(tiny_shards: Path, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    train(tiny_shards, tmp_path / "run", make_config(tiny_shards, 2, training={"tensorboard": True}))
+    assert list((tmp_path / "run" / "tensorboard").glob("events.*"))
