@@ -1,6 +1,6 @@
 """Greedy decoding of one text: tinyllm's CPU engine against llama.cpp and transformers, on the same weights.
 
-    python benchmarks/decode.py [--shapes 260k,15m,42m,110m] [--kinds fp32,int8] [--tokens 200] [--rounds 5] [--json FILE]
+    python benchmarks/decode.py [--shapes 260k,15m,42m,110m] [--kinds fp32,int8] [--rounds 5] [--json FILE]
 
 The sides take turns, so that all meet the same minutes of a noisy machine; the median of each side's rounds counts,
 and ratios are what to read. stories260K is the trained model (from --data); the others have random weights, which

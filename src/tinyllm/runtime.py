@@ -4,6 +4,7 @@ It looks at the machine and sets what PyTorch keeps process-wide; it holds nothi
 """
 
 import os
+import platform
 import signal
 import sys
 from collections.abc import Iterator
@@ -38,6 +39,15 @@ def pick_device(name: str = "auto") -> "torch.device":
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise UsageError(f"--device {name}: this machine has {torch.cuda.device_count()} GPU(s), counted from 0")
     return device
+
+
+def may_have_gpu() -> bool:
+    """Whether it is worth loading PyTorch to look for a GPU: a driver is there, or this is a Mac that has one."""
+    if sys.platform == "darwin":
+        return platform.machine() == "arm64"
+    if sys.platform == "win32":
+        return (Path(os.environ.get("SYSTEMROOT", "C:/Windows")) / "System32" / "nvcuda.dll").exists()
+    return any(Path(driver).exists() for driver in ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg"))
 
 
 def seed_everything(seed: int) -> None:

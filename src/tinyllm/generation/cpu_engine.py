@@ -6,8 +6,7 @@ layer as rows of one matrix: products by BLAS, the rest compiled. Both share one
 Shapes: B texts side by side, T time, V vocabulary, n rows of one pass.
 """
 
-from collections.abc import Callable
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -32,7 +31,7 @@ class CpuEngine:
         """`num_threads` of 0 picks as many as help a model of this size."""
         self._config, self.weights, self._kernels = config, weights, kernels
         self._plan = np.zeros(at.NUM_FIELDS + at.TEAM_FIELDS, np.int64)
-        self._held: dict[int, npt.NDArray[np.generic]] = {}
+        self._held: dict[int, npt.NDArray[Any]] = {}
         self._length, self._num_slots, self._num_rows = 0, 0, 0
         self._team = Team(kernels, self._plan, num_threads or pick_num_threads(weights.numbers.nbytes))
         self._write_sizes()
@@ -52,6 +51,12 @@ class CpuEngine:
     def num_threads(self) -> int:
         """Threads that decode one text."""
         return self._team.num_threads
+
+    @property
+    def description(self) -> str:
+        """What computes, in a few words."""
+        threads = f"{self.num_threads} thread{'s' if self.num_threads > 1 else ''}"
+        return f"CPU engine, {self.weights.kind} weights, {threads}"
 
     def prefill(self, tokens: Tokens) -> Logits:
         """Forgets everything, reads `tokens` (B, T); logits (B, V) of what comes next."""
@@ -165,13 +170,15 @@ class CpuEngine:
 
     def _write_model(self) -> None:
         config, weights = self._config, self.weights
-        frequencies = 1.0 / config.rope_theta ** (np.arange(0, config.head_size, 2, dtype=np.float32) / config.head_size)
+        frequencies = 1.0 / config.rope_theta ** (
+            np.arange(0, config.head_size, 2, dtype=np.float32) / config.head_size
+        )
         angles = np.outer(np.arange(config.context_length, dtype=np.float32), frequencies.astype(np.float32))
         longest = max(padded(config.hidden_size), padded(config.intermediate_size))
         packed = np.zeros(longest, np.int16 if weights.kind == "int8" else np.float32)
         self._widened = np.zeros(max(WIDENED_NUMBERS, longest) if weights.kind != "fp32" else 0, np.float32)
         scores = np.zeros((self._plan[at.NUM_CHUNKS], self._plan[at.NUM_POSITIONS]), np.float32)
-        arrays = {
+        arrays: dict[int, npt.NDArray[Any]] = {
             at.WEIGHTS: weights.numbers,
             at.SCALES: weights.scales,
             at.GAINS: weights.gains,
@@ -212,18 +219,13 @@ class CpuEngine:
         buffers = [np.zeros((num_rows, width), np.float32) for width in widths]
         self._added, self._stream, self._normed, self._qkv, self._mixed, self._gate_up, self._gated = buffers
         places = (at.STREAM, at.NORMED, at.QKV, at.MIXED, at.GATE_UP, at.GATED, at.TOKENS, at.SLOTS, at.POSITIONS)
-        for place, array in zip(places, [*buffers[1:], self._tokens, self._slots, self._positions], strict=True):
+        arrays: list[npt.NDArray[Any]] = [*buffers[1:], self._tokens, self._slots, self._positions]
+        for place, array in zip(places, arrays, strict=True):
             self._hold(place, array)
         self._num_rows = num_rows
 
-    def _hold(self, place: int, array: npt.NDArray[np.generic]) -> None:
+    def _hold(self, place: int, array: npt.NDArray[Any]) -> None:
         """Writes the address of `array` into the plan, and keeps the array alive as long as it stands there."""
         assert array.flags.c_contiguous, "the compiled program reads memory in order"
         self._held[place] = array
         self._plan[place] = array.ctypes.data
-
-
-def load_cpu_engine(
-    path: str | Path, config: ModelConfig, kind: str, folder: Path, announce: Callable[[str], None]
-) -> CpuEngine:
-    ...

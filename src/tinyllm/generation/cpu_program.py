@@ -9,8 +9,11 @@ The ticket is one number: how many chunks the open job has, and the next one to 
 whoever gets a number below the count holds the job open until it counts the chunk as done.
 """
 
+from typing import Any
+
 from numba import cfunc, njit, types
 
+from tinyllm.config import WeightsKind
 from tinyllm.generation import cpu_plan as at
 from tinyllm.generation.cpu_kernels import FAST, attend, gate, multiply, norm, pack, remember, widen
 from tinyllm.generation.cpu_vectors import (
@@ -35,7 +38,7 @@ POINTERS = {"fp32": (floats, floats), "bf16": (halves, floats), "int8": (bytes_,
 """As what each kind of weights lies in memory, and as what the activations that meet them."""
 
 
-def compile_entry(weights_kind):
+def compile_entry(weights_kind: WeightsKind) -> Any:
     """`enter` for one kind of weights, as a C function of the plan's address and a role."""
     to_weights, to_packed = POINTERS[weights_kind]
 

@@ -74,10 +74,9 @@ class _Helper:
         self.alarm = threading.Semaphore(0)
 
 
-def _help(
-    helper: _Helper, kernels: Kernels, plan: npt.NDArray[np.int64], queue: npt.NDArray[np.int64]
-) -> None:
+def _help(helper: _Helper, kernels: Kernels, plan: npt.NDArray[np.int64], queue: npt.NDArray[np.int64]) -> None:
     address = plan.ctypes.data
+    assert plan[at.QUEUE] == queue.ctypes.data, "this thread keeps alive what it waits on"
     while not helper.dismissed:
         kernels(address, at.HELP)
         helper.asleep = True

@@ -73,7 +73,10 @@ def _pair_products(builder: ir.IRBuilder, a: ir.Value, b: ir.Value) -> ir.Value:
         every_other = ir.Constant(eight, list(range(odd, LANES, 2)))
         parts.append(
             builder.mul(
-                *(builder.sext(builder.shuffle_vector(v, ir.Constant(v.type, ir.Undefined), every_other), eight) for v in (a, b))
+                *(
+                    builder.sext(builder.shuffle_vector(v, ir.Constant(v.type, ir.Undefined), every_other), eight)
+                    for v in (a, b)
+                )
             )
         )
     return builder.add(*parts)
@@ -199,7 +202,7 @@ def atomic_store(typing_context, numbers, place, value):
 
 @intrinsic
 def pause(typing_context):
-    """Tells the core that it waits in a loop, so that it leaves its resources to others; nothing where it has no such hint."""
+    """Tells the core that it waits in a loop, so that it spends less on it; nothing where there is no such hint."""
 
     def generate(context, builder, signature, arguments):
         if _FEATURES.get("sse2"):

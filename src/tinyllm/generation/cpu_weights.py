@@ -11,16 +11,15 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from tinyllm.config import ModelConfig
+from tinyllm.config import ModelConfig, WeightsKind
 from tinyllm.model.size import EMBEDDING, OUTPUT
 from tinyllm.model_dir import WEIGHTS_NAME, find_model, read_tensors
 
-WeightsKind = Literal["fp32", "bf16", "int8"]
 Floats = npt.NDArray[np.float32]
 
 BLOCK = 32

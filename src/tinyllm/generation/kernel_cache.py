@@ -15,6 +15,7 @@ from typing import Any
 import llvmlite.binding as llvm
 
 from tinyllm import artifacts
+from tinyllm.config import WeightsKind
 from tinyllm.errors import ArtifactError
 
 ENTRY = "tinyllm_enter"
@@ -43,7 +44,7 @@ class Kernels:
         self._enter(*self._places, plan, role)
 
 
-def load_kernels(weights_kind: str, folder: Path, announce: Callable[[str], None]) -> Kernels:
+def load_kernels(weights_kind: WeightsKind, folder: Path, announce: Callable[[str], None]) -> Kernels:
     """The kernels for `weights_kind` (fp32, bf16 or int8), from `folder` or compiled and put there.
 
     `announce` gets a line before a compilation, and one if the folder cannot be written.
@@ -65,18 +66,19 @@ def load_kernels(weights_kind: str, folder: Path, announce: Callable[[str], None
     return Kernels(machine_code)
 
 
-def compile_kernels(weights_kind: str) -> bytes:
+def compile_kernels(weights_kind: WeightsKind) -> bytes:
     """An object file with the program for this CPU. Numba translates it, LLVM optimizes it once as a whole."""
-    from numba.core import config
+    from numba.core import config as numba_config
 
     from tinyllm.generation.cpu_program import compile_entry
 
     # By itself Numba optimizes every function with all that it calls, again and again on the way up: 20 s, not 4.
-    before, config.OPT = config.OPT, type(config.OPT)(0)
+    settings: Any = numba_config
+    before, settings.OPT = settings.OPT, type(settings.OPT)(0)
     try:
         entry = compile_entry(weights_kind)
     finally:
-        config.OPT = before
+        settings.OPT = before
     module = llvm.parse_assembly(entry.inspect_llvm())
     native_name = entry.native_name.removeprefix("cfunc.")
     for function in module.functions:
@@ -94,7 +96,7 @@ def compile_kernels(weights_kind: str) -> bytes:
 
 
 def _target_machine(triple: str) -> Any:
-    # LLVM avoids 512-bit vectors where they used to slow the clock; these loops gain from them on every CPU that has them.
+    # LLVM avoids vectors of 512 bits where they used to slow the clock; these loops gain from them wherever there are.
     features = f"{llvm.get_host_cpu_features().flatten()},-prefer-256-bit"
     target = llvm.Target.from_triple(triple)
     return target.create_target_machine(
