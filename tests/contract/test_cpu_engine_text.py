@@ -57,11 +57,11 @@ def test_small_weights_cost_little(shared_data: Path, weights: WeightsKind) -> N
 
 def test_neither_torch_nor_numba_is_loaded_once_the_code_is_cached(shared_data: Path, user_cache: Path) -> None:
     load_stories(shared_data, "fp32")
-    folder = shared_data / "stories260K"
+    model, tokenizer = (str(shared_data / "stories260K" / name) for name in ("stories260K.bin", "tok512.model"))
     program = f"""
-import sys, tinyllm.models
-tinyllm.models.cache_folder = lambda: __import__("pathlib").Path({str(user_cache)!r})
-generator = tinyllm.models.load({str(folder / "stories260K.bin")!r}, tokenizer={str(folder / "tok512.model")!r}, device="cpu")
+import pathlib, sys, tinyllm.models
+tinyllm.models.cache_folder = lambda: pathlib.Path({str(user_cache)!r})
+generator = tinyllm.models.load({model!r}, tokenizer={tokenizer!r}, device="cpu")
 print(generator.generate("Once", temperature=0, max_new_tokens=3)[0].text)
 print({{"torch", "numba"}} & set(sys.modules))
 """

@@ -20,6 +20,8 @@ from tinyllm.generation.kernel_cache import Kernels
 
 ROWS_PER_PASS = 512
 """Rows of a prompt that go through the layers together; more would need more memory and gain nothing."""
+SHORT_PROMPT_TOKENS = 32
+"""Up to here one text is read token by token: BLAS takes as long to start its threads."""
 WIDENED_NUMBERS = 2**19
 """Weights that become float32 at a time, for BLAS: 2 MiB, which stay in a core's cache until they are used."""
 
@@ -60,16 +62,17 @@ class CpuEngine:
 
     def prefill(self, tokens: Tokens) -> Logits:
         """Forgets everything, reads `tokens` (B, T); logits (B, V) of what comes next."""
-        batch, time = tokens.shape
+        batch = len(tokens)
         self._reserve_slots(batch)
         self._length = 0
         # The samples of one prompt: read once, then the cache gives it to every text.
         distinct = tokens[:1] if (tokens == tokens[:1]).all() else tokens
-        step = max(1, ROWS_PER_PASS // len(distinct))
-        for first in range(0, time, step):
-            block = distinct[:, first : first + step]
-            self._read_rows(block)
-        logits = self._logits(len(distinct), block.shape[1])
+        if distinct.size <= SHORT_PROMPT_TOKENS and len(distinct) == 1:
+            for token in distinct[0, :-1]:
+                self._read_one(token, at.READ)
+            logits = self._read_one(distinct[0, -1], at.DECODE)
+        else:
+            logits = self._read_in_passes(distinct)
         if len(distinct) == batch:
             return logits
         for cache in (self._keys, self._values):
@@ -82,12 +85,25 @@ class CpuEngine:
         if len(tokens) > 1:
             self._read_rows(tokens[:, None])
             return self._logits(len(tokens), 1)
-        self._tokens[0], self._slots[0], self._positions[0] = tokens[0], 0, self._length
+        return self._read_one(tokens[0], at.DECODE)
+
+    def _read_one(self, token: np.int64, role: int) -> Logits:
+        """Reads one token of one text, alone; logits (1, V) of what comes next, if the role is to compute them."""
+        self._tokens[0], self._slots[0], self._positions[0] = token, 0, self._length
         self._plan[at.NUM_ROWS] = 1
         self._team.wake()
-        self._run(at.DECODE)
+        self._run(role)
         self._length += 1
         return self._all_logits[:1]
+
+    def _read_in_passes(self, tokens: Tokens) -> Logits:
+        """Reads `tokens` (B, T), many at a time; logits (B, V) of what comes next."""
+        batch, time = tokens.shape
+        step = max(1, ROWS_PER_PASS // batch)
+        for first in range(0, time, step):
+            block = tokens[:, first : first + step]
+            self._read_rows(block)
+        return self._logits(batch, block.shape[1])
 
     def _read_rows(self, tokens: Tokens) -> None:
         """Reads `tokens` (B, T) after what the cache holds, in one pass of n = B x T rows; the stream stays behind."""

@@ -64,8 +64,8 @@ TEAM_FIELDS = 3
 QUEUE, PATIENCE, YIELD = range(NUM_FIELDS, NUM_FIELDS + TEAM_FIELDS)
 """Of the team: the address of its queue, how long a helper waits, and the address of the system's yield function."""
 
-DECODE, HELP, EMBED, NORM, REMEMBER, ATTEND, GATE, WIDEN = range(8)
-"""Roles: a whole token, helping whoever decodes, and the parts of a pass over many rows that are no matrix product."""
+DECODE, READ, HELP, EMBED, NORM, REMEMBER, ATTEND, GATE, WIDEN = range(9)
+"""Roles: a whole token, one without its logits, helping whoever does these, and what is no matrix product in a pass."""
 
 TICKET, DONE, OPEN_JOB, OPEN_LAYER, QUEUE_SIZE = 0, 8, 16, 17, 24
 """Places in the queue, a cache line apart where several threads write."""

@@ -52,8 +52,8 @@ def compile_entry(weights_kind: WeightsKind) -> Any:
 @njit(**FAST)
 def enter(p, role, weights, packed):
     """Does what `role` says. The types of `weights` and `packed` say how weights are kept."""
-    if role == at.DECODE:
-        decode(p, weights, packed)
+    if role == at.DECODE or role == at.READ:
+        decode(p, weights, packed, role == at.DECODE)
     elif role == at.HELP:
         help_out(p, weights, packed)
     elif role == at.EMBED:
@@ -75,13 +75,13 @@ def enter(p, role, weights, packed):
 
 
 @njit(**FAST)
-def decode(p, weights, packed):
-    """One row through every layer, from its token to the logits of what comes next."""
-    num_jobs = JOBS_PER_LAYER * p[at.NUM_LAYERS] + 1
+def decode(p, weights, packed, with_logits):
+    """One row through every layer, from its token to the logits of what comes next, or without these."""
+    num_layer_jobs = JOBS_PER_LAYER * p[at.NUM_LAYERS]
     embed(p, weights)
-    for number in range(num_jobs):
+    for number in range(num_layer_jobs + 1 if with_logits else num_layer_jobs):
         layer, job = number // JOBS_PER_LAYER, number % JOBS_PER_LAYER
-        if number == num_jobs - 1:
+        if number == num_layer_jobs:
             job = VOCABULARY
         if job == ATTENTION:
             remember(p, layer)

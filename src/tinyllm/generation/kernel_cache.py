@@ -12,6 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import llvmlite
 import llvmlite.binding as llvm
 
 from tinyllm import artifacts
@@ -117,7 +118,7 @@ def _key() -> str:
     for name in SOURCES:
         digest.update((Path(__file__).parent / name).read_bytes())
     cpu = (llvm.get_process_triple(), llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten())
-    for fact in (version("numba"), version("llvmlite"), *cpu):
+    for fact in (version("numba"), llvmlite.__version__, *cpu):
         digest.update(fact.encode() + b"\0")
     return digest.hexdigest()[:16]
 
