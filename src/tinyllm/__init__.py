@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tinyllm.api import generate, train
     from tinyllm.generation.generator import Generator
     from tinyllm.models import load
     from tinyllm.tokenizer.codec import Tokenizer
@@ -16,10 +17,12 @@ __version__ = "0.1.0"
 _HOMES = {
     "Generator": "tinyllm.generation.generator",
     "Tokenizer": "tinyllm.tokenizer.codec",
+    "generate": "tinyllm.api",
+    "train": "tinyllm.api",
     "load": "tinyllm.models",
 }
 
-__all__ = ["Generator", "Tokenizer", "__version__", "load"]
+__all__ = ["Generator", "Tokenizer", "__version__", "generate", "load", "train"]
 
 
 def __getattr__(name: str) -> Any:

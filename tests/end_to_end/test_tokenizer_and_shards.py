@@ -68,6 +68,16 @@ def test_from_text_to_shards_and_back(call: Call) -> None:
     assert "exists already" in one_error(again, 1)
 
 
+def test_a_text_can_come_from_standard_input(call: Call) -> None:
+    call("tokenizer", "train", "stories.txt", "--vocab-size", "300", "-o", "tokenizer")
+    text = Path("stories.txt").read_text(encoding="utf-8")
+    call("prepare", "stories.txt", "--tokenizer", "tokenizer", "-o", "from-file")
+    code, _, err = call("prepare", "-", "--tokenizer", "tokenizer", "-o", "from-input", stdin=text)
+    assert code == 0, err
+    for name in ("train-00000.bin", "validation-00000.idx"):
+        assert (Path("from-input") / name).read_bytes() == (Path("from-file") / name).read_bytes()
+
+
 def test_encode_and_decode(call: Call, shared_data: Path) -> None:
     tokenizer = ("--tokenizer", str(shared_data / "tok4096"))
     ids = "1 346 2233 4010 1475 4021 2"

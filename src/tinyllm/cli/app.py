@@ -10,10 +10,8 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from cyclopts import App, CycloptsError
-from pydantic import ValidationError
 
 from tinyllm import __version__
-from tinyllm.config import first_problem
 from tinyllm.errors import TinyllmError
 
 COMMANDS = {
@@ -91,10 +89,7 @@ def _report(error: BaseException) -> int:
             print(f"tinyllm: {error}", file=sys.stderr)
             return error.exit_code
         case CycloptsError():
-            # Sections check themselves; cyclopts passes on what pydantic says, on several lines.
-            cause = error.__cause__
-            story = first_problem(cause) if isinstance(cause, ValidationError) else " ".join(str(error).split())
-            print(f"tinyllm: {story} (see tinyllm --help)", file=sys.stderr)
+            print(f"tinyllm: {_describe_usage(error)} (see tinyllm --help)", file=sys.stderr)
             return 2
         case KeyboardInterrupt():
             print("\ntinyllm: stopped", file=sys.stderr)
@@ -104,3 +99,16 @@ def _report(error: BaseException) -> int:
             print(f"tinyllm:{place} {error.strerror or error}", file=sys.stderr)
             return 1
     raise error
+
+
+def _describe_usage(error: CycloptsError) -> str:
+    """What cyclopts found, in one line; a section that checked itself tells it better."""
+    if error.__cause__ is not None:
+        # Only a section raises these, so whoever comes here has loaded pydantic; `--help` has not.
+        from pydantic import ValidationError
+
+        from tinyllm.config import first_problem
+
+        if isinstance(error.__cause__, ValidationError):
+            return first_problem(error.__cause__)
+    return " ".join(str(error).split())

@@ -13,13 +13,13 @@ from rich.table import Table
 
 from tinyllm.cli.console import note
 from tinyllm.cli.data import storybook
-from tinyllm.cli.settings import build_config
 from tinyllm.cli.shards import prepare
 from tinyllm.cli.tokenizer import train as train_tokenizer
 from tinyllm.cli.train import run_training
 from tinyllm.config import Config
 from tinyllm.errors import UsageError
 from tinyllm.recipes import read_recipe
+from tinyllm.settings import build_config
 from tinyllm.shards.format import ShardSet
 
 NUM_STORIES = 20_000

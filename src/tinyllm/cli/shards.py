@@ -1,11 +1,13 @@
 """`tinyllm prepare` and `tinyllm data inspect`."""
 
+import shutil
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import FrameType
 from typing import Annotated, NoReturn
 
@@ -14,6 +16,7 @@ from rich.console import Console
 from rich.filesize import decimal
 from rich.table import Table
 
+from tinyllm import artifacts
 from tinyllm.cli.console import note, progress_bar
 from tinyllm.corpus.text import DocumentRule
 from tinyllm.errors import Interrupted
@@ -26,7 +29,9 @@ LINE_SECONDS = 10
 
 
 def prepare(
-    *files: Annotated[str, Parameter(allow_leading_hyphen=True, help="Text files, folders or patterns.")],
+    *files: Annotated[
+        str, Parameter(allow_leading_hyphen=True, help="Text files, folders, patterns, or - for standard input.")
+    ],
     tokenizer: Annotated[Path, Parameter(help="Tokenizer directory, model directory, or .model file.")],
     output: Annotated[Path, Parameter(name=["--output", "-o"], help="Directory to write.")],
     documents: Annotated[
@@ -53,9 +58,9 @@ def prepare(
       tinyllm prepare stories.txt --tokenizer tokenizer -o shards
     """
     codec = Tokenizer.load(tokenizer)
-    with _stopping_gently(output), _Screen() as screen:
+    with _stopping_gently(output), _save_standard_input(files) as inputs, _Screen() as screen:
         shards = prepare_shards(
-            files,
+            inputs,
             codec,
             output,
             documents=documents,
@@ -107,6 +112,19 @@ def inspect(
         ids = opened.train[0][: max(0, sample_tokens)].tolist()
         end = ids.index(opened.tokenizer.bos_id, 1) if opened.tokenizer.bos_id in ids[1:] else len(ids)
         print(f"\nthe first document, {end} tokens of it:\n{opened.tokenizer.decode(ids[:end])}")
+
+
+@contextmanager
+def _save_standard_input(files: Sequence[str]) -> Iterator[list[str]]:
+    """`files`, with `-` saved as a temporary file: `prepare` reads twice, which standard input cannot."""
+    if "-" not in files:
+        yield list(files)
+        return
+    with TemporaryDirectory(prefix="tinyllm-") as folder:
+        path = Path(folder) / "standard-input.txt"
+        with artifacts.commit_file(path) as file:
+            shutil.copyfileobj(sys.stdin.buffer, file)
+        yield [str(path) if name == "-" else name for name in files]
 
 
 class _Screen:

@@ -17,9 +17,9 @@ from typing import Any, NoReturn
 
 from tinyllm import artifacts
 from tinyllm.cli.app import run_command
-from tinyllm.cli.settings import build_config
 from tinyllm.config import Config
 from tinyllm.errors import InputError, UsageError
+from tinyllm.settings import build_config
 
 DATA = Path("data")
 CORPUS_FOLDER, CORPUS_ARCHIVE = DATA / "TinyStories_all_data", DATA / "TinyStories_all_data.tar.gz"

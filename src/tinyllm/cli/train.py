@@ -9,10 +9,10 @@ from rich.progress import Progress, TaskID
 
 from tinyllm import artifacts
 from tinyllm.cli.console import note, progress_bar, stderr
-from tinyllm.cli.settings import build_config, read_toml, to_toml
 from tinyllm.config import Config, SampleConfig
 from tinyllm.errors import MismatchError
 from tinyllm.recipes import read_recipe
+from tinyllm.settings import build_config, read_toml, to_toml
 from tinyllm.shards.format import ShardSet
 
 if TYPE_CHECKING:

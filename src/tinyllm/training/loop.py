@@ -57,6 +57,22 @@ class Reporter(Protocol):
         """The model directory `path` was written."""
 
 
+class Silence:
+    """A `Reporter` that keeps everything to itself."""
+
+    def note(self, message: str) -> None:
+        """Not told."""
+
+    def step(self, record: dict[str, Any]) -> None:
+        """Not told."""
+
+    def evaluation(self, record: dict[str, Any]) -> None:
+        """Not told."""
+
+    def model_saved(self, path: Path) -> None:
+        """Not told."""
+
+
 @dataclass(frozen=True)
 class Outcome:
     """How a run ended."""

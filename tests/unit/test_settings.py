@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from tinyllm.cli.settings import build_config, read_toml, to_toml
 from tinyllm.config import Config
 from tinyllm.errors import ConfigError
 from tinyllm.recipes import read_recipe, recipe_names
+from tinyllm.settings import build_config, read_toml, to_toml
 
 VOCABULARY = ("shards", {"model": {"vocab_size": 512}})
 

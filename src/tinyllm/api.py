@@ -1,0 +1,59 @@
+"""The public functions: what a program calls instead of the command line.
+
+Thin, as commands are: each builds a config and calls a stage. They print nothing.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tinyllm.errors import MismatchError
+from tinyllm.recipes import read_recipe
+from tinyllm.settings import build_config, to_toml
+
+if TYPE_CHECKING:
+    from tinyllm.training.loop import Outcome, Reporter
+
+
+def generate(prompt: str = "", *, model: str | Path | None = None, **settings: Any) -> str:
+    """`prompt` and its continuation by `model`, or by the bundled model; `settings` as in `SamplingConfig`.
+
+    For several texts, or streams, keep a model loaded: `tinyllm.load(path)`. Raises as that and its methods do.
+    """
+    from tinyllm.models import load
+
+    (result,) = load(model).generate(prompt, **settings)
+    return result.prompt + result.text
+
+
+def train(
+    data: str | Path,
+    out: str | Path,
+    *,
+    recipe: str = "seed",
+    resume: bool = False,
+    reporter: "Reporter | None" = None,
+    **sections: dict[str, Any],
+) -> "Outcome":
+    """Trains on the shards `data` into the run directory `out`; `sections` go over the recipe's settings.
+
+    >>> tinyllm.train("shards", "runs/mine", recipe="storybook", schedule={"num_steps": 500})  # doctest: +SKIP
+
+    Raises ConfigError, MismatchError or UsageError before the first step for settings that do not fit, Interrupted
+    after saving for a signal, DivergenceError where numbers stay bad. `reporter` hears of steps and evaluations.
+    """
+    from tinyllm.shards.format import ShardSet
+    from tinyllm.training.loop import Silence, Trainer
+
+    shards = ShardSet.open(data)
+    vocab_size = shards.tokenizer.vocab_size
+    config = build_config(
+        [
+            ("shards", {"model": {"vocab_size": vocab_size}}),
+            (f"recipe {recipe}", read_recipe(recipe)),
+            ("sections", sections),
+        ]
+    )
+    if config.model.vocab_size != vocab_size:
+        raise MismatchError(f"model.vocab_size is {config.model.vocab_size}, the shards' tokenizer has {vocab_size}")
+    trainer = Trainer(config, shards, Path(out), reporter=reporter or Silence())
+    return trainer.train(resume=resume, resolved_config=to_toml(config))

@@ -1,0 +1,28 @@
+"""`tinyllm demo`, small: every stage runs and the table tells what it made."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+Call = Callable[..., tuple[int, str, str]]
+
+
+def test_a_small_demo_runs_to_its_table(call_tinyllm: Call) -> None:
+    code, out, err = call_tinyllm("demo", "--stories", "400", "--steps", "2", "--out", "show")
+    assert code == 0, err
+    for number in range(1, 6):
+        assert f"[{number}/5]" in err
+    for row in ("stories", "training tokens", "parameters", "validation loss", "peak memory", "loss curve", "time"):
+        assert re.search(rf"│ {row} +│", out)
+    assert re.search(r"20: the grammar accepts \d+, \d+ of them new", out)
+    assert out.count("  tinyllm ") == 3
+    assert Path("show/run/loss.svg").read_text().startswith("<svg")
+
+
+def test_a_folder_that_no_demo_wrote_is_left_alone(call_tinyllm: Call) -> None:
+    Path("mine").mkdir()
+    Path("mine/thesis.txt").write_text("years of work")
+    code, _, err = call_tinyllm("demo", "--out", "mine")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "mine is not empty and no demo wrote it" in err
+    assert Path("mine/thesis.txt").exists()

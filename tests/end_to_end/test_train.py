@@ -1,0 +1,126 @@
+"""`tinyllm train` as a person calls it: what it prints, what it leaves, how it fails and how it stops."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import tinyllm
+
+Call = Callable[..., tuple[int, str, str]]
+SMALL = [
+    *("--recipe", "storybook", "--steps", "6", "--device", "cpu", "--dtype", "float32"),
+    *("--model.hidden_size", "16", "--model.num_layers", "1", "--model.num_heads", "2", "--model.num_kv_heads", "1"),
+    *("--model.intermediate_size", "32", "--model.context_length", "32"),
+    *("--training.sequence_length", "32", "--training.batch_size", "2", "--training.eval_interval", "3"),
+    *("--sample.max_new_tokens", "5"),
+]
+
+
+def test_a_run_tells_its_loss_and_leaves_a_model(call_tinyllm: Call, tiny_shards: Path) -> None:
+    Path("more.toml").write_text("[training]\nkeep_checkpoints = 1\nlog_interval = 2\n")
+    code, out, err = call_tinyllm("train", "--data", tiny_shards, "--out", "run", "--config", "more.toml", *SMALL)
+    assert code == 0, err
+    assert "step 6: validation loss" in out
+    assert "bits a byte; model in run/model, curve in run/loss.svg" in out
+    assert "step 2/6  loss " in err
+    settings = tomllib.loads(Path("run/config.toml").read_text())
+    assert settings["training"]["keep_checkpoints"] == 1
+    assert settings["model"]["hidden_size"] == 16
+    assert settings["schedule"]["num_steps"] == 6
+    samples = [json.loads(line) for line in Path("run/samples.jsonl").read_text().splitlines()]
+    assert [sample["step"] for sample in samples] == [3, 6]
+
+    code, out, err = call_tinyllm("generate", "run", "Once upon", "--max-new-tokens", "3", "--temperature", "0")
+    assert (code, out[:9]) == (0, "Once upon"), err
+    # The resolved settings of a run are a config for the next one.
+    code, _, err = call_tinyllm("train", "--data", tiny_shards, "--out", "again", "--config", "run/config.toml")
+    assert code == 0, err
+
+
+def test_a_finished_run_is_not_overwritten_and_goes_on_with_resume(call_tinyllm: Call, tiny_shards: Path) -> None:
+    call_tinyllm("train", "--data", tiny_shards, "--out", "run", *SMALL)
+    code, _, err = call_tinyllm("train", "--data", tiny_shards, "--out", "run", *SMALL)
+    assert code == 2
+    assert "tinyllm: run already holds a run; go on with --resume auto, or choose another --out directory" in err
+    longer = [*SMALL, "--schedule.num_steps", "8", "--resume", "auto"]
+    longer[longer.index("--steps") + 1] = "8"
+    code, _, err = call_tinyllm("train", "--data", tiny_shards, "--out", "run", *longer)
+    assert code == 0, err
+    assert "going on from run/checkpoints/step-00000006, step 6" in err
+
+
+@pytest.mark.parametrize(
+    ("flags", "exit_code", "message"),
+    [
+        (["--model.hiden_size", "3"], 2, "flags: unknown key model.hiden_size; did you mean model.hidden_size?"),
+        (["--model.num_heads", "3"], 2, "hidden_size 128 is not divisible by num_heads 3"),
+        (["--model.vocab_size", "99"], 1, "model.vocab_size is 99, but the shards' tokenizer has 320 tokens"),
+        (["--training.sequence_length", "512"], 2, "sequence_length 512 is longer than model.context_length 256"),
+        (["--device", "cuda:99"], 2, "--device cuda:99: this machine"),
+        (["--device", "toaster"], 2, "--device toaster is not a device"),
+        (["--recipe", "cake"], 2, "--recipe cake is not a recipe; choose one of seed, stories110m"),
+        (["--init-from", "nowhere"], 1, "nowhere does not exist"),
+        (["--config", "none.toml"], 2, "--config none.toml does not exist"),
+        (["--training.sequence_length", "9999", "--model.context_length", "9999"], 1, "the corpus is too small: "),
+    ],
+)
+def test_errors_are_one_line(
+    call_tinyllm: Call, tiny_shards: Path, flags: list[str], exit_code: int, message: str
+) -> None:
+    arguments = flags if "--recipe" in flags else ["--recipe", "storybook", *flags]
+    code, out, err = call_tinyllm("train", "--data", tiny_shards, "--out", "run", *arguments)
+    assert (code, out) == (exit_code, "")
+    assert message in err.splitlines()[-1]
+    assert "Traceback" not in err
+    assert not Path("run/model").exists()
+
+
+def test_shards_that_are_missing_or_another_tokenizers(call_tinyllm: Call, tiny_shards: Path, tmp_path: Path) -> None:
+    code, _, err = call_tinyllm("train", "--data", "none", "--out", "run")
+    assert (code, err.count("\n")) == (1, 1)
+    assert "none does not exist; make shards with: tinyllm prepare" in err
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for path in tiny_shards.iterdir():
+        (copy / path.name).write_bytes(path.read_bytes())
+    manifest = json.loads((copy / "manifest.json").read_text())
+    manifest["details"]["tokenizer_fingerprint"] = "0" * 64
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    code, _, err = call_tinyllm("train", "--data", copy, "--out", "run")
+    assert code == 1
+    assert "was made by another tokenizer" in err
+
+
+def test_an_output_that_cannot_be_written_fails_before_the_work(call_tinyllm: Call, tiny_shards: Path) -> None:
+    Path("file").write_text("")
+    code, _, err = call_tinyllm("train", "--data", tiny_shards, "--out", "file/run", *SMALL)
+    assert (code, err.count("\n")) == (1, 1)
+    assert "file is a file, not a directory" in err
+
+
+@pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_saves_and_ends_with_its_code(number: int, exit_code: int, tiny_shards: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    command = [sys.executable, "-m", "tinyllm", "train", "--data", str(tiny_shards), "--out", str(run), *SMALL]
+    command[command.index("--steps") + 1] = "1000000"
+    package = str(Path(tinyllm.__file__).parent.parent)
+    process = subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": package, "OMP_NUM_THREADS": "1"}
+    )
+    deadline = time.monotonic() + 120
+    while not (run / "model" / "manifest.json").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == exit_code, err
+    step = int(err.split("stopped at step ")[1].split()[0])
+    assert (run / "checkpoints" / f"step-{step:08d}" / "manifest.json").exists()
+    assert "Traceback" not in err
