@@ -3,10 +3,13 @@
 It looks at the machine and sets what PyTorch keeps process-wide; it holds nothing itself.
 """
 
+import os
+import platform
 import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -36,6 +39,15 @@ def pick_device(name: str = "auto") -> "torch.device":
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise UsageError(f"--device {name}: this machine has {torch.cuda.device_count()} GPU(s), counted from 0")
     return device
+
+
+def may_have_gpu() -> bool:
+    """Whether it is worth loading PyTorch to look for a GPU: a driver is there, or this is a Mac that has one."""
+    if sys.platform == "darwin":
+        return platform.machine() == "arm64"
+    if sys.platform == "win32":
+        return (Path(os.environ.get("SYSTEMROOT", "C:/Windows")) / "System32" / "nvcuda.dll").exists()
+    return any(Path(driver).exists() for driver in ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg"))
 
 
 def seed_everything(seed: int) -> None:
@@ -75,6 +87,18 @@ def stop_signals() -> Iterator[StopRequest]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def cache_folder() -> Path:
+    """Where this user's programs keep what they can make again: tinyllm's own folder there. It need not exist yet."""
+    home = Path.home()
+    if sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA", home / "AppData" / "Local"))
+    elif sys.platform == "darwin":
+        base = home / "Library" / "Caches"
+    else:
+        base = Path(os.environ.get("XDG_CACHE_HOME", home / ".cache"))
+    return base / "tinyllm"
 
 
 def peak_memory_bytes() -> int:
