@@ -1,6 +1,8 @@
 """What many tests stand on: the real data beside the project, where it is there."""
 
+import functools
 import io
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,8 @@ import pytest
 import torch
 from sentencepiece import SentencePieceTrainer
 
-from tinyllm.config import ModelConfig
+from tinyllm.config import ModelConfig, WeightsKind
+from tinyllm.generation.kernel_cache import Kernels, load_kernels
 from tinyllm.model.transformer import Transformer
 from tinyllm.model_dir import save_model
 from tinyllm.shards.writer import prepare
@@ -79,3 +82,22 @@ def tiny_shards(tiny_tokenizer: Tokenizer, tmp_path_factory: pytest.TempPathFact
         num_workers=1,
     )
     return folder / "shards"
+
+
+@pytest.fixture(scope="session")
+def user_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache folder of this test session, for compiled code; processes that share the session share it."""
+    folder = tmp_path_factory.getbasetemp()
+    return (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "cache"
+
+
+@pytest.fixture(scope="session")
+def compiled_kernels(user_cache: Path) -> Callable[[WeightsKind], Kernels]:
+    """Gives the CPU engine's kernels for a kind of weights, compiled once a session."""
+    return functools.cache(lambda kind: load_kernels(kind, user_cache / "kernels", lambda line: None))
+
+
+@pytest.fixture(autouse=True)
+def _cache_of_this_session(user_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands keep compiled code there, not in the folder of whoever runs the tests."""
+    monkeypatch.setattr("tinyllm.models.cache_folder", lambda: user_cache)

@@ -9,6 +9,9 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+WeightsKind = Literal["fp32", "bf16", "int8"]
+"""How precisely the CPU engine keeps weights."""
+
 
 class Section(BaseModel):
     """Base of all sections: immutable, documented field by field, and closed to unknown keys."""

@@ -3,15 +3,30 @@
 The one place that knows both `model_dir` and `exchange`. Commands and `tinyllm.load` come here; the rooms do not.
 """
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
+from tinyllm.config import WeightsKind
 from tinyllm.errors import ConfigError
-from tinyllm.model_dir import CONFIG_NAME, DTYPES, WEIGHTS_NAME, bundled_model, find_model, load_model, verify_model
+from tinyllm.model_dir import (
+    CONFIG_NAME,
+    DTYPES,
+    WEIGHTS_NAME,
+    bundled_model,
+    find_model,
+    load_model,
+    read_config,
+    read_tokenizer,
+    verify_model,
+)
+from tinyllm.runtime import cache_folder, may_have_gpu, pick_device
 from tinyllm.tokenizer.codec import MODEL_NAME
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
+    from numpy.typing import NDArray
 
     from tinyllm.exchange.foreign import ForeignModel
     from tinyllm.generation.generator import Generator
@@ -52,7 +67,7 @@ def open_model(
     Raises as `read_model` does.
     """
     path = _locate(path)
-    if tokenizer is None and all((path / name).is_file() for name in (WEIGHTS_NAME, MODEL_NAME)):
+    if _is_ours(path, tokenizer):
         return load_model(path, device, dtype)
     from tinyllm.exchange.build import build_transformer
     from tinyllm.exchange.write import tokenizer_of
@@ -67,24 +82,71 @@ def load(
     tokenizer: str | Path | None = None,
     device: str = "auto",
     dtype: str = "float32",
+    weights: str = "auto",
+    announce: Callable[[str], None] | None = None,
 ) -> "Generator":
     """A generator from a model directory, a run directory, or a llama2.c, GGUF or Hugging Face model.
 
     Without `path` it is the bundled model. `tokenizer` names a `.model` or `tokenizer.bin` for files that hold none
-    and have none beside them. Raises InputError, FormatError, ArtifactError or MismatchError for a model that is
-    missing, foreign, damaged or does not fit its tokenizer, UsageError for a device or dtype that is not here.
+    and have none beside them. On a CPU the engine is our own, without torch, and `weights` says how precisely it keeps
+    them: fp32 (auto), bf16 or int8; another `dtype` than float32 asks for torch there as well. `announce` gets a line
+    when something takes long or goes another way. Raises InputError, FormatError, ArtifactError or MismatchError for a
+    model that is missing, foreign, damaged or does not fit its tokenizer, UsageError for a device that is not here,
+    ConfigError for a dtype or weights that do not exist or do not go together.
     """
+    if dtype not in DTYPES.values():
+        raise ConfigError(f"dtype is {dtype}; it can be {', '.join(DTYPES.values())}")
+    kinds = ("auto", *get_args(WeightsKind))
+    if weights not in kinds:
+        raise ConfigError(f"weights is {weights}; it can be {', '.join(kinds)}")
+    found = bundled_model() if path is None else _locate(path)
+    if dtype == "float32" and (device == "cpu" or (device == "auto" and not may_have_gpu())):
+        kind = next(kind for kind in get_args(WeightsKind) if weights in (kind, "auto"))
+        return _load_without_torch(found, tokenizer, kind, announce or _say_nothing)
+    if weights != "auto":
+        raise ConfigError(f"weights {weights} are for the CPU engine: device cpu and dtype float32")
+    return _load_with_torch(found, tokenizer, device, dtype)
+
+
+def _load_without_torch(
+    path: Path, tokenizer: str | Path | None, kind: WeightsKind, announce: Callable[[str], None]
+) -> "Generator":
+    from tinyllm.generation.cpu_engine import CpuEngine
+    from tinyllm.generation.cpu_weights import PackedWeights, StoredTensors
+    from tinyllm.generation.generator import Generator
+    from tinyllm.generation.kernel_cache import load_kernels
+
+    kernels = load_kernels(kind, cache_folder() / "kernels", announce)
+    tensors: Mapping[str, NDArray[np.float32]]
+    if _is_ours(path, tokenizer):
+        verify_model(path)
+        config, opened_tokenizer, tensors = read_config(path), read_tokenizer(path), StoredTensors(path)
+    else:
+        from tinyllm.exchange.write import tokenizer_of
+
+        model = read_model(path, tokenizer)
+        config, opened_tokenizer, tensors = model.config, tokenizer_of(model), model.tensors
+    engine = CpuEngine(config, PackedWeights(config, tensors, kind), kernels)
+    return Generator(engine, opened_tokenizer, config, path)
+
+
+def _load_with_torch(path: Path, tokenizer: str | Path | None, device: str, dtype: str) -> "Generator":
     import torch
 
     from tinyllm.generation.generator import Generator
     from tinyllm.generation.torch_engine import TorchEngine
-    from tinyllm.runtime import pick_device
 
-    if dtype not in DTYPES.values():
-        raise ConfigError(f"dtype is {dtype}; it can be {', '.join(DTYPES.values())}")
-    found = bundled_model() if path is None else _locate(path)
-    model, opened_tokenizer = open_model(found, tokenizer, pick_device(device), getattr(torch, dtype))
-    return Generator(TorchEngine(model), opened_tokenizer, model.config, found)
+    model, opened_tokenizer = open_model(path, tokenizer, pick_device(device), getattr(torch, dtype))
+    return Generator(TorchEngine(model), opened_tokenizer, model.config, path)
+
+
+def _say_nothing(line: str) -> None:
+    """For callers that want no lines."""
+
+
+def _is_ours(path: Path, tokenizer: str | Path | None) -> bool:
+    """Whether `path` is a directory that `model_dir` reads, with its own tokenizer."""
+    return tokenizer is None and all((path / name).is_file() for name in (WEIGHTS_NAME, MODEL_NAME))
 
 
 def _locate(path: str | Path) -> Path:

@@ -4,12 +4,14 @@ It looks at the machine and sets what PyTorch keeps process-wide; it holds nothi
 """
 
 import os
+import platform
 import shutil
 import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -41,6 +43,15 @@ def pick_device(name: str = "auto") -> "torch.device":
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise UsageError(f"--device {name}: this machine has {torch.cuda.device_count()} GPU(s), counted from 0")
     return device
+
+
+def may_have_gpu() -> bool:
+    """Whether it is worth loading PyTorch to look for a GPU: a driver is there, or this is a Mac that has one."""
+    if sys.platform == "darwin":
+        return platform.machine() == "arm64"
+    if sys.platform == "win32":
+        return (Path(os.environ.get("SYSTEMROOT", "C:/Windows")) / "System32" / "nvcuda.dll").exists()
+    return any(Path(driver).exists() for driver in ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg"))
 
 
 def seed_everything(seed: int) -> None:
@@ -94,6 +105,18 @@ def compiled(function: Function) -> Function:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the compiler's own modules use what PyTorch has deprecated
         return cast(Function, torch.compile(function, dynamic=False))
+
+
+def cache_folder() -> Path:
+    """Where this user's programs keep what they can make again: tinyllm's own folder there. It need not exist yet."""
+    home = Path.home()
+    if sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA", home / "AppData" / "Local"))
+    elif sys.platform == "darwin":
+        base = home / "Library" / "Caches"
+    else:
+        base = Path(os.environ.get("XDG_CACHE_HOME", home / ".cache"))
+    return base / "tinyllm"
 
 
 def peak_memory_bytes() -> int:

@@ -50,6 +50,11 @@ def generate(
     dtype: Annotated[
         Literal["float32", "bfloat16", "float16"], Parameter(help="Precision of the weights.")
     ] = "float32",
+    weights: Annotated[
+        Literal["auto", "fp32", "bf16", "int8"],
+        Parameter(help="How precisely a CPU keeps the weights: fp32 (auto) is exact, int8 the fastest."),
+    ] = "auto",
+    stats: Annotated[bool, Parameter(help="Say what computed, and how fast.", negative="", show_default=False)] = False,
 ) -> None:
     """Continue a prompt with a model.
 
@@ -62,12 +67,13 @@ def generate(
       tinyllm generate runs/storybook "The fox" --temperature 0.8 --top-p 0.9 --seed 7
       tinyllm generate stories260K.bin "Once upon a time" --temperature 0
       tinyllm generate runs/storybook FILE:prompt.txt --num-samples 4 --json
+      tinyllm generate runs/storybook "The fox" --weights int8 --stats
       echo "Once upon a time" | tinyllm generate --stop "The end"
     """
     model, text = read_arguments(prompt, unconditional)
     if stream and (as_json or num_samples > 1):
         raise UsageError("--stream writes one text as it comes; leave out --json and --num-samples, or --stream")
-    generator = load(model, tokenizer=tokenizer, device=device, dtype=dtype)
+    generator = load(model, tokenizer=tokenizer, device=device, dtype=dtype, weights=weights, announce=note)
     if model is None:
         _say_bundled(generator)
     if stream or (stream is None and sys.stdout.isatty() and num_samples == 1 and not as_json):
@@ -78,7 +84,7 @@ def generate(
             print(json.dumps(describe(generator, generations, sampling), indent=2, ensure_ascii=False))
             return
         print(BETWEEN_SAMPLES.join(text + generation.text for generation in generations))
-    _say_how_it_went(generator, generations)
+    _say_how_it_went(generator, generations, stats)
 
 
 def read_arguments(arguments: tuple[str, ...], unconditional: bool) -> tuple[str | None, str]:
@@ -169,10 +175,11 @@ def _say_bundled(generator: Generator) -> None:
     note(f"model: {generator.path} (bundled, {millions:.1f} M parameters; name another before the prompt)")
 
 
-def _say_how_it_went(generator: Generator, generations: list[Generation]) -> None:
+def _say_how_it_went(generator: Generator, generations: list[Generation], stats: bool) -> None:
     context = generator.config.context_length
     if generations[0].slid:
         note(f"the text outgrew the context of {context} tokens: the window slid to its last {kept_tokens(context)}")
     num_tokens = sum(len(generation.token_ids) for generation in generations)
     seconds = generations[0].seconds
-    note(f"{num_tokens} tokens in {seconds:.2f} s, {num_tokens / seconds:,.0f} tokens/s")
+    engine = f" ({generator.engine.description})" if stats else ""
+    note(f"{num_tokens} tokens in {seconds:.2f} s, {num_tokens / seconds:,.0f} tokens/s{engine}")

@@ -4,8 +4,8 @@ Classes of things are named by their kind (`toy`, `place`), classes of adjective
 of their own words (`lovely`, `ran`), so that a plot line reads almost like the story it becomes. Any word of
 a class fits wherever the class stands; words that fit some places alone belong in another class.
 
-No word of a class is the beginning of another one's words ("ice" beside "ice cream"): a text can be taken
-apart in one way only. Every class is small enough that each word is met a hundred times in 20,000 stories.
+No word of a class begins another one of it ("ice" beside "ice cream"): a text can be taken apart in one way
+only. Every class is small enough that each word is met in about a hundred of 20,000 stories or more.
 """
 
 
@@ -13,13 +13,10 @@ def _words(text: str) -> tuple[str, ...]:
     return tuple(" ".join(word.split()) for word in text.split(","))
 
 
-GIRLS = _words("""
-    Lily, Mia, Anna, Emma, Lucy, Ruby, Rosa, Ella, Nora, Zoe, Clara, Sara, Amy, Molly, Alice, Jane,
-    Kate, Nina, Maya, Leah, Julia, Sophie, Tess, Wendy, Penny, Holly, Greta, Bella, Naomi, Priya, Heidi, Tara""")
+# Few names, met often: a name is what a story repeats most, and the first thing a small model must learn to copy.
+GIRLS = _words("Lily, Mia, Anna, Emma, Lucy, Ruby, Rosa, Nora, Zoe, Clara, Sara, Amy, Molly, Alice, Maya, Priya")
 
-BOYS = _words("""
-    Tom, Ben, Max, Sam, Leo, Jack, Tim, Finn, Noah, Liam, Owen, Luke, Adam, Oscar, Felix, Hugo,
-    Henry, Peter, Oliver, Theo, Toby, Ravi, Omar, Mateo, Diego, Kai, Ethan, Caleb, David, Daniel, Simon, George""")
+BOYS = _words("Tom, Ben, Max, Sam, Leo, Jack, Tim, Finn, Noah, Luke, Oscar, Hugo, Peter, Toby, Omar, Diego")
 
 # "a ukulele" but "an uncle", "an honest" but "a happy": the ear decides, so the exceptions are listed.
 A_BEFORE_A_VOWEL = frozenset({"ukulele", "unicorn", "unicycle", "useful", "unique"})

@@ -100,7 +100,7 @@ class Batch:
 
     def _draw(self, logits: Logits) -> tuple[sampling.Ids, sampling.Doubles]:
         """One token for each row of `logits` (B, V), and its log-probability: (B,) each."""
-        if np.isnan(logits).any():
+        if np.isnan(logits.max(axis=-1)).any():
             raise FormatError("the model gives logits that are not numbers; its weights are damaged or overflow")
         uniforms = np.array([stream.random() for stream in self._streams])
         tokens = sampling.choose(logits, self._seen, uniforms, self._config)

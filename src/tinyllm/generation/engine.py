@@ -23,6 +23,10 @@ class Engine(Protocol):
     def length(self) -> int:
         """Tokens that it holds now, in each row."""
 
+    @property
+    def description(self) -> str:
+        """What computes, in a few words."""
+
     def prefill(self, tokens: Tokens) -> Logits:
         """Forgets everything, reads `tokens` (B, T) with 1 <= T <= context_length; logits (B, V) of what comes next."""
 

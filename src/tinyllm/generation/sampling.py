@@ -18,6 +18,12 @@ Ids = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 
 DROPPED = np.float32(-np.inf)
+BLOCK = 32
+"""Tokens of which only the largest is looked at first, where a few are sought among a whole vocabulary."""
+DRAW_BLOCK = 256
+"""Tokens that are summed before the one that is drawn is looked for inside."""
+SORTED_AT_ONCE = 512
+"""Tokens of which top-p sorts all; of more it first finds the part that matters."""
 
 
 def random_stream(seed: int, sample: int) -> np.random.Generator:
@@ -35,7 +41,28 @@ def choose(logits: Floats, seen: Mask, uniforms: Doubles, config: SamplingConfig
     if config.temperature == 0:
         likeliest: Ids = logits.argmax(axis=-1)
         return likeliest
-    return draw(filter_logits(logits, config), uniforms)
+    return np.concatenate([_choose_one(row, uniforms[i : i + 1], config) for i, row in enumerate(logits)])
+
+
+def _choose_one(row: Floats, uniform: Doubles, config: SamplingConfig) -> Ids:
+    """Filters and draws among few tokens where the settings leave few; the result is that of the whole row."""
+    candidates = _candidates(row, config)
+    if candidates is None:
+        return draw(filter_logits(row[None], config), uniform)
+    among: Ids = candidates[draw(filter_logits(row[candidates][None], config), uniform)]
+    return among
+
+
+def _candidates(row: Floats, config: SamplingConfig) -> Ids | None:
+    """Tokens of `row` (V,) among which all survivors of the filters are; None where that may be any."""
+    if 0 < config.top_k < len(row) // BLOCK:
+        # The largest of each block are tokens of their own, so at least k tokens reach the k-th largest of these.
+        tops = row[: len(row) // BLOCK * BLOCK].reshape(BLOCK, -1).max(axis=0)
+        return np.flatnonzero(row >= np.partition(tops, -config.top_k)[-config.top_k])
+    if config.min_p > 0 and config.top_p == 1 and not config.top_k:
+        # A little more than min-p keeps, for rounding; top-p would need the others to know their probability.
+        return np.flatnonzero(row >= row.max() + config.temperature * (np.log(config.min_p) - 1e-3))
+    return None
 
 
 def filter_logits(logits: Floats, config: SamplingConfig) -> Floats:
@@ -54,8 +81,9 @@ def filter_logits(logits: Floats, config: SamplingConfig) -> Floats:
 
 def penalize_repetition(logits: Floats, seen: Mask, penalty: float) -> Floats:
     """Divides positive and multiplies negative logits of `seen` tokens by `penalty` (CTRL, Keskar et al. 2019)."""
-    factor = np.float32(penalty)
-    return np.where(seen, np.where(logits > 0, logits / factor, logits * factor), logits)
+    factor, penalized, concerned = np.float32(penalty), logits.copy(), logits[seen]
+    penalized[seen] = np.where(concerned > 0, concerned / factor, concerned * factor)
+    return penalized
 
 
 def keep_top_k(logits: Floats, k: int) -> Floats:
@@ -82,15 +110,26 @@ def keep_min_p(logits: Floats, p: float) -> Floats:
 
 def draw(logits: Floats, uniforms: Doubles) -> Ids:
     """One token of each row of `logits` (B, V) in proportion to its probability: the inverse CDF at `uniforms` (B,)."""
-    chosen = np.empty(len(logits), np.int64)
-    for index, (row, uniform) in enumerate(zip(logits, uniforms, strict=True)):
-        ids = np.flatnonzero(row > DROPPED)
-        kept = row[ids]
-        cumulative = np.exp(kept - kept.max()).cumsum(dtype=np.float64)
-        # Rounding may put uniform x total on the total itself, which no token reaches past.
-        target = min(uniform * cumulative[-1], np.nextafter(cumulative[-1], 0))
-        chosen[index] = ids[np.searchsorted(cumulative, target, side="right")]
-    return chosen
+    return np.array([_pick(np.exp(row - row.max()), u) for row, u in zip(logits, uniforms, strict=True)], np.int64)
+
+
+def _pick(weights: Floats, uniform: float) -> int:
+    """The place in `weights` (V,) at the part `uniform` of their sum; first its block, then inside."""
+    num_blocks = max(1, len(weights) // DRAW_BLOCK)
+    firsts = np.arange(num_blocks) * DRAW_BLOCK
+    whole = weights[: (num_blocks - 1) * DRAW_BLOCK].reshape(-1, DRAW_BLOCK).sum(axis=1)
+    ends = np.append(whole, weights[firsts[-1] :].sum()).cumsum(dtype=np.float64)
+    block, within = _reach(ends, uniform * ends[-1])
+    last = firsts[block + 1] if block + 1 < num_blocks else len(weights)
+    place, _ = _reach(weights[firsts[block] : last].cumsum(dtype=np.float64), within)
+    return int(firsts[block]) + place
+
+
+def _reach(cumulative: Doubles, target: float) -> tuple[int, float]:
+    """The first place where `cumulative` exceeds `target`, and by how much the target exceeds the place before."""
+    # Rounding may put the target on the total itself, which no place reaches past.
+    place = int(np.searchsorted(cumulative, min(target, np.nextafter(cumulative[-1], 0)), side="right"))
+    return place, target - (cumulative[place - 1] if place else 0.0)
 
 
 def softmax(logits: Floats) -> Floats:
@@ -103,19 +142,29 @@ def softmax(logits: Floats) -> Floats:
 def log_probability(logits: Floats, tokens: Ids) -> Doubles:
     """Natural logarithm of the probability that `logits` (B, V) give to `tokens` (B,): (B,)."""
     top = logits.max(axis=-1)
-    normalizer = np.log(np.exp(logits - top[:, None]).sum(axis=-1, dtype=np.float64))
+    normalizer = np.log(np.exp(logits - top[:, None]).sum(axis=-1).astype(np.float64))
     chosen: Floats = logits[np.arange(len(tokens)), tokens]
     result: Doubles = chosen - top - normalizer
     return result
 
 
 def _nucleus(row: Floats, p: float) -> Mask:
-    """Which tokens of `row` (V,) are in the smallest set of probability `p`."""
+    """Which tokens of `row` (V,) are in the smallest set of probability `p`; of equals, the first ones."""
     probabilities = softmax(row)
-    # A token below this cannot be needed: it and all below it sum to less than 1 - p. Only the others are sorted.
-    candidates = np.flatnonzero(probabilities * len(row) >= 1 - p)
-    ranked = candidates[np.argsort(-probabilities[candidates])]
-    before = probabilities[ranked].cumsum(dtype=np.float64) - probabilities[ranked]
-    kept = np.zeros(len(row), np.bool_)
-    kept[ranked[before < p]] = True
+    pool, mass, num_kept = probabilities, 0.0, 0
+    while len(pool) > SORTED_AT_ONCE:
+        # The largest eighth is either more than needed, or all needed: selection by mass instead of by rank.
+        split = np.partition(pool, len(pool) - len(pool) // 8)
+        rest, largest = split[: -(len(pool) // 8)], split[-(len(pool) // 8) :]
+        with_largest = mass + float(largest.sum(dtype=np.float64))
+        if with_largest < p:
+            pool, mass, num_kept = rest, with_largest, num_kept + len(largest)
+        else:
+            pool = largest
+    ranked = np.sort(pool)[::-1]
+    needed = ranked[mass + ranked.cumsum(dtype=np.float64) - ranked < p]
+    least = needed[-1] if len(needed) else ranked[0]
+    kept: Mask = probabilities > least
+    equal = np.flatnonzero(probabilities == least)
+    kept[equal[: num_kept + len(needed) - int(kept.sum())]] = True
     return kept

@@ -31,6 +31,12 @@ class TorchEngine:
         """Tokens that it holds now, in each row."""
         return 0 if self._cache is None else self._cache.length
 
+    @property
+    def description(self) -> str:
+        """What computes, in a few words."""
+        weight = self._model.output_weight
+        return f"PyTorch engine on {weight.device}, {str(weight.dtype).removeprefix('torch.')}"
+
     def prefill(self, tokens: Tokens) -> Logits:
         """Forgets everything, reads `tokens` (B, T); logits (B, V) of what comes next."""
         cache = self._empty_cache(len(tokens))

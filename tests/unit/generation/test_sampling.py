@@ -90,6 +90,37 @@ def test_equal_logits_survive_together_up_to_the_whole_set() -> None:
     assert len(survivors(sampling.keep_top_p(level, 0.35))[0]) == 4
 
 
+@pytest.mark.parametrize("spread", [0.1, 1.0, 4.0])
+@pytest.mark.parametrize("p", [0.05, 0.5, 0.9, 0.999])
+def test_top_p_of_a_large_vocabulary_is_that_of_sorting_it(p: float, spread: float) -> None:
+    row = (spread * np.random.default_rng(0).standard_normal(5_000)).astype(np.float32).round(2)  # with equals
+    ranked = np.argsort(-row, kind="stable")
+    mass = sampling.softmax(row)[ranked].cumsum(dtype=np.float64)
+    kept = sampling.keep_top_p(row, p) > -np.inf
+    assert abs(int(kept.sum()) - (1 + int(np.searchsorted(mass, p)))) <= 1  # rounding of the sums
+    np.testing.assert_array_equal(np.sort(row[kept])[::-1], row[ranked[: kept.sum()]])
+
+
+SETTINGS = [{"top_k": 5}, {"top_k": 40, "top_p": 0.8}, {"min_p": 0.05}, {"top_k": 50, "min_p": 0.1}, {"top_p": 0.9}, {}]
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+def test_few_candidates_give_what_the_whole_row_gives(settings: dict[str, float]) -> None:
+    config = SamplingConfig(temperature=0.7, **settings)
+    logits = random_logits(200, 4_100).round(1)  # with equals
+    uniforms = np.random.default_rng(1).random(200)
+    expected = sampling.draw(sampling.filter_logits(logits, config), uniforms)
+    np.testing.assert_array_equal(sampling.choose(logits, logits > 99, uniforms, config), expected)
+
+
+def test_a_large_vocabulary_is_drawn_by_the_inverse_of_its_distribution() -> None:
+    logits, uniforms = random_logits(50, 32_001), np.random.default_rng(1).random(50)
+    for row, uniform, token in zip(logits, uniforms, sampling.draw(logits, uniforms), strict=True):
+        cumulative = np.exp(row.astype(np.float64)).cumsum() / np.exp(row.astype(np.float64)).sum()
+        assert cumulative[token] >= uniform - 1e-6
+        assert token == 0 or cumulative[token - 1] <= uniform + 1e-6
+
+
 def test_draws_come_in_proportion() -> None:
     logits = np.log(np.float32([[0.5, 0.0001, 0.3, 0.1999]]))
     uniforms = (np.arange(10_000) + 0.5) / 10_000

@@ -1,0 +1,190 @@
+"""Greedy decoding of one text: tinyllm's CPU engine against llama.cpp and transformers, on the same weights.
+
+    python benchmarks/decode.py [--shapes 260k,15m,42m,110m] [--kinds fp32,int8] [--rounds 5] [--json FILE]
+
+The sides take turns, so that all meet the same minutes of a noisy machine; the median of each side's rounds counts,
+and ratios are what to read. stories260K is the trained model (from --data); the others have random weights, which
+cost the same. llama.cpp (`pip install llama-cpp-python`) and transformers are left out with a line where missing.
+"""
+
+import argparse
+import ctypes
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from tinyllm.config import ModelConfig
+from tinyllm.exchange.foreign import ForeignModel
+from tinyllm.exchange.gguf import TensorType, write_gguf
+from tinyllm.exchange.read import read_model
+from tinyllm.generation.cpu_engine import CpuEngine
+from tinyllm.generation.cpu_weights import PackedWeights
+from tinyllm.generation.kernel_cache import load_kernels
+from tinyllm.model.size import parameter_shapes
+from tinyllm.runtime import cache_folder
+from tinyllm.tokenizer.codec import Tokenizer
+
+SHAPES = {
+    "15m": {"hidden_size": 288, "num_layers": 6, "num_heads": 6, "context_length": 256},
+    "42m": {"hidden_size": 512, "num_layers": 8, "num_heads": 8, "context_length": 1024},
+    "110m": {"hidden_size": 768, "num_layers": 12, "num_heads": 12, "context_length": 1024},
+}
+GGUF_TYPES = {"fp32": TensorType.F32, "bf16": TensorType.BF16, "int8": TensorType.Q8_0}
+Side = Callable[[int], float]
+"""Decodes so many tokens; gives tokens a second."""
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    rows = []
+    for shape in arguments.shapes.split(","):
+        model = load_shape(shape, arguments.data)
+        for kind in arguments.kinds.split(","):
+            with tempfile.TemporaryDirectory() as folder:
+                rows += measure(shape, kind, model, Path(folder), arguments)
+    if arguments.json:
+        arguments.json.write_text(json.dumps(rows, indent=2) + "\n")
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shapes", default="260k,15m,42m,110m")
+    parser.add_argument("--kinds", default="fp32,int8")
+    parser.add_argument("--tokens", type=int, default=200)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--data", type=Path, default=Path(__file__).parents[2] / "shared" / "data")
+    parser.add_argument("--json", type=Path)
+    return parser.parse_args()
+
+
+def load_shape(shape: str, data: Path) -> ForeignModel:
+    """The trained stories260K, or random weights with the Llama 2 tokenizer."""
+    if shape == "260k":
+        folder = data / "stories260K"
+        return read_model(folder / "stories260K.bin", folder / "tok512.model")
+    tokenizer = Tokenizer.load(data / "llama2-tokenizer" / "tokenizer.model")
+    config = ModelConfig(vocab_size=tokenizer.vocab_size, **SHAPES[shape])
+    random = np.random.default_rng(0)
+    tensors = {
+        name: 0.05 * random.standard_normal(size, np.float32) if len(size) > 1 else np.ones(size, np.float32)
+        for name, size in parameter_shapes(config).items()
+    }
+    return ForeignModel(config, tensors, tokenizer, "random weights")
+
+
+def measure(
+    shape: str, kind: str, model: ForeignModel, folder: Path, arguments: argparse.Namespace
+) -> list[dict[str, object]]:
+    """Prints one line a peer, and gives them as records."""
+    num_tokens = min(arguments.tokens, model.config.context_length - 1)
+    engine = make_engine(model, kind, arguments.threads)
+    makers = {"llama.cpp": lambda: llama_cpp(model, kind, folder, arguments.threads)}
+    if kind != "int8":
+        makers["transformers"] = lambda: transformers(model, kind, arguments.threads)
+    sides: dict[str, Side] = {"tinyllm": lambda count: decode(engine, count)}
+    for name, make in makers.items():
+        try:
+            sides[name] = make()
+        except ImportError as error:
+            print(f"{name} is left out: {error}", file=sys.stderr)
+    rates: dict[str, list[float]] = {name: [] for name in sides}
+    for turn in range(arguments.rounds + 1):
+        for name, side in sides.items():
+            time.sleep(0.05)  # until the other side's threads have gone to sleep
+            rate = side(num_tokens)
+            if turn:
+                rates[name].append(rate)
+    ours = statistics.median(rates["tinyllm"])
+    read = ours * bytes_per_token(engine) / 1e9
+    records = []
+    for name in sides:
+        theirs = statistics.median(rates[name])
+        line = f"{shape:>5} {kind}  tinyllm {ours:8,.0f} tok/s ({read:4.1f} GB/s, {engine.num_threads} threads)"
+        if name != "tinyllm":
+            print(f"{line}  {name:12} {theirs:8,.0f} tok/s  ratio {ours / theirs:.2f}", flush=True)
+            records.append({"shape": shape, "kind": kind, "peer": name, "ours": ours, "theirs": theirs})
+    if not records:
+        print(line, flush=True)
+    return records
+
+
+def make_engine(model: ForeignModel, kind: str, num_threads: int) -> CpuEngine:
+    kernels = load_kernels(kind, cache_folder() / "kernels", lambda line: print(line, file=sys.stderr))
+    weights = PackedWeights(model.config, model.tensors, kind)
+    engine = CpuEngine(model.config, weights, kernels)
+    return engine if engine.num_threads <= num_threads else CpuEngine(model.config, weights, kernels, num_threads)
+
+
+def bytes_per_token(engine: CpuEngine) -> int:
+    """Weights that one token reads."""
+    return engine.weights.numbers.nbytes
+
+
+def decode(engine: CpuEngine, num_tokens: int) -> float:
+    logits = engine.prefill(np.array([[1]]))
+    start = time.perf_counter()
+    for _ in range(num_tokens):
+        logits = engine.decode(logits.argmax(axis=-1))
+    return num_tokens / (time.perf_counter() - start)
+
+
+def llama_cpp(model: ForeignModel, kind: str, folder: Path, num_threads: int) -> Side:
+    """llama.cpp through its C interface, without the sampling and text of its Python front."""
+    import llama_cpp as cpp
+
+    path = folder / "model.gguf"
+    with path.open("wb") as file:
+        write_gguf(file, model, GGUF_TYPES[kind], "benchmark")
+    context = model.config.context_length
+    llama = cpp.Llama(str(path), n_ctx=context, n_threads=num_threads, n_threads_batch=num_threads, verbose=False)
+    token = (cpp.llama_token * 1)()
+
+    def run(count: int) -> float:
+        llama.reset()
+        cpp.llama_memory_clear(cpp.llama_get_memory(llama.ctx), True)
+        token[0] = 1
+        cpp.llama_decode(llama.ctx, cpp.llama_batch_get_one(token, 1))
+        start = time.perf_counter()
+        for _ in range(count):
+            logits = ctypes.cast(cpp.llama_get_logits_ith(llama.ctx, -1), ctypes.POINTER(ctypes.c_float))
+            token[0] = int(np.ctypeslib.as_array(logits, (model.config.vocab_size,)).argmax())
+            cpp.llama_decode(llama.ctx, cpp.llama_batch_get_one(token, 1))
+        return count / (time.perf_counter() - start)
+
+    return run
+
+
+def transformers(model: ForeignModel, kind: str, num_threads: int) -> Side:
+    """transformers' own `generate`, greedy, in float32 or bfloat16."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    from tinyllm.model.hugging_face_config import to_hugging_face
+
+    torch.set_num_threads(num_threads)
+    config = LlamaConfig(**to_hugging_face(model.config, "float32"))
+    theirs = LlamaForCausalLM(config).eval()
+    theirs.load_state_dict({name: torch.from_numpy(values) for name, values in model.tensors.items()}, strict=False)
+    theirs.tie_weights()
+    if kind == "bf16":
+        theirs = theirs.to(torch.bfloat16)
+    prompt = torch.ones(1, 1, dtype=torch.long)
+
+    def run(count: int) -> float:
+        start = time.perf_counter()
+        with torch.inference_mode():
+            theirs.generate(prompt, max_new_tokens=count, min_new_tokens=count, do_sample=False, pad_token_id=0)
+        return count / (time.perf_counter() - start)
+
+    return run
+
+
+if __name__ == "__main__":
+    main()

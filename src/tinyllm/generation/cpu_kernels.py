@@ -1,0 +1,206 @@
+"""The arithmetic of a Llama forward pass, compiled by Numba: plain loops over pointers, in the model's order.
+
+`p` is the plan (see `cpu_plan`). A row is one token of one text at one position: decoding one text has a single row,
+many texts and prompts have many. Products with matrices are here for a single row alone; many rows use BLAS. Nothing
+here allocates or raises. Columns of matrices, and the activations that meet them, are filled up with zeros to whole
+blocks, so that products have no remainder.
+
+Shapes: C channels of one head, S positions of the cache.
+"""
+
+import numpy as np
+from numba import njit
+from numba.extending import overload
+
+from tinyllm.generation import cpu_plan as at
+from tinyllm.generation.cpu_vectors import dot_four_rows, dot_one_row, float_from_bits, floats, integers
+
+FAST = {"fastmath": True, "error_model": "numpy"}
+
+LEVELS = 16_383
+"""Largest packed activation: of 16,384 columns times this times 127, a sixteenth just fits an int32."""
+POSITION_BLOCK = 32
+"""The cache has room for whole blocks of positions, so that loops over them have no remainder."""
+
+
+@njit(**FAST)
+def exponential(x):
+    """e^x for x of at most 88, to 2.4e-7: Cephes' polynomial, which runs on whole vectors where a call would not."""
+    x = max(x, np.float32(-87.0))
+    power = np.floor(x * np.float32(1.44269504) + np.float32(0.5))
+    rest = x - power * np.float32(0.693359375) - power * np.float32(-2.12194440e-4)
+    y = np.float32(1.9875691500e-4)
+    y = y * rest + np.float32(1.3981999507e-3)
+    y = y * rest + np.float32(8.3334519073e-3)
+    y = y * rest + np.float32(4.1665795894e-2)
+    y = y * rest + np.float32(1.6666665459e-1)
+    y = y * rest + np.float32(5.0000001201e-1)
+    y = y * rest * rest + rest + np.float32(1.0)
+    return y * float_from_bits((np.int64(power) + 127) << 23)
+
+
+@njit(**FAST)
+def norm(p, number):
+    """RMSNorm (Zhang & Sennrich 2019) of every row of the stream; `number` counts two a layer, and the last."""
+    stream, normed, gains = floats(p[at.STREAM]), floats(p[at.NORMED]), floats(p[at.GAINS])
+    size, columns, eps = p[at.HIDDEN_SIZE], p[at.HIDDEN_COLUMNS], floats(p[at.NORM_EPS])[0]
+    for row in range(p[at.NUM_ROWS]):
+        x, y, gain = row * size, row * columns, number * size
+        squares = np.float32(0)
+        for i in range(size):
+            squares += stream[x + i] * stream[x + i]
+        scale = np.float32(1) / np.sqrt(squares / np.float32(size) + eps)
+        for i in range(size):
+            normed[y + i] = stream[x + i] * scale * gains[gain + i]
+
+
+@njit(**FAST)
+def remember(p, layer):
+    """Turns every row's queries and keys to its position (Su et al. 2021), and caches its keys and values.
+
+    Channel i of a head turns with channel i + C/2. In the cache the positions of one channel lie side by side.
+    """
+    qkv, keys, values = floats(p[at.QKV]), floats(p[at.KEYS]), floats(p[at.VALUES])
+    cosines, sines = floats(p[at.COSINES]), floats(p[at.SINES])
+    slots, positions = integers(p[at.SLOTS]), integers(p[at.POSITIONS])
+    half, width = p[at.HEAD_SIZE] // 2, p[at.NUM_KV_HEADS] * p[at.HEAD_SIZE]
+    num_turned = p[at.NUM_HEADS] + p[at.NUM_KV_HEADS]
+    for row in range(p[at.NUM_ROWS]):
+        start = row * (num_turned * 2 * half + width)
+        for head in range(num_turned):
+            first, angle = start + head * 2 * half, positions[row] * half
+            for i in range(half):
+                a, b = qkv[first + i], qkv[first + half + i]
+                cosine, sine = cosines[angle + i], sines[angle + i]
+                qkv[first + i], qkv[first + half + i] = a * cosine - b * sine, a * sine + b * cosine
+        key = start + p[at.NUM_HEADS] * 2 * half
+        cached = (layer * p[at.NUM_SLOTS] + slots[row]) * width * p[at.NUM_POSITIONS] + positions[row]
+        for i in range(width):
+            keys[cached + i * p[at.NUM_POSITIONS]] = qkv[key + i]
+            values[cached + i * p[at.NUM_POSITIONS]] = qkv[key + width + i]
+
+
+@njit(**FAST)
+def attend(p, layer, first, last, chunk):
+    """Heads `first` to `last`, counted through all rows: softmax(q k / sqrt(C)) v (Vaswani et al. 2017).
+
+    Both caches hold (C, S) for each head: the loops run along positions, of which there are many, while C may be 8.
+    """
+    qkv, keys, values = floats(p[at.QKV]), floats(p[at.KEYS]), floats(p[at.VALUES])
+    slots, positions = integers(p[at.SLOTS]), integers(p[at.POSITIONS])
+    mixed, scores = floats(p[at.MIXED]), floats(p[at.SCORES])
+    num_heads, num_kv_heads, size, length = p[at.NUM_HEADS], p[at.NUM_KV_HEADS], p[at.HEAD_SIZE], p[at.NUM_POSITIONS]
+    scale = np.float32(1) / np.sqrt(np.float32(size))
+    s = chunk * length
+    for index in range(first, last):
+        row, head = index // num_heads, index % num_heads
+        cached = ((layer * p[at.NUM_SLOTS] + slots[row]) * num_kv_heads + head * num_kv_heads // num_heads) * size
+        query, result = (row * (num_heads + 2 * num_kv_heads) + head) * size, row * p[at.HIDDEN_COLUMNS] + head * size
+        num_seen = positions[row] + 1
+        span = (num_seen + POSITION_BLOCK - 1) // POSITION_BLOCK * POSITION_BLOCK
+        for t in range(span):
+            scores[s + t] = np.float32(0)
+        for i in range(0, size, 2):
+            a, b, k = qkv[query + i] * scale, qkv[query + i + 1] * scale, (cached + i) * length
+            for t in range(span):
+                scores[s + t] += a * keys[k + t] + b * keys[k + length + t]
+        total = softmax_powers(scores, s, num_seen, span)
+        for i in range(0, size, 2):
+            a, b, v = np.float32(0), np.float32(0), (cached + i) * length
+            for t in range(span):
+                a += scores[s + t] * values[v + t]
+                b += scores[s + t] * values[v + length + t]
+            mixed[result + i], mixed[result + i + 1] = a / total, b / total
+
+
+@njit(**FAST)
+def softmax_powers(scores, start, length, span):
+    """Turns `length` scores into powers of e, up to a common factor, and those after them into 0; gives their sum."""
+    top = scores[start]
+    for t in range(length):
+        top = max(top, scores[start + t])
+    for t in range(span):
+        scores[start + t] = exponential(scores[start + t] - top)
+    for t in range(length, span):
+        scores[start + t] = np.float32(0)
+    total = np.float32(0)
+    for t in range(span):
+        total += scores[start + t]
+    return total
+
+
+@njit(**FAST)
+def gate(p, row, first, last):
+    """SwiGLU's product (Shazeer 2020) of some channels of one row: silu(gate) * up."""
+    size = p[at.INTERMEDIATE_SIZE]
+    both, gated = floats(p[at.GATE_UP]), floats(p[at.GATED])
+    x, y = row * 2 * size, row * p[at.INTERMEDIATE_COLUMNS]
+    for i in range(first, last):
+        g = both[x + i]
+        gated[y + i] = g / (np.float32(1) + exponential(min(-g, np.float32(80)))) * both[x + size + i]
+
+
+@njit(**FAST)
+def multiply(p, weights, packed, start, scale_row, columns, result, first, last, adds):
+    """Rows `first` to `last` of the matrix at `start` times the packed activations, into `result` or added to it.
+
+    Four rows far apart are read at once: see `cpu_vectors`.
+    """
+    scales, factor = floats(p[at.SCALES]), floats(p[at.PACKED_SCALE])[0]
+    distance = (last - first) // 4
+    for row in range(first, first + distance):
+        sums = dot_four_rows(weights, start + row * columns, distance * columns, columns, packed)
+        for i in range(4):
+            y = row + i * distance
+            product = sums[i] * (scales[scale_row + y] * factor)
+            result[y] = result[y] + product if adds else product
+    for y in range(first + 4 * distance, last):
+        (total,) = dot_one_row(weights, start + y * columns, columns, columns, packed)
+        product = total * (scales[scale_row + y] * factor)
+        result[y] = result[y] + product if adds else product
+
+
+def pack(x, packed, size):
+    """Prepares activations `x` for products with weights, in `packed`; gives the factor of the products."""
+    raise NotImplementedError("exists only compiled")
+
+
+@overload(pack, jit_options=FAST)
+def _pack(x, packed, size):
+    """Beside float weights activations stay as they are; beside int8 they are int16, in steps of their largest."""
+
+    def copy(x, packed, size):
+        for i in range(size):
+            packed[i] = x[i]
+        return np.float32(1)
+
+    def quantize(x, packed, size):
+        largest = np.float32(1e-30)
+        for i in range(size):
+            largest = max(largest, abs(x[i]))
+        scale = np.float32(LEVELS) / largest
+        for i in range(size):
+            packed[i] = np.int16(np.rint(x[i] * scale))
+        return largest / np.float32(LEVELS)
+
+    return copy if packed.dtype == x.dtype else quantize
+
+
+def widen(weights, start, scale, size, result, result_start):
+    """`size` weights from `start` on as float32."""
+    raise NotImplementedError("exists only compiled")
+
+
+@overload(widen, jit_options=FAST)
+def _widen(weights, start, scale, size, result, result_start):
+    """float32 and int8 are numbers as they are; bfloat16 is the upper half of a float32's bits."""
+
+    def shift(weights, start, scale, size, result, result_start):
+        for i in range(size):
+            result[result_start + i] = float_from_bits(np.int64(weights[start + i]) << 16)
+
+    def convert(weights, start, scale, size, result, result_start):
+        for i in range(size):
+            result[result_start + i] = np.float32(weights[start + i]) * scale
+
+    return shift if weights.dtype.bitwidth == 16 else convert

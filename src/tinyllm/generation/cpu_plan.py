@@ -1,0 +1,71 @@
+"""The plan: one array of int64 numbers that tells the compiled code where everything lies and how large it is.
+
+The names below are places in it: sizes, offsets and addresses. This module knows no Numba, so that a process whose
+kernels are cached never imports it.
+"""
+
+NUM_FIELDS = 46
+(
+    # Sizes.
+    NUM_LAYERS,
+    NUM_HEADS,
+    NUM_KV_HEADS,
+    HEAD_SIZE,
+    HIDDEN_SIZE,
+    HIDDEN_COLUMNS,
+    INTERMEDIATE_SIZE,
+    INTERMEDIATE_COLUMNS,
+    VOCAB_SIZE,
+    NUM_POSITIONS,
+    NUM_SLOTS,
+    NUM_CHUNKS,
+    # Where matrices begin inside the weights, in numbers, and inside the scales, in rows.
+    LAYER_NUMBERS,
+    LAYER_ROWS,
+    OUTPUT_START,
+    OUTPUT_ROW,
+    EMBEDDING_START,
+    EMBEDDING_ROW,
+    # Addresses of what the model is.
+    WEIGHTS,
+    SCALES,
+    GAINS,
+    NORM_EPS,
+    COSINES,
+    SINES,
+    # Addresses of the cache, and of each row's activations.
+    KEYS,
+    VALUES,
+    STREAM,
+    NORMED,
+    QKV,
+    MIXED,
+    GATE_UP,
+    GATED,
+    SCORES,
+    LOGITS,
+    PACKED,
+    PACKED_SCALE,
+    # Which rows: their number, and for each its token, its place in the cache, and its position.
+    NUM_ROWS,
+    TOKENS,
+    SLOTS,
+    POSITIONS,
+    # What one part of a pass works on: a layer or norm, or the rows of a matrix.
+    LAYER,
+    WIDEN_ROW,
+    WIDEN_START,
+    WIDEN_NUM_ROWS,
+    WIDEN_COLUMNS,
+    WIDENED,
+) = range(NUM_FIELDS)
+
+TEAM_FIELDS = 3
+QUEUE, PATIENCE, YIELD = range(NUM_FIELDS, NUM_FIELDS + TEAM_FIELDS)
+"""Of the team: the address of its queue, how long a helper waits, and the address of the system's yield function."""
+
+DECODE, READ, HELP, EMBED, NORM, REMEMBER, ATTEND, GATE, WIDEN = range(9)
+"""Roles: a whole token, one without its logits, helping whoever does these, and what is no matrix product in a pass."""
+
+TICKET, DONE, OPEN_JOB, OPEN_LAYER, QUEUE_SIZE = 0, 8, 16, 17, 24
+"""Places in the queue, a cache line apart where several threads write."""

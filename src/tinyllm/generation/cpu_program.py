@@ -1,0 +1,179 @@
+"""The compiled program of the CPU engine: a whole token in one call, its heavy parts shared with helper threads.
+
+A token is a row of jobs (QKV, attention, output, gate and up, down, vocabulary), each cut into chunks. One thread
+leads: it does what is small, opens a job by writing its ticket, takes chunks like everyone, and waits until all are
+done. Helpers take chunks while there are any. Nobody waits for a helper that has not taken a chunk: one that the
+system has put aside costs speed, never the result.
+
+The ticket is one number: how many chunks the open job has, and the next one to take. Taking is one atomic addition;
+whoever gets a number below the count holds the job open until it counts the chunk as done.
+"""
+
+from typing import Any
+
+from numba import cfunc, njit, types
+
+from tinyllm.config import WeightsKind
+from tinyllm.generation import cpu_plan as at
+from tinyllm.generation.cpu_kernels import FAST, attend, gate, multiply, norm, pack, remember, widen
+from tinyllm.generation.cpu_vectors import (
+    atomic_add,
+    atomic_load,
+    atomic_store,
+    bytes_,
+    call,
+    floats,
+    halves,
+    integers,
+    pause,
+    words,
+)
+
+QKV, ATTENTION, OUTPUT, GATE_UP, DOWN, VOCABULARY = range(6)
+JOBS_PER_LAYER = 5
+CHUNK_BITS = 16
+SPINS_BEFORE_YIELD = 1024
+
+POINTERS = {"fp32": (floats, floats), "bf16": (halves, floats), "int8": (bytes_, words)}
+"""As what each kind of weights lies in memory, and as what the activations that meet them."""
+
+
+def compile_entry(weights_kind: WeightsKind) -> Any:
+    """`enter` for one kind of weights, as a C function of the plan's address and a role."""
+    to_weights, to_packed = POINTERS[weights_kind]
+
+    @cfunc(types.void(types.CPointer(types.int64), types.int64), **FAST)
+    def entry(p, role):
+        enter(p, role, to_weights(p[at.WEIGHTS]), to_packed(p[at.PACKED]))
+
+    return entry
+
+
+@njit(**FAST)
+def enter(p, role, weights, packed):
+    """Does what `role` says. The types of `weights` and `packed` say how weights are kept."""
+    if role == at.DECODE or role == at.READ:
+        decode(p, weights, packed, role == at.DECODE)
+    elif role == at.HELP:
+        help_out(p, weights, packed)
+    elif role == at.EMBED:
+        embed(p, weights)
+    elif role == at.NORM:
+        norm(p, p[at.LAYER])
+    elif role == at.REMEMBER:
+        remember(p, p[at.LAYER])
+    elif role == at.ATTEND:
+        share_out(p, weights, packed, ATTENTION, p[at.LAYER])
+    elif role == at.GATE:
+        for row in range(p[at.NUM_ROWS]):
+            gate(p, row, 0, p[at.INTERMEDIATE_SIZE])
+    elif role == at.WIDEN:
+        scales, columns = floats(p[at.SCALES]), p[at.WIDEN_COLUMNS]
+        for row in range(p[at.WIDEN_NUM_ROWS]):
+            scale = scales[p[at.WIDEN_ROW] + row]
+            widen(weights, p[at.WIDEN_START] + row * columns, scale, columns, floats(p[at.WIDENED]), row * columns)
+
+
+@njit(**FAST)
+def decode(p, weights, packed, with_logits):
+    """One row through every layer, from its token to the logits of what comes next, or without these."""
+    num_layer_jobs = JOBS_PER_LAYER * p[at.NUM_LAYERS]
+    embed(p, weights)
+    for number in range(num_layer_jobs + 1 if with_logits else num_layer_jobs):
+        layer, job = number // JOBS_PER_LAYER, number % JOBS_PER_LAYER
+        if number == num_layer_jobs:
+            job = VOCABULARY
+        if job == ATTENTION:
+            remember(p, layer)
+        else:
+            if job == QKV or job == GATE_UP or job == VOCABULARY:
+                norm(p, 2 * layer + (1 if job == GATE_UP else 0))
+            source, columns = p[at.NORMED], p[at.HIDDEN_COLUMNS]
+            if job == OUTPUT:
+                source = p[at.MIXED]
+            elif job == DOWN:
+                source, columns = p[at.GATED], p[at.INTERMEDIATE_COLUMNS]
+            floats(p[at.PACKED_SCALE])[0] = pack(floats(source), packed, columns)
+        share_out(p, weights, packed, job, layer)
+
+
+@njit(**FAST)
+def embed(p, weights):
+    """The embedding of every row's token, into its stream."""
+    tokens, scales = integers(p[at.TOKENS]), floats(p[at.SCALES])
+    size, columns = p[at.HIDDEN_SIZE], p[at.HIDDEN_COLUMNS]
+    for row in range(p[at.NUM_ROWS]):
+        scale = scales[p[at.EMBEDDING_ROW] + tokens[row]]
+        widen(weights, p[at.EMBEDDING_START] + tokens[row] * columns, scale, size, floats(p[at.STREAM]), row * size)
+
+
+@njit(**FAST)
+def share_out(p, weights, packed, job, layer):
+    """Leads one job: opens it, works on it, and returns when all of it is done."""
+    queue, num_chunks, spins = integers(p[at.QUEUE]), p[at.NUM_CHUNKS], 0
+    queue[at.OPEN_JOB], queue[at.OPEN_LAYER], queue[at.DONE] = job, layer, 0
+    atomic_store(queue, at.TICKET, num_chunks << CHUNK_BITS)
+    take_chunks(p, weights, packed)
+    while atomic_load(queue, at.DONE) < num_chunks:
+        spins += 1
+        if spins % SPINS_BEFORE_YIELD == 0 and p[at.YIELD] != 0:
+            # A helper was put aside in the middle of a chunk; it may need this very core to go on.
+            call(p[at.YIELD])
+        pause()
+
+
+@njit(**FAST)
+def help_out(p, weights, packed):
+    """Takes chunks as they come; returns when there was nothing for a while, so that the thread can sleep."""
+    idle = 0
+    while idle < p[at.PATIENCE]:
+        idle = 0 if take_chunks(p, weights, packed) else idle + 1
+        pause()
+
+
+@njit(**FAST)
+def take_chunks(p, weights, packed):
+    """Takes and runs chunks of the open job until there are none left; says whether it got any."""
+    queue, mask, found = integers(p[at.QUEUE]), (1 << CHUNK_BITS) - 1, False
+    while True:
+        ticket = atomic_load(queue, at.TICKET)
+        if ticket & mask >= ticket >> CHUNK_BITS:
+            return found
+        ticket = atomic_add(queue, at.TICKET, 1)
+        chunk, num_chunks = ticket & mask, ticket >> CHUNK_BITS
+        if chunk < num_chunks:
+            # Until DONE counts this chunk its job stays open, so the job and layer that stand there are its own.
+            run_chunk(p, weights, packed, queue[at.OPEN_JOB], queue[at.OPEN_LAYER], chunk, num_chunks)
+            atomic_add(queue, at.DONE, 1)
+            found = True
+
+
+@njit(**FAST)
+def run_chunk(p, weights, packed, job, layer, chunk, num_chunks):
+    """One part of a job: some heads of the attention, or some rows of a matrix."""
+    hidden, inner, columns = p[at.HIDDEN_SIZE], p[at.INTERMEDIATE_SIZE], p[at.HIDDEN_COLUMNS]
+    num_qkv = (p[at.NUM_HEADS] + 2 * p[at.NUM_KV_HEADS]) * p[at.HEAD_SIZE]
+    if job == ATTENTION:
+        count = p[at.NUM_ROWS] * p[at.NUM_HEADS]
+        attend(p, layer, count * chunk // num_chunks, count * (chunk + 1) // num_chunks, chunk)
+        return
+    # The matrices of a layer lie one after the other.
+    start, row = layer * p[at.LAYER_NUMBERS], layer * p[at.LAYER_ROWS]
+    count, result = num_qkv, floats(p[at.QKV])
+    if job == OUTPUT:
+        start, row, count, result = start + num_qkv * columns, row + num_qkv, hidden, floats(p[at.STREAM])
+    elif job == GATE_UP:
+        start, row = start + (num_qkv + hidden) * columns, row + num_qkv + hidden
+        count, result = inner, floats(p[at.GATE_UP])
+    elif job == DOWN:
+        start, row = start + (num_qkv + hidden + 2 * inner) * columns, row + num_qkv + hidden + 2 * inner
+        count, result, columns = hidden, floats(p[at.STREAM]), p[at.INTERMEDIATE_COLUMNS]
+    elif job == VOCABULARY:
+        start, row, count, result = p[at.OUTPUT_START], p[at.OUTPUT_ROW], p[at.VOCAB_SIZE], floats(p[at.LOGITS])
+    first, last = count * chunk // num_chunks, count * (chunk + 1) // num_chunks
+    for shift in range(0, 2 * inner if job == GATE_UP else 1, inner):
+        # The same rows of up as of gate, so that this chunk can multiply them.
+        adds = job == OUTPUT or job == DOWN
+        multiply(p, weights, packed, start, row, columns, result, first + shift, last + shift, adds)
+    if job == GATE_UP:
+        gate(p, 0, first, last)

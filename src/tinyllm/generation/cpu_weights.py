@@ -1,0 +1,153 @@
+"""Weights as the CPU engine reads them: all matrices in one block of memory, in the order in which a token needs them.
+
+Fused on the way: Q, K and V are one matrix, gate and up are neighbours. Columns are filled up with zeros to whole
+blocks. fp32 keeps numbers as they are, bf16 keeps the upper half of each, int8 keeps whole numbers up to 127 and one
+scale a row. Files are read with NumPy alone; bfloat16, which NumPy lacks, is read by its bits.
+
+Shapes: V vocabulary, D model size, I intermediate size.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tinyllm.config import ModelConfig, WeightsKind
+from tinyllm.model.size import EMBEDDING, OUTPUT
+from tinyllm.model_dir import WEIGHTS_NAME, find_model, read_tensors
+
+Floats = npt.NDArray[np.float32]
+
+BLOCK = 32
+"""Columns come in whole blocks of this many."""
+LARGEST_INT8 = 127
+_NUMBERS: dict[str, npt.DTypeLike] = {"fp32": np.float32, "bf16": np.uint16, "int8": np.int8}
+_LAYER_MATRICES = (
+    "self_attn.q_proj",
+    "self_attn.k_proj",
+    "self_attn.v_proj",
+    "self_attn.o_proj",
+    "mlp.gate_proj",
+    "mlp.up_proj",
+    "mlp.down_proj",
+)
+
+
+def padded(columns: int) -> int:
+    """`columns` filled up to whole blocks."""
+    return -(-columns // BLOCK) * BLOCK
+
+
+class StoredTensors(Mapping[str, Floats]):
+    """The tensors of a model directory, each read as float32 when it is asked for."""
+
+    def __init__(self, path: str | Path) -> None:
+        """Raises as `model_dir.read_tensors` for a file that is missing, damaged, or does not fit its config."""
+        path = find_model(path)
+        self._stored = read_tensors(path)
+        file = path / WEIGHTS_NAME
+        with file.open("rb") as opened:
+            header_bytes = int.from_bytes(opened.read(8), "little")
+            self._header: dict[str, Any] = json.loads(opened.read(header_bytes))
+        self._data = np.memmap(file, np.uint8, "r", offset=8 + header_bytes)
+
+    def __getitem__(self, name: str) -> Floats:
+        shape, kind = self._stored[name]
+        first, last = self._header[name]["data_offsets"]
+        content = self._data[first:last]
+        if kind == "BF16":
+            return (content.view(np.uint16).astype(np.uint32) << 16).view(np.float32).reshape(shape)
+        numbers = content.view(np.float16 if kind == "F16" else np.float32)
+        return numbers.astype(np.float32, copy=False).reshape(shape)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._stored)
+
+    def __len__(self) -> int:
+        return len(self._stored)
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """Where one matrix lies inside the weights."""
+
+    start: int
+    """Its first number."""
+    row: int
+    """Its first row's place among the scales."""
+    num_rows: int
+    columns: int
+    """Numbers in a row, the filling included."""
+
+
+class PackedWeights:
+    """All of a model's weights, ready for the compiled program."""
+
+    def __init__(self, config: ModelConfig, tensors: Mapping[str, Floats], kind: WeightsKind) -> None:
+        """Copies from `tensors`, by Hugging Face's names; `kind` says how precisely."""
+        self.kind = kind
+        hidden, inner = padded(config.hidden_size), padded(config.intermediate_size)
+        num_qkv = (config.num_heads + 2 * config.num_kv_heads) * config.head_size
+        shapes = [(num_qkv, hidden), (config.hidden_size, hidden), (2 * config.intermediate_size, hidden)]
+        layer = [*shapes, (config.hidden_size, inner)]
+        vocabulary = [(config.vocab_size, hidden)] * (1 if config.tie_embeddings else 2)
+        matrices = _lay_out([*layer * config.num_layers, *vocabulary])
+        self.layers = [matrices[4 * i : 4 * i + 4] for i in range(config.num_layers)]
+        """QKV, output, gate and up, down of each layer."""
+        self.output, self.embedding = matrices[4 * config.num_layers], matrices[-1]
+        num_rows = matrices[-1].row + matrices[-1].num_rows
+        self.numbers = np.zeros(matrices[-1].start + matrices[-1].num_rows * matrices[-1].columns, _NUMBERS[kind])
+        self.scales = np.ones(num_rows, np.float32)
+        gains = [f"model.layers.{i}.{name}" for i in range(config.num_layers) for name in _NORMS]
+        self.gains = np.stack([tensors[f"{name}.weight"] for name in [*gains, "model.norm"]]).astype(np.float32)
+        """Two norms a layer, and the last: (2 x layers + 1, D)."""
+        self._fill(tensors, OUTPUT if not config.tie_embeddings else EMBEDDING)
+
+    def _fill(self, tensors: Mapping[str, Floats], output: str) -> None:
+        for index, matrices in enumerate(self.layers):
+            row, start = matrices[0].row, matrices[0].start
+            for name in _LAYER_MATRICES:
+                row, start = self._put(tensors[f"model.layers.{index}.{name}.weight"], row, start)
+        self._put(tensors[output], self.output.row, self.output.start)
+        if self.embedding is not self.output:
+            self._put(tensors[EMBEDDING], self.embedding.row, self.embedding.start)
+
+    def _put(self, tensor: Floats, row: int, start: int) -> tuple[int, int]:
+        """Writes one matrix from `row` and `start` on; gives where it ends."""
+        num_rows, columns = tensor.shape
+        end = start + num_rows * padded(columns)
+        place = self.numbers[start:end].reshape(num_rows, -1)[:, :columns]
+        if self.kind == "int8":
+            place[:], self.scales[row : row + num_rows] = quantize_rows(tensor)
+        else:
+            place[:] = round_to_bfloat16(tensor) if self.kind == "bf16" else tensor
+        return row + num_rows, end
+
+
+_NORMS = ("input_layernorm", "post_attention_layernorm")
+
+
+def quantize_rows(tensor: Floats) -> tuple[npt.NDArray[np.int8], Floats]:
+    """`tensor` (rows, columns) as whole numbers, and the scale of each row: the largest of a row becomes 127."""
+    scales = np.abs(tensor).max(axis=1) / np.float32(LARGEST_INT8)
+    scales[scales == 0] = 1
+    return np.rint(tensor / scales[:, None]).astype(np.int8), scales
+
+
+def round_to_bfloat16(tensor: Floats) -> npt.NDArray[np.uint16]:
+    """The upper 16 bits of each number, rounded to nearest, ties to even."""
+    bits = np.ascontiguousarray(tensor, np.float32).view(np.uint32)
+    return ((bits + np.uint32(0x7FFF) + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
+
+
+def _lay_out(shapes: list[tuple[int, int]]) -> list[Matrix]:
+    """Matrices of these (rows, columns), one after the other."""
+    matrices, start, row = [], 0, 0
+    for num_rows, columns in shapes:
+        matrices.append(Matrix(start, row, num_rows, columns))
+        start, row = start + num_rows * columns, row + num_rows
+    return matrices

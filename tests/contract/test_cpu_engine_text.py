@@ -1,0 +1,69 @@
+"""The CPU engine on a trained model: llama2.c's own text to the letter, what int8 costs, and what is not loaded."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tinyllm.config import WeightsKind
+from tinyllm.generation.cpu_engine import CpuEngine
+from tinyllm.generation.generator import Generator
+from tinyllm.models import load
+
+STORIES = 12
+END = "<|endoftext|>"
+LARGEST_COST = {"bf16": 0.001, "int8": 0.005}
+"""Of the validation loss, as parts of it."""
+
+
+def load_stories(shared_data: Path, weights: WeightsKind) -> Generator:
+    folder = shared_data / "stories260K"
+    return load(folder / "stories260K.bin", tokenizer=folder / "tok512.model", device="cpu", weights=weights)
+
+
+def test_greedy_text_is_that_of_llama2c(shared_data: Path) -> None:
+    """`run stories260K.bin -t 0.0 -n 200`: 199 tokens after BOS."""
+    generator = load_stories(shared_data, "fp32")
+    assert isinstance(generator.engine, CpuEngine)
+    text = generator.generate("", temperature=0, max_new_tokens=200)[0].text
+    expected = (shared_data / "stories260K" / "greedy-200.txt").read_text(encoding="utf-8")
+    assert text.startswith(expected)
+    assert len(generator.tokenizer.encode(text[len(expected) :])) <= 2
+
+
+def mean_loss(generator: Generator, texts: list[str]) -> float:
+    """Cross-entropy a token, each text fed token by token after BOS."""
+    losses = []
+    for text in texts:
+        ids = generator.tokenizer.encode(text, bos=True)[: generator.engine.context_length]
+        logits = generator.engine.prefill(np.array([ids[:1]]))[0]
+        for token in ids[1:]:
+            top = logits.max()
+            losses.append(float(top + np.log(np.exp(logits - top).sum()) - logits[token]))
+            logits = generator.engine.decode(np.array([token]))[0]
+    return float(np.mean(losses))
+
+
+@pytest.mark.parametrize("weights", LARGEST_COST)
+def test_small_weights_cost_little(shared_data: Path, weights: WeightsKind) -> None:
+    corpus = (shared_data / "tinystories" / "train-sample.txt").read_text(encoding="utf-8")
+    texts = [text.strip() for text in corpus.split(END)[:STORIES]]
+    exact, rounded = (mean_loss(load_stories(shared_data, kind), texts) for kind in ("fp32", weights))
+    assert 1 < exact < 2  # the model knows such stories
+    assert abs(rounded / exact - 1) < LARGEST_COST[weights]
+
+
+def test_neither_torch_nor_numba_is_loaded_once_the_code_is_cached(shared_data: Path, user_cache: Path) -> None:
+    load_stories(shared_data, "fp32")
+    model, tokenizer = (str(shared_data / "stories260K" / name) for name in ("stories260K.bin", "tok512.model"))
+    program = f"""
+import pathlib, sys, tinyllm.models
+tinyllm.models.cache_folder = lambda: pathlib.Path({str(user_cache)!r})
+generator = tinyllm.models.load({model!r}, tokenizer={tokenizer!r}, device="cpu")
+print(generator.generate("Once", temperature=0, max_new_tokens=3)[0].text)
+print({{"torch", "numba"}} & set(sys.modules))
+"""
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert result.stdout == " upon a time\nset()\n"

@@ -1,0 +1,154 @@
+"""The CPU engine against the PyTorch model: the same weights, the same logits, whichever way the tokens come in."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+
+from tinyllm.config import ModelConfig, WeightsKind
+from tinyllm.generation.cpu_engine import CpuEngine
+from tinyllm.generation.cpu_weights import PackedWeights, StoredTensors
+from tinyllm.generation.kernel_cache import Kernels
+from tinyllm.model.transformer import Transformer
+
+SHAPES = {
+    # 172 is no whole number of blocks, as in stories260K; 3 heads of 12 fill no vector; 70 positions no block.
+    "grouped": {"hidden_size": 64, "num_heads": 8, "num_kv_heads": 4, "intermediate_size": 172},
+    "odd": {"hidden_size": 36, "num_heads": 3, "num_kv_heads": 1, "intermediate_size": 50, "tie_embeddings": False},
+    "wide": {"hidden_size": 96, "num_heads": 2, "rope_theta": 5_000.0, "norm_eps": 1e-3, "num_layers": 1},
+}
+TOLERANCES: dict[WeightsKind, float] = {"fp32": 2e-5, "bf16": 2e-5, "int8": 2e-3}
+"""Of logits around 1. Beside bf16 and int8 stands a model whose weights are those that the engine keeps; what is left
+is the order of sums, and for int8 the activations in 16,383 steps."""
+CompiledKernels = Callable[[WeightsKind], Kernels]
+
+
+def make_model(shape: str) -> Transformer:
+    torch.manual_seed(1)
+    fields = {"num_layers": 2, "vocab_size": 203, "context_length": 70} | SHAPES[shape]
+    model = Transformer(ModelConfig(**fields)).eval()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.copy_(torch.rand_like(parameter) + 0.5 if "norm" in name else parameter * 6)
+    return model
+
+
+def make_engine(model: Transformer, kernels: Kernels, kind: WeightsKind, num_threads: int = 1) -> CpuEngine:
+    tensors = {name: parameter.detach().numpy() for name, parameter in model.named_parameters()}
+    return CpuEngine(model.config, PackedWeights(model.config, tensors, kind), kernels, num_threads)
+
+
+def keep_what_the_engine_keeps(model: Transformer, kind: WeightsKind) -> None:
+    """Rounds the weights of `model` by PyTorch's own means."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() == 1 or kind == "fp32":
+                continue
+            scales = parameter.abs().amax(dim=1, keepdim=True) / 127
+            rounded = parameter.bfloat16() if kind == "bf16" else (parameter / scales).round() * scales
+            parameter.copy_(rounded)
+
+
+@torch.inference_mode()
+def expected_logits(model: Transformer, tokens: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+    logits: npt.NDArray[np.float32] = model(torch.from_numpy(tokens)).numpy()
+    return logits
+
+
+@pytest.fixture
+def tokens() -> npt.NDArray[np.int64]:
+    return np.random.default_rng(0).integers(0, 203, (3, 70))
+
+
+@pytest.mark.parametrize("num_threads", [1, 3])
+@pytest.mark.parametrize("kind", TOLERANCES)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_token_by_token_it_is_the_model(
+    shape: str,
+    kind: WeightsKind,
+    num_threads: int,
+    tokens: npt.NDArray[np.int64],
+    compiled_kernels: CompiledKernels,
+) -> None:
+    model = make_model(shape)
+    engine = make_engine(model, compiled_kernels(kind), kind, num_threads)
+    keep_what_the_engine_keeps(model, kind)
+    expected = expected_logits(model, tokens)[0]
+    assert expected.std() > 0.5  # the comparison is of real numbers
+    logits = [engine.prefill(tokens[:1, :1]).copy()]
+    logits += [engine.decode(tokens[:1, t]).copy() for t in range(1, 70)]
+    assert engine.length == 70
+    np.testing.assert_allclose(np.concatenate(logits), expected, rtol=TOLERANCES[kind], atol=TOLERANCES[kind])
+
+
+@pytest.mark.parametrize("kind", TOLERANCES)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_prompts_and_batches_are_the_model_too(
+    shape: str, kind: WeightsKind, tokens: npt.NDArray[np.int64], compiled_kernels: CompiledKernels
+) -> None:
+    model = make_model(shape)
+    engine = make_engine(model, compiled_kernels(kind), kind)
+    keep_what_the_engine_keeps(model, kind)
+    expected = expected_logits(model, tokens)
+    logits = [engine.prefill(tokens[:, :50]).copy()] + [engine.decode(tokens[:, t]).copy() for t in range(50, 70)]
+    np.testing.assert_allclose(np.stack(logits, 1), expected[:, 49:], rtol=TOLERANCES[kind], atol=TOLERANCES[kind])
+
+
+def test_a_prompt_longer_than_a_pass_is_read_in_parts(
+    tokens: npt.NDArray[np.int64], compiled_kernels: CompiledKernels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tinyllm.generation.cpu_engine.ROWS_PER_PASS", 33)
+    model = make_model("grouped")
+    engine = make_engine(model, compiled_kernels("fp32"), "fp32")
+    np.testing.assert_allclose(engine.prefill(tokens), expected_logits(model, tokens)[:, -1], rtol=2e-5, atol=2e-5)
+
+
+def test_samples_of_one_prompt_share_its_reading(
+    tokens: npt.NDArray[np.int64], compiled_kernels: CompiledKernels
+) -> None:
+    model = make_model("grouped")
+    engine = make_engine(model, compiled_kernels("fp32"), "fp32")
+    same = np.repeat(tokens[:1, :20], 3, axis=0)
+    engine.prefill(same)
+    logits = engine.decode(tokens[:, 20])
+    expected = expected_logits(model, np.concatenate((same, tokens[:, 20:21]), axis=1))[:, -1]
+    np.testing.assert_allclose(logits, expected, rtol=2e-5, atol=2e-5)
+
+
+def test_what_was_read_before_leaves_no_trace(tokens: npt.NDArray[np.int64], compiled_kernels: CompiledKernels) -> None:
+    engine = make_engine(make_model("odd"), compiled_kernels("fp32"), "fp32")
+    fresh = engine.prefill(tokens[:1, :5]).copy()
+    engine.prefill(tokens)
+    np.testing.assert_array_equal(engine.prefill(tokens[:1, :5]), fresh)
+
+
+def test_a_text_is_the_same_however_often_helpers_sleep_and_wake(
+    tokens: npt.NDArray[np.int64], compiled_kernels: CompiledKernels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Helpers that give up at once, so that each token races with their waking."""
+    monkeypatch.setattr("tinyllm.generation.cpu_team.PATIENCE", 1)
+    model = make_model("wide")
+    alone, helped = (make_engine(model, compiled_kernels("fp32"), "fp32", count) for count in (1, 4))
+    for _ in range(10):
+        for engine in (alone, helped):
+            engine.prefill(tokens[:1, :1])
+        for t in range(1, 70):
+            expected = alone.decode(tokens[:1, t])
+            np.testing.assert_allclose(helped.decode(tokens[:1, t]), expected, rtol=2e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_weights_are_read_from_a_model_directory(make_model_dir: Callable[..., Path], dtype: torch.dtype) -> None:
+    """Every kind of number that a file may hold, against PyTorch's own reading."""
+    from safetensors.torch import load_file, save_file
+
+    path = make_model_dir()
+    written = {name: tensor.to(dtype) for name, tensor in load_file(path / "model.safetensors").items()}
+    save_file(written, path / "model.safetensors")
+    read = StoredTensors(path)
+    assert set(read) == set(written)
+    for name, tensor in written.items():
+        np.testing.assert_array_equal(read[name], tensor.float().numpy())
