@@ -56,4 +56,4 @@ def train(
     if config.model.vocab_size != vocab_size:
         raise MismatchError(f"model.vocab_size is {config.model.vocab_size}, the shards' tokenizer has {vocab_size}")
     trainer = Trainer(config, shards, Path(out), reporter=reporter or Silence())
-    return trainer.train(resume=resume, resolved_config=to_toml(config))
+    return trainer.train(resume=resume, to_toml=to_toml)

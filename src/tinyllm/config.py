@@ -128,8 +128,12 @@ class ScheduleConfig(Section):
 
 
 class OptimizerConfig(Section):
-    """AdamW (Loshchilov & Hutter 2019) and gradient clipping."""
+    """Which optimizer, and gradient clipping."""
 
+    name: Literal["adamw", "muon"] = "adamw"
+    """adamw (Loshchilov & Hutter 2019) for all parameters, or muon (Jordan et al. 2024) for the hidden matrices."""
+    momentum: float = Field(default=0.95, ge=0, lt=1)
+    """Muon's decay of the mean of gradients; embeddings and gains go by AdamW's fields below."""
     beta1: float = Field(default=0.9, ge=0, lt=1)
     """Decay of the mean of gradients."""
     beta2: float = Field(default=0.95, ge=0, lt=1)
@@ -175,10 +179,12 @@ class TrainingConfig(Section):
     """Seeds the initial weights, dropout and the order of the data."""
     device: str = "auto"
     """auto (cuda, else mps, else cpu), or a torch device such as cpu or cuda:0."""
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    """Precision of the forward and backward pass; weights and optimizer stay float32."""
-    compile: bool = False
-    """Whether torch.compile builds the training step."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Precision of the forward and backward pass; weights and optimizer stay float32. auto = the faster one here."""
+    attention: Literal["auto", "fused", "explicit"] = "auto"
+    """PyTorch's fused kernel, or two products and a softmax; auto = the faster one here."""
+    compile: Literal["auto", "on", "off"] = "auto"
+    """Whether torch.compile builds the training step; auto = if the run is long enough to pay for it."""
     tensorboard: bool = False
     """Whether metrics also go to RUN/tensorboard (needs the extra `track`)."""
     num_threads: int = Field(default=0, ge=0)

@@ -5,18 +5,22 @@ It looks at the machine and sets what PyTorch keeps process-wide; it holds nothi
 
 import os
 import platform
+import shutil
 import signal
 import sys
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from tinyllm.errors import UsageError
 
 if TYPE_CHECKING:
     import torch
+
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def pick_device(name: str = "auto") -> "torch.device":
@@ -87,6 +91,20 @@ def stop_signals() -> Iterator[StopRequest]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def has_cpp_compiler() -> bool:
+    """Whether torch.compile finds a C++ compiler: $CXX, or the platform's usual one."""
+    return shutil.which(os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++")) is not None
+
+
+def compiled(function: Function) -> Function:
+    """`function` by torch.compile, for fixed shapes; the code is made at its first call."""
+    import torch
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the compiler's own modules use what PyTorch has deprecated
+        return cast(Function, torch.compile(function, dynamic=False))
 
 
 def cache_folder() -> Path:

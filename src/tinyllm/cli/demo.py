@@ -114,12 +114,18 @@ def demo_config(vocab_size: int, steps: int | None) -> Config:
 
 
 def fit_to_time(config: Config, max_minutes: float) -> Config:
-    """`config` with as many updates as fit into the time, at most its own number, by a short measurement."""
+    """`config` with the fast path of this machine, and as many updates as fit into the time, at most its own number."""
+    from tinyllm.runtime import pick_device
+    from tinyllm.training.fast_path import choose_fast_path
     from tinyllm.training.trial import measure_step_seconds
 
+    start = time.monotonic()
+    path = choose_fast_path(config, pick_device(config.training.device), config.schedule.num_steps)
+    note(path.reason)
+    config = path.resolve(config)
     seconds = measure_step_seconds(config)
-    fitting = max(1, int(max_minutes * 60 / seconds))
-    num_steps = min(config.schedule.num_steps, fitting)
+    left = max_minutes * 60 - (time.monotonic() - start)  # compiling counts too
+    num_steps = max(1, min(config.schedule.num_steps, int(left / seconds)))
     if num_steps < config.schedule.num_steps:
         note(f"an update takes {seconds:.2f} s here: {num_steps} instead of {config.schedule.num_steps} updates")
     schedule = config.schedule.model_copy(update={"num_steps": num_steps})

@@ -33,7 +33,7 @@ def train(
         Literal["auto", "never"], Parameter(help="auto: go on from the newest whole checkpoint in --out.")
     ] = "never",
     steps: Annotated[int | None, Parameter(help="Optimizer updates; short for --schedule.num_steps.")] = None,
-    dtype: Annotated[str | None, Parameter(help="float32, bfloat16 or float16.")] = None,
+    dtype: Annotated[str | None, Parameter(help="auto (the faster one here), float32, bfloat16 or float16.")] = None,
     device: Annotated[str | None, Parameter(help="auto, cpu, cuda, cuda:N or mps.")] = None,
     seed: Annotated[int | None, Parameter(help="Seed of weights, dropout and data order.")] = None,
     max_minutes: Annotated[float | None, Parameter(help="Save and stop after this wall time.")] = None,
@@ -47,7 +47,7 @@ def train(
         Settings, Parameter(name="--training", help="--training.KEY VALUE: batches, intervals.")
     ] = None,
     schedule: Annotated[Settings, Parameter(name="--schedule", help="--schedule.KEY VALUE: learning rate.")] = None,
-    optimizer: Annotated[Settings, Parameter(name="--optimizer", help="--optimizer.KEY VALUE: AdamW.")] = None,
+    optimizer: Annotated[Settings, Parameter(name="--optimizer", help="--optimizer.KEY VALUE: AdamW or Muon.")] = None,
     sample: Annotated[Settings, Parameter(name="--sample", help="--sample.KEY VALUE: samples in training.")] = None,
 ) -> None:
     """Train a model on shards, or go on with a run.
@@ -103,8 +103,8 @@ def run_training(
     with display or TrainingDisplay(config) as display:
         display.note(f"{num_parameters(config.model):,} parameters, {shards.train_counts.tokens:,} training tokens")
         trainer = Trainer(config, shards, out, reporter=display, sampler=sample_texts)
-        display.note(f"training on {trainer.device} in {config.training.dtype}; logs and model in {out}")
-        outcome = trainer.train(resume=resume, resolved_config=to_toml(config))
+        display.note(f"logs and model go to {out}")
+        outcome = trainer.train(resume=resume, to_toml=to_toml)
     if outcome.reason == "time":
         note(f"time limit reached at step {outcome.state.step}; go on with --resume auto")
     if outcome.evaluation is not None:

@@ -6,16 +6,19 @@ The loss is not computed here: training projects as much of `hidden_states` as i
 Shapes: B batch, T time, D model size, V vocabulary.
 """
 
+from collections.abc import Callable
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tinyllm.config import ModelConfig
-from tinyllm.model.attention import Attention
+from tinyllm.model.attention import Attention, AttentionKind
 from tinyllm.model.feed_forward import FeedForward
 from tinyllm.model.init import initialize
 from tinyllm.model.kv_cache import KVCache
 from tinyllm.model.norm import RMSNorm
 from tinyllm.model.rope import RotaryTables
+from tinyllm.runtime import compiled
 
 
 class Block(nn.Module):
@@ -36,6 +39,12 @@ class Block(nn.Module):
         return stream
 
 
+def run_block(block: nn.Module, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """One block without a cache. Compiled once, it serves every layer: layers differ in their weights alone."""
+    stream: Tensor = block(x, cos, sin)
+    return stream
+
+
 class Decoder(nn.Module):
     """Everything up to the output projection; Hugging Face's `LlamaModel`."""
 
@@ -47,6 +56,7 @@ class Decoder(nn.Module):
         self.norm = RMSNorm(config.hidden_size, config.norm_eps)
         self.rotary = RotaryTables(config.context_length, config.head_size, config.rope_theta)
         self.dropout = nn.Dropout(config.dropout)
+        self.compiled_block: Callable[[nn.Module, Tensor, Tensor, Tensor], Tensor] | None = None
 
     def forward(self, tokens: Tensor, cache: KVCache | None = None) -> Tensor:
         """`tokens` (B, T) int64 to normalized hidden states (B, T, D). Raises ValueError past the context length."""
@@ -59,7 +69,10 @@ class Decoder(nn.Module):
         cos, sin = self.rotary(start, end)
         x = self.dropout(self.embed_tokens(tokens))
         for block in self.layers:
-            x = block(x, cos, sin, cache)
+            if self.compiled_block is not None and self.training and cache is None:
+                x = self.compiled_block(block, x, cos, sin)
+            else:
+                x = block(x, cos, sin, cache)
         if cache is not None:
             cache.advance(tokens.shape[1])
         normed: Tensor = self.norm(x)
@@ -91,6 +104,19 @@ class Transformer(nn.Module):
     def project(self, hidden: Tensor) -> Tensor:
         """Logits (..., V) of hidden states (..., D)."""
         return F.linear(hidden, self.output_weight)
+
+    def use_attention(self, kind: AttentionKind) -> None:
+        """Chooses how every layer computes its attention; the mathematics is the same, only the speed differs."""
+        for module in self.modules():
+            if isinstance(module, Attention):
+                module.kind = kind
+
+    def compile_blocks(self, enabled: bool = True) -> None:
+        """Whether training runs its blocks through torch.compile; evaluation and generation never do.
+
+        Shapes vary there, and each new one would be compiled anew. The code is made at the first training step.
+        """
+        self.model.compiled_block = compiled(run_block) if enabled else None
 
     @property
     def output_weight(self) -> Tensor:

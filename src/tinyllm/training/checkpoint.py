@@ -61,7 +61,7 @@ def save_checkpoint(folder: Path, state: TrainingState, model: nn.Module, update
     state.scaler = updater.scaler.state_dict() if updater.scaler.is_enabled() else {}
     with artifacts.commit_directory(path, "checkpoint") as draft:
         save_file({name: p.detach().contiguous() for name, p in model.named_parameters()}, draft.path / WEIGHTS)
-        save_file(optimizer_tensors(model, updater.optimizer), draft.path / MOMENTS)
+        save_file(optimizer_tensors(model, updater.optimizers), draft.path / MOMENTS)
         (draft.path / STATE).write_text(state.model_dump_json(indent=2), encoding="utf-8")
         draft.details = {"step": state.step, "torch_version": torch.__version__}
     for old in list_checkpoints(folder)[keep:]:
@@ -80,7 +80,7 @@ def load_checkpoint(path: Path, model: nn.Module, updater: Updater) -> TrainingS
         for name, parameter in model.named_parameters():
             parameter.copy_(weights[name])
     updater.lend_weights()
-    load_optimizer_tensors(model, updater.optimizer, moments)
+    load_optimizer_tensors(model, updater.optimizers, moments)
     if state.scaler:
         updater.scaler.load_state_dict(state.scaler)
     return state

@@ -14,13 +14,15 @@ from tinyllm.shards.format import ShardSet
 
 HARMLESS = {
     "schedule": "the learning rate follows the new schedule from here on",
+    "attention": "sums may round differently from here on",
+    "compile": "sums may round differently from here on",
     "threads": "sums may round differently from here on",
     "torch": "results may differ in the last bits from here on",
 }
 
 
 def describe_inputs(config: Config, shards: ShardSet) -> dict[str, Any]:
-    """The facts that decide every number of a run, in a form that JSON keeps exactly."""
+    """The facts that decide every number of a run, in a form that JSON keeps exactly; no setting is `auto` any more."""
     settings = config.training
     return {
         "model": config.model.model_dump(),
@@ -33,6 +35,8 @@ def describe_inputs(config: Config, shards: ShardSet) -> dict[str, Any]:
         },
         "seed": settings.seed,
         "dtype": settings.dtype,
+        "attention": settings.attention,
+        "compile": settings.compile,
         "shards": fingerprint_shards(shards),
         "tokenizer": shards.tokenizer.fingerprint,
         "threads": torch.get_num_threads(),

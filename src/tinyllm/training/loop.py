@@ -6,7 +6,7 @@ generation is another room.
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -32,11 +32,12 @@ from tinyllm.training.checkpoint import (
     save_checkpoint,
 )
 from tinyllm.training.evaluate import Evaluation, evaluate, token_bytes
+from tinyllm.training.fast_path import as_before, choose_fast_path
 from tinyllm.training.inputs import compare_inputs, describe_inputs
 from tinyllm.training.metrics import MetricsLog
-from tinyllm.training.optimizer import build_optimizer, set_learning_rate
+from tinyllm.training.optimizer import set_learning_rate
 from tinyllm.training.schedule import learning_rate
-from tinyllm.training.step import Updater
+from tinyllm.training.step import build_updater
 
 Sampler = Callable[[Transformer, Tokenizer, SampleConfig], list[str]]
 
@@ -103,32 +104,25 @@ class Trainer:
         self.tokenizer = shards.tokenizer
         self.order = WindowOrder([len(array) for array in shards.train], settings.sequence_length, settings.seed)
         self.validation = self._choose_validation_windows()
-        self.inputs = describe_inputs(config, shards)
         seed_everything(settings.seed)
         self.model = Transformer(config.model)
         if settings.init_from not in ("scratch", "resume"):
             self._take_weights_from(Path(settings.init_from))
         self.model.to(self.device).train()
-        self.updater = Updater(
-            self.model,
-            build_optimizer(self.model, config.optimizer),
-            dtype=settings.dtype,
-            grad_clip=config.optimizer.grad_clip,
-            device=self.device,
-        )
         self.bytes_of_id = token_bytes(self.tokenizer).to(self.device)
-        self.state = TrainingState(inputs=self.inputs)
         self.last_evaluation: Evaluation | None = None
         self.started = time.monotonic()
 
-    def train(self, *, resume: bool, resolved_config: str) -> Outcome:
+    def train(self, *, resume: bool, to_toml: Callable[[Config], str]) -> Outcome:
         """Runs to the end, to a signal or to the time limit. Raises Interrupted, after saving, for a signal.
 
-        `resolved_config` is the text of RUN/config.toml.
+        `to_toml` writes the config for RUN/config.toml, where every `auto` is replaced by what was chosen.
         """
         with artifacts.exclusive(self.run), stop_signals() as stop:
-            self._restore(resume)
-            artifacts.write_file(self.run / "config.toml", resolved_config)
+            checkpoint = self._find_checkpoint(resume)
+            self._choose_path(checkpoint)
+            self._restore(checkpoint)
+            artifacts.write_file(self.run / "config.toml", to_toml(self.config))
             self.log = MetricsLog(self.run, step=self.state.step, tensorboard=self.config.training.tensorboard)
             try:
                 return self._run(stop)
@@ -164,7 +158,7 @@ class Trainer:
         settings, start = self.config.training, time.perf_counter()
         step = self.state.step
         rate = learning_rate(step, self.config.schedule)
-        set_learning_rate(self.updater.optimizer, rate)
+        set_learning_rate(self.updater.optimizers, rate)
         if self.config.model.dropout:
             # Dropout is a function of the step, so that a resumed run drops the same activations.
             seed_everything(settings.seed + 1 + step)
@@ -240,8 +234,8 @@ class Trainer:
         evaluated = self.state.step % settings.eval_interval == 0
         return self.state.step % settings.checkpoint_interval == 0 or (settings.always_save_checkpoint and evaluated)
 
-    def _restore(self, resume: bool) -> None:
-        """Goes on from the newest whole checkpoint, or makes sure that a new run overwrites nothing."""
+    def _find_checkpoint(self, resume: bool) -> Path | None:
+        """The newest whole checkpoint to go on from; without `resume` it makes sure that a run overwrites nothing."""
         folder = self.run / "checkpoints"
         path, complaints = newest_whole_checkpoint(folder)
         for complaint in complaints.values():
@@ -251,19 +245,43 @@ class Trainer:
                 raise UsageError(
                     f"{self.run} already holds a run; go on with --resume auto, or choose another --out directory"
                 )
-            return
+            return None
         if path is None:
             if complaints:
                 raise ArtifactError(f"no checkpoint in {folder} is whole; see the lines above, and start a new run")
             self.reporter.note(f"no checkpoint in {folder}; starting at step 0")
-            return
-        for change in compare_inputs(read_state(path).inputs, self.inputs, path):
-            self.reporter.note(change)
+            return None
         for damaged in complaints:
             artifacts.set_aside(damaged)
-        self.state = load_checkpoint(path, self.model, self.updater)
+        return path
+
+    def _choose_path(self, checkpoint: Path | None) -> None:
+        """Settles precision, attention and compilation, and builds the updater; a run that goes on keeps its own."""
+        num_updates = self.config.schedule.num_steps
+        if self.config.training.eval_only:
+            num_updates = 0
+        config = self.config if checkpoint is None else as_before(self.config, read_state(checkpoint).inputs)
+        path = choose_fast_path(config, self.device, num_updates)
+        self.reporter.note(f"training on {self.device}: {path.reason}")
+        self.config = path.resolve(config)
+        self.updater = build_updater(self.model, self.config, self.device)
+        if path.compiled and not self.config.training.eval_only:
+            problem = self.updater.warm_up(next(self._microbatches(0)))
+            if problem:
+                self.reporter.note(f"torch.compile failed, so training goes on without it: {problem}")
+                self.config = replace(path, compiled=False).resolve(config)
+
+    def _restore(self, checkpoint: Path | None) -> None:
+        """The state at the start, that of `checkpoint` if there is one and it belongs to this run."""
+        self.inputs = describe_inputs(self.config, self.shards)
+        self.state = TrainingState(inputs=self.inputs)
+        if checkpoint is None:
+            return
+        for change in compare_inputs(read_state(checkpoint).inputs, self.inputs, checkpoint):
+            self.reporter.note(change)
+        self.state = load_checkpoint(checkpoint, self.model, self.updater)
         self.state.inputs = self.inputs
-        self.reporter.note(f"going on from {path}, step {self.state.step}")
+        self.reporter.note(f"going on from {checkpoint}, step {self.state.step}")
 
     def _take_weights_from(self, path: Path) -> None:
         source, tokenizer = load_model(path)

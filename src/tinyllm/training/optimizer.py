@@ -1,20 +1,31 @@
-"""The optimizer: AdamW with decay on matrices alone, and its state as named tensors.
+"""The optimizers: AdamW for everything, or Muon for the hidden matrices and AdamW for the rest; their state by name.
 
-It builds and converts; what a step does with it stands in `step.py`, the rate in `schedule.py`.
+It builds and converts; what a step does with them stands in `step.py`, the rate in `schedule.py`.
 """
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from tinyllm.config import OptimizerConfig
 from tinyllm.errors import MismatchError
+from tinyllm.training.muon import Muon
 
-MOMENTS = ("exp_avg", "exp_avg_sq", "step")
+
+def build_optimizers(model: nn.Module, config: OptimizerConfig, dtype: torch.dtype = torch.float32) -> list[Optimizer]:
+    """The optimizers of `config.name`, each with its part of the parameters; `dtype` is that of Muon's products."""
+    hidden = [p for name, p in model.named_parameters() if config.name == "muon" and _is_hidden_matrix(name, p)]
+    taken = {id(p) for p in hidden}
+    optimizers: list[Optimizer] = [_build_adamw([p for p in model.parameters() if id(p) not in taken], config)]
+    if hidden:
+        optimizers.append(Muon(hidden, lr=0.0, momentum=config.momentum, weight_decay=config.weight_decay, dtype=dtype))
+    return optimizers
 
 
-def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:
+def _build_adamw(parameters: list[nn.Parameter], config: OptimizerConfig) -> torch.optim.AdamW:
     """AdamW (Loshchilov & Hutter 2019), fused. Norm gains are not decayed: they have no scale to shrink towards."""
-    parameters = [p for p in model.parameters() if p.requires_grad]
     groups = [
         {"params": [p for p in parameters if p.dim() >= 2], "weight_decay": config.weight_decay},
         {"params": [p for p in parameters if p.dim() < 2], "weight_decay": 0.0},
@@ -22,35 +33,50 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Ad
     return torch.optim.AdamW(groups, lr=0.0, betas=(config.beta1, config.beta2), eps=config.eps, fused=True)
 
 
-def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+def _is_hidden_matrix(name: str, parameter: nn.Parameter) -> bool:
+    # The embedding and the output projection are tables of one row a token: their rows should move by themselves.
+    return parameter.dim() == 2 and "embed_tokens" not in name and "lm_head" not in name
+
+
+def set_learning_rate(optimizers: Sequence[Optimizer], rate: float) -> None:
     """The rate of the next update, for all groups."""
-    for group in optimizer.param_groups:
-        group["lr"] = rate
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = rate
 
 
-def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The optimizer's state under names such as `model.norm.weight.exp_avg`; empty before the first update."""
+def optimizer_tensors(model: nn.Module, optimizers: Sequence[Optimizer]) -> dict[str, Tensor]:
+    """The optimizers' state under names such as `model.norm.weight.exp_avg`; empty before the first update."""
     return {
-        f"{name}.{moment}": optimizer.state[parameter][moment]
+        f"{name}.{key}": optimizer.state[parameter][key]
         for name, parameter in model.named_parameters()
+        for optimizer in optimizers
         if parameter in optimizer.state
-        for moment in MOMENTS
+        for key in _state_keys(optimizer)
     }
 
 
-def load_optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+def load_optimizer_tensors(model: nn.Module, optimizers: Sequence[Optimizer], tensors: dict[str, Tensor]) -> None:
     """Puts back what `optimizer_tensors` gave. Raises MismatchError if a name or shape belongs to another model."""
     if not tensors:
         return
-    expected = {f"{name}.{moment}" for name, _ in model.named_parameters() for moment in MOMENTS}
+    owners = {p: optimizer for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]}
+    expected = {f"{name}.{key}" for name, p in model.named_parameters() for key in _state_keys(owners[p])}
     if expected != set(tensors):
         odd = sorted(expected ^ set(tensors))
-        raise MismatchError(f"the optimizer state belongs to another model; the first name that differs is {odd[0]}")
+        raise MismatchError(
+            f"the optimizer state belongs to another model or optimizer; the first name that differs is {odd[0]}"
+        )
     for name, parameter in model.named_parameters():
-        state = {moment: tensors[f"{name}.{moment}"] for moment in MOMENTS}
-        if state["exp_avg"].shape != parameter.shape:
-            raise MismatchError(
-                f"the optimizer state of {name} has shape {tuple(state['exp_avg'].shape)}, "
-                f"the model's is {tuple(parameter.shape)}; it belongs to another model"
-            )
-        optimizer.state[parameter] = {key: tensor.to(parameter.device) for key, tensor in state.items()}
+        state = {key: tensors[f"{name}.{key}"] for key in _state_keys(owners[parameter])}
+        for key, tensor in state.items():
+            if key != "step" and tensor.shape != parameter.shape:
+                raise MismatchError(
+                    f"the optimizer state of {name} has shape {tuple(tensor.shape)}, "
+                    f"the model's is {tuple(parameter.shape)}; it belongs to another model"
+                )
+        owners[parameter].state[parameter] = {key: tensor.to(parameter.device) for key, tensor in state.items()}
+
+
+def _state_keys(optimizer: Optimizer) -> tuple[str, ...]:
+    return ("momentum_buffer",) if isinstance(optimizer, Muon) else ("exp_avg", "exp_avg_sq", "step")

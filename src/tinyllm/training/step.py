@@ -11,12 +11,20 @@ Shapes: B windows of a microbatch, T tokens a window predicts, V vocabulary.
 
 import copy
 import math
-from collections.abc import Iterable
+import warnings
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from tinyllm import runtime
+from tinyllm.config import Config
+from tinyllm.model.attention import AttentionKind
+from tinyllm.model.transformer import Transformer
+from tinyllm.training.optimizer import build_optimizers
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -34,51 +42,96 @@ class StepResult:
 
 
 class Updater:
-    """Applies updates to a model: its optimizer, its copy in 16 bits, and for float16 alone the gradient scaler."""
+    """Applies updates to a model: its optimizers, its copy in 16 bits, and for float16 alone the gradient scaler."""
 
     def __init__(
-        self, model: nn.Module, optimizer: torch.optim.Optimizer, *, dtype: str, grad_clip: float, device: torch.device
+        self,
+        model: Transformer,
+        optimizers: Sequence[Optimizer],
+        *,
+        dtype: str,
+        grad_clip: float,
+        device: torch.device,
+        attention: AttentionKind = "fused",
+        compiled: bool = False,
     ) -> None:
-        self.optimizer = optimizer
+        self.optimizers = list(optimizers)
         self.device = device
         self.grad_clip = grad_clip or math.inf
         self.worker = model if dtype == "float32" else copy.deepcopy(model).to(DTYPES[dtype])
+        self.worker.use_attention(attention)
         self.masters: list[Tensor] = list(model.parameters())
         self.workers: list[Tensor] = list(self.worker.parameters())
+        self.gradients = [] if self.worker is model else [torch.zeros_like(p) for p in self.masters]
         self.scaler = torch.amp.GradScaler(device.type, enabled=dtype == "float16")
+        self.compile(compiled)
+
+    def compile(self, enabled: bool) -> None:
+        """Whether blocks and loss run through torch.compile, each compiled at its first use."""
+        self.worker.compile_blocks(enabled)
+        self._sum_losses = runtime.compiled(sum_losses) if enabled else sum_losses
 
     def update(self, microbatches: Iterable[Tensor], num_tokens: int) -> StepResult:
         """One update from `microbatches`, each (B, T + 1) int64, which predict `num_tokens` tokens in all."""
-        loss = torch.zeros((), device=self.device)
-        for tokens in microbatches:
-            part = summed_loss(self.worker, tokens) / num_tokens
-            self.scaler.scale(part).backward()  # type: ignore[no-untyped-call]
-            self._hand_over_gradients()
-            loss += part.detach()
-        self.scaler.unscale_(self.optimizer)
-        grad_norm = nn.utils.clip_grad_norm_(self.masters, self.grad_clip).item()
-        result = StepResult(loss.item(), grad_norm, skipped=self._numbers_went_wrong(loss.item(), grad_norm))
-        if not result.skipped:
-            self.scaler.step(self.optimizer)
+        total = torch.zeros((), device=self.device)
+        for index, tokens in enumerate(microbatches):
+            total += self.backward(tokens, num_tokens)
+            self._hand_over_gradients(first=index == 0)
+        for optimizer in self.optimizers:
+            self.scaler.unscale_(optimizer)
+        norm = nn.utils.clip_grad_norm_(self.masters, self.grad_clip, foreach=True)
+        loss, grad_norm = torch.stack((total, norm)).tolist()  # one wait for the device, not two
+        result = StepResult(loss, grad_norm, skipped=self._numbers_went_wrong(loss, grad_norm))
+        for optimizer in self.optimizers:
+            if not result.skipped:
+                self.scaler.step(optimizer)
+            optimizer.zero_grad(set_to_none=True)
         self.scaler.update()
-        self.optimizer.zero_grad(set_to_none=True)
         self.lend_weights()
         return result
+
+    def backward(self, tokens: Tensor, num_tokens: int) -> Tensor:
+        """Adds the gradient of `tokens` (B, T + 1) to the worker's; gives their part of the mean loss."""
+        hidden = self.worker.hidden_states(tokens[:, :-1])
+        part = self._sum_losses(hidden, self.worker.output_weight, tokens[:, 1:]) / num_tokens
+        self.scaler.scale(part).backward()  # type: ignore[no-untyped-call]
+        return part.detach()
+
+    def warm_up(self, tokens: Tensor) -> str:
+        """Compiles by a pass over `tokens` (B, T + 1) that changes nothing; where it fails, gives the reason.
+
+        Then updates run without it. Compilers fail in many ways: without their headers, without a place to write ...
+        """
+        problem = ""
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # advice to people who write compilers
+                self.backward(tokens, 1)
+        except (RuntimeError, OSError) as error:
+            self.compile(False)
+            problem = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
+        for worker in self.workers:
+            worker.grad = None
+        return problem
 
     @torch.no_grad()
     def lend_weights(self) -> None:
         """Rounds the model's weights into the copy; to be called whenever they changed from outside."""
-        if self.workers[0] is not self.masters[0]:
+        if self.gradients:
             torch._foreach_copy_(self.workers, self.masters)
 
-    def _hand_over_gradients(self) -> None:
-        """Adds the copy's gradients, widened, to the model's: microbatches add up in float32."""
-        for master, worker in zip(self.masters, self.workers, strict=True):
-            if worker is master or worker.grad is None:
-                continue
-            wide = worker.grad.float()
-            master.grad = wide if master.grad is None else master.grad.add_(wide)
-            worker.grad = None
+    @torch.no_grad()
+    def _hand_over_gradients(self, *, first: bool) -> None:
+        """Moves the copy's gradients, widened, to the model: microbatches add up in float32."""
+        if not self.gradients:
+            return
+        narrow = [worker.grad for worker in self.workers if worker.grad is not None]
+        if first:
+            torch._foreach_copy_(self.gradients, narrow)
+        else:
+            torch._foreach_add_(self.gradients, narrow)
+        for master, worker, gradient in zip(self.masters, self.workers, self.gradients, strict=True):
+            master.grad, worker.grad = gradient, None
 
     def _numbers_went_wrong(self, loss: float, grad_norm: float) -> bool:
         # A float16 gradient may overflow on the way to the right scale; then the scaler skips and halves by itself.
@@ -87,7 +140,29 @@ class Updater:
         return not (math.isfinite(loss) and math.isfinite(grad_norm))
 
 
-def summed_loss(model: nn.Module, tokens: Tensor) -> Tensor:
+def build_updater(model: Transformer, config: Config, device: torch.device) -> Updater:
+    """The updater that `config` asks for, where no setting is `auto`."""
+    settings = config.training
+    assert settings.dtype != "auto"
+    assert settings.attention != "auto"
+    products = torch.bfloat16 if settings.dtype == "bfloat16" else torch.float32
+    return Updater(
+        model,
+        build_optimizers(model, config.optimizer, products),
+        dtype=settings.dtype,
+        grad_clip=config.optimizer.grad_clip,
+        device=device,
+        attention=settings.attention,
+        compiled=settings.compile == "on",
+    )
+
+
+def summed_loss(model: Transformer, tokens: Tensor) -> Tensor:
     """Cross entropy of each window's next tokens, summed: `tokens` (B, T + 1) int64 -> scalar float32, in nats."""
-    logits: Tensor = model(tokens[:, :-1])
-    return F.cross_entropy(logits.flatten(0, 1).float(), tokens[:, 1:].flatten(), reduction="sum")
+    return sum_losses(model.hidden_states(tokens[:, :-1]), model.output_weight, tokens[:, 1:])
+
+
+def sum_losses(hidden: Tensor, output_weight: Tensor, targets: Tensor) -> Tensor:
+    """The same from hidden states (B, T, D) on, for `targets` (B, T); logits are made in the model's precision."""
+    logits = F.linear(hidden, output_weight)
+    return F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), reduction="sum")

@@ -11,20 +11,21 @@ import torch
 from tinyllm.config import Config
 from tinyllm.model.transformer import Transformer
 from tinyllm.runtime import pick_device
-from tinyllm.training.optimizer import build_optimizer
-from tinyllm.training.step import Updater
+from tinyllm.training.step import build_updater
 
 
 def measure_step_seconds(config: Config, num_steps: int = 5) -> float:
-    """Median seconds of an optimizer update with the shapes, precision and device of `config`."""
+    """Median seconds of an optimizer update with the shapes and device of `config`, where no setting is `auto`.
+
+    Where it compiles, a run that follows in the same process finds the code ready.
+    """
     settings = config.training
     device = pick_device(settings.device)
-    model = Transformer(config.model).to(device)
-    optimizer = build_optimizer(model, config.optimizer)
-    updater = Updater(model, optimizer, dtype=settings.dtype, grad_clip=config.optimizer.grad_clip, device=device)
+    updater = build_updater(Transformer(config.model).to(device).train(), config, device)
     shape = (settings.batch_size, settings.sequence_length + 1)
     tokens = torch.randint(config.model.vocab_size, shape, device=device)
     num_tokens = settings.batch_size * settings.accumulation_steps * settings.sequence_length
+    updater.warm_up(tokens)
     seconds = []
     for _ in range(num_steps + 2):
         start = time.perf_counter()

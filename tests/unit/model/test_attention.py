@@ -1,16 +1,19 @@
-"""Attention against its definition, written out head by head and position by position."""
+"""Both attentions against its definition, written out head by head and position by position."""
 
 import math
 
 import pytest
 import torch
 
-from tinyllm.model.attention import attend
+from tinyllm.config import ModelConfig
+from tinyllm.model.attention import ATTENTION, QUERY_BLOCK
+from tinyllm.model.transformer import Transformer
 
 
+@pytest.mark.parametrize("kind", ["fused", "explicit"])
 @pytest.mark.parametrize("num_kv_heads", [1, 2, 4])
 @pytest.mark.parametrize(("num_new", "num_all"), [(7, 7), (1, 7), (3, 7), (1, 1)])
-def test_attend_is_softmax_of_scores_over_the_past(num_kv_heads: int, num_new: int, num_all: int) -> None:
+def test_attention_is_softmax_of_scores_over_the_past(kind: str, num_kv_heads: int, num_new: int, num_all: int) -> None:
     query = torch.randn(2, 4, num_new, 6)
     key, value = torch.randn(2, 2, num_kv_heads, num_all, 6)
     expected = torch.empty_like(query)
@@ -20,4 +23,30 @@ def test_attend_is_softmax_of_scores_over_the_past(num_kv_heads: int, num_new: i
             past = num_all - num_new + t + 1
             scores = torch.einsum("bd,bsd->bs", query[:, head, t], key[:, shared, :past]) / math.sqrt(6)
             expected[:, head, t] = torch.einsum("bs,bsd->bd", scores.softmax(-1), value[:, shared, :past])
-    torch.testing.assert_close(attend(query, key, value), expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(ATTENTION[kind](query, key, value), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("num_new", "num_all"), [(2 * QUERY_BLOCK + 7, 2 * QUERY_BLOCK + 7), (QUERY_BLOCK + 3, 300)])
+def test_blocks_of_queries_see_what_the_fused_kernel_sees(num_new: int, num_all: int) -> None:
+    query = torch.randn(2, 4, num_new, 6, requires_grad=True)
+    key, value = (torch.randn(2, 2, num_all, 6, requires_grad=True) for _ in range(2))
+    results = [ATTENTION[kind](query, key, value) for kind in ("fused", "explicit")]
+    torch.testing.assert_close(*results, rtol=1e-4, atol=1e-5)
+    gradients = [torch.autograd.grad(result.square().sum(), (query, key, value)) for result in results]
+    for ours, theirs in zip(*gradients, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4)
+
+
+def test_a_model_computes_the_same_with_either_and_drops_attention_with_either() -> None:
+    config = ModelConfig(vocab_size=64, hidden_size=16, num_layers=2, num_heads=4, num_kv_heads=2, dropout=0.5)
+    model = Transformer(config).eval()
+    tokens = torch.randint(64, (2, 20))
+    with torch.no_grad():
+        fused = model(tokens)
+        model.use_attention("explicit")
+        torch.testing.assert_close(model(tokens), fused, rtol=1e-4, atol=1e-5)
+    ones = torch.ones(1, 1, 400, 2)
+    for attend in ATTENTION.values():
+        dropped = attend(ones, ones, ones, 0.5)[0, 0, 100:]
+        assert dropped.mean() == pytest.approx(1, abs=0.05), "what is kept must be scaled up"
+        assert dropped.std() > 0.01

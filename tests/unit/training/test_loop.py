@@ -61,7 +61,7 @@ def test_samples_are_written_at_each_evaluation(tiny_shards: Path, tmp_path: Pat
         reporter=Listener(),
         sampler=lambda model, tokenizer, sample: [f"{sample.prompt} in {model.config.num_layers} layers"],
     )
-    trainer.train(resume=False, resolved_config="")
+    trainer.train(resume=False, to_toml=lambda config: "")
     samples = artifacts.read_json_lines(tmp_path / "run" / "samples.jsonl")
     assert [s["step"] for s in samples] == [4, 8]
     assert samples[0]["text"] == "Once upon a time in 2 layers"
@@ -87,7 +87,7 @@ def test_ten_bad_updates_in_a_row_stop_the_run_and_keep_the_checkpoint(tiny_shar
 
     next(trainer.model.parameters()).register_hook(poison)
     with pytest.raises(DivergenceError, match=r"10 updates in a row were not finite, up to step 15; .*step-000000"):
-        trainer.train(resume=False, resolved_config="")
+        trainer.train(resume=False, to_toml=lambda config: "")
     assert trainer.state.total_bad_steps == 11
     assert losses(run)[3] is None
     assert losses(run)[4] is not None

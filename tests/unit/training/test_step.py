@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tinyllm.config import ModelConfig, OptimizerConfig
 from tinyllm.model.transformer import Transformer
-from tinyllm.training.optimizer import build_optimizer, set_learning_rate
+from tinyllm.training.optimizer import build_optimizers, set_learning_rate
 from tinyllm.training.step import Updater
 
 CONFIG = ModelConfig(vocab_size=32, hidden_size=16, num_layers=2, num_heads=2, num_kv_heads=1, context_length=8)
@@ -19,9 +19,9 @@ CONFIG = ModelConfig(vocab_size=32, hidden_size=16, num_layers=2, num_heads=2, n
 def make(dtype: str = "float32", grad_clip: float = 1.0) -> tuple[Transformer, Updater]:
     torch.manual_seed(1)
     model = Transformer(CONFIG)
-    optimizer = build_optimizer(model, OptimizerConfig())
-    set_learning_rate(optimizer, 1e-2)
-    return model, Updater(model, optimizer, dtype=dtype, grad_clip=grad_clip, device=torch.device("cpu"))
+    optimizers = build_optimizers(model, OptimizerConfig())
+    set_learning_rate(optimizers, 1e-2)
+    return model, Updater(model, optimizers, dtype=dtype, grad_clip=grad_clip, device=torch.device("cpu"))
 
 
 def batches(num: int) -> list[Tensor]:
@@ -72,7 +72,7 @@ def test_every_precision_learns_and_keeps_float32_weights(dtype: str) -> None:
 
 def test_only_matrices_decay() -> None:
     model, updater = make()
-    groups = {group["weight_decay"]: {id(p) for p in group["params"]} for group in updater.optimizer.param_groups}
+    groups = {group["weight_decay"]: {id(p) for p in group["params"]} for group in updater.optimizers[0].param_groups}
     assert groups[0.0] == {id(p) for name, p in model.named_parameters() if "norm" in name}
 
 

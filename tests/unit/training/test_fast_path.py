@@ -1,0 +1,112 @@
+"""What `auto` becomes: by a measurement, by the length of the run, and by whether there is a compiler."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from tinyllm import config as sections
+from tinyllm.training import fast_path
+from tinyllm.training.fast_path import choose_fast_path, measure_update_seconds
+from training_runs import Listener, losses, make_config, train
+
+CPU = torch.device("cpu")
+
+
+def make(**training: object) -> sections.Config:
+    model = {"vocab_size": 64, "hidden_size": 16, "num_layers": 4, "num_heads": 2, "context_length": 16}
+    return sections.Config.model_validate({"model": model, "training": {"sequence_length": 16, **training}})
+
+
+def pretend_speeds(monkeypatch: pytest.MonkeyPatch, seconds: dict[tuple[str, str], float]) -> list[tuple[str, str]]:
+    """Measurements as given; the list tells which were asked for."""
+    asked = []
+
+    def measure(_config: object, _device: object, dtype: str, attention: str) -> float:
+        asked.append((dtype, attention))
+        return seconds[dtype, attention]
+
+    monkeypatch.setattr(fast_path, "measure_update_seconds", measure)
+    return asked
+
+
+SPEEDS = {
+    ("float32", "fused"): 1.0,
+    ("float32", "explicit"): 0.8,
+    ("bfloat16", "fused"): 0.6,
+    ("bfloat16", "explicit"): 0.4,
+}
+
+
+def test_the_fastest_is_chosen_and_resolved(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend_speeds(monkeypatch, SPEEDS)
+    monkeypatch.setattr(fast_path, "has_cpp_compiler", lambda: True)
+    path = choose_fast_path(make(), CPU, num_updates=10_000)
+    assert (path.dtype, path.attention, path.compiled) == ("bfloat16", "explicit", True)
+    assert "2.5 x the speed of float32, fused" in path.reason
+    assert "saves about 26.7 of 66.7 minutes" in path.reason
+    settings = path.resolve(make()).training
+    assert (settings.dtype, settings.attention, settings.compile) == ("bfloat16", "explicit", "on")
+
+
+def test_bfloat16_must_be_clearly_faster_than_the_exact_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend_speeds(monkeypatch, SPEEDS | {("bfloat16", "explicit"): 0.75})
+    monkeypatch.setattr(fast_path, "CLEARLY_FASTER", 0.7)
+    path = choose_fast_path(make(), CPU, num_updates=1)
+    assert (path.dtype, path.attention) == ("bfloat16", "fused") or path.dtype == "float32"
+    pretend_speeds(monkeypatch, SPEEDS | {("bfloat16", "explicit"): 0.75, ("bfloat16", "fused"): 2.0})
+    path = choose_fast_path(make(), CPU, num_updates=1)
+    assert (path.dtype, path.attention) == ("float32", "explicit")
+
+
+def test_what_is_set_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = pretend_speeds(monkeypatch, SPEEDS)
+    path = choose_fast_path(make(dtype="float32", attention="fused", compile="off"), CPU, num_updates=10_000)
+    assert (path.dtype, path.attention, path.compiled, asked) == ("float32", "fused", False, [])
+    path = choose_fast_path(make(dtype="float32"), CPU, num_updates=10)
+    assert (path.dtype, path.attention) == ("float32", "explicit")
+    assert asked == [("float32", "fused"), ("float32", "explicit")]
+
+
+@pytest.mark.parametrize(("num_updates", "compiled"), [(20, False), (10_000, True)])
+def test_only_a_long_run_is_compiled(monkeypatch: pytest.MonkeyPatch, num_updates: int, compiled: bool) -> None:
+    pretend_speeds(monkeypatch, SPEEDS)
+    monkeypatch.setattr(fast_path, "has_cpp_compiler", lambda: True)
+    assert choose_fast_path(make(), CPU, num_updates).compiled == compiled
+
+
+def test_without_a_compiler_a_run_says_so_and_goes_on(
+    monkeypatch: pytest.MonkeyPatch, tiny_shards: Path, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CXX", raising=False)
+    listener = Listener()
+    train(tiny_shards, tmp_path / "run", make_config(tiny_shards, 2, training={"compile": "on"}), listener=listener)
+    assert sum("there is no C++ compiler" in note for note in listener.notes) == 1
+    assert len(losses(tmp_path / "run")) == 2
+
+
+def test_a_compiler_that_fails_is_told_and_the_run_goes_on(
+    monkeypatch: pytest.MonkeyPatch, tiny_shards: Path, tmp_path: Path
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("CppCompileError: C++ compile error\nPython.h: No such file")
+
+    monkeypatch.setattr("tinyllm.runtime.compiled", lambda function: broken)
+    monkeypatch.setattr("tinyllm.model.transformer.compiled", lambda function: function)
+    monkeypatch.setattr(fast_path, "has_cpp_compiler", lambda: True)
+    listener = Listener()
+    config = make_config(tiny_shards, 2, training={"compile": "on"})
+    _, trainer = train(tiny_shards, tmp_path / "run", config, listener=listener)
+    expected = "torch.compile failed, so training goes on without it: RuntimeError: CppCompileError: C++ compile error"
+    assert listener.notes.count(expected) == 1
+    assert len(losses(tmp_path / "run")) == 2
+    assert trainer.config.training.compile == "off"
+
+
+def test_the_measurement_leaves_the_random_numbers_alone() -> None:
+    torch.manual_seed(3)
+    expected = torch.rand(4)
+    torch.manual_seed(3)
+    assert measure_update_seconds(make(), CPU, "bfloat16", "explicit") > 0
+    assert torch.equal(torch.rand(4), expected)
