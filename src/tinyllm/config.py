@@ -225,6 +225,21 @@ class SampleConfig(Section):
     """As in generation."""
 
 
+class FinetuneConfig(Section):
+    """How a model becomes a classifier. Names and defaults are the course's."""
+
+    epochs: int = Field(default=10, gt=0)
+    """Passes over the training sentences."""
+    lr: float = Field(default=1e-5, gt=0)
+    """Learning rate, constant. Small models want more: 1e-3 for 260 K parameters."""
+    batch_size: int = Field(default=8, gt=0)
+    """Sentences in one update."""
+    dropout: float = Field(default=0.3, ge=0, lt=1)
+    """Probability of dropping a channel of the state that the head reads."""
+    seed: int = Field(default=1337, ge=0, lt=2**63)
+    """Seeds the head, dropout and the order of sentences."""
+
+
 class Config(Section):
     """Everything a training run is made from."""
 
