@@ -20,7 +20,7 @@ from tinyllm.finetune.classifier_dir import save_classifier
 from tinyllm.finetune.scores import Scores, score
 from tinyllm.runtime import seed_everything
 from tinyllm.tokenizer.codec import Tokenizer
-from tinyllm.training.optimizer import build_optimizer, set_learning_rate
+from tinyllm.training.optimizer import build_optimizers, set_learning_rate
 
 OPTIMIZER = OptimizerConfig(beta1=0.9, beta2=0.999, eps=1e-6, weight_decay=0.0)
 
@@ -64,8 +64,8 @@ def finetune(
     """
     seed_everything(config.seed)
     classifier.dropout.p = config.dropout
-    optimizer = build_optimizer(classifier, OPTIMIZER)
-    set_learning_rate(optimizer, config.lr)
+    (optimizer,) = build_optimizers(classifier, OPTIMIZER)
+    set_learning_rate([optimizer], config.lr)
     order = torch.Generator().manual_seed(config.seed)
     best_accuracy = -math.inf
     for number in range(config.epochs):
