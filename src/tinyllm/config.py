@@ -155,6 +155,8 @@ class TrainingConfig(Section):
     """Microbatches in one optimizer update."""
     sequence_length: int = Field(default=256, gt=0)
     """Tokens a window predicts; at most the model's context_length."""
+    align_documents: bool = False
+    """Whether windows begin where documents do, rather than every sequence_length tokens."""
     eval_interval: int = Field(default=100, gt=0)
     """Steps between evaluations on the validation set."""
     eval_iters: int = Field(default=100, gt=0)
