@@ -23,6 +23,7 @@ from tinyllm.tokenizer.codec import Tokenizer
 from tinyllm.training.optimizer import build_optimizer, set_learning_rate
 
 OPTIMIZER = OptimizerConfig(beta1=0.9, beta2=0.999, eps=1e-6, weight_decay=0.0)
+POOL_BATCHES = 50
 
 
 @dataclass(frozen=True)
@@ -92,8 +93,9 @@ def _train_epoch(
 ) -> tuple[float, float]:
     """One update a batch; gives the mean loss and the accuracy of the batches as they went by."""
     classifier.train()
+    lengths = [len(row) for row in data.rows]
     total_loss, num_right = 0.0, 0
-    for places in track(_shuffled_batches(len(data.rows), batch_size, order), description):
+    for places in track(shuffled_batches(lengths, batch_size, order), description):
         labels = torch.tensor([data.labels[place] for place in places], device=classifier.device)
         logits = classifier(*pad([data.rows[place] for place in places], classifier.device))
         loss = F.cross_entropy(logits, labels)
@@ -107,6 +109,14 @@ def _train_epoch(
     return total_loss / len(data.rows), num_right / len(data.rows)
 
 
-def _shuffled_batches(num_rows: int, batch_size: int, order: torch.Generator) -> Sequence[list[int]]:
-    places: list[int] = torch.randperm(num_rows, generator=order).tolist()
-    return [places[start : start + batch_size] for start in range(0, num_rows, batch_size)]
+def shuffled_batches(lengths: Sequence[int], batch_size: int, order: torch.Generator) -> list[list[int]]:
+    """Every place once, in random batches of sentences of like length: half the padding of plain shuffling, or less.
+
+    Places are shuffled, sorted by length within pools of `POOL_BATCHES` batches, and the batches shuffled once more.
+    """
+    places: list[int] = torch.randperm(len(lengths), generator=order).tolist()
+    pool_size = POOL_BATCHES * batch_size
+    pools = [places[start : start + pool_size] for start in range(0, len(places), pool_size)]
+    alike = [place for pool in pools for place in sorted(pool, key=lambda place: lengths[place])]
+    batches = [alike[start : start + batch_size] for start in range(0, len(alike), batch_size)]
+    return [batches[number] for number in torch.randperm(len(batches), generator=order).tolist()]
