@@ -71,7 +71,8 @@ def train(
 
     For example:
 
-      tinyllm classify train stories260K.bin --train sst-train.txt --dev sst-dev.txt -o sst --lr 1e-3
+      tinyllm classify train stories42M.pt --train train.txt --dev dev.txt -o reviews
+      tinyllm classify train stories260K.bin --train train.txt --dev dev.txt -o reviews --lr 1e-3
     """
     config = finetune_config(epochs=epochs, lr=lr, batch_size=batch_size, dropout=dropout, seed=seed)
     check_limit(max_sentence_len)
@@ -110,9 +111,9 @@ def predict(
 
     For example:
 
-      tinyllm classify predict sst sst-test.txt -o predictions.txt
-      echo "a lovely film" | tinyllm classify predict sst -
-      tinyllm classify predict stories260K.bin sst-test.txt --label-names sst-label-mapping.json
+      tinyllm classify predict reviews test.txt -o predictions.txt
+      echo "a lovely film" | tinyllm classify predict reviews -
+      tinyllm classify predict stories42M.pt test.txt --label-names names.json
     """
     check_limit(max_sentence_len)
     if batch_size < 1:

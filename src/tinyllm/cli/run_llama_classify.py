@@ -63,15 +63,14 @@ def prompt(
 ) -> None:
     """Classify sentences by what the model expects after a question.
 
-    After each sentence stands `Is this movie bad or good? This movie is `, with the names of the labels; the label
-    whose name has the largest log-probability then, all its tokens together, is the prediction. Nothing is trained; of
-    the training sentences only the most frequent label counts, for comparison.
+    The question is `Is this movie bad or good? This movie is `, with the names of the labels. The prediction is the
+    label whose name then has the largest log-probability, all its tokens together. Nothing is trained: training
+    sentences only tell the most frequent label, for comparison.
 
     For example:
 
-      python run_llama.py --option prompt --train data/sst-train.txt --dev data/sst-dev.txt --test data/sst-test.txt
-        --label-names data/sst-label-mapping.json --dev_out sst-dev-prompting-output.txt
-        --test_out sst-test-prompting-output.txt
+      python run_llama.py --option prompt --label-names data/cfimdb-label-mapping.json
+      python run_llama.py --option prompt --pretrained-model-path stories260K.bin --batch_size 32
     """
     if batch_size < 1:
         raise UsageError(f"--batch_size is {batch_size}; at least 1 is needed")
@@ -123,9 +122,8 @@ def finetune(
 
     For example:
 
-      python run_llama.py --option finetune --epochs 5 --lr 2e-5 --batch_size 80
-        --train data/sst-train.txt --dev data/sst-dev.txt --test data/sst-test.txt
-        --dev_out sst-dev-finetuning-output.txt --test_out sst-test-finetuning-output.txt
+      python run_llama.py --option finetune --epochs 5 --lr 2e-5
+      python run_llama.py --option finetune --pretrained-model-path stories260K.bin --lr 1e-3 --batch_size 32
     """
     config = finetune_config(epochs=epochs, lr=lr, batch_size=batch_size, dropout=hidden_dropout_prob, seed=seed)
     check_limit(max_sentence_len)

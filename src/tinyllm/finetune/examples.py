@@ -49,7 +49,7 @@ def parse_sentences(content: bytes, where: str, num_labels: int) -> tuple[list[s
     if SEPARATOR in lines[0]:
         examples = parse_examples(content, where, num_labels)
         return [example.text for example in examples], [example.label for example in examples]
-    return [_checked_text(line, f"{where}, line {number}") for number, line in enumerate(lines, start=1)], None
+    return [_checked_text(line.strip(), f"{where}, line {number}") for number, line in enumerate(lines, start=1)], None
 
 
 def read_label_names(path: Path) -> list[str]:
@@ -108,13 +108,13 @@ def _split_lines(content: bytes, where: str) -> list[str]:
     lines = []
     for number, line in enumerate(content.removeprefix(codecs.BOM_UTF8).removesuffix(b"\n").split(b"\n"), start=1):
         try:
-            lines.append(line.decode().strip())
+            lines.append(line.decode().removesuffix("\r"))
         except UnicodeDecodeError as error:
             raise FormatError(
                 f"{where}, line {number} is not UTF-8: byte {error.start + 1} of the line is "
                 f"0x{line[error.start]:02x}; save the file as UTF-8"
             ) from None
-    if not any(lines):
+    if not any(line.strip() for line in lines):
         raise InputError(f"{where} is empty; expected lines such as: 3{SEPARATOR}a lovely film")
     return lines
 
@@ -125,6 +125,7 @@ def _parse_example(line: str, num_labels: int | None, where: str) -> Example:
         raise FormatError(
             f"{where} is {_quoted(line)}; expected label{SEPARATOR}text, such as: 3{SEPARATOR}a lovely film"
         )
+    label = label.strip()
     # isdigit alone would let through ² and digits of every script.
     if not (label.isascii() and label.isdigit() and len(label) <= len(str(LABEL_LIMIT))):
         raise FormatError(f"{where}: label {_quoted(label)} is not a number from 0")
