@@ -92,12 +92,13 @@ def save_model(
     _check_tensors(stored, config, "the model to save")
     _check_tokenizer(tokenizer, config, None, "the model to save")
     kind = str(next(iter(weights.values())).dtype).removeprefix("torch.")
-    with artifacts.commit_directory(Path(path), "model") as draft:
-        save_file(weights, draft.path / WEIGHTS_NAME, metadata={"format": "pt"})
-        _write_json(draft.path / CONFIG_NAME, {**to_hugging_face(config, kind), **_token_ids(tokenizer)})
-        _write_json(draft.path / "generation_config.json", _token_ids(tokenizer))
+    needed_bytes = sum(tensor.nbytes for tensor in weights.values())
+    with artifacts.commit_directory(Path(path), "model", needed_bytes=needed_bytes) as draft:
+        draft.write(WEIGHTS_NAME, lambda file: save_file(weights, file, metadata={"format": "pt"}))
+        draft.write(CONFIG_NAME, _to_json({**to_hugging_face(config, kind), **_token_ids(tokenizer)}))
+        draft.write("generation_config.json", _to_json(_token_ids(tokenizer)))
         for name, content in hugging_face_files(tokenizer, config.context_length).items():
-            (draft.path / name).write_bytes(content)
+            draft.write(name, content)
         facts = {"num_parameters": size.num_parameters(config), "tokenizer_fingerprint": tokenizer.fingerprint}
         draft.details = {**facts, "dtype": kind, **(details or {})}
 
@@ -238,5 +239,5 @@ def _read_json(file: Path) -> dict[str, Any]:
     return value
 
 
-def _write_json(path: Path, value: object) -> None:
-    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+def _to_json(value: object) -> str:
+    return json.dumps(value, indent=2) + "\n"

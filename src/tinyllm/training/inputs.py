@@ -8,14 +8,19 @@ from typing import Any
 
 import torch
 
+from tinyllm import __version__
 from tinyllm.config import Config
 from tinyllm.errors import MismatchError
+from tinyllm.runtime import pick_device
 from tinyllm.shards.format import ShardSet
 
 HARMLESS = {
     "schedule": "the learning rate follows the new schedule from here on",
+    "evaluation": "losses before and after may be of other windows or steps",
+    "device": "results may differ in the last bits from here on",
     "threads": "sums may round differently from here on",
     "torch": "results may differ in the last bits from here on",
+    "tinyllm": "results may differ in the last bits from here on",
 }
 
 
@@ -36,7 +41,10 @@ def describe_inputs(config: Config, shards: ShardSet) -> dict[str, Any]:
         "shards": fingerprint_shards(shards),
         "tokenizer": shards.tokenizer.fingerprint,
         "threads": torch.get_num_threads(),
+        "evaluation": {"eval_interval": settings.eval_interval, "eval_iters": settings.eval_iters},
+        "device": str(pick_device(settings.device)),
         "torch": str(torch.__version__),
+        "tinyllm": __version__,
     }
 
 
