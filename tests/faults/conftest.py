@@ -5,9 +5,11 @@ cannot run on a machine is in the table as skipped, never as passed.
 """
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+import trials
 
 ROW = "fault campaign"
 
@@ -25,6 +27,14 @@ def count(request: pytest.FixtureRequest, record_property: Callable[[str, object
 def tell(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
     """Adds to this test's row what it saw."""
     return lambda text: record_property(ROW, {"result": text})
+
+
+@pytest.fixture(scope="session")
+def whole(tiny_shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny run that nothing happened to."""
+    run = tmp_path_factory.mktemp("whole") / "run"
+    trials.train_to_the_end(tiny_shards, run)
+    return run
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

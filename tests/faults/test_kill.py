@@ -52,10 +52,8 @@ def train_and_die(seconds: float, moment: str, flag: Path, arguments: list[str])
 
 @pytest.mark.promise("1 killed at a random moment, goes on bit for bit", fast=10, full=200)
 def test_a_killed_run_goes_on_bit_for_bit(
-    count: int, tell: Callable[[str], None], tiny_shards: Path, tmp_path: Path
+    count: int, tell: Callable[[str], None], tiny_shards: Path, whole: Path, tmp_path: Path
 ) -> None:
-    whole = tmp_path / "whole"
-    trials.train_to_the_end(tiny_shards, whole)
     start = time.monotonic()
     trials.train_to_the_end(tiny_shards, tmp_path / "again")
     run_seconds = time.monotonic() - start
