@@ -74,7 +74,6 @@ def compare_inputs(saved: dict[str, Any], now: dict[str, Any], checkpoint: Path)
 
 def _describe_difference(name: str, before: Any, after: Any) -> str:
     if isinstance(before, dict) and isinstance(after, dict):
-        for key in sorted(set(before) | set(after)):
-            if before.get(key) != after.get(key):
-                return f"{name}.{key} {before.get(key)}, now {after.get(key)}"
+        keys = [key for key in sorted(set(before) | set(after)) if before.get(key) != after.get(key)]
+        return " and ".join(f"{name}.{key} {before.get(key)}, now {after.get(key)}" for key in keys)
     return f"{name} {before}, now {after}"
