@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from tinyllm import artifacts
-from tinyllm.errors import ArtifactError, TinyllmError
+from tinyllm.errors import ArtifactError, MismatchError, TinyllmError
 from tinyllm.training.optimizer import load_optimizer_tensors, optimizer_tensors
 from tinyllm.training.step import Updater
 
@@ -87,17 +87,27 @@ def num_bytes(tensors: Mapping[str, Tensor]) -> int:
 
 
 def load_checkpoint(path: Path, model: nn.Module, updater: Updater) -> TrainingState:
-    """Puts a verified checkpoint's weights and moments into `model` and `updater`; gives its state."""
+    """Puts a verified checkpoint's weights and moments into `model` and `updater`; gives its state.
+
+    Raises ArtifactError where a file cannot be read, MismatchError where it belongs to another model.
+    """
     state = read_state(path)
     try:
         weights, moments = load_file(path / WEIGHTS), load_file(path / MOMENTS)
     except SafetensorError as error:
         raise ArtifactError(f"{path} cannot be read: {error}") from None
+    shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
+    for name in sorted(shapes.keys() | weights.keys()):
+        if name not in shapes or name not in weights or weights[name].shape != shapes[name]:
+            raise MismatchError(f"{path / WEIGHTS} belongs to another model; the first tensor that differs is {name}")
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             parameter.copy_(weights[name])
     updater.lend_weights()
-    load_optimizer_tensors(model, updater.optimizer, moments)
+    try:
+        load_optimizer_tensors(model, updater.optimizer, moments)
+    except MismatchError as error:
+        raise MismatchError(f"{path / MOMENTS}: {error}") from None
     if state.scaler:
         updater.scaler.load_state_dict(state.scaler)
     return state
