@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-all check format install
+.PHONY: demo test test-all test-faults check format install
 
 demo: $(VENV)/installed  ## the whole way: corpus, tokenizer, shards, training, stories
 	$(BIN)/tinyllm demo
@@ -13,6 +13,9 @@ test: $(VENV)/installed-dev  ## the fast tests
 
 test-all: $(VENV)/installed-dev  ## every test that this machine can run
 	$(BIN)/python -m pytest -n auto
+
+test-faults: $(VENV)/installed-dev  ## the fault campaign at full counts: hours; FAULTS="-k kill" for a part of it
+	$(BIN)/python -m pytest tests/faults --faults full $(FAULTS)
 
 check: $(VENV)/installed-dev  ## format, lint, types, import rules, version
 	$(BIN)/ruff format --check .

@@ -20,6 +20,13 @@ from tinyllm.tokenizer.codec import Tokenizer
 
 pytest_plugins = ["loopback"]
 
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--faults", choices=["fast", "full"], default="fast", help="how often tests/faults tries each promise"
+    )
+
+
 SHARED_DATA = Path(__file__).parent.parent.parent / "shared" / "data"
 
 

@@ -3,7 +3,7 @@
 The reader runs in a child process that may take 2 GiB and 5 s a file; a crash, a hang or another exception fails the
 test with the number that makes the same file again. What a copy looks like follows from the seed and that number.
 
-Run as a program it is the child: python fuzz.py READER ORIGINAL DAMAGED MUTATOR FIRST COUNT
+Run as a program it is the child: python fuzz.py READER ORIGINAL DAMAGED MUTATOR FIRST COUNT REFUSAL
 """
 
 import io
@@ -48,13 +48,21 @@ class Outcome:
 
 
 def run_mutants(
-    reader: str, original: Path, count: int, *, damaged: str = "", mutator: str = "mutate", first: int = 0
+    reader: str,
+    original: Path,
+    count: int,
+    *,
+    damaged: str = "",
+    mutator: str = "mutate",
+    first: int = 0,
+    refusal: str = "FormatError",
 ) -> Outcome:
     """Gives `count` damaged copies of `original` to `reader` ("module:function" of a Path).
 
-    For a directory `damaged` names the file in it. Raises AssertionError for the first copy that does not end well.
+    For a directory `damaged` names the file in it. `refusal` is the error a reader may raise, which names the file,
+    except for a ConfigError: it names the setting. Raises AssertionError for the first copy that does not end well.
     """
-    command = [sys.executable, __file__, reader, str(original), damaged, mutator, str(first), str(count)]
+    command = [sys.executable, __file__, reader, str(original), damaged, mutator, str(first), str(count), refusal]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     # The child ends itself on a hang, so its own time limit is enough.
     child = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
@@ -133,7 +141,7 @@ def _clear(content: bytearray, number: random.Random) -> bytes:
     return bytes(content)
 
 
-def _child(reader: str, original: Path, damaged: str, mutator: str, first: int, count: int) -> None:
+def _child(reader: str, original: Path, damaged: str, mutator: str, first: int, count: int, refusal: str) -> None:
     module, _, name = reader.partition(":")
     read: Callable[[Path], Any] = getattr(import_module(module), name)
     errors = import_module("tinyllm.errors")
@@ -155,9 +163,9 @@ def _child(reader: str, original: Path, damaged: str, mutator: str, first: int, 
             signal.alarm(SECONDS)
             try:
                 read(copy)
-            except errors.FormatError as error:
+            except getattr(errors, refusal) as error:
                 message = str(error)
-                assert str(copy) in message, f"no file is named: {message}"
+                assert str(copy) in message or refusal == "ConfigError", f"no file is named: {message}"
                 assert "\n" not in message, f"more than one line: {message}"
                 print("refused", flush=True)
             else:
@@ -167,4 +175,5 @@ def _child(reader: str, original: Path, damaged: str, mutator: str, first: int, 
 
 if __name__ == "__main__":
     arguments = sys.argv[1:]
-    _child(arguments[0], Path(arguments[1]), arguments[2], arguments[3], int(arguments[4]), int(arguments[5]))
+    numbers = int(arguments[4]), int(arguments[5])
+    _child(arguments[0], Path(arguments[1]), arguments[2], arguments[3], *numbers, arguments[6])

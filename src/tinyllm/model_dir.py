@@ -114,12 +114,13 @@ def commit_model(
     """
     from safetensors.torch import save_file
 
-    with artifacts.commit_directory(path, kind) as draft:
-        save_file(dict(weights), draft.path / WEIGHTS_NAME, metadata={"format": "pt"})
+    needed_bytes = sum(tensor.nbytes for tensor in weights.values())
+    with artifacts.commit_directory(path, kind, needed_bytes=needed_bytes) as draft:
+        draft.write(WEIGHTS_NAME, lambda file: save_file(dict(weights), file, metadata={"format": "pt"}))
         for name, value in json_files.items():
-            (draft.path / name).write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+            draft.write(name, json.dumps(value, indent=2) + "\n")
         for name, content in hugging_face_files(tokenizer, context_length).items():
-            (draft.path / name).write_bytes(content)
+            draft.write(name, content)
         draft.details = {"tokenizer_fingerprint": tokenizer.fingerprint, **details}
 
 

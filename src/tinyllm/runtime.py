@@ -66,13 +66,16 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.signal_number: int | None = None
+        self.has_work_to_save = False
+        """While False, the first signal ends the process at once: there is nothing that waiting would save."""
 
     def __bool__(self) -> bool:
         return self.signal_number is not None
 
     def _receive(self, number: int, _frame: FrameType | None) -> None:
-        if self.signal_number is not None:
+        if self.signal_number is not None or not self.has_work_to_save:
             # The second one means now: end at once, leaving the last whole checkpoint.
+            print(f"\n{signal.Signals(number).name}: stopped; go on with --resume auto", file=sys.stderr)
             sys.exit(128 + number)
         self.signal_number = number
         print(
@@ -83,7 +86,10 @@ class StopRequest:
 
 @contextmanager
 def stop_signals() -> Iterator[StopRequest]:
-    """Within it the first SIGINT or SIGTERM is noted rather than obeyed; the second one ends the process at once."""
+    """Within it the first SIGINT or SIGTERM is noted rather than obeyed; the second one ends the process at once.
+
+    So does the first one until `has_work_to_save` is set: compiling a model may take a minute.
+    """
     request = StopRequest()
     before = {number: signal.signal(number, request._receive) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

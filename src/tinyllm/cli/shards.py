@@ -96,7 +96,7 @@ def inspect(
       tinyllm data inspect shards
     """
     codec = Tokenizer.load(tokenizer) if tokenizer else None
-    opened = ShardSet.open(shards, tokenizer=codec, verify=True)
+    opened = ShardSet.open(shards, tokenizer=codec, verify="full")
     _print_counts(opened)
     details = opened.details
     if details is None:

@@ -1,7 +1,8 @@
 """Files into documents: the one reader that the stages after it use.
 
 Everything streams, so memory is bounded whatever the size of the corpus: by one chunk and one document, of at most
-2**30 characters (2**27 for an item of a JSON array), and for Parquet by one row group's column.
+2**30 characters (2**27 for an item of a JSON array; 2**25 in an archive, where a few kilobytes may unpack to
+gigabytes), and for Parquet by one row group's column.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,6 +17,8 @@ from tinyllm.corpus.sources import STANDARD_INPUT, list_sources, printable
 from tinyllm.corpus.streams import ByteStream, decode_text, decompress, open_bytes, unify_newlines
 from tinyllm.corpus.text import DocumentRule, split_text
 from tinyllm.errors import FormatError, InputError
+
+ARCHIVE_LIMIT_CHARACTERS = 2**25
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +64,8 @@ def _read_file(path: Path, documents: DocumentRule, text_key: str | None) -> Ite
         if file_format.content == "tar":
             yield from _read_archive(stream, documents, text_key)
         else:
-            for text in _read_texts(stream, file_format.content, documents, text_key):
+            pieces = decode_text(stream)
+            for text in _read_texts(stream.name, pieces, file_format.content, documents, text_key):
                 yield stream.name, text
 
 
@@ -77,15 +81,38 @@ def _read_archive(archive: ByteStream, documents: DocumentRule, text_key: str | 
             raise FormatError(f"{name}: Parquet cannot be read as a stream; extract the archive and name its folder")
         num_read += 1
         stream = decompress(name, member, member_format.compression)
-        for text in _read_texts(stream, member_format.content, documents, text_key):
+        meter = _Meter(decode_text(stream), name)
+        for text in _read_texts(name, iter(meter), member_format.content, documents, text_key):
+            meter.num_characters = 0
             yield name, text
     if not num_read:
         raise InputError(f"{archive.name} has no file that ends in {SUPPORTED}")
 
 
-def _read_texts(stream: ByteStream, content: Content, documents: DocumentRule, text_key: str | None) -> Iterator[str]:
-    pieces = decode_text(stream)
+class _Meter:
+    """The text of an archive's member on its way, which must come to the end of a document once in a while."""
+
+    def __init__(self, pieces: Iterator[str], name: str) -> None:
+        self.num_characters = 0
+        """Since the end of the last document."""
+        self._pieces = pieces
+        self._name = name
+
+    def __iter__(self) -> Iterator[str]:
+        for piece in self._pieces:
+            self.num_characters += len(piece)
+            if self.num_characters > ARCHIVE_LIMIT_CHARACTERS:
+                raise InputError(
+                    f"{self._name} has a document of more than {ARCHIVE_LIMIT_CHARACTERS} characters; "
+                    "extract the archive and name its folder, if it is no mistake"
+                )
+            yield piece
+
+
+def _read_texts(
+    name: str, pieces: Iterator[str], content: Content, documents: DocumentRule, text_key: str | None
+) -> Iterator[str]:
     if content == "text":
-        return split_text(unify_newlines(pieces), documents, stream.name)
+        return split_text(unify_newlines(pieces), documents, name)
     read_records = json_records.read_array if content == "json" else json_records.read_lines
-    return (json_records.text_of(record, place, text_key) for record, place in read_records(pieces, stream.name))
+    return (json_records.text_of(record, place, text_key) for record, place in read_records(pieces, name))

@@ -20,6 +20,7 @@ from tinyllm.tokenizer.codec import MODEL_NAME, Tokenizer
 
 Tokens = npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
 SplitName = Literal["train", "validation"]
+Verification = Literal["changed", "full"]
 CHECK_TOKENS = 2**24
 UINT16_IDS = 2**16
 POSITION_PARTS = 10
@@ -97,11 +98,13 @@ class ShardSet:
     """None for a folder of bare `.bin` files."""
 
     @classmethod
-    def open(cls, path: str | Path, *, tokenizer: Tokenizer | None = None, verify: bool = False) -> Self:
-        """Opens a shard directory; `verify` reads every byte, for checksums and ids.
+    def open(cls, path: str | Path, *, tokenizer: Tokenizer | None = None, verify: Verification = "changed") -> Self:
+        """Opens a shard directory, once its files have the manifest's checksums.
 
-        A folder of bare `.bin` files needs `tokenizer`; for others it is only compared. Raises InputError or
-        FormatError for what is no such directory, ArtifactError for a damaged one, MismatchError for another tokenizer.
+        `changed` reads those alone that were never verified or were touched since (`artifacts.verify_changed`), `full`
+        reads every byte, for checksums and ids. A folder of bare `.bin` files needs `tokenizer`; for others it is only
+        compared. Raises InputError or FormatError for what is no such directory, ArtifactError for a damaged one,
+        MismatchError for another tokenizer.
         """
         path = Path(path)
         if not path.is_dir():
@@ -112,8 +115,8 @@ class ShardSet:
         return cls._open_bare(path, tokenizer)
 
     @classmethod
-    def _open_committed(cls, path: Path, tokenizer: Tokenizer | None, verify: bool) -> Self:
-        manifest = (artifacts.verify if verify else artifacts.read_manifest)(path, "shards")
+    def _open_committed(cls, path: Path, tokenizer: Tokenizer | None, verify: Verification) -> Self:
+        manifest = (artifacts.verify if verify == "full" else artifacts.verify_changed)(path, "shards")
         try:
             details = ShardDetails.model_validate(manifest.details)
         except ValidationError as error:
@@ -129,7 +132,7 @@ class ShardSet:
             array = read_tokens(path / f"{entry.name}.bin", details.dtype)
             if len(array) != entry.counts.tokens:
                 raise ArtifactError(f"{path / entry.name}.bin has {len(array)} tokens, not {entry.counts.tokens}")
-            if verify:
+            if verify == "full":
                 check_ids(array, stored, path / f"{entry.name}.bin")
             arrays[entry.split].append(array)
         train, validation = details.counts("train"), details.counts("validation")

@@ -55,10 +55,6 @@ class Journal:
         """Ends the log; what is in it stays for a next start."""
         self._file.close()
 
-    def remove(self) -> None:
-        """Takes the log out of a draft that is complete."""
-        (self._directory / JOURNAL_NAME).unlink()
-
     def _verify(self, line: dict[str, Any]) -> bool:
         """Whether a line's shard is the next one of its split and whole on disk; if so, it is taken over."""
         try:
@@ -91,5 +87,5 @@ def _read_lines(path: Path, recipe_fingerprint: str) -> list[dict[str, Any]]:
 
 def _remove_all_but(directory: Path, names: set[str]) -> None:
     for path in directory.iterdir():
-        if path.name not in names | {artifacts.LOCK_NAME}:
+        if path.name not in names:
             path.unlink()

@@ -34,7 +34,7 @@ from tinyllm.shards.format import (
     count_tokens,
     dtype_for,
 )
-from tinyllm.shards.journal import Journal, shard_name
+from tinyllm.shards.journal import JOURNAL_NAME, Journal, shard_name
 from tinyllm.tokenizer.codec import MODEL_NAME, Tokenizer
 from tinyllm.tokenizer.word_cache import Ids
 
@@ -112,21 +112,23 @@ def prepare(
     rule, labelled = split_documents(
         read_documents(inputs, documents=documents, text_key=text_key), validation_fraction
     )
-    with artifacts.commit_directory(output, "shards", resumable=True) as draft:
-        with artifacts.exclusive(draft.path):
-            # Where the split falls by position is known at the end, so then there is nothing to go on from.
-            journal = Journal(draft.path, recipe.fingerprint, keep=rule == "hash", note=note)
-            writers = _SplitWriters(journal, dtype_for(tokenizer.vocab_size), shard_tokens)
-            batches = _make_batches(writers.skip_finished(labelled))
-            processes = _fitting(num_workers, sources)
-            with closing(journal), closing(encode_in_order(batches, tokenizer, append_eos, processes)) as encoded:
-                observed = _observe(encoded, report, journal.counts, _plain_size(sources))
-                if rule == "hash":
-                    writers.write_by_label(observed)
-                else:
-                    note(writers.write_by_position(observed, tokenizer))
-            artifacts.write_file(draft.path / MODEL_NAME, tokenizer.model_proto)
-            journal.remove()
+    with (
+        artifacts.exclusive(output.parent, output.name),
+        artifacts.commit_directory(output, "shards", resumable=True) as draft,
+    ):
+        # Where the split falls by position is known at the end, so then there is nothing to go on from.
+        journal = Journal(draft.path, recipe.fingerprint, keep=rule == "hash", note=note)
+        draft.temporary_names.add(JOURNAL_NAME)
+        writers = _SplitWriters(journal, dtype_for(tokenizer.vocab_size), shard_tokens)
+        batches = _make_batches(writers.skip_finished(labelled))
+        processes = _fitting(num_workers, sources)
+        with closing(journal), closing(encode_in_order(batches, tokenizer, append_eos, processes)) as encoded:
+            observed = _observe(encoded, report, journal.counts, _plain_size(sources))
+            if rule == "hash":
+                writers.write_by_label(observed)
+            else:
+                note(writers.write_by_position(observed, tokenizer))
+        draft.write(MODEL_NAME, tokenizer.model_proto)
         draft.details = ShardDetails(
             format_version=2,
             vocab_size=tokenizer.vocab_size,
@@ -139,6 +141,8 @@ def prepare(
             append_eos=append_eos,
             shards=sorted(journal.entries, key=lambda entry: entry.name),
         ).model_dump()
+    # All of it was read a moment ago, for the checksums: the first start of a training need not read it again.
+    artifacts.remember_verified(output, artifacts.read_manifest(output, "shards"))
     return ShardSet.open(output)
 
 

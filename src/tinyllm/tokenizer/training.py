@@ -60,9 +60,9 @@ def train_tokenizer(
     model_proto = train_model(sample.lines, vocab_size, character_coverage)
     tokenizer = Tokenizer.from_bytes(model_proto, str(output / MODEL_NAME))
     with artifacts.commit_directory(output, "tokenizer") as draft:
-        artifacts.write_file(draft.path / MODEL_NAME, model_proto)
-        artifacts.write_file(draft.path / VOCAB_NAME, vocab_text(tokenizer))
-        artifacts.write_file(draft.path / JSON_NAME, tokenizer_json(tokenizer))
+        draft.write(MODEL_NAME, model_proto)
+        draft.write(VOCAB_NAME, vocab_text(tokenizer))
+        draft.write(JSON_NAME, tokenizer_json(tokenizer))
         draft.details = {
             "vocab_size": tokenizer.vocab_size,
             "fingerprint": tokenizer.fingerprint,

@@ -5,7 +5,7 @@ rate and dropout are functions of the step, the state is little more than that o
 """
 
 import json
-import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,10 @@ import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
 from tinyllm import artifacts
-from tinyllm.errors import ArtifactError, TinyllmError
+from tinyllm.errors import ArtifactError, MismatchError, TinyllmError
 from tinyllm.training.optimizer import load_optimizer_tensors, optimizer_tensors
 from tinyllm.training.step import Updater
 
@@ -30,6 +30,8 @@ class TrainingState(BaseModel):
 
     step: int = 0
     """Optimizer updates done."""
+    evaluated_step: int = -1
+    """Step of the last evaluation that was finished."""
     best_loss: float | None = None
     """Lowest validation loss so far, that of RUN/model."""
     bad_steps: int = 0
@@ -54,33 +56,58 @@ def save_checkpoint(folder: Path, state: TrainingState, model: nn.Module, update
 
     Raises ArtifactError rather than save a weight that is not finite.
     """
-    for name, parameter in model.named_parameters():
-        if not torch.isfinite(parameter).all():
-            raise ArtifactError(f"{name} holds a number that is not finite at step {state.step}; nothing was saved")
+    weights = {name: parameter.detach().contiguous() for name, parameter in model.named_parameters()}
+    moments = optimizer_tensors(model, updater.optimizers)
+    check_finite({**weights, **moments}, state.step)
     path = checkpoint_path(folder, state.step)
     state.scaler = updater.scaler.state_dict() if updater.scaler.is_enabled() else {}
-    with artifacts.commit_directory(path, "checkpoint") as draft:
-        save_file({name: p.detach().contiguous() for name, p in model.named_parameters()}, draft.path / WEIGHTS)
-        save_file(optimizer_tensors(model, updater.optimizers), draft.path / MOMENTS)
-        (draft.path / STATE).write_text(state.model_dump_json(indent=2), encoding="utf-8")
+    with artifacts.commit_directory(path, "checkpoint", needed_bytes=num_bytes(weights) + num_bytes(moments)) as draft:
+        draft.write(WEIGHTS, lambda file: save_file(weights, file))
+        draft.write(MOMENTS, lambda file: save_file(moments, file))
+        draft.write(STATE, state.model_dump_json(indent=2))
         draft.details = {"step": state.step, "torch_version": torch.__version__}
     for old in list_checkpoints(folder)[keep:]:
-        shutil.rmtree(old)
+        artifacts.remove_directory(old)
     return path
 
 
+def check_finite(tensors: Mapping[str, Tensor], step: int) -> None:
+    """Raises ArtifactError naming the first tensor with a number that is not finite: such a model is never saved."""
+    for name, tensor in tensors.items():
+        if not torch.isfinite(tensor).all():
+            raise ArtifactError(
+                f"{name} holds a number that is not finite at step {step}; nothing was saved, "
+                "and what was saved before is whole. Lower schedule.peak, and go on with --resume auto"
+            )
+
+
+def num_bytes(tensors: Mapping[str, Tensor]) -> int:
+    """Size of tensors on the disk, but for a header of a few kilobytes."""
+    return sum(tensor.nbytes for tensor in tensors.values())
+
+
 def load_checkpoint(path: Path, model: nn.Module, updater: Updater) -> TrainingState:
-    """Puts a verified checkpoint's weights and moments into `model` and `updater`; gives its state."""
+    """Puts a verified checkpoint's weights and moments into `model` and `updater`; gives its state.
+
+    Raises ArtifactError where a file cannot be read, MismatchError where it belongs to another model.
+    """
     state = read_state(path)
     try:
         weights, moments = load_file(path / WEIGHTS), load_file(path / MOMENTS)
     except SafetensorError as error:
         raise ArtifactError(f"{path} cannot be read: {error}") from None
+    shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
+    for name in sorted(shapes.keys() | weights.keys()):
+        if name not in shapes or name not in weights or weights[name].shape != shapes[name]:
+            raise MismatchError(f"{path / WEIGHTS} belongs to another model; the first tensor that differs is {name}")
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             parameter.copy_(weights[name])
     updater.lend_weights()
-    load_optimizer_tensors(model, updater.optimizers, moments)
+    try:
+        load_optimizer_tensors(model, updater.optimizers, moments)
+    except MismatchError as error:
+        raise MismatchError(f"{path / MOMENTS}: {error}") from None
     if state.scaler:
         updater.scaler.load_state_dict(state.scaler)
     return state

@@ -8,16 +8,21 @@ from typing import Any
 
 import torch
 
+from tinyllm import __version__
 from tinyllm.config import Config
 from tinyllm.errors import MismatchError
+from tinyllm.runtime import pick_device
 from tinyllm.shards.format import ShardSet
 
 HARMLESS = {
     "schedule": "the learning rate follows the new schedule from here on",
     "attention": "sums may round differently from here on",
     "compile": "sums may round differently from here on",
+    "evaluation": "losses before and after may be of other windows or steps",
+    "device": "results may differ in the last bits from here on",
     "threads": "sums may round differently from here on",
     "torch": "results may differ in the last bits from here on",
+    "tinyllm": "results may differ in the last bits from here on",
 }
 
 
@@ -41,7 +46,10 @@ def describe_inputs(config: Config, shards: ShardSet) -> dict[str, Any]:
         "shards": fingerprint_shards(shards),
         "tokenizer": shards.tokenizer.fingerprint,
         "threads": torch.get_num_threads(),
+        "evaluation": {"eval_interval": settings.eval_interval, "eval_iters": settings.eval_iters},
+        "device": str(pick_device(settings.device)),
         "torch": str(torch.__version__),
+        "tinyllm": __version__,
     }
 
 
@@ -71,7 +79,6 @@ def compare_inputs(saved: dict[str, Any], now: dict[str, Any], checkpoint: Path)
 
 def _describe_difference(name: str, before: Any, after: Any) -> str:
     if isinstance(before, dict) and isinstance(after, dict):
-        for key in sorted(set(before) | set(after)):
-            if before.get(key) != after.get(key):
-                return f"{name}.{key} {before.get(key)}, now {after.get(key)}"
+        keys = [key for key in sorted(set(before) | set(after)) if before.get(key) != after.get(key)]
+        return " and ".join(f"{name}.{key} {before.get(key)}, now {after.get(key)}" for key in keys)
     return f"{name} {before}, now {after}"

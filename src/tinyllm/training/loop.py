@@ -4,6 +4,7 @@ It prints nothing: what happens goes to a `Reporter`. Samples come from a functi
 generation is another room.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -15,16 +16,17 @@ from torch import Tensor
 
 from tinyllm import artifacts
 from tinyllm.config import Config, SampleConfig
-from tinyllm.errors import ArtifactError, DivergenceError, InputError, Interrupted, UsageError
+from tinyllm.errors import ArtifactError, DivergenceError, InputError, Interrupted, TinyllmError, UsageError
 from tinyllm.model.size import num_parameters
 from tinyllm.model.transformer import Transformer
-from tinyllm.model_dir import load_model, save_model
+from tinyllm.model_dir import load_model, save_model, verify_model
 from tinyllm.runtime import StopRequest, peak_memory_bytes, pick_device, seed_everything, stop_signals
 from tinyllm.shards.batches import WindowOrder, Windows, read_batch, read_windows, validation_windows
 from tinyllm.shards.format import ShardSet, find_document_starts
 from tinyllm.tokenizer.codec import Tokenizer
 from tinyllm.training.checkpoint import (
     TrainingState,
+    check_finite,
     list_checkpoints,
     load_checkpoint,
     newest_whole_checkpoint,
@@ -89,6 +91,10 @@ class Outcome:
     """Largest resident memory of the process."""
 
 
+class _BrokenOff(Exception):
+    """An evaluation ended before its end because the run was asked to stop."""
+
+
 class Trainer:
     """One run: a model, its data and its directory."""
 
@@ -119,6 +125,7 @@ class Trainer:
         `to_toml` writes the config for RUN/config.toml, where every `auto` is replaced by what was chosen.
         """
         with artifacts.exclusive(self.run), stop_signals() as stop:
+            self._clear_away_leftovers()
             checkpoint = self._find_checkpoint(resume)
             self._choose_path(checkpoint)
             self._restore(checkpoint)
@@ -131,17 +138,15 @@ class Trainer:
 
     def _run(self, stop: StopRequest) -> Outcome:
         settings, num_steps = self.config.training, self.config.schedule.num_steps
-        if settings.eval_only or self.state.step == 0:
-            self._evaluate()
         if settings.eval_only:
+            self._evaluate(stop)
             return self._outcome("evaluated")
+        if self._evaluate_if_due(stop) and self.state.step == num_steps:
+            self._save()
         while self.state.step < num_steps:
-            self._update()
+            self._update(stop)
+            self._evaluate_if_due(stop)
             at_end = self.state.step == num_steps
-            if at_end or self.state.step % settings.eval_interval == 0:
-                self._evaluate()
-                self._keep_if_best()
-                self._sample()
             out_of_time = bool(settings.max_minutes) and time.monotonic() - self.started > settings.max_minutes * 60
             if at_end or stop or out_of_time or self._checkpoint_is_due():
                 self._save()
@@ -153,7 +158,26 @@ class Trainer:
                 return self._outcome("time")
         return self._outcome("done")
 
-    def _update(self) -> None:
+    def _evaluate_if_due(self, stop: StopRequest) -> bool:
+        """Evaluates, keeps the model if it is the best, and samples, where the schedule says so.
+
+        A stop request leaves it out or breaks it off; the run that goes on does it first, so its log has it.
+        """
+        step = self.state.step
+        due = step % self.config.training.eval_interval == 0 or step == self.config.schedule.num_steps
+        if not due or self.state.evaluated_step == step:
+            return False
+        try:
+            self._evaluate(stop)
+        except _BrokenOff:
+            return False
+        if step:
+            self._keep_if_best()
+            self._sample()
+        self.state.evaluated_step = step
+        return True
+
+    def _update(self, stop: StopRequest) -> None:
         """One optimizer update, logged; a bad one is counted, and too many in a row end the run."""
         settings, start = self.config.training, time.perf_counter()
         step = self.state.step
@@ -165,12 +189,13 @@ class Trainer:
         result = self.updater.update(self._microbatches(step), self._tokens_per_step)
         seconds = time.perf_counter() - start
         self.state.step = step + 1
+        stop.has_work_to_save = True
         self.state.seconds += seconds
         record: dict[str, Any] = {
             "step": self.state.step,
             "loss": result.loss,
             "learning_rate": rate,
-            "grad_norm": result.grad_norm,
+            "grad_norm": result.grad_norm if math.isfinite(result.grad_norm) else None,
             "tokens_per_second": self._tokens_per_step / seconds,
         }
         if result.skipped:
@@ -195,8 +220,8 @@ class Trainer:
                 f"lower schedule.peak or check the data; {last}"
             )
 
-    def _evaluate(self) -> None:
-        result = evaluate(self.updater, map(self._to_device, self.validation), self.bytes_of_id)
+    def _evaluate(self, stop: StopRequest) -> None:
+        result = evaluate(self.updater, self._validation_batches(stop), self.bytes_of_id)
         self.last_evaluation = result
         record = {"step": self.state.step, "validation_loss": result.loss, "bits_per_byte": result.bits_per_byte}
         if not self.config.training.eval_only:
@@ -207,10 +232,11 @@ class Trainer:
     def _keep_if_best(self) -> None:
         assert self.last_evaluation is not None
         loss = self.last_evaluation.loss
-        best = self.state.best_loss is None or loss < self.state.best_loss
+        best = math.isfinite(loss) and (self.state.best_loss is None or loss < self.state.best_loss)
         if best:
             self.state.best_loss = loss
         if best or self.config.training.always_save_checkpoint:
+            check_finite(self.model.state_dict(), self.state.step)
             details = {"step": self.state.step, "validation_loss": loss, "trained_on": self.inputs["shards"]}
             save_model(self.run / "model", self.model, self.config.model, self.tokenizer, details=details)
             self.reporter.model_saved(self.run / "model")
@@ -225,6 +251,7 @@ class Trainer:
         self.model.train()
 
     def _save(self) -> None:
+        self.log.sync()
         save_checkpoint(
             self.run / "checkpoints", self.state, self.model, self.updater, self.config.training.keep_checkpoints
         )
@@ -233,6 +260,19 @@ class Trainer:
         settings = self.config.training
         evaluated = self.state.step % settings.eval_interval == 0
         return self.state.step % settings.checkpoint_interval == 0 or (settings.always_save_checkpoint and evaluated)
+
+    def _clear_away_leftovers(self) -> None:
+        """Removes what an interrupted save left, and sets a damaged RUN/model aside, so that a new one can come."""
+        for folder in (self.run, self.run / "checkpoints"):
+            for path in artifacts.remove_drafts(folder):
+                self.reporter.note(f"{path}, left by a save that was interrupted, is removed")
+        model = self.run / "model"
+        try:
+            if model.exists():
+                verify_model(model)
+        except TinyllmError as error:
+            aside = artifacts.set_aside(model)
+            self.reporter.note(f"{error}; it is now {aside}, and the next evaluation writes a new one")
 
     def _find_checkpoint(self, resume: bool) -> Path | None:
         """The newest whole checkpoint to go on from; without `resume` it makes sure that a run overwrites nothing."""
@@ -281,6 +321,8 @@ class Trainer:
             self.reporter.note(change)
         self.state = load_checkpoint(checkpoint, self.model, self.updater)
         self.state.inputs = self.inputs
+        if not (self.run / "model").exists():
+            self.state.best_loss = None
         self.reporter.note(f"going on from {checkpoint}, step {self.state.step}")
 
     def _take_weights_from(self, path: Path) -> None:
@@ -317,6 +359,12 @@ class Trainer:
         return [
             read_windows(self.shards.validation, order, chosen[start : start + settings.batch_size]) for start in starts
         ]
+
+    def _validation_batches(self, stop: StopRequest) -> Iterator[Tensor]:
+        for batch in self.validation:
+            if stop:
+                raise _BrokenOff
+            yield self._to_device(batch)
 
     def _to_device(self, batch: Windows) -> Tensor:
         return torch.from_numpy(batch).to(self.device, non_blocking=True)

@@ -17,8 +17,10 @@ class MetricsLog:
     def __init__(self, run: Path, *, step: int, tensorboard: bool = False) -> None:
         """Opens the logs of `run` to go on after `step`. Raises UsageError for TensorBoard without its extra."""
         self.run = run
-        self.metrics = artifacts.JsonLines(run / "metrics.jsonl", keep_through_step=step)
-        self.samples = artifacts.JsonLines(run / "samples.jsonl", keep_through_step=step)
+        # A run at step 0 has nothing behind it, not even the evaluation of its first weights.
+        kept = step if step else -1
+        self.metrics = artifacts.JsonLines(run / "metrics.jsonl", keep_through_step=kept)
+        self.samples = artifacts.JsonLines(run / "samples.jsonl", keep_through_step=kept)
         self.board = _open_tensorboard(run / "tensorboard", step) if tensorboard else None
 
     def write(self, record: dict[str, Any]) -> None:
@@ -37,6 +39,11 @@ class MetricsLog:
         """Brings loss.svg up to date."""
         records = artifacts.read_json_lines(self.run / "metrics.jsonl")
         artifacts.write_file(self.run / "loss.svg", draw_loss_curve(records, title=self.run.name))
+
+    def sync(self) -> None:
+        """Makes the lines so far durable: before a checkpoint, so that it never knows more steps than they."""
+        self.metrics.sync()
+        self.samples.sync()
 
     def close(self) -> None:
         """Ends the logs; what was written is already on disk."""

@@ -135,7 +135,8 @@ class Updater:
 
     def _numbers_went_wrong(self, loss: float, grad_norm: float) -> bool:
         # A float16 gradient may overflow on the way to the right scale; then the scaler skips and halves by itself.
-        if self.scaler.is_enabled() and math.isfinite(loss):
+        # Below 1 the scale cannot be what made it overflow.
+        if self.scaler.is_enabled() and math.isfinite(loss) and self.scaler.get_scale() >= 1:
             return False
         return not (math.isfinite(loss) and math.isfinite(grad_norm))
 

@@ -1,0 +1,117 @@
+"""A disk that is full, or a file that may not grow, in the middle of a save."""
+
+import re
+import resource
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import trials
+
+from tinyllm.training import loop
+
+SAVED_STEP = trials.INTERVAL
+SMALLEST = 3000
+
+
+def train_with_file_limit(limit_bytes: int, arguments: list[str]) -> None:
+    """`tinyllm train` whose files may not grow past a size from its second checkpoint on."""
+    save, saves = loop.save_checkpoint, []
+
+    def save_limited(*positional: object) -> object:
+        saves.append(1)
+        if len(saves) == 2:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, resource.RLIM_INFINITY))
+        return save(*positional)  # type: ignore[arg-type]
+
+    loop.save_checkpoint = save_limited  # type: ignore[assignment]
+    trials.command(*arguments)
+
+
+def train_with_ballast(free_bytes: int, ballast: Path, arguments: list[str]) -> None:
+    """`tinyllm train` on a disk that has only so many bytes left from its second checkpoint on."""
+    save, saves = loop.save_checkpoint, []
+
+    def save_crowded(*positional: object) -> object:
+        saves.append(1)
+        if len(saves) == 2:
+            fill(ballast, free_bytes)
+        return save(*positional)  # type: ignore[arg-type]
+
+    loop.save_checkpoint = save_crowded  # type: ignore[assignment]
+    trials.command(*arguments)
+
+
+def fill(ballast: Path, free_bytes: int) -> None:
+    """Grows a file until the disk has about `free_bytes` left."""
+    with ballast.open("wb", buffering=0) as file:
+        try:
+            while True:
+                file.write(b"\0" * 4096)
+        except OSError:
+            file.truncate(max(0, file.tell() - free_bytes))
+
+
+def check(trial: trials.Trial, run: Path, shards: Path, make_room: Callable[[], None], whole: Path) -> None:
+    """One line with path and bytes, the last checkpoint whole; and after more room the same end as ever."""
+    code, text = trial.end(), trial.text()
+    assert code == 1, text
+    assert "Traceback" not in text
+    last = text.strip().splitlines()[-1]
+    assert str(run) in last, last
+    assert re.search(r"\d+ bytes", last), last
+    assert trials.damaged_checkpoints(run) == []
+    assert trials.newest_step(run) >= SAVED_STEP
+    make_room()
+    trials.train_to_the_end(shards, run)
+    trials.assert_same_run(run, whole)
+
+
+@pytest.mark.promise("4 a file may not grow: last checkpoint whole, path and bytes told", fast=5, full=20)
+def test_a_file_size_limit(
+    count: int, tell: Callable[[str], None], tiny_shards: Path, whole: Path, tmp_path: Path
+) -> None:
+    newest = whole / "checkpoints" / f"step-{trials.NUM_STEPS:08d}"
+    largest = max(path.stat().st_size for path in newest.iterdir())
+    for index in range(count):
+        run = tmp_path / f"run{index}"
+        # What the command says goes to a file as well, which needs some room.
+        limit = SMALLEST + index * (largest - SMALLEST - 100) // max(1, count - 1)
+        trial = trials.Trial(
+            tmp_path / "out.txt", train_with_file_limit, limit, trials.train_arguments(tiny_shards, run)
+        )
+        check(trial, run, tiny_shards, lambda: None, whole)
+    tell(f"{count} limits from {SMALLEST} to {largest - 100} bytes")
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 2 MB in memory; skipped where only root may make one."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(place)], capture_output=True, text=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip(f"no small tmpfs here: {mounted.stderr.strip()}")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
+
+
+@pytest.mark.promise("4 a disk that is full: last checkpoint whole, path and bytes told", fast=5, full=20)
+def test_a_full_disk(
+    count: int, tell: Callable[[str], None], small_disk: Path, tiny_shards: Path, whole: Path, tmp_path: Path
+) -> None:
+    newest = whole / "checkpoints" / f"step-{trials.NUM_STEPS:08d}"
+    size = sum(path.stat().st_size for path in newest.iterdir())
+    for index in range(count):
+        run, ballast = small_disk / f"run{index}", small_disk / "ballast"
+        free = index * size // count
+        trial = trials.Trial(
+            tmp_path / "out.txt", train_with_ballast, free, ballast, trials.train_arguments(tiny_shards, run)
+        )
+        check(trial, run, tiny_shards, ballast.unlink, whole)
+        for path in sorted(run.rglob("*"), reverse=True):
+            path.rmdir() if path.is_dir() else path.unlink()
+    tell(f"{count} sizes of free space from 0 to {size} bytes")

@@ -1,0 +1,151 @@
+"""Hostile tar files: nothing is written anywhere, memory stays small, and what is refused is refused clearly."""
+
+import gzip
+import io
+import json
+import os
+import subprocess
+import sys
+import tarfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+MEMORY_BYTES = 512 * 2**20
+TEXT = b"A story of a fox."
+EVIL = "tinyllm-was-here.txt"
+
+
+def member(name: str, content: bytes = TEXT, kind: bytes = tarfile.REGTYPE, **fields: object) -> bytes:
+    """One member's header and content, whatever it says."""
+    info = tarfile.TarInfo(name)
+    info.type = kind
+    info.size = len(content)
+    for key, value in fields.items():
+        setattr(info, key, value)
+    return info.tobuf(tarfile.GNU_FORMAT) + content + b"\0" * (-len(content) % 512)
+
+
+def archive(*members: bytes) -> bytes:
+    return b"".join(members) + b"\0" * 1024
+
+
+def bomb(num_megabytes: int, content: bytes) -> bytes:
+    """A .tar.gz of one member that unpacks to so many megabytes of `content`, made without ever holding it."""
+    packer = zlib.compressobj(1, zlib.DEFLATED, 31)
+    info = tarfile.TarInfo("bomb.json" if content.startswith(b"[") else "bomb.txt")
+    info.size = num_megabytes * 2**20
+    parts = [packer.compress(info.tobuf(tarfile.GNU_FORMAT))]
+    block = content * (2**20 // len(content))
+    parts += [packer.compress(block + b"a" * (2**20 - len(block))) for _ in range(num_megabytes)]
+    parts.append(packer.compress(b"\0" * 1024) + packer.flush())
+    return b"".join(parts)
+
+
+def pax(records: bytes, name: str = "a.txt") -> bytes:
+    return member("pax", records, tarfile.XHDTYPE) + member(name)
+
+
+def record(key: bytes, value: bytes) -> bytes:
+    length = len(key) + len(value) + 3
+    while len(str(length)) + len(key) + len(value) + 3 != length:
+        length = len(str(length)) + len(key) + len(value) + 3
+    return b"%d %s=%s\n" % (length, key, value)
+
+
+def huge_header(kind: bytes) -> bytes:
+    """A header that claims four gigabytes of name."""
+    info = tarfile.TarInfo("long")
+    info.type, info.size = kind, 2**32
+    return info.tobuf(tarfile.GNU_FORMAT)
+
+
+def hostile(place: Path) -> dict[str, tuple[bytes, str]]:
+    """Archives by name, each with what its refusal must say; empty where its text is read and its name is a label."""
+    up, there = f"../../{EVIL}", str(place / EVIL)
+    links = {"symlink": tarfile.SYMTYPE, "hardlink": tarfile.LNKTYPE}
+    devices = {"char": tarfile.CHRTYPE, "block": tarfile.BLKTYPE, "fifo": tarfile.FIFOTYPE}
+    return {
+        "up": (archive(member(up)), ""),
+        "deep-up": (archive(member("a/" + "../" * 40 + EVIL)), ""),
+        "absolute": (archive(member(there)), ""),
+        "double-slash": (archive(member("/" + there)), ""),
+        "pax-absolute": (archive(pax(record(b"path", there.encode()))), ""),
+        "gnu-long-absolute": (archive(member("long", there.encode(), b"L"), member("a.txt")), ""),
+        "backslashes": (archive(member("..\\..\\" + EVIL)), "has no file that ends in"),
+        "nul-in-name": (archive(pax(record(b"path", b"a.txt\0/../x.txt"))), ""),
+        "terminal": (archive(member("\x1b[2J\r\n.txt")), ""),
+        **{
+            f"{name}-then-through-it": (
+                archive(member("door", b"", kind, linkname=str(place)), member(f"door/{EVIL}")),
+                "",
+            )
+            for name, kind in links.items()
+        },
+        **{
+            f"{name}-alone": (archive(member("a.txt", b"", kind, linkname="/etc/passwd")), "has no file that ends in")
+            for name, kind in (links | devices).items()
+        },
+        "sparse": (archive(member("a.txt", TEXT, b"S")), "is stored sparse"),
+        "pax-sparse": (archive(pax(record(b"GNU.sparse.realsize", b"9" * 12))), "is stored sparse"),
+        "bomb-of-letters": (bomb(800, b"a"), "has a document of more than"),
+        "bomb-of-emoji": (bomb(200, "🦊".encode()), "has a document of more than"),
+        "bomb-of-json": (bomb(200, b'[{"text": "'), "bomb.json"),
+        "gzip-in-gzip": (archive(member("inner.txt.gz", gzip.compress(b"a" * 2**27))), "has a document of more than"),
+        "duplicates": (archive(*[member("a.txt", b"%d" % n) for n in range(2000)]), ""),
+        "endless-name": (archive(member("long", b"n" * 2**21, b"L"), member("a.txt")), "a header of 2097152 bytes"),
+        "endless-claim": (huge_header(b"L"), "a header of 4294967296 bytes"),
+        "endless-pax": (huge_header(b"x"), "a header of 4294967296 bytes"),
+        "endless-headers": (archive(member("l", b"x\0", b"L") * 20_000), "has no file that ends in"),
+        "pax-size-beyond": (archive(pax(record(b"size", b"9" * 15))), "is cut off"),
+        "negative-size": (archive(negative()), "where a number belongs"),
+        "cut": (archive(member("a.txt"))[:700], "is cut off"),
+    }
+
+
+def negative() -> bytes:
+    header = bytearray(member("a.txt"))
+    header[124:136] = b"-0000000001\0"
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header[:512])
+    return bytes(header)
+
+
+@pytest.mark.promise("11 hostile archives: nothing written, under 512 MB, clear", fast=30, full=30)
+def test_hostile_archives(count: int, tell: Callable[[str], None], tmp_path: Path) -> None:
+    place, folder = tmp_path / "place", tmp_path / "archives"
+    place.mkdir()
+    folder.mkdir()
+    cases = hostile(place)
+    assert len(cases) == count
+    paths = []
+    for name, (content, _) in cases.items():
+        packed = content[:2] == b"\x1f\x8b"
+        paths.append(folder / f"{name}.tar{'.gz' if packed else ''}")
+        paths[-1].write_bytes(content)
+    program = [sys.executable, str(Path(__file__).with_name("read_archives.py")), *map(str, paths)]
+    child = subprocess.run(program, capture_output=True, text=True, cwd=place, check=False)
+    assert child.returncode == 0, child.stderr[-3000:]
+    results = [json.loads(line) for line in child.stdout.splitlines()]
+    for path, (name, (_, refusal)), result in zip(paths, cases.items(), results, strict=True):
+        assert bool(result["refusal"]) == bool(refusal), (name, result)
+        assert refusal in result["refusal"], (name, result)
+        assert not refusal or str(path) in result["refusal"]
+        assert "\n" not in result["refusal"]
+        assert result["documents"] > 0 or refusal, name
+    assert list(place.iterdir()) == []
+    assert sorted(folder.iterdir()) == sorted(paths)
+    assert not any(os.path.lexists(folder_above / EVIL) for folder_above in (Path("/"), *place.parents))
+    peak = results[-1]["peak_bytes"]
+    assert peak < MEMORY_BYTES
+    refused = sum(bool(result["refusal"]) for result in results)
+    tell(f"{refused} refused, {count - refused} read with names as labels; {peak / 2**20:.0f} MiB at most")
+
+
+def test_the_bombs_are_what_they_seem() -> None:
+    with tarfile.open(fileobj=io.BytesIO(bomb(3, b"a")), mode="r:gz") as opened:
+        inside = opened.extractfile("bomb.txt")
+        assert inside is not None
+        assert inside.read() == b"a" * 3 * 2**20

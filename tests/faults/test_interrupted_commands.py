@@ -1,0 +1,216 @@
+"""`prepare`, tokenizer training and downloads that are killed or cut off anywhere, and then run again."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import trials
+
+from loopback import FileServer, Handler, cut, well
+from tinyllm import artifacts
+from tinyllm.corpus.download import download
+from tinyllm.errors import InputError, TinyllmError
+from tinyllm.shards.format import ShardSet
+from tinyllm.shards.writer import prepare
+from tinyllm.tokenizer.codec import Tokenizer
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    """Three files of a few hundred short documents."""
+    folder = tmp_path / "corpus"
+    folder.mkdir()
+    for name in "abc":
+        lines = [f"Once upon a time the {name} fox number {n} saw {n * n} red balls." for n in range(300)]
+        (folder / f"{name}.txt").write_text("\n".join(lines))
+    return folder
+
+
+@pytest.fixture
+def tokenizer(tiny_tokenizer: Tokenizer, tmp_path: Path) -> Path:
+    (tmp_path / "tiny.model").write_bytes(tiny_tokenizer.model_proto)
+    return tmp_path / "tiny.model"
+
+
+def die_after(changes: int, arguments: list[str]) -> None:
+    """A command that is killed after so many changes on the disk."""
+    left = changes
+
+    def count_down(operation: str, path: Path) -> None:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    artifacts._after_operation = count_down
+    trials.command(*arguments)
+
+
+def die_later(seconds: float, arguments: list[str]) -> None:
+    """A command that is killed after some time."""
+
+    def kill_later() -> None:
+        time.sleep(seconds)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=kill_later, daemon=True).start()
+    trials.command(*arguments)
+
+
+@pytest.mark.promise("10 prepare killed anywhere, run again: the same bytes", fast=3, full=20)
+def test_prepare_is_killed_and_run_again(
+    count: int, tell: Callable[[str], None], corpus: Path, tokenizer: Path, tmp_path: Path
+) -> None:
+    def arguments(output: Path, workers: int = 1) -> list[str]:
+        flags = ["--documents", "line", "--shard-tokens", "1000", "--workers", str(workers), "-o", str(output)]
+        return ["prepare", str(corpus), "--tokenizer", str(tokenizer), *flags]
+
+    whole = tmp_path / "whole"
+    begin = time.monotonic()
+    assert trials.Trial(tmp_path / "out.txt", trials.command, *arguments(whole)).end() == 0
+    seconds = time.monotonic() - begin
+    expected = trials.contents(whole)
+    number, went_on = random.Random(count), 0
+    for index in range(count):
+        output = tmp_path / f"shards{index}"
+        if index % 2:
+            trial = trials.Trial(tmp_path / "out.txt", die_later, number.uniform(0, seconds), arguments(output))
+        else:
+            trial = trials.Trial(tmp_path / "out.txt", die_after, number.randrange(1, 250), arguments(output))
+        assert trial.end() in (-signal.SIGKILL, 0), trial.text()
+        again = trials.Trial(tmp_path / "again.txt", trials.command, *arguments(output, workers=1 + index % 2))
+        assert again.end() == 0, again.text()
+        went_on += "going on with" in again.text()
+        assert trials.contents(output) == expected, f"trial {index}"
+        assert not output.with_name(output.name + ".tmp").exists()
+    tell(f"{count} of {count} the same bytes, {went_on} of them went on from finished shards")
+
+
+@pytest.mark.promise("10 a worker that dies, a document that cannot be read: named", fast=2, full=10)
+def test_what_prepare_cannot_do_is_named(
+    count: int,
+    tell: Callable[[str], None],
+    corpus: Path,
+    tiny_tokenizer: Tokenizer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for index in range(count):
+        name = "abc"[index % 3] + ".txt"
+        content = (corpus / name).read_bytes()
+        (corpus / name).write_bytes(content[: 500 + index] + b"\xff" + content[500 + index :])
+        with pytest.raises(InputError, match=rf"{name} is not UTF-8 at line \d+, byte {500 + index} "):
+            prepare([corpus], tiny_tokenizer, tmp_path / f"bad{index}", documents="line", num_workers=1)
+        (corpus / name).write_bytes(content)
+
+    monkeypatch.setattr("tinyllm.shards.writer._fitting", lambda workers, sources: 2)
+    monkeypatch.setattr("tinyllm.shards.writer.BATCH_BYTES", 2000)
+    for index in range(count // 2):
+        output, deaths = tmp_path / f"dead{index}", []
+
+        def kill_a_worker(progress: object, deaths: list[int] = deaths) -> None:
+            children = subprocess.run(["ps", "-o", "pid=,args=", "--ppid", str(os.getpid())], capture_output=True)
+            workers = [line.split()[0] for line in children.stdout.decode().splitlines() if "spawn_main" in line]
+            deaths.append(int(workers[0]))
+            os.kill(deaths[0], signal.SIGKILL)
+            time.sleep(0.2)
+
+        with pytest.raises(TinyllmError, match=rf"a worker process died while encoding {corpus}/[abc]\.txt"):
+            prepare([corpus], tiny_tokenizer, output, documents="line", num_workers=2, report=kill_a_worker)
+        assert deaths
+        assert ShardSet.open(prepare([corpus], tiny_tokenizer, output, documents="line", num_workers=1).path).train
+    tell(f"{count} unreadable documents, {count // 2} dead workers: each named, nothing half written")
+
+
+@pytest.mark.promise("10 tokenizer train killed anywhere, run again: the same bytes", fast=3, full=20)
+def test_tokenizer_training_is_killed_and_run_again(
+    count: int, tell: Callable[[str], None], corpus: Path, tmp_path: Path
+) -> None:
+    def arguments(output: Path) -> list[str]:
+        return ["tokenizer", "train", str(corpus), "--vocab-size", "310", "-o", str(output)]
+
+    whole = tmp_path / "whole"
+    begin = time.monotonic()
+    assert trials.Trial(tmp_path / "out.txt", trials.command, *arguments(whole)).end() == 0
+    seconds = time.monotonic() - begin
+    number, done = random.Random(count), 0
+    for index in range(count):
+        output = tmp_path / f"tokenizer{index}"
+        if index % 2:
+            trial = trials.Trial(tmp_path / "out.txt", die_later, number.uniform(0, seconds), arguments(output))
+        else:
+            trial = trials.Trial(tmp_path / "out.txt", die_after, 1 + index // 2 % 13, arguments(output))
+        trial.end()
+        if output.exists():
+            done += 1  # It was killed when all was done, or not at all: it is whole, or nothing.
+            artifacts.verify(output, "tokenizer")
+        else:
+            again = trials.Trial(tmp_path / "again.txt", trials.command, *arguments(output))
+            assert again.end() == 0, again.text()
+        assert trials.contents(output) == trials.contents(whole), f"trial {index}"
+        assert not output.with_name(output.name + ".tmp").exists()
+    tell(f"{count} of {count} the same bytes; {done} were whole before the second run")
+
+
+def offsets(count: int, size: int) -> list[int]:
+    """Places to cut: the edges, and others in between."""
+    number = random.Random(count)
+    return [*(number.randrange(size) for _ in range(max(2, count - 3))), 0, 1, size - 1][:count]
+
+
+@pytest.mark.promise("10 downloads cut off anywhere: the same bytes", fast=20, full=200)
+def test_a_download_goes_on_where_it_was_cut(
+    count: int, tell: Callable[[str], None], file_server: FileServer, tmp_path: Path
+) -> None:
+    for index, place in enumerate(offsets(count, len(file_server.content))):
+        target = tmp_path / f"file{index}.bin"
+        file_server.plan = [cut(place)]
+        download(f"{file_server.address}/{index}", target, sleep=lambda _: None)
+        assert target.read_bytes() == file_server.content
+        assert not list(tmp_path.glob(f"{target.name}.part*"))
+    tell(f"{count} of {count} the same bytes")
+
+
+DOWNLOAD = """
+import sys
+from pathlib import Path
+from tinyllm.corpus.download import download
+download(sys.argv[1], Path(sys.argv[2]))
+"""
+
+
+@pytest.mark.promise("10 downloads killed anywhere, run again: the same bytes", fast=2, full=20)
+def test_a_killed_download_goes_on(
+    count: int, tell: Callable[[str], None], file_server: FileServer, tmp_path: Path
+) -> None:
+    went_on = 0
+    for index, place in enumerate(offsets(count, len(file_server.content))):
+        target, reached = tmp_path / f"file{index}.bin", threading.Event()
+
+        def stall(handler: Handler, server: FileServer, place: int = place, reached: threading.Event = reached) -> None:
+            handler.start(200, Content_Length=len(server.content), ETag=server.etag)
+            handler.wfile.write(server.content[:place])
+            handler.wfile.flush()
+            reached.set()
+            time.sleep(0.3)
+
+        file_server.plan = [stall]
+        address = f"{file_server.address}/{index}"
+        child = subprocess.Popen([sys.executable, "-c", DOWNLOAD, address, str(target)], stderr=subprocess.DEVNULL)
+        assert reached.wait(60)
+        time.sleep(0.1)
+        child.kill()
+        child.wait()
+        assert not target.exists()
+        file_server.plan = [well]
+        download(address, target, sleep=lambda _: None)
+        went_on += file_server.ranges()[-1] is not None
+        assert target.read_bytes() == file_server.content
+    tell(f"{count} of {count} the same bytes; {went_on} went on where they were")

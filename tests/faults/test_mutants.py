@@ -1,0 +1,66 @@
+"""Mutants of every file a run consists of, each in a child process with 2 GiB and 5 s: our errors and no others."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import trials
+
+from fuzz import run_mutants
+from tinyllm.shards.format import ShardSet
+
+# What it is, the reader, the damaged file inside a directory, the error a reader may raise.
+CASES = {
+    "manifest": ("readers:read_manifest", "manifest.json", "TinyllmError"),
+    "shard index": ("readers:read_index", "", "TinyllmError"),
+    "checkpoint state": ("readers:read_checkpoint_state", "state.json", "TinyllmError"),
+    "config TOML": ("readers:read_config", "", "ConfigError"),
+    "JSON corpus": ("readers:read_corpus", "", "TinyllmError"),
+    "JSONL corpus": ("readers:read_corpus", "", "TinyllmError"),
+    "safetensors weights": ("readers:read_checkpoint", "model.safetensors", "TinyllmError"),
+    "safetensors moments": ("readers:read_checkpoint", "optimizer.safetensors", "TinyllmError"),
+    "tokenizer.json": ("tinyllm.exchange.tokenizer_json:read_tokenizer_json", "", "TinyllmError"),
+}
+
+
+@pytest.fixture
+def originals(whole: Path, tiny_shards: Path, tmp_path: Path) -> dict[str, Path]:
+    """A whole file of each kind."""
+    checkpoint = whole / "checkpoints" / f"step-{trials.NUM_STEPS:08d}"
+    texts = [f"Story {n} of a fox — “red”, \\ and \n so on." for n in range(40)]
+    num_tokens = ShardSet.open(tiny_shards).train_counts.tokens
+    paths = {
+        "manifest": checkpoint,
+        "checkpoint state": checkpoint,
+        "safetensors weights": checkpoint,
+        "safetensors moments": checkpoint,
+        "tokenizer.json": whole / "model" / "tokenizer.json",
+        "config TOML": tmp_path / "tiny.toml",
+        "shard index": tmp_path / f"index.{num_tokens}",
+        "JSON corpus": tmp_path / "corpus.json",
+        "JSONL corpus": tmp_path / "corpus.jsonl",
+    }
+    paths["config TOML"].write_text(trials.CONFIG)
+    shutil.copyfile(tiny_shards / "train-00000.idx", paths["shard index"])
+    paths["JSON corpus"].write_text(json.dumps([{"text": text, "id": n} for n, text in enumerate(texts)], indent=1))
+    paths["JSONL corpus"].write_text("".join(json.dumps({"story": text}) + "\n" for text in texts))
+    return paths
+
+
+@pytest.mark.parametrize("kind", CASES)
+@pytest.mark.promise("12 mutants", fast=100, full=10_000)
+def test_mutants_meet_our_errors_alone(
+    kind: str,
+    count: int,
+    tell: Callable[[str], None],
+    record_property: Callable[[str, object], None],
+    originals: dict[str, Path],
+) -> None:
+    record_property("fault campaign", {"promise": f"12 mutants of {kind}: only our errors, 2 GiB, 5 s"})
+    reader, damaged, refusal = CASES[kind]
+    outcome = run_mutants(reader, originals[kind], count, damaged=damaged, refusal=refusal)
+    # Damage in the numbers of weights, or in the text of a corpus, is nothing that a reader could see.
+    assert outcome.refused > count // 10
+    tell(f"{outcome.refused} refused, {outcome.read} read")

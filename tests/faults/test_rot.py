@@ -1,0 +1,169 @@
+"""Files that rot: cut off anywhere, or with one bit flipped, each is noticed before use and named."""
+
+import os
+import random
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import trials
+
+from tinyllm import artifacts
+from tinyllm.errors import TinyllmError
+from tinyllm.model_dir import load_model
+from tinyllm.shards.format import ShardSet
+from tinyllm.tokenizer.codec import Tokenizer
+from tinyllm.tokenizer.training import train_tokenizer
+from tinyllm.training.checkpoint import newest_whole_checkpoint
+from tinyllm.training.loop import Trainer
+from training_runs import Listener, losses, make_config
+
+CHECKPOINT_FILES = ("manifest.json", "model.safetensors", "optimizer.safetensors", "state.json")
+Damage = Callable[[bytes, random.Random], bytes]
+
+
+def flip(content: bytes, number: random.Random) -> bytes:
+    damaged = bytearray(content)
+    damaged[number.randrange(len(content))] ^= 1 << number.randrange(8)
+    return bytes(damaged)
+
+
+def cut(content: bytes, number: random.Random) -> bytes:
+    return content[: number.randrange(len(content))]
+
+
+def damage_each(
+    files: list[Path], count: int, damage: Damage, use: Callable[[], object], whole: Callable[[], object]
+) -> int:
+    """Damages one file after the other, `count` times in all; each time `use` must refuse and name the file."""
+    number = random.Random(count)
+    for index in range(count):
+        file = files[index % len(files)]
+        content = file.read_bytes()
+        file.write_bytes(damage(content, number))
+        with pytest.raises(TinyllmError) as refused:
+            use()
+        assert str(file) in str(refused.value) or str(file.with_suffix("")) in str(refused.value), refused.value
+        file.write_bytes(content)
+    whole()
+    return count
+
+
+def use_checkpoint(run: Path) -> None:
+    _, complaints = newest_whole_checkpoint(run / "checkpoints")
+    for complaint in complaints.values():
+        raise TinyllmError(complaint)
+
+
+@pytest.mark.promise("5 a flipped bit is noticed before use, the file named", fast=100, full=1000)
+def test_flipped_bits(count: int, tell: Callable[[str], None], places: dict[str, Path]) -> None:
+    tell(rot_everywhere(places, count, flip))
+
+
+@pytest.mark.promise("5 a file cut off is noticed before use, the file named", fast=20, full=100)
+def test_cuts(count: int, tell: Callable[[str], None], places: dict[str, Path]) -> None:
+    tell(rot_everywhere(places, count, cut))
+
+
+@pytest.fixture
+def places(tiny_shards: Path, whole: Path, tiny_tokenizer: Tokenizer, tmp_path: Path) -> dict[str, Path]:
+    """Copies of a run, of shards, and a tokenizer to be damaged."""
+    shutil.copytree(tiny_shards, tmp_path / "shards")
+    shutil.copytree(whole, tmp_path / "run")
+    train_tokenizer([f"Story {n} of a red fox." for n in range(50)], 290, tmp_path / "tokenizer")
+    return {name: tmp_path / name for name in ("shards", "run", "tokenizer")}
+
+
+def rot_everywhere(places: dict[str, Path], count: int, damage: Damage) -> str:
+    """A share of the damage for each kind of file; gives the numbers."""
+    shards, run = places["shards"], places["run"]
+    newest = run / "checkpoints" / f"step-{trials.NUM_STEPS:08d}"
+    in_shards = [path for path in sorted(shards.iterdir()) if path.name != artifacts.STAMPS_NAME]
+    assert {path.suffix for path in in_shards} == {".bin", ".idx", ".json", ".model"}
+    in_model = sorted((run / "model").iterdir())
+    in_tokenizer = [places["tokenizer"] / name for name in ("manifest.json", "tokenizer.model")]
+    share = count // 4
+
+    def open_shards() -> None:
+        ShardSet.open(shards)
+
+    def read_model() -> None:
+        load_model(run / "model")
+
+    def read_tokenizer() -> None:
+        Tokenizer.load(places["tokenizer"])
+
+    def read_checkpoint() -> None:
+        use_checkpoint(run)
+
+    numbers = {
+        "shards": damage_each(in_shards, share, damage, open_shards, open_shards),
+        "checkpoint": damage_each(
+            [newest / name for name in CHECKPOINT_FILES], share, damage, read_checkpoint, read_checkpoint
+        ),
+        "model": damage_each(in_model, share, damage, read_model, read_model),
+        "tokenizer": damage_each(in_tokenizer, count - 3 * share, damage, read_tokenizer, read_tokenizer),
+    }
+    return ", ".join(f"{number} {name}" for name, number in numbers.items()) + ": all noticed"
+
+
+@pytest.mark.promise("5 resume falls back to the newest whole checkpoint and says so", fast=4, full=40)
+def test_resume_falls_back(
+    count: int, tell: Callable[[str], None], tiny_shards: Path, whole: Path, tmp_path: Path
+) -> None:
+    number = random.Random(count)
+    config = make_config(
+        tiny_shards,
+        trials.NUM_STEPS,
+        model={"dropout": 0.1},
+        training={"checkpoint_interval": trials.INTERVAL, "eval_interval": 4},
+    )
+    for index in range(count):
+        run = tmp_path / f"run{index}"
+        shutil.copytree(whole, run)
+        newest = run / "checkpoints" / f"step-{trials.NUM_STEPS:08d}"
+        file = newest / CHECKPOINT_FILES[index % len(CHECKPOINT_FILES)]
+        file.write_bytes((flip, cut)[index // 4 % 2](file.read_bytes(), number))
+        in_model = sorted((run / "model").iterdir())
+        model_file = in_model[index % len(in_model)]
+        model_file.write_bytes(flip(model_file.read_bytes(), number))
+        listener = Listener()
+        Trainer(config, ShardSet.open(tiny_shards), run, reporter=listener).train(
+            resume=True, to_toml=lambda config: ""
+        )
+        assert any(f"{newest.name} is passed over" in note and str(file) in note for note in listener.notes)
+        assert any(str(model_file) in note and "model.damaged" in note for note in listener.notes)
+        assert newest.with_name(newest.name + ".damaged").is_dir()
+        assert losses(run) == losses(whole)
+        trials.assert_same_tensors(
+            newest / "model.safetensors", whole / "checkpoints" / newest.name / "model.safetensors"
+        )
+        artifacts.verify(run / "model", "model")
+    tell(f"{count} of {count} went on from the one before, to the same end")
+
+
+@pytest.mark.promise("5 shards are read once, not at every start; --verify full reads all", fast=1, full=1)
+def test_what_was_verified_is_not_read_again(
+    count: int, tell: Callable[[str], None], tiny_shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shards = tmp_path / "shards"
+    shutil.copytree(tiny_shards, shards)
+    for path in shards.iterdir():
+        # Settled long ago; files of this very moment are read again.
+        os.utime(path, (1, 1))
+    monkeypatch.setattr(artifacts, "_TICK_NS", 0)
+    read: list[str] = []
+    sha256_of = artifacts.sha256_of
+    monkeypatch.setattr(artifacts, "sha256_of", lambda path: read.append(path.name) or sha256_of(path))
+    num_files = len(artifacts.read_manifest(shards).files)
+    ShardSet.open(shards)
+    assert len(read) == num_files
+    ShardSet.open(shards)
+    assert len(read) == num_files
+    (shards / "train-00000.bin").touch()
+    ShardSet.open(shards)
+    assert read[num_files:] == ["train-00000.bin"]
+    ShardSet.open(shards, verify="full")
+    assert len(read) == 2 * num_files + 1
+    tell(f"{num_files} files read at the first start, 0 at the second, 1 after a touch, {num_files} with full")

@@ -1,0 +1,17 @@
+"""Imported once by the server of trials: makes torch import now what it imports on its first optimizer step.
+
+No backward pass: threads of autograd would not survive the fork.
+"""
+
+import sympy  # noqa: F401
+import torch
+import torch._dynamo
+import trials  # noqa: F401
+
+from tinyllm.cli import shards, tokenizer, train  # noqa: F401
+from tinyllm.training import loop  # noqa: F401
+
+torch.set_num_threads(1)
+_weight = torch.nn.Parameter(torch.ones(2, 2))
+_weight.grad = torch.ones(2, 2)
+torch.optim.AdamW([_weight], fused=True).step()
