@@ -352,6 +352,13 @@ def exclusive(directory: Path, name: str = "") -> Iterator[None]:
         lock.release()
 
 
+def check_free(directory: Path) -> None:
+    """Raises ArtifactError now, before anything is loaded, if `exclusive` would be refused."""
+    if directory.exists():
+        with exclusive(directory):
+            pass
+
+
 def check_writable(path: Path) -> None:
     """Raises ArtifactError now rather than after hours of work if `path` cannot be created or replaced."""
     parent = path.absolute().parent

@@ -32,7 +32,7 @@ def train_watched(seconds: float, readings: Path, arguments: list[str]) -> None:
     def save_and_read(folder: Path, *positional: object) -> object:
         saved = save(folder, *positional)  # type: ignore[arg-type]
         resident = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-        num_files = sum(1 for _ in Path("/proc/self/fd").iterdir())
+        num_files = len(list(Path("/proc/self/fd").iterdir()))
         num_checkpoints = len(list(folder.iterdir()))
         with readings.open("a") as file:
             file.write(f"{time.monotonic()} {resident} {num_files} {num_checkpoints} {threading.active_count()}\n")

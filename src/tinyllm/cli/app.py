@@ -20,6 +20,7 @@ COMMANDS = {
     "train": ("tinyllm.cli.train:train", "Train a model on shards, or go on with a run."),
     "generate": ("tinyllm.cli.generate:generate", "Continue a prompt with a model."),
     "info": ("tinyllm.cli.model:info", "Parameters, bytes, FLOPs a token and shapes of a model."),
+    "doctor": ("tinyllm.cli.doctor:doctor", "What is whole, what is damaged, what to do; or whether a run will fit."),
     "import": ("tinyllm.cli.exchange:import_model", "Make a model directory of another tool's model."),
     "export": ("tinyllm.cli.exchange:export", "Write a model in another tool's format, and prove that it is the same."),
     "classify train": ("tinyllm.cli.classify:train", "Train a classifier of sentences from a model."),

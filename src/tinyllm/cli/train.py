@@ -39,6 +39,10 @@ def train(
     max_minutes: Annotated[float | None, Parameter(help="Save and stop after this wall time.")] = None,
     checkpoint_interval: Annotated[int | None, Parameter(help="Steps between checkpoints.")] = None,
     eval_only: Annotated[bool | None, Parameter(help="Evaluate once and stop.")] = None,
+    verify: Annotated[
+        Literal["changed", "full"],
+        Parameter(help="Checksums of shards: changed, of files not read before or touched since; full, of all."),
+    ] = "changed",
     init_from: Annotated[str | None, Parameter(help="scratch, resume, or a model directory.")] = None,
     model: Annotated[
         Settings, Parameter(name="--model", help="--model.KEY VALUE, such as --model.num_layers 4.")
@@ -61,7 +65,7 @@ def train(
       tinyllm train --data shards --out runs/first --resume auto
       tinyllm train --recipe storybook --data shards --out runs/wide --model.hidden_size 192 --schedule.peak 2e-3
     """
-    shards = ShardSet.open(data)
+    shards = ShardSet.open(data, verify=verify)
     short: dict[str, dict[str, Any]] = {
         "schedule": {"num_steps": steps},
         "training": {
@@ -97,6 +101,7 @@ def run_training(
             f"{shards.tokenizer.vocab_size} tokens; leave model.vocab_size out, or prepare the shards again"
         )
     artifacts.check_writable(out / "config.toml")
+    artifacts.check_free(out)
     from tinyllm.model.size import num_parameters
     from tinyllm.training.loop import Trainer
 

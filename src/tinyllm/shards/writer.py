@@ -277,7 +277,7 @@ def _observe(
 def _is_made(output: Path, recipe: Recipe) -> bool:
     """Whether `output` is a whole shard directory made by this recipe."""
     try:
-        manifest = artifacts.read_manifest(output, "shards")
+        manifest = artifacts.verify_changed(output, "shards")
     except (ArtifactError, InputError):
         return False  # Not there, or not whole: `check_replaceable` says which.
     return manifest.details.get("recipe_fingerprint") == recipe.fingerprint

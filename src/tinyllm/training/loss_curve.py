@@ -35,6 +35,37 @@ def draw_loss_curve(records: Sequence[dict[str, Any]], title: str) -> str:
     return "\n".join(parts) + "\n"
 
 
+class CurveRecords:
+    """What a curve is drawn from, thinned as the run grows: a long one takes no more memory than a short one."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, list[dict[str, Any]]] = {"loss": [], "validation_loss": []}
+        self._newest: dict[str, dict[str, Any]] = {}
+        self._num_seen = dict.fromkeys(self._kept, 0)
+        self._strides = dict.fromkeys(self._kept, 1)
+
+    def add(self, record: dict[str, Any]) -> None:
+        """Takes one line of metrics, in the order of steps."""
+        for name, kept in self._kept.items():
+            if name not in record:
+                continue
+            self._newest[name] = {"step": record["step"], name: record[name]}
+            if self._num_seen[name] % self._strides[name] == 0:
+                kept.append(self._newest[name])
+            self._num_seen[name] += 1
+            if len(kept) > 2 * MAX_POINTS:
+                del kept[1::2]
+                self._strides[name] *= 2
+
+    def records(self) -> list[dict[str, Any]]:
+        """Evenly spread lines of each kind, the newest one among them."""
+        return [
+            record
+            for name, kept in self._kept.items()
+            for record in (kept if not kept or kept[-1] is self._newest[name] else [*kept, self._newest[name]])
+        ]
+
+
 class _Frame:
     """The mapping from (step, loss) to the page."""
 

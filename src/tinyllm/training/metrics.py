@@ -8,7 +8,7 @@ from typing import Any
 
 from tinyllm import artifacts
 from tinyllm.errors import UsageError
-from tinyllm.training.loss_curve import draw_loss_curve
+from tinyllm.training.loss_curve import CurveRecords, draw_loss_curve
 
 
 class MetricsLog:
@@ -21,11 +21,15 @@ class MetricsLog:
         kept = step if step else -1
         self.metrics = artifacts.JsonLines(run / "metrics.jsonl", keep_through_step=kept)
         self.samples = artifacts.JsonLines(run / "samples.jsonl", keep_through_step=kept)
+        self.curve = CurveRecords()
+        for record in artifacts.read_json_lines(run / "metrics.jsonl"):
+            self.curve.add(record)
         self.board = _open_tensorboard(run / "tensorboard", step) if tensorboard else None
 
     def write(self, record: dict[str, Any]) -> None:
         """One line of metrics: `step` and what was measured at it."""
         self.metrics.append(record)
+        self.curve.add(record)
         if self.board is not None:
             for name, value in record.items():
                 if name != "step" and isinstance(value, int | float):
@@ -37,8 +41,7 @@ class MetricsLog:
 
     def draw(self) -> None:
         """Brings loss.svg up to date."""
-        records = artifacts.read_json_lines(self.run / "metrics.jsonl")
-        artifacts.write_file(self.run / "loss.svg", draw_loss_curve(records, title=self.run.name))
+        artifacts.write_file(self.run / "loss.svg", draw_loss_curve(self.curve.records(), title=self.run.name))
 
     def sync(self) -> None:
         """Makes the lines so far durable: before a checkpoint, so that it never knows more steps than they."""

@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from tinyllm.training.loss_curve import MAX_POINTS, draw_loss_curve
+from tinyllm.training.loss_curve import MAX_POINTS, CurveRecords, draw_loss_curve
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -40,3 +40,25 @@ def test_a_long_run_stays_small_and_keeps_its_last_point() -> None:
 def test_skipped_steps_and_an_empty_run_are_no_trouble() -> None:
     ElementTree.fromstring(draw_loss_curve([], title="empty"))
     ElementTree.fromstring(draw_loss_curve([{"step": 1, "loss": None}, {"step": 2, "loss": math.nan}], title="bad"))
+
+
+def test_records_of_a_long_run_are_thinned_evenly_with_the_newest_among_them() -> None:
+    curve = CurveRecords()
+    for step in range(1, 50_001):
+        curve.add({"step": step, "loss": 1 / step})
+        if step % 10 == 0:
+            curve.add({"step": step, "validation_loss": 2 / step, "bits_per_byte": 1.0})
+    training = [record["step"] for record in curve.records() if "loss" in record]
+    validation = [record["step"] for record in curve.records() if "validation_loss" in record]
+    assert (training[0], training[-1], validation[0], validation[-1]) == (1, 50_000, 10, 50_000)
+    assert MAX_POINTS <= len(training) <= 2 * MAX_POINTS + 1
+    assert len({later - earlier for earlier, later in pairwise(training[:-1])}) == 1
+
+
+def test_few_records_are_all_kept() -> None:
+    curve = CurveRecords()
+    assert curve.records() == []
+    records = [{"step": step, "loss": 1.0} for step in range(1, 9)]
+    for record in records:
+        curve.add(record)
+    assert curve.records() == records

@@ -1,0 +1,142 @@
+"""`tinyllm doctor`: what is whole and what is not; and for shards, whether a run on them will fit."""
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+from rich.filesize import decimal
+
+from tinyllm import __version__, artifacts
+from tinyllm.cli.console import note
+from tinyllm.errors import ArtifactError, InputError
+from tinyllm.model.size import num_parameters
+from tinyllm.recipes import read_recipe
+from tinyllm.settings import build_config, read_toml
+from tinyllm.shards.format import ShardSet
+
+if TYPE_CHECKING:
+    from tinyllm.config import Config
+    from tinyllm.training.diagnosis import Finding
+
+
+def doctor(
+    path: Annotated[
+        Path | None, Parameter(help="Run, shards, model or tokenizer directory; without one, this machine.")
+    ] = None,
+    /,
+    *,
+    recipe: Annotated[str, Parameter(help="For shards: the settings of the run to foretell.")] = "seed",
+    config: Annotated[Path | None, Parameter(help="For shards: TOML file with settings over the recipe's.")] = None,
+    out: Annotated[Path, Parameter(help="For shards: where the run would be, for the room on that disk.")] = Path(),
+    trial_seconds: Annotated[float, Parameter(help="For shards: length of the trial; 0 for none.")] = 10.0,
+) -> None:
+    """What is whole, what is damaged, and the command that repairs or resumes.
+
+    Of shards it also tells what a run on them needs: memory, disk, and time by a short trial. Changes nothing.
+    Ends with 1 where something is damaged or does not fit.
+
+    For example:
+
+      tinyllm doctor
+      tinyllm doctor runs/first
+      tinyllm doctor shards --recipe stories15m
+    """
+    if path is None:
+        describe_machine(out)
+        return
+    from tinyllm.training.diagnosis import diagnose
+
+    findings = diagnose(path)
+    for finding in findings:
+        show(finding)
+    damaged = sum(not finding.whole for finding in findings)
+    if damaged:
+        raise ArtifactError(f"{path}: {damaged} finding(s) marked with !; what to do stands after the arrow")
+    if _is_shards(path):
+        shards = ShardSet.open(path, verify="full")
+        settings = build_config(
+            [
+                ("shards", {"model": {"vocab_size": shards.tokenizer.vocab_size}}),
+                (f"recipe {recipe}", read_recipe(recipe)),
+                (str(config), read_toml(config) if config else {}),
+            ]
+        )
+        foretell(settings, shards, out, trial_seconds)
+
+
+def describe_machine(out: Path) -> None:
+    """Prints what a run would run on."""
+    import platform
+
+    import torch
+
+    from tinyllm.runtime import pick_device
+
+    available = available_memory_bytes()
+    print(f"  tinyllm {__version__}, Python {platform.python_version()}, PyTorch {torch.__version__}")
+    print(f"  device: {pick_device()}, {torch.get_num_threads()} CPU threads")
+    print(f"  memory: {decimal(available)} available" if available else "  memory: this system does not say")
+    print(f"  disk: {decimal(free_bytes(out))} free at {out.absolute()}")
+
+
+def show(finding: "Finding") -> None:
+    """One line, marked where something is not whole."""
+    remedy = f"\n    -> {finding.remedy}" if finding.remedy else ""
+    print(f"{' ' if finding.whole else '!'} {finding.path}: {finding.story}{remedy}")
+
+
+def foretell(config: "Config", shards: ShardSet, out: Path, trial_seconds: float) -> None:
+    """Prints what a run needs and what is there. Raises InputError or ArtifactError where it cannot succeed."""
+    from tinyllm.training.forecast import forecast, measure_update_seconds
+
+    need, settings = forecast(config), config.training
+    longest = max(map(len, shards.train), default=0)
+    if longest <= settings.sequence_length:
+        raise InputError(
+            f"{shards.path}: the longest training shard has {longest} tokens, but a window of this recipe needs "
+            f"{settings.sequence_length + 1}; give more text or a smaller training.sequence_length"
+        )
+    epochs = need.tokens / shards.train_counts.tokens
+    print(f"  model: {num_parameters(config.model):,} parameters, {settings.dtype}")
+    print(f"  data: {need.tokens:,} tokens to see, {epochs:.1f} times the training set")
+    available = available_memory_bytes()
+    there = f" of {decimal(available)} available" if available else ""
+    print(f"  memory: about {decimal(need.memory_bytes)}{there}")
+    free = free_bytes(out)
+    print(
+        f"  disk: {decimal(need.disk_bytes)} of {decimal(free)} free, for {settings.keep_checkpoints} checkpoints "
+        f"of {decimal(need.checkpoint_bytes)} and what is written before they go"
+    )
+    if trial_seconds > 0:
+        note(f"trying updates for about {trial_seconds:.0f} s ...")
+        seconds = measure_update_seconds(config, trial_seconds)
+        hours = seconds * config.schedule.num_steps / 3600
+        told = f"{hours:.1f} hours" if hours >= 1 else f"{hours * 60:.1f} minutes"
+        print(f"  time: {seconds:.3g} s an update, {told} for {config.schedule.num_steps:,}, without evaluations")
+    if available and need.memory_bytes > available:
+        raise InputError("the memory is likely not to be enough; use a smaller training.batch_size or model")
+    artifacts.check_room(out / "checkpoints", need.disk_bytes)
+
+
+def free_bytes(out: Path) -> int:
+    """Room on the disk of a directory that may not be there yet."""
+    parent = out.absolute()
+    while not parent.exists():
+        parent = parent.parent
+    return shutil.disk_usage(parent).free
+
+
+def available_memory_bytes() -> int | None:
+    """Memory that new programs can have; None where the system does not say."""
+    meminfo = Path("/proc/meminfo")
+    if not meminfo.exists():
+        return None
+    for line in meminfo.read_text().splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    return None
+
+
+def _is_shards(path: Path) -> bool:
+    return (path / artifacts.MANIFEST_NAME).exists() and artifacts.read_manifest(path).kind == "shards"

@@ -1,0 +1,175 @@
+"""`tinyllm doctor` as a person calls it: it finds what is damaged, changes nothing, and its advice works."""
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tinyllm import artifacts
+from tinyllm.cli.app import main
+from tinyllm.tokenizer.training import train_tokenizer
+from training_runs import make_config, train
+
+Capture = pytest.CaptureFixture[str]
+
+
+def call(capsys: Capture, *arguments: str) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    captured = capsys.readouterr()
+    assert isinstance(ended.value.code, int)
+    return ended.value.code, captured.out, captured.err
+
+
+def snapshot(folder: Path) -> dict[str, tuple[int, int, bytes]]:
+    """Everything there is, with the times by which a change would show."""
+    return {
+        str(path): (path.stat().st_mtime_ns, path.stat().st_ino, path.read_bytes() if path.is_file() else b"")
+        for path in [folder, *folder.rglob("*")]
+    }
+
+
+@pytest.fixture(scope="module")
+def finished(tiny_shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("finished") / "run"
+    config = "".join(f"[{name}]\n{text}\n" for name, text in {"schedule": "num_steps = 6"}.items())
+    trainer_config = make_config(tiny_shards, 6)
+    train(tiny_shards, run, trainer_config)
+    (run / "config.toml").write_text(config)
+    return run
+
+
+@pytest.fixture
+def run(finished: Path, tmp_path: Path) -> Path:
+    shutil.copytree(finished, tmp_path / "run")
+    return tmp_path / "run"
+
+
+def test_a_finished_run_is_whole_and_untouched(capsys: Capture, run: Path) -> None:
+    before = snapshot(run)
+    code, out, err = call(capsys, "doctor", str(run))
+    assert (code, err) == (0, "")
+    assert f"{run}: finished at step 6" in out
+    assert "checkpoint of step 6; every checksum is right" in out
+    assert "parameters, all finite" in out
+    assert "!" not in out
+    assert snapshot(run) == before
+
+
+def test_every_kind_of_damage_is_marked_with_what_to_do(capsys: Capture, run: Path) -> None:
+    newest = run / "checkpoints" / "step-00000006"
+    (newest / "optimizer.safetensors").write_bytes(b"")
+    (run / "model" / "config.json").unlink()
+    (run / "checkpoints" / "step-00000009.tmp").mkdir()
+    with (run / "metrics.jsonl").open("a") as log:
+        log.write('{"step": 7, "lo')
+    before = snapshot(run)
+    code, out, err = call(capsys, "doctor", str(run))
+    assert code == 1
+    assert "4 finding(s) marked with !" in err
+    assert f"! {newest}: {newest}/optimizer.safetensors is damaged: it has 0 bytes" in out
+    assert "resume sets it aside and goes on from the one before" in out
+    assert f"! {run}/model: {run}/model/config.json is missing" in out
+    assert f"! {run}/checkpoints/step-00000009.tmp: left by a save that was interrupted" in out
+    assert "1 line(s) cannot be read" in out
+    assert f"  {run}: stopped at step 3 of 6\n    -> go on with: tinyllm train --data SHARDS" in out
+    assert snapshot(run) == before
+
+
+def test_the_command_it_gives_resumes(capsys: Capture, tiny_shards: Path, tmp_path: Path) -> None:
+    run, config = tmp_path / "run", tmp_path / "tiny.toml"
+    config.write_text(
+        "[model]\nhidden_size = 16\nnum_layers = 1\nnum_heads = 2\nnum_kv_heads = 1\ncontext_length = 16\n"
+        "[training]\nbatch_size = 2\naccumulation_steps = 1\nsequence_length = 16\neval_interval = 3\n"
+        'eval_iters = 1\ndevice = "cpu"\ndtype = "float32"\n[schedule]\nnum_steps = 6\n[sample]\nnum_samples = 0\n'
+    )
+    flags = ("--data", str(tiny_shards), "--config", str(config), "--out", str(run))
+    # A time limit of no time: it saves after its first step.
+    assert call(capsys, "train", *flags, "--max-minutes", "0.000001")[0] == 0
+    code, out, _ = call(capsys, "doctor", str(run))
+    assert code == 0
+    advice = re.search(r"go on with: tinyllm (.*)", out)
+    assert advice is not None
+    words = advice[1].replace("SHARDS", str(tiny_shards)).split()
+    assert call(capsys, *words, "--max-minutes", "0")[0] == 0
+    code, out, _ = call(capsys, "doctor", str(run))
+    assert (code, "finished at step 6" in out) == (0, True)
+
+
+def test_a_run_in_progress_is_told(capsys: Capture, run: Path) -> None:
+    with artifacts.exclusive(run):
+        _, out, _ = call(capsys, "doctor", str(run))
+    assert f"{run}: a run is in progress here" in out
+
+
+def test_a_run_without_a_checkpoint_is_to_be_started_again(capsys: Capture, run: Path) -> None:
+    shutil.rmtree(run / "checkpoints")
+    code, out, _ = call(capsys, "doctor", str(run))
+    assert code == 1
+    assert "no checkpoint to go on from" in out
+
+
+def test_shards_tell_what_a_run_on_them_needs(capsys: Capture, tiny_shards: Path, tmp_path: Path) -> None:
+    config = tmp_path / "tiny.toml"
+    config.write_text(
+        "[model]\nhidden_size = 16\nnum_layers = 1\nnum_heads = 2\nnum_kv_heads = 1\ncontext_length = 16\n"
+        '[training]\nsequence_length = 16\ndevice = "cpu"\ndtype = "float32"\n[schedule]\nnum_steps = 50\n'
+    )
+    before = snapshot(tiny_shards)
+    code, out, err = call(capsys, "doctor", str(tiny_shards), "--config", str(config), "--trial-seconds", "0.1")
+    assert code == 0, err
+    assert "every id in the vocabulary; every checksum is right" in out
+    assert re.search(r"memory: about [\d.]+ MB of [\d.]+ GB available", out)
+    assert re.search(r"disk: [\d.]+ kB of [\d.]+ GB free, for 2 checkpoints", out)
+    assert re.search(r"time: \S+ s an update, [\d.]+ (minutes|hours) for 50", out)
+    assert re.search(r"tokens to see, [\d.]+ times the training set", out)
+    assert snapshot(tiny_shards) == before
+
+
+def test_shards_too_small_for_the_recipe(capsys: Capture, tiny_shards: Path, tmp_path: Path) -> None:
+    config = tmp_path / "long.toml"
+    config.write_text("[model]\ncontext_length = 100000\n[training]\nsequence_length = 100000\n")
+    code, _, err = call(capsys, "doctor", str(tiny_shards), "--config", str(config), "--trial-seconds", "0")
+    assert code == 1
+    assert "a window of this recipe needs 100001" in err
+
+
+def test_damaged_shards_models_and_tokenizers(capsys: Capture, tiny_shards: Path, run: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_shards, tmp_path / "shards")
+    train_tokenizer(["A story of a red fox and an owl."], 280, tmp_path / "tokenizer")
+    for directory, name, remedy in (
+        (tmp_path / "shards", "train-00000.idx", "tinyllm prepare FILES"),
+        (tmp_path / "tokenizer", "tokenizer.json", "tinyllm tokenizer train FILES"),
+        (run / "model", "model.safetensors", "copy it again"),
+    ):
+        assert call(capsys, "doctor", str(directory), "--trial-seconds", "0")[0] in (0, 1)
+        content = bytearray((directory / name).read_bytes())
+        content[len(content) // 2] ^= 1
+        (directory / name).write_bytes(content)
+        code, out, _ = call(capsys, "doctor", str(directory), "--trial-seconds", "0")
+        assert code == 1
+        assert f"{directory / name} is damaged" in out
+        assert remedy in out
+
+
+def test_shards_that_were_not_finished(capsys: Capture, tmp_path: Path) -> None:
+    (tmp_path / "shards.tmp").mkdir()
+    (tmp_path / "shards.tmp" / "journal.jsonl").write_text("")
+    code, out, _ = call(capsys, "doctor", str(tmp_path / "shards"))
+    assert code == 1
+    assert "run the same command again; its 0 shard(s) are kept" in out
+
+
+def test_without_a_directory_it_describes_the_machine(capsys: Capture) -> None:
+    code, out, _ = call(capsys, "doctor")
+    assert code == 0
+    assert "CPU threads" in out
+    assert "free at" in out
+
+
+@pytest.mark.parametrize(("name", "story"), [("nothing", "does not exist"), ("file", "is a file, not a directory")])
+def test_what_is_no_directory(capsys: Capture, tmp_path: Path, name: str, story: str) -> None:
+    (tmp_path / "file").write_text("")
+    code, _, err = call(capsys, "doctor", str(tmp_path / name))
+    assert (code, story in err) == (1, True)
