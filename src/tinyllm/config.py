@@ -155,6 +155,8 @@ class TrainingConfig(Section):
     """Microbatches in one optimizer update."""
     sequence_length: int = Field(default=256, gt=0)
     """Tokens a window predicts; at most the model's context_length."""
+    align_documents: bool = False
+    """Whether windows begin where documents do, rather than every sequence_length tokens."""
     eval_interval: int = Field(default=100, gt=0)
     """Steps between evaluations on the validation set."""
     eval_iters: int = Field(default=100, gt=0)
@@ -223,6 +225,21 @@ class SampleConfig(Section):
     """Tokens of each sample."""
     temperature: float = Field(default=0.8, ge=0)
     """As in generation."""
+
+
+class FinetuneConfig(Section):
+    """How a model becomes a classifier. Names and defaults are the course's."""
+
+    epochs: int = Field(default=10, gt=0)
+    """Passes over the training sentences."""
+    lr: float = Field(default=1e-5, gt=0)
+    """Learning rate, constant. Small models want more: 1e-3 for 260 K parameters."""
+    batch_size: int = Field(default=8, gt=0)
+    """Sentences in one update."""
+    dropout: float = Field(default=0.3, ge=0, lt=1)
+    """Probability of dropping a channel of the state that the head reads."""
+    seed: int = Field(default=1337, ge=0, lt=2**63)
+    """Seeds the head, dropout and the order of sentences."""
 
 
 class Config(Section):

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
+MODEL, CLASSIFIER = "model", "classifier"
+"""What a manifest calls a directory: a language model, or its body with a head that gives labels."""
 CONFIG_LIMIT_BYTES = 2**20
 DTYPES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
 """What safetensors calls the kinds of numbers that weights may have, and what torch and `config.json` call them."""
@@ -84,22 +86,41 @@ def save_model(
     manifest. Raises MismatchError if weights, config and tokenizer do not fit, ArtifactError if the disk refuses.
     """
     import torch
-    from safetensors.torch import save_file
 
     state = model.state_dict() if isinstance(model, torch.nn.Module) else model
     weights = {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in state.items()}
     stored = {name: tuple(tensor.shape) for name, tensor in weights.items()}
     _check_tensors(stored, config, "the model to save")
     _check_tokenizer(tokenizer, config, None, "the model to save")
-    kind = str(next(iter(weights.values())).dtype).removeprefix("torch.")
-    with artifacts.commit_directory(Path(path), "model") as draft:
-        save_file(weights, draft.path / WEIGHTS_NAME, metadata={"format": "pt"})
-        _write_json(draft.path / CONFIG_NAME, {**to_hugging_face(config, kind), **_token_ids(tokenizer)})
-        _write_json(draft.path / "generation_config.json", _token_ids(tokenizer))
-        for name, content in hugging_face_files(tokenizer, config.context_length).items():
+    number_type = str(next(iter(weights.values())).dtype).removeprefix("torch.")
+    ids = token_ids(tokenizer)
+    json_files = {CONFIG_NAME: {**to_hugging_face(config, number_type), **ids}, "generation_config.json": ids}
+    facts = {"num_parameters": size.num_parameters(config), "dtype": number_type, **(details or {})}
+    commit_model(Path(path), MODEL, weights, json_files, tokenizer, config.context_length, facts)
+
+
+def commit_model(
+    path: Path,
+    kind: str,
+    weights: Mapping[str, "torch.Tensor"],
+    json_files: Mapping[str, Mapping[str, Any]],
+    tokenizer: Tokenizer,
+    context_length: int,
+    details: Mapping[str, Any],
+) -> None:
+    """Commits weights, JSON files by name, and the tokenizer's files as a directory of `kind`; checks nothing.
+
+    Raises ArtifactError if the disk refuses, or `path` is something else that must not be replaced.
+    """
+    from safetensors.torch import save_file
+
+    with artifacts.commit_directory(path, kind) as draft:
+        save_file(dict(weights), draft.path / WEIGHTS_NAME, metadata={"format": "pt"})
+        for name, value in json_files.items():
+            (draft.path / name).write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+        for name, content in hugging_face_files(tokenizer, context_length).items():
             (draft.path / name).write_bytes(content)
-        facts = {"num_parameters": size.num_parameters(config), "tokenizer_fingerprint": tokenizer.fingerprint}
-        draft.details = {**facts, "dtype": kind, **(details or {})}
+        draft.details = {"tokenizer_fingerprint": tokenizer.fingerprint, **details}
 
 
 def load_model(
@@ -132,11 +153,18 @@ def load_model(
 def verify_model(path: Path) -> artifacts.Manifest | None:
     """Checks every file against the manifest, and gives it; None for a foreign directory, which has none.
 
-    Raises ArtifactError naming the first file that is missing or damaged.
+    Raises ArtifactError naming the first file that is missing or damaged, InputError for a classifier.
     """
     if not (path / artifacts.MANIFEST_NAME).exists():
         return None
-    return artifacts.verify(path, "model")
+    if is_classifier(path):
+        raise InputError(f"{path} holds a classifier, which gives labels and no text; use it with tinyllm classify")
+    return artifacts.verify(path, MODEL)
+
+
+def is_classifier(path: Path) -> bool:
+    """Whether a directory was committed as a classifier, whose body is that of a model (see `finetune`)."""
+    return (path / artifacts.MANIFEST_NAME).is_file() and artifacts.read_manifest(path).kind == CLASSIFIER
 
 
 def read_tokenizer(path: str | Path) -> Tokenizer:
@@ -145,7 +173,7 @@ def read_tokenizer(path: str | Path) -> Tokenizer:
     tokenizer = Tokenizer.load(path)
     recorded = None
     if (path / artifacts.MANIFEST_NAME).exists():
-        recorded = artifacts.read_manifest(path, "model").details.get("tokenizer_fingerprint")
+        recorded = artifacts.read_manifest(path).details.get("tokenizer_fingerprint")
     _check_tokenizer(tokenizer, read_config(path), recorded, str(path))
     return tokenizer
 
@@ -176,10 +204,24 @@ def read_tensors(path: str | Path) -> dict[str, StoredTensor]:
 def read_config(path: str | Path) -> ModelConfig:
     """The shape of the model in a directory, from its `config.json`. Raises FormatError where it is not a Llama's."""
     file = find_model(path) / CONFIG_NAME
-    return from_hugging_face(_read_json(file), str(file))
+    return from_hugging_face(read_json(file), str(file))
 
 
-def _token_ids(tokenizer: Tokenizer) -> dict[str, int | None]:
+def read_json(file: Path) -> dict[str, Any]:
+    """The object in a JSON file of a model directory. Raises FormatError for anything else."""
+    if file.stat().st_size > CONFIG_LIMIT_BYTES:
+        raise FormatError(f"{file} has {file.stat().st_size} bytes; a {file.name} has at most {CONFIG_LIMIT_BYTES}")
+    try:
+        value = json.loads(file.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise FormatError(f"{file} is not valid JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise FormatError(f"{file} holds a {type(value).__name__}; expected an object")
+    return value
+
+
+def token_ids(tokenizer: Tokenizer) -> dict[str, int | None]:
+    """What Hugging Face's JSON files say of the special tokens."""
     return {
         "bos_token_id": tokenizer.bos_id,
         "eos_token_id": tokenizer.eos_id,
@@ -187,16 +229,11 @@ def _token_ids(tokenizer: Tokenizer) -> dict[str, int | None]:
     }
 
 
-def _check_tensors(shapes: Mapping[str, tuple[int, ...]], config: ModelConfig, where: str) -> None:
-    """Raises MismatchError listing tensors that are missing, too many, or of another shape than `config` says."""
-    expected = size.parameter_shapes(config)
-    # Two things old files carry that say nothing new: rotary frequencies, and a second copy of tied embeddings.
-    harmless = {name for name in shapes if name.endswith("rotary_emb.inv_freq")}
-    if config.tie_embeddings:
-        harmless.add(size.OUTPUT)
+def check_shapes(shapes: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]], where: str) -> None:
+    """Raises MismatchError listing tensors that are missing, too many, or of another shape than expected."""
     problems = {
         "missing": [name for name in expected if name not in shapes],
-        "unexpected": [name for name in shapes if name not in expected and name not in harmless],
+        "unexpected": [name for name in shapes if name not in expected],
         "misshaped": [
             f"{name} {list(shapes[name])} instead of {list(shape)}"
             for name, shape in expected.items()
@@ -206,6 +243,15 @@ def _check_tensors(shapes: Mapping[str, tuple[int, ...]], config: ModelConfig, w
     told = [f"{len(names)} {problem} ({_some(names)})" for problem, names in problems.items() if names]
     if told:
         raise MismatchError(f"the weights of {where} do not fit its {CONFIG_NAME}: {'; '.join(told)}")
+
+
+def _check_tensors(shapes: Mapping[str, tuple[int, ...]], config: ModelConfig, where: str) -> None:
+    # Two things old files carry that say nothing new: rotary frequencies, and a second copy of tied embeddings.
+    harmless = {name for name in shapes if name.endswith("rotary_emb.inv_freq")}
+    if config.tie_embeddings:
+        harmless.add(size.OUTPUT)
+    kept = {name: shape for name, shape in shapes.items() if name not in harmless}
+    check_shapes(kept, size.parameter_shapes(config), where)
 
 
 def _check_tokenizer(tokenizer: Tokenizer, config: ModelConfig, fingerprint: object, where: str) -> None:
@@ -224,19 +270,3 @@ def _check_tokenizer(tokenizer: Tokenizer, config: ModelConfig, fingerprint: obj
 def _some(names: list[str]) -> str:
     """The first three of `names`; a whole model's would fill the screen."""
     return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
-
-
-def _read_json(file: Path) -> dict[str, Any]:
-    if file.stat().st_size > CONFIG_LIMIT_BYTES:
-        raise FormatError(f"{file} has {file.stat().st_size} bytes; a {file.name} has at most {CONFIG_LIMIT_BYTES}")
-    try:
-        value = json.loads(file.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise FormatError(f"{file} is not valid JSON: {error}") from None
-    if not isinstance(value, dict):
-        raise FormatError(f"{file} holds a {type(value).__name__}; expected an object")
-    return value
-
-
-def _write_json(path: Path, value: object) -> None:
-    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")

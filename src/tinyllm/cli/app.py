@@ -22,6 +22,8 @@ COMMANDS = {
     "info": ("tinyllm.cli.model:info", "Parameters, bytes, FLOPs a token and shapes of a model."),
     "import": ("tinyllm.cli.exchange:import_model", "Make a model directory of another tool's model."),
     "export": ("tinyllm.cli.exchange:export", "Write a model in another tool's format, and prove that it is the same."),
+    "classify train": ("tinyllm.cli.classify:train", "Train a classifier of sentences from a model."),
+    "classify predict": ("tinyllm.cli.classify:predict", "Label sentences, with a classifier or zero-shot."),
     "data download": ("tinyllm.cli.data:download", "Fetch a corpus, resumable and checked."),
     "data storybook": ("tinyllm.cli.data:storybook", "Write children's stories from a seeded grammar."),
     "data inspect": ("tinyllm.cli.shards:inspect", "Counts, a decoded sample and checksums of shards."),
@@ -31,6 +33,7 @@ COMMANDS = {
     "tokenizer count": ("tinyllm.cli.tokenizer:count", "Count words and tokens of texts and files."),
 }
 GROUPS = {
+    "classify": "Label sentences: train a classifier, predict.",
     "data": "Corpora and shards: download, write, inspect.",
     "tokenizer": "Train and use tokenizers.",
 }

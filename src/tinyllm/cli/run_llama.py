@@ -15,6 +15,11 @@ from tinyllm.errors import UsageError
 
 OPTIONS = {
     "generate": ("tinyllm.cli.run_llama_generate:generate", "Continue a text at several temperatures."),
+    "prompt": (
+        "tinyllm.cli.run_llama_classify:prompt",
+        "Classify sentences by what the model expects after a question.",
+    ),
+    "finetune": ("tinyllm.cli.run_llama_classify:finetune", "Train a classifier of sentences from the model."),
 }
 DEFAULT_OPTION = "generate"
 

@@ -75,7 +75,7 @@ def generate(
     outputs = name_outputs(temperature, generated_sentence_low_temp_out, generated_sentence_high_temp_out)
     if max_sentence_len is not None and max_sentence_len < 1:
         raise UsageError(f"--max_sentence_len is {max_sentence_len}; at least 1 token is needed")
-    path = pretrained_model_path or _default_model()
+    path = pretrained_model_path or default_model()
     generator = models.load(path, tokenizer=tokenizer, device="cuda" if use_gpu else "cpu")
     print(f"load model from {path}")
     prompt = _prompt_ids(generator, prefix, max_sentence_len)
@@ -137,7 +137,8 @@ def name_outputs(temperatures: list[float], low: Path | None, high: Path | None)
     return list(outputs.values())
 
 
-def _default_model() -> Path:
+def default_model() -> Path:
+    """The course's checkpoint where it is in this folder, else the bundled model, with a line that says so."""
     if DEFAULT_MODEL.exists():
         return DEFAULT_MODEL
     bundled = bundled_model()

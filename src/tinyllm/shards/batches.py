@@ -1,8 +1,11 @@
 """Which tokens a step trains on: a pure function of (seed, step, rank, world size) over the shards.
 
 A window is `sequence_length + 1` tokens; windows start every `sequence_length` tokens inside a shard, so each token
-is predicted once an epoch, and none lies across two shards. Epochs are permutations of all windows, one after
-another without end; a step takes the next ones. So the state of the data in a training run is one integer, the step.
+is predicted once an epoch, and none lies across two shards. Aligned windows begin where a document does instead: one
+that a window cuts is the beginning of the next, so that each is seen from its start, as generation begins.
+
+Epochs are permutations of all windows, one after another without end; a step takes the next ones. So the state of the
+data in a training run is one integer, the step.
 
 Shapes: B windows of a microbatch, T tokens a window predicts (`sequence_length`).
 """
@@ -17,18 +20,33 @@ from tinyllm.errors import InputError
 from tinyllm.shards.format import Tokens
 
 Windows = npt.NDArray[np.int64]
+Starts = npt.NDArray[np.int64]
 
 
 class WindowOrder:
     """The windows of some arrays, and the endless order in which training visits them."""
 
-    def __init__(self, shard_tokens: Sequence[int], sequence_length: int, seed: int = 0) -> None:
-        """`shard_tokens` are the lengths of the arrays. Raises InputError if not one window fits into any."""
+    def __init__(
+        self,
+        shard_tokens: Sequence[int],
+        sequence_length: int,
+        seed: int = 0,
+        document_starts: Sequence[Starts] | None = None,
+    ) -> None:
+        """`shard_tokens` are the lengths of the arrays; `document_starts`, if given, align windows in each of them.
+
+        Raises InputError if not one window fits into any.
+        """
         if sequence_length < 1:
             raise ValueError(f"sequence_length is {sequence_length}; a window predicts at least 1 token")
         self.sequence_length = sequence_length
         self.seed = seed
-        windows_per_shard = [max(0, tokens - 1) // sequence_length for tokens in shard_tokens]
+        self._starts = (
+            [align_windows(*shard, sequence_length) for shard in zip(document_starts, shard_tokens, strict=True)]
+            if document_starts is not None
+            else [np.arange(max(0, tokens - 1) // sequence_length) * sequence_length for tokens in shard_tokens]
+        )
+        windows_per_shard = [len(starts) for starts in self._starts]
         self._first_window = np.concatenate([[0], np.cumsum(windows_per_shard, dtype=np.int64)]).astype(np.int64)
         self.num_windows = int(self._first_window[-1])
         if not self.num_windows:
@@ -47,7 +65,22 @@ class WindowOrder:
     def locate(self, window: int) -> tuple[int, int]:
         """The shard of a window, and the token there that it starts at."""
         shard = int(np.searchsorted(self._first_window, window, side="right")) - 1
-        return shard, (window - int(self._first_window[shard])) * self.sequence_length
+        return shard, int(self._starts[shard][window - int(self._first_window[shard])])
+
+
+def align_windows(document_starts: Starts, num_tokens: int, sequence_length: int) -> Starts:
+    """Where the aligned windows of one array of `num_tokens` begin, rising; `document_starts` are rising, from 0.
+
+    A document longer than a window goes on in further ones, each beginning where the one before ended.
+    """
+    starts, start = [], 0
+    while start + sequence_length + 1 <= num_tokens:
+        starts.append(start)
+        end = start + sequence_length
+        # The document that holds the last target; if it began in this window, it begins the next one.
+        cut = int(document_starts[np.searchsorted(document_starts, end, side="right") - 1])
+        start = cut if cut > start else end
+    return np.array(starts, dtype=np.int64)
 
 
 def read_batch(

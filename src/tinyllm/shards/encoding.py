@@ -14,13 +14,11 @@ from dataclasses import dataclass
 from multiprocessing import get_context, parent_process
 
 import numpy as np
-import numpy.typing as npt
 
 from tinyllm.corpus.documents import Document
 from tinyllm.errors import FormatError, InputError, TinyllmError
 from tinyllm.tokenizer.codec import Tokenizer
-
-Ids = npt.NDArray[np.uint32]
+from tinyllm.tokenizer.word_cache import Ids, cached_encoder
 
 
 @dataclass(frozen=True)
@@ -31,9 +29,18 @@ class Batch:
     are_validation: list[bool]
 
 
-def encode_documents(tokenizer: Tokenizer, texts: Sequence[str], append_eos: bool = False) -> list[Ids]:
-    """The ids of each text, BOS first, and EOS last if asked. Raises InputError as `Tokenizer.encode` does."""
-    return [np.array(tokenizer.encode(text, bos=True, eos=append_eos), dtype=np.uint32) for text in texts]
+class Encoder:
+    """Encodes documents, and remembers the ids of words from one call to the next."""
+
+    def __init__(self, tokenizer: Tokenizer, append_eos: bool = False) -> None:
+        self.tokenizer = tokenizer
+        self._encode = cached_encoder(tokenizer)
+        ends = np.array(tokenizer.encode("", bos=True, eos=append_eos), dtype=np.uint32)
+        self._before, self._after = ends[:1], ends[1:]
+
+    def encode(self, texts: Sequence[str]) -> list[Ids]:
+        """The ids of each text, BOS first, and EOS last if asked. Raises InputError as `Tokenizer.encode` does."""
+        return [np.concatenate((self._before, self._encode(text), self._after)) for text in texts]
 
 
 def encode_in_order(
@@ -45,7 +52,8 @@ def encode_in_order(
     document that cannot be encoded, TinyllmError naming files where a process died.
     """
     if num_workers == 1:
-        yield from ((batch, _encode_batch(tokenizer, batch.documents, append_eos)) for batch in batches)
+        encoder = Encoder(tokenizer, append_eos)
+        yield from ((batch, _encode_batch(encoder, batch.documents)) for batch in batches)
         return
     # Spawned, not forked: the caller may have threads (a progress bar), and macOS knows no safe fork.
     pool = ProcessPoolExecutor(
@@ -72,36 +80,34 @@ def _next_result(under_way: deque[tuple[Batch, Future[list[Ids]]]]) -> tuple[Bat
     return batch, ids
 
 
-def _encode_batch(tokenizer: Tokenizer, documents: Sequence[Document], append_eos: bool) -> list[Ids]:
-    texts = [document.text for document in documents]
+def _encode_batch(encoder: Encoder, documents: Sequence[Document]) -> list[Ids]:
     try:
-        encoded = encode_documents(tokenizer, texts, append_eos)
+        encoded = encoder.encode([document.text for document in documents])
     except InputError:
         # Once more, one by one, to tell which document it was.
         for document in documents:
             try:
-                encode_documents(tokenizer, [document.text])
+                encoder.encode([document.text])
             except InputError as error:
                 raise InputError(f"{document.source}: a document cannot be encoded: {error}") from None
         raise
     for document, ids in zip(documents, encoded, strict=True):
-        if ids.max() >= tokenizer.vocab_size:
-            raise FormatError(f"{document.source}: {tokenizer.name} gave id {ids.max()}, out of its own range")
+        if ids.max() >= encoder.tokenizer.vocab_size:
+            raise FormatError(f"{document.source}: {encoder.tokenizer.name} gave id {ids.max()}, out of its own range")
     return encoded
 
 
 class _Worker:
     """What a worker process keeps between batches."""
 
-    tokenizer: Tokenizer
-    append_eos: bool
+    encoder: Encoder
 
 
 def _start_worker(model_proto: bytes, name: str, append_eos: bool) -> None:
     # Ctrl-C reaches the whole group of processes; the parent alone decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    _Worker.tokenizer, _Worker.append_eos = Tokenizer.from_bytes(model_proto, name), append_eos
+    _Worker.encoder = Encoder(Tokenizer.from_bytes(model_proto, name), append_eos)
 
 
 def _end_with_parent() -> None:
@@ -113,7 +119,7 @@ def _end_with_parent() -> None:
 
 
 def _encode_in_worker(documents: list[Document]) -> list[Ids]:
-    return _encode_batch(_Worker.tokenizer, documents, _Worker.append_eos)
+    return _encode_batch(_Worker.encoder, documents)
 
 
 def _worker_died(under_way: Iterable[tuple[Batch, object]]) -> TinyllmError:

@@ -153,6 +153,12 @@ class ShardSet:
         return cls(path, tokenizer, train, validation, train_counts, validation_counts, None)
 
 
+def find_document_starts(array: Tokens, bos_id: int | None) -> npt.NDArray[np.int64]:
+    """Where documents begin in an array of ids: at each BOS, and at its own beginning."""
+    starts = np.zeros(0, np.int64) if bos_id is None else np.flatnonzero(array == bos_id)
+    return starts if len(starts) and starts[0] == 0 else np.concatenate([[0], starts])
+
+
 def dtype_for(vocab_size: int) -> Literal["uint16", "uint32"]:
     """The smallest type that holds every id of a vocabulary."""
     return "uint16" if vocab_size <= UINT16_IDS else "uint32"

@@ -22,7 +22,7 @@ from tinyllm.corpus.sources import STANDARD_INPUT, list_sources, unreadable
 from tinyllm.corpus.split import VALIDATION_FRACTION, split_documents
 from tinyllm.corpus.text import DocumentRule
 from tinyllm.errors import ArtifactError, InputError, UsageError
-from tinyllm.shards.encoding import Batch, Ids, encode_in_order
+from tinyllm.shards.encoding import Batch, encode_in_order
 from tinyllm.shards.format import (
     NOTHING,
     POSITION_PARTS,
@@ -36,6 +36,7 @@ from tinyllm.shards.format import (
 )
 from tinyllm.shards.journal import Journal, shard_name
 from tinyllm.tokenizer.codec import MODEL_NAME, Tokenizer
+from tinyllm.tokenizer.word_cache import Ids
 
 BATCH_BYTES = 2**20
 SHARD_TOKENS = 2**24

@@ -32,6 +32,7 @@ def describe_inputs(config: Config, shards: ShardSet) -> dict[str, Any]:
             "batch_size": settings.batch_size,
             "accumulation_steps": settings.accumulation_steps,
             "sequence_length": settings.sequence_length,
+            "align_documents": settings.align_documents,
         },
         "seed": settings.seed,
         "dtype": settings.dtype,

@@ -21,7 +21,7 @@ from tinyllm.model.transformer import Transformer
 from tinyllm.model_dir import load_model, save_model
 from tinyllm.runtime import StopRequest, peak_memory_bytes, pick_device, seed_everything, stop_signals
 from tinyllm.shards.batches import WindowOrder, Windows, read_batch, read_windows, validation_windows
-from tinyllm.shards.format import ShardSet
+from tinyllm.shards.format import ShardSet, find_document_starts
 from tinyllm.tokenizer.codec import Tokenizer
 from tinyllm.training.checkpoint import (
     TrainingState,
@@ -102,7 +102,7 @@ class Trainer:
         self.device = pick_device(settings.device)
         self.shards = shards
         self.tokenizer = shards.tokenizer
-        self.order = WindowOrder([len(array) for array in shards.train], settings.sequence_length, settings.seed)
+        self.order = self._order_windows()
         self.validation = self._choose_validation_windows()
         seed_everything(settings.seed)
         self.model = Transformer(config.model)
@@ -297,6 +297,13 @@ class Trainer:
                     self.shards.train, self.order, step, microbatch, settings.batch_size, settings.accumulation_steps
                 )
             )
+
+    def _order_windows(self) -> WindowOrder:
+        settings, arrays = self.config.training, self.shards.train
+        starts = None
+        if settings.align_documents:
+            starts = [find_document_starts(array, self.tokenizer.bos_id) for array in arrays]
+        return WindowOrder([len(array) for array in arrays], settings.sequence_length, settings.seed, starts)
 
     def _choose_validation_windows(self) -> list[Windows]:
         """The microbatches of every evaluation. A validation set shorter than a window is read in shorter windows."""

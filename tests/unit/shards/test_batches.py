@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tinyllm.errors import InputError
-from tinyllm.shards.batches import WindowOrder, read_batch, read_windows, validation_windows
-from tinyllm.shards.format import Tokens
+from tinyllm.shards.batches import WindowOrder, align_windows, read_batch, read_windows, validation_windows
+from tinyllm.shards.format import Tokens, find_document_starts
 
 LENGTHS = st.lists(st.integers(0, 200), min_size=1, max_size=6).filter(lambda lengths: max(lengths) > 12)
 LENGTH = st.integers(1, 12)
@@ -111,3 +111,28 @@ def test_arguments_out_of_range() -> None:
             read_batch(arrays, order, step, microbatch, 1, 4, rank, 2)
     with pytest.raises(ValueError, match="sequence_length is 0"):
         WindowOrder([100], 0)
+
+
+@given(
+    lengths=st.lists(st.integers(1, 30), min_size=1, max_size=30),
+    sequence_length=st.integers(1, 12),
+)
+def test_aligned_windows_show_each_document_from_its_start(lengths: list[int], sequence_length: int) -> None:
+    starts = np.cumsum([0, *lengths[:-1]])
+    num_tokens = sum(lengths)
+    windows = align_windows(starts, num_tokens, sequence_length).tolist()
+    # Every token up to the last window's end is predicted, but the first of all, which nothing comes before.
+    predicted = {token for start in windows for token in range(start + 1, start + sequence_length + 1)}
+    assert predicted == set(range(1, max(predicted, default=0) + 1))
+    assert num_tokens - 1 - max(predicted, default=0) < 2 * sequence_length
+    # A window begins with a document, or goes on in one that is longer than a window.
+    for before, start in zip([0, *windows], windows, strict=False):
+        inside = starts[np.searchsorted(starts, start, side="right") - 1]
+        assert start == inside or start == before + sequence_length
+
+
+def test_aligned_order_visits_each_window_once_an_epoch() -> None:
+    array = np.array([1, 5, 6, 1, 7, 8, 9, 1, 5, 1, 6, 7, 8, 9, 10, 11, 12, 1, 3], dtype=np.uint16)
+    order = WindowOrder([len(array)], 4, seed=1, document_starts=[find_document_starts(array, 1)])
+    rows = read_windows([array], order, sorted(order.window_index(place) for place in range(order.num_windows)))
+    assert rows.tolist() == [[1, 5, 6, 1, 7], [1, 7, 8, 9, 1], [1, 5, 1, 6, 7], [1, 6, 7, 8, 9], [9, 10, 11, 12, 1]]

@@ -1,0 +1,198 @@
+"""What the commands that classify share: read and encode sentences, open models, show bars and scores."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+from rich.console import Console
+from rich.table import Table
+
+from tinyllm import artifacts
+from tinyllm.cli.console import note, progress_bar
+from tinyllm.config import FinetuneConfig, first_problem
+from tinyllm.errors import ConfigError, MismatchError, UsageError
+from tinyllm.finetune.examples import (
+    Example,
+    majority_label,
+    number_names,
+    read_examples,
+    read_label_names,
+)
+from tinyllm.finetune.scores import Scores, score
+from tinyllm.model_dir import CLASSIFIER, is_classifier
+
+if TYPE_CHECKING:
+    from tinyllm.finetune.classifier import Classifier
+    from tinyllm.finetune.loop import Epoch
+    from tinyllm.tokenizer.codec import Tokenizer
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is to be told apart: labels, and sentences for training and for each evaluation."""
+
+    label_names: list[str]
+    train: list[Example]
+    splits: dict[str, list[Example]]
+    """Dev and test sentences, or whatever the predictions are judged on, by name."""
+
+
+def read_task(train: Path, splits: Mapping[str, Path], label_names: Sequence[str] | None) -> Task:
+    """Reads and checks every file; without names, labels are called by their numbers in the training file."""
+    known = None if label_names is None else len(label_names)
+    examples = read_examples(train, known)
+    print(f"load {len(examples)} data from {train}")
+    names = number_names(examples, str(train)) if label_names is None else list(label_names)
+    found = {}
+    for name, path in splits.items():
+        found[name] = read_examples(path, len(names))
+        print(f"load {len(found[name])} data from {path}")
+    return Task(names, examples, found)
+
+
+def finetune_config(**settings: float) -> FinetuneConfig:
+    """Checked settings. Raises ConfigError naming the first that is out of range."""
+    try:
+        return FinetuneConfig.model_validate(settings)
+    except ValidationError as error:
+        raise ConfigError(first_problem(error)) from None
+
+
+def check_limit(max_tokens: int | None) -> None:
+    """Raises UsageError where --max_sentence_len leaves no token of a sentence beside BOS."""
+    if max_tokens is not None and max_tokens < 2:
+        raise UsageError(f"--max_sentence_len is {max_tokens}; at least 2 tokens are needed, of which BOS is one")
+
+
+def check_output_directory(output: Path, model: Path) -> None:
+    """Raises UsageError or ArtifactError where a classifier cannot be written to `output`."""
+    if output.exists() and model.exists() and output.samefile(model):
+        raise UsageError(f"{output} is the model to start from; name another directory for the new one")
+    artifacts.check_replaceable(output, CLASSIFIER)
+    artifacts.check_writable(output)
+
+
+def train_classifier(
+    model: Path,
+    tokenizer_file: Path | None,
+    train: Path,
+    splits: Mapping[str, Path],
+    label_names: Path | None,
+    config: FinetuneConfig,
+    output: Path,
+    device: str,
+    max_tokens: int | None = None,
+) -> "tuple[Task, dict[str, list[int]]]":
+    """Fine-tunes on `train`, keeps the best epoch on the split `dev` in `output`; its predictions for each split."""
+    from tinyllm.finetune.batches import predict
+    from tinyllm.finetune.classifier_dir import load_classifier
+    from tinyllm.finetune.loop import LabelledRows, finetune
+
+    names = None if label_names is None else read_label_names(label_names)
+    if names is None and is_classifier(model):
+        names = load_classifier(model)[0].label_names
+    task = read_task(train, splits, names)
+    classifier, tokenizer = open_classifier(model, tokenizer_file, task.label_names, config.seed, device)
+    print(f"load model from {model}")
+    sentences = {"train": task.train, **task.splits}
+    limit = min(max_tokens or classifier.config.context_length, classifier.config.context_length)
+    rows = encode_all({name: [e.text for e in examples] for name, examples in sentences.items()}, tokenizer, limit)
+    data = {name: LabelledRows(rows[name], [e.label for e in examples]) for name, examples in sentences.items()}
+    finetune(classifier, tokenizer, data["train"], data["dev"], config, output, track, show_epoch)
+    best, _ = load_classifier(output, classifier.device)
+    return task, {name: predict(best.score_rows, rows[name], config.batch_size, track, name) for name in splits}
+
+
+def open_classifier(
+    path: Path, tokenizer: Path | None, label_names: list[str], seed: int, device: str
+) -> "tuple[Classifier, Tokenizer]":
+    """A classifier to go on with, or a language model with a fresh head.
+
+    Raises MismatchError for a classifier of other labels, and what `open_model` raises.
+    """
+    from tinyllm import models
+    from tinyllm.finetune.classifier import Classifier
+    from tinyllm.finetune.classifier_dir import load_classifier
+    from tinyllm.runtime import pick_device
+
+    if not is_classifier(path):
+        model, found = models.open_model(path, tokenizer, pick_device(device))
+        return Classifier.from_language_model(model, label_names, seed), found
+    classifier, found = load_classifier(path, pick_device(device))
+    if classifier.label_names != label_names:
+        raise MismatchError(
+            f"{path} is a classifier of {', '.join(classifier.label_names)}, not of {', '.join(label_names)}; "
+            "go on with its labels, or start from a language model"
+        )
+    return classifier, found
+
+
+def encode_all(texts: Mapping[str, Sequence[str]], tokenizer: "Tokenizer", limit: int) -> dict[str, list[list[int]]]:
+    """Token ids of every sentence, by split; one note tells how many were cut to `limit` tokens."""
+    from tinyllm.finetune.batches import encode_sentences
+
+    encoded = {name: encode_sentences(sentences, tokenizer, limit) for name, sentences in texts.items()}
+    num_cut = sum(part.num_cut for part in encoded.values())
+    if num_cut:
+        total = sum(map(len, texts.values()))
+        note(f"{num_cut:,} of {total:,} sentences are longer than {limit} tokens; their ends were cut off")
+    return {name: part.rows for name, part in encoded.items()}
+
+
+def track(batches: Sequence[list[int]], description: str) -> Iterator[list[int]]:
+    """The batches, with a bar on a terminal."""
+    with progress_bar() as bar:
+        yield from bar.track(batches, description=description)
+
+
+def show_epoch(epoch: "Epoch") -> None:
+    """The course's line."""
+    kept = ", kept" if epoch.is_best else ""
+    print(
+        f"epoch {epoch.number}: train loss :: {epoch.train_loss:.3f}, train acc :: {epoch.train_accuracy:.3f}, "
+        f"dev acc :: {epoch.dev.accuracy:.3f}{kept}",
+        flush=True,
+    )
+
+
+def show_task_scores(task: Task, predictions: Mapping[str, list[int]]) -> None:
+    """Scores of each split, beside those of always saying the most frequent training label."""
+    majority = majority_label(task.train)
+    for name, examples in task.splits.items():
+        labels = [example.label for example in examples]
+        found = score(labels, predictions[name], len(task.label_names))
+        constant = score(labels, [majority] * len(labels), len(task.label_names))
+        print()
+        show_scores(name, found, task.label_names, Console(highlight=False, soft_wrap=True))
+        print(f"always {task.label_names[majority]!r}: {_summary(constant)}")
+
+
+def show_scores(name: str, scores: Scores, label_names: Sequence[str], console: Console) -> None:
+    """Accuracy, macro F1 and the confusion table, on `console`."""
+    console.print(f"{name}: {_summary(scores)} on {scores.num_sentences:,} sentences", markup=False)
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("true \\ predicted")
+    for label in label_names:
+        table.add_column(label, justify="right")
+    for label, row in zip(label_names, scores.confusion, strict=True):
+        table.add_row(label, *map(str, row))
+    console.print(table)
+
+
+def _summary(scores: Scores) -> str:
+    return f"accuracy {scores.accuracy:.3f}, macro F1 {scores.macro_f1:.3f}"
+
+
+def check_prediction_files(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:
+    """Raises UsageError or ArtifactError where predictions cannot be written, or would replace what is read."""
+    outputs, read = list(outputs), {path.absolute() for path in inputs}
+    if len({path.absolute() for path in outputs}) < len(outputs):
+        raise UsageError("two predictions would be written to the same file; name two files")
+    for path in outputs:
+        if path.is_dir():
+            raise UsageError(f"{path} is a directory; name a file to write the predictions to")
+        if path.absolute() in read:
+            raise UsageError(f"{path} is an input; name another file to write the predictions to")
+        artifacts.check_writable(path)

@@ -1,0 +1,160 @@
+"""`tinyllm classify train | predict`: sentences to labels."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+from rich.console import Console
+
+from tinyllm import artifacts, models
+from tinyllm.cli.classification import (
+    check_limit,
+    check_output_directory,
+    check_prediction_files,
+    encode_all,
+    finetune_config,
+    show_scores,
+    show_task_scores,
+    track,
+    train_classifier,
+)
+from tinyllm.cli.console import note, stderr
+from tinyllm.errors import UsageError
+from tinyllm.finetune.examples import format_predictions, parse_sentences, read_bytes, read_label_names
+from tinyllm.finetune.scores import score
+from tinyllm.model_dir import is_classifier
+from tinyllm.runtime import pick_device
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor
+
+    from tinyllm.tokenizer.codec import Tokenizer
+
+    Scorer = Callable[[list[list[int]]], Tensor]
+
+STANDARD_INPUT = Path("-")
+TokenizerFile = Annotated[
+    Path | None, Parameter(help="For a model with no tokenizer inside or beside it: .model or tokenizer.bin.")
+]
+Device = Annotated[str, Parameter(help="auto, cpu, cuda, cuda:N or mps.")]
+MaxTokens = Annotated[
+    int | None, Parameter(help="Cut sentences to this many tokens, BOS included; default: the model's context.")
+]
+
+
+def train(
+    model: Annotated[Path, Parameter(help="Language model of any format, or a classifier to go on with.")],
+    /,
+    *,
+    train: Annotated[Path, Parameter(help="Training sentences, a line each: label ||| text.")],
+    dev: Annotated[Path, Parameter(help="Sentences on which the best epoch is chosen.")],
+    test: Annotated[Path | None, Parameter(help="Sentences on which it is judged at the end.")] = None,
+    label_names: Annotated[
+        Path | None, Parameter(help="JSON list of names of labels 0, 1, ...; default: their numbers.")
+    ] = None,
+    output: Annotated[Path, Parameter(name=["--output", "-o"], help="Directory to write.")],
+    epochs: Annotated[int, Parameter(help="Passes over the training sentences.")] = 5,
+    lr: Annotated[float, Parameter(help="Learning rate; 1e-3 suits models under 1 M parameters.")] = 1e-4,
+    batch_size: Annotated[int, Parameter(help="Sentences in one update.")] = 32,
+    dropout: Annotated[float, Parameter(help="Probability of dropping a channel before the head.")] = 0.3,
+    seed: Annotated[int, Parameter(help="Seeds head, dropout and order.")] = 1337,
+    max_sentence_len: MaxTokens = None,
+    tokenizer: TokenizerFile = None,
+    device: Device = "auto",
+) -> None:
+    """Train a classifier of sentences from a model.
+
+    The epoch with the best accuracy on the dev sentences is kept, as a directory that transformers loads too.
+
+    For example:
+
+      tinyllm classify train stories42M.pt --train train.txt --dev dev.txt -o reviews
+      tinyllm classify train stories260K.bin --train train.txt --dev dev.txt -o reviews --lr 1e-3
+    """
+    config = finetune_config(epochs=epochs, lr=lr, batch_size=batch_size, dropout=dropout, seed=seed)
+    check_limit(max_sentence_len)
+    check_output_directory(output, model)
+    pick_device(device)
+    splits = {"dev": dev} | ({"test": test} if test else {})
+    task, predictions = train_classifier(
+        model, tokenizer, train, splits, label_names, config, output, device, max_sentence_len
+    )
+    show_task_scores(task, predictions)
+    print(f"\nclassifier in {output}")
+
+
+def predict(
+    model: Annotated[Path, Parameter(help="A classifier; or a language model, which is asked by --question.")],
+    sentences: Annotated[
+        Path, Parameter(allow_leading_hyphen=True, help="File of sentences, a line each, labelled or not; - for stdin.")
+    ],
+    /,
+    *,
+    output: Annotated[Path | None, Parameter(name=["--output", "-o"], help="File to write; default: stdout.")] = None,
+    label_names: Annotated[
+        Path | None, Parameter(help="For a language model: JSON list of the names to choose from.")
+    ] = None,
+    question: Annotated[
+        str | None, Parameter(help="For a language model: what follows a sentence; {labels} stand for the names.")
+    ] = None,
+    batch_size: Annotated[int, Parameter(help="Sentences side by side.")] = 32,
+    max_sentence_len: MaxTokens = None,
+    tokenizer: TokenizerFile = None,
+    device: Device = "auto",
+) -> None:
+    """Label sentences, with a classifier or zero-shot.
+
+    Writes a line for each: prediction ||| text. Where the sentences are labelled, scores are shown too.
+
+    For example:
+
+      tinyllm classify predict reviews test.txt -o predictions.txt
+      echo "a lovely film" | tinyllm classify predict reviews -
+      tinyllm classify predict stories42M.pt test.txt --label-names names.json
+    """
+    check_limit(max_sentence_len)
+    if batch_size < 1:
+        raise UsageError(f"--batch-size is {batch_size}; at least 1 is needed")
+    if output is not None:
+        check_prediction_files([output], [sentences, model])
+    from tinyllm.finetune.batches import predict as predict_rows
+
+    stdin = sentences == STANDARD_INPUT
+    content = sys.stdin.buffer.read() if stdin else read_bytes(sentences)
+    names, scorer, codec, limit = _open_scorer(model, tokenizer, label_names, question, device)
+    texts, labels = parse_sentences(content, "standard input" if stdin else str(sentences), len(names))
+    rows = encode_all({"sentences": texts}, codec, min(max_sentence_len or limit, limit))["sentences"]
+    predictions = predict_rows(scorer, rows, batch_size, track, "sentences")
+    lines = format_predictions(predictions, texts)
+    if output is None:
+        print(lines, end="")
+    else:
+        artifacts.write_file(output, lines)
+        note(f"wrote {len(texts):,} predictions to {output}")
+    if labels is not None:
+        console = stderr if output is None else Console(highlight=False, soft_wrap=True)
+        show_scores(str(sentences), score(labels, predictions, len(names)), names, console)
+
+
+def _open_scorer(
+    path: Path, tokenizer: Path | None, label_names: Path | None, question: str | None, device: str
+) -> "tuple[list[str], Scorer, Tokenizer, int]":
+    """Names of the labels, what scores them, the tokenizer, and how many tokens of a sentence it can take."""
+    if is_classifier(path):
+        from tinyllm.finetune.classifier_dir import load_classifier
+
+        if label_names or question:
+            raise UsageError(f"{path} is a classifier, which knows its labels; leave out --label-names and --question")
+        classifier, codec = load_classifier(path, pick_device(device))
+        return classifier.label_names, classifier.score_rows, codec, classifier.config.context_length
+    if label_names is None:
+        raise UsageError(f"{path} is no classifier; as a language model it needs --label-names to choose from")
+    from tinyllm.finetune.zero_shot import QUESTION, ZeroShot
+
+    names = read_label_names(label_names)
+    model, codec = models.open_model(path, tokenizer, pick_device(device))
+    zero_shot = ZeroShot(model, codec, names, question or QUESTION)
+    return names, zero_shot.score_rows, codec, zero_shot.row_limit

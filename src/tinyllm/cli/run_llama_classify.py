@@ -1,0 +1,162 @@
+"""`python run_llama.py --option prompt` and `--option finetune`: the course's two ways to classify sentences.
+
+Flags, defaults and file names are the course's. Where its own defaults contradict each other (the files of predictions
+must be named after the option, and the defaults are those of `prompt`), each option has its own here.
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from tinyllm import artifacts, models
+from tinyllm.cli.classification import (
+    Task,
+    check_limit,
+    check_output_directory,
+    check_prediction_files,
+    encode_all,
+    finetune_config,
+    read_task,
+    show_task_scores,
+    track,
+    train_classifier,
+)
+from tinyllm.cli.run_llama_generate import default_model
+from tinyllm.errors import UsageError
+from tinyllm.finetune.examples import format_predictions, read_label_names
+from tinyllm.finetune.scores import score
+from tinyllm.runtime import pick_device
+
+Train = Annotated[Path, Parameter(help="Training sentences, a line each: label ||| text.")]
+Dev = Annotated[Path, Parameter(help="Dev sentences.")]
+Test = Annotated[Path, Parameter(help="Test sentences.")]
+ModelPath = Annotated[
+    Path | None, Parameter(help="Model of any format; default: stories42M.pt, else the bundled model.")
+]
+TokenizerFile = Annotated[
+    Path | None, Parameter(help="Default: inside or beside the model, else tokenizer.model in this folder.")
+]
+MaxTokens = Annotated[
+    int | None, Parameter(help="Cut sentences to this many tokens, BOS included; default: what the context takes.")
+]
+Gpu = Annotated[bool, Parameter(negative="", show_default=False, help="Run on the GPU.")]
+BatchSize = Annotated[int, Parameter(help="Sentences side by side.")]
+
+
+def prompt(
+    *,
+    train: Train = Path("data/cfimdb-train.txt"),
+    dev: Dev = Path("data/cfimdb-dev.txt"),
+    test: Test = Path("data/cfimdb-test.txt"),
+    label_names: Annotated[Path, Parameter(help="JSON list of the labels' names.")] = Path(
+        "data/cfimdb-label-mapping.json"
+    ),
+    pretrained_model_path: ModelPath = None,
+    tokenizer: TokenizerFile = None,
+    max_sentence_len: MaxTokens = None,
+    seed: Annotated[int, Parameter(help="Of the course's flags; nothing is drawn here.")] = 1337,  # noqa: ARG001
+    use_gpu: Gpu = False,
+    dev_out: Annotated[Path, Parameter(help="File of predictions.")] = Path("cfimdb-dev-prompting-output.txt"),
+    test_out: Annotated[Path, Parameter(help="File of predictions.")] = Path("cfimdb-test-prompting-output.txt"),
+    batch_size: BatchSize = 8,
+) -> None:
+    """Classify sentences by what the model expects after a question.
+
+    The question is `Is this movie bad or good? This movie is `, with the names of the labels. The prediction is the
+    label whose name then has the largest log-probability, all its tokens together. Nothing is trained: training
+    sentences only tell the most frequent label, for comparison.
+
+    For example:
+
+      python run_llama.py --option prompt --label-names data/cfimdb-label-mapping.json
+      python run_llama.py --option prompt --pretrained-model-path stories260K.bin --batch_size 32
+    """
+    if batch_size < 1:
+        raise UsageError(f"--batch_size is {batch_size}; at least 1 is needed")
+    check_limit(max_sentence_len)
+    outputs = _check_outputs(dev_out, test_out, "prompting", [train, dev, test, label_names])
+    device = pick_device("cuda" if use_gpu else "cpu")
+    names = read_label_names(label_names)
+    task = read_task(train, {"dev": dev, "test": test}, names)
+    from tinyllm.finetune.batches import predict
+    from tinyllm.finetune.zero_shot import QUESTION, ZeroShot
+
+    path = pretrained_model_path or default_model()
+    model, codec = models.open_model(path, tokenizer, device)
+    print(f"load model from {path}")
+    zero_shot = ZeroShot(model, codec, names, QUESTION)
+    limit = min(max_sentence_len or zero_shot.row_limit, zero_shot.row_limit)
+    rows = encode_all({name: [e.text for e in examples] for name, examples in task.splits.items()}, codec, limit)
+    predictions = {name: predict(zero_shot.score_rows, rows[name], batch_size, track, name) for name in task.splits}
+    _write_predictions(task, predictions, outputs)
+
+
+def finetune(
+    *,
+    train: Train = Path("data/cfimdb-train.txt"),
+    dev: Dev = Path("data/cfimdb-dev.txt"),
+    test: Test = Path("data/cfimdb-test.txt"),
+    label_names: Annotated[
+        Path | None, Parameter(help="JSON list of the labels' names; default: their numbers.")
+    ] = None,
+    pretrained_model_path: ModelPath = None,
+    tokenizer: TokenizerFile = None,
+    max_sentence_len: MaxTokens = None,
+    seed: Annotated[int, Parameter(help="Seeds head, dropout and order.")] = 1337,
+    epochs: Annotated[int, Parameter(help="Passes over the training sentences.")] = 10,
+    use_gpu: Gpu = False,
+    dev_out: Annotated[Path, Parameter(help="File of predictions.")] = Path("cfimdb-dev-finetuning-output.txt"),
+    test_out: Annotated[Path, Parameter(help="File of predictions.")] = Path("cfimdb-test-finetuning-output.txt"),
+    model_out: Annotated[
+        Path | None, Parameter(help="Directory of the classifier; default: finetune-EPOCHS-LR.")
+    ] = None,
+    batch_size: BatchSize = 8,
+    hidden_dropout_prob: Annotated[float, Parameter(help="Probability of dropping a channel before the head.")] = 0.3,
+    lr: Annotated[float, Parameter(help="Learning rate; 1e-3 suits models under 1 M parameters.")] = 1e-5,
+) -> None:
+    """Train a classifier of sentences from the model.
+
+    A linear head reads the state of each sentence's last token; all weights are trained. The epoch with the best
+    accuracy on the dev sentences is kept, and labels dev and test sentences at the end.
+
+    For example:
+
+      python run_llama.py --option finetune --epochs 5 --lr 2e-5
+      python run_llama.py --option finetune --pretrained-model-path stories260K.bin --lr 1e-3 --batch_size 32
+    """
+    config = finetune_config(epochs=epochs, lr=lr, batch_size=batch_size, dropout=hidden_dropout_prob, seed=seed)
+    check_limit(max_sentence_len)
+    inputs = [path for path in (train, dev, test, label_names) if path]
+    outputs = _check_outputs(dev_out, test_out, "finetuning", inputs)
+    path = pretrained_model_path or default_model()
+    directory = model_out or Path(f"finetune-{epochs}-{lr}")
+    check_output_directory(directory, path)
+    device = "cuda" if use_gpu else "cpu"
+    pick_device(device)
+    splits = {"dev": dev, "test": test}
+    task, predictions = train_classifier(
+        path, tokenizer, train, splits, label_names, config, directory, device, max_sentence_len
+    )
+    print(f"save the model to {directory}")
+    _write_predictions(task, predictions, outputs)
+
+
+def _check_outputs(dev_out: Path, test_out: Path, what: str, inputs: list[Path]) -> dict[str, Path]:
+    """The files of dev and test predictions. Raises UsageError for names that the course would not take."""
+    outputs = {"dev": dev_out, "test": test_out}
+    for name, path in outputs.items():
+        ending = f"{name}-{what}-output.txt"
+        if not path.name.endswith(ending):
+            raise UsageError(f"--{name}_out is {path}; its name must end with {ending}, such as sst-{ending}")
+    check_prediction_files(outputs.values(), inputs)
+    return outputs
+
+
+def _write_predictions(task: Task, predictions: dict[str, list[int]], outputs: dict[str, Path]) -> None:
+    """The course's lines and files, then the scores."""
+    for name, examples in task.splits.items():
+        found = score([example.label for example in examples], predictions[name], len(task.label_names))
+        print(f"{name} acc :: {found.accuracy:.3f}")
+        artifacts.write_file(outputs[name], format_predictions(predictions[name], [e.text for e in examples]))
+    show_task_scores(task, predictions)

@@ -1,0 +1,145 @@
+"""Sentences and their labels: `label ||| text`, one a line, as the course's data has them; and predictions, alike.
+
+A label is a number, whose name comes from a JSON file. A file is checked line by line, to its end, before any work.
+"""
+
+import codecs
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tinyllm.errors import FormatError, InputError
+
+SEPARATOR = " ||| "
+LABEL_LIMIT = 1000
+NAMES_LIMIT_BYTES = 2**20
+
+
+@dataclass(frozen=True)
+class Example:
+    """One sentence."""
+
+    text: str
+    label: int
+    """Its place among the label names, from 0."""
+
+
+def read_examples(path: Path, num_labels: int | None = None) -> list[Example]:
+    """The examples of a file; their labels are below `num_labels`, where that is known.
+
+    Raises InputError for a file that is missing or empty, FormatError naming the first line that is malformed.
+    """
+    return parse_examples(read_bytes(path), str(path), num_labels)
+
+
+def parse_examples(content: bytes, where: str, num_labels: int | None = None) -> list[Example]:
+    """The examples in the bytes of a file called `where`; raises as `read_examples` does."""
+    lines = _split_lines(content, where)
+    return [_parse_example(line, num_labels, f"{where}, line {number}") for number, line in enumerate(lines, start=1)]
+
+
+def parse_sentences(content: bytes, where: str, num_labels: int) -> tuple[list[str], list[int] | None]:
+    """Sentences, one a line, and their labels if the first line has one; then every line must.
+
+    Raises as `read_examples` does.
+    """
+    lines = _split_lines(content, where)
+    if SEPARATOR in lines[0]:
+        examples = parse_examples(content, where, num_labels)
+        return [example.text for example in examples], [example.label for example in examples]
+    return [_checked_text(line.strip(), f"{where}, line {number}") for number, line in enumerate(lines, start=1)], None
+
+
+def read_label_names(path: Path) -> list[str]:
+    """The names of labels 0, 1, ...: a JSON list, or an object such as {"0": "bad", "1": "good"}.
+
+    Raises InputError for a missing file, FormatError for anything else that is not two or more different names.
+    """
+    content = read_bytes(path)
+    try:
+        names = json.loads(content) if len(content) <= NAMES_LIMIT_BYTES else None
+    except (ValueError, RecursionError) as error:
+        raise FormatError(f"{path} is not valid JSON: {error}") from None
+    if isinstance(names, dict):
+        names = [names.get(str(label)) for label in range(len(names))]
+    if not isinstance(names, list) or not all(isinstance(name, str) and name.strip() for name in names):
+        raise FormatError(f'{path} holds no label names; expected a list such as ["bad", "good"]')
+    if not 2 <= len(set(names)) == len(names) <= LABEL_LIMIT:
+        raise FormatError(f"{path} has {len(names)} names; expected 2 to {LABEL_LIMIT}, each of them once")
+    return names
+
+
+def number_names(examples: Sequence[Example], where: str) -> list[str]:
+    """Names for labels that have none, their numbers. Raises InputError where a number below the largest never occurs.
+
+    A gap is more likely a mistake than a class, and it would be one that nobody can learn.
+    """
+    found = {example.label for example in examples}
+    missing = next((label for label in range(max(found) + 1) if label not in found), None)
+    if missing is not None or len(found) < 2:
+        told = "all lines have one label" if missing is None else f"label {missing} never occurs, but {max(found)} does"
+        raise InputError(f"{where}: {told}; number the labels from 0, or name them with --label-names")
+    return [str(label) for label in range(len(found))]
+
+
+def majority_label(examples: Sequence[Example]) -> int:
+    """The most frequent label; of several, the lowest."""
+    counts = Counter(example.label for example in examples)
+    return max(sorted(counts), key=lambda label: counts[label])
+
+
+def format_predictions(labels: Sequence[int], texts: Sequence[str]) -> str:
+    """A file of lines `prediction ||| text`."""
+    return "".join(f"{label}{SEPARATOR}{text}\n" for label, text in zip(labels, texts, strict=True))
+
+
+def read_bytes(path: Path) -> bytes:
+    """The content of a file. Raises InputError where it cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from None
+
+
+def _split_lines(content: bytes, where: str) -> list[str]:
+    """At newlines alone: a sentence may hold any other character that Unicode counts as the end of a line."""
+    lines = []
+    for number, line in enumerate(content.removeprefix(codecs.BOM_UTF8).removesuffix(b"\n").split(b"\n"), start=1):
+        try:
+            lines.append(line.decode().removesuffix("\r"))
+        except UnicodeDecodeError as error:
+            raise FormatError(
+                f"{where}, line {number} is not UTF-8: byte {error.start + 1} of the line is "
+                f"0x{line[error.start]:02x}; save the file as UTF-8"
+            ) from None
+    if not any(line.strip() for line in lines):
+        raise InputError(f"{where} is empty; expected lines such as: 3{SEPARATOR}a lovely film")
+    return lines
+
+
+def _parse_example(line: str, num_labels: int | None, where: str) -> Example:
+    label, separator, text = line.partition(SEPARATOR)
+    if not separator:
+        raise FormatError(
+            f"{where} is {_quoted(line)}; expected label{SEPARATOR}text, such as: 3{SEPARATOR}a lovely film"
+        )
+    label = label.strip()
+    # isdigit alone would let through ² and digits of every script.
+    if not (label.isascii() and label.isdigit() and len(label) <= len(str(LABEL_LIMIT))):
+        raise FormatError(f"{where}: label {_quoted(label)} is not a number from 0")
+    limit = LABEL_LIMIT if num_labels is None else num_labels
+    if int(label) >= limit:
+        raise FormatError(f"{where}: label {label} is unknown; there are {limit} labels, 0 to {limit - 1}")
+    return Example(_checked_text(text.strip(), where), int(label))
+
+
+def _checked_text(text: str, where: str) -> str:
+    if not text:
+        raise FormatError(f"{where} has no text; every line holds one sentence")
+    return text
+
+
+def _quoted(text: str) -> str:
+    return repr(text if len(text) <= 40 else text[:40] + "…")

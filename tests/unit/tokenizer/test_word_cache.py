@@ -1,0 +1,126 @@
+"""Ids by the word are the ids of the whole text: on stories, and on strings made to tell the two apart."""
+
+import io
+import random
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sentencepiece import SentencePieceTrainer
+
+from tinyllm.tokenizer.codec import Tokenizer
+from tinyllm.tokenizer.training import train_model
+from tinyllm.tokenizer.word_cache import WordCache, cached_encoder, splits_at_spaces
+
+PARTS = [
+    "the",
+    " ",
+    "  ",
+    "   ",
+    "\t",
+    "\n",
+    "\n\n",
+    " \n ",
+    "0",
+    "123",
+    "3.14",
+    "▁",
+    "▁▁",
+    "a▁b",
+    "é",
+    "😀",
+    "👩‍👩‍👧",
+    "你好世界",
+]
+PARTS += [
+    "\x00",
+    "\x07",
+    "\u200b",
+    "\ufeff",
+    "<s>",
+    "<0x41>",
+    "don't",
+    "x" * 60,
+    ",",
+    "!?",
+    "Once",
+    "upon",
+    "ﬁ",
+    "\u3000",
+    "\xa0",
+]
+MODELS = ["tok4096/tok4096.model", "stories260K/tok512.model", "llama2-tokenizer/tokenizer.model"]
+
+
+@pytest.fixture(scope="module")
+def spaced() -> Tokenizer:
+    """Trained on text with runs of spaces, so that it has pieces of several spaces and words behind them."""
+    draw = random.Random(5)
+    lines = [
+        (" " * draw.randint(1, 6)).join(draw.choices(["if", "else", "return", "while", "x", "="], k=9))
+        for _ in range(300)
+    ]
+    return Tokenizer.from_bytes(train_model(lines, 300), "spaced.model")
+
+
+def adversarial(count: int) -> list[str]:
+    draw = random.Random(11)
+    return ["".join(draw.choices(PARTS, k=draw.randint(0, 12))) for _ in range(count)]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_adversarial_strings_and_real_stories(shared_data: Path, name: str) -> None:
+    tokenizer = Tokenizer.load(shared_data / name)
+    assert splits_at_spaces(tokenizer)
+    cache = WordCache(tokenizer)
+    for text in adversarial(5000):
+        assert cache.encode(text).tolist() == tokenizer.encode(text), repr(text)
+    stories = (shared_data / "tinystories/train-sample.txt").read_text(encoding="utf-8").split("<|endoftext|>")
+    for story in stories:
+        assert cache.encode(story).tolist() == tokenizer.encode(story)
+
+
+def test_pieces_of_several_spaces(spaced: Tokenizer) -> None:
+    assert any(piece.text == "▁▁" for piece in spaced.pieces)
+    assert splits_at_spaces(spaced)
+    cache = WordCache(spaced)
+    draw = random.Random(7)
+    for text in adversarial(2000) + ["".join(draw.choices([" ", "if", "x", "="], k=20)) for _ in range(2000)]:
+        assert cache.encode(text).tolist() == spaced.encode(text), repr(text)
+
+
+@settings(max_examples=300, deadline=None)
+@given(text=st.text(alphabet=st.sampled_from(" ▁ab\n1é😀"), max_size=30))
+def test_any_text(text: str, spaced: Tokenizer) -> None:
+    assert WordCache(spaced).encode(text).tolist() == spaced.encode(text)
+
+
+def test_a_vocabulary_that_joins_words_is_not_cached() -> None:
+    model = io.BytesIO()
+    lines = ["of the people by the people for the people"] * 50 + ["in the end of the day"] * 50
+    SentencePieceTrainer.train(
+        sentence_iterator=iter(lines),
+        model_writer=model,
+        model_type="bpe",
+        vocab_size=330,
+        byte_fallback=True,
+        split_by_whitespace=False,
+        normalization_rule_name="identity",
+        minloglevel=2,
+    )
+    tokenizer = Tokenizer.from_bytes(model.getvalue(), "joined.model")
+    assert not splits_at_spaces(tokenizer)
+    text = "of the people in the end"
+    by_word = [id for word in text.split() for id in tokenizer.encode(word)]
+    assert by_word != tokenizer.encode(text), "else this test would show nothing"
+    assert cached_encoder(tokenizer)(text).tolist() == tokenizer.encode(text)
+
+
+def test_the_memory_is_bounded(spaced: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tinyllm.tokenizer.word_cache.MAX_WORDS", 50)
+    cache = WordCache(spaced)
+    for number in range(500):
+        text = f"x{number} = {'y' * 100}{number}"
+        assert cache.encode(text).tolist() == spaced.encode(text)
+        assert len(cache) <= 50
