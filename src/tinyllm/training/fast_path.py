@@ -25,8 +25,8 @@ MEASURED_TOKENS = 1024
 NUM_MEASUREMENTS = 3
 CLEARLY_FASTER = 0.9
 """bfloat16 must take at most this part of float32's time: below that, exactness is worth more."""
-COMPILED_PART = 0.6
-"""What a compiled update takes of the same one in eager mode."""
+COMPILED_PART: dict[AttentionKind, float] = {"fused": 0.75, "explicit": 0.5}
+"""What a compiled update takes of the same one in eager mode: explicit attention is most of what there is to fuse."""
 COMPILE_CPU_SECONDS = 50.0
 """Of all processors together, most of it in the C++ compiler; the same for any number of layers."""
 MAX_ATTENTION_BYTES = 2**30
@@ -64,12 +64,15 @@ def choose_fast_path(config: Config, device: torch.device, num_updates: int) -> 
         seconds = {candidates[0]: 0.0}
     else:
         seconds = {candidate: measure_update_seconds(config, device, *candidate) for candidate in candidates}
-    dtype, attention = best = _fastest(seconds)
-    compiled, compile_reason = _decide_compile(settings.compile, device, num_updates * seconds[best])
+    when_compiled = {candidate: part * COMPILED_PART[candidate[1]] for candidate, part in seconds.items()}
+    eager_seconds, compiled_seconds = (num_updates * min(times.values()) for times in (seconds, when_compiled))
+    compiled, compile_reason = _decide_compile(settings.compile, device, eager_seconds, compiled_seconds)
+    times = when_compiled if compiled else seconds
+    dtype, attention = best = _fastest(times)
     reason = f"{dtype}, {attention} attention"
     if len(candidates) > 1:
-        slowest = max(seconds, key=seconds.__getitem__)
-        reason += f" ({seconds[slowest] / seconds[best]:.1f} x the speed of {slowest[0]}, {slowest[1]} here)"
+        slowest = max(times, key=times.__getitem__)
+        reason += f" ({times[slowest] / times[best]:.1f} x the speed of {slowest[0]}, {slowest[1]} here)"
     return FastPath(dtype, attention, compiled, f"{reason}; {compile_reason}")
 
 
@@ -81,15 +84,31 @@ def measure_update_seconds(config: Config, device: torch.device, dtype: str, att
     with torch.random.fork_rng(devices=[]):
         model = Transformer(short).to(device).train()
         tokens = torch.randint(short.vocab_size, (num_windows, settings.sequence_length + 1), device=device)
-    updater = Updater(model, [], dtype=dtype, attention=attention, grad_clip=0.0, device=device)
-    seconds = []
-    for _ in range(1 + NUM_MEASUREMENTS):
-        start = time.perf_counter()
-        updater.backward(tokens, 1).item()
-        seconds.append(time.perf_counter() - start)
+        updater = Updater(model, [], dtype=dtype, attention=attention, grad_clip=0.0, device=device)
+        seconds = _time_passes(updater, tokens)
     num_microbatches = settings.batch_size * settings.accumulation_steps / num_windows
-    # The first one also allocates. The least of the others is the one that other programs disturbed least.
-    return min(seconds[1:]) * num_microbatches * num_parameters(config.model) / num_parameters(short)
+    return seconds * num_microbatches * num_parameters(config.model) / num_parameters(short)
+
+
+def _time_passes(updater: Updater, tokens: torch.Tensor) -> float:
+    """Seconds of a forward and backward pass: the least of some, the one that other programs disturbed least.
+
+    On a CPU one thread is timed by the time it really ran, and the others are taken to share the work evenly: threads
+    that wait for each other beside other programs would tell of those programs alone.
+    """
+    num_threads = torch.get_num_threads()
+    on_cpu = updater.device.type == "cpu"
+    clock = time.process_time if on_cpu else time.perf_counter
+    seconds = []
+    torch.set_num_threads(1)
+    try:
+        for _ in range(1 + NUM_MEASUREMENTS):
+            start = clock()
+            updater.backward(tokens, 1).item()
+            seconds.append(clock() - start)
+    finally:
+        torch.set_num_threads(num_threads)
+    return min(seconds[1:]) / (num_threads if on_cpu else 1)  # the first one also allocates
 
 
 def _candidates(config: Config, device: torch.device) -> list[Candidate]:
@@ -120,8 +139,10 @@ def _fastest(seconds: Mapping[Candidate, float]) -> Candidate:
     return best
 
 
-def _decide_compile(setting: str, device: torch.device, eager_seconds: float) -> tuple[bool, str]:
-    """Whether to compile a run that would take `eager_seconds`, and why."""
+def _decide_compile(
+    setting: str, device: torch.device, eager_seconds: float, compiled_seconds: float
+) -> tuple[bool, str]:
+    """Whether to compile a run that takes so long without and with it, and why."""
     if setting == "off":
         return False, "not compiled, as set"
     if device.type == "mps":
@@ -130,7 +151,7 @@ def _decide_compile(setting: str, device: torch.device, eager_seconds: float) ->
         return False, "not compiled: there is no C++ compiler (install g++ or clang++ for faster training)"
     if setting == "on":
         return True, "compiled, as set"
-    saved = eager_seconds * (1 - COMPILED_PART)
+    saved = eager_seconds - compiled_seconds
     cost = COMPILE_CPU_SECONDS / torch.get_num_threads()
     if saved < 2 * cost:
         return False, f"not compiled: that takes about {cost:.0f} s and would save about {saved:.0f} s"

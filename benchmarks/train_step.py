@@ -1,0 +1,202 @@
+"""Training throughput: the whole `tinyllm train` loop against three other ways to train the same model.
+
+    python benchmarks/train_step.py [--rounds 5] [--steps 8] [--json FILE]
+
+The model is the `seed` recipe's (288 wide, 8 layers, 8 heads, 4 key/value heads, vocabulary 4,096), an update is
+8 x 256 tokens. Sides: the loop with data, clipping and logging; its bare step on one fixed batch; the plain eager
+float32 step with PyTorch's fused attention (how the project began); transformers' LlamaForCausalLM under bfloat16
+autocast. They take turns within the loop's own run, so that all meet the same minutes of a noisy machine; the median
+of the rounds counts, and ratios are what to read. Peak memory comes from a run of the loop in a process of its own.
+"""
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from tinyllm.config import Config
+from tinyllm.model.hugging_face_config import to_hugging_face
+from tinyllm.model.transformer import Transformer
+from tinyllm.shards.format import ShardSet
+from tinyllm.tokenizer.codec import Tokenizer
+from tinyllm.training.loop import Trainer
+from tinyllm.training.step import build_updater
+
+Step = Callable[[], None]
+TOKENIZER = Path(__file__).parents[2] / "shared" / "data" / "tok4096" / "tok4096.model"
+BATCH, LENGTH, VOCAB = 8, 256, 4096
+SETTINGS: dict[str, Any] = {
+    "model": {"vocab_size": VOCAB, "hidden_size": 288, "num_layers": 8, "num_heads": 8, "num_kv_heads": 4},
+    "training": {
+        "batch_size": BATCH,
+        "accumulation_steps": 1,
+        "eval_iters": 1,
+        "eval_interval": 1_000_000,
+        "device": "cpu",
+        "compile": "on",
+    },
+}
+
+
+class Turns:
+    """A `Reporter` that, every `num_steps` updates of the loop, lets each other side make as many."""
+
+    def __init__(self, num_steps: int, make_others: Callable[[], dict[str, Step]] = dict) -> None:
+        self.num_steps = num_steps
+        self.make_others = make_others
+        self.others: dict[str, Step] = {}
+        self.rates: dict[str, list[float]] = {}
+        self.start = time.perf_counter()
+
+    def step(self, record: dict[str, Any]) -> None:
+        """Notes the loop's rate since the last turn, and times the others."""
+        if record["step"] % self.num_steps:
+            return
+        self.add("tinyllm train", self.start)
+        for name, step in self.others.items():
+            time.sleep(0.05)  # until the other side's threads have gone to sleep
+            start = time.perf_counter()
+            for _ in range(self.num_steps):
+                step()
+            self.add(name, start)
+        time.sleep(0.05)
+        self.start = time.perf_counter()
+
+    def add(self, name: str, start: float) -> None:
+        rate = self.num_steps * BATCH * LENGTH / (time.perf_counter() - start)
+        self.rates.setdefault(name, []).append(rate)
+
+    def note(self, message: str) -> None:
+        print(message, file=sys.stderr)
+
+    def evaluation(self, record: dict[str, Any]) -> None:
+        """The loop is built and about to begin: now the others can be."""
+        if record["step"] == 0:
+            self.others = self.make_others()
+            self.start = time.perf_counter()
+
+    def model_saved(self, path: Path) -> None:
+        pass
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    if arguments.only_loop:
+        make_trainer(arguments.only_loop, 5, Turns(1_000_000)).train(resume=False, to_toml=lambda _: "")
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        write_shards(Path(folder))
+        turns = Turns(arguments.steps, lambda: make_others(trainer.config))
+        trainer = make_trainer(Path(folder), arguments.steps * (arguments.rounds + 1), turns)
+        trainer.train(resume=False, to_toml=lambda _: "")
+        memory = measure_memory(Path(folder))
+    # The first round also allocates.
+    medians = {name: statistics.median(rates[1:]) for name, rates in turns.rates.items()}
+    records = [
+        {"what": f"training, tok/s, against {name}", "ours": medians["tinyllm train"], "peer": rate}
+        for name, rate in medians.items()
+        if name != "tinyllm train"
+    ]
+    for record in records:
+        ratio = record["ours"] / record["peer"]
+        print(f"{record['what']:64} {record['ours']:9,.0f} {record['peer']:9,.0f}   {ratio:.2f} x", flush=True)
+    print(f"peak memory of the loop: {memory / 2**20:,.0f} MiB")
+    if arguments.json:
+        result = {"rows": records, "rates": turns.rates, "peak_memory_bytes": memory}
+        arguments.json.write_text(json.dumps(result, indent=2) + "\n")
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=8, help="Updates of one turn.")
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--only-loop", type=Path, help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def write_shards(folder: Path) -> None:
+    """Random tokens: for speed all text is alike."""
+    random = np.random.default_rng(0)
+    for name in ("train.bin", "validation.bin"):
+        random.integers(3, VOCAB, 400_000, dtype=np.uint16).tofile(folder / name)
+
+
+def make_trainer(folder: Path, num_steps: int, turns: Turns) -> Trainer:
+    """The loop as `tinyllm train` runs it, compiled: a benchmark is too short to pay for that, real runs are not."""
+    config = Config.model_validate(SETTINGS | {"schedule": {"num_steps": num_steps, "warmup_steps": 10}})
+    shards = ShardSet.open(folder, tokenizer=Tokenizer.load(TOKENIZER))
+    return Trainer(config, shards, folder / f"run-{num_steps}", reporter=turns)
+
+
+def make_others(config: Config) -> dict[str, Step]:
+    torch.manual_seed(0)
+    tokens = torch.randint(VOCAB, (BATCH, LENGTH + 1))
+    updater = build_updater(Transformer(config.model).train(), config, torch.device("cpu"))
+    others: dict[str, Step] = {
+        "its bare step": lambda: bare_step(updater, tokens),
+        "eager float32, fused attention": eager_float32(config, tokens),
+    }
+    try:
+        others["transformers, bfloat16 autocast"] = transformers_autocast(config, tokens)
+    except ImportError as error:
+        print(f"transformers is left out: {error}", file=sys.stderr)
+    for step in others.values():
+        step()
+    return others
+
+
+def bare_step(updater: Any, tokens: torch.Tensor) -> None:
+    updater.update([tokens], BATCH * LENGTH)
+
+
+def eager_float32(config: Config, tokens: torch.Tensor) -> Step:
+    model = Transformer(config.model).train()
+    return plain_step(model, lambda: F.cross_entropy(model(tokens[:, :-1]).flatten(0, 1), tokens[:, 1:].flatten()))
+
+
+def transformers_autocast(config: Config, tokens: torch.Tensor) -> Step:
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(LlamaConfig(**to_hugging_face(config.model, "float32"))).train()
+
+    def loss() -> torch.Tensor:
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = model(tokens[:, :-1]).logits
+        return F.cross_entropy(logits.float().flatten(0, 1), tokens[:, 1:].flatten())
+
+    return plain_step(model, loss)
+
+
+def plain_step(model: torch.nn.Module, loss: Callable[[], torch.Tensor]) -> Step:
+    """An update as textbooks write it."""
+    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-4, betas=(0.9, 0.95), fused=True)
+
+    def step() -> None:
+        loss().backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return step
+
+
+def measure_memory(shards: Path) -> int:
+    subprocess.run([sys.executable, __file__, "--only-loop", str(shards)], check=True, stderr=subprocess.DEVNULL)
+    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+
+
+if __name__ == "__main__":
+    main()
