@@ -1,9 +1,8 @@
 """The arithmetic of a Llama forward pass, compiled by Numba: plain loops over pointers, in the model's order.
 
 `p` is the plan (see `cpu_plan`). A row is one token of one text at one position: decoding one text has a single row,
-many texts and prompts have many. Products with matrices are here for a single row alone; many rows use BLAS. Nothing
-here allocates or raises. Columns of matrices, and the activations that meet them, are filled up with zeros to whole
-blocks, so that products have no remainder.
+many texts and prompts have many. Nothing here allocates or raises. Columns of matrices, and the activations that meet
+them, are filled up with zeros to whole blocks, so that products have no remainder.
 
 Shapes: C channels of one head, S positions of the cache.
 """
@@ -13,7 +12,15 @@ from numba import njit
 from numba.extending import overload
 
 from tinyllm.generation import cpu_plan as at
-from tinyllm.generation.cpu_vectors import dot_four_rows, dot_one_row, float_from_bits, floats, integers
+from tinyllm.generation.cpu_vectors import (
+    NUM_INPUTS,
+    dot_four_rows,
+    dot_four_rows_with_many,
+    dot_one_row,
+    float_from_bits,
+    floats,
+    integers,
+)
 
 FAST = {"fastmath": True, "error_model": "numpy"}
 
@@ -41,11 +48,15 @@ def exponential(x):
 
 @njit(**FAST)
 def norm(p, number):
-    """RMSNorm (Zhang & Sennrich 2019) of every row of the stream; `number` counts two a layer, and the last."""
+    """RMSNorm (Zhang & Sennrich 2019) of every row of the stream; `number` counts two a layer, and the last.
+
+    The last one takes only the rows after which logits are wanted, and puts them side by side.
+    """
+    outputs, is_last = integers(p[at.OUTPUT_ROWS]), number == 2 * p[at.NUM_LAYERS]
     stream, normed, gains = floats(p[at.STREAM]), floats(p[at.NORMED]), floats(p[at.GAINS])
     size, columns, eps = p[at.HIDDEN_SIZE], p[at.HIDDEN_COLUMNS], floats(p[at.NORM_EPS])[0]
-    for row in range(p[at.NUM_ROWS]):
-        x, y, gain = row * size, row * columns, number * size
+    for row in range(p[at.NUM_OUTPUTS] if is_last else p[at.NUM_ROWS]):
+        x, y, gain = (outputs[row] if is_last else row) * size, row * columns, number * size
         squares = np.float32(0)
         for i in range(size):
             squares += stream[x + i] * stream[x + i]
@@ -141,46 +152,59 @@ def gate(p, row, first, last):
 
 
 @njit(**FAST)
-def multiply(p, weights, packed, start, scale_row, columns, result, first, last, adds):
-    """Rows `first` to `last` of the matrix at `start` times the packed activations, into `result` or added to it.
+def multiply(p, weights, packed, x_stride, num_rows, start, scale_row, columns, result, y_stride, first, last, adds):
+    """Rows `first` to `last` of the matrix at `start` times every row's packed activations, into `result` or added.
 
-    Four rows far apart are read at once: see `cpu_vectors`.
+    Four rows of weights far apart are read at once: see `cpu_vectors`.
     """
-    scales, factor = floats(p[at.SCALES]), floats(p[at.PACKED_SCALE])[0]
+    scales, factors = floats(p[at.SCALES]), floats(p[at.PACKED_SCALES])
     distance = (last - first) // 4
-    for row in range(first, first + distance):
-        sums = dot_four_rows(weights, start + row * columns, distance * columns, columns, packed)
-        for i in range(4):
-            y = row + i * distance
-            product = sums[i] * (scales[scale_row + y] * factor)
-            result[y] = result[y] + product if adds else product
+    num_grouped = num_rows // NUM_INPUTS * NUM_INPUTS
+    for y in range(first, first + distance):
+        place, stride = start + y * columns, distance * columns
+        for row in range(0, num_grouped, NUM_INPUTS):
+            sums = dot_four_rows_with_many(weights, place, stride, columns, packed, row * x_stride, x_stride)
+            for i in range(4 * NUM_INPUTS):
+                at_row, at_y = row + i % NUM_INPUTS, y + i // NUM_INPUTS * distance
+                put(result, at_row * y_stride + at_y, sums[i] * (scales[scale_row + at_y] * factors[at_row]), adds)
+        for row in range(num_grouped, num_rows):
+            sums = dot_four_rows(weights, place, stride, columns, packed, row * x_stride, x_stride)
+            for i in range(4):
+                at_y = y + i * distance
+                put(result, row * y_stride + at_y, sums[i] * (scales[scale_row + at_y] * factors[row]), adds)
     for y in range(first + 4 * distance, last):
-        (total,) = dot_one_row(weights, start + y * columns, columns, columns, packed)
-        product = total * (scales[scale_row + y] * factor)
-        result[y] = result[y] + product if adds else product
+        for row in range(num_rows):
+            (total,) = dot_one_row(weights, start + y * columns, columns, columns, packed, row * x_stride, x_stride)
+            put(result, row * y_stride + y, total * (scales[scale_row + y] * factors[row]), adds)
 
 
-def pack(x, packed, size):
+@njit(**FAST)
+def put(result, place, value, adds):
+    """Sets or adds to one number."""
+    result[place] = result[place] + value if adds else value
+
+
+def pack(x, x_start, packed, start, size):
     """Prepares activations `x` for products with weights, in `packed`; gives the factor of the products."""
     raise NotImplementedError("exists only compiled")
 
 
 @overload(pack, jit_options=FAST)
-def _pack(x, packed, size):
+def _pack(x, x_start, packed, start, size):
     """Beside float weights activations stay as they are; beside int8 they are int16, in steps of their largest."""
 
-    def copy(x, packed, size):
+    def copy(x, x_start, packed, start, size):
         for i in range(size):
-            packed[i] = x[i]
+            packed[start + i] = x[x_start + i]
         return np.float32(1)
 
-    def quantize(x, packed, size):
+    def quantize(x, x_start, packed, start, size):
         largest = np.float32(1e-30)
         for i in range(size):
-            largest = max(largest, abs(x[i]))
+            largest = max(largest, abs(x[x_start + i]))
         scale = np.float32(LEVELS) / largest
         for i in range(size):
-            packed[i] = np.int16(np.rint(x[i] * scale))
+            packed[start + i] = np.int16(np.rint(x[x_start + i] * scale))
         return largest / np.float32(LEVELS)
 
     return copy if packed.dtype == x.dtype else quantize

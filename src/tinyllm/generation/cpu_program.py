@@ -1,9 +1,9 @@
-"""The compiled program of the CPU engine: a whole token in one call, its heavy parts shared with helper threads.
+"""The compiled program of the CPU engine: a whole pass in one call, its heavy parts shared with helper threads.
 
-A token is a row of jobs (QKV, attention, output, gate and up, down, vocabulary), each cut into chunks. One thread
-leads: it does what is small, opens a job by writing its ticket, takes chunks like everyone, and waits until all are
-done. Helpers take chunks while there are any. Nobody waits for a helper that has not taken a chunk: one that the
-system has put aside costs speed, never the result.
+A pass takes rows (see `cpu_kernels`) through the model. It is a series of jobs (QKV, attention, output, gate and up,
+down, vocabulary), each cut into chunks. One thread leads: it does what is small, opens a job by writing its ticket,
+takes chunks like everyone, and waits until all are done. Helpers take chunks while there are any. Nobody waits for a
+helper that has not taken a chunk: one that the system has put aside costs speed, never the result.
 
 The ticket is one number: how many chunks the open job has, and the next one to take. Taking is one atomic addition;
 whoever gets a number below the count holds the job open until it counts the chunk as done.
@@ -52,34 +52,18 @@ def compile_entry(weights_kind: WeightsKind) -> Any:
 @njit(**FAST)
 def enter(p, role, weights, packed):
     """Does what `role` says. The types of `weights` and `packed` say how weights are kept."""
-    if role == at.DECODE or role == at.READ:
-        decode(p, weights, packed, role == at.DECODE)
+    if role == at.READ:
+        read(p, weights, packed)
     elif role == at.HELP:
         help_out(p, weights, packed)
-    elif role == at.EMBED:
-        embed(p, weights)
-    elif role == at.NORM:
-        norm(p, p[at.LAYER])
-    elif role == at.REMEMBER:
-        remember(p, p[at.LAYER])
-    elif role == at.ATTEND:
-        share_out(p, weights, packed, ATTENTION, p[at.LAYER])
-    elif role == at.GATE:
-        for row in range(p[at.NUM_ROWS]):
-            gate(p, row, 0, p[at.INTERMEDIATE_SIZE])
-    elif role == at.WIDEN:
-        scales, columns = floats(p[at.SCALES]), p[at.WIDEN_COLUMNS]
-        for row in range(p[at.WIDEN_NUM_ROWS]):
-            scale = scales[p[at.WIDEN_ROW] + row]
-            widen(weights, p[at.WIDEN_START] + row * columns, scale, columns, floats(p[at.WIDENED]), row * columns)
 
 
 @njit(**FAST)
-def decode(p, weights, packed, with_logits):
-    """One row through every layer, from its token to the logits of what comes next, or without these."""
+def read(p, weights, packed):
+    """Every row through every layer, from its token to the cache, and to the logits of what comes next if wanted."""
     num_layer_jobs = JOBS_PER_LAYER * p[at.NUM_LAYERS]
     embed(p, weights)
-    for number in range(num_layer_jobs + 1 if with_logits else num_layer_jobs):
+    for number in range(num_layer_jobs + (1 if p[at.NUM_OUTPUTS] > 0 else 0)):
         layer, job = number // JOBS_PER_LAYER, number % JOBS_PER_LAYER
         if number == num_layer_jobs:
             job = VOCABULARY
@@ -88,13 +72,20 @@ def decode(p, weights, packed, with_logits):
         else:
             if job == QKV or job == GATE_UP or job == VOCABULARY:
                 norm(p, 2 * layer + (1 if job == GATE_UP else 0))
-            source, columns = p[at.NORMED], p[at.HIDDEN_COLUMNS]
-            if job == OUTPUT:
-                source = p[at.MIXED]
-            elif job == DOWN:
-                source, columns = p[at.GATED], p[at.INTERMEDIATE_COLUMNS]
-            floats(p[at.PACKED_SCALE])[0] = pack(floats(source), packed, columns)
+            pack_rows(p, packed, job)
         share_out(p, weights, packed, job, layer)
+
+
+@njit(**FAST)
+def pack_rows(p, packed, job):
+    """Prepares every row's activations for the products of `job`."""
+    scales, source, columns = floats(p[at.PACKED_SCALES]), p[at.NORMED], p[at.HIDDEN_COLUMNS]
+    if job == OUTPUT:
+        source = p[at.MIXED]
+    elif job == DOWN:
+        source, columns = p[at.GATED], p[at.INTERMEDIATE_COLUMNS]
+    for row in range(p[at.NUM_OUTPUTS] if job == VOCABULARY else p[at.NUM_ROWS]):
+        scales[row] = pack(floats(source), row * columns, packed, row * columns, columns)
 
 
 @njit(**FAST)
@@ -159,21 +150,25 @@ def run_chunk(p, weights, packed, job, layer, chunk, num_chunks):
         return
     # The matrices of a layer lie one after the other.
     start, row = layer * p[at.LAYER_NUMBERS], layer * p[at.LAYER_ROWS]
-    count, result = num_qkv, floats(p[at.QKV])
+    count, result, stride, num_rows = num_qkv, floats(p[at.QKV]), num_qkv, p[at.NUM_ROWS]
     if job == OUTPUT:
-        start, row, count, result = start + num_qkv * columns, row + num_qkv, hidden, floats(p[at.STREAM])
+        start, row = start + num_qkv * columns, row + num_qkv
+        count, result, stride = hidden, floats(p[at.STREAM]), hidden
     elif job == GATE_UP:
         start, row = start + (num_qkv + hidden) * columns, row + num_qkv + hidden
-        count, result = inner, floats(p[at.GATE_UP])
+        count, result, stride = inner, floats(p[at.GATE_UP]), 2 * inner
     elif job == DOWN:
         start, row = start + (num_qkv + hidden + 2 * inner) * columns, row + num_qkv + hidden + 2 * inner
-        count, result, columns = hidden, floats(p[at.STREAM]), p[at.INTERMEDIATE_COLUMNS]
+        count, result, stride, columns = hidden, floats(p[at.STREAM]), hidden, p[at.INTERMEDIATE_COLUMNS]
     elif job == VOCABULARY:
-        start, row, count, result = p[at.OUTPUT_START], p[at.OUTPUT_ROW], p[at.VOCAB_SIZE], floats(p[at.LOGITS])
+        start, row, count = p[at.OUTPUT_START], p[at.OUTPUT_ROW], p[at.VOCAB_SIZE]
+        result, stride, num_rows = floats(p[at.LOGITS]), count, p[at.NUM_OUTPUTS]
     first, last = count * chunk // num_chunks, count * (chunk + 1) // num_chunks
-    for shift in range(0, 2 * inner if job == GATE_UP else 1, inner):
+    adds = job == OUTPUT or job == DOWN
+    for up in range(0, 2 * inner if job == GATE_UP else 1, inner):
         # The same rows of up as of gate, so that this chunk can multiply them.
-        adds = job == OUTPUT or job == DOWN
-        multiply(p, weights, packed, start, row, columns, result, first + shift, last + shift, adds)
+        y, end = first + up, last + up
+        multiply(p, weights, packed, columns, num_rows, start, row, columns, result, stride, y, end, adds)
     if job == GATE_UP:
-        gate(p, 0, first, last)
+        for index in range(num_rows):
+            gate(p, index, first, last)

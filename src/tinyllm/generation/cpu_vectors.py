@@ -91,51 +91,86 @@ def _add_products_of_floats(builder: ir.IRBuilder, total: ir.Value, weights: ir.
     return builder.fadd(total, builder.fmul(weights, x, flags=_FAST), flags=_FAST)
 
 
-def _make_dot(num_rows: int) -> Callable[..., Any]:
-    """The intrinsic (weights, start, stride, columns, x) -> the dot products of `num_rows` rows with `x`, float32."""
+def _make_dot(num_rows: int, num_inputs: int) -> Callable[..., Any]:
+    """The intrinsic (weights, start, stride, columns, x, x_start, x_stride) -> products of rows and inputs, float32.
+
+    `num_rows` rows of weights lie `stride` apart, `num_inputs` activations `x_stride` apart. The products come row by
+    row. With one input the weights are read once and for all, so those to come are prefetched.
+    """
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: tuple[ir.Value, ...]) -> ir.Value:
-        weights, start, stride, columns, x = arguments
-        whole = weights.type.pointee == _INT8
-        number, step = weights.type.pointee, BLOCK if whole else LANES
+        weights, start, stride, columns, x, x_start, x_stride = arguments
+        number, whole = weights.type.pointee, weights.type.pointee == _INT8
+        step = BLOCK if whole else LANES
+        number_bytes = 4 if number == _FLOAT else number.width // 8
         add_products = _add_products_of_int8 if whole else _add_products_of_floats
         total_type = ir.VectorType(_INT32 if whole else _FLOAT, LANES)
         entry, loop, done = builder.block, builder.append_basic_block("blocks"), builder.append_basic_block("sum")
         builder.branch(loop)
         builder.position_at_end(loop)
         column = builder.phi(_INT64)
-        totals = [builder.phi(total_type) for _ in range(num_rows)]
-        x_block = _load(builder, x, column, x.type.pointee, step)
+        totals = [builder.phi(total_type) for _ in range(num_rows * num_inputs)]
+
+        def place(start: ir.Value, stride: ir.Value, index: int) -> ir.Value:
+            return builder.add(start, builder.add(column, builder.mul(stride, ir.Constant(_INT64, index))))
+
+        inputs = [_load(builder, x, place(x_start, x_stride, i), x.type.pointee, step) for i in range(num_inputs)]
         sums = []
-        for row, total in enumerate(totals):
-            place = builder.add(start, builder.add(column, builder.mul(stride, ir.Constant(_INT64, row))))
-            _prefetch(builder, weights, place, step * (number.width // 8 if whole or number == _INT16 else 4))
-            sums.append(add_products(builder, total, _load(builder, weights, place, number, step), x_block))
+        for row in range(num_rows):
+            row_place = place(start, stride, row)
+            if num_inputs == 1:
+                _prefetch(builder, weights, row_place, step * number_bytes)
+            block = _load(builder, weights, row_place, number, step)
+            for i, x_block in enumerate(inputs):
+                sums.append(add_products(builder, totals[row * num_inputs + i], block, x_block))
         following = builder.add(column, ir.Constant(_INT64, step))
         for phi, first, after in [(column, 0, following), *((t, None, s) for t, s in zip(totals, sums, strict=True))]:
             phi.add_incoming(ir.Constant(phi.type, first), entry)
             phi.add_incoming(after, loop)
         builder.cbranch(builder.icmp_signed("<", following, columns), loop, done)
         builder.position_at_end(done)
-        return cgutils.pack_array(builder, [_across(builder, total) for total in sums])
+        return cgutils.pack_array(builder, _sums_across(builder, sums))
 
     @intrinsic
-    def dot(typing_context, weights, start, stride, columns, x):
-        result = types.UniTuple(types.float32, num_rows)
-        return result(weights, types.int64, types.int64, types.int64, x), generate
+    def dot(typing_context, weights, start, stride, columns, x, x_start, x_stride):
+        result = types.UniTuple(types.float32, num_rows * num_inputs)
+        number = types.int64
+        return result(weights, number, number, number, x, number, number), generate
 
     return dot
 
 
-def _across(builder: ir.IRBuilder, total: ir.Value) -> ir.Value:
-    """The sum of 16 lanes. Integers become floats first: 16 sums of up to 2^31 have no room in one int32."""
-    if total.type.element == _INT32:
-        total = builder.sitofp(total, ir.VectorType(_FLOAT, LANES))
-    return _call(builder, "llvm.vector.reduce.fadd.v16f32", _FLOAT, ir.Constant(_FLOAT, 0.0), total, fastmath=_FAST)
+def _sums_across(builder: ir.IRBuilder, totals: list[ir.Value]) -> list[ir.Value]:
+    """The sum of the lanes of each of up to 16 vectors.
+
+    Two vectors at a time become one, with neighbours of the first summed in its lower half and those of the second in
+    its upper half. After four times lane i holds the sum of vector i.
+    """
+    count = len(totals)
+    if totals[0].type.element == _INT32:
+        # As floats: sixteen sums of up to 2^31 have no room in one int32.
+        totals = [builder.sitofp(total, ir.VectorType(_FLOAT, LANES)) for total in totals]
+    for _ in range(LANES.bit_length() - 1):
+        pairs = [totals[i : i + 2] for i in range(0, len(totals), 2)]
+        totals = [_neighbour_sums(builder, pair[0], pair[-1]) for pair in pairs]
+    return [builder.extract_element(totals[0], ir.Constant(_INT32, i)) for i in range(count)]
 
 
-dot_four_rows = _make_dot(4)
-dot_one_row = _make_dot(1)
+def _neighbour_sums(builder: ir.IRBuilder, a: ir.Value, b: ir.Value) -> ir.Value:
+    """Lanes 2i and 2i + 1 of `a` summed, then those of `b`."""
+    halves = []
+    for first in (0, 1):
+        lanes = ir.Constant(ir.VectorType(_INT32, LANES), list(range(first, 2 * LANES, 2)))
+        halves.append(builder.shuffle_vector(a, b, lanes))
+    return builder.fadd(*halves, flags=_FAST)
+
+
+NUM_INPUTS = 4 if _FEATURES.get("avx512f") else 2
+"""Activations that meet four rows of weights at a time: as many as there are registers for the sums."""
+
+dot_four_rows = _make_dot(4, 1)
+dot_one_row = _make_dot(1, 1)
+dot_four_rows_with_many = _make_dot(4, NUM_INPUTS)
 
 
 def _make_cast(number: types.Type) -> Callable[..., Any]:
