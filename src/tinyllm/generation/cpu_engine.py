@@ -128,6 +128,9 @@ class CpuEngine:
             np.arange(0, config.head_size, 2, dtype=np.float32) / config.head_size
         )
         angles = np.outer(np.arange(config.context_length, dtype=np.float32), frequencies.astype(np.float32))
+        longest = max(padded(config.hidden_size), padded(config.intermediate_size))
+        self._plan[at.TILES_STRIDE] = at.MAX_TILE_NUMBERS + at.MAX_TILE_ROWS * longest
+        tiles = aligned_zeros((int(self._plan[at.NUM_CHUNKS]), int(self._plan[at.TILES_STRIDE])), np.float32)
         scores = aligned_zeros((int(self._plan[at.NUM_CHUNKS]), int(self._plan[at.NUM_POSITIONS])), np.float32)
         arrays: dict[int, npt.NDArray[Any]] = {
             at.WEIGHTS: weights.numbers,
@@ -137,6 +140,7 @@ class CpuEngine:
             at.COSINES: np.cos(angles),
             at.SINES: np.sin(angles),
             at.SCORES: scores,
+            at.TILES: tiles,
         }
         for place, array in arrays.items():
             self._hold(place, array)
@@ -174,6 +178,7 @@ class CpuEngine:
         }
         for place, width in widths.items():
             self._hold(place, aligned_zeros((num_rows, width), np.float32))
+        self._hold(at.TURNED, aligned_zeros((padded(num_rows), max(hidden, inner)), np.float32))
         packed = np.int16 if self.weights.kind == "int8" else np.float32
         self._hold(at.PACKED, aligned_zeros((num_rows, max(hidden, inner)), packed))
         places = (at.TOKENS, at.SLOTS, at.POSITIONS, at.OUTPUT_ROWS)

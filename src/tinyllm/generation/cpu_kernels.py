@@ -13,13 +13,14 @@ from numba.extending import overload
 
 from tinyllm.generation import cpu_plan as at
 from tinyllm.generation.cpu_vectors import (
-    NUM_INPUTS,
+    TILE_INPUTS,
+    TILE_ROWS,
     dot_four_rows,
-    dot_four_rows_with_many,
     dot_one_row,
     float_from_bits,
     floats,
     integers,
+    multiply_tile,
 )
 
 FAST = {"fastmath": True, "error_model": "numpy"}
@@ -152,36 +153,54 @@ def gate(p, row, first, last):
 
 
 @njit(**FAST)
-def multiply(p, weights, packed, x_stride, num_rows, start, scale_row, columns, result, y_stride, first, last, adds):
-    """Rows `first` to `last` of the matrix at `start` times every row's packed activations, into `result` or added.
+def multiply(p, weights, packed, row, start, scale_row, columns, result, y_stride, first, last, adds):
+    """Rows `first` to `last` of the matrix at `start` times the packed activations of `row`, into `result` or added.
 
     Four rows of weights far apart are read at once: see `cpu_vectors`.
     """
-    scales, factors = floats(p[at.SCALES]), floats(p[at.PACKED_SCALES])
-    distance = (last - first) // 4
-    num_grouped = num_rows // NUM_INPUTS * NUM_INPUTS
+    scales, factor = floats(p[at.SCALES]), floats(p[at.PACKED_SCALES])[row]
+    distance, x, y_start = (last - first) // 4, row * columns, row * y_stride
     for y in range(first, first + distance):
-        place, stride = start + y * columns, distance * columns
-        for row in range(0, num_grouped, NUM_INPUTS):
-            sums = dot_four_rows_with_many(weights, place, stride, columns, packed, row * x_stride, x_stride)
-            for i in range(4 * NUM_INPUTS):
-                at_row, at_y = row + i % NUM_INPUTS, y + i // NUM_INPUTS * distance
-                put(result, at_row * y_stride + at_y, sums[i] * (scales[scale_row + at_y] * factors[at_row]), adds)
-        for row in range(num_grouped, num_rows):
-            sums = dot_four_rows(weights, place, stride, columns, packed, row * x_stride, x_stride)
-            for i in range(4):
-                at_y = y + i * distance
-                put(result, row * y_stride + at_y, sums[i] * (scales[scale_row + at_y] * factors[row]), adds)
+        sums = dot_four_rows(weights, start + y * columns, distance * columns, columns, packed, x)
+        for i in range(4):
+            at_y = y + i * distance
+            put(result, y_start + at_y, sums[i] * (scales[scale_row + at_y] * factor), adds)
     for y in range(first + 4 * distance, last):
-        for row in range(num_rows):
-            (total,) = dot_one_row(weights, start + y * columns, columns, columns, packed, row * x_stride, x_stride)
-            put(result, row * y_stride + y, total * (scales[scale_row + y] * factors[row]), adds)
+        (total,) = dot_one_row(weights, start + y * columns, columns, columns, packed, x)
+        put(result, y_start + y, total * (scales[scale_row + y] * factor), adds)
+
+
+@njit(**FAST)
+def multiply_many(p, weights, num_rows, chunk, start, scale_row, columns, result, y_stride, first, last, adds):
+    """As `multiply`, for all of many rows: weights widened to float32, a few at a time, meet 16 rows at a time."""
+    scales, turned, tiles = floats(p[at.SCALES]), floats(p[at.TURNED]), floats(p[at.TILES])
+    tile = chunk * p[at.TILES_STRIDE]
+    panel = tile + at.MAX_TILE_NUMBERS
+    for y in range(first, last, TILE_ROWS):
+        height = min(TILE_ROWS, last - y)
+        for i in range(height):
+            widen(weights, start + (y + i) * columns, scales[scale_row + y + i], columns, tiles, panel + i * columns)
+        for row in range(0, num_rows, TILE_INPUTS):
+            multiply_tile(tiles, panel, columns, turned, row * columns, tiles, tile)
+            for j in range(min(TILE_INPUTS, num_rows - row)):
+                for i in range(height):
+                    put(result, (row + j) * y_stride + y + i, tiles[tile + i * TILE_INPUTS + j], adds)
 
 
 @njit(**FAST)
 def put(result, place, value, adds):
     """Sets or adds to one number."""
     result[place] = result[place] + value if adds else value
+
+
+@njit(**FAST)
+def turn(p, x, num_rows, columns):
+    """Lays out activations for `multiply_many`: sixteen rows side by side, column after column."""
+    turned = floats(p[at.TURNED])
+    for row in range(num_rows):
+        start = row // TILE_INPUTS * TILE_INPUTS * columns + row % TILE_INPUTS
+        for i in range(columns):
+            turned[start + i * TILE_INPUTS] = x[row * columns + i]
 
 
 def pack(x, x_start, packed, start, size):

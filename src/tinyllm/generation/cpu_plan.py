@@ -4,7 +4,7 @@ The names below are places in it: sizes, offsets and addresses. This module know
 kernels are cached never imports it.
 """
 
-NUM_FIELDS = 42
+NUM_FIELDS = 45
 (
     # Sizes.
     NUM_LAYERS,
@@ -46,6 +46,9 @@ NUM_FIELDS = 42
     LOGITS,
     PACKED,
     PACKED_SCALES,
+    TURNED,
+    TILES,
+    TILES_STRIDE,
     # Which rows: their number, and for each its token, its place in the cache, and its position.
     NUM_ROWS,
     TOKENS,
@@ -65,3 +68,9 @@ READ, HELP = range(2)
 
 TICKET, DONE, OPEN_JOB, OPEN_LAYER, QUEUE_SIZE = 0, 8, 16, 17, 24
 """Places in the queue, a cache line apart where several threads write."""
+
+MANY_ROWS = 8
+"""From here on a pass multiplies tiles of 16 rows at a time, and fewer rows one by one."""
+MAX_TILE_NUMBERS = 16 * 16
+"""Room for the largest tile."""
+MAX_TILE_ROWS = 16

@@ -15,7 +15,18 @@ from numba import cfunc, njit, types
 
 from tinyllm.config import WeightsKind
 from tinyllm.generation import cpu_plan as at
-from tinyllm.generation.cpu_kernels import FAST, attend, gate, multiply, norm, pack, remember, widen
+from tinyllm.generation.cpu_kernels import (
+    FAST,
+    attend,
+    gate,
+    multiply,
+    multiply_many,
+    norm,
+    pack,
+    remember,
+    turn,
+    widen,
+)
 from tinyllm.generation.cpu_vectors import (
     atomic_add,
     atomic_load,
@@ -84,7 +95,11 @@ def pack_rows(p, packed, job):
         source = p[at.MIXED]
     elif job == DOWN:
         source, columns = p[at.GATED], p[at.INTERMEDIATE_COLUMNS]
-    for row in range(p[at.NUM_OUTPUTS] if job == VOCABULARY else p[at.NUM_ROWS]):
+    num_rows = p[at.NUM_OUTPUTS] if job == VOCABULARY else p[at.NUM_ROWS]
+    if num_rows >= at.MANY_ROWS:
+        turn(p, floats(source), num_rows, columns)
+        return
+    for row in range(num_rows):
         scales[row] = pack(floats(source), row * columns, packed, row * columns, columns)
 
 
@@ -168,7 +183,11 @@ def run_chunk(p, weights, packed, job, layer, chunk, num_chunks):
     for up in range(0, 2 * inner if job == GATE_UP else 1, inner):
         # The same rows of up as of gate, so that this chunk can multiply them.
         y, end = first + up, last + up
-        multiply(p, weights, packed, columns, num_rows, start, row, columns, result, stride, y, end, adds)
+        if num_rows >= at.MANY_ROWS:
+            multiply_many(p, weights, num_rows, chunk, start, row, columns, result, stride, y, end, adds)
+            continue
+        for index in range(num_rows):
+            multiply(p, weights, packed, index, start, row, columns, result, stride, y, end, adds)
     if job == GATE_UP:
         for index in range(num_rows):
             gate(p, index, first, last)

@@ -19,11 +19,15 @@ LANES = 16
 BLOCK = 32
 """Columns of a matrix come in whole blocks, filled up with zeros, so that no product has a remainder."""
 PREFETCH_BYTES = 2048
+TILE_INPUTS = LANES
 
 _INT8, _INT16, _INT32, _INT64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
 _FLOAT = ir.FloatType()
 _FAST = ("fast",)
 _FEATURES = llvmlite.binding.get_host_cpu_features()
+
+TILE_ROWS = 16 if _FEATURES.get("avx512f") else 6
+"""Rows of weights that meet 16 inputs at a time: as many as there are registers for their sums."""
 
 
 def _call(builder: ir.IRBuilder, name: str, result: ir.Type, *arguments: ir.Value, **options: Any) -> ir.Value:
@@ -91,53 +95,96 @@ def _add_products_of_floats(builder: ir.IRBuilder, total: ir.Value, weights: ir.
     return builder.fadd(total, builder.fmul(weights, x, flags=_FAST), flags=_FAST)
 
 
-def _make_dot(num_rows: int, num_inputs: int) -> Callable[..., Any]:
-    """The intrinsic (weights, start, stride, columns, x, x_start, x_stride) -> products of rows and inputs, float32.
-
-    `num_rows` rows of weights lie `stride` apart, `num_inputs` activations `x_stride` apart. The products come row by
-    row. With one input the weights are read once and for all, so those to come are prefetched.
-    """
+def _make_dot(num_rows: int) -> Callable[..., Any]:
+    """The intrinsic (weights, start, stride, columns, x, x_start) -> products of rows that lie `stride` apart with x."""
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: tuple[ir.Value, ...]) -> ir.Value:
-        weights, start, stride, columns, x, x_start, x_stride = arguments
+        weights, start, stride, columns, x, x_start = arguments
         number, whole = weights.type.pointee, weights.type.pointee == _INT8
         step = BLOCK if whole else LANES
         number_bytes = 4 if number == _FLOAT else number.width // 8
         add_products = _add_products_of_int8 if whole else _add_products_of_floats
-        total_type = ir.VectorType(_INT32 if whole else _FLOAT, LANES)
-        entry, loop, done = builder.block, builder.append_basic_block("blocks"), builder.append_basic_block("sum")
-        builder.branch(loop)
-        builder.position_at_end(loop)
-        column = builder.phi(_INT64)
-        totals = [builder.phi(total_type) for _ in range(num_rows * num_inputs)]
+        zero = ir.Constant(ir.VectorType(_INT32 if whole else _FLOAT, LANES), None)
 
-        def place(start: ir.Value, stride: ir.Value, index: int) -> ir.Value:
-            return builder.add(start, builder.add(column, builder.mul(stride, ir.Constant(_INT64, index))))
+        def add_block(column: ir.Value, totals: list[ir.Value]) -> list[ir.Value]:
+            x_block = _load(builder, x, builder.add(x_start, column), x.type.pointee, step)
+            sums = []
+            for row, total in enumerate(totals):
+                place = builder.add(builder.add(start, column), builder.mul(stride, ir.Constant(_INT64, row)))
+                _prefetch(builder, weights, place, step * number_bytes)
+                sums.append(add_products(builder, total, _load(builder, weights, place, number, step), x_block))
+            return sums
 
-        inputs = [_load(builder, x, place(x_start, x_stride, i), x.type.pointee, step) for i in range(num_inputs)]
-        sums = []
-        for row in range(num_rows):
-            row_place = place(start, stride, row)
-            if num_inputs == 1:
-                _prefetch(builder, weights, row_place, step * number_bytes)
-            block = _load(builder, weights, row_place, number, step)
-            for i, x_block in enumerate(inputs):
-                sums.append(add_products(builder, totals[row * num_inputs + i], block, x_block))
-        following = builder.add(column, ir.Constant(_INT64, step))
-        for phi, first, after in [(column, 0, following), *((t, None, s) for t, s in zip(totals, sums, strict=True))]:
-            phi.add_incoming(ir.Constant(phi.type, first), entry)
-            phi.add_incoming(after, loop)
-        builder.cbranch(builder.icmp_signed("<", following, columns), loop, done)
-        builder.position_at_end(done)
-        return cgutils.pack_array(builder, _sums_across(builder, sums))
+        return cgutils.pack_array(
+            builder, _sums_across(builder, _loop(builder, columns, step, [zero] * num_rows, add_block))
+        )
 
     @intrinsic
-    def dot(typing_context, weights, start, stride, columns, x, x_start, x_stride):
-        result = types.UniTuple(types.float32, num_rows * num_inputs)
+    def dot(typing_context, weights, start, stride, columns, x, x_start):
         number = types.int64
-        return result(weights, number, number, number, x, number, number), generate
+        return types.UniTuple(types.float32, num_rows)(weights, number, number, number, x, number), generate
 
     return dot
+
+
+def _loop(
+    builder: ir.IRBuilder,
+    count: ir.Value,
+    step: int,
+    totals: list[ir.Value],
+    body: Callable[[ir.Value, list[ir.Value]], list[ir.Value]],
+) -> list[ir.Value]:
+    """Goes from 0 to `count` in steps, at least once; `body` makes new totals from a place and the totals before."""
+    entry, loop, done = builder.block, builder.append_basic_block("loop"), builder.append_basic_block("done")
+    builder.branch(loop)
+    builder.position_at_end(loop)
+    place = builder.phi(_INT64)
+    phis = [builder.phi(total.type) for total in totals]
+    results = body(place, phis)
+    following = builder.add(place, ir.Constant(_INT64, step))
+    starts = [ir.Constant(_INT64, 0), *totals]
+    for phi, first, after in zip([place, *phis], starts, [following, *results], strict=True):
+        phi.add_incoming(first, entry)
+        phi.add_incoming(after, loop)
+    builder.cbranch(builder.icmp_signed("<", following, count), loop, done)
+    builder.position_at_end(done)
+    return results
+
+
+@intrinsic
+def multiply_tile(typing_context, rows, rows_start, columns, x, x_start, tile, tile_start):
+    """`TILE_ROWS` float rows times 16 inputs, which lie side by side for each column, into `tile` (rows, inputs).
+
+    No sum goes across a vector: each holds one row's products with the 16 inputs.
+    """
+
+    def generate(context, builder, signature, arguments):
+        rows, rows_start, columns, x, x_start, tile, tile_start = arguments
+        vector = ir.VectorType(_FLOAT, LANES)
+        everywhere = ir.Constant(ir.VectorType(_INT32, LANES), [0] * LANES)
+
+        def add_column(column, totals):
+            inputs = _load(
+                builder, x, builder.add(x_start, builder.mul(column, ir.Constant(_INT64, LANES))), _FLOAT, LANES
+            )
+            sums = []
+            for row, total in enumerate(totals):
+                place = builder.add(builder.add(rows_start, column), builder.mul(columns, ir.Constant(_INT64, row)))
+                one = builder.insert_element(
+                    ir.Constant(vector, ir.Undefined), builder.load(builder.gep(rows, [place])), ir.Constant(_INT32, 0)
+                )
+                weight = builder.shuffle_vector(one, ir.Constant(vector, ir.Undefined), everywhere)
+                sums.append(builder.fadd(total, builder.fmul(weight, inputs, flags=_FAST), flags=_FAST))
+            return sums
+
+        for row, total in enumerate(_loop(builder, columns, 1, [ir.Constant(vector, None)] * TILE_ROWS, add_column)):
+            place = builder.add(tile_start, ir.Constant(_INT64, row * LANES))
+            stored = builder.store(total, builder.bitcast(builder.gep(tile, [place]), vector.as_pointer()))
+            stored.align = 4
+        return context.get_dummy_value()
+
+    number = types.int64
+    return types.void(rows, number, number, x, number, tile, number), generate
 
 
 def _sums_across(builder: ir.IRBuilder, totals: list[ir.Value]) -> list[ir.Value]:
@@ -165,12 +212,8 @@ def _neighbour_sums(builder: ir.IRBuilder, a: ir.Value, b: ir.Value) -> ir.Value
     return builder.fadd(*halves, flags=_FAST)
 
 
-NUM_INPUTS = 4 if _FEATURES.get("avx512f") else 2
-"""Activations that meet four rows of weights at a time: as many as there are registers for the sums."""
-
-dot_four_rows = _make_dot(4, 1)
-dot_one_row = _make_dot(1, 1)
-dot_four_rows_with_many = _make_dot(4, NUM_INPUTS)
+dot_four_rows = _make_dot(4)
+dot_one_row = _make_dot(1)
 
 
 def _make_cast(number: types.Type) -> Callable[..., Any]:
