@@ -183,8 +183,9 @@ def multiply_many(p, weights, num_rows, chunk, start, scale_row, columns, result
         for row in range(0, num_rows, TILE_INPUTS):
             multiply_tile(tiles, panel, columns, turned, row * columns, tiles, tile)
             for j in range(min(TILE_INPUTS, num_rows - row)):
+                at_y, at_tile = (row + j) * y_stride + y, tile + j * TILE_INPUTS
                 for i in range(height):
-                    put(result, (row + j) * y_stride + y + i, tiles[tile + i * TILE_INPUTS + j], adds)
+                    put(result, at_y + i, tiles[at_tile + i], adds)
 
 
 @njit(**FAST)

@@ -153,7 +153,7 @@ def _loop(
 
 @intrinsic
 def multiply_tile(typing_context, rows, rows_start, columns, x, x_start, tile, tile_start):
-    """`TILE_ROWS` float rows times 16 inputs, which lie side by side for each column, into `tile` (rows, inputs).
+    """`TILE_ROWS` float rows times 16 inputs, which lie side by side for each column, into `tile` (inputs, 16).
 
     No sum goes across a vector: each holds one row's products with the 16 inputs.
     """
@@ -177,9 +177,11 @@ def multiply_tile(typing_context, rows, rows_start, columns, x, x_start, tile, t
                 sums.append(builder.fadd(total, builder.fmul(weight, inputs, flags=_FAST), flags=_FAST))
             return sums
 
-        for row, total in enumerate(_loop(builder, columns, 1, [ir.Constant(vector, None)] * TILE_ROWS, add_column)):
-            place = builder.add(tile_start, ir.Constant(_INT64, row * LANES))
-            stored = builder.store(total, builder.bitcast(builder.gep(tile, [place]), vector.as_pointer()))
+        zero = ir.Constant(vector, None)
+        totals = _loop(builder, columns, 1, [zero] * TILE_ROWS, add_column)
+        for i, outputs in enumerate(_transposed(builder, totals + [zero] * (LANES - TILE_ROWS))):
+            place = builder.add(tile_start, ir.Constant(_INT64, i * LANES))
+            stored = builder.store(outputs, builder.bitcast(builder.gep(tile, [place]), vector.as_pointer()))
             stored.align = 4
         return context.get_dummy_value()
 
@@ -201,6 +203,17 @@ def _sums_across(builder: ir.IRBuilder, totals: list[ir.Value]) -> list[ir.Value
         pairs = [totals[i : i + 2] for i in range(0, len(totals), 2)]
         totals = [_neighbour_sums(builder, pair[0], pair[-1]) for pair in pairs]
     return [builder.extract_element(totals[0], ir.Constant(_INT32, i)) for i in range(count)]
+
+
+def _transposed(builder: ir.IRBuilder, rows: list[ir.Value]) -> list[ir.Value]:
+    """Sixteen vectors whose lanes are the columns of sixteen vectors."""
+    lower, upper = ([lane // 2 + lane % 2 * LANES + first for lane in range(LANES)] for first in (0, LANES // 2))
+    for _ in range(LANES.bit_length() - 1):
+        # Vectors 8 apart are interleaved: each time one bit of a number's row changes places with one of its lane.
+        pairs = zip(rows[: LANES // 2], rows[LANES // 2 :], strict=True)
+        masks = [ir.Constant(ir.VectorType(_INT32, LANES), lanes) for lanes in (lower, upper)]
+        rows = [builder.shuffle_vector(a, b, mask) for a, b in pairs for mask in masks]
+    return rows
 
 
 def _neighbour_sums(builder: ir.IRBuilder, a: ir.Value, b: ir.Value) -> ir.Value:
