@@ -48,15 +48,15 @@ def exponential(x):
 
 
 @njit(**FAST)
-def norm(p, number):
-    """RMSNorm (Zhang & Sennrich 2019) of every row of the stream; `number` counts two a layer, and the last.
+def norm(p, number, first, last):
+    """RMSNorm (Zhang & Sennrich 2019) of some rows of the stream; `number` counts two a layer, and the last.
 
-    The last one takes only the rows after which logits are wanted, and puts them side by side.
+    The last one counts only the rows after which logits are wanted, and puts them side by side.
     """
     outputs, is_last = integers(p[at.OUTPUT_ROWS]), number == 2 * p[at.NUM_LAYERS]
     stream, normed, gains = floats(p[at.STREAM]), floats(p[at.NORMED]), floats(p[at.GAINS])
     size, columns, eps = p[at.HIDDEN_SIZE], p[at.HIDDEN_COLUMNS], floats(p[at.NORM_EPS])[0]
-    for row in range(p[at.NUM_OUTPUTS] if is_last else p[at.NUM_ROWS]):
+    for row in range(first, last):
         x, y, gain = (outputs[row] if is_last else row) * size, row * columns, number * size
         squares = np.float32(0)
         for i in range(size):
@@ -67,8 +67,8 @@ def norm(p, number):
 
 
 @njit(**FAST)
-def remember(p, layer):
-    """Turns every row's queries and keys to its position (Su et al. 2021), and caches its keys and values.
+def remember(p, layer, first_row, last_row):
+    """Turns some rows' queries and keys to their positions (Su et al. 2021), and caches their keys and values.
 
     Channel i of a head turns with channel i + C/2. In the cache the positions of one channel lie side by side.
     """
@@ -77,7 +77,7 @@ def remember(p, layer):
     slots, positions = integers(p[at.SLOTS]), integers(p[at.POSITIONS])
     half, width = p[at.HEAD_SIZE] // 2, p[at.NUM_KV_HEADS] * p[at.HEAD_SIZE]
     num_turned = p[at.NUM_HEADS] + p[at.NUM_KV_HEADS]
-    for row in range(p[at.NUM_ROWS]):
+    for row in range(first_row, last_row):
         start = row * (num_turned * 2 * half + width)
         for head in range(num_turned):
             first, angle = start + head * 2 * half, positions[row] * half
@@ -195,13 +195,11 @@ def put(result, place, value, adds):
 
 
 @njit(**FAST)
-def turn(p, x, num_rows, columns):
-    """Lays out activations for `multiply_many`: sixteen rows side by side, column after column."""
-    turned = floats(p[at.TURNED])
-    for row in range(num_rows):
-        start = row // TILE_INPUTS * TILE_INPUTS * columns + row % TILE_INPUTS
-        for i in range(columns):
-            turned[start + i * TILE_INPUTS] = x[row * columns + i]
+def turn(p, x, row, columns):
+    """Lays out one row of activations for `multiply_many`: sixteen rows side by side, column after column."""
+    turned, start = floats(p[at.TURNED]), row // TILE_INPUTS * TILE_INPUTS * columns + row % TILE_INPUTS
+    for i in range(columns):
+        turned[start + i * TILE_INPUTS] = x[row * columns + i]
 
 
 def pack(x, x_start, packed, start, size):

@@ -42,6 +42,8 @@ from tinyllm.generation.cpu_vectors import (
 
 QKV, ATTENTION, OUTPUT, GATE_UP, DOWN, VOCABULARY = range(6)
 JOBS_PER_LAYER = 5
+BEFORE = 8
+"""A job's number plus this is what comes before it, where the rows are so many that it is worth sharing."""
 CHUNK_BITS = 16
 SPINS_BEFORE_YIELD = 1024
 
@@ -78,29 +80,32 @@ def read(p, weights, packed):
         layer, job = number // JOBS_PER_LAYER, number % JOBS_PER_LAYER
         if number == num_layer_jobs:
             job = VOCABULARY
-        if job == ATTENTION:
-            remember(p, layer)
+        num_rows = p[at.NUM_OUTPUTS] if job == VOCABULARY else p[at.NUM_ROWS]
+        if num_rows >= at.MANY_ROWS:
+            share_out(p, weights, packed, job + BEFORE, layer)
         else:
-            if job == QKV or job == GATE_UP or job == VOCABULARY:
-                norm(p, 2 * layer + (1 if job == GATE_UP else 0))
-            pack_rows(p, packed, job)
+            prepare(p, packed, job, layer, num_rows, 0, num_rows)
         share_out(p, weights, packed, job, layer)
 
 
 @njit(**FAST)
-def pack_rows(p, packed, job):
-    """Prepares every row's activations for the products of `job`."""
+def prepare(p, packed, job, layer, num_rows, first, last):
+    """What comes before `job`, for rows `first` to `last`: keys and values cached, or activations made ready."""
+    if job == ATTENTION:
+        remember(p, layer, first, last)
+        return
+    if job == QKV or job == GATE_UP or job == VOCABULARY:
+        norm(p, 2 * layer + (1 if job == GATE_UP else 0), first, last)
     scales, source, columns = floats(p[at.PACKED_SCALES]), p[at.NORMED], p[at.HIDDEN_COLUMNS]
     if job == OUTPUT:
         source = p[at.MIXED]
     elif job == DOWN:
         source, columns = p[at.GATED], p[at.INTERMEDIATE_COLUMNS]
-    num_rows = p[at.NUM_OUTPUTS] if job == VOCABULARY else p[at.NUM_ROWS]
-    if num_rows >= at.MANY_ROWS:
-        turn(p, floats(source), num_rows, columns)
-        return
-    for row in range(num_rows):
-        scales[row] = pack(floats(source), row * columns, packed, row * columns, columns)
+    for row in range(first, last):
+        if num_rows >= at.MANY_ROWS:
+            turn(p, floats(source), row, columns)
+        else:
+            scales[row] = pack(floats(source), row * columns, packed, row * columns, columns)
 
 
 @njit(**FAST)
@@ -157,6 +162,10 @@ def take_chunks(p, weights, packed):
 @njit(**FAST)
 def run_chunk(p, weights, packed, job, layer, chunk, num_chunks):
     """One part of a job: some heads of the attention, or some rows of a matrix."""
+    if job >= BEFORE:
+        count = p[at.NUM_OUTPUTS] if job == VOCABULARY + BEFORE else p[at.NUM_ROWS]
+        prepare(p, packed, job - BEFORE, layer, count, count * chunk // num_chunks, count * (chunk + 1) // num_chunks)
+        return
     hidden, inner, columns = p[at.HIDDEN_SIZE], p[at.INTERMEDIATE_SIZE], p[at.HIDDEN_COLUMNS]
     num_qkv = (p[at.NUM_HEADS] + 2 * p[at.NUM_KV_HEADS]) * p[at.HEAD_SIZE]
     if job == ATTENTION:

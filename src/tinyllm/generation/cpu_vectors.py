@@ -115,9 +115,8 @@ def _make_dot(num_rows: int) -> Callable[..., Any]:
                 sums.append(add_products(builder, total, _load(builder, weights, place, number, step), x_block))
             return sums
 
-        return cgutils.pack_array(
-            builder, _sums_across(builder, _loop(builder, columns, step, [zero] * num_rows, add_block))
-        )
+        totals = _loop(builder, columns, step, [zero] * num_rows, add_block)
+        return cgutils.pack_array(builder, _sums_across(builder, totals))
 
     @intrinsic
     def dot(typing_context, weights, start, stride, columns, x, x_start):
