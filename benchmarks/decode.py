@@ -1,7 +1,10 @@
-"""Greedy decoding of one text: tinyllm's CPU engine against llama.cpp and transformers, on the same weights.
+"""Greedy decoding: tinyllm's CPU engine against llama.cpp and transformers, on the same weights.
 
-    python benchmarks/decode.py [--shapes 260k,15m,42m,110m] [--kinds fp32,int8] [--rounds 5] [--json FILE]
+    python benchmarks/decode.py [--shapes 260k,15m,42m,110m] [--kinds fp32,int8] [--batch 64] [--json FILE]
 
+With --batch B texts are decoded side by side, beside transformers and beside our own decoding of one text.
+
+Peers get as many threads as our engine takes, which is one for the smallest model: they too are faster so.
 The sides take turns, so that all meet the same minutes of a noisy machine; the median of each side's rounds counts,
 and ratios are what to read. stories260K is the trained model (from --data); the others have random weights, which
 cost the same. llama.cpp (`pip install llama-cpp-python`) and transformers are left out with a line where missing.
@@ -35,7 +38,7 @@ SHAPES = {
     "42m": {"hidden_size": 512, "num_layers": 8, "num_heads": 8, "context_length": 1024},
     "110m": {"hidden_size": 768, "num_layers": 12, "num_heads": 12, "context_length": 1024},
 }
-GGUF_TYPES = {"fp32": TensorType.F32, "bf16": TensorType.BF16, "int8": TensorType.Q8_0}
+GGUF_TYPES: dict[str, TensorType] = {"fp32": TensorType.F32, "bf16": TensorType.BF16, "int8": TensorType.Q8_0}
 Side = Callable[[int], float]
 """Decodes so many tokens; gives tokens a second."""
 
@@ -58,6 +61,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--kinds", default="fp32,int8")
     parser.add_argument("--tokens", type=int, default=200)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--data", type=Path, default=Path(__file__).parents[2] / "shared" / "data")
     parser.add_argument("--json", type=Path)
@@ -85,10 +89,14 @@ def measure(
     """Prints one line a peer, and gives them as records."""
     num_tokens = min(arguments.tokens, model.config.context_length - 1)
     engine = make_engine(model, kind, arguments.threads)
-    makers = {"llama.cpp": lambda: llama_cpp(model, kind, folder, arguments.threads)}
+    makers: dict[str, Callable[[], Side]] = {}
+    if arguments.batch > 1:
+        makers["one text"] = lambda: lambda count: decode(engine, count, 1)
+    else:
+        makers["llama.cpp"] = lambda: llama_cpp(model, kind, folder, engine.num_threads)
     if kind != "int8":
-        makers["transformers"] = lambda: transformers(model, kind, arguments.threads)
-    sides: dict[str, Side] = {"tinyllm": lambda count: decode(engine, count)}
+        makers["transformers"] = lambda: transformers(model, kind, engine.num_threads, arguments.batch)
+    sides: dict[str, Side] = {"tinyllm": lambda count: decode(engine, count, arguments.batch)}
     for name, make in makers.items():
         try:
             sides[name] = make()
@@ -101,18 +109,17 @@ def measure(
             rate = side(num_tokens)
             if turn:
                 rates[name].append(rate)
-    ours = statistics.median(rates["tinyllm"])
-    read = ours * bytes_per_token(engine) / 1e9
-    records = []
-    for name in sides:
-        theirs = statistics.median(rates[name])
-        line = f"{shape:>5} {kind}  tinyllm {ours:8,.0f} tok/s ({read:4.1f} GB/s, {engine.num_threads} threads)"
-        if name != "tinyllm":
-            print(f"{line}  {name:12} {theirs:8,.0f} tok/s  ratio {ours / theirs:.2f}", flush=True)
-            records.append({"shape": shape, "kind": kind, "peer": name, "ours": ours, "theirs": theirs})
-    if not records:
+    medians = {name: statistics.median(side_rates) for name, side_rates in rates.items()}
+    ours = medians.pop("tinyllm")
+    read = ours / arguments.batch * engine.weights.numbers.nbytes / 1e9
+    label = f"{shape:>5} {kind} x {arguments.batch}"
+    line = f"{label}  tinyllm {ours:8,.0f} tok/s ({read:4.1f} GB/s, {engine.num_threads} threads)"
+    for name, theirs in medians.items():
+        print(f"{line}  {name:12} {theirs:8,.0f} tok/s  ratio {ours / theirs:.2f}", flush=True)
+    if not medians:
         print(line, flush=True)
-    return records
+    facts = {"shape": shape, "kind": kind, "batch": arguments.batch, "ours": ours, "gigabytes_per_second": read}
+    return [{**facts, "peer": name, "theirs": theirs, "ratio": ours / theirs} for name, theirs in medians.items()]
 
 
 def make_engine(model: ForeignModel, kind: str, num_threads: int) -> CpuEngine:
@@ -122,17 +129,12 @@ def make_engine(model: ForeignModel, kind: str, num_threads: int) -> CpuEngine:
     return engine if engine.num_threads <= num_threads else CpuEngine(model.config, weights, kernels, num_threads)
 
 
-def bytes_per_token(engine: CpuEngine) -> int:
-    """Weights that one token reads."""
-    return engine.weights.numbers.nbytes
-
-
-def decode(engine: CpuEngine, num_tokens: int) -> float:
-    logits = engine.prefill(np.array([[1]]))
+def decode(engine: CpuEngine, num_tokens: int, batch: int) -> float:
+    logits = engine.prefill(np.ones((batch, 1), np.int64))
     start = time.perf_counter()
     for _ in range(num_tokens):
         logits = engine.decode(logits.argmax(axis=-1))
-    return num_tokens / (time.perf_counter() - start)
+    return batch * num_tokens / (time.perf_counter() - start)
 
 
 def llama_cpp(model: ForeignModel, kind: str, folder: Path, num_threads: int) -> Side:
@@ -161,7 +163,7 @@ def llama_cpp(model: ForeignModel, kind: str, folder: Path, num_threads: int) ->
     return run
 
 
-def transformers(model: ForeignModel, kind: str, num_threads: int) -> Side:
+def transformers(model: ForeignModel, kind: str, num_threads: int, batch: int) -> Side:
     """transformers' own `generate`, greedy, in float32 or bfloat16."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
@@ -175,13 +177,13 @@ def transformers(model: ForeignModel, kind: str, num_threads: int) -> Side:
     theirs.tie_weights()
     if kind == "bf16":
         theirs = theirs.to(torch.bfloat16)
-    prompt = torch.ones(1, 1, dtype=torch.long)
+    prompt = torch.ones(batch, 1, dtype=torch.long)
 
     def run(count: int) -> float:
         start = time.perf_counter()
         with torch.inference_mode():
             theirs.generate(prompt, max_new_tokens=count, min_new_tokens=count, do_sample=False, pad_token_id=0)
-        return count / (time.perf_counter() - start)
+        return batch * count / (time.perf_counter() - start)
 
     return run
 

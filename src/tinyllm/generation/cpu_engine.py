@@ -1,7 +1,7 @@
-"""The CPU engine: NumPy and machine code of our own, no torch.
+"""The CPU engine: NumPy and machine code of our own, no torch and no BLAS.
 
-One text is decoded by the compiled program, a whole token a call. Prompts, and many texts at once, go through each
-layer as rows of one matrix: products by BLAS, the rest compiled. Both share one cache of keys and values.
+The compiled program takes rows through the whole model in one call: the one token of one text, the next tokens of many
+texts, or the tokens of a prompt. This module gives it memory, and keeps count of what the cache holds.
 
 Shapes: B texts side by side, T time, V vocabulary, n rows of one pass.
 """
@@ -14,16 +14,12 @@ import numpy.typing as npt
 from tinyllm.config import ModelConfig
 from tinyllm.generation import cpu_plan as at
 from tinyllm.generation.cpu_team import Team, pick_num_threads
-from tinyllm.generation.cpu_weights import Floats, Matrix, PackedWeights, padded
+from tinyllm.generation.cpu_weights import PackedWeights, aligned_zeros, padded
 from tinyllm.generation.engine import Logits, Tokens
 from tinyllm.generation.kernel_cache import Kernels
 
-ROWS_PER_PASS = 512
+ROWS_PER_PASS = 256
 """Rows of a prompt that go through the layers together; more would need more memory and gain nothing."""
-SHORT_PROMPT_TOKENS = 32
-"""Up to here one text is read token by token: BLAS takes as long to start its threads."""
-WIDENED_NUMBERS = 2**19
-"""Weights that become float32 at a time, for BLAS: 2 MiB, which stay in a core's cache until they are used."""
 
 
 class CpuEngine:
@@ -67,12 +63,10 @@ class CpuEngine:
         self._length = 0
         # The samples of one prompt: read once, then the cache gives it to every text.
         distinct = tokens[:1] if (tokens == tokens[:1]).all() else tokens
-        if distinct.size <= SHORT_PROMPT_TOKENS and len(distinct) == 1:
-            for token in distinct[0, :-1]:
-                self._read_one(token, at.READ)
-            logits = self._read_one(distinct[0, -1], at.DECODE)
-        else:
-            logits = self._read_in_passes(distinct)
+        step = max(1, ROWS_PER_PASS // len(distinct))
+        for first in range(0, tokens.shape[1], step):
+            last = first + step
+            logits = self._read(distinct[:, first:last], with_logits=last >= tokens.shape[1])
         if len(distinct) == batch:
             return logits
         for cache in (self._keys, self._values):
@@ -82,81 +76,25 @@ class CpuEngine:
     def decode(self, tokens: Tokens) -> Logits:
         """Reads one more token of each text (B,); logits (B, V) of what comes next."""
         assert self._length > 0, "prefill comes before decode"
-        if len(tokens) > 1:
-            self._read_rows(tokens[:, None])
-            return self._logits(len(tokens), 1)
-        return self._read_one(tokens[0], at.DECODE)
+        return self._read(tokens[:, None])
 
-    def _read_one(self, token: np.int64, role: int) -> Logits:
-        """Reads one token of one text, alone; logits (1, V) of what comes next, if the role is to compute them."""
-        self._tokens[0], self._slots[0], self._positions[0] = token, 0, self._length
-        self._plan[at.NUM_ROWS] = 1
-        self._team.wake()
-        self._run(role)
-        self._length += 1
-        return self._all_logits[:1]
-
-    def _read_in_passes(self, tokens: Tokens) -> Logits:
-        """Reads `tokens` (B, T), many at a time; logits (B, V) of what comes next."""
-        batch, time = tokens.shape
-        step = max(1, ROWS_PER_PASS // batch)
-        for first in range(0, time, step):
-            block = tokens[:, first : first + step]
-            self._read_rows(block)
-        return self._logits(batch, block.shape[1])
-
-    def _read_rows(self, tokens: Tokens) -> None:
-        """Reads `tokens` (B, T) after what the cache holds, in one pass of n = B x T rows; the stream stays behind."""
+    def _read(self, tokens: Tokens, with_logits: bool = True) -> Logits:
+        """Reads `tokens` (B, T) after what the cache holds, as n = B x T rows; logits (B, V), unless not wanted."""
         batch, time = tokens.shape
         n = batch * time
         self._reserve_rows(n)
         self._tokens[:n] = tokens.reshape(-1)
-        self._slots[:n] = np.repeat(np.arange(batch), time)
-        self._positions[:n] = np.tile(np.arange(self._length, self._length + time), batch)
-        self._plan[at.NUM_ROWS] = n
-        self._run(at.EMBED)
-        stream, added = self._stream[:n], self._added[:n]
-        for layer, (qkv, output, gate_up, down) in enumerate(self.weights.layers):
-            self._run(at.NORM, 2 * layer)
-            self._multiply(self._normed[:n], qkv, self._qkv[:n])
-            self._run(at.REMEMBER, layer)
-            self._run(at.ATTEND, layer)
-            self._multiply(self._mixed[:n], output, added)
-            stream += added
-            self._run(at.NORM, 2 * layer + 1)
-            self._multiply(self._normed[:n], gate_up, self._gate_up[:n])
-            self._run(at.GATE)
-            self._multiply(self._gated[:n], down, added)
-            stream += added
+        if n == 1:
+            self._slots[0], self._positions[0], self._outputs[0] = 0, self._length, 0
+        else:
+            self._slots[:n] = np.repeat(np.arange(batch), time)
+            self._positions[:n] = np.tile(np.arange(self._length, self._length + time), batch)
+            self._outputs[:batch] = np.arange(time - 1, n, time)
+        self._plan[at.NUM_ROWS], self._plan[at.NUM_OUTPUTS] = n, batch if with_logits else 0
+        self._team.wake()
+        self._kernels(self._plan_address, at.READ)
         self._length += time
-
-    def _logits(self, batch: int, time: int) -> Logits:
-        """Logits (B, V) after the last of each text's `time` rows."""
-        self._stream[:batch] = self._stream[: batch * time].reshape(batch, time, -1)[:, -1]
-        self._plan[at.NUM_ROWS] = batch
-        self._run(at.NORM, 2 * self._config.num_layers)
-        self._multiply(self._normed[:batch], self.weights.output, self._all_logits[:batch])
         return self._all_logits[:batch]
-
-    def _multiply(self, x: Floats, matrix: Matrix, result: Floats) -> None:
-        """`x` (n, columns) times the transposed `matrix`, into `result` (n, rows)."""
-        if self.weights.kind == "fp32":
-            end = matrix.start + matrix.num_rows * matrix.columns
-            np.matmul(x, self.weights.numbers[matrix.start : end].reshape(matrix.num_rows, -1).T, out=result)
-            return
-        self._plan[at.WIDEN_COLUMNS] = matrix.columns
-        rows_at_once = max(1, WIDENED_NUMBERS // matrix.columns)
-        for first in range(0, matrix.num_rows, rows_at_once):
-            last = min(first + rows_at_once, matrix.num_rows)
-            self._plan[at.WIDEN_START] = matrix.start + first * matrix.columns
-            self._plan[at.WIDEN_ROW], self._plan[at.WIDEN_NUM_ROWS] = matrix.row + first, last - first
-            self._run(at.WIDEN)
-            widened = self._widened[: (last - first) * matrix.columns].reshape(last - first, -1)
-            np.matmul(x, widened.T, out=result[:, first:last])
-
-    def _run(self, role: int, layer: int = 0) -> None:
-        self._plan[at.LAYER] = layer
-        self._kernels(self._plan_address, role)
 
     def _write_sizes(self) -> None:
         config, weights = self._config, self.weights
@@ -191,9 +129,9 @@ class CpuEngine:
         )
         angles = np.outer(np.arange(config.context_length, dtype=np.float32), frequencies.astype(np.float32))
         longest = max(padded(config.hidden_size), padded(config.intermediate_size))
-        packed = np.zeros(longest, np.int16 if weights.kind == "int8" else np.float32)
-        self._widened = np.zeros(max(WIDENED_NUMBERS, longest) if weights.kind != "fp32" else 0, np.float32)
-        scores = np.zeros((self._plan[at.NUM_CHUNKS], self._plan[at.NUM_POSITIONS]), np.float32)
+        self._plan[at.TILES_STRIDE] = at.MAX_TILE_NUMBERS + at.MAX_TILE_ROWS * longest
+        tiles = aligned_zeros((int(self._plan[at.NUM_CHUNKS]), int(self._plan[at.TILES_STRIDE])), np.float32)
+        scores = aligned_zeros((int(self._plan[at.NUM_CHUNKS]), int(self._plan[at.NUM_POSITIONS])), np.float32)
         arrays: dict[int, npt.NDArray[Any]] = {
             at.WEIGHTS: weights.numbers,
             at.SCALES: weights.scales,
@@ -201,10 +139,8 @@ class CpuEngine:
             at.NORM_EPS: np.array([config.norm_eps], np.float32),
             at.COSINES: np.cos(angles),
             at.SINES: np.sin(angles),
-            at.PACKED: packed,
-            at.PACKED_SCALE: np.ones(1, np.float32),
             at.SCORES: scores,
-            at.WIDENED: self._widened,
+            at.TILES: tiles,
         }
         for place, array in arrays.items():
             self._hold(place, array)
@@ -215,7 +151,7 @@ class CpuEngine:
             return
         config = self._config
         shape = (config.num_layers, num_slots, config.num_kv_heads * config.head_size, padded(config.context_length))
-        self._keys, self._values = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+        self._keys, self._values = aligned_zeros(shape, np.float32), aligned_zeros(shape, np.float32)
         self._all_logits = np.zeros((num_slots, config.vocab_size), np.float32)
         self._hold(at.KEYS, self._keys)
         self._hold(at.VALUES, self._values)
@@ -230,13 +166,23 @@ class CpuEngine:
         config = self._config
         hidden, inner = padded(config.hidden_size), padded(config.intermediate_size)
         num_qkv = (config.num_heads + 2 * config.num_kv_heads) * config.head_size
-        self._tokens, self._slots, self._positions = (np.zeros(num_rows, np.int64) for _ in range(3))
-        widths = (config.hidden_size, config.hidden_size, hidden, num_qkv, hidden, 2 * config.intermediate_size, inner)
-        buffers = [np.zeros((num_rows, width), np.float32) for width in widths]
-        self._added, self._stream, self._normed, self._qkv, self._mixed, self._gate_up, self._gated = buffers
-        places = (at.STREAM, at.NORMED, at.QKV, at.MIXED, at.GATE_UP, at.GATED, at.TOKENS, at.SLOTS, at.POSITIONS)
-        arrays: list[npt.NDArray[Any]] = [*buffers[1:], self._tokens, self._slots, self._positions]
-        for place, array in zip(places, arrays, strict=True):
+        self._tokens, self._slots, self._positions, self._outputs = (np.zeros(num_rows, np.int64) for _ in range(4))
+        widths = {
+            at.STREAM: config.hidden_size,
+            at.NORMED: hidden,
+            at.QKV: num_qkv,
+            at.MIXED: hidden,
+            at.GATE_UP: 2 * config.intermediate_size,
+            at.GATED: inner,
+            at.PACKED_SCALES: 1,
+        }
+        for place, width in widths.items():
+            self._hold(place, aligned_zeros((num_rows, width), np.float32))
+        self._hold(at.TURNED, aligned_zeros((padded(num_rows), max(hidden, inner)), np.float32))
+        packed = np.int16 if self.weights.kind == "int8" else np.float32
+        self._hold(at.PACKED, aligned_zeros((num_rows, max(hidden, inner)), packed))
+        places = (at.TOKENS, at.SLOTS, at.POSITIONS, at.OUTPUT_ROWS)
+        for place, array in zip(places, (self._tokens, self._slots, self._positions, self._outputs), strict=True):
             self._hold(place, array)
         self._num_rows = num_rows
 

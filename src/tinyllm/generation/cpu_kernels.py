@@ -1,9 +1,8 @@
 """The arithmetic of a Llama forward pass, compiled by Numba: plain loops over pointers, in the model's order.
 
 `p` is the plan (see `cpu_plan`). A row is one token of one text at one position: decoding one text has a single row,
-many texts and prompts have many. Products with matrices are here for a single row alone; many rows use BLAS. Nothing
-here allocates or raises. Columns of matrices, and the activations that meet them, are filled up with zeros to whole
-blocks, so that products have no remainder.
+many texts and prompts have many. Nothing here allocates or raises. Columns of matrices, and the activations that meet
+them, are filled up with zeros to whole blocks, so that products have no remainder.
 
 Shapes: C channels of one head, S positions of the cache.
 """
@@ -13,7 +12,16 @@ from numba import njit
 from numba.extending import overload
 
 from tinyllm.generation import cpu_plan as at
-from tinyllm.generation.cpu_vectors import dot_four_rows, dot_one_row, float_from_bits, floats, integers
+from tinyllm.generation.cpu_vectors import (
+    TILE_INPUTS,
+    TILE_ROWS,
+    dot_four_rows,
+    dot_one_row,
+    float_from_bits,
+    floats,
+    integers,
+    multiply_tile,
+)
 
 FAST = {"fastmath": True, "error_model": "numpy"}
 
@@ -40,12 +48,16 @@ def exponential(x):
 
 
 @njit(**FAST)
-def norm(p, number):
-    """RMSNorm (Zhang & Sennrich 2019) of every row of the stream; `number` counts two a layer, and the last."""
+def norm(p, number, first, last):
+    """RMSNorm (Zhang & Sennrich 2019) of some rows of the stream; `number` counts two a layer, and the last.
+
+    The last one counts only the rows after which logits are wanted, and puts them side by side.
+    """
+    outputs, is_last = integers(p[at.OUTPUT_ROWS]), number == 2 * p[at.NUM_LAYERS]
     stream, normed, gains = floats(p[at.STREAM]), floats(p[at.NORMED]), floats(p[at.GAINS])
     size, columns, eps = p[at.HIDDEN_SIZE], p[at.HIDDEN_COLUMNS], floats(p[at.NORM_EPS])[0]
-    for row in range(p[at.NUM_ROWS]):
-        x, y, gain = row * size, row * columns, number * size
+    for row in range(first, last):
+        x, y, gain = (outputs[row] if is_last else row) * size, row * columns, number * size
         squares = np.float32(0)
         for i in range(size):
             squares += stream[x + i] * stream[x + i]
@@ -55,8 +67,8 @@ def norm(p, number):
 
 
 @njit(**FAST)
-def remember(p, layer):
-    """Turns every row's queries and keys to its position (Su et al. 2021), and caches its keys and values.
+def remember(p, layer, first_row, last_row):
+    """Turns some rows' queries and keys to their positions (Su et al. 2021), and caches their keys and values.
 
     Channel i of a head turns with channel i + C/2. In the cache the positions of one channel lie side by side.
     """
@@ -65,7 +77,7 @@ def remember(p, layer):
     slots, positions = integers(p[at.SLOTS]), integers(p[at.POSITIONS])
     half, width = p[at.HEAD_SIZE] // 2, p[at.NUM_KV_HEADS] * p[at.HEAD_SIZE]
     num_turned = p[at.NUM_HEADS] + p[at.NUM_KV_HEADS]
-    for row in range(p[at.NUM_ROWS]):
+    for row in range(first_row, last_row):
         start = row * (num_turned * 2 * half + width)
         for head in range(num_turned):
             first, angle = start + head * 2 * half, positions[row] * half
@@ -141,46 +153,76 @@ def gate(p, row, first, last):
 
 
 @njit(**FAST)
-def multiply(p, weights, packed, start, scale_row, columns, result, first, last, adds):
-    """Rows `first` to `last` of the matrix at `start` times the packed activations, into `result` or added to it.
+def multiply(p, weights, packed, row, start, scale_row, columns, result, y_stride, first, last, adds):
+    """Rows `first` to `last` of the matrix at `start` times the packed activations of `row`, into `result` or added.
 
-    Four rows far apart are read at once: see `cpu_vectors`.
+    Four rows of weights far apart are read at once: see `cpu_vectors`.
     """
-    scales, factor = floats(p[at.SCALES]), floats(p[at.PACKED_SCALE])[0]
-    distance = (last - first) // 4
-    for row in range(first, first + distance):
-        sums = dot_four_rows(weights, start + row * columns, distance * columns, columns, packed)
+    scales, factor = floats(p[at.SCALES]), floats(p[at.PACKED_SCALES])[row]
+    distance, x, y_start = (last - first) // 4, row * columns, row * y_stride
+    for y in range(first, first + distance):
+        sums = dot_four_rows(weights, start + y * columns, distance * columns, columns, packed, x)
         for i in range(4):
-            y = row + i * distance
-            product = sums[i] * (scales[scale_row + y] * factor)
-            result[y] = result[y] + product if adds else product
+            at_y = y + i * distance
+            put(result, y_start + at_y, sums[i] * (scales[scale_row + at_y] * factor), adds)
     for y in range(first + 4 * distance, last):
-        (total,) = dot_one_row(weights, start + y * columns, columns, columns, packed)
-        product = total * (scales[scale_row + y] * factor)
-        result[y] = result[y] + product if adds else product
+        (total,) = dot_one_row(weights, start + y * columns, columns, columns, packed, x)
+        put(result, y_start + y, total * (scales[scale_row + y] * factor), adds)
 
 
-def pack(x, packed, size):
+@njit(**FAST)
+def multiply_many(p, weights, num_rows, chunk, start, scale_row, columns, result, y_stride, first, last, adds):
+    """As `multiply`, for all of many rows: weights widened to float32, a few at a time, meet 16 rows at a time."""
+    scales, turned, tiles = floats(p[at.SCALES]), floats(p[at.TURNED]), floats(p[at.TILES])
+    tile = chunk * p[at.TILES_STRIDE]
+    panel = tile + at.MAX_TILE_NUMBERS
+    for y in range(first, last, TILE_ROWS):
+        height = min(TILE_ROWS, last - y)
+        for i in range(height):
+            widen(weights, start + (y + i) * columns, scales[scale_row + y + i], columns, tiles, panel + i * columns)
+        for row in range(0, num_rows, TILE_INPUTS):
+            multiply_tile(tiles, panel, columns, turned, row * columns, tiles, tile)
+            for j in range(min(TILE_INPUTS, num_rows - row)):
+                at_y, at_tile = (row + j) * y_stride + y, tile + j * TILE_INPUTS
+                for i in range(height):
+                    put(result, at_y + i, tiles[at_tile + i], adds)
+
+
+@njit(**FAST)
+def put(result, place, value, adds):
+    """Sets or adds to one number."""
+    result[place] = result[place] + value if adds else value
+
+
+@njit(**FAST)
+def turn(p, x, row, columns):
+    """Lays out one row of activations for `multiply_many`: sixteen rows side by side, column after column."""
+    turned, start = floats(p[at.TURNED]), row // TILE_INPUTS * TILE_INPUTS * columns + row % TILE_INPUTS
+    for i in range(columns):
+        turned[start + i * TILE_INPUTS] = x[row * columns + i]
+
+
+def pack(x, x_start, packed, start, size):
     """Prepares activations `x` for products with weights, in `packed`; gives the factor of the products."""
     raise NotImplementedError("exists only compiled")
 
 
 @overload(pack, jit_options=FAST)
-def _pack(x, packed, size):
+def _pack(x, x_start, packed, start, size):
     """Beside float weights activations stay as they are; beside int8 they are int16, in steps of their largest."""
 
-    def copy(x, packed, size):
+    def copy(x, x_start, packed, start, size):
         for i in range(size):
-            packed[i] = x[i]
+            packed[start + i] = x[x_start + i]
         return np.float32(1)
 
-    def quantize(x, packed, size):
+    def quantize(x, x_start, packed, start, size):
         largest = np.float32(1e-30)
         for i in range(size):
-            largest = max(largest, abs(x[i]))
+            largest = max(largest, abs(x[x_start + i]))
         scale = np.float32(LEVELS) / largest
         for i in range(size):
-            packed[i] = np.int16(np.rint(x[i] * scale))
+            packed[start + i] = np.int16(np.rint(x[x_start + i] * scale))
         return largest / np.float32(LEVELS)
 
     return copy if packed.dtype == x.dtype else quantize

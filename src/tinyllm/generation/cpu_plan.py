@@ -4,7 +4,7 @@ The names below are places in it: sizes, offsets and addresses. This module know
 kernels are cached never imports it.
 """
 
-NUM_FIELDS = 46
+NUM_FIELDS = 45
 (
     # Sizes.
     NUM_LAYERS,
@@ -45,27 +45,32 @@ NUM_FIELDS = 46
     SCORES,
     LOGITS,
     PACKED,
-    PACKED_SCALE,
+    PACKED_SCALES,
+    TURNED,
+    TILES,
+    TILES_STRIDE,
     # Which rows: their number, and for each its token, its place in the cache, and its position.
     NUM_ROWS,
     TOKENS,
     SLOTS,
     POSITIONS,
-    # What one part of a pass works on: a layer or norm, or the rows of a matrix.
-    LAYER,
-    WIDEN_ROW,
-    WIDEN_START,
-    WIDEN_NUM_ROWS,
-    WIDEN_COLUMNS,
-    WIDENED,
+    # The rows after which logits are wanted.
+    NUM_OUTPUTS,
+    OUTPUT_ROWS,
 ) = range(NUM_FIELDS)
 
 TEAM_FIELDS = 3
 QUEUE, PATIENCE, YIELD = range(NUM_FIELDS, NUM_FIELDS + TEAM_FIELDS)
 """Of the team: the address of its queue, how long a helper waits, and the address of the system's yield function."""
 
-DECODE, READ, HELP, EMBED, NORM, REMEMBER, ATTEND, GATE, WIDEN = range(9)
-"""Roles: a whole token, one without its logits, helping whoever does these, and what is no matrix product in a pass."""
+READ, HELP = range(2)
+"""Roles: leading a pass of rows through the model, and helping whoever does."""
 
 TICKET, DONE, OPEN_JOB, OPEN_LAYER, QUEUE_SIZE = 0, 8, 16, 17, 24
 """Places in the queue, a cache line apart where several threads write."""
+
+MANY_ROWS = 8
+"""From here on a pass multiplies tiles of 16 rows at a time, and fewer rows one by one."""
+MAX_TILE_NUMBERS = 16 * 16
+"""Room for the largest tile."""
+MAX_TILE_ROWS = 16

@@ -1,9 +1,9 @@
-"""The compiled program of the CPU engine: a whole token in one call, its heavy parts shared with helper threads.
+"""The compiled program of the CPU engine: a whole pass in one call, its heavy parts shared with helper threads.
 
-A token is a row of jobs (QKV, attention, output, gate and up, down, vocabulary), each cut into chunks. One thread
-leads: it does what is small, opens a job by writing its ticket, takes chunks like everyone, and waits until all are
-done. Helpers take chunks while there are any. Nobody waits for a helper that has not taken a chunk: one that the
-system has put aside costs speed, never the result.
+A pass takes rows (see `cpu_kernels`) through the model. It is a series of jobs (QKV, attention, output, gate and up,
+down, vocabulary), each cut into chunks. One thread leads: it does what is small, opens a job by writing its ticket,
+takes chunks like everyone, and waits until all are done. Helpers take chunks while there are any. Nobody waits for a
+helper that has not taken a chunk: one that the system has put aside costs speed, never the result.
 
 The ticket is one number: how many chunks the open job has, and the next one to take. Taking is one atomic addition;
 whoever gets a number below the count holds the job open until it counts the chunk as done.
@@ -15,7 +15,18 @@ from numba import cfunc, njit, types
 
 from tinyllm.config import WeightsKind
 from tinyllm.generation import cpu_plan as at
-from tinyllm.generation.cpu_kernels import FAST, attend, gate, multiply, norm, pack, remember, widen
+from tinyllm.generation.cpu_kernels import (
+    FAST,
+    attend,
+    gate,
+    multiply,
+    multiply_many,
+    norm,
+    pack,
+    remember,
+    turn,
+    widen,
+)
 from tinyllm.generation.cpu_vectors import (
     atomic_add,
     atomic_load,
@@ -31,6 +42,8 @@ from tinyllm.generation.cpu_vectors import (
 
 QKV, ATTENTION, OUTPUT, GATE_UP, DOWN, VOCABULARY = range(6)
 JOBS_PER_LAYER = 5
+BEFORE = 8
+"""A job's number plus this is what comes before it, where the rows are so many that it is worth sharing."""
 CHUNK_BITS = 16
 SPINS_BEFORE_YIELD = 1024
 
@@ -52,49 +65,47 @@ def compile_entry(weights_kind: WeightsKind) -> Any:
 @njit(**FAST)
 def enter(p, role, weights, packed):
     """Does what `role` says. The types of `weights` and `packed` say how weights are kept."""
-    if role == at.DECODE or role == at.READ:
-        decode(p, weights, packed, role == at.DECODE)
+    if role == at.READ:
+        read(p, weights, packed)
     elif role == at.HELP:
         help_out(p, weights, packed)
-    elif role == at.EMBED:
-        embed(p, weights)
-    elif role == at.NORM:
-        norm(p, p[at.LAYER])
-    elif role == at.REMEMBER:
-        remember(p, p[at.LAYER])
-    elif role == at.ATTEND:
-        share_out(p, weights, packed, ATTENTION, p[at.LAYER])
-    elif role == at.GATE:
-        for row in range(p[at.NUM_ROWS]):
-            gate(p, row, 0, p[at.INTERMEDIATE_SIZE])
-    elif role == at.WIDEN:
-        scales, columns = floats(p[at.SCALES]), p[at.WIDEN_COLUMNS]
-        for row in range(p[at.WIDEN_NUM_ROWS]):
-            scale = scales[p[at.WIDEN_ROW] + row]
-            widen(weights, p[at.WIDEN_START] + row * columns, scale, columns, floats(p[at.WIDENED]), row * columns)
 
 
 @njit(**FAST)
-def decode(p, weights, packed, with_logits):
-    """One row through every layer, from its token to the logits of what comes next, or without these."""
+def read(p, weights, packed):
+    """Every row through every layer, from its token to the cache, and to the logits of what comes next if wanted."""
     num_layer_jobs = JOBS_PER_LAYER * p[at.NUM_LAYERS]
     embed(p, weights)
-    for number in range(num_layer_jobs + 1 if with_logits else num_layer_jobs):
+    for number in range(num_layer_jobs + (1 if p[at.NUM_OUTPUTS] > 0 else 0)):
         layer, job = number // JOBS_PER_LAYER, number % JOBS_PER_LAYER
         if number == num_layer_jobs:
             job = VOCABULARY
-        if job == ATTENTION:
-            remember(p, layer)
+        num_rows = p[at.NUM_OUTPUTS] if job == VOCABULARY else p[at.NUM_ROWS]
+        if num_rows >= at.MANY_ROWS:
+            share_out(p, weights, packed, job + BEFORE, layer)
         else:
-            if job == QKV or job == GATE_UP or job == VOCABULARY:
-                norm(p, 2 * layer + (1 if job == GATE_UP else 0))
-            source, columns = p[at.NORMED], p[at.HIDDEN_COLUMNS]
-            if job == OUTPUT:
-                source = p[at.MIXED]
-            elif job == DOWN:
-                source, columns = p[at.GATED], p[at.INTERMEDIATE_COLUMNS]
-            floats(p[at.PACKED_SCALE])[0] = pack(floats(source), packed, columns)
+            prepare(p, packed, job, layer, num_rows, 0, num_rows)
         share_out(p, weights, packed, job, layer)
+
+
+@njit(**FAST)
+def prepare(p, packed, job, layer, num_rows, first, last):
+    """What comes before `job`, for rows `first` to `last`: keys and values cached, or activations made ready."""
+    if job == ATTENTION:
+        remember(p, layer, first, last)
+        return
+    if job == QKV or job == GATE_UP or job == VOCABULARY:
+        norm(p, 2 * layer + (1 if job == GATE_UP else 0), first, last)
+    scales, source, columns = floats(p[at.PACKED_SCALES]), p[at.NORMED], p[at.HIDDEN_COLUMNS]
+    if job == OUTPUT:
+        source = p[at.MIXED]
+    elif job == DOWN:
+        source, columns = p[at.GATED], p[at.INTERMEDIATE_COLUMNS]
+    for row in range(first, last):
+        if num_rows >= at.MANY_ROWS:
+            turn(p, floats(source), row, columns)
+        else:
+            scales[row] = pack(floats(source), row * columns, packed, row * columns, columns)
 
 
 @njit(**FAST)
@@ -151,6 +162,10 @@ def take_chunks(p, weights, packed):
 @njit(**FAST)
 def run_chunk(p, weights, packed, job, layer, chunk, num_chunks):
     """One part of a job: some heads of the attention, or some rows of a matrix."""
+    if job >= BEFORE:
+        count = p[at.NUM_OUTPUTS] if job == VOCABULARY + BEFORE else p[at.NUM_ROWS]
+        prepare(p, packed, job - BEFORE, layer, count, count * chunk // num_chunks, count * (chunk + 1) // num_chunks)
+        return
     hidden, inner, columns = p[at.HIDDEN_SIZE], p[at.INTERMEDIATE_SIZE], p[at.HIDDEN_COLUMNS]
     num_qkv = (p[at.NUM_HEADS] + 2 * p[at.NUM_KV_HEADS]) * p[at.HEAD_SIZE]
     if job == ATTENTION:
@@ -159,21 +174,29 @@ def run_chunk(p, weights, packed, job, layer, chunk, num_chunks):
         return
     # The matrices of a layer lie one after the other.
     start, row = layer * p[at.LAYER_NUMBERS], layer * p[at.LAYER_ROWS]
-    count, result = num_qkv, floats(p[at.QKV])
+    count, result, stride, num_rows = num_qkv, floats(p[at.QKV]), num_qkv, p[at.NUM_ROWS]
     if job == OUTPUT:
-        start, row, count, result = start + num_qkv * columns, row + num_qkv, hidden, floats(p[at.STREAM])
+        start, row = start + num_qkv * columns, row + num_qkv
+        count, result, stride = hidden, floats(p[at.STREAM]), hidden
     elif job == GATE_UP:
         start, row = start + (num_qkv + hidden) * columns, row + num_qkv + hidden
-        count, result = inner, floats(p[at.GATE_UP])
+        count, result, stride = inner, floats(p[at.GATE_UP]), 2 * inner
     elif job == DOWN:
         start, row = start + (num_qkv + hidden + 2 * inner) * columns, row + num_qkv + hidden + 2 * inner
-        count, result, columns = hidden, floats(p[at.STREAM]), p[at.INTERMEDIATE_COLUMNS]
+        count, result, stride, columns = hidden, floats(p[at.STREAM]), hidden, p[at.INTERMEDIATE_COLUMNS]
     elif job == VOCABULARY:
-        start, row, count, result = p[at.OUTPUT_START], p[at.OUTPUT_ROW], p[at.VOCAB_SIZE], floats(p[at.LOGITS])
+        start, row, count = p[at.OUTPUT_START], p[at.OUTPUT_ROW], p[at.VOCAB_SIZE]
+        result, stride, num_rows = floats(p[at.LOGITS]), count, p[at.NUM_OUTPUTS]
     first, last = count * chunk // num_chunks, count * (chunk + 1) // num_chunks
-    for shift in range(0, 2 * inner if job == GATE_UP else 1, inner):
+    adds = job == OUTPUT or job == DOWN
+    for up in range(0, 2 * inner if job == GATE_UP else 1, inner):
         # The same rows of up as of gate, so that this chunk can multiply them.
-        adds = job == OUTPUT or job == DOWN
-        multiply(p, weights, packed, start, row, columns, result, first + shift, last + shift, adds)
+        y, end = first + up, last + up
+        if num_rows >= at.MANY_ROWS:
+            multiply_many(p, weights, num_rows, chunk, start, row, columns, result, stride, y, end, adds)
+            continue
+        for index in range(num_rows):
+            multiply(p, weights, packed, index, start, row, columns, result, stride, y, end, adds)
     if job == GATE_UP:
-        gate(p, 0, first, last)
+        for index in range(num_rows):
+            gate(p, index, first, last)

@@ -19,11 +19,15 @@ LANES = 16
 BLOCK = 32
 """Columns of a matrix come in whole blocks, filled up with zeros, so that no product has a remainder."""
 PREFETCH_BYTES = 2048
+TILE_INPUTS = LANES
 
 _INT8, _INT16, _INT32, _INT64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
 _FLOAT = ir.FloatType()
 _FAST = ("fast",)
 _FEATURES = llvmlite.binding.get_host_cpu_features()
+
+TILE_ROWS = 16 if _FEATURES.get("avx512f") else 6
+"""Rows of weights that meet 16 inputs at a time: as many as there are registers for their sums."""
 
 
 def _call(builder: ir.IRBuilder, name: str, result: ir.Type, *arguments: ir.Value, **options: Any) -> ir.Value:
@@ -92,46 +96,132 @@ def _add_products_of_floats(builder: ir.IRBuilder, total: ir.Value, weights: ir.
 
 
 def _make_dot(num_rows: int) -> Callable[..., Any]:
-    """The intrinsic (weights, start, stride, columns, x) -> the dot products of `num_rows` rows with `x`, float32."""
+    """The intrinsic (weights, start, stride, columns, x, x_start) -> products of rows that lie `stride` apart with x."""
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: tuple[ir.Value, ...]) -> ir.Value:
-        weights, start, stride, columns, x = arguments
-        whole = weights.type.pointee == _INT8
-        number, step = weights.type.pointee, BLOCK if whole else LANES
+        weights, start, stride, columns, x, x_start = arguments
+        number, whole = weights.type.pointee, weights.type.pointee == _INT8
+        step = BLOCK if whole else LANES
+        number_bytes = 4 if number == _FLOAT else number.width // 8
         add_products = _add_products_of_int8 if whole else _add_products_of_floats
-        total_type = ir.VectorType(_INT32 if whole else _FLOAT, LANES)
-        entry, loop, done = builder.block, builder.append_basic_block("blocks"), builder.append_basic_block("sum")
-        builder.branch(loop)
-        builder.position_at_end(loop)
-        column = builder.phi(_INT64)
-        totals = [builder.phi(total_type) for _ in range(num_rows)]
-        x_block = _load(builder, x, column, x.type.pointee, step)
-        sums = []
-        for row, total in enumerate(totals):
-            place = builder.add(start, builder.add(column, builder.mul(stride, ir.Constant(_INT64, row))))
-            _prefetch(builder, weights, place, step * (number.width // 8 if whole or number == _INT16 else 4))
-            sums.append(add_products(builder, total, _load(builder, weights, place, number, step), x_block))
-        following = builder.add(column, ir.Constant(_INT64, step))
-        for phi, first, after in [(column, 0, following), *((t, None, s) for t, s in zip(totals, sums, strict=True))]:
-            phi.add_incoming(ir.Constant(phi.type, first), entry)
-            phi.add_incoming(after, loop)
-        builder.cbranch(builder.icmp_signed("<", following, columns), loop, done)
-        builder.position_at_end(done)
-        return cgutils.pack_array(builder, [_across(builder, total) for total in sums])
+        zero = ir.Constant(ir.VectorType(_INT32 if whole else _FLOAT, LANES), None)
+
+        def add_block(column: ir.Value, totals: list[ir.Value]) -> list[ir.Value]:
+            x_block = _load(builder, x, builder.add(x_start, column), x.type.pointee, step)
+            sums = []
+            for row, total in enumerate(totals):
+                place = builder.add(builder.add(start, column), builder.mul(stride, ir.Constant(_INT64, row)))
+                _prefetch(builder, weights, place, step * number_bytes)
+                sums.append(add_products(builder, total, _load(builder, weights, place, number, step), x_block))
+            return sums
+
+        totals = _loop(builder, columns, step, [zero] * num_rows, add_block)
+        return cgutils.pack_array(builder, _sums_across(builder, totals))
 
     @intrinsic
-    def dot(typing_context, weights, start, stride, columns, x):
-        result = types.UniTuple(types.float32, num_rows)
-        return result(weights, types.int64, types.int64, types.int64, x), generate
+    def dot(typing_context, weights, start, stride, columns, x, x_start):
+        number = types.int64
+        return types.UniTuple(types.float32, num_rows)(weights, number, number, number, x, number), generate
 
     return dot
 
 
-def _across(builder: ir.IRBuilder, total: ir.Value) -> ir.Value:
-    """The sum of 16 lanes. Integers become floats first: 16 sums of up to 2^31 have no room in one int32."""
-    if total.type.element == _INT32:
-        total = builder.sitofp(total, ir.VectorType(_FLOAT, LANES))
-    return _call(builder, "llvm.vector.reduce.fadd.v16f32", _FLOAT, ir.Constant(_FLOAT, 0.0), total, fastmath=_FAST)
+def _loop(
+    builder: ir.IRBuilder,
+    count: ir.Value,
+    step: int,
+    totals: list[ir.Value],
+    body: Callable[[ir.Value, list[ir.Value]], list[ir.Value]],
+) -> list[ir.Value]:
+    """Goes from 0 to `count` in steps, at least once; `body` makes new totals from a place and the totals before."""
+    entry, loop, done = builder.block, builder.append_basic_block("loop"), builder.append_basic_block("done")
+    builder.branch(loop)
+    builder.position_at_end(loop)
+    place = builder.phi(_INT64)
+    phis = [builder.phi(total.type) for total in totals]
+    results = body(place, phis)
+    following = builder.add(place, ir.Constant(_INT64, step))
+    starts = [ir.Constant(_INT64, 0), *totals]
+    for phi, first, after in zip([place, *phis], starts, [following, *results], strict=True):
+        phi.add_incoming(first, entry)
+        phi.add_incoming(after, loop)
+    builder.cbranch(builder.icmp_signed("<", following, count), loop, done)
+    builder.position_at_end(done)
+    return results
+
+
+@intrinsic
+def multiply_tile(typing_context, rows, rows_start, columns, x, x_start, tile, tile_start):
+    """`TILE_ROWS` float rows times 16 inputs, which lie side by side for each column, into `tile` (inputs, 16).
+
+    No sum goes across a vector: each holds one row's products with the 16 inputs.
+    """
+
+    def generate(context, builder, signature, arguments):
+        rows, rows_start, columns, x, x_start, tile, tile_start = arguments
+        vector = ir.VectorType(_FLOAT, LANES)
+        everywhere = ir.Constant(ir.VectorType(_INT32, LANES), [0] * LANES)
+
+        def add_column(column, totals):
+            inputs = _load(
+                builder, x, builder.add(x_start, builder.mul(column, ir.Constant(_INT64, LANES))), _FLOAT, LANES
+            )
+            sums = []
+            for row, total in enumerate(totals):
+                place = builder.add(builder.add(rows_start, column), builder.mul(columns, ir.Constant(_INT64, row)))
+                one = builder.insert_element(
+                    ir.Constant(vector, ir.Undefined), builder.load(builder.gep(rows, [place])), ir.Constant(_INT32, 0)
+                )
+                weight = builder.shuffle_vector(one, ir.Constant(vector, ir.Undefined), everywhere)
+                sums.append(builder.fadd(total, builder.fmul(weight, inputs, flags=_FAST), flags=_FAST))
+            return sums
+
+        zero = ir.Constant(vector, None)
+        totals = _loop(builder, columns, 1, [zero] * TILE_ROWS, add_column)
+        for i, outputs in enumerate(_transposed(builder, totals + [zero] * (LANES - TILE_ROWS))):
+            place = builder.add(tile_start, ir.Constant(_INT64, i * LANES))
+            stored = builder.store(outputs, builder.bitcast(builder.gep(tile, [place]), vector.as_pointer()))
+            stored.align = 4
+        return context.get_dummy_value()
+
+    number = types.int64
+    return types.void(rows, number, number, x, number, tile, number), generate
+
+
+def _sums_across(builder: ir.IRBuilder, totals: list[ir.Value]) -> list[ir.Value]:
+    """The sum of the lanes of each of up to 16 vectors.
+
+    Two vectors at a time become one, with neighbours of the first summed in its lower half and those of the second in
+    its upper half. After four times lane i holds the sum of vector i.
+    """
+    count = len(totals)
+    if totals[0].type.element == _INT32:
+        # As floats: sixteen sums of up to 2^31 have no room in one int32.
+        totals = [builder.sitofp(total, ir.VectorType(_FLOAT, LANES)) for total in totals]
+    for _ in range(LANES.bit_length() - 1):
+        pairs = [totals[i : i + 2] for i in range(0, len(totals), 2)]
+        totals = [_neighbour_sums(builder, pair[0], pair[-1]) for pair in pairs]
+    return [builder.extract_element(totals[0], ir.Constant(_INT32, i)) for i in range(count)]
+
+
+def _transposed(builder: ir.IRBuilder, rows: list[ir.Value]) -> list[ir.Value]:
+    """Sixteen vectors whose lanes are the columns of sixteen vectors."""
+    lower, upper = ([lane // 2 + lane % 2 * LANES + first for lane in range(LANES)] for first in (0, LANES // 2))
+    for _ in range(LANES.bit_length() - 1):
+        # Vectors 8 apart are interleaved: each time one bit of a number's row changes places with one of its lane.
+        pairs = zip(rows[: LANES // 2], rows[LANES // 2 :], strict=True)
+        masks = [ir.Constant(ir.VectorType(_INT32, LANES), lanes) for lanes in (lower, upper)]
+        rows = [builder.shuffle_vector(a, b, mask) for a, b in pairs for mask in masks]
+    return rows
+
+
+def _neighbour_sums(builder: ir.IRBuilder, a: ir.Value, b: ir.Value) -> ir.Value:
+    """Lanes 2i and 2i + 1 of `a` summed, then those of `b`."""
+    halves = []
+    for first in (0, 1):
+        lanes = ir.Constant(ir.VectorType(_INT32, LANES), list(range(first, 2 * LANES, 2)))
+        halves.append(builder.shuffle_vector(a, b, lanes))
+    return builder.fadd(*halves, flags=_FAST)
 
 
 dot_four_rows = _make_dot(4)

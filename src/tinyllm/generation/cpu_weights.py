@@ -25,6 +25,7 @@ Floats = npt.NDArray[np.float32]
 BLOCK = 32
 """Columns come in whole blocks of this many."""
 LARGEST_INT8 = 127
+CACHE_LINE_BYTES = 64
 _NUMBERS: dict[str, npt.DTypeLike] = {"fp32": np.float32, "bf16": np.uint16, "int8": np.int8}
 _LAYER_MATRICES = (
     "self_attn.q_proj",
@@ -40,6 +41,14 @@ _LAYER_MATRICES = (
 def padded(columns: int) -> int:
     """`columns` filled up to whole blocks."""
     return -(-columns // BLOCK) * BLOCK
+
+
+def aligned_zeros(shape: int | tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+    """As `np.zeros`, beginning at a cache line: a vector that lies across two of them takes two reads."""
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    memory = np.zeros(size + CACHE_LINE_BYTES, np.uint8)
+    first = -memory.ctypes.data % CACHE_LINE_BYTES
+    return memory[first : first + size].view(dtype).reshape(shape)
 
 
 class StoredTensors(Mapping[str, Floats]):
@@ -100,7 +109,7 @@ class PackedWeights:
         """QKV, output, gate and up, down of each layer."""
         self.output, self.embedding = matrices[4 * config.num_layers], matrices[-1]
         num_rows = matrices[-1].row + matrices[-1].num_rows
-        self.numbers = np.zeros(matrices[-1].start + matrices[-1].num_rows * matrices[-1].columns, _NUMBERS[kind])
+        self.numbers = aligned_zeros(matrices[-1].start + matrices[-1].num_rows * matrices[-1].columns, _NUMBERS[kind])
         self.scales = np.ones(num_rows, np.float32)
         gains = [f"model.layers.{i}.{name}" for i in range(config.num_layers) for name in _NORMS]
         self.gains = np.stack([tensors[f"{name}.weight"] for name in [*gains, "model.norm"]]).astype(np.float32)
