@@ -96,7 +96,7 @@ def _add_products_of_floats(builder: ir.IRBuilder, total: ir.Value, weights: ir.
 
 
 def _make_dot(num_rows: int) -> Callable[..., Any]:
-    """The intrinsic (weights, start, stride, columns, x, x_start) -> products of rows that lie `stride` apart with x."""
+    """The intrinsic (weights, start, stride, columns, x, x_start) -> products of rows `stride` apart with x."""
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: tuple[ir.Value, ...]) -> ir.Value:
         weights, start, stride, columns, x, x_start = arguments
