@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-all test-faults check format install
+.PHONY: demo test test-all test-faults bench bench-full bundled-model check format install
 
 demo: $(VENV)/installed  ## the whole way: corpus, tokenizer, shards, training, stories
 	$(BIN)/tinyllm demo
@@ -23,6 +23,17 @@ check: $(VENV)/installed-dev  ## format, lint, types, import rules, version
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python tools/check_version.py
+
+bench: $(VENV)/installed-dev  ## ours against peers, about 10 minutes; peers that are missing are left out with a line
+	$(BIN)/python benchmarks/train_step.py --rounds 5 --steps 2 --json build/train_step.json
+	$(BIN)/python benchmarks/decode.py --shapes 260k,15m --json build/decode.json
+
+bench-full: $(VENV)/installed-dev
+	$(BIN)/python benchmarks/train_step.py --json build/train_step.json
+	$(BIN)/python benchmarks/decode.py --json build/decode.json
+
+bundled-model: $(VENV)/installed-dev  ## trains the model that ships in the wheel
+	$(BIN)/python tools/make_bundled_model.py
 
 format: $(VENV)/installed-dev
 	$(BIN)/ruff format .
