@@ -45,7 +45,7 @@ def demo(
     out: Annotated[Path, Parameter(name=["--out", "-o"], help="Folder for everything the demo makes.")] = Path("demo"),
     stories: Annotated[int, Parameter(help="Stories to write and train on.")] = NUM_STORIES,
     steps: Annotated[int | None, Parameter(help="Optimizer updates; the recipe's number if not given.")] = None,
-    max_minutes: Annotated[float, Parameter(help="Training time at most; a slower machine makes fewer updates.")] = 3.0,
+    max_minutes: Annotated[float, Parameter(help="Training time at most; a slower machine makes fewer updates.")] = 3.7,
 ) -> None:
     """The whole way on the embedded corpus: stories, tokenizer, shards, model, samples.
 

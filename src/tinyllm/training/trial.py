@@ -14,7 +14,7 @@ from tinyllm.runtime import pick_device
 from tinyllm.training.step import build_updater
 
 
-def measure_step_seconds(config: Config, num_steps: int = 5) -> float:
+def measure_step_seconds(config: Config, num_steps: int = 15) -> float:
     """Median seconds of an optimizer update with the shapes and device of `config`, where no setting is `auto`.
 
     Where it compiles, a run that follows in the same process finds the code ready.
