@@ -83,7 +83,7 @@ def test_errors_are_one_line(
     assert not Path("run/model").exists()
 
 
-def test_shards_that_are_missing_or_another_tokenizers(call_tinyllm: Call, tiny_shards: Path, tmp_path: Path) -> None:
+def test_shards_that_are_missing_or_tampered_with(call_tinyllm: Call, tiny_shards: Path, tmp_path: Path) -> None:
     code, _, err = call_tinyllm("train", "--data", "none", "--out", "run")
     assert (code, err.count("\n")) == (1, 1)
     assert "none does not exist; make shards with: tinyllm prepare" in err
@@ -96,7 +96,7 @@ def test_shards_that_are_missing_or_another_tokenizers(call_tinyllm: Call, tiny_
     (copy / "manifest.json").write_text(json.dumps(manifest))
     code, _, err = call_tinyllm("train", "--data", copy, "--out", "run")
     assert code == 1
-    assert "was made by another tokenizer" in err
+    assert "manifest.json is damaged: its text is not the one that its own checksum was made of" in err
 
 
 def test_an_output_that_cannot_be_written_fails_before_the_work(call_tinyllm: Call, tiny_shards: Path) -> None:

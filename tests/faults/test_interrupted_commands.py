@@ -116,7 +116,9 @@ def test_what_prepare_cannot_do_is_named(
         output, deaths = tmp_path / f"dead{index}", []
 
         def kill_a_worker(progress: object, deaths: list[int] = deaths) -> None:
-            children = subprocess.run(["ps", "-o", "pid=,args=", "--ppid", str(os.getpid())], capture_output=True)
+            children = subprocess.run(
+                ["ps", "-ww", "-o", "pid=,args=", "--ppid", str(os.getpid())], capture_output=True
+            )
             workers = [line.split()[0] for line in children.stdout.decode().splitlines() if "spawn_main" in line]
             deaths.append(int(workers[0]))
             os.kill(deaths[0], signal.SIGKILL)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import trials
 
-from tinyllm.training import loop
+from tinyllm.training import loop, step
 
 SECONDS = 20
 MOMENTS = ("compile", "step", "evaluation", "save", "data")
@@ -41,7 +41,7 @@ def train_slowly(moment: str, at: int, ready: Path, arguments: list[str]) -> Non
     match moment:
         case "compile" | "step":
             # A model is compiled inside its first update.
-            loop.Updater.update = slow(loop.Updater.update)  # type: ignore[method-assign]
+            step.Updater.update = slow(step.Updater.update)  # type: ignore[method-assign]
         case "evaluation":
             loop.Trainer._to_device = slow(loop.Trainer._to_device)  # type: ignore[method-assign]
         case "save":

@@ -45,6 +45,7 @@ checkpoint_interval = {INTERVAL}
 num_threads = 1
 device = "cpu"
 dtype = "float32"
+attention = "fused"
 compile = "off"
 [schedule]
 num_steps = {NUM_STEPS}

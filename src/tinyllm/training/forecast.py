@@ -62,8 +62,13 @@ def tokens_per_step(config: Config) -> int:
 
 def measure_update_seconds(config: Config, trial_seconds: float) -> float:
     """Seconds an update takes here: real ones on random tokens, for about `trial_seconds`."""
+    from tinyllm.runtime import pick_device
+    from tinyllm.training.fast_path import choose_fast_path
     from tinyllm.training.trial import measure_step_seconds
 
+    # Compiling would take longer than the trial; a run that pays for it is faster than what is said here.
+    eager = config.model_copy(update={"training": config.training.model_copy(update={"compile": "off"})})
+    config = choose_fast_path(eager, pick_device(eager.training.device), num_updates=0).resolve(eager)
     # One microbatch stands for all of an update, so that the trial of a large batch ends in time.
     settings = config.training.model_copy(update={"accumulation_steps": 1})
     short = config.model_copy(update={"training": settings})
