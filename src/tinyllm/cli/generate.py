@@ -70,6 +70,8 @@ def generate(
       tinyllm generate runs/storybook "The fox" --weights int8 --stats
       echo "Once upon a time" | tinyllm generate --stop "The end"
     """
+    if num_samples < 1:
+        raise UsageError(f"num_samples is {num_samples}; at least 1 is needed")
     model, text = read_arguments(prompt, unconditional)
     if stream and (as_json or num_samples > 1):
         raise UsageError("--stream writes one text as it comes; leave out --json and --num-samples, or --stream")
