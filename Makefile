@@ -31,6 +31,7 @@ bench: $(VENV)/installed-dev  ## ours against peers, about 10 minutes; peers tha
 bench-full: $(VENV)/installed-dev
 	$(BIN)/python benchmarks/train_step.py --json build/train_step.json
 	$(BIN)/python benchmarks/decode.py --json build/decode.json
+	$(BIN)/python benchmarks/time_to_loss.py --json build/time_to_loss.json
 
 bundled-model: $(VENV)/installed-dev  ## trains the model that ships in the wheel
 	$(BIN)/python tools/make_bundled_model.py

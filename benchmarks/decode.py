@@ -52,6 +52,7 @@ def main() -> None:
             with tempfile.TemporaryDirectory() as folder:
                 rows += measure(shape, kind, model, Path(folder), arguments)
     if arguments.json:
+        arguments.json.parent.mkdir(parents=True, exist_ok=True)
         arguments.json.write_text(json.dumps(rows, indent=2) + "\n")
 
 

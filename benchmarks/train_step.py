@@ -113,6 +113,7 @@ def main() -> None:
         print(f"{record['what']:64} {record['ours']:9,.0f} {record['peer']:9,.0f}   {ratio:.2f} x", flush=True)
     print(f"peak memory of the loop: {memory / 2**20:,.0f} MiB")
     if arguments.json:
+        arguments.json.parent.mkdir(parents=True, exist_ok=True)
         result = {"rows": records, "rates": turns.rates, "peak_memory_bytes": memory}
         arguments.json.write_text(json.dumps(result, indent=2) + "\n")
 

@@ -1,0 +1,155 @@
+"""Time to quality: what each change to the recipe gives on the way to one validation loss, on fresh storybook text.
+
+    python benchmarks/time_to_loss.py [--steps 2000] [--only adamw,recipe] [--rate TOKENS] [--json FILE]
+
+The first row is how the project began: AdamW, peak 5e-4, warmup of 1,000 updates, 32 x 256 tokens an update; the
+validation loss that it ends with is what the others are asked for. They differ from it by one change each, then by all
+(the `storybook` recipe's settings). The data are stories that no run sees twice, so losses count learning and not
+memory. Tokens count, and the time is tokens over measured rates: the first row's by `--rate` of the plain eager
+float32 step (benchmarks/train_step.py measures it), the others' by the updates that they made here.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from tinyllm import artifacts
+from tinyllm.config import Config
+from tinyllm.corpus.storybook import write_stories
+from tinyllm.recipes import read_recipe
+from tinyllm.settings import to_toml
+from tinyllm.shards.format import ShardSet
+from tinyllm.shards.writer import prepare
+from tinyllm.tokenizer.training import train_tokenizer
+from tinyllm.training.loop import Silence, Trainer
+
+Sections = dict[str, dict[str, Any]]
+ORIGINAL: Sections = {
+    "training": {"batch_size": 8, "accumulation_steps": 4},
+    "schedule": {"peak": 5e-4, "floor": 0.0, "warmup_steps": 1000, "shape": "cosine"},
+    "optimizer": {"name": "adamw"},
+}
+
+
+RECIPE_KEYS = (
+    "schedule.peak",
+    "schedule.floor",
+    "schedule.warmup_steps",
+    "schedule.shape",
+    "schedule.decay_fraction",
+    "training.batch_size",
+    "training.accumulation_steps",
+    "training.align_documents",
+    "optimizer.name",
+)
+
+
+def changes() -> dict[str, list[str]]:
+    """Each row: which settings of the recipe it takes over, the rest being the original's."""
+    return {
+        "the original's settings": [],
+        "peak and warmup of the recipe": ["schedule.peak", "schedule.warmup_steps"],
+        "warmup-stable-decay": ["schedule.shape", "schedule.decay_fraction"],
+        "smaller batches": ["training.batch_size", "training.accumulation_steps"],
+        "windows that begin with a document": ["training.align_documents"],
+        "Muon, at its rate": ["optimizer.name", "schedule.peak", "schedule.warmup_steps"],
+        "all: the recipe": [*RECIPE_KEYS],
+    }
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    with tempfile.TemporaryDirectory() as folder:
+        shards = make_shards(Path(folder), arguments.stories)
+        budget = arguments.steps * 32 * 256
+        records: list[dict[str, Any]] = []
+        for name, taken in changes().items():
+            if arguments.only and not any(part in name for part in arguments.only.split(",")):
+                continue
+            curve = learn(Path(folder) / f"run-{len(records)}", shards, settings(taken), budget)
+            records.append({"what": name, "curve": curve})
+            report(records, arguments.rate)
+    if arguments.json:
+        arguments.json.parent.mkdir(parents=True, exist_ok=True)
+        arguments.json.write_text(json.dumps(records, indent=2) + "\n")
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=2000, help="Updates of the original: 8,192 tokens each.")
+    parser.add_argument("--stories", type=int, default=0, help="0 = enough that nothing is seen twice.")
+    parser.add_argument("--only", help="Rows whose name contains one of these, such as original,all.")
+    parser.add_argument("--rate", type=float, default=0.0, help="Tokens a second of the plain eager float32 step.")
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    arguments.stories = arguments.stories or 1000 + arguments.steps * 32 * 256 // 120
+    return arguments
+
+
+def make_shards(folder: Path, num_stories: int) -> Path:
+    """Stories, a tokenizer of 2,048 tokens, and shards."""
+    stories = folder / "stories.txt"
+    stories.write_text("\n".join(write_stories(num_stories, seed=11)), encoding="utf-8")
+    with stories.open(encoding="utf-8") as file:
+        tokenizer = train_tokenizer(islice(file, 20_000), 2048, folder / "tokenizer")
+    prepare([stories], tokenizer, folder / "shards", documents="line", validation_fraction=0.01)
+    return folder / "shards"
+
+
+def settings(taken: list[str]) -> Sections:
+    """The original's settings, with those called `section.key` from the recipe."""
+    recipe = read_recipe("storybook")
+    merged: Sections = {"model": dict(recipe["model"]), **{name: dict(values) for name, values in ORIGINAL.items()}}
+    for name in taken:
+        section, _, key = name.partition(".")
+        merged[section][key] = recipe[section][key]
+    return merged
+
+
+def learn(run: Path, shards: Path, sections: Sections, num_tokens: int) -> list[dict[str, float]]:
+    """Trains on `num_tokens`; gives the validation losses with the tokens and seconds that they took."""
+    shard_set = ShardSet.open(shards)
+    sections["model"]["vocab_size"] = shard_set.tokenizer.vocab_size
+    training = sections["training"]
+    tokens_per_update = training["batch_size"] * training["accumulation_steps"] * 256
+    num_steps = num_tokens // tokens_per_update
+    sections["schedule"]["num_steps"] = num_steps
+    sections["schedule"]["warmup_steps"] = min(sections["schedule"]["warmup_steps"], num_steps // 2)
+    training |= {"sequence_length": 256, "eval_interval": max(1, num_steps // 40), "eval_iters": 20}
+    config = Config.model_validate(sections)
+    Trainer(config, shard_set, run, reporter=Silence()).train(resume=False, to_toml=to_toml)
+    seconds, curve = 0.0, []
+    for record in artifacts.read_json_lines(run / "metrics.jsonl"):
+        if "tokens_per_second" in record:
+            seconds += tokens_per_update / record["tokens_per_second"]
+        else:
+            tokens = record["step"] * tokens_per_update
+            curve.append({"tokens": tokens, "seconds": seconds, "loss": record["validation_loss"]})
+    return curve
+
+
+def report(records: list[dict[str, Any]], rate: float) -> None:
+    """Prints the newest row: its last loss, and when it passed the first row's."""
+    first, newest = records[0]["curve"], records[-1]["curve"]
+    target = first[-1]["loss"]
+    passed = next((point for point in newest if point["loss"] <= target), None)
+    line = f"{records[-1]['what']:32} loss {newest[-1]['loss']:.4f}"
+    if passed is None:
+        print(f"{line}  {target:.4f} not reached", flush=True)
+        return
+    original_seconds = first[-1]["tokens"] / rate if rate else first[-1]["seconds"]
+    seconds = original_seconds if newest is first else passed["seconds"]
+    fewer, less = first[-1]["tokens"] / passed["tokens"], original_seconds / seconds
+    print(
+        f"{line}  {target:.4f} after {passed['tokens'] / 1e6:.2f} M tokens ({fewer:.1f} x fewer), "
+        f"{seconds / 60:.1f} minutes ({less:.1f} x less)",
+        flush=True,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
