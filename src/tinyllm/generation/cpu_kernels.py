@@ -13,6 +13,7 @@ from numba.extending import overload
 
 from tinyllm.generation import cpu_plan as at
 from tinyllm.generation.cpu_vectors import (
+    POSITION_BLOCK,
     TILE_INPUTS,
     TILE_ROWS,
     dot_four_rows,
@@ -20,6 +21,7 @@ from tinyllm.generation.cpu_vectors import (
     float_from_bits,
     floats,
     integers,
+    mix_two_channels,
     multiply_tile,
 )
 
@@ -27,8 +29,6 @@ FAST = {"fastmath": True, "error_model": "numpy"}
 
 LEVELS = 16_383
 """Largest packed activation: of 16,384 columns times this times 127, a sixteenth just fits an int32."""
-POSITION_BLOCK = 32
-"""The cache has room for whole blocks of positions, so that loops over them have no remainder."""
 
 
 @njit(**FAST)
@@ -70,7 +70,7 @@ def norm(p, number, first, last):
 def remember(p, layer, first_row, last_row):
     """Turns some rows' queries and keys to their positions (Su et al. 2021), and caches their keys and values.
 
-    Channel i of a head turns with channel i + C/2. In the cache the positions of one channel lie side by side.
+    Channel i of a head turns with channel i + C/2.
     """
     qkv, keys, values = floats(p[at.QKV]), floats(p[at.KEYS]), floats(p[at.VALUES])
     cosines, sines = floats(p[at.COSINES]), floats(p[at.SINES])
@@ -86,42 +86,50 @@ def remember(p, layer, first_row, last_row):
                 cosine, sine = cosines[angle + i], sines[angle + i]
                 qkv[first + i], qkv[first + half + i] = a * cosine - b * sine, a * sine + b * cosine
         key = start + p[at.NUM_HEADS] * 2 * half
-        cached = (layer * p[at.NUM_SLOTS] + slots[row]) * width * p[at.NUM_POSITIONS] + positions[row]
-        for i in range(width):
-            keys[cached + i * p[at.NUM_POSITIONS]] = qkv[key + i]
-            values[cached + i * p[at.NUM_POSITIONS]] = qkv[key + width + i]
+        block, lane = positions[row] // POSITION_BLOCK, positions[row] % POSITION_BLOCK
+        for head in range(p[at.NUM_KV_HEADS]):
+            cached = head_start(p, layer, slots[row], head) + block * 2 * half * POSITION_BLOCK + lane
+            for i in range(2 * half):
+                source = key + head * 2 * half + i
+                keys[cached + i * POSITION_BLOCK] = qkv[source]
+                values[cached + i * POSITION_BLOCK] = qkv[source + width]
+
+
+@njit(**FAST)
+def head_start(p, layer, slot, kv_head):
+    """Where one head of one text begins in either cache: (S / 32, C, 32), the positions of a block side by side."""
+    heads = (layer * p[at.NUM_SLOTS] + slot) * p[at.NUM_KV_HEADS] + kv_head
+    return heads * p[at.HEAD_SIZE] * p[at.NUM_POSITIONS]
 
 
 @njit(**FAST)
 def attend(p, layer, first, last, chunk):
     """Heads `first` to `last`, counted through all rows: softmax(q k / sqrt(C)) v (Vaswani et al. 2017).
 
-    Both caches hold (C, S) for each head: the loops run along positions, of which there are many, while C may be 8.
+    The loops run along positions, of which there are many, while C may be 8.
     """
     qkv, keys, values = floats(p[at.QKV]), floats(p[at.KEYS]), floats(p[at.VALUES])
     slots, positions = integers(p[at.SLOTS]), integers(p[at.POSITIONS])
     mixed, scores = floats(p[at.MIXED]), floats(p[at.SCORES])
-    num_heads, num_kv_heads, size, length = p[at.NUM_HEADS], p[at.NUM_KV_HEADS], p[at.HEAD_SIZE], p[at.NUM_POSITIONS]
-    scale = np.float32(1) / np.sqrt(np.float32(size))
-    s = chunk * length
+    num_heads, num_kv_heads, size = p[at.NUM_HEADS], p[at.NUM_KV_HEADS], p[at.HEAD_SIZE]
+    scale, s = np.float32(1) / np.sqrt(np.float32(size)), chunk * p[at.NUM_POSITIONS]
     for index in range(first, last):
         row, head = index // num_heads, index % num_heads
-        cached = ((layer * p[at.NUM_SLOTS] + slots[row]) * num_kv_heads + head * num_kv_heads // num_heads) * size
+        cached = head_start(p, layer, slots[row], head * num_kv_heads // num_heads)
         query, result = (row * (num_heads + 2 * num_kv_heads) + head) * size, row * p[at.HIDDEN_COLUMNS] + head * size
         num_seen = positions[row] + 1
-        span = (num_seen + POSITION_BLOCK - 1) // POSITION_BLOCK * POSITION_BLOCK
-        for t in range(span):
-            scores[s + t] = np.float32(0)
+        num_blocks = (num_seen + POSITION_BLOCK - 1) // POSITION_BLOCK
+        for block in range(num_blocks):
+            score, key = s + block * POSITION_BLOCK, cached + block * size * POSITION_BLOCK
+            for t in range(POSITION_BLOCK):
+                scores[score + t] = np.float32(0)
+            for i in range(0, size, 2):
+                a, b, k = qkv[query + i] * scale, qkv[query + i + 1] * scale, key + i * POSITION_BLOCK
+                for t in range(POSITION_BLOCK):
+                    scores[score + t] += a * keys[k + t] + b * keys[k + POSITION_BLOCK + t]
+        total = softmax_powers(scores, s, num_seen, num_blocks * POSITION_BLOCK)
         for i in range(0, size, 2):
-            a, b, k = qkv[query + i] * scale, qkv[query + i + 1] * scale, (cached + i) * length
-            for t in range(span):
-                scores[s + t] += a * keys[k + t] + b * keys[k + length + t]
-        total = softmax_powers(scores, s, num_seen, span)
-        for i in range(0, size, 2):
-            a, b, v = np.float32(0), np.float32(0), (cached + i) * length
-            for t in range(span):
-                a += scores[s + t] * values[v + t]
-                b += scores[s + t] * values[v + length + t]
+            a, b = mix_two_channels(scores, s, values, cached + i * POSITION_BLOCK, num_blocks, size * POSITION_BLOCK)
             mixed[result + i], mixed[result + i + 1] = a / total, b / total
 
 

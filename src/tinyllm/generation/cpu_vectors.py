@@ -20,6 +20,8 @@ BLOCK = 32
 """Columns of a matrix come in whole blocks, filled up with zeros, so that no product has a remainder."""
 PREFETCH_BYTES = 2048
 TILE_INPUTS = LANES
+POSITION_BLOCK = 32
+"""The cache keeps the positions of a channel side by side, in whole blocks: loops over them have no remainder."""
 
 _INT8, _INT16, _INT32, _INT64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
 _FLOAT = ir.FloatType()
@@ -96,7 +98,7 @@ def _add_products_of_floats(builder: ir.IRBuilder, total: ir.Value, weights: ir.
 
 
 def _make_dot(num_rows: int) -> Callable[..., Any]:
-    """The intrinsic (weights, start, stride, columns, x, x_start) -> products of rows `stride` apart with x."""
+    """The intrinsic (weights, start, stride, columns, x, x_start) -> products of x with rows `stride` apart."""
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: tuple[ir.Value, ...]) -> ir.Value:
         weights, start, stride, columns, x, x_start = arguments
@@ -186,6 +188,34 @@ def multiply_tile(typing_context, rows, rows_start, columns, x, x_start, tile, t
 
     number = types.int64
     return types.void(rows, number, number, x, number, tile, number), generate
+
+
+@intrinsic
+def mix_two_channels(typing_context, weights, weights_start, values, start, num_blocks, distance):
+    """Two neighbouring channels of cached values, weighed by position and summed; blocks lie `distance` apart."""
+
+    def generate(context, builder, signature, arguments):
+        weights, weights_start, values, start, num_blocks, distance = arguments
+
+        def add_block(block, totals):
+            weight = builder.add(weights_start, builder.mul(block, ir.Constant(_INT64, POSITION_BLOCK)))
+            value = builder.add(start, builder.mul(block, distance))
+            for half in range(0, POSITION_BLOCK, LANES):
+                factors = _load(builder, weights, builder.add(weight, ir.Constant(_INT64, half)), _FLOAT, LANES)
+                places = [builder.add(value, ir.Constant(_INT64, half + c * POSITION_BLOCK)) for c in (0, 1)]
+                loaded = [_load(builder, values, place, _FLOAT, LANES) for place in places]
+                totals = [
+                    _add_products_of_floats(builder, total, numbers, factors)
+                    for total, numbers in zip(totals, loaded, strict=True)
+                ]
+            return totals
+
+        zero = ir.Constant(ir.VectorType(_FLOAT, LANES), None)
+        totals = _loop(builder, num_blocks, 1, [zero, zero], add_block)
+        return cgutils.pack_array(builder, _sums_across(builder, totals))
+
+    number = types.int64
+    return types.UniTuple(types.float32, 2)(weights, number, values, number, number, number), generate
 
 
 def _sums_across(builder: ir.IRBuilder, totals: list[ir.Value]) -> list[ir.Value]:
