@@ -26,12 +26,14 @@ from tinyllm.generation.cpu_vectors import (
 )
 
 FAST = {"fastmath": True, "error_model": "numpy"}
+INNER = {**FAST, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+"""For functions that compiled code alone calls: what Python would need to call them is half of the compilation."""
 
 LEVELS = 16_383
 """Largest packed activation: of 16,384 columns times this times 127, a sixteenth just fits an int32."""
 
 
-@njit(**FAST)
+@njit(**INNER)
 def exponential(x):
     """e^x for x of at most 88, to 2.4e-7: Cephes' polynomial, which runs on whole vectors where a call would not."""
     x = max(x, np.float32(-87.0))
@@ -47,7 +49,7 @@ def exponential(x):
     return y * float_from_bits((np.int64(power) + 127) << 23)
 
 
-@njit(**FAST)
+@njit(**INNER)
 def norm(p, number, first, last):
     """RMSNorm (Zhang & Sennrich 2019) of some rows of the stream; `number` counts two a layer, and the last.
 
@@ -66,7 +68,7 @@ def norm(p, number, first, last):
             normed[y + i] = stream[x + i] * scale * gains[gain + i]
 
 
-@njit(**FAST)
+@njit(**INNER)
 def remember(p, layer, first_row, last_row):
     """Turns some rows' queries and keys to their positions (Su et al. 2021), and caches their keys and values.
 
@@ -95,14 +97,14 @@ def remember(p, layer, first_row, last_row):
                 values[cached + i * POSITION_BLOCK] = qkv[source + width]
 
 
-@njit(**FAST)
+@njit(**INNER)
 def head_start(p, layer, slot, kv_head):
     """Where one head of one text begins in either cache: (S / 32, C, 32), the positions of a block side by side."""
     heads = (layer * p[at.NUM_SLOTS] + slot) * p[at.NUM_KV_HEADS] + kv_head
     return heads * p[at.HEAD_SIZE] * p[at.NUM_POSITIONS]
 
 
-@njit(**FAST)
+@njit(**INNER)
 def attend(p, layer, first, last, chunk):
     """Heads `first` to `last`, counted through all rows: softmax(q k / sqrt(C)) v (Vaswani et al. 2017).
 
@@ -133,7 +135,7 @@ def attend(p, layer, first, last, chunk):
             mixed[result + i], mixed[result + i + 1] = a / total, b / total
 
 
-@njit(**FAST)
+@njit(**INNER)
 def softmax_powers(scores, start, length, span):
     """Turns `length` scores into powers of e, up to a common factor, and those after them into 0; gives their sum."""
     top = scores[start]
@@ -149,7 +151,7 @@ def softmax_powers(scores, start, length, span):
     return total
 
 
-@njit(**FAST)
+@njit(**INNER)
 def gate(p, row, first, last):
     """SwiGLU's product (Shazeer 2020) of some channels of one row: silu(gate) * up."""
     size = p[at.INTERMEDIATE_SIZE]
@@ -160,7 +162,7 @@ def gate(p, row, first, last):
         gated[y + i] = g / (np.float32(1) + exponential(min(-g, np.float32(80)))) * both[x + size + i]
 
 
-@njit(**FAST)
+@njit(**INNER)
 def multiply(p, weights, packed, row, start, scale_row, columns, result, y_stride, first, last, adds):
     """Rows `first` to `last` of the matrix at `start` times the packed activations of `row`, into `result` or added.
 
@@ -178,7 +180,7 @@ def multiply(p, weights, packed, row, start, scale_row, columns, result, y_strid
         put(result, y_start + y, total * (scales[scale_row + y] * factor), adds)
 
 
-@njit(**FAST)
+@njit(**INNER)
 def multiply_many(p, weights, num_rows, chunk, start, scale_row, columns, result, y_stride, first, last, adds):
     """As `multiply`, for all of many rows: weights widened to float32, a few at a time, meet 16 rows at a time."""
     scales, turned, tiles = floats(p[at.SCALES]), floats(p[at.TURNED]), floats(p[at.TILES])
@@ -196,13 +198,13 @@ def multiply_many(p, weights, num_rows, chunk, start, scale_row, columns, result
                     put(result, at_y + i, tiles[at_tile + i], adds)
 
 
-@njit(**FAST)
+@njit(**INNER)
 def put(result, place, value, adds):
     """Sets or adds to one number."""
     result[place] = result[place] + value if adds else value
 
 
-@njit(**FAST)
+@njit(**INNER)
 def turn(p, x, row, columns):
     """Lays out one row of activations for `multiply_many`: sixteen rows side by side, column after column."""
     turned, start = floats(p[at.TURNED]), row // TILE_INPUTS * TILE_INPUTS * columns + row % TILE_INPUTS
@@ -215,7 +217,7 @@ def pack(x, x_start, packed, start, size):
     raise NotImplementedError("exists only compiled")
 
 
-@overload(pack, jit_options=FAST)
+@overload(pack, jit_options=INNER)
 def _pack(x, x_start, packed, start, size):
     """Beside float weights activations stay as they are; beside int8 they are int16, in steps of their largest."""
 
@@ -241,7 +243,7 @@ def widen(weights, start, scale, size, result, result_start):
     raise NotImplementedError("exists only compiled")
 
 
-@overload(widen, jit_options=FAST)
+@overload(widen, jit_options=INNER)
 def _widen(weights, start, scale, size, result, result_start):
     """float32 and int8 are numbers as they are; bfloat16 is the upper half of a float32's bits."""
 

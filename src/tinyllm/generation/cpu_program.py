@@ -17,6 +17,7 @@ from tinyllm.config import WeightsKind
 from tinyllm.generation import cpu_plan as at
 from tinyllm.generation.cpu_kernels import (
     FAST,
+    INNER,
     attend,
     gate,
     multiply,
@@ -62,7 +63,7 @@ def compile_entry(weights_kind: WeightsKind) -> Any:
     return entry
 
 
-@njit(**FAST)
+@njit(**INNER)
 def enter(p, role, weights, packed):
     """Does what `role` says. The types of `weights` and `packed` say how weights are kept."""
     if role == at.READ:
@@ -71,7 +72,7 @@ def enter(p, role, weights, packed):
         help_out(p, weights, packed)
 
 
-@njit(**FAST)
+@njit(**INNER)
 def read(p, weights, packed):
     """Every row through every layer, from its token to the cache, and to the logits of what comes next if wanted."""
     num_layer_jobs = JOBS_PER_LAYER * p[at.NUM_LAYERS]
@@ -88,7 +89,7 @@ def read(p, weights, packed):
         share_out(p, weights, packed, job, layer)
 
 
-@njit(**FAST)
+@njit(**INNER)
 def prepare(p, packed, job, layer, num_rows, first, last):
     """What comes before `job`, for rows `first` to `last`: keys and values cached, or activations made ready."""
     if job == ATTENTION:
@@ -108,7 +109,7 @@ def prepare(p, packed, job, layer, num_rows, first, last):
             scales[row] = pack(floats(source), row * columns, packed, row * columns, columns)
 
 
-@njit(**FAST)
+@njit(**INNER)
 def embed(p, weights):
     """The embedding of every row's token, into its stream."""
     tokens, scales = integers(p[at.TOKENS]), floats(p[at.SCALES])
@@ -118,7 +119,7 @@ def embed(p, weights):
         widen(weights, p[at.EMBEDDING_START] + tokens[row] * columns, scale, size, floats(p[at.STREAM]), row * size)
 
 
-@njit(**FAST)
+@njit(**INNER)
 def share_out(p, weights, packed, job, layer):
     """Leads one job: opens it, works on it, and returns when all of it is done."""
     queue, num_chunks, spins = integers(p[at.QUEUE]), p[at.NUM_CHUNKS], 0
@@ -133,7 +134,7 @@ def share_out(p, weights, packed, job, layer):
         pause()
 
 
-@njit(**FAST)
+@njit(**INNER)
 def help_out(p, weights, packed):
     """Takes chunks as they come; returns when there was nothing for a while, so that the thread can sleep."""
     idle = 0
@@ -142,7 +143,7 @@ def help_out(p, weights, packed):
         pause()
 
 
-@njit(**FAST)
+@njit(**INNER)
 def take_chunks(p, weights, packed):
     """Takes and runs chunks of the open job until there are none left; says whether it got any."""
     queue, mask, found = integers(p[at.QUEUE]), (1 << CHUNK_BITS) - 1, False
@@ -159,7 +160,7 @@ def take_chunks(p, weights, packed):
             found = True
 
 
-@njit(**FAST)
+@njit(**INNER)
 def run_chunk(p, weights, packed, job, layer, chunk, num_chunks):
     """One part of a job: some heads of the attention, or some rows of a matrix."""
     if job >= BEFORE:

@@ -71,12 +71,12 @@ def compile_kernels(weights_kind: WeightsKind) -> bytes:
     """An object file with the program for this CPU. Numba translates it, LLVM optimizes it once as a whole."""
     from numba.core import config as numba_config
 
-    from tinyllm.generation.cpu_program import compile_entry
-
     # By itself Numba optimizes every function with all that it calls, again and again on the way up: 20 s, not 4.
     settings: Any = numba_config
     before, settings.OPT = settings.OPT, type(settings.OPT)(0)
     try:
+        from tinyllm.generation.cpu_program import compile_entry
+
         entry = compile_entry(weights_kind)
     finally:
         settings.OPT = before
