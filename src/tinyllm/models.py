@@ -116,7 +116,6 @@ def _load_without_torch(
     from tinyllm.generation.generator import Generator
     from tinyllm.generation.kernel_cache import load_kernels
 
-    kernels = load_kernels(kind, cache_folder() / "kernels", announce)
     tensors: Mapping[str, NDArray[np.float32]]
     if _is_ours(path, tokenizer):
         verify_model(path)
@@ -126,7 +125,9 @@ def _load_without_torch(
 
         model = read_model(path, tokenizer)
         config, opened_tokenizer, tensors = model.config, tokenizer_of(model), model.tensors
-    engine = CpuEngine(config, PackedWeights(config, tensors, kind), kernels)
+    weights = PackedWeights(config, tensors, kind)
+    kernels = load_kernels(kind, cache_folder() / "kernels", announce)  # after what can be wrong with the model
+    engine = CpuEngine(config, weights, kernels)
     return Generator(engine, opened_tokenizer, config, path)
 
 
