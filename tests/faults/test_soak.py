@@ -52,11 +52,11 @@ def test_a_long_run_loses_nothing(count: int, tell: Callable[[str], None], tiny_
     sampling = ["--sample.num-samples", "1", "--sample.max-new-tokens", "8", "--training.eval-interval", "50"]
     sampling += ["--checkpoint-interval", "100000000", "--training.keep-checkpoints", str(KEPT)]
     trial = trials.Trial(tmp_path / "out.txt", train_watched, count, readings, [*arguments, *sampling])
-    assert trial.end(count + 120) == 0, trial.text()
+    assert trial.end(count + trials.PATIENCE_SECONDS) == 0, trial.text()
     rows = [[float(word) for word in line.split()] for line in readings.read_text().splitlines()]
     begin = rows[0][0]
     settled = [row for row in rows if row[0] - begin >= max(count * SETTLING, min(count / 2, 10))]
-    assert len(settled) > 10
+    assert len(settled) >= 3
     first, last = settled[0], settled[-1]
     growth = max(row[1] for row in settled) / first[1] - 1
     assert growth <= 0.02, f"memory grew by {growth:.1%}"

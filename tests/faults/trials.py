@@ -24,7 +24,7 @@ from tinyllm.cli.app import main
 from tinyllm.training.checkpoint import list_checkpoints, newest_whole_checkpoint
 from training_runs import losses
 
-PATIENCE_SECONDS = 120
+PATIENCE_SECONDS = 600
 
 NUM_STEPS, INTERVAL = 20, 3
 CONFIG = f"""
