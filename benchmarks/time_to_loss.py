@@ -1,12 +1,13 @@
 """Time to quality: what each change to the recipe gives on the way to one validation loss, on fresh storybook text.
 
-    python benchmarks/time_to_loss.py [--steps 2000] [--only adamw,recipe] [--rate TOKENS] [--json FILE]
+    python benchmarks/time_to_loss.py [--steps 2000] [--part 0.125] [--only original,all] [--rate TOKENS] [--json FILE]
 
 The first row is how the project began: AdamW, peak 5e-4, warmup of 1,000 updates, 32 x 256 tokens an update; the
-validation loss that it ends with is what the others are asked for. They differ from it by one change each, then by all
-(the `storybook` recipe's settings). The data are stories that no run sees twice, so losses count learning and not
-memory. Tokens count, and the time is tokens over measured rates: the first row's by `--rate` of the plain eager
-float32 step (benchmarks/train_step.py measures it), the others' by the updates that they made here.
+validation loss that it ends with is what the others are asked for, with an eighth of its tokens. They differ from it by
+one change each, then by all (the `storybook` recipe's settings); schedules are planned for the tokens of their row. The
+data are stories that no run sees twice, so losses count learning and not memory. Time is tokens over measured rates:
+the first row's by `--rate` of the plain eager float32 step (benchmarks/train_step.py measures it for the seed recipe),
+the others' by the updates that they made here.
 """
 
 import argparse
@@ -34,7 +35,6 @@ ORIGINAL: Sections = {
     "optimizer": {"name": "adamw"},
 }
 
-
 RECIPE_KEYS = (
     "schedule.peak",
     "schedule.floor",
@@ -44,21 +44,42 @@ RECIPE_KEYS = (
     "training.batch_size",
     "training.accumulation_steps",
     "training.align_documents",
+    "training.initialization",
     "optimizer.name",
 )
+MUON: Sections = {"optimizer": {"name": "muon"}, "schedule": {"peak": 8e-3}}
 
 
-def changes() -> dict[str, list[str]]:
-    """Each row: which settings of the recipe it takes over, the rest being the original's."""
+def changes() -> dict[str, Sections]:
+    """Each row: the settings in which it differs from the original."""
     return {
-        "the original's settings": [],
-        "peak and warmup of the recipe": ["schedule.peak", "schedule.warmup_steps"],
-        "warmup-stable-decay": ["schedule.shape", "schedule.decay_fraction"],
-        "smaller batches": ["training.batch_size", "training.accumulation_steps"],
-        "windows that begin with a document": ["training.align_documents"],
-        "Muon, at its rate": ["optimizer.name", "schedule.peak", "schedule.warmup_steps"],
-        "all: the recipe": [*RECIPE_KEYS],
+        "the original": {},
+        "the original, planned for fewer tokens": {},
+        "peak and warmup of the recipe": of_recipe("schedule.peak", "schedule.warmup_steps"),
+        "warmup-stable-decay": of_recipe("schedule.shape", "schedule.floor", "schedule.decay_fraction"),
+        "smaller batches": of_recipe("training.batch_size", "training.accumulation_steps"),
+        "windows that begin with a document": of_recipe("training.align_documents"),
+        "attention that copies": of_recipe("training.initialization"),
+        "Muon, peak 8e-3": merge(of_recipe("schedule.warmup_steps"), MUON),
+        "all: the recipe": of_recipe(*RECIPE_KEYS),
+        "the recipe with Muon": merge(of_recipe(*RECIPE_KEYS), MUON),
     }
+
+
+def of_recipe(*names: str) -> Sections:
+    """The recipe's values of the settings called `section.key`."""
+    recipe = read_recipe("storybook")
+    pairs = (name.split(".") for name in names)
+    return merge(*({section: {key: recipe[section][key]}} for section, key in pairs))
+
+
+def merge(*parts: Sections) -> Sections:
+    """Later values win."""
+    merged: Sections = {}
+    for part in parts:
+        for section, values in part.items():
+            merged[section] = merged.get(section, {}) | values
+    return merged
 
 
 def main() -> None:
@@ -67,10 +88,12 @@ def main() -> None:
         shards = make_shards(Path(folder), arguments.stories)
         budget = arguments.steps * 32 * 256
         records: list[dict[str, Any]] = []
-        for name, taken in changes().items():
+        for name, differing in changes().items():
             if arguments.only and not any(part in name for part in arguments.only.split(",")):
                 continue
-            curve = learn(Path(folder) / f"run-{len(records)}", shards, settings(taken), budget)
+            sections = merge({"model": read_recipe("storybook")["model"]}, ORIGINAL, differing)
+            tokens = int(budget * arguments.part) if records else budget
+            curve = learn(Path(folder) / f"run-{len(records)}", shards, sections, tokens)
             records.append({"what": name, "curve": curve})
             report(records, arguments.rate)
     if arguments.json:
@@ -83,6 +106,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=2000, help="Updates of the original: 8,192 tokens each.")
     parser.add_argument("--stories", type=int, default=0, help="0 = enough that nothing is seen twice.")
     parser.add_argument("--only", help="Rows whose name contains one of these, such as original,all.")
+    parser.add_argument("--part", type=float, default=0.125, help="Tokens of the other rows, as a part of the first's.")
     parser.add_argument("--rate", type=float, default=0.0, help="Tokens a second of the plain eager float32 step.")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
@@ -98,16 +122,6 @@ def make_shards(folder: Path, num_stories: int) -> Path:
         tokenizer = train_tokenizer(islice(file, 20_000), 2048, folder / "tokenizer")
     prepare([stories], tokenizer, folder / "shards", documents="line", validation_fraction=0.01)
     return folder / "shards"
-
-
-def settings(taken: list[str]) -> Sections:
-    """The original's settings, with those called `section.key` from the recipe."""
-    recipe = read_recipe("storybook")
-    merged: Sections = {"model": dict(recipe["model"]), **{name: dict(values) for name, values in ORIGINAL.items()}}
-    for name in taken:
-        section, _, key = name.partition(".")
-        merged[section][key] = recipe[section][key]
-    return merged
 
 
 def learn(run: Path, shards: Path, sections: Sections, num_tokens: int) -> list[dict[str, float]]:
@@ -137,9 +151,9 @@ def report(records: list[dict[str, Any]], rate: float) -> None:
     first, newest = records[0]["curve"], records[-1]["curve"]
     target = first[-1]["loss"]
     passed = next((point for point in newest if point["loss"] <= target), None)
-    line = f"{records[-1]['what']:32} loss {newest[-1]['loss']:.4f}"
+    line = f"{records[-1]['what']:40} loss {newest[-1]['loss']:.4f}"
     if passed is None:
-        print(f"{line}  {target:.4f} not reached", flush=True)
+        print(f"{line} after {newest[-1]['tokens'] / 1e6:.2f} M tokens; {target:.4f} not reached", flush=True)
         return
     original_seconds = first[-1]["tokens"] / rate if rate else first[-1]["seconds"]
     seconds = original_seconds if newest is first else passed["seconds"]

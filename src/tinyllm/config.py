@@ -167,6 +167,8 @@ class TrainingConfig(Section):
     """Save a checkpoint and RUN/model after each evaluation, better or not."""
     init_from: str = "scratch"
     """Where the weights come from: scratch, resume (this run's newest checkpoint), or a model directory."""
+    initialization: Literal["normal", "mimetic"] = "normal"
+    """Fresh weights: GPT-2's, or with attention that already copies (see `model/init.py`)."""
     checkpoint_interval: int = Field(default=1000, gt=0)
     """Steps between checkpoints; the last step always makes one."""
     keep_checkpoints: int = Field(default=2, gt=0)

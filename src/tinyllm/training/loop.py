@@ -17,6 +17,7 @@ from torch import Tensor
 from tinyllm import artifacts
 from tinyllm.config import Config, SampleConfig
 from tinyllm.errors import ArtifactError, DivergenceError, InputError, Interrupted, TinyllmError, UsageError
+from tinyllm.model.init import initialize_mimetic
 from tinyllm.model.size import num_parameters
 from tinyllm.model.transformer import Transformer
 from tinyllm.model_dir import load_model, save_model, verify_model
@@ -112,6 +113,8 @@ class Trainer:
         self.validation = self._choose_validation_windows()
         seed_everything(settings.seed)
         self.model = Transformer(config.model)
+        if settings.initialization == "mimetic":
+            initialize_mimetic(self.model, config.model.num_heads // config.model.num_kv_heads)
         if settings.init_from not in ("scratch", "resume"):
             self._take_weights_from(Path(settings.init_from))
         self.model.to(self.device).train()

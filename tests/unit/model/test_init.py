@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tinyllm.config import ModelConfig
-from tinyllm.model.init import initial_deviation
+from tinyllm.model.init import initial_deviation, initialize_mimetic
 from tinyllm.model.transformer import Transformer
 
 CONFIG = ModelConfig(vocab_size=256, hidden_size=128, num_layers=8, num_heads=4, tie_embeddings=False)
@@ -46,3 +46,35 @@ def test_fresh_logits_are_near_uniform() -> None:
         logits = Transformer(CONFIG)(tokens[:, :-1])
     loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten())
     assert loss.item() == pytest.approx(math.log(CONFIG.vocab_size), abs=0.1)
+
+
+def mimetic(num_kv_heads: int) -> Transformer:
+    torch.manual_seed(0)
+    model = Transformer(CONFIG.model_copy(update={"num_kv_heads": num_kv_heads, "tie_embeddings": True}))
+    initialize_mimetic(model, CONFIG.num_heads // num_kv_heads)
+    return model
+
+
+@pytest.mark.parametrize("num_kv_heads", [4, 2, 1])
+def test_mimetic_heads_attend_to_their_like_and_write_what_they_read(num_kv_heads: int) -> None:
+    attention = mimetic(num_kv_heads).model.layers[0].self_attn
+    x = torch.randn(5, 128)
+    with torch.no_grad():
+        scores = attention.q_proj(x).view(5, 4, 32)[:, -1] @ attention.k_proj(x).view(5, -1, 32)[:, -1].T
+        read = attention.v_proj(x).view(5, num_kv_heads, 1, 32).expand(-1, -1, 4 // num_kv_heads, -1).flatten(1)
+        written = attention.o_proj(read)
+    assert torch.equal(scores.argmax(1), torch.arange(5))
+    # Written is the part of x that the value heads span: the whole of it where they are as many as the query heads.
+    overlap = torch.nn.functional.cosine_similarity(written, x)
+    assert (overlap > 0.4).all()
+    if num_kv_heads == 4:
+        assert torch.allclose(written, x, atol=1e-5)
+
+
+def test_a_fresh_mimetic_model_expects_what_was_said_before() -> None:
+    model = mimetic(4)
+    tokens = torch.stack([torch.randperm(CONFIG.vocab_size) for _ in range(100)])
+    said, not_said = tokens[:, :20], tokens[:, 20:40]
+    with torch.no_grad():
+        logits = model(said)[:, -1]
+    assert logits.gather(1, said[:, :-1]).mean() > logits.gather(1, not_said).mean() + 0.2
