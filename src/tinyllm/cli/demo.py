@@ -45,7 +45,7 @@ def demo(
     out: Annotated[Path, Parameter(name=["--out", "-o"], help="Folder for everything the demo makes.")] = Path("demo"),
     stories: Annotated[int, Parameter(help="Stories to write and train on.")] = NUM_STORIES,
     steps: Annotated[int | None, Parameter(help="Optimizer updates; the recipe's number if not given.")] = None,
-    max_minutes: Annotated[float, Parameter(help="Training time at most; a slower machine makes fewer updates.")] = 3.7,
+    max_minutes: Annotated[float, Parameter(help="Training time at most; a slower machine makes fewer updates.")] = 3.9,
 ) -> None:
     """The whole way on the embedded corpus: stories, tokenizer, shards, model, samples.
 
@@ -123,7 +123,7 @@ def fit_to_time(config: Config, max_minutes: float) -> Config:
     path = choose_fast_path(config, pick_device(config.training.device), config.schedule.num_steps)
     note(path.reason)
     config = path.resolve(config)
-    seconds = measure_step_seconds(config)
+    seconds = measure_step_seconds(config, num_steps=40)
     left = max_minutes * 60 - (time.monotonic() - start)  # compiling counts too
     num_steps = max(1, min(config.schedule.num_steps, int(left / seconds)))
     if num_steps < config.schedule.num_steps:

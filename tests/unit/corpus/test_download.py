@@ -212,6 +212,7 @@ class TestFailures:
             (format_datetime(datetime.now(UTC) + timedelta(seconds=90), usegmt=True), 1, 90),
             ("soon", 1, 1),
         ],
+        ids=["seconds", "too many seconds", "a date", "no number"],
     )
     def test_retry_after_is_respected_up_to_two_minutes(
         self, fetch: Fetch, value: str, least: float, most: float
