@@ -16,7 +16,8 @@ WeightsKind = Literal["fp32", "bf16", "int8"]
 class Section(BaseModel):
     """Base of all sections: immutable, documented field by field, and closed to unknown keys."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
+    # Building the checks of all sections takes a tenth of a second, at every start: each builds its own at first use.
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
 
 
 def first_problem(error: ValidationError) -> str:
