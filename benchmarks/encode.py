@@ -1,0 +1,95 @@
+"""Text to ids: our encoder, which remembers words, against SentencePiece; and shards by one process and by two.
+
+    python benchmarks/encode.py [--text FILE --tokenizer FILE] [--repeat 10] [--rounds 5] [--json FILE]
+
+Every round begins with an empty memory of words. Without --text it is 20,000 stories of the storybook and the tokenizer
+of the model in the box. Ids are compared before anything is timed. The sides take turns; medians count.
+"""
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from sentencepiece import SentencePieceProcessor
+
+from tinyllm.corpus.storybook import write_stories
+from tinyllm.model_dir import read_tokenizer
+from tinyllm.models import bundled_model
+from tinyllm.shards.encoding import Encoder
+from tinyllm.shards.writer import prepare
+from tinyllm.tokenizer.codec import Tokenizer
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    tokenizer = Tokenizer.load(arguments.tokenizer) if arguments.tokenizer else read_tokenizer(bundled_model())
+    stories = read_stories(arguments.text) * arguments.repeat
+    processor = SentencePieceProcessor(model_proto=tokenizer.model_proto)
+    check_ids(tokenizer, processor, stories)
+    with tempfile.TemporaryDirectory() as folder:
+        text = Path(folder) / "stories.txt"
+        text.write_text("<|endoftext|>".join(stories), encoding="utf-8")
+        sides: dict[str, Callable[[], object]] = {
+            "SentencePiece, a story at a time": lambda: [processor.encode(story) for story in stories],
+            "our encoder": lambda: Encoder(tokenizer).encode(stories),
+            "prepare, 1 process": lambda: prepare([text], tokenizer, Path(folder) / "1", num_workers=1, overwrite=True),
+            "prepare, 2 processes": lambda: prepare(
+                [text], tokenizer, Path(folder) / "2", num_workers=2, overwrite=True
+            ),
+        }
+        megabytes = text.stat().st_size / 1e6
+        rates = {name: statistics.median(values) for name, values in take_turns(sides, megabytes, arguments).items()}
+    encoder, peer, one, two = (rates[name] for name in ("our encoder", *(n for n in sides if n != "our encoder")))
+    rows = [
+        {"what": "text to ids, MB/s, against SentencePiece", "ours": encoder, "peer": peer},
+        {"what": "text to shards, MB/s, two processes against one", "ours": two, "peer": one},
+    ]
+    for row in rows:
+        print(f"{row['what']:64} {row['ours']:9.1f} {row['peer']:9.1f}   {row['ours'] / row['peer']:.2f} x", flush=True)
+    if arguments.json:
+        arguments.json.parent.mkdir(parents=True, exist_ok=True)
+        arguments.json.write_text(json.dumps(rows, indent=2) + "\n")
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--text", type=Path, help="Stories between <|endoftext|>.")
+    parser.add_argument("--tokenizer", type=Path)
+    parser.add_argument("--repeat", type=int, default=1, help="How often the text is taken.")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--json", type=Path)
+    return parser.parse_args()
+
+
+def read_stories(text: Path | None) -> list[str]:
+    if text is None:
+        return list(write_stories(20_000, seed=7))
+    return [story.strip() for story in text.read_text(encoding="utf-8").split("<|endoftext|>") if story.strip()]
+
+
+def check_ids(tokenizer: Tokenizer, processor: SentencePieceProcessor, stories: list[str]) -> None:
+    """The same ids, BOS apart, or there is nothing to compare."""
+    sample = stories[:2000]
+    for ids, story in zip(Encoder(tokenizer).encode(sample), sample, strict=True):
+        assert ids[1:].tolist() == processor.encode(story), f"other ids for {story[:60]!r}"
+
+
+def take_turns(
+    sides: dict[str, Callable[[], object]], megabytes: float, arguments: argparse.Namespace
+) -> dict[str, list[float]]:
+    """MB/s of each side in each round."""
+    rates: dict[str, list[float]] = {name: [] for name in sides}
+    for _ in range(arguments.rounds):
+        for name, side in sides.items():
+            start = time.perf_counter()
+            side()
+            rates[name].append(megabytes / (time.perf_counter() - start))
+    return rates
+
+
+if __name__ == "__main__":
+    main()
