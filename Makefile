@@ -14,7 +14,7 @@ test: $(VENV)/installed-dev  ## the fast tests
 test-all: $(VENV)/installed-dev  ## every test that this machine can run
 	$(BIN)/python -m pytest -n auto
 
-test-faults: $(VENV)/installed-dev  ## the fault campaign at full counts: hours; FAULTS="-k kill" for a part of it
+test-faults: $(VENV)/installed-dev  ## the fault campaign at full counts: under an hour; FAULTS="-k kill" for a part of it
 	$(BIN)/python -m pytest tests/faults --faults full $(FAULTS)
 
 check: $(VENV)/installed-dev  ## format, lint, types, import rules, version
