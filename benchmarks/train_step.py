@@ -5,8 +5,9 @@
 The model is the `seed` recipe's (288 wide, 8 layers, 8 heads, 4 key/value heads, vocabulary 4,096), an update is
 8 x 256 tokens. Sides: the loop with data, clipping and logging; its bare step on one fixed batch; the plain eager
 float32 step with PyTorch's fused attention (how the project began); transformers' LlamaForCausalLM under bfloat16
-autocast. They take turns within the loop's own run, so that all meet the same minutes of a noisy machine; the median
-of the rounds counts, and ratios are what to read. Peak memory comes from a run of the loop in a process of its own.
+autocast; and our bare step in float32, for processors without bfloat16 units. Each side has a process of its own, as
+its users would have. They take turns within the loop's own run, so that all meet the same minutes of a noisy machine;
+the median of the rounds counts, and ratios are what to read. Peak memory comes from a run of the loop alone.
 """
 
 import argparse
@@ -17,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ import torch.nn.functional as F
 from tinyllm.config import Config
 from tinyllm.model.hugging_face_config import to_hugging_face
 from tinyllm.model.transformer import Transformer
+from tinyllm.runtime import keep_freed_memory
 from tinyllm.shards.format import ShardSet
 from tinyllm.tokenizer.codec import Tokenizer
 from tinyllm.training.loop import Trainer
@@ -49,13 +51,34 @@ SETTINGS: dict[str, Any] = {
 }
 
 
+class Side:
+    """A process that makes updates when it is told to."""
+
+    def __init__(self, name: str) -> None:
+        command = [sys.executable, __file__, "--side", name]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert self.process.stdin
+        assert self.process.stdout
+        self.orders, self.answers = self.process.stdin, self.process.stdout
+        self.is_ready = self.answers.readline() == "ready\n"
+
+    def seconds(self, num_steps: int) -> float:
+        """How long it takes for so many updates now."""
+        print(num_steps, file=self.orders, flush=True)
+        return float(self.answers.readline())
+
+    def end(self) -> None:
+        self.orders.close()
+        self.process.wait()
+
+
 class Turns:
     """A `Reporter` that, every `num_steps` updates of the loop, lets each other side make as many."""
 
-    def __init__(self, num_steps: int, make_others: Callable[[], dict[str, Step]] = dict) -> None:
+    def __init__(self, num_steps: int, side_names: Iterable[str] = ()) -> None:
         self.num_steps = num_steps
-        self.make_others = make_others
-        self.others: dict[str, Step] = {}
+        self.side_names = side_names
+        self.sides: dict[str, Side] = {}
         self.rates: dict[str, list[float]] = {}
         self.start = time.perf_counter()
 
@@ -63,19 +86,15 @@ class Turns:
         """Notes the loop's rate since the last turn, and times the others."""
         if record["step"] % self.num_steps:
             return
-        self.add("tinyllm train", self.start)
-        for name, step in self.others.items():
-            time.sleep(0.05)  # until the other side's threads have gone to sleep
-            start = time.perf_counter()
-            for _ in range(self.num_steps):
-                step()
-            self.add(name, start)
+        self.add(LOOP, time.perf_counter() - self.start)
+        for name, side in self.sides.items():
+            time.sleep(0.05)  # until the threads of the one before have gone to sleep
+            self.add(name, side.seconds(self.num_steps))
         time.sleep(0.05)
         self.start = time.perf_counter()
 
-    def add(self, name: str, start: float) -> None:
-        rate = self.num_steps * BATCH * LENGTH / (time.perf_counter() - start)
-        self.rates.setdefault(name, []).append(rate)
+    def add(self, name: str, seconds: float) -> None:
+        self.rates.setdefault(name, []).append(self.num_steps * BATCH * LENGTH / seconds)
 
     def note(self, message: str) -> None:
         print(message, file=sys.stderr)
@@ -83,35 +102,45 @@ class Turns:
     def evaluation(self, record: dict[str, Any]) -> None:
         """The loop is built and about to begin: now the others can be."""
         if record["step"] == 0:
-            self.others = self.make_others()
+            sides = {name: Side(name) for name in self.side_names}
+            self.sides = {name: side for name, side in sides.items() if side.is_ready}
             self.start = time.perf_counter()
 
     def model_saved(self, path: Path) -> None:
         pass
 
+    def end(self) -> None:
+        for side in self.sides.values():
+            side.end()
+
 
 def main() -> None:
     arguments = parse_arguments()
+    if arguments.side:
+        serve(SIDES[arguments.side]())
+        return
     if arguments.only_loop:
         make_trainer(arguments.only_loop, 5, Turns(1_000_000)).train(resume=False, to_toml=lambda _: "")
         return
     with tempfile.TemporaryDirectory() as folder:
         write_shards(Path(folder))
-        turns = Turns(arguments.steps, lambda: make_others(trainer.config))
+        turns = Turns(arguments.steps, SIDES)
         trainer = make_trainer(Path(folder), arguments.steps * (arguments.rounds + 1), turns)
         trainer.train(resume=False, to_toml=lambda _: "")
+        turns.end()
         memory = measure_memory(Path(folder))
     # The first round also allocates.
     medians = {name: statistics.median(rates[1:]) for name, rates in turns.rates.items()}
+    pairs = [(LOOP, name) for name in (BARE, EAGER, TRANSFORMERS)] + [(OURS_FLOAT32, EAGER)]
     records = [
-        {"what": f"training, tok/s, against {name}", "ours": medians["tinyllm train"], "peer": rate}
-        for name, rate in medians.items()
-        if name != "tinyllm train"
+        {"what": f"{ours}, tok/s, against {peer}", "ours": medians[ours], "peer": medians[peer]}
+        for ours, peer in pairs
+        if peer in medians
     ]
     for record in records:
         ratio = record["ours"] / record["peer"]
-        print(f"{record['what']:64} {record['ours']:9,.0f} {record['peer']:9,.0f}   {ratio:.2f} x", flush=True)
-    print(f"peak memory of the loop: {memory / 2**20:,.0f} MiB")
+        print(f"{record['what']:76} {record['ours']:9,.0f} {record['peer']:9,.0f}   {ratio:.2f} x", flush=True)
+    print(f"peak memory of the loop: {memory / 1e6:,.0f} MB")
     if arguments.json:
         arguments.json.parent.mkdir(parents=True, exist_ok=True)
         result = {"rows": records, "rates": turns.rates, "peak_memory_bytes": memory}
@@ -124,6 +153,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=8, help="Updates of one turn.")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--only-loop", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--side", help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
@@ -141,37 +171,51 @@ def make_trainer(folder: Path, num_steps: int, turns: Turns) -> Trainer:
     return Trainer(config, shards, folder / f"run-{num_steps}", reporter=turns)
 
 
-def make_others(config: Config) -> dict[str, Step]:
+def serve(step: Step | None) -> None:
+    """Makes as many updates as each line of the standard input asks for, and answers with their seconds."""
+    if step is None:
+        return
+    step()
+    print("ready", flush=True)
+    for line in sys.stdin:
+        start = time.perf_counter()
+        for _ in range(int(line)):
+            step()
+        print(time.perf_counter() - start, flush=True)
+
+
+def some_tokens() -> torch.Tensor:
     torch.manual_seed(0)
-    tokens = torch.randint(VOCAB, (BATCH, LENGTH + 1))
+    return torch.randint(VOCAB, (BATCH, LENGTH + 1))
+
+
+def bare_step(dtype: str) -> Step:
+    keep_freed_memory()
+    chosen = {"dtype": dtype, "attention": "explicit"}
+    config = Config.model_validate(SETTINGS | {"training": SETTINGS["training"] | chosen})
     updater = build_updater(Transformer(config.model).train(), config, torch.device("cpu"))
-    others: dict[str, Step] = {
-        "its bare step": lambda: bare_step(updater, tokens),
-        "eager float32, fused attention": eager_float32(config, tokens),
-    }
-    try:
-        others["transformers, bfloat16 autocast"] = transformers_autocast(config, tokens)
-    except ImportError as error:
-        print(f"transformers is left out: {error}", file=sys.stderr)
-    for step in others.values():
-        step()
-    return others
+    tokens = some_tokens()
+
+    def step() -> None:
+        updater.update([tokens], BATCH * LENGTH)
+
+    return step
 
 
-def bare_step(updater: Any, tokens: torch.Tensor) -> None:
-    updater.update([tokens], BATCH * LENGTH)
-
-
-def eager_float32(config: Config, tokens: torch.Tensor) -> Step:
-    model = Transformer(config.model).train()
+def eager_float32() -> Step:
+    model, tokens = Transformer(Config.model_validate(SETTINGS).model).train(), some_tokens()
     return plain_step(model, lambda: F.cross_entropy(model(tokens[:, :-1]).flatten(0, 1), tokens[:, 1:].flatten()))
 
 
-def transformers_autocast(config: Config, tokens: torch.Tensor) -> Step:
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    torch.manual_seed(0)
-    model = LlamaForCausalLM(LlamaConfig(**to_hugging_face(config.model, "float32"))).train()
+def transformers_autocast() -> Step | None:
+    try:
+        from transformers import LlamaConfig, LlamaForCausalLM
+    except ImportError as error:
+        print(f"transformers is left out: {error}", file=sys.stderr)
+        return None
+    tokens = some_tokens()
+    shape = to_hugging_face(Config.model_validate(SETTINGS).model, "float32")
+    model = LlamaForCausalLM(LlamaConfig(**shape)).train()
 
     def loss() -> torch.Tensor:
         with torch.autocast("cpu", torch.bfloat16):
@@ -192,6 +236,17 @@ def plain_step(model: torch.nn.Module, loss: Callable[[], torch.Tensor]) -> Step
         optimizer.zero_grad()
 
     return step
+
+
+LOOP, BARE = "tinyllm train", "its bare step"
+EAGER, TRANSFORMERS = "the eager float32 step, fused attention", "transformers, bfloat16 autocast"
+OURS_FLOAT32 = "our float32 step"
+SIDES: dict[str, Callable[[], Step | None]] = {
+    BARE: lambda: bare_step("bfloat16"),
+    EAGER: eager_float32,
+    TRANSFORMERS: transformers_autocast,
+    OURS_FLOAT32: lambda: bare_step("float32"),
+}
 
 
 def measure_memory(shards: Path) -> int:

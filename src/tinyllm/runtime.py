@@ -3,6 +3,7 @@
 It looks at the machine and sets what PyTorch keeps process-wide; it holds nothing itself.
 """
 
+import ctypes
 import os
 import platform
 import shutil
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     import torch
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+"""Their numbers in glibc's <malloc.h>."""
 
 
 def pick_device(name: str = "auto") -> "torch.device":
@@ -111,6 +115,17 @@ def compiled(function: Function) -> Function:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the compiler's own modules use what PyTorch has deprecated
         return cast(Function, torch.compile(function, dynamic=False))
+
+
+def keep_freed_memory() -> None:
+    """Lets this process keep the memory it frees, so that the next update has it at once; where that can be set.
+
+    glibc gives large pieces back to the system, which clears them page by page when they are asked for again: 40,000
+    pages in each update of a model of 8.5 M parameters, a fifth of its time.
+    """
+    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
+        libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+        libc.mallopt(_M_MMAP_THRESHOLD, 2**30)
 
 
 def cache_folder() -> Path:

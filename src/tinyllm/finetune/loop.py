@@ -19,7 +19,7 @@ from tinyllm.finetune.batches import Track, pad, predict
 from tinyllm.finetune.classifier import Classifier
 from tinyllm.finetune.classifier_dir import save_classifier
 from tinyllm.finetune.scores import Scores, score
-from tinyllm.runtime import seed_everything
+from tinyllm.runtime import keep_freed_memory, seed_everything
 from tinyllm.tokenizer.codec import Tokenizer
 from tinyllm.training.optimizer import build_optimizers, set_learning_rate
 
@@ -65,6 +65,7 @@ def finetune(
     Raises DivergenceError at the first loss that is not finite, ArtifactError if the disk refuses or another run
     writes there.
     """
+    keep_freed_memory()
     seed_everything(config.seed)
     classifier.dropout.p = config.dropout
     (optimizer,) = build_optimizers(classifier, OPTIMIZER)

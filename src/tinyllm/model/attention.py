@@ -7,7 +7,7 @@ at the small heads of small models. Which one a model uses is a matter of speed 
 Shapes: B batch, T time, D model size, H query heads, K key/value heads, S positions so far, C channels of one head.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -42,30 +42,76 @@ def attend_explicit(query: Tensor, key: Tensor, value: Tensor, dropout: float = 
 
     A block does not look past its own end: with many blocks nearly half of the scores are never computed.
     """
-    num_new, num_all = query.shape[2], key.shape[2]
-    before = num_all - num_new
-    blocks = []
-    for start in range(0, num_new, QUERY_BLOCK):
-        end = min(start + QUERY_BLOCK, num_new)
-        seen = before + end
-        blocks.append(_attend_block(query[:, :, start:end], key[:, :, :seen], value[:, :, :seen], dropout))
+    num_new, before = query.shape[2], key.shape[2] - query.shape[2]
+    sizes = [min(QUERY_BLOCK, num_new - start) for start in range(0, num_new, QUERY_BLOCK)]
+    # Cut once and joined again, because the gradient of a join is a cut. That of many overlapping cuts would be as many
+    # arrays of zeros with something in the middle, all added up.
+    seen_sizes = [before + sizes[0], *sizes[1:]]
+    keys, values = torch.split(key, seen_sizes, dim=2), torch.split(value, seen_sizes, dim=2)
+    numbers = positions(key.shape[2], key.device)
+    blocks = [
+        _attend_block(block, torch.cat(keys[:index], dim=2), torch.cat(values[:index], dim=2), numbers, dropout)
+        for index, block in enumerate(torch.split(query, sizes, dim=2), start=1)
+    ]
     return torch.cat(blocks, dim=2)
 
 
-def _attend_block(query: Tensor, key: Tensor, value: Tensor, dropout: float) -> Tensor:
-    """Two products and a softmax; the query heads of a group lie under each other, so that they share one product."""
+def _attend_block(query: Tensor, key: Tensor, value: Tensor, numbers: Tensor, dropout: float) -> Tensor:
+    """The query heads of a group lie under each other, so that they share one product with their key head."""
     batch, num_heads, num_new, channels = query.shape
     num_kv_heads, num_all = key.shape[1:3]
     query = query.reshape(batch * num_kv_heads, -1, channels)
     key, value = key.reshape(-1, num_all, channels), value.reshape(-1, num_all, channels)
-    # The softmax runs in float32 whatever the products': a row of probabilities must sum to one.
-    scores = torch.bmm(query, key.transpose(1, 2)).float() * channels**-0.5
-    scores = scores.view(batch, num_heads, num_new, num_all)
-    if num_new > 1:
-        past = torch.ones(num_new, num_all, dtype=torch.bool, device=query.device).tril(num_all - num_new)
-        scores = scores.masked_fill(~past, float("-inf"))
-    weights = F.dropout(scores.softmax(-1).to(value.dtype), dropout)
-    return torch.bmm(weights.view(batch * num_kv_heads, -1, num_all), value).view(batch, num_heads, num_new, channels)
+    heads: Tensor = _SoftmaxAttention.apply(query, key, value, num_new, numbers[:num_all], dropout)  # type: ignore[no-untyped-call]
+    return heads.view(batch, num_heads, num_new, channels)
+
+
+class _SoftmaxAttention(torch.autograd.Function):
+    """Two products and a causal softmax between them, and its gradient as in FlashAttention (Dao et al. 2022), alg. 4.
+
+    PyTorch's own gradient would compute the softmax once more, and sum its rows. Each row's sum is already there:
+    it is the product of the output with the output's gradient.
+
+    Shapes: N products, R query rows of a product (heads of a group times new positions), S positions, C channels.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, query: Tensor, key: Tensor, value: Tensor, num_new: int, numbers: Tensor, dropout: float
+    ) -> Tensor:
+        """`query` (N, R, C), others (N, S, C) to (N, R, C); rows come in turns of `num_new`, the last positions."""
+        num_all = key.shape[1]
+        # Rows of all products together, and the softmax in float32 whatever the products': a row must sum to one.
+        scores = torch.bmm(query, key.transpose(1, 2)).view(-1, num_all).float() * query.shape[2] ** -0.5
+        if num_new > 1:
+            last_seen = torch.arange(len(scores), device=query.device) % num_new + (num_all - num_new)
+            hidden = numbers > last_seen.float()[:, None]
+            scores = scores.masked_fill(hidden, float("-inf"))
+        weights = scores.softmax(-1).to(value.dtype).view(len(query), -1, num_all)
+        kept = F.dropout(torch.ones_like(weights), dropout) if dropout else None
+        output = torch.bmm(weights if kept is None else weights * kept, value)
+        ctx.save_for_backward(query, key, value, weights, output, kept)
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        """Of a row's scores: weights * (gradient of the weights - gradient of the output * output, summed)."""
+        query, key, value, weights, output, kept = ctx.saved_tensors
+        of_weights = torch.bmm(gradient, value.transpose(1, 2))
+        used = weights
+        if kept is not None:
+            of_weights, used = of_weights * kept, weights * kept
+        row_sums = (gradient.float() * output.float()).sum(-1, keepdim=True)
+        of_scores = weights.float() * (of_weights.float() - row_sums) * query.shape[2] ** -0.5
+        of_scores = of_scores.to(query.dtype)
+        of_query, of_key = torch.bmm(of_scores, key), torch.bmm(of_scores.transpose(1, 2), query)
+        return of_query, of_key, torch.bmm(used.transpose(1, 2), gradient), None, None, None
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def positions(num_positions: int, device: torch.device) -> Tensor:
+    """0, 1, 2 ... as float32 (S). Compiled code reads them from memory, twice as fast as it would count them anew."""
+    return torch.arange(num_positions, dtype=torch.float32, device=device)
 
 
 ATTENTION = {"fused": attend_fused, "explicit": attend_explicit}

@@ -21,7 +21,14 @@ from tinyllm.model.init import initialize_mimetic
 from tinyllm.model.size import num_parameters
 from tinyllm.model.transformer import Transformer
 from tinyllm.model_dir import load_model, save_model, verify_model
-from tinyllm.runtime import StopRequest, peak_memory_bytes, pick_device, seed_everything, stop_signals
+from tinyllm.runtime import (
+    StopRequest,
+    keep_freed_memory,
+    peak_memory_bytes,
+    pick_device,
+    seed_everything,
+    stop_signals,
+)
 from tinyllm.shards.batches import WindowOrder, Windows, read_batch, read_windows, validation_windows
 from tinyllm.shards.format import ShardSet, find_document_starts
 from tinyllm.tokenizer.codec import Tokenizer
@@ -127,6 +134,7 @@ class Trainer:
 
         `to_toml` writes the config for RUN/config.toml, where every `auto` is replaced by what was chosen.
         """
+        keep_freed_memory()
         with artifacts.exclusive(self.run), stop_signals() as stop:
             self._clear_away_leftovers()
             checkpoint = self._find_checkpoint(resume)

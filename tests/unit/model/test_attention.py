@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from tinyllm.config import ModelConfig
 from tinyllm.model.attention import ATTENTION, QUERY_BLOCK
@@ -35,6 +36,21 @@ def test_blocks_of_queries_see_what_the_fused_kernel_sees(num_new: int, num_all:
     gradients = [torch.autograd.grad(result.square().sum(), (query, key, value)) for result in results]
     for ours, theirs in zip(*gradients, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4)
+
+
+def test_dropped_weights_get_no_gradient_and_kept_ones_get_all_of_theirs() -> None:
+    query, key, value = (torch.randn(1, 1, 9, 6, requires_grad=True) for _ in range(3))
+    torch.manual_seed(0)
+    ours = ATTENTION["explicit"](query, key, value, 0.5)
+    torch.manual_seed(0)
+    kept = F.dropout(torch.ones(1, 9, 9), 0.5)
+    past = torch.ones(9, 9).tril().bool()
+    scores = (query @ key.transpose(2, 3) / math.sqrt(6)).masked_fill(~past, -math.inf)
+    theirs = (scores.softmax(-1) * kept) @ value
+    torch.testing.assert_close(ours, theirs)
+    gradients = [torch.autograd.grad(result.square().sum(), (query, key, value)) for result in (ours, theirs)]
+    for ours, theirs in zip(*gradients, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
 def test_a_model_computes_the_same_with_either_and_drops_attention_with_either() -> None:
