@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 from tinyllm import artifacts
-from tinyllm.cli.console import note, progress_bar
+from tinyllm.cli.console import note
+from tinyllm.cli.progress import progress_bar
 from tinyllm.config import FinetuneConfig, first_problem
 from tinyllm.errors import ConfigError, MismatchError, UsageError
 from tinyllm.finetune.examples import (

@@ -19,7 +19,8 @@ from tinyllm.cli.classification import (
     track,
     train_classifier,
 )
-from tinyllm.cli.console import note, stderr
+from tinyllm.cli.console import note
+from tinyllm.cli.progress import stderr
 from tinyllm.errors import UsageError
 from tinyllm.finetune.examples import format_predictions, parse_sentences, read_bytes, read_label_names
 from tinyllm.finetune.scores import score

@@ -1,15 +1,11 @@
-"""How commands speak: results on stdout, everything else on stderr, bars only on a terminal."""
+"""How commands speak: results on stdout, everything else on stderr. What needs rich is in `progress`."""
 
 import re
 import sys
 
 from cyclopts import Parameter
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from tinyllm.errors import UsageError
-
-stderr = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def refuse_flag(_type: object, value: str) -> None:
@@ -25,17 +21,3 @@ TEXT_OR_DASH = Parameter(allow_leading_hyphen=True, validator=refuse_flag)
 def note(message: str) -> None:
     """One line on stderr for the person at the keyboard; never part of a command's result."""
     print(message, file=sys.stderr, flush=True)
-
-
-def progress_bar(*columns: str) -> Progress:
-    """A bar on stderr with the given extra text columns (rich templates); shows nothing off a terminal."""
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        *(TextColumn(column) for column in columns),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        console=stderr,
-        disable=not stderr.is_terminal,
-    )

@@ -11,7 +11,8 @@ from urllib.parse import unquote, urlsplit
 from cyclopts import Parameter
 
 from tinyllm import artifacts
-from tinyllm.cli.console import note, progress_bar
+from tinyllm.cli.console import note
+from tinyllm.cli.progress import progress_bar
 from tinyllm.errors import UsageError
 
 DATA_FOLDER = Path("data")

@@ -17,7 +17,8 @@ from rich.filesize import decimal
 from rich.table import Table
 
 from tinyllm import artifacts
-from tinyllm.cli.console import note, progress_bar
+from tinyllm.cli.console import note
+from tinyllm.cli.progress import progress_bar
 from tinyllm.corpus.text import DocumentRule
 from tinyllm.errors import Interrupted
 from tinyllm.shards.format import ShardSet

@@ -8,7 +8,8 @@ from cyclopts import Parameter
 from rich.progress import Progress, TaskID
 
 from tinyllm import artifacts
-from tinyllm.cli.console import note, progress_bar, stderr
+from tinyllm.cli.console import note
+from tinyllm.cli.progress import progress_bar, stderr
 from tinyllm.config import Config, SampleConfig
 from tinyllm.errors import MismatchError
 from tinyllm.recipes import read_recipe

@@ -1,6 +1,7 @@
 """Documents to token ids in parallel: batches go out to processes, ids come back in the order they went.
 
-The order and the ids are the same for any number of processes. Nothing is read or written here.
+This process encodes too whenever the others have enough to do: reading and writing leave it time, and what it encodes
+need not travel. The order and the ids are the same for any number of processes. Nothing is read or written here.
 """
 
 import os
@@ -11,6 +12,7 @@ from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from multiprocessing import get_context, parent_process
 
 import numpy as np
@@ -19,6 +21,14 @@ from tinyllm.corpus.documents import Document
 from tinyllm.errors import FormatError, InputError, TinyllmError
 from tinyllm.tokenizer.codec import Tokenizer
 from tinyllm.tokenizer.word_cache import Ids, cached_encoder
+
+BATCHES_A_HELPER = 2
+"""One that it encodes and one that waits, so that it never does."""
+MOST_BATCHES = 4
+"""So many batches a process may be in memory, while the first of them is not done."""
+
+_Joined = tuple[Ids, list[int]]
+"""The ids of a batch as one array, and where each document ends in it."""
 
 
 @dataclass(frozen=True)
@@ -46,38 +56,58 @@ class Encoder:
 def encode_in_order(
     batches: Iterable[Batch], tokenizer: Tokenizer, append_eos: bool, num_workers: int
 ) -> Generator[tuple[Batch, list[Ids]], None, None]:
-    """Each batch with the ids of its documents, encoded by `num_workers` processes (1: by this one).
+    """Each batch with the ids of its documents, encoded by `num_workers` processes, of which this is one.
 
     A few batches a process are under way at a time, so memory is bounded. Raises InputError naming the file of a
     document that cannot be encoded, TinyllmError naming files where a process died.
     """
-    if num_workers == 1:
-        encoder = Encoder(tokenizer, append_eos)
+    encoder = Encoder(tokenizer, append_eos)
+    num_helpers = num_workers - 1
+    if not num_helpers:
         yield from ((batch, _encode_batch(encoder, batch.documents)) for batch in batches)
         return
     # Spawned, not forked: the caller may have threads (a progress bar), and macOS knows no safe fork.
     pool = ProcessPoolExecutor(
-        num_workers, get_context("spawn"), _start_worker, (tokenizer.model_proto, tokenizer.name, append_eos)
+        num_helpers, get_context("spawn"), _start_worker, (tokenizer.model_proto, tokenizer.name, append_eos)
     )
-    under_way: deque[tuple[Batch, Future[list[Ids]]]] = deque()
+    under_way: deque[tuple[Batch, Future[_Joined]]] = deque()
     try:
         for batch in batches:
-            under_way.append((batch, pool.submit(_encode_in_worker, batch.documents)))
-            if len(under_way) > 2 * num_workers:
+            num_waiting = sum(not future.done() for _, future in under_way)
+            if num_waiting < BATCHES_A_HELPER * num_helpers:
+                under_way.append((batch, pool.submit(_encode_in_worker, batch.documents)))
+            else:
+                under_way.append((batch, _encode_here(encoder, batch.documents)))
+            while under_way and (under_way[0][1].done() or len(under_way) > MOST_BATCHES * num_workers):
                 yield _next_result(under_way)
         while under_way:
             yield _next_result(under_way)
     except BrokenProcessPool:
-        raise _worker_died(under_way) from None
+        raise _worker_died([*(waiting for waiting, _ in under_way), batch]) from None
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _next_result(under_way: deque[tuple[Batch, Future[list[Ids]]]]) -> tuple[Batch, list[Ids]]:
+def _next_result(under_way: deque[tuple[Batch, Future[_Joined]]]) -> tuple[Batch, list[Ids]]:
     batch, future = under_way[0]
-    ids = future.result()
+    joined, ends = future.result()
     under_way.popleft()
-    return batch, ids
+    return batch, [joined[start:end] for start, end in pairwise([0, *ends])]
+
+
+def _encode_here(encoder: Encoder, documents: Sequence[Document]) -> Future[_Joined]:
+    """What a helper would answer, an error too: it is raised when its turn comes."""
+    done: Future[_Joined] = Future()
+    try:
+        done.set_result(_join(_encode_batch(encoder, documents)))
+    except TinyllmError as error:
+        done.set_exception(error)
+    return done
+
+
+def _join(all_ids: Sequence[Ids]) -> _Joined:
+    """Between processes a thousand small arrays cost a thousand times as much as one."""
+    return np.concatenate(all_ids), list(accumulate(map(len, all_ids)))
 
 
 def _encode_batch(encoder: Encoder, documents: Sequence[Document]) -> list[Ids]:
@@ -118,12 +148,12 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _encode_in_worker(documents: list[Document]) -> list[Ids]:
-    return _encode_batch(_Worker.encoder, documents)
+def _encode_in_worker(documents: list[Document]) -> _Joined:
+    return _join(_encode_batch(_Worker.encoder, documents))
 
 
-def _worker_died(under_way: Iterable[tuple[Batch, object]]) -> TinyllmError:
-    sources = list(dict.fromkeys(document.source for batch, _ in under_way for document in batch.documents))
+def _worker_died(batches: Iterable[Batch]) -> TinyllmError:
+    sources = list(dict.fromkeys(document.source for batch in batches for document in batch.documents))
     names = ", ".join(sources[:3]) + (", …" if len(sources) > 3 else "")
     return TinyllmError(
         f"a worker process died while encoding {names}: it was killed, or memory ran out; "

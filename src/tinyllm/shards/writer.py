@@ -24,7 +24,6 @@ from tinyllm.corpus.text import DocumentRule
 from tinyllm.errors import ArtifactError, InputError, UsageError
 from tinyllm.shards.encoding import Batch, encode_in_order
 from tinyllm.shards.format import (
-    NOTHING,
     POSITION_PARTS,
     Counts,
     ShardDetails,
@@ -169,24 +168,26 @@ class _ShardWriter:
         self._dtype = np.dtype(dtype).newbyteorder("<")
         self._shard_tokens = shard_tokens
         self._documents: list[Ids] = []
-        self._counts = NOTHING
+        self._num_tokens, self._num_bytes = 0, 0
 
     def add(self, ids: Ids, text_bytes: int) -> None:
         """Takes one document; a shard holds at least one, and goes over its size for that alone."""
-        if self._documents and self._counts.tokens + len(ids) > self._shard_tokens:
+        if self._documents and self._num_tokens + len(ids) > self._shard_tokens:
             self.flush()
         self._documents.append(ids.astype(self._dtype))
-        self._counts += Counts(documents=1, tokens=len(ids), text_bytes=text_bytes)
+        self._num_tokens += len(ids)
+        self._num_bytes += text_bytes
 
     def flush(self) -> None:
         """Writes what is gathered as one shard."""
         if not self._documents:
             return
-        entry = ShardEntry(name=shard_name(self._split, self._journal.entries), split=self._split, counts=self._counts)
+        counts = Counts(documents=len(self._documents), tokens=self._num_tokens, text_bytes=self._num_bytes)
+        entry = ShardEntry(name=shard_name(self._split, self._journal.entries), split=self._split, counts=counts)
         ends = np.cumsum([len(ids) for ids in self._documents], dtype="<u8")
         tokens = np.concatenate(self._documents)
         self._journal.add(entry, {f"{entry.name}.bin": tokens.tobytes(), f"{entry.name}.idx": ends.tobytes()})
-        self._documents, self._counts = [], NOTHING
+        self._documents, self._num_tokens, self._num_bytes = [], 0, 0
 
 
 class _SplitWriters:
