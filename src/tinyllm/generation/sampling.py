@@ -7,6 +7,8 @@ inverse of the cumulative distribution, tokens in the order of their ids. Nothin
 Shapes: B samples side by side, V vocabulary.
 """
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 
@@ -114,21 +116,24 @@ def draw(logits: Floats, uniforms: Doubles) -> Ids:
 
 
 def _pick(weights: Floats, uniform: float) -> int:
-    """The place in `weights` (V,) at the part `uniform` of their sum; first its block, then inside."""
-    num_blocks = max(1, len(weights) // DRAW_BLOCK)
-    firsts = np.arange(num_blocks) * DRAW_BLOCK
-    whole = weights[: (num_blocks - 1) * DRAW_BLOCK].reshape(-1, DRAW_BLOCK).sum(axis=1)
-    ends = np.append(whole, weights[firsts[-1] :].sum()).cumsum(dtype=np.float64)
-    block, within = _reach(ends, uniform * ends[-1])
-    last = firsts[block + 1] if block + 1 < num_blocks else len(weights)
-    place, _ = _reach(weights[firsts[block] : last].cumsum(dtype=np.float64), within)
-    return int(firsts[block]) + place
+    """The place in `weights` (V,) at the part `uniform` of their sum; among many first its block, then inside."""
+    first, target = 0, None
+    if len(weights) > 2 * DRAW_BLOCK:
+        size = len(weights) // DRAW_BLOCK * DRAW_BLOCK
+        sums = np.append(weights[:size].reshape(-1, DRAW_BLOCK).sum(axis=1), weights[size:].sum())
+        ends = sums.cumsum(dtype=np.float64)
+        block, target = _reach(ends, uniform * ends[-1])
+        first = block * DRAW_BLOCK
+        weights = weights[first : first + DRAW_BLOCK]
+    ends = weights.cumsum(dtype=np.float64)
+    place, _ = _reach(ends, uniform * ends[-1] if target is None else target)
+    return first + place
 
 
 def _reach(cumulative: Doubles, target: float) -> tuple[int, float]:
     """The first place where `cumulative` exceeds `target`, and by how much the target exceeds the place before."""
     # Rounding may put the target on the total itself, which no place reaches past.
-    place = int(np.searchsorted(cumulative, min(target, np.nextafter(cumulative[-1], 0)), side="right"))
+    place = int(cumulative.searchsorted(min(target, math.nextafter(cumulative[-1], 0)), side="right"))
     return place, target - (cumulative[place - 1] if place else 0.0)
 
 
