@@ -119,8 +119,9 @@ def measure(
         print(f"{line}  {name:12} {theirs:8,.0f} tok/s  ratio {ours / theirs:.2f}", flush=True)
     if not medians:
         print(line, flush=True)
-    facts = {"shape": shape, "kind": kind, "batch": arguments.batch, "ours": ours, "gigabytes_per_second": read}
-    return [{**facts, "peer": name, "theirs": theirs, "ratio": ours / theirs} for name, theirs in medians.items()]
+    name = f"decoding, {shape} {kind} x {arguments.batch}, tok/s"
+    facts = {"gigabytes_read_per_second": read, "num_threads": engine.num_threads}
+    return [{"what": f"{name}, against {peer}", "ours": ours, "peer": rate, **facts} for peer, rate in medians.items()]
 
 
 def make_engine(model: ForeignModel, kind: str, num_threads: int) -> CpuEngine:

@@ -1,0 +1,86 @@
+"""What this machine can do at most: how fast it multiplies matrices, and how fast it reads memory.
+
+    python benchmarks/limits.py [--rounds 7] [--json FILE]
+
+Training is held against the rate of products of the `seed` recipe's shapes, decoding against the rate at which two
+threads read much more memory than any cache holds: each sums four places at a time, which reads more than one place.
+"""
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numba import njit, prange
+
+SHAPES = {"288 to 768": (2048, 288, 768), "288 to 4,096": (2048, 288, 4096), "1,024 to 1,024": (2048, 1024, 1024)}
+READ_BYTES = 2**30
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    rows: list[dict[str, Any]] = []
+    for dtype in (torch.float32, torch.bfloat16):
+        for name, shape in SHAPES.items():
+            seconds = median_seconds(product(shape, dtype), arguments.rounds)
+            what = f"matrix products, {str(dtype).removeprefix('torch.')}, 2,048 rows, {name}, GFLOP/s"
+            rows.append({"what": what, "rate": 2 * np.prod(shape) / seconds / 1e9})
+    memory = np.ones((2, 4, READ_BYTES // 32), np.float32)
+    for num_threads in (1, 2):
+        seconds = median_seconds(lambda n=num_threads: read_memory(memory[:n]), arguments.rounds)
+        rate = memory[:num_threads].nbytes / seconds / 1e9
+        rows.append({"what": f"reading memory, {num_threads} threads, GB/s", "rate": rate})
+    for row in rows:
+        print(f"{row['what']:76} {row['rate']:9,.1f}", flush=True)
+    if arguments.json:
+        arguments.json.parent.mkdir(parents=True, exist_ok=True)
+        arguments.json.write_text(json.dumps(rows, indent=2) + "\n")
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--json", type=Path)
+    return parser.parse_args()
+
+
+def product(shape: tuple[int, int, int], dtype: torch.dtype) -> Callable[[], object]:
+    num_rows, num_inputs, num_outputs = shape
+    x, weight = torch.randn(num_rows, num_inputs, dtype=dtype), torch.randn(num_outputs, num_inputs, dtype=dtype)
+    return lambda: torch.nn.functional.linear(x, weight)
+
+
+def median_seconds(act: Callable[[], object], num_rounds: int) -> float:
+    """Of one call, after one that warms up; short calls are repeated."""
+    start = time.perf_counter()
+    act()
+    repeats = max(1, int(0.05 / (time.perf_counter() - start)))
+    seconds = []
+    for _ in range(num_rounds):
+        start = time.perf_counter()
+        for _ in range(repeats):
+            act()
+        seconds.append((time.perf_counter() - start) / repeats)
+    return statistics.median(seconds)
+
+
+@njit(parallel=True, fastmath=True)
+def read_memory(memory):  # type: ignore[no-untyped-def]
+    """Sums `memory` (threads, 4, numbers), a thread a row."""
+    totals = np.zeros(memory.shape[0], np.float32)
+    for thread in prange(memory.shape[0]):
+        a, b, c, d = memory[thread, 0], memory[thread, 1], memory[thread, 2], memory[thread, 3]
+        total = np.float32(0)
+        for i in range(len(a)):
+            total += a[i] + b[i] + c[i] + d[i]
+        totals[thread] = total
+    return totals
+
+
+if __name__ == "__main__":
+    main()
