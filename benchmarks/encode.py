@@ -62,7 +62,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--text", type=Path, help="Stories between <|endoftext|>.")
     parser.add_argument("--tokenizer", type=Path)
     parser.add_argument("--repeat", type=int, default=1, help="How often the text is taken.")
-    parser.add_argument("--copies", type=int, default=8, help="Of the text, in shards.")
+    parser.add_argument("--copies", type=int, default=16, help="Of the text, in shards.")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", type=Path)
     return parser.parse_args()
@@ -77,7 +77,7 @@ def read_stories(text: Path | None) -> list[str]:
 def check_ids(tokenizer: Tokenizer, processor: SentencePieceProcessor, stories: list[str]) -> None:
     """The same ids, BOS apart, or there is nothing to compare."""
     sample = stories[:2000]
-    for ids, story in zip(Encoder(tokenizer).encode(sample), sample, strict=True):
+    for ids, story in zip(Encoder(tokenizer).encode(sample).split(), sample, strict=True):
         assert ids[1:].tolist() == processor.encode(story), f"other ids for {story[:60]!r}"
 
 

@@ -6,6 +6,7 @@ need not travel. The order and the ids are the same for any number of processes.
 
 import os
 import signal
+import sys
 import threading
 from collections import deque
 from collections.abc import Generator, Iterable, Sequence
@@ -16,19 +17,21 @@ from itertools import accumulate, pairwise
 from multiprocessing import get_context, parent_process
 
 import numpy as np
+import numpy.typing as npt
 
 from tinyllm.corpus.documents import Document
 from tinyllm.errors import FormatError, InputError, TinyllmError
 from tinyllm.tokenizer.codec import Tokenizer
-from tinyllm.tokenizer.word_cache import Ids, cached_encoder
+from tinyllm.tokenizer.word_cache import ID_BYTES, cached_encoder
 
-BATCHES_A_HELPER = 2
-"""One that it encodes and one that waits, so that it never does."""
-MOST_BATCHES = 4
+BATCHES_A_HELPER = 3
+"""One that it encodes and some that wait, for as long as this process is busy with a batch of its own."""
+MOST_BATCHES = 8
 """So many batches a process may be in memory, while the first of them is not done."""
+TURN_SECONDS = 1e-4
+"""How long this process's own work may keep the threads waiting that feed its helpers; Python's habit is 5e-3."""
 
-_Joined = tuple[Ids, list[int]]
-"""The ids of a batch as one array, and where each document ends in it."""
+Ids = npt.NDArray[np.uint32]
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,24 @@ class Batch:
 
     documents: list[Document]
     are_validation: list[bool]
+    text_bytes: list[int]
+    """Of each document in UTF-8."""
+
+    @property
+    def texts(self) -> list[str]:
+        return [document.text for document in self.documents]
+
+
+@dataclass(frozen=True)
+class EncodedTexts:
+    """The ids of all texts as one array, which travels and is checked at once, and where each text ends in it."""
+
+    ids: Ids
+    ends: list[int]
+
+    def split(self) -> list[Ids]:
+        """The ids of each text."""
+        return [self.ids[start:end] for start, end in pairwise([0, *self.ends])]
 
 
 class Encoder:
@@ -46,11 +67,13 @@ class Encoder:
         self.tokenizer = tokenizer
         self._encode = cached_encoder(tokenizer)
         ends = np.array(tokenizer.encode("", bos=True, eos=append_eos), dtype=np.uint32)
-        self._before, self._after = ends[:1], ends[1:]
+        self._before, self._after = ends[:1].tobytes(), ends[1:].tobytes()
 
-    def encode(self, texts: Sequence[str]) -> list[Ids]:
+    def encode(self, texts: Sequence[str]) -> EncodedTexts:
         """The ids of each text, BOS first, and EOS last if asked. Raises InputError as `Tokenizer.encode` does."""
-        return [np.concatenate((self._before, self._encode(text), self._after)) for text in texts]
+        all_ids = [self._before + self._encode(text) + self._after for text in texts]
+        ends = accumulate(len(ids) // ID_BYTES for ids in all_ids)
+        return EncodedTexts(np.frombuffer(b"".join(all_ids), dtype=np.uint32), list(ends))
 
 
 def encode_in_order(
@@ -64,67 +87,72 @@ def encode_in_order(
     encoder = Encoder(tokenizer, append_eos)
     num_helpers = num_workers - 1
     if not num_helpers:
-        yield from ((batch, _encode_batch(encoder, batch.documents)) for batch in batches)
+        for batch in batches:
+            yield batch, _check(batch, _encode_here(encoder, batch), encoder)
         return
     # Spawned, not forked: the caller may have threads (a progress bar), and macOS knows no safe fork.
     pool = ProcessPoolExecutor(
         num_helpers, get_context("spawn"), _start_worker, (tokenizer.model_proto, tokenizer.name, append_eos)
     )
-    under_way: deque[tuple[Batch, Future[_Joined]]] = deque()
+    under_way: deque[tuple[Batch, Future[EncodedTexts]]] = deque()
+    usual_turn = sys.getswitchinterval()
+    sys.setswitchinterval(TURN_SECONDS)
     try:
         for batch in batches:
             num_waiting = sum(not future.done() for _, future in under_way)
             if num_waiting < BATCHES_A_HELPER * num_helpers:
-                under_way.append((batch, pool.submit(_encode_in_worker, batch.documents)))
+                under_way.append((batch, pool.submit(_encode_in_worker, batch.texts)))
             else:
-                under_way.append((batch, _encode_here(encoder, batch.documents)))
+                under_way.append((batch, _encode_here(encoder, batch)))
             while under_way and (under_way[0][1].done() or len(under_way) > MOST_BATCHES * num_workers):
-                yield _next_result(under_way)
+                yield _next_result(under_way, encoder)
         while under_way:
-            yield _next_result(under_way)
+            yield _next_result(under_way, encoder)
     except BrokenProcessPool:
         raise _worker_died([*(waiting for waiting, _ in under_way), batch]) from None
     finally:
+        sys.setswitchinterval(usual_turn)
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _next_result(under_way: deque[tuple[Batch, Future[_Joined]]]) -> tuple[Batch, list[Ids]]:
-    batch, future = under_way[0]
-    joined, ends = future.result()
+def _next_result(under_way: deque[tuple[Batch, Future[EncodedTexts]]], encoder: Encoder) -> tuple[Batch, list[Ids]]:
+    batch, answer = under_way[0]
+    all_ids = _check(batch, answer, encoder)
     under_way.popleft()
-    return batch, [joined[start:end] for start, end in pairwise([0, *ends])]
+    return batch, all_ids
 
 
-def _encode_here(encoder: Encoder, documents: Sequence[Document]) -> Future[_Joined]:
+def _encode_here(encoder: Encoder, batch: Batch) -> Future[EncodedTexts]:
     """What a helper would answer, an error too: it is raised when its turn comes."""
-    done: Future[_Joined] = Future()
+    done: Future[EncodedTexts] = Future()
     try:
-        done.set_result(_join(_encode_batch(encoder, documents)))
-    except TinyllmError as error:
+        done.set_result(encoder.encode(batch.texts))
+    except InputError as error:
         done.set_exception(error)
     return done
 
 
-def _join(all_ids: Sequence[Ids]) -> _Joined:
-    """Between processes a thousand small arrays cost a thousand times as much as one."""
-    return np.concatenate(all_ids), list(accumulate(map(len, all_ids)))
-
-
-def _encode_batch(encoder: Encoder, documents: Sequence[Document]) -> list[Ids]:
+def _check(batch: Batch, answer: Future[EncodedTexts], encoder: Encoder) -> list[Ids]:
+    """The ids of each document. Raises InputError or FormatError naming the file of one that has none that can be."""
     try:
-        encoded = encoder.encode([document.text for document in documents])
+        encoded = answer.result()
     except InputError:
         # Once more, one by one, to tell which document it was.
-        for document in documents:
+        for document in batch.documents:
             try:
                 encoder.encode([document.text])
             except InputError as error:
                 raise InputError(f"{document.source}: a document cannot be encoded: {error}") from None
         raise
-    for document, ids in zip(documents, encoded, strict=True):
-        if ids.max() >= encoder.tokenizer.vocab_size:
-            raise FormatError(f"{document.source}: {encoder.tokenizer.name} gave id {ids.max()}, out of its own range")
-    return encoded
+    tokenizer, largest = encoder.tokenizer, encoded.ids.max()
+    if largest >= tokenizer.vocab_size:
+        source = next(
+            document.source
+            for document, ids in zip(batch.documents, encoded.split(), strict=True)
+            if ids.max() == largest
+        )
+        raise FormatError(f"{source}: {tokenizer.name} gave id {largest}, out of its own range")
+    return encoded.split()
 
 
 class _Worker:
@@ -148,8 +176,8 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _encode_in_worker(documents: list[Document]) -> _Joined:
-    return _join(_encode_batch(_Worker.encoder, documents))
+def _encode_in_worker(texts: list[str]) -> EncodedTexts:
+    return _Worker.encoder.encode(texts)
 
 
 def _worker_died(batches: Iterable[Batch]) -> TinyllmError:

@@ -22,7 +22,7 @@ from tinyllm.corpus.sources import STANDARD_INPUT, list_sources, unreadable
 from tinyllm.corpus.split import VALIDATION_FRACTION, split_documents
 from tinyllm.corpus.text import DocumentRule
 from tinyllm.errors import ArtifactError, InputError, UsageError
-from tinyllm.shards.encoding import Batch, encode_in_order
+from tinyllm.shards.encoding import Batch, Ids, encode_in_order
 from tinyllm.shards.format import (
     POSITION_PARTS,
     Counts,
@@ -35,9 +35,10 @@ from tinyllm.shards.format import (
 )
 from tinyllm.shards.journal import JOURNAL_NAME, Journal, shard_name
 from tinyllm.tokenizer.codec import MODEL_NAME, Tokenizer
-from tinyllm.tokenizer.word_cache import Ids
 
 BATCH_BYTES = 2**20
+PROCESS_BYTES = 2**21
+"""Text that is worth a process of its own: to start one takes as long as to encode some of these."""
 SHARD_TOKENS = 2**24
 
 
@@ -174,7 +175,7 @@ class _ShardWriter:
         """Takes one document; a shard holds at least one, and goes over its size for that alone."""
         if self._documents and self._num_tokens + len(ids) > self._shard_tokens:
             self.flush()
-        self._documents.append(ids.astype(self._dtype))
+        self._documents.append(ids)
         self._num_tokens += len(ids)
         self._num_bytes += text_bytes
 
@@ -185,7 +186,7 @@ class _ShardWriter:
         counts = Counts(documents=len(self._documents), tokens=self._num_tokens, text_bytes=self._num_bytes)
         entry = ShardEntry(name=shard_name(self._split, self._journal.entries), split=self._split, counts=counts)
         ends = np.cumsum([len(ids) for ids in self._documents], dtype="<u8")
-        tokens = np.concatenate(self._documents)
+        tokens = np.concatenate(self._documents, dtype=self._dtype, casting="unsafe")
         self._journal.add(entry, {f"{entry.name}.bin": tokens.tobytes(), f"{entry.name}.idx": ends.tobytes()})
         self._documents, self._num_tokens, self._num_bytes = [], 0, 0
 
@@ -210,23 +211,19 @@ class _SplitWriters:
     def write_by_label(self, encoded: Iterable[tuple[Batch, list[Ids]]]) -> None:
         """Each document goes where its label says."""
         for batch, all_ids in encoded:
-            for document, is_validation, ids in zip(batch.documents, batch.are_validation, all_ids, strict=True):
+            for is_validation, ids, text_bytes in zip(batch.are_validation, all_ids, batch.text_bytes, strict=True):
                 writer = self._validation if is_validation else self._train
-                writer.add(ids, len(document.text.encode()))
+                writer.add(ids, text_bytes)
         self._flush()
 
     def write_by_position(self, encoded: Iterable[tuple[Batch, list[Ids]]], tokenizer: Tokenizer) -> str:
         """The last tenth of all tokens goes to validation, cut inside a document. Gives a line that says so."""
-        documents = [
-            (document, ids)
-            for batch, all_ids in encoded
-            for document, ids in zip(batch.documents, all_ids, strict=True)
-        ]
-        num_tokens = sum(len(ids) for _, ids in documents)
+        documents = [pair for batch, all_ids in encoded for pair in zip(all_ids, batch.text_bytes, strict=True)]
+        num_tokens = sum(len(ids) for ids, _ in documents)
         num_validation = num_tokens // POSITION_PARTS
         room = num_tokens - num_validation
-        for document, ids in documents:
-            text_bytes, head, tail = len(document.text.encode()), ids[:room], ids[room:]
+        for ids, text_bytes in documents:
+            head, tail = ids[:room], ids[room:]
             # A head holds BOS and so counts as a document; a tail that follows one is plain tokens.
             tail_bytes = text_bytes if not len(head) else count_tokens([tail], tokenizer).text_bytes
             if len(head):
@@ -247,14 +244,15 @@ class _SplitWriters:
 
 def _make_batches(labelled: Iterable[tuple[Document, bool]]) -> Iterator[Batch]:
     """Batches of about BATCH_BYTES of text, or of one longer document."""
-    batch, num_characters = Batch([], []), 0
+    batch, num_bytes = Batch([], [], []), 0
     for document, is_validation in labelled:
         batch.documents.append(document)
         batch.are_validation.append(is_validation)
-        num_characters += len(document.text)
-        if num_characters >= BATCH_BYTES:
+        batch.text_bytes.append(len(document.text.encode()))
+        num_bytes += batch.text_bytes[-1]
+        if num_bytes >= BATCH_BYTES:
             yield batch
-            batch, num_characters = Batch([], []), 0
+            batch, num_bytes = Batch([], [], []), 0
     if batch.documents:
         yield batch
 
@@ -271,7 +269,7 @@ def _observe(
         yield batch, all_ids
         documents += len(batch.documents)
         tokens += sum(map(len, all_ids))
-        text_bytes += sum(len(document.text.encode()) for document in batch.documents)
+        text_bytes += sum(batch.text_bytes)
         report(Progress(documents, tokens, text_bytes, finished.text_bytes, source_bytes))
 
 
@@ -285,11 +283,11 @@ def _is_made(output: Path, recipe: Recipe) -> bool:
 
 
 def _fitting(num_workers: int | None, sources: Sequence[Path]) -> int:
-    """As many processes as asked for (None: one a core), but not more than there are batches to encode."""
+    """As many processes as asked for (None: one a core), but not more than the text is worth."""
     if num_workers is None:
         num_workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     plain = _plain_size(sources)
-    return num_workers if plain is None else max(1, min(num_workers, plain // (2 * BATCH_BYTES)))
+    return num_workers if plain is None else max(1, min(num_workers, plain // PROCESS_BYTES))
 
 
 def _plain_size(sources: Iterable[Path]) -> int | None:

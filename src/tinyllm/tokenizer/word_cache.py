@@ -11,11 +11,10 @@ import re
 from collections.abc import Callable
 
 import numpy as np
-import numpy.typing as npt
 
 from tinyllm.tokenizer.codec import Tokenizer
 
-Ids = npt.NDArray[np.uint32]
+ID_BYTES = 4
 SPACE = "\u2581"
 MAX_WORDS = 2**18
 """Words that are remembered; then the memory is emptied, which bounds it at some tens of megabytes."""
@@ -25,11 +24,18 @@ MAX_WORD_CHARACTERS = 48
 _WORD = re.compile(f"{SPACE}+[^{SPACE}]*")
 
 
-def cached_encoder(tokenizer: Tokenizer) -> Callable[[str], Ids]:
-    """A function that gives the ids of a text as `tokenizer.encode` does, and remembers words if that is exact."""
+def cached_encoder(tokenizer: Tokenizer) -> Callable[[str], bytes]:
+    """A function that gives the ids that `tokenizer.encode` gives, and remembers words if that is exact.
+
+    The ids are uint32 in bytes: whoever encodes many texts joins these faster than arrays.
+    """
     if splits_at_spaces(tokenizer):
         return WordCache(tokenizer).encode
-    return lambda text: np.array(tokenizer.encode(text), dtype=np.uint32)
+    return lambda text: _to_bytes(tokenizer.encode(text))
+
+
+def _to_bytes(ids: list[int]) -> bytes:
+    return np.array(ids, dtype=np.uint32).tobytes()
 
 
 def splits_at_spaces(tokenizer: Tokenizer) -> bool:
@@ -52,15 +58,15 @@ class WordCache:
         """Words remembered now."""
         return len(self._words)
 
-    def encode(self, text: str) -> Ids:
-        """Token ids of `text`. Raises InputError as `Tokenizer.encode` does."""
+    def encode(self, text: str) -> bytes:
+        """Token ids of `text` as uint32 in bytes. Raises InputError as `Tokenizer.encode` does."""
         plain = SPACE not in text and "  " not in text and not text.startswith(" ")
         if not text or (self._collapses_spaces and (not plain or text.endswith(" "))):
-            return np.array(self._tokenizer.encode(text), dtype=np.uint32)
+            return _to_bytes(self._tokenizer.encode(text))
         # SentencePiece puts one space before each text it is given, so a word is looked up without its first one.
         words = text.split(" ") if plain else [word[1:] for word in _WORD.findall(SPACE + text.replace(" ", SPACE))]
         # No Python runs a word: the lookups, and the joining of their ids as bytes, are loops of the interpreter's own.
-        return np.frombuffer(b"".join(map(self._words.__getitem__, words)), dtype=np.uint32)
+        return b"".join(map(self._words.__getitem__, words))
 
 
 class _Words(dict[str, bytes]):
@@ -72,8 +78,7 @@ class _Words(dict[str, bytes]):
 
     def __missing__(self, word: str) -> bytes:
         # An empty word is the space at the end of a text, to which SentencePiece, given nothing, would say nothing.
-        ids = self._tokenizer.encode(word) if word else [self._space()]
-        content = np.array(ids, dtype=np.uint32).tobytes()
+        content = _to_bytes(self._tokenizer.encode(word) if word else [self._space()])
         if len(word) <= MAX_WORD_CHARACTERS:
             if len(self) >= MAX_WORDS:
                 self.clear()

@@ -44,6 +44,7 @@ def corpus(stories: list[str], tmp_path: Path) -> Path:
 def run(corpus: Path, tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., ShardSet]:
     """Prepares the corpus in small batches and small shards, by one process unless asked."""
     monkeypatch.setattr("tinyllm.shards.writer.BATCH_BYTES", 500)
+    monkeypatch.setattr("tinyllm.shards.writer.PROCESS_BYTES", 1000)
 
     def run_prepare(name: str = "shards", **options: Any) -> ShardSet:
         options = {"num_workers": 1, "shard_tokens": 2000, "validation_fraction": 0.1, **options}
