@@ -111,7 +111,7 @@ def test_what_prepare_cannot_do_is_named(
         (corpus / name).write_bytes(content)
 
     monkeypatch.setattr("tinyllm.shards.writer._fitting", lambda workers, sources: 2)
-    monkeypatch.setattr("tinyllm.shards.writer.BATCH_BYTES", 2000)
+    monkeypatch.setattr("tinyllm.shards.writer.BATCH_CHARACTERS", 2000)
     for index in range(count // 2):
         output, deaths = tmp_path / f"dead{index}", []
 

@@ -40,8 +40,6 @@ class Batch:
 
     documents: list[Document]
     are_validation: list[bool]
-    text_bytes: list[int]
-    """Of each document in UTF-8."""
 
     @property
     def texts(self) -> list[str]:
@@ -50,10 +48,13 @@ class Batch:
 
 @dataclass(frozen=True)
 class EncodedTexts:
-    """The ids of all texts as one array, which travels and is checked at once, and where each text ends in it."""
+    """The ids of all texts as one array, which travels and is checked at once."""
 
     ids: Ids
     ends: list[int]
+    """Where each text ends in `ids`."""
+    text_bytes: list[int]
+    """Of each text in UTF-8."""
 
     def split(self) -> list[Ids]:
         """The ids of each text."""
@@ -73,12 +74,13 @@ class Encoder:
         """The ids of each text, BOS first, and EOS last if asked. Raises InputError as `Tokenizer.encode` does."""
         all_ids = [self._before + self._encode(text) + self._after for text in texts]
         ends = accumulate(len(ids) // ID_BYTES for ids in all_ids)
-        return EncodedTexts(np.frombuffer(b"".join(all_ids), dtype=np.uint32), list(ends))
+        text_bytes = [len(text.encode()) for text in texts]
+        return EncodedTexts(np.frombuffer(b"".join(all_ids), dtype=np.uint32), list(ends), text_bytes)
 
 
 def encode_in_order(
     batches: Iterable[Batch], tokenizer: Tokenizer, append_eos: bool, num_workers: int
-) -> Generator[tuple[Batch, list[Ids]], None, None]:
+) -> Generator[tuple[Batch, EncodedTexts], None, None]:
     """Each batch with the ids of its documents, encoded by `num_workers` processes, of which this is one.
 
     A few batches a process are under way at a time, so memory is bounded. Raises InputError naming the file of a
@@ -115,11 +117,11 @@ def encode_in_order(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _next_result(under_way: deque[tuple[Batch, Future[EncodedTexts]]], encoder: Encoder) -> tuple[Batch, list[Ids]]:
+def _next_result(under_way: deque[tuple[Batch, Future[EncodedTexts]]], encoder: Encoder) -> tuple[Batch, EncodedTexts]:
     batch, answer = under_way[0]
-    all_ids = _check(batch, answer, encoder)
+    encoded = _check(batch, answer, encoder)
     under_way.popleft()
-    return batch, all_ids
+    return batch, encoded
 
 
 def _encode_here(encoder: Encoder, batch: Batch) -> Future[EncodedTexts]:
@@ -132,8 +134,8 @@ def _encode_here(encoder: Encoder, batch: Batch) -> Future[EncodedTexts]:
     return done
 
 
-def _check(batch: Batch, answer: Future[EncodedTexts], encoder: Encoder) -> list[Ids]:
-    """The ids of each document. Raises InputError or FormatError naming the file of one that has none that can be."""
+def _check(batch: Batch, answer: Future[EncodedTexts], encoder: Encoder) -> EncodedTexts:
+    """The ids of the batch. Raises InputError or FormatError that names the file of a document without right ids."""
     try:
         encoded = answer.result()
     except InputError:
@@ -152,7 +154,7 @@ def _check(batch: Batch, answer: Future[EncodedTexts], encoder: Encoder) -> list
             if ids.max() == largest
         )
         raise FormatError(f"{source}: {tokenizer.name} gave id {largest}, out of its own range")
-    return encoded.split()
+    return encoded
 
 
 class _Worker:

@@ -22,7 +22,7 @@ from tinyllm.corpus.sources import STANDARD_INPUT, list_sources, unreadable
 from tinyllm.corpus.split import VALIDATION_FRACTION, split_documents
 from tinyllm.corpus.text import DocumentRule
 from tinyllm.errors import ArtifactError, InputError, UsageError
-from tinyllm.shards.encoding import Batch, Ids, encode_in_order
+from tinyllm.shards.encoding import Batch, EncodedTexts, Ids, encode_in_order
 from tinyllm.shards.format import (
     POSITION_PARTS,
     Counts,
@@ -36,7 +36,7 @@ from tinyllm.shards.format import (
 from tinyllm.shards.journal import JOURNAL_NAME, Journal, shard_name
 from tinyllm.tokenizer.codec import MODEL_NAME, Tokenizer
 
-BATCH_BYTES = 2**20
+BATCH_CHARACTERS = 2**20
 PROCESS_BYTES = 2**21
 """Text that is worth a process of its own: to start one takes as long as to encode some of these."""
 SHARD_TOKENS = 2**24
@@ -208,17 +208,19 @@ class _SplitWriters:
             else:
                 yield document, is_validation
 
-    def write_by_label(self, encoded: Iterable[tuple[Batch, list[Ids]]]) -> None:
+    def write_by_label(self, encoded: Iterable[tuple[Batch, EncodedTexts]]) -> None:
         """Each document goes where its label says."""
-        for batch, all_ids in encoded:
-            for is_validation, ids, text_bytes in zip(batch.are_validation, all_ids, batch.text_bytes, strict=True):
+        for batch, texts in encoded:
+            for is_validation, ids, text_bytes in zip(
+                batch.are_validation, texts.split(), texts.text_bytes, strict=True
+            ):
                 writer = self._validation if is_validation else self._train
                 writer.add(ids, text_bytes)
         self._flush()
 
-    def write_by_position(self, encoded: Iterable[tuple[Batch, list[Ids]]], tokenizer: Tokenizer) -> str:
+    def write_by_position(self, encoded: Iterable[tuple[Batch, EncodedTexts]], tokenizer: Tokenizer) -> str:
         """The last tenth of all tokens goes to validation, cut inside a document. Gives a line that says so."""
-        documents = [pair for batch, all_ids in encoded for pair in zip(all_ids, batch.text_bytes, strict=True)]
+        documents = [pair for _, texts in encoded for pair in zip(texts.split(), texts.text_bytes, strict=True)]
         num_tokens = sum(len(ids) for ids, _ in documents)
         num_validation = num_tokens // POSITION_PARTS
         room = num_tokens - num_validation
@@ -243,33 +245,35 @@ class _SplitWriters:
 
 
 def _make_batches(labelled: Iterable[tuple[Document, bool]]) -> Iterator[Batch]:
-    """Batches of about BATCH_BYTES of text, or of one longer document."""
-    batch, num_bytes = Batch([], [], []), 0
-    for document, is_validation in labelled:
-        batch.documents.append(document)
-        batch.are_validation.append(is_validation)
-        batch.text_bytes.append(len(document.text.encode()))
-        num_bytes += batch.text_bytes[-1]
-        if num_bytes >= BATCH_BYTES:
-            yield batch
-            batch, num_bytes = Batch([], [], []), 0
-    if batch.documents:
-        yield batch
+    """Batches of about BATCH_CHARACTERS of text, or of one longer document."""
+    pairs, num_characters = [], 0
+    for pair in labelled:
+        pairs.append(pair)
+        num_characters += len(pair[0].text)
+        if num_characters >= BATCH_CHARACTERS:
+            yield _batch_of(pairs)
+            pairs, num_characters = [], 0
+    if pairs:
+        yield _batch_of(pairs)
+
+
+def _batch_of(pairs: Sequence[tuple[Document, bool]]) -> Batch:
+    return Batch([document for document, _ in pairs], [is_validation for _, is_validation in pairs])
 
 
 def _observe(
-    encoded: Iterable[tuple[Batch, list[Ids]]],
+    encoded: Iterable[tuple[Batch, EncodedTexts]],
     report: Callable[[Progress], None],
     finished: Counts,
     source_bytes: int | None,
-) -> Iterator[tuple[Batch, list[Ids]]]:
+) -> Iterator[tuple[Batch, EncodedTexts]]:
     """Passes batches on, and reports the sums after each, with what is `finished` already."""
     documents, tokens, text_bytes = finished.documents, finished.tokens, finished.text_bytes
-    for batch, all_ids in encoded:
-        yield batch, all_ids
-        documents += len(batch.documents)
-        tokens += sum(map(len, all_ids))
-        text_bytes += sum(batch.text_bytes)
+    for batch, texts in encoded:
+        yield batch, texts
+        documents += len(texts.ends)
+        tokens += len(texts.ids)
+        text_bytes += sum(texts.text_bytes)
         report(Progress(documents, tokens, text_bytes, finished.text_bytes, source_bytes))
 
 

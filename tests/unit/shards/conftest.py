@@ -43,7 +43,7 @@ def corpus(stories: list[str], tmp_path: Path) -> Path:
 @pytest.fixture
 def run(corpus: Path, tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., ShardSet]:
     """Prepares the corpus in small batches and small shards, by one process unless asked."""
-    monkeypatch.setattr("tinyllm.shards.writer.BATCH_BYTES", 500)
+    monkeypatch.setattr("tinyllm.shards.writer.BATCH_CHARACTERS", 500)
     monkeypatch.setattr("tinyllm.shards.writer.PROCESS_BYTES", 1000)
 
     def run_prepare(name: str = "shards", **options: Any) -> ShardSet:
