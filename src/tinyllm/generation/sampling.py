@@ -1,10 +1,11 @@
 """From logits to the next token: pure NumPy functions, the same for every engine.
 
-Filters set the logits of dropped tokens to minus infinity and take and give (V,) or (B, V). They come in the order
-of transformers: repetition penalty, temperature, top-k, top-p, min-p. Then one uniform number picks a token by the
-inverse of the cumulative distribution, tokens in the order of their ids. Nothing here knows models or text.
+The filters come in the order of transformers: repetition penalty, temperature, top-k, top-p, min-p. The last three say
+of each token whether it is kept, and where few are, what comes after has only these to look at. Top-p and min-p look at
+weights, which are in proportion to probabilities. Then one uniform number picks a token by the inverse of the
+cumulative distribution, tokens in the order of their ids. Nothing here knows models or text.
 
-Shapes: B samples side by side, V vocabulary.
+Shapes: B samples side by side, V vocabulary; a filter takes one row (V,), or what others left of it.
 """
 
 import math
@@ -19,13 +20,18 @@ Doubles = npt.NDArray[np.float64]
 Ids = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 
-DROPPED = np.float32(-np.inf)
 BLOCK = 32
 """Tokens of which only the largest is looked at first, where a few are sought among a whole vocabulary."""
-DRAW_BLOCK = 256
-"""Tokens that are summed before the one that is drawn is looked for inside."""
-SORTED_AT_ONCE = 512
-"""Tokens of which top-p sorts all; of more it first finds the part that matters."""
+SUM_BLOCK = 256
+"""Tokens that are summed before the one where a sum is reached is looked for inside."""
+SUMMED_AT_ONCE = 4096
+"""Of more, the blocks are summed first."""
+SORTED_AT_ONCE = 4096
+"""Tokens of which top-p sorts all; of more it first finds those about the end of its set."""
+PROBE = 1024
+"""Tokens that tell about where that is."""
+FEW = 8
+"""Of so many tokens one is kept, or fewer: then it pays to gather them."""
 
 
 def random_stream(seed: int, sample: int) -> np.random.Generator:
@@ -43,42 +49,47 @@ def choose(logits: Floats, seen: Mask, uniforms: Doubles, config: SamplingConfig
     if config.temperature == 0:
         likeliest: Ids = logits.argmax(axis=-1)
         return likeliest
-    return np.concatenate([_choose_one(row, uniforms[i : i + 1], config) for i, row in enumerate(logits)])
+    return np.array(
+        [_choose_one(row, uniform, config) for row, uniform in zip(logits, uniforms, strict=True)], np.int64
+    )
 
 
-def _choose_one(row: Floats, uniform: Doubles, config: SamplingConfig) -> Ids:
-    """Filters and draws among few tokens where the settings leave few; the result is that of the whole row."""
-    candidates = _candidates(row, config)
-    if candidates is None:
-        return draw(filter_logits(row[None], config), uniform)
-    among: Ids = candidates[draw(filter_logits(row[candidates][None], config), uniform)]
-    return among
+def _choose_one(row: Floats, uniform: float, config: SamplingConfig) -> int:
+    places, weights = survivors(row, config)
+    place = draw(weights, uniform)
+    return place if places is None else int(places[place])
 
 
-def _candidates(row: Floats, config: SamplingConfig) -> Ids | None:
-    """Tokens of `row` (V,) among which all survivors of the filters are; None where that may be any."""
-    if 0 < config.top_k < len(row) // BLOCK:
-        # The largest of each block are tokens of their own, so at least k tokens reach the k-th largest of these.
-        tops = row[: len(row) // BLOCK * BLOCK].reshape(BLOCK, -1).max(axis=0)
-        return np.flatnonzero(row >= np.partition(tops, -config.top_k)[-config.top_k])
-    if config.min_p > 0 and config.top_p == 1 and not config.top_k:
-        # A little more than min-p keeps, for rounding; top-p would need the others to know their probability.
-        return np.flatnonzero(row >= row.max() + config.temperature * (np.log(config.min_p) - 1e-3))
-    return None
+def survivors(row: Floats, config: SamplingConfig) -> tuple[Ids | None, Floats]:
+    """The tokens of the logits `row` (V,) that the settings leave, and how likely each is beside the likeliest.
 
-
-def filter_logits(logits: Floats, config: SamplingConfig) -> Floats:
-    """`logits` (B, V) after temperature, top-k, top-p and min-p; a setting that is off costs nothing."""
+    None stands for all tokens; one that is dropped may still be among them, with 0. Settings that are off cost nothing.
+    """
+    places: Ids | None = None
+    if 0 < config.top_k < len(row):
+        places = np.flatnonzero(_reach_top_k(row, config.top_k))
+        places, row = _gather(top_k(row[places], config.top_k), places, row[places])
+    weights = row - row.max()
     if config.temperature != 1:
-        # The largest becomes 0 first: at a temperature of 1e-30 plain division overflows.
-        logits = (logits - logits.max(axis=-1, keepdims=True)) / np.float32(max(config.temperature, 1e-30))
-    if config.top_k:
-        logits = keep_top_k(logits, config.top_k)
+        weights /= np.float32(max(config.temperature, 1e-30))
+    np.exp(weights, out=weights)
     if config.top_p < 1:
-        logits = keep_top_p(logits, config.top_p)
+        places, weights = _leave(top_p(weights, config.top_p), places, weights)
     if config.min_p > 0:
-        logits = keep_min_p(logits, config.min_p)
-    return logits
+        places, weights = _leave(min_p(weights, config.min_p), places, weights)
+    return places, weights
+
+
+def _leave(kept: Mask, places: Ids | None, weights: Floats) -> tuple[Ids | None, Floats]:
+    """Few are gathered; to gather many takes longer than to carry the dropped ones on, as zeros."""
+    if np.count_nonzero(kept) > len(kept) // FEW:
+        return places, weights * kept
+    return _gather(kept, places, weights)
+
+
+def _gather(kept: Mask, places: Ids | None, numbers: Floats) -> tuple[Ids, Floats]:
+    chosen = np.flatnonzero(kept)  # as an index faster than the mask itself
+    return chosen if places is None else places[chosen], numbers[chosen]
 
 
 def penalize_repetition(logits: Floats, seen: Mask, penalty: float) -> Floats:
@@ -88,60 +99,100 @@ def penalize_repetition(logits: Floats, seen: Mask, penalty: float) -> Floats:
     return penalized
 
 
-def keep_top_k(logits: Floats, k: int) -> Floats:
-    """Keeps the `k` largest of each row (Fan et al. 2018), and those as large as the last of them."""
-    size = logits.shape[-1]
-    if k >= size:
-        return logits
-    # partition puts the k-th largest in its place in linear time, without sorting the others
-    least = np.partition(logits, size - k, axis=-1)[..., size - k, None]
-    return np.where(logits >= least, logits, DROPPED)
+def top_k(row: Floats, k: int) -> Mask:
+    """The `k` largest of `row` (V,) and those as large as the last of them (Fan et al. 2018)."""
+    k = min(k, len(row))
+    kept: Mask = row >= np.partition(row, -k)[-k]  # in linear time, without sorting the others
+    return kept
 
 
-def keep_top_p(logits: Floats, p: float) -> Floats:
-    """Keeps the smallest set of tokens of each row whose probabilities sum to at least `p` (Holtzman et al. 2020)."""
-    rows = logits.reshape(-1, logits.shape[-1])
-    kept = np.stack([_nucleus(row, p) for row in rows])
-    return np.where(kept.reshape(logits.shape), logits, DROPPED)
+def _reach_top_k(row: Floats, k: int) -> Mask:
+    """At least what `top_k` keeps, and not many more, where `k` is small; in less time."""
+    if k >= len(row) // BLOCK:
+        return np.ones(len(row), np.bool_)
+    # The largest of each block are tokens of their own, so at least k tokens reach the k-th largest of these.
+    tops = row[: len(row) // BLOCK * BLOCK].reshape(BLOCK, -1).max(axis=0)
+    mask: Mask = row >= np.partition(tops, -k)[-k]
+    return mask
 
 
-def keep_min_p(logits: Floats, p: float) -> Floats:
-    """Keeps tokens at least `p` times as likely as the likeliest of their row (Nguyen et al. 2024)."""
-    return np.where(logits >= logits.max(axis=-1, keepdims=True) + np.float32(np.log(p)), logits, DROPPED)
+def top_p(weights: Floats, p: float) -> Mask:
+    """The smallest set of `weights` (V,) that has the part `p` of their sum; of equals, the first (Holtzman 2020)."""
+    total = RunningSum(weights).total
+    # Those lighter than this have together less than 1 - p, even if they were all: none of them is needed.
+    low, above = (1 - p) * total / len(weights), 0.0
+    pool = weights >= low
+    if np.count_nonzero(pool) > SORTED_AT_ONCE:
+        pool, above = _about_the_end(weights, p * total, total) or (pool, 0.0)
+    ranked = np.sort(weights[np.flatnonzero(pool)])[::-1]
+    last = RunningSum(ranked).place(p * total - above)
+    kept: Mask = weights >= ranked[last]
+    num_too_many = int(np.count_nonzero(ranked[last + 1 :] == ranked[last]))
+    if num_too_many:
+        kept[np.flatnonzero(weights == ranked[last])[-num_too_many:]] = False
+    return kept
 
 
-def draw(logits: Floats, uniforms: Doubles) -> Ids:
-    """One token of each row of `logits` (B, V) in proportion to its probability: the inverse CDF at `uniforms` (B,)."""
-    return np.array([_pick(np.exp(row - row.max()), u) for row, u in zip(logits, uniforms, strict=True)], np.int64)
+def _about_the_end(weights: Floats, needed: float, total: float) -> tuple[Mask, float] | None:
+    """Few of `weights` among which the last is of the heaviest that sum to `needed`, and the sum of all heavier ones.
+
+    Where to look is told by a sample; None where it was wrong, which is rare.
+    """
+    probe = np.sort(weights[:: -(-len(weights) // PROBE)])
+    # Counted from the light end: those are many, so a few are like all.
+    light = (total - needed) * len(probe) / len(weights)
+    end, margin = int(probe.cumsum().searchsorted(light)), 2 * math.isqrt(len(probe))
+    low = probe[end - margin] if end >= margin else 0.0
+    high = probe[end + margin] if end + margin < len(probe) else math.inf
+    is_heavy, pool = weights >= high, (weights >= low) & (weights < high)
+    above = float(np.einsum("i,i", weights, is_heavy.astype(np.float32)))
+    is_right = above < needed <= above + float(np.einsum("i,i", weights, pool.astype(np.float32)))
+    return (pool, above) if is_right else None
 
 
-def _pick(weights: Floats, uniform: float) -> int:
-    """The place in `weights` (V,) at the part `uniform` of their sum; among many first its block, then inside."""
-    first, target = 0, None
-    if len(weights) > 2 * DRAW_BLOCK:
-        size = len(weights) // DRAW_BLOCK * DRAW_BLOCK
-        sums = np.append(weights[:size].reshape(-1, DRAW_BLOCK).sum(axis=1), weights[size:].sum())
-        ends = sums.cumsum(dtype=np.float64)
-        block, target = _reach(ends, uniform * ends[-1])
-        first = block * DRAW_BLOCK
-        weights = weights[first : first + DRAW_BLOCK]
-    ends = weights.cumsum(dtype=np.float64)
-    place, _ = _reach(ends, uniform * ends[-1] if target is None else target)
-    return first + place
+def min_p(weights: Floats, p: float) -> Mask:
+    """Those of `weights` (V,) that are at least `p` times as likely as the likeliest (Nguyen et al. 2024)."""
+    kept: Mask = weights >= np.float32(p) * weights.max()
+    return kept
 
 
-def _reach(cumulative: Doubles, target: float) -> tuple[int, float]:
-    """The first place where `cumulative` exceeds `target`, and by how much the target exceeds the place before."""
-    # Rounding may put the target on the total itself, which no place reaches past.
-    place = int(cumulative.searchsorted(min(target, math.nextafter(cumulative[-1], 0)), side="right"))
-    return place, target - (cumulative[place - 1] if place else 0.0)
+def draw(weights: Floats, uniform: float) -> int:
+    """A token in proportion to `weights` (V,): the inverse of their cumulative distribution at `uniform`."""
+    running = RunningSum(weights)
+    return running.place(uniform * running.total)
 
 
-def softmax(logits: Floats) -> Floats:
-    """Probabilities over the last axis."""
-    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    probabilities: Floats = powers / powers.sum(axis=-1, keepdims=True)
-    return probabilities
+class RunningSum:
+    """Where the sum of `weights` (V,), added up from the first, exceeds a target: its block first, then inside."""
+
+    def __init__(self, weights: Floats) -> None:
+        self._weights, self._block = weights, 1
+        if len(weights) <= SUMMED_AT_ONCE:
+            ends = weights.cumsum(dtype=np.float64)
+        else:
+            self._block = SUM_BLOCK
+            size = len(weights) // SUM_BLOCK * SUM_BLOCK
+            # As sum(axis=1), in half the time.
+            ends = np.einsum("ij->i", weights[:size].reshape(-1, SUM_BLOCK)).cumsum(dtype=np.float64)
+            if size < len(weights):
+                ends = np.append(ends, ends[-1] + weights[size:].sum())
+        self._ends: Doubles = ends
+        self.total = float(ends[-1])
+
+    def place(self, target: float) -> int:
+        """The first place at which the sum exceeds `target`; the last that counts where rounding leaves none."""
+        block, rest = _exceed(self._ends, target)
+        if self._block == 1:
+            return block
+        first = block * self._block
+        place, _ = _exceed(self._weights[first : first + self._block].cumsum(dtype=np.float64), rest)
+        return first + place
+
+
+def _exceed(sums: Doubles, target: float) -> tuple[int, float]:
+    """The first place where `sums` exceed `target`, and by how much the target exceeds the place before."""
+    place = int(sums.searchsorted(min(target, math.nextafter(sums[-1], 0)), side="right"))
+    return place, target - (sums[place - 1] if place else 0.0)
 
 
 def log_probability(logits: Floats, tokens: Ids) -> Doubles:
@@ -151,25 +202,3 @@ def log_probability(logits: Floats, tokens: Ids) -> Doubles:
     chosen: Floats = logits[np.arange(len(tokens)), tokens]
     result: Doubles = chosen - top - normalizer
     return result
-
-
-def _nucleus(row: Floats, p: float) -> Mask:
-    """Which tokens of `row` (V,) are in the smallest set of probability `p`; of equals, the first ones."""
-    probabilities = softmax(row)
-    pool, mass, num_kept = probabilities, 0.0, 0
-    while len(pool) > SORTED_AT_ONCE:
-        # The largest eighth is either more than needed, or all needed: selection by mass instead of by rank.
-        split = np.partition(pool, len(pool) - len(pool) // 8)
-        rest, largest = split[: -(len(pool) // 8)], split[-(len(pool) // 8) :]
-        with_largest = mass + float(largest.sum(dtype=np.float64))
-        if with_largest < p:
-            pool, mass, num_kept = rest, with_largest, num_kept + len(largest)
-        else:
-            pool = largest
-    ranked = np.sort(pool)[::-1]
-    needed = ranked[mass + ranked.cumsum(dtype=np.float64) - ranked < p]
-    least = needed[-1] if len(needed) else ranked[0]
-    kept: Mask = probabilities > least
-    equal = np.flatnonzero(probabilities == least)
-    kept[equal[: num_kept + len(needed) - int(kept.sum())]] = True
-    return kept

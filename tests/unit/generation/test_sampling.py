@@ -1,7 +1,6 @@
 """Each filter against a definition written another way, and against transformers' own; draws against frequencies."""
 
 import math
-from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -18,8 +17,21 @@ def random_logits(batch: int, vocabulary: int, seed: int = 0) -> np.ndarray:
     return (4 * np.random.default_rng(seed).standard_normal((batch, vocabulary))).astype(np.float32)
 
 
-def survivors(logits: np.ndarray) -> list[set[int]]:
-    return [set(np.flatnonzero(row > -np.inf).tolist()) for row in np.atleast_2d(logits)]
+def kept(mask: np.ndarray) -> set[int]:
+    return set(np.flatnonzero(mask).tolist())
+
+
+def weigh(row: np.ndarray) -> np.ndarray:
+    weights: np.ndarray = np.exp(row - row.max())
+    return weights
+
+
+def filtered(row: np.ndarray, config: SamplingConfig) -> np.ndarray:
+    """The probabilities that the filters leave, 0 for those they drop."""
+    places, weights = sampling.survivors(row, config)
+    whole = np.zeros_like(row)
+    whole[slice(None) if places is None else places] = weights
+    return whole / whole.sum()
 
 
 def probabilities(row: np.ndarray) -> list[float]:
@@ -31,24 +43,25 @@ def probabilities(row: np.ndarray) -> list[float]:
 def test_top_k_keeps_the_k_largest(seed: int, k: int) -> None:
     logits = random_logits(2, 30, seed)
     expected = [set(sorted(range(30), key=lambda i, row=row: -row[i])[:k]) for row in logits]
-    assert survivors(sampling.keep_top_k(logits, k)) == expected
+    assert [kept(sampling.top_k(row, k)) for row in logits] == expected
 
 
 @given(seed=st.integers(0, 10_000), p=st.floats(0.01, 0.999))
 def test_top_p_keeps_the_smallest_set_that_reaches_p(seed: int, p: float) -> None:
     logits = random_logits(2, 30, seed)
-    for row, kept in zip(logits, survivors(sampling.keep_top_p(logits, p)), strict=True):
+    for row in logits:
+        chosen = kept(sampling.top_p(weigh(row), p))
         mass, ranked = probabilities(row), sorted(range(30), key=lambda i, row=row: -row[i])
         size = next(n for n in range(1, 31) if sum(mass[i] for i in ranked[:n]) >= p - 1e-6)
-        assert kept == set(ranked[:size]) or math.isclose(sum(mass[i] for i in ranked[:size]), p, abs_tol=1e-5)
+        assert chosen == set(ranked[:size]) or math.isclose(sum(mass[i] for i in ranked[:size]), p, abs_tol=1e-5)
 
 
 @given(seed=st.integers(0, 10_000), p=st.floats(0.001, 0.99))
 def test_min_p_keeps_what_is_likely_beside_the_likeliest(seed: int, p: float) -> None:
     logits = random_logits(2, 30, seed)
-    for row, kept in zip(logits, survivors(sampling.keep_min_p(logits, p)), strict=True):
-        mass = probabilities(row)
-        assert kept == {i for i in range(30) if mass[i] >= p * max(mass)}
+    for row in logits:
+        weights = weigh(row)
+        assert kept(sampling.min_p(weights, p)) == {i for i in range(30) if weights[i] >= np.float32(p) * max(weights)}
 
 
 def test_the_repetition_penalty_makes_seen_tokens_less_likely() -> None:
@@ -73,70 +86,80 @@ def test_the_chain_is_that_of_transformers(seed: int) -> None:
     expected = torch.softmax(warpers(torch.tensor(history), torch.tensor(logits)), dim=-1)
     seen = np.zeros(logits.shape, bool)
     np.put_along_axis(seen, history, True, axis=1)
-    filtered = sampling.filter_logits(sampling.penalize_repetition(logits, seen, 1.3), config)
-    np.testing.assert_allclose(sampling.softmax(filtered), expected, rtol=1e-4, atol=1e-7)
-
-
-@pytest.mark.parametrize("keep", [sampling.keep_top_k, sampling.keep_top_p, sampling.keep_min_p])
-def test_a_filter_takes_one_row_or_many(keep: Callable[..., np.ndarray]) -> None:
-    logits, amount = random_logits(3, 40), 5 if keep is sampling.keep_top_k else 0.5
-    rows = np.stack([keep(row, amount) for row in logits])
-    np.testing.assert_array_equal(keep(logits, amount), rows)
+    rows = [filtered(row, config) for row in sampling.penalize_repetition(logits, seen, 1.3)]
+    np.testing.assert_allclose(rows, expected, rtol=1e-4, atol=1e-7)
 
 
 def test_equal_logits_survive_together_up_to_the_whole_set() -> None:
-    level = np.zeros((1, 10), np.float32)
-    assert survivors(sampling.keep_top_k(level, 3)) == [set(range(10))]
-    assert len(survivors(sampling.keep_top_p(level, 0.35))[0]) == 4
+    level = np.zeros(10, np.float32)
+    assert kept(sampling.top_k(level, 3)) == set(range(10))
+    assert kept(sampling.top_p(weigh(level), 0.35)) == {0, 1, 2, 3}
 
 
+@pytest.mark.parametrize("decimals", [2, 7], ids=["with equals", "without"])
 @pytest.mark.parametrize("spread", [0.1, 1.0, 4.0])
 @pytest.mark.parametrize("p", [0.05, 0.5, 0.9, 0.999])
-def test_top_p_of_a_large_vocabulary_is_that_of_sorting_it(p: float, spread: float) -> None:
-    row = (spread * np.random.default_rng(0).standard_normal(5_000)).astype(np.float32).round(2)  # with equals
+def test_top_p_of_a_large_vocabulary_is_that_of_sorting_it(p: float, spread: float, decimals: int) -> None:
+    row = (spread * np.random.default_rng(0).standard_normal(20_000)).astype(np.float32).round(decimals)
     ranked = np.argsort(-row, kind="stable")
-    mass = sampling.softmax(row)[ranked].cumsum(dtype=np.float64)
-    kept = sampling.keep_top_p(row, p) > -np.inf
-    assert abs(int(kept.sum()) - (1 + int(np.searchsorted(mass, p)))) <= 1  # rounding of the sums
-    np.testing.assert_array_equal(np.sort(row[kept])[::-1], row[ranked[: kept.sum()]])
+    weights = weigh(row).astype(np.float64)
+    chosen = np.flatnonzero(sampling.top_p(weigh(row), p))
+    num_needed = 1 + int(np.searchsorted(weights[ranked].cumsum() / weights.sum(), p))
+    assert abs(len(chosen) - num_needed) <= 2  # rounding of the sums
+    np.testing.assert_array_equal(chosen, np.sort(ranked[: len(chosen)]))
+
+
+def test_top_p_where_its_sample_misleads() -> None:
+    weights = np.full(20 * sampling.PROBE, 0.1, np.float32)
+    weights[::20] = 1  # these alone are in the sample
+    assert sampling._about_the_end(weights, 0.5 * weights.sum(), weights.sum()) is None, "else this would show nothing"
+    chosen = np.flatnonzero(sampling.top_p(weights, 0.5))
+    assert abs(weights[chosen].sum() - 0.5 * weights.sum()) <= 0.2
+    assert set(range(0, len(weights), 20)) <= set(chosen.tolist())
 
 
 SETTINGS = [{"top_k": 5}, {"top_k": 40, "top_p": 0.8}, {"min_p": 0.05}, {"top_k": 50, "min_p": 0.1}, {"top_p": 0.9}, {}]
 
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
-def test_few_candidates_give_what_the_whole_row_gives(settings: dict[str, float]) -> None:
+def test_a_choice_is_that_of_the_whole_row(settings: dict[str, float]) -> None:
     config = SamplingConfig(temperature=0.7, **settings)
     logits = random_logits(200, 4_100).round(1)  # with equals
     uniforms = np.random.default_rng(1).random(200)
-    expected = sampling.draw(sampling.filter_logits(logits, config), uniforms)
-    np.testing.assert_array_equal(sampling.choose(logits, logits > 99, uniforms, config), expected)
+    tokens = sampling.choose(logits, logits > 99, uniforms, config)
+    for row, uniform, token in zip(logits, uniforms, tokens, strict=True):
+        ends = filtered(row, config).cumsum(dtype=np.float64)
+        assert ends[token] >= uniform - 1e-6
+        assert token == 0 or ends[token - 1] <= uniform + 1e-6
+        assert filtered(row, config)[token] > 0
 
 
 def test_a_large_vocabulary_is_drawn_by_the_inverse_of_its_distribution() -> None:
     logits, uniforms = random_logits(50, 32_001), np.random.default_rng(1).random(50)
-    for row, uniform, token in zip(logits, uniforms, sampling.draw(logits, uniforms), strict=True):
+    for row, uniform in zip(logits, uniforms, strict=True):
+        token = sampling.draw(weigh(row), uniform)
         cumulative = np.exp(row.astype(np.float64)).cumsum() / np.exp(row.astype(np.float64)).sum()
         assert cumulative[token] >= uniform - 1e-6
         assert token == 0 or cumulative[token - 1] <= uniform + 1e-6
 
 
 def test_draws_come_in_proportion() -> None:
-    logits = np.log(np.float32([[0.5, 0.0001, 0.3, 0.1999]]))
+    weights = np.float32([0.5, 0.0001, 0.3, 0.1999])
     uniforms = (np.arange(10_000) + 0.5) / 10_000
-    counts = np.bincount(sampling.draw(np.repeat(logits, 10_000, axis=0), uniforms), minlength=4)
+    counts = np.bincount([sampling.draw(weights, uniform) for uniform in uniforms], minlength=4)
     np.testing.assert_allclose(counts / 10_000, [0.5, 0.0001, 0.3, 0.1999], atol=2e-4)
 
 
 @given(uniform=st.floats(0, 1, exclude_max=True), seed=st.integers(0, 100))
 def test_a_dropped_token_is_never_drawn(uniform: float, seed: int) -> None:
-    logits = sampling.keep_top_k(random_logits(1, 20, seed), 3)
-    assert sampling.draw(logits, np.array([uniform]))[0] in survivors(logits)[0]
+    logits = random_logits(1, 20, seed)
+    token = sampling.choose(logits, logits > 99, np.array([uniform]), SamplingConfig(temperature=1, top_k=3))[0]
+    assert token in kept(sampling.top_k(logits[0], 3))
 
 
 def test_the_largest_uniform_draws_a_token_that_is_there() -> None:
-    logits = np.full((1, 32_000), 0.1, np.float32)
-    assert sampling.draw(logits, np.array([np.nextafter(1, 0)]))[0] == 31_999
+    for size in (100, 32_000, 32_001):
+        assert sampling.draw(np.full(size, 0.1, np.float32), math.nextafter(1, 0)) == size - 1
 
 
 def test_temperature_zero_is_the_likeliest_token_whatever_the_number() -> None:
@@ -148,8 +171,8 @@ def test_temperature_zero_is_the_likeliest_token_whatever_the_number() -> None:
 
 @pytest.mark.parametrize("temperature", [1e-40, 1e-6, 1e6])
 def test_extreme_temperatures_stay_finite(temperature: float) -> None:
-    filtered = sampling.filter_logits(random_logits(2, 50), SamplingConfig(temperature=temperature))
-    assert np.isfinite(sampling.softmax(filtered)).all()
+    for row in random_logits(2, 50):
+        assert np.isfinite(filtered(row, SamplingConfig(temperature=temperature))).all()
 
 
 def test_log_probability_is_that_of_torch() -> None:
