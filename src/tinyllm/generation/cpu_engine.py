@@ -112,6 +112,7 @@ class CpuEngine:
             at.INTERMEDIATE_COLUMNS: padded(config.intermediate_size),
             at.VOCAB_SIZE: config.vocab_size,
             at.NUM_POSITIONS: padded(config.context_length),
+            at.HEAD_VECTORS: padded(config.head_size, at.SUMMED_VECTORS),
             at.LAYER_NUMBERS: following.start - layer[0].start,
             at.LAYER_ROWS: following.row - layer[0].row,
             at.OUTPUT_START: weights.output.start,
@@ -132,6 +133,8 @@ class CpuEngine:
         self._plan[at.TILES_STRIDE] = at.MAX_TILE_NUMBERS + at.MAX_TILE_ROWS * longest
         tiles = aligned_zeros((int(self._plan[at.NUM_CHUNKS]), int(self._plan[at.TILES_STRIDE])), np.float32)
         scores = aligned_zeros((int(self._plan[at.NUM_CHUNKS]), int(self._plan[at.NUM_POSITIONS])), np.float32)
+        num_vectors = int(self._plan[at.HEAD_VECTORS])
+        head_sums = aligned_zeros((int(self._plan[at.NUM_CHUNKS]), num_vectors, at.SUMMED_VECTORS), np.float32)
         arrays: dict[int, npt.NDArray[Any]] = {
             at.WEIGHTS: weights.numbers,
             at.SCALES: weights.scales,
@@ -140,6 +143,7 @@ class CpuEngine:
             at.COSINES: np.cos(angles),
             at.SINES: np.sin(angles),
             at.SCORES: scores,
+            at.HEAD_SUMS: head_sums,
             at.TILES: tiles,
         }
         for place, array in arrays.items():

@@ -13,6 +13,7 @@ from numba.extending import overload
 
 from tinyllm.generation import cpu_plan as at
 from tinyllm.generation.cpu_vectors import (
+    LANES,
     POSITION_BLOCK,
     TILE_INPUTS,
     TILE_ROWS,
@@ -21,8 +22,10 @@ from tinyllm.generation.cpu_vectors import (
     float_from_bits,
     floats,
     integers,
-    mix_two_channels,
+    mix_block,
     multiply_tile,
+    score_block,
+    sum_sixteen_vectors,
 )
 
 FAST = {"fastmath": True, "error_model": "numpy"}
@@ -108,13 +111,14 @@ def head_start(p, layer, slot, kv_head):
 def attend(p, layer, first, last, chunk):
     """Heads `first` to `last`, counted through all rows: softmax(q k / sqrt(C)) v (Vaswani et al. 2017).
 
-    The loops run along positions, of which there are many, while C may be 8.
+    Keys and values of a head are read once, in the order of memory.
     """
     qkv, keys, values = floats(p[at.QKV]), floats(p[at.KEYS]), floats(p[at.VALUES])
     slots, positions = integers(p[at.SLOTS]), integers(p[at.POSITIONS])
-    mixed, scores = floats(p[at.MIXED]), floats(p[at.SCORES])
+    mixed, scores, sums = floats(p[at.MIXED]), floats(p[at.SCORES]), floats(p[at.HEAD_SUMS])
     num_heads, num_kv_heads, size = p[at.NUM_HEADS], p[at.NUM_KV_HEADS], p[at.HEAD_SIZE]
-    scale, s = np.float32(1) / np.sqrt(np.float32(size)), chunk * p[at.NUM_POSITIONS]
+    scale, s, num_vectors = np.float32(1) / np.sqrt(np.float32(size)), chunk * p[at.NUM_POSITIONS], p[at.HEAD_VECTORS]
+    m = chunk * num_vectors * LANES
     for index in range(first, last):
         row, head = index // num_heads, index % num_heads
         cached = head_start(p, layer, slots[row], head * num_kv_heads // num_heads)
@@ -122,27 +126,28 @@ def attend(p, layer, first, last, chunk):
         num_seen = positions[row] + 1
         num_blocks = (num_seen + POSITION_BLOCK - 1) // POSITION_BLOCK
         for block in range(num_blocks):
-            score, key = s + block * POSITION_BLOCK, cached + block * size * POSITION_BLOCK
-            for t in range(POSITION_BLOCK):
-                scores[score + t] = np.float32(0)
-            for i in range(0, size, 2):
-                a, b, k = qkv[query + i] * scale, qkv[query + i + 1] * scale, key + i * POSITION_BLOCK
-                for t in range(POSITION_BLOCK):
-                    scores[score + t] += a * keys[k + t] + b * keys[k + POSITION_BLOCK + t]
-        total = softmax_powers(scores, s, num_seen, num_blocks * POSITION_BLOCK)
-        for i in range(0, size, 2):
-            a, b = mix_two_channels(scores, s, values, cached + i * POSITION_BLOCK, num_blocks, size * POSITION_BLOCK)
-            mixed[result + i], mixed[result + i + 1] = a / total, b / total
+            key = cached + block * size * POSITION_BLOCK
+            score_block(qkv, query, size, keys, key, scores, s + block * POSITION_BLOCK)
+        total = softmax_powers(scores, s, num_seen, num_blocks * POSITION_BLOCK, scale)
+        for i in range(num_vectors * LANES):
+            sums[m + i] = np.float32(0)
+        for block in range(num_blocks):
+            value = cached + block * size * POSITION_BLOCK
+            mix_block(scores, s + block * POSITION_BLOCK, size, values, value, sums, m)
+        for vector in range(0, num_vectors, LANES):
+            sum_sixteen_vectors(sums, m + vector * LANES, m + vector)
+        for i in range(size):
+            mixed[result + i] = sums[m + i] / total
 
 
 @njit(**INNER)
-def softmax_powers(scores, start, length, span):
-    """Turns `length` scores into powers of e, up to a common factor, and those after them into 0; gives their sum."""
+def softmax_powers(scores, start, length, span, scale):
+    """Turns `length` scores times `scale` into powers of e, up to a factor, those after them into 0; gives the sum."""
     top = scores[start]
     for t in range(length):
         top = max(top, scores[start + t])
     for t in range(span):
-        scores[start + t] = exponential(scores[start + t] - top)
+        scores[start + t] = exponential((scores[start + t] - top) * scale)
     for t in range(length, span):
         scores[start + t] = np.float32(0)
     total = np.float32(0)

@@ -4,7 +4,7 @@ The names below are places in it: sizes, offsets and addresses. This module know
 kernels are cached never imports it.
 """
 
-NUM_FIELDS = 45
+NUM_FIELDS = 47
 (
     # Sizes.
     NUM_LAYERS,
@@ -19,6 +19,7 @@ NUM_FIELDS = 45
     NUM_POSITIONS,
     NUM_SLOTS,
     NUM_CHUNKS,
+    HEAD_VECTORS,
     # Where matrices begin inside the weights, in numbers, and inside the scales, in rows.
     LAYER_NUMBERS,
     LAYER_ROWS,
@@ -43,6 +44,7 @@ NUM_FIELDS = 45
     GATE_UP,
     GATED,
     SCORES,
+    HEAD_SUMS,
     LOGITS,
     PACKED,
     PACKED_SCALES,
@@ -74,3 +76,5 @@ MANY_ROWS = 8
 MAX_TILE_NUMBERS = 16 * 16
 """Room for the largest tile."""
 MAX_TILE_ROWS = 16
+SUMMED_VECTORS = 16
+"""Vectors of a head whose lanes are summed together; a head's are filled up to a multiple of it."""

@@ -29,6 +29,7 @@ from tinyllm.generation.cpu_kernels import (
     widen,
 )
 from tinyllm.generation.cpu_vectors import (
+    TILE_INPUTS,
     atomic_add,
     atomic_load,
     atomic_store,
@@ -37,6 +38,7 @@ from tinyllm.generation.cpu_vectors import (
     floats,
     halves,
     integers,
+    like,
     pause,
     words,
 )
@@ -163,9 +165,15 @@ def take_chunks(p, weights, packed):
 @njit(**INNER)
 def run_chunk(p, weights, packed, job, layer, chunk, num_chunks):
     """One part of a job: some heads of the attention, or some rows of a matrix."""
+    # A helper may have waited since before the plan was written: it trusts no address that it did not read just now.
+    weights, packed = like(p[at.WEIGHTS], weights), like(p[at.PACKED], packed)
     if job >= BEFORE:
         count = p[at.NUM_OUTPUTS] if job == VOCABULARY + BEFORE else p[at.NUM_ROWS]
-        prepare(p, packed, job - BEFORE, layer, count, count * chunk // num_chunks, count * (chunk + 1) // num_chunks)
+        # Sixteen rows are laid out side by side (see `turn`); two threads in one cache line would wait for each other.
+        tiles = (count + TILE_INPUTS - 1) // TILE_INPUTS
+        first = tiles * chunk // num_chunks * TILE_INPUTS
+        last = min(count, tiles * (chunk + 1) // num_chunks * TILE_INPUTS)
+        prepare(p, packed, job - BEFORE, layer, count, first, last)
         return
     hidden, inner, columns = p[at.HIDDEN_SIZE], p[at.INTERMEDIATE_SIZE], p[at.HIDDEN_COLUMNS]
     num_qkv = (p[at.NUM_HEADS] + 2 * p[at.NUM_KV_HEADS]) * p[at.HEAD_SIZE]

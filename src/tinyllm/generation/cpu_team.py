@@ -54,7 +54,8 @@ class Team:
         self._helpers = [_Helper() for _ in range(num_threads - 1)]
         for helper in self._helpers:
             arguments = (helper, kernels, plan, queue)
-            threading.Thread(target=_help, args=arguments, daemon=True, name="tinyllm-helper").start()
+            helper.thread = threading.Thread(target=_help, args=arguments, daemon=True, name="tinyllm-helper")
+            helper.thread.start()
         self.close: Callable[[], object] = weakref.finalize(self, _dismiss, self._helpers)
 
     def wake(self) -> None:
@@ -72,6 +73,7 @@ class _Helper:
         self.asleep = False
         self.dismissed = False
         self.alarm = threading.Semaphore(0)
+        self.thread: threading.Thread | None = None
 
 
 def _help(helper: _Helper, kernels: Kernels, plan: npt.NDArray[np.int64], queue: npt.NDArray[np.int64]) -> None:
@@ -84,6 +86,10 @@ def _help(helper: _Helper, kernels: Kernels, plan: npt.NDArray[np.int64], queue:
 
 
 def _dismiss(helpers: list[_Helper]) -> None:
+    """Ends the helpers, and waits until they have: compiled code must not run while Python takes it down."""
     for helper in helpers:
         helper.dismissed = True
         helper.alarm.release()
+    for helper in helpers:
+        if helper.thread is not None and helper.thread is not threading.current_thread():
+            helper.thread.join()

@@ -46,6 +46,22 @@ def _load(builder: ir.IRBuilder, pointer: ir.Value, place: ir.Value, number: ir.
     return loaded
 
 
+def _store(builder: ir.IRBuilder, vector: ir.Value, pointer: ir.Value, place: ir.Value) -> None:
+    stored = builder.store(vector, builder.bitcast(builder.gep(pointer, [place]), vector.type.as_pointer()))
+    stored.align = 4
+
+
+def _at(builder: ir.IRBuilder, start: ir.Value, index: ir.Value, stride: int) -> ir.Value:
+    return builder.add(start, builder.mul(index, ir.Constant(_INT64, stride)))
+
+
+def _everywhere(builder: ir.IRBuilder, pointer: ir.Value, place: ir.Value) -> ir.Value:
+    """The float at `pointer[place]` in all lanes of a vector."""
+    undefined = ir.Constant(ir.VectorType(_FLOAT, LANES), ir.Undefined)
+    one = builder.insert_element(undefined, builder.load(builder.gep(pointer, [place])), ir.Constant(_INT32, 0))
+    return builder.shuffle_vector(one, undefined, ir.Constant(ir.VectorType(_INT32, LANES), [0] * LANES))
+
+
 def _prefetch(builder: ir.IRBuilder, pointer: ir.Value, place: ir.Value, num_bytes: int) -> None:
     """Asks for `num_bytes` that lie `PREFETCH_BYTES` after `pointer[place]`; past the end it does nothing."""
     address = builder.bitcast(builder.gep(pointer, [place]), _INT8.as_pointer())
@@ -161,29 +177,19 @@ def multiply_tile(typing_context, rows, rows_start, columns, x, x_start, tile, t
 
     def generate(context, builder, signature, arguments):
         rows, rows_start, columns, x, x_start, tile, tile_start = arguments
-        vector = ir.VectorType(_FLOAT, LANES)
-        everywhere = ir.Constant(ir.VectorType(_INT32, LANES), [0] * LANES)
 
         def add_column(column, totals):
-            inputs = _load(
-                builder, x, builder.add(x_start, builder.mul(column, ir.Constant(_INT64, LANES))), _FLOAT, LANES
-            )
+            inputs = _load(builder, x, _at(builder, x_start, column, LANES), _FLOAT, LANES)
             sums = []
             for row, total in enumerate(totals):
-                place = builder.add(builder.add(rows_start, column), builder.mul(columns, ir.Constant(_INT64, row)))
-                one = builder.insert_element(
-                    ir.Constant(vector, ir.Undefined), builder.load(builder.gep(rows, [place])), ir.Constant(_INT32, 0)
-                )
-                weight = builder.shuffle_vector(one, ir.Constant(vector, ir.Undefined), everywhere)
-                sums.append(builder.fadd(total, builder.fmul(weight, inputs, flags=_FAST), flags=_FAST))
+                place = builder.add(_at(builder, column, columns, row), rows_start)
+                sums.append(_add_products_of_floats(builder, total, inputs, _everywhere(builder, rows, place)))
             return sums
 
-        zero = ir.Constant(vector, None)
+        zero = ir.Constant(ir.VectorType(_FLOAT, LANES), None)
         totals = _loop(builder, columns, 1, [zero] * TILE_ROWS, add_column)
         for i, outputs in enumerate(_transposed(builder, totals + [zero] * (LANES - TILE_ROWS))):
-            place = builder.add(tile_start, ir.Constant(_INT64, i * LANES))
-            stored = builder.store(outputs, builder.bitcast(builder.gep(tile, [place]), vector.as_pointer()))
-            stored.align = 4
+            _store(builder, outputs, tile, builder.add(tile_start, ir.Constant(_INT64, i * LANES)))
         return context.get_dummy_value()
 
     number = types.int64
@@ -191,31 +197,72 @@ def multiply_tile(typing_context, rows, rows_start, columns, x, x_start, tile, t
 
 
 @intrinsic
-def mix_two_channels(typing_context, weights, weights_start, values, start, num_blocks, distance):
-    """Two neighbouring channels of cached values, weighed by position and summed; blocks lie `distance` apart."""
+def score_block(typing_context, query, query_start, size, keys, start, scores, scores_start):
+    """Products of a head's query with the keys of one block of positions, not yet scaled, into `scores` (32,)."""
 
     def generate(context, builder, signature, arguments):
-        weights, weights_start, values, start, num_blocks, distance = arguments
+        query, query_start, size, keys, start, scores, scores_start = arguments
+        halves = range(0, POSITION_BLOCK, LANES)
 
-        def add_block(block, totals):
-            weight = builder.add(weights_start, builder.mul(block, ir.Constant(_INT64, POSITION_BLOCK)))
-            value = builder.add(start, builder.mul(block, distance))
-            for half in range(0, POSITION_BLOCK, LANES):
-                factors = _load(builder, weights, builder.add(weight, ir.Constant(_INT64, half)), _FLOAT, LANES)
-                places = [builder.add(value, ir.Constant(_INT64, half + c * POSITION_BLOCK)) for c in (0, 1)]
-                loaded = [_load(builder, values, place, _FLOAT, LANES) for place in places]
-                totals = [
-                    _add_products_of_floats(builder, total, numbers, factors)
-                    for total, numbers in zip(totals, loaded, strict=True)
-                ]
-            return totals
+        def add_two_channels(channel, totals):
+            sums = []
+            for i, total in enumerate(totals):
+                odd, half = divmod(i, len(halves))
+                this = builder.add(channel, ir.Constant(_INT64, odd))
+                place = builder.add(_at(builder, start, this, POSITION_BLOCK), ir.Constant(_INT64, halves[half]))
+                number = _everywhere(builder, query, builder.add(query_start, this))
+                sums.append(_add_products_of_floats(builder, total, _load(builder, keys, place, _FLOAT, LANES), number))
+            return sums
 
+        # Two sums for each place, so that an addition need not wait for the one before.
         zero = ir.Constant(ir.VectorType(_FLOAT, LANES), None)
-        totals = _loop(builder, num_blocks, 1, [zero, zero], add_block)
-        return cgutils.pack_array(builder, _sums_across(builder, totals))
+        totals = _loop(builder, size, 2, [zero] * 4, add_two_channels)
+        for half, (even, odd) in enumerate(zip(totals[:2], totals[2:], strict=True)):
+            place = builder.add(scores_start, ir.Constant(_INT64, halves[half]))
+            _store(builder, builder.fadd(even, odd, flags=_FAST), scores, place)
+        return context.get_dummy_value()
 
     number = types.int64
-    return types.UniTuple(types.float32, 2)(weights, number, values, number, number, number), generate
+    return types.void(query, number, number, keys, number, scores, number), generate
+
+
+@intrinsic
+def mix_block(typing_context, weights, weights_start, size, values, start, sums, sums_start):
+    """Adds a head's cached values of one block, weighed by position, to `sums` (C, 16): a vector for each channel."""
+
+    def generate(context, builder, signature, arguments):
+        weights, weights_start, size, values, start, sums, sums_start = arguments
+        halves = [ir.Constant(_INT64, half) for half in range(0, POSITION_BLOCK, LANES)]
+        factors = [_load(builder, weights, builder.add(weights_start, half), _FLOAT, LANES) for half in halves]
+
+        def add_channel(channel, _):
+            place = _at(builder, start, channel, POSITION_BLOCK)
+            total = _load(builder, sums, _at(builder, sums_start, channel, LANES), _FLOAT, LANES)
+            for half, factor in zip(halves, factors, strict=True):
+                numbers = _load(builder, values, builder.add(place, half), _FLOAT, LANES)
+                total = _add_products_of_floats(builder, total, numbers, factor)
+            _store(builder, total, sums, _at(builder, sums_start, channel, LANES))
+            return []
+
+        _loop(builder, size, 1, [], add_channel)
+        return context.get_dummy_value()
+
+    number = types.int64
+    return types.void(weights, number, number, values, number, sums, number), generate
+
+
+@intrinsic
+def sum_sixteen_vectors(typing_context, sums, start, result):
+    """The sum of the lanes of each of the 16 vectors from `sums[start]` on, into `sums[result]` and the 15 after it."""
+
+    def generate(context, builder, signature, arguments):
+        sums, start, result = arguments
+        places = [builder.add(start, ir.Constant(_INT64, i * LANES)) for i in range(LANES)]
+        (total,) = _summed_lanes(builder, [_load(builder, sums, place, _FLOAT, LANES) for place in places])
+        _store(builder, total, sums, result)
+        return context.get_dummy_value()
+
+    return types.void(sums, types.int64, types.int64), generate
 
 
 def _sums_across(builder: ir.IRBuilder, totals: list[ir.Value]) -> list[ir.Value]:
@@ -228,10 +275,15 @@ def _sums_across(builder: ir.IRBuilder, totals: list[ir.Value]) -> list[ir.Value
     if totals[0].type.element == _INT32:
         # As floats: sixteen sums of up to 2^31 have no room in one int32.
         totals = [builder.sitofp(total, ir.VectorType(_FLOAT, LANES)) for total in totals]
+    (total,) = _summed_lanes(builder, totals)
+    return [builder.extract_element(total, ir.Constant(_INT32, i)) for i in range(count)]
+
+
+def _summed_lanes(builder: ir.IRBuilder, totals: list[ir.Value]) -> list[ir.Value]:
     for _ in range(LANES.bit_length() - 1):
         pairs = [totals[i : i + 2] for i in range(0, len(totals), 2)]
         totals = [_neighbour_sums(builder, pair[0], pair[-1]) for pair in pairs]
-    return [builder.extract_element(totals[0], ir.Constant(_INT32, i)) for i in range(count)]
+    return totals
 
 
 def _transposed(builder: ir.IRBuilder, rows: list[ir.Value]) -> list[ir.Value]:
@@ -275,6 +327,16 @@ bytes_, words, halves, integers, floats = (
     _make_cast(number) for number in (types.int8, types.int16, types.uint16, types.int64, types.float32)
 )
 """From an address to a pointer to int8, int16, uint16 (bfloat16), int64 and float32."""
+
+
+@intrinsic
+def like(typing_context, address, pointer):
+    """`address` (int64) as what `pointer` is, whose own address does not matter."""
+
+    def generate(context, builder, signature, arguments):
+        return builder.inttoptr(arguments[0], arguments[1].type)
+
+    return pointer(types.int64, pointer), generate
 
 
 @intrinsic

@@ -38,9 +38,9 @@ _LAYER_MATRICES = (
 )
 
 
-def padded(columns: int) -> int:
+def padded(columns: int, block: int = BLOCK) -> int:
     """`columns` filled up to whole blocks."""
-    return -(-columns // BLOCK) * BLOCK
+    return -(-columns // block) * block
 
 
 def aligned_zeros(shape: int | tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:

@@ -152,3 +152,16 @@ def test_weights_are_read_from_a_model_directory(make_model_dir: Callable[..., P
     assert set(read) == set(written)
     for name, tensor in written.items():
         np.testing.assert_array_equal(read[name], tensor.float().numpy())
+
+
+def test_a_helper_that_still_waits_sees_memory_that_came_later(
+    tokens: npt.NDArray[np.int64], compiled_kernels: CompiledKernels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may wait since before the engine knew its weights, or since before longer prompts needed more room."""
+    monkeypatch.setattr("tinyllm.generation.cpu_team.PATIENCE", 2_000_000)
+    model = make_model("grouped")
+    engine = make_engine(model, compiled_kernels("int8"), "int8", num_threads=2)
+    keep_what_the_engine_keeps(model, "int8")
+    for length in (1, 9, 20, 40, 70):
+        expected = expected_logits(model, tokens[:, :length])[:, -1]
+        np.testing.assert_allclose(engine.prefill(tokens[:, :length]), expected, atol=TOLERANCES["int8"])
