@@ -25,18 +25,19 @@ check: $(VENV)/installed-dev  ## format, lint, types, import rules, version
 	$(BIN)/python tools/check_version.py
 
 bench: $(VENV)/installed-dev  ## ours against peers in one table, about 10 minutes; peers that are missing are left out with a line
-	$(BIN)/python benchmarks/train_step.py --rounds 5 --steps 2 --json build/train_step.json
+	$(BIN)/python benchmarks/train_step.py --rounds 7 --steps 2 --json build/train_step.json
 	$(BIN)/python benchmarks/decode.py --shapes 260k,15m --json build/decode.json
-	$(BIN)/python benchmarks/encode.py --json build/encode.json
+	$(BIN)/python benchmarks/encode.py --rounds 3 --json build/encode.json
 	$(BIN)/python benchmarks/table.py build/train_step.json build/decode.json build/encode.json
 
 bench-full: $(VENV)/installed-dev  ## all shapes, the machine's limits, and at last the time to quality: an hour and a half
 	$(BIN)/python benchmarks/limits.py --json build/limits.json
-	$(BIN)/python benchmarks/train_step.py --rounds 20 --steps 2 --json build/train_step.json
+	$(BIN)/python benchmarks/train_step.py --rounds 25 --steps 2 --json build/train_step.json
 	$(BIN)/python benchmarks/decode.py --json build/decode.json
-	$(BIN)/python benchmarks/decode.py --shapes 15m --batch 64 --json build/decode_batch.json
+	$(BIN)/python benchmarks/decode.py --shapes 15m --kinds fp32 --batch 64 --json build/decode_batch.json
+	$(BIN)/python benchmarks/sampling.py --json build/sampling.json
 	$(BIN)/python benchmarks/encode.py --json build/encode.json
-	$(BIN)/python benchmarks/table.py build/train_step.json build/decode.json build/decode_batch.json build/encode.json
+	$(BIN)/python benchmarks/table.py $(addprefix build/,$(addsuffix .json,limits train_step decode decode_batch sampling encode))
 	$(BIN)/python benchmarks/time_to_loss.py --json build/time_to_loss.json
 
 bundled-model: $(VENV)/installed-dev  ## trains the model that ships in the wheel

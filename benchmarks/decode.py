@@ -6,14 +6,14 @@ With --batch B texts are decoded side by side, beside transformers and beside ou
 
 Peers get as many threads as our engine takes, which is one for the smallest model: they too are faster so.
 The sides take turns, so that all meet the same minutes of a noisy machine; the median of each side's rounds counts,
-and ratios are what to read. stories260K is the trained model (from --data); the others have random weights, which
-cost the same. llama.cpp (`pip install llama-cpp-python`) and transformers are left out with a line where missing.
+and ratios are what to read. stories260K is the trained model, from --data; the others have random weights, which cost
+the same. llama.cpp (`pip install llama-cpp-python`) and transformers are left out with a line where missing.
 """
 
 import argparse
 import ctypes
-import json
 import statistics
+import struct
 import sys
 import tempfile
 import time
@@ -21,6 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from results import make_parser, write_result
 
 from tinyllm.config import ModelConfig
 from tinyllm.exchange.foreign import ForeignModel
@@ -30,13 +31,16 @@ from tinyllm.generation.cpu_engine import CpuEngine
 from tinyllm.generation.cpu_weights import PackedWeights
 from tinyllm.generation.kernel_cache import load_kernels
 from tinyllm.model.size import parameter_shapes
+from tinyllm.model_dir import read_tokenizer
+from tinyllm.models import bundled_model
 from tinyllm.runtime import cache_folder
 from tinyllm.tokenizer.codec import Tokenizer
 
+TRAINED = "260k"
 SHAPES = {
-    "15m": {"hidden_size": 288, "num_layers": 6, "num_heads": 6, "context_length": 256},
-    "42m": {"hidden_size": 512, "num_layers": 8, "num_heads": 8, "context_length": 1024},
-    "110m": {"hidden_size": 768, "num_layers": 12, "num_heads": 12, "context_length": 1024},
+    "15m": {"hidden_size": 288, "num_layers": 6, "num_heads": 6, "context_length": 256, "vocab_size": 32_000},
+    "42m": {"hidden_size": 512, "num_layers": 8, "num_heads": 8, "context_length": 1024, "vocab_size": 32_000},
+    "110m": {"hidden_size": 768, "num_layers": 12, "num_heads": 12, "context_length": 1024, "vocab_size": 32_000},
 }
 GGUF_TYPES: dict[str, TensorType] = {"fp32": TensorType.F32, "bf16": TensorType.BF16, "int8": TensorType.Q8_0}
 Side = Callable[[int], float]
@@ -47,17 +51,20 @@ def main() -> None:
     arguments = parse_arguments()
     rows = []
     for shape in arguments.shapes.split(","):
+        if shape == TRAINED and not (arguments.data / "stories260K").is_dir():
+            print(
+                f"{shape} is left out: {arguments.data} has no stories260K; name another folder with --data", flush=True
+            )
+            continue
         model = load_shape(shape, arguments.data)
         for kind in arguments.kinds.split(","):
             with tempfile.TemporaryDirectory() as folder:
                 rows += measure(shape, kind, model, Path(folder), arguments)
-    if arguments.json:
-        arguments.json.parent.mkdir(parents=True, exist_ok=True)
-        arguments.json.write_text(json.dumps(rows, indent=2) + "\n")
+    write_result(arguments.json, rows)
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("--shapes", default="260k,15m,42m,110m")
     parser.add_argument("--kinds", default="fp32,int8")
     parser.add_argument("--tokens", type=int, default=200)
@@ -65,23 +72,32 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--data", type=Path, default=Path(__file__).parents[2] / "shared" / "data")
-    parser.add_argument("--json", type=Path)
     return parser.parse_args()
 
 
 def load_shape(shape: str, data: Path) -> ForeignModel:
-    """The trained stories260K, or random weights with the Llama 2 tokenizer."""
-    if shape == "260k":
+    """The trained stories260K from `data`, or random weights."""
+    if shape == TRAINED:
         folder = data / "stories260K"
         return read_model(folder / "stories260K.bin", folder / "tok512.model")
-    tokenizer = Tokenizer.load(data / "llama2-tokenizer" / "tokenizer.model")
-    config = ModelConfig(vocab_size=tokenizer.vocab_size, **SHAPES[shape])
+    config = ModelConfig(**SHAPES[shape])
     random = np.random.default_rng(0)
     tensors = {
         name: 0.05 * random.standard_normal(size, np.float32) if len(size) > 1 else np.ones(size, np.float32)
         for name, size in parameter_shapes(config).items()
     }
-    return ForeignModel(config, tensors, tokenizer, "random weights")
+    return ForeignModel(config, tensors, wide_tokenizer(config.vocab_size), "random weights")
+
+
+def wide_tokenizer(vocab_size: int) -> Tokenizer:
+    """The bundled tokenizer with pieces that no text has: GGUF wants one for each row of the embedding."""
+    content, tokenizer = bytearray(), read_tokenizer(bundled_model())
+    for id in range(tokenizer.vocab_size, vocab_size):
+        text = f"<unused {id}>".encode()
+        # SentencePiece's protobuf: field 1 of the model is a piece, of which 1 is the text and 2 the score.
+        piece = bytes([0x0A, len(text)]) + text + b"\x15" + struct.pack("<f", -id)
+        content += bytes([0x0A, len(piece)]) + piece
+    return Tokenizer.from_bytes(tokenizer.model_proto + bytes(content), "wide.model")
 
 
 def measure(

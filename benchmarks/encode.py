@@ -8,7 +8,6 @@ of several copies of the text, as starting a process takes as long as encoding s
 """
 
 import argparse
-import json
 import shutil
 import statistics
 import tempfile
@@ -16,6 +15,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from results import make_parser, write_result
 from sentencepiece import SentencePieceProcessor
 
 from tinyllm.corpus.storybook import write_stories
@@ -52,19 +52,16 @@ def main() -> None:
     ]
     for row in rows:
         print(f"{row['what']:64} {row['ours']:9.1f} {row['peer']:9.1f}   {row['ours'] / row['peer']:.2f} x", flush=True)
-    if arguments.json:
-        arguments.json.parent.mkdir(parents=True, exist_ok=True)
-        arguments.json.write_text(json.dumps(rows, indent=2) + "\n")
+    write_result(arguments.json, rows)
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("--text", type=Path, help="Stories between <|endoftext|>.")
     parser.add_argument("--tokenizer", type=Path)
     parser.add_argument("--repeat", type=int, default=1, help="How often the text is taken.")
     parser.add_argument("--copies", type=int, default=16, help="Of the text, in shards.")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--json", type=Path)
     return parser.parse_args()
 
 

@@ -7,16 +7,15 @@ threads read much more memory than any cache holds: each sums four places at a t
 """
 
 import argparse
-import json
 import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numba import njit, prange
+from results import make_parser, write_result
 
 SHAPES = {"288 to 768": (2048, 288, 768), "288 to 4,096": (2048, 288, 4096), "1,024 to 1,024": (2048, 1024, 1024)}
 READ_BYTES = 2**30
@@ -37,15 +36,12 @@ def main() -> None:
         rows.append({"what": f"reading memory, {num_threads} threads, GB/s", "rate": rate})
     for row in rows:
         print(f"{row['what']:76} {row['rate']:9,.1f}", flush=True)
-    if arguments.json:
-        arguments.json.parent.mkdir(parents=True, exist_ok=True)
-        arguments.json.write_text(json.dumps(rows, indent=2) + "\n")
+    write_result(arguments.json, rows)
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--json", type=Path)
     return parser.parse_args()
 
 

@@ -1,4 +1,4 @@
-"""One table of what the benchmarks wrote: what, ours, the peer's, and the ratio.
+"""One table of what the benchmarks wrote: what, ours, the peer's, and the ratio; of the machine's limits, the rate.
 
     python benchmarks/table.py build/train_step.json build/decode.json ...
 
@@ -18,6 +18,9 @@ def main() -> None:
             continue
         result = json.loads(path.read_text())
         for row in result["rows"] if isinstance(result, dict) else result:
+            if "rate" in row:
+                print(f"{row['what']:84} {row['rate']:10,.1f}")
+                continue
             print(f"{row['what']:84} {row['ours']:10,.1f} {row['peer']:10,.1f} {row['ours'] / row['peer']:7.2f}")
 
 

@@ -15,7 +15,6 @@ updates, as they were made here.
 """
 
 import argparse
-import json
 import statistics
 import sys
 import tempfile
@@ -25,6 +24,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from results import make_parser, write_result
 from train_step import plain_step
 
 from tinyllm import artifacts
@@ -115,21 +115,17 @@ def main() -> None:
             curve = learn(Path(folder) / f"run-{len(records)}", shards, sections, tokens)
             records.append({"what": name, "curve": curve})
             report(records, statistics.median(rates))
-    if arguments.json:
-        arguments.json.parent.mkdir(parents=True, exist_ok=True)
-        result = {"eager_float32_tokens_per_second": rates, "rows": records}
-        arguments.json.write_text(json.dumps(result, indent=2) + "\n")
+    write_result(arguments.json, {"eager_float32_tokens_per_second": rates, "rows": records})
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("--steps", type=int, default=2000, help="Updates of the original: 8,192 tokens each.")
     parser.add_argument("--stories", type=int, default=0, help="0 = enough that nothing is seen twice.")
     parser.add_argument("--text", type=Path, help="Stories between <|endoftext|>; without it, the storybook's.")
     parser.add_argument("--ablation", action="store_true", help="A row for each change of the recipe, too.")
     parser.add_argument("--target", type=float, help="The original's loss, where it is known: its row is left out.")
     parser.add_argument("--part", type=float, default=0.2, help="Tokens of the other rows, as a part of the first's.")
-    parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     arguments.stories = arguments.stories or 1000 + arguments.steps * 32 * 256 // 120
     return arguments

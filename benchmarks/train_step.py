@@ -11,7 +11,6 @@ the median of the rounds counts, and ratios are what to read. Peak memory comes 
 """
 
 import argparse
-import json
 import resource
 import statistics
 import subprocess
@@ -25,6 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from results import make_parser, write_result
 
 from tinyllm.config import Config
 from tinyllm.model.hugging_face_config import to_hugging_face
@@ -141,17 +141,13 @@ def main() -> None:
         ratio = record["ours"] / record["peer"]
         print(f"{record['what']:76} {record['ours']:9,.0f} {record['peer']:9,.0f}   {ratio:.2f} x", flush=True)
     print(f"peak memory of the loop: {memory / 1e6:,.0f} MB")
-    if arguments.json:
-        arguments.json.parent.mkdir(parents=True, exist_ok=True)
-        result = {"rows": records, "rates": turns.rates, "peak_memory_bytes": memory}
-        arguments.json.write_text(json.dumps(result, indent=2) + "\n")
+    write_result(arguments.json, {"rows": records, "rates": turns.rates, "peak_memory_bytes": memory})
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=8, help="Updates of one turn.")
-    parser.add_argument("--json", type=Path)
     parser.add_argument("--only-loop", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--side", help=argparse.SUPPRESS)
     return parser.parse_args()
