@@ -13,7 +13,6 @@ the same. llama.cpp (`pip install llama-cpp-python`) and transformers are left o
 import argparse
 import ctypes
 import statistics
-import struct
 import sys
 import tempfile
 import time
@@ -21,7 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from results import make_parser, write_result
+from common import make_parser, wide_tokenizer, write_result
 
 from tinyllm.config import ModelConfig
 from tinyllm.exchange.foreign import ForeignModel
@@ -31,10 +30,7 @@ from tinyllm.generation.cpu_engine import CpuEngine
 from tinyllm.generation.cpu_weights import PackedWeights
 from tinyllm.generation.kernel_cache import load_kernels
 from tinyllm.model.size import parameter_shapes
-from tinyllm.model_dir import read_tokenizer
-from tinyllm.models import bundled_model
 from tinyllm.runtime import cache_folder
-from tinyllm.tokenizer.codec import Tokenizer
 
 TRAINED = "260k"
 SHAPES = {
@@ -87,17 +83,6 @@ def load_shape(shape: str, data: Path) -> ForeignModel:
         for name, size in parameter_shapes(config).items()
     }
     return ForeignModel(config, tensors, wide_tokenizer(config.vocab_size), "random weights")
-
-
-def wide_tokenizer(vocab_size: int) -> Tokenizer:
-    """The bundled tokenizer with pieces that no text has: GGUF wants one for each row of the embedding."""
-    content, tokenizer = bytearray(), read_tokenizer(bundled_model())
-    for id in range(tokenizer.vocab_size, vocab_size):
-        text = f"<unused {id}>".encode()
-        # SentencePiece's protobuf: field 1 of the model is a piece, of which 1 is the text and 2 the score.
-        piece = bytes([0x0A, len(text)]) + text + b"\x15" + struct.pack("<f", -id)
-        content += bytes([0x0A, len(piece)]) + piece
-    return Tokenizer.from_bytes(tokenizer.model_proto + bytes(content), "wide.model")
 
 
 def measure(

@@ -14,8 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from common import make_parser, write_result
 from decode import load_shape, make_engine
-from results import make_parser, write_result
 
 from tinyllm.config import SamplingConfig
 from tinyllm.generation.sampling import choose

@@ -24,7 +24,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from results import make_parser, write_result
+from common import make_parser, write_result
 from train_step import plain_step
 
 from tinyllm import artifacts

@@ -24,19 +24,17 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from results import make_parser, write_result
+from common import make_parser, wide_tokenizer, write_result
 
 from tinyllm.config import Config
 from tinyllm.model.hugging_face_config import to_hugging_face
 from tinyllm.model.transformer import Transformer
 from tinyllm.runtime import keep_freed_memory
 from tinyllm.shards.format import ShardSet
-from tinyllm.tokenizer.codec import Tokenizer
 from tinyllm.training.loop import Trainer
 from tinyllm.training.step import build_updater
 
 Step = Callable[[], None]
-TOKENIZER = Path(__file__).parents[2] / "shared" / "data" / "tok4096" / "tok4096.model"
 BATCH, LENGTH, VOCAB = 8, 256, 4096
 SETTINGS: dict[str, Any] = {
     "model": {"vocab_size": VOCAB, "hidden_size": 288, "num_layers": 8, "num_heads": 8, "num_kv_heads": 4},
@@ -163,7 +161,7 @@ def write_shards(folder: Path) -> None:
 def make_trainer(folder: Path, num_steps: int, turns: Turns) -> Trainer:
     """The loop as `tinyllm train` runs it, compiled: a benchmark is too short to pay for that, real runs are not."""
     config = Config.model_validate(SETTINGS | {"schedule": {"num_steps": num_steps, "warmup_steps": 10}})
-    shards = ShardSet.open(folder, tokenizer=Tokenizer.load(TOKENIZER))
+    shards = ShardSet.open(folder, tokenizer=wide_tokenizer(VOCAB))
     return Trainer(config, shards, folder / f"run-{num_steps}", reporter=turns)
 
 

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -58,9 +59,11 @@ def test_eos_only_if_asked(run: Run, tokenizer: Tokenizer) -> None:
 
 
 def test_bytes_do_not_depend_on_the_number_of_workers(run: Run, tmp_path: Path) -> None:
+    turn = sys.getswitchinterval()
     run("one", num_workers=1)
     run("two", num_workers=2)
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
+    assert sys.getswitchinterval() == turn, "it was shortened for the helpers, and is what it was"
 
 
 class Stopped(KeyboardInterrupt):
