@@ -20,7 +20,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from common import make_parser, wide_tokenizer, write_result
+from results import make_parser, write_result
+from wide_tokenizer import wide_tokenizer
 
 from tinyllm.config import ModelConfig
 from tinyllm.exchange.foreign import ForeignModel

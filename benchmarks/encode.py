@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from common import make_parser, write_result
+from results import make_parser, write_result
 from sentencepiece import SentencePieceProcessor
 
 from tinyllm.corpus.storybook import write_stories

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import make_parser, write_result
 from numba import njit, prange
+from results import make_parser, write_result
 
 SHAPES = {"288 to 768": (2048, 288, 768), "288 to 4,096": (2048, 288, 4096), "1,024 to 1,024": (2048, 1024, 1024)}
 READ_BYTES = 2**30

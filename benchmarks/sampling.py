@@ -1,6 +1,6 @@
 """Sampling: what one choice among 32,000 tokens costs beside the token of the 15 M model that it is for.
 
-    python benchmarks/sampling.py [--rounds 300] [--json FILE]
+    python benchmarks/sampling.py [--rounds 240] [--json FILE]
 
 The logits are those of a language: the r-th likeliest token has a probability in proportion to r^-1.6, which leaves 27
 tokens to top-p 0.9; "all alike" are logits of a model with random weights, of which top-p keeps 27,000. Settings and
@@ -14,8 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from common import make_parser, write_result
 from decode import load_shape, make_engine
+from results import make_parser, write_result
 
 from tinyllm.config import SamplingConfig
 from tinyllm.generation.sampling import choose
@@ -46,7 +46,9 @@ def main() -> None:
     engine.prefill(np.ones((1, 8), np.int64))
     sides["a token"] = lambda: engine.decode(np.ones(1, np.int64))
     seconds: dict[str, list[float]] = {name: [] for name in sides}
-    for _ in range(min(arguments.rounds, engine.context_length - 8)):
+    for _ in range(arguments.rounds):
+        if engine.length == engine.context_length:
+            engine.prefill(np.ones((1, 8), np.int64))
         for name, act in sides.items():
             start = time.perf_counter()
             act()

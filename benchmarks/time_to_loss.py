@@ -4,7 +4,7 @@
 
 The first row is how the project began: AdamW, peak 5e-4, warmup of 1,000 updates, 32 x 256 tokens an update. The best
 validation loss on its way is what the others are asked for, with a part of the tokens that it took; their schedules
-are planned for that. They are the recipe (`storybook`), and with --ablation one row for each of its changes alone.
+are planned for that. They are the recipe (`storybook`), and with --ablation its changes one by one, and Muon.
 
 Without --text the data are stories that no run sees twice, so losses count learning and not memory. A text is seen as
 often as the tokens of a row need, and a twentieth of its documents is held back.
@@ -24,7 +24,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from common import make_parser, write_result
+from results import make_parser, write_result
 from train_step import plain_step
 
 from tinyllm import artifacts
@@ -121,10 +121,10 @@ def main() -> None:
 def parse_arguments() -> argparse.Namespace:
     parser = make_parser(__doc__)
     parser.add_argument("--steps", type=int, default=2000, help="Updates of the original: 8,192 tokens each.")
-    parser.add_argument("--stories", type=int, default=0, help="0 = enough that nothing is seen twice.")
+    parser.add_argument("--stories", type=int, default=0, help="Of the storybook; 0 = enough for one pass.")
     parser.add_argument("--text", type=Path, help="Stories between <|endoftext|>; without it, the storybook's.")
     parser.add_argument("--ablation", action="store_true", help="A row for each change of the recipe, too.")
-    parser.add_argument("--target", type=float, help="The original's loss, where it is known: its row is left out.")
+    parser.add_argument("--target", type=float, help="The original's loss after --steps, if known.")
     parser.add_argument("--part", type=float, default=0.2, help="Tokens of the other rows, as a part of the first's.")
     arguments = parser.parse_args()
     arguments.stories = arguments.stories or 1000 + arguments.steps * 32 * 256 // 120

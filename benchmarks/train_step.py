@@ -24,7 +24,8 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from common import make_parser, wide_tokenizer, write_result
+from results import make_parser, write_result
+from wide_tokenizer import wide_tokenizer
 
 from tinyllm.config import Config
 from tinyllm.model.hugging_face_config import to_hugging_face

@@ -134,7 +134,7 @@ class CpuEngine:
         tiles = aligned_zeros((int(self._plan[at.NUM_CHUNKS]), int(self._plan[at.TILES_STRIDE])), np.float32)
         scores = aligned_zeros((int(self._plan[at.NUM_CHUNKS]), int(self._plan[at.NUM_POSITIONS])), np.float32)
         num_vectors = int(self._plan[at.HEAD_VECTORS])
-        head_sums = aligned_zeros((int(self._plan[at.NUM_CHUNKS]), num_vectors, at.SUMMED_VECTORS), np.float32)
+        head_sums = aligned_zeros((int(self._plan[at.NUM_CHUNKS]), num_vectors, at.LANES), np.float32)
         arrays: dict[int, npt.NDArray[Any]] = {
             at.WEIGHTS: weights.numbers,
             at.SCALES: weights.scales,

@@ -13,7 +13,6 @@ from numba.extending import overload
 
 from tinyllm.generation import cpu_plan as at
 from tinyllm.generation.cpu_vectors import (
-    LANES,
     POSITION_BLOCK,
     TILE_INPUTS,
     TILE_ROWS,
@@ -118,7 +117,7 @@ def attend(p, layer, first, last, chunk):
     mixed, scores, sums = floats(p[at.MIXED]), floats(p[at.SCORES]), floats(p[at.HEAD_SUMS])
     num_heads, num_kv_heads, size = p[at.NUM_HEADS], p[at.NUM_KV_HEADS], p[at.HEAD_SIZE]
     scale, s, num_vectors = np.float32(1) / np.sqrt(np.float32(size)), chunk * p[at.NUM_POSITIONS], p[at.HEAD_VECTORS]
-    m = chunk * num_vectors * LANES
+    m = chunk * num_vectors * at.LANES
     for index in range(first, last):
         row, head = index // num_heads, index % num_heads
         cached = head_start(p, layer, slots[row], head * num_kv_heads // num_heads)
@@ -129,13 +128,13 @@ def attend(p, layer, first, last, chunk):
             key = cached + block * size * POSITION_BLOCK
             score_block(qkv, query, size, keys, key, scores, s + block * POSITION_BLOCK)
         total = softmax_powers(scores, s, num_seen, num_blocks * POSITION_BLOCK, scale)
-        for i in range(num_vectors * LANES):
+        for i in range(num_vectors * at.LANES):
             sums[m + i] = np.float32(0)
         for block in range(num_blocks):
             value = cached + block * size * POSITION_BLOCK
             mix_block(scores, s + block * POSITION_BLOCK, size, values, value, sums, m)
-        for vector in range(0, num_vectors, LANES):
-            sum_sixteen_vectors(sums, m + vector * LANES, m + vector)
+        for vector in range(0, num_vectors, at.SUMMED_VECTORS):
+            sum_sixteen_vectors(sums, m + vector * at.LANES, m + vector)
         for i in range(size):
             mixed[result + i] = sums[m + i] / total
 

@@ -76,5 +76,7 @@ MANY_ROWS = 8
 MAX_TILE_NUMBERS = 16 * 16
 """Room for the largest tile."""
 MAX_TILE_ROWS = 16
+LANES = 16
+"""Numbers of a vector."""
 SUMMED_VECTORS = 16
-"""Vectors of a head whose lanes are summed together; a head's are filled up to a multiple of it."""
+"""A head's channels have a vector each, summed sixteen at a time: their number is filled up to a multiple of this."""

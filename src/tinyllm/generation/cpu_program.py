@@ -84,7 +84,7 @@ def read(p, weights, packed):
         if number == num_layer_jobs:
             job = VOCABULARY
         num_rows = p[at.NUM_OUTPUTS] if job == VOCABULARY else p[at.NUM_ROWS]
-        if num_rows >= at.MANY_ROWS:
+        if num_rows > TILE_INPUTS:
             share_out(p, weights, packed, job + BEFORE, layer)
         else:
             prepare(p, packed, job, layer, num_rows, 0, num_rows)
@@ -169,10 +169,11 @@ def run_chunk(p, weights, packed, job, layer, chunk, num_chunks):
     weights, packed = like(p[at.WEIGHTS], weights), like(p[at.PACKED], packed)
     if job >= BEFORE:
         count = p[at.NUM_OUTPUTS] if job == VOCABULARY + BEFORE else p[at.NUM_ROWS]
-        # Sixteen rows are laid out side by side (see `turn`); two threads in one cache line would wait for each other.
-        tiles = (count + TILE_INPUTS - 1) // TILE_INPUTS
-        first = tiles * chunk // num_chunks * TILE_INPUTS
-        last = min(count, tiles * (chunk + 1) // num_chunks * TILE_INPUTS)
+        # Rows are laid out sixteen side by side (see `turn`), but for attention; two threads in one cache line would
+        # wait for each other.
+        step = 1 if job == ATTENTION + BEFORE else TILE_INPUTS
+        steps = (count + step - 1) // step
+        first, last = steps * chunk // num_chunks * step, min(count, steps * (chunk + 1) // num_chunks * step)
         prepare(p, packed, job - BEFORE, layer, count, first, last)
         return
     hidden, inner, columns = p[at.HIDDEN_SIZE], p[at.INTERMEDIATE_SIZE], p[at.HIDDEN_COLUMNS]

@@ -15,7 +15,8 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-LANES = 16
+from tinyllm.generation.cpu_plan import LANES
+
 BLOCK = 32
 """Columns of a matrix come in whole blocks, filled up with zeros, so that no product has a remainder."""
 PREFETCH_BYTES = 2048
@@ -52,6 +53,7 @@ def _store(builder: ir.IRBuilder, vector: ir.Value, pointer: ir.Value, place: ir
 
 
 def _at(builder: ir.IRBuilder, start: ir.Value, index: ir.Value, stride: int) -> ir.Value:
+    """`start` + `index` x `stride`."""
     return builder.add(start, builder.mul(index, ir.Constant(_INT64, stride)))
 
 
@@ -182,7 +184,7 @@ def multiply_tile(typing_context, rows, rows_start, columns, x, x_start, tile, t
             inputs = _load(builder, x, _at(builder, x_start, column, LANES), _FLOAT, LANES)
             sums = []
             for row, total in enumerate(totals):
-                place = builder.add(_at(builder, column, columns, row), rows_start)
+                place = builder.add(rows_start, _at(builder, column, index=columns, stride=row))
                 sums.append(_add_products_of_floats(builder, total, inputs, _everywhere(builder, rows, place)))
             return sums
 
@@ -258,7 +260,7 @@ def sum_sixteen_vectors(typing_context, sums, start, result):
     def generate(context, builder, signature, arguments):
         sums, start, result = arguments
         places = [builder.add(start, ir.Constant(_INT64, i * LANES)) for i in range(LANES)]
-        (total,) = _summed_lanes(builder, [_load(builder, sums, place, _FLOAT, LANES) for place in places])
+        total = _summed_lanes(builder, [_load(builder, sums, place, _FLOAT, LANES) for place in places])
         _store(builder, total, sums, result)
         return context.get_dummy_value()
 
@@ -266,24 +268,25 @@ def sum_sixteen_vectors(typing_context, sums, start, result):
 
 
 def _sums_across(builder: ir.IRBuilder, totals: list[ir.Value]) -> list[ir.Value]:
-    """The sum of the lanes of each of up to 16 vectors.
-
-    Two vectors at a time become one, with neighbours of the first summed in its lower half and those of the second in
-    its upper half. After four times lane i holds the sum of vector i.
-    """
+    """The sum of the lanes of each of up to 16 vectors, as numbers."""
     count = len(totals)
     if totals[0].type.element == _INT32:
         # As floats: sixteen sums of up to 2^31 have no room in one int32.
         totals = [builder.sitofp(total, ir.VectorType(_FLOAT, LANES)) for total in totals]
-    (total,) = _summed_lanes(builder, totals)
+    total = _summed_lanes(builder, totals)
     return [builder.extract_element(total, ir.Constant(_INT32, i)) for i in range(count)]
 
 
-def _summed_lanes(builder: ir.IRBuilder, totals: list[ir.Value]) -> list[ir.Value]:
+def _summed_lanes(builder: ir.IRBuilder, totals: list[ir.Value]) -> ir.Value:
+    """The vector whose lane i is the sum of the lanes of vector i, of up to 16.
+
+    Two vectors at a time become one, with neighbours of the first summed in its lower half and those of the second in
+    its upper half. After four times one is left.
+    """
     for _ in range(LANES.bit_length() - 1):
         pairs = [totals[i : i + 2] for i in range(0, len(totals), 2)]
         totals = [_neighbour_sums(builder, pair[0], pair[-1]) for pair in pairs]
-    return totals
+    return totals[0]
 
 
 def _transposed(builder: ir.IRBuilder, rows: list[ir.Value]) -> list[ir.Value]:

@@ -1,9 +1,10 @@
 """From logits to the next token: pure NumPy functions, the same for every engine.
 
-The filters come in the order of transformers: repetition penalty, temperature, top-k, top-p, min-p. The last three say
-of each token whether it is kept, and where few are, what comes after has only these to look at. Top-p and min-p look at
-weights, which are in proportion to probabilities. Then one uniform number picks a token by the inverse of the
-cumulative distribution, tokens in the order of their ids. Nothing here knows models or text.
+The filters are those of transformers, in an order that gives the same: repetition penalty, top-k, temperature, top-p,
+min-p. The last three filters say of each token whether it is kept, and where few are, what comes after has only these
+to look at. Top-p and min-p look at weights, which are in proportion to probabilities. Then one uniform number picks a
+token by the inverse of the cumulative distribution, tokens in the order of their ids. Nothing here knows models or
+text.
 
 Shapes: B samples side by side, V vocabulary; a filter takes one row (V,), or what others left of it.
 """
@@ -14,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tinyllm.config import SamplingConfig
+from tinyllm.errors import InputError
 
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
@@ -25,11 +27,11 @@ BLOCK = 32
 SUM_BLOCK = 256
 """Tokens that are summed before the one where a sum is reached is looked for inside."""
 SUMMED_AT_ONCE = 4096
-"""Of more, the blocks are summed first."""
+"""Up to so many tokens are added up one by one; of more, whole blocks first."""
 SORTED_AT_ONCE = 4096
 """Tokens of which top-p sorts all; of more it first finds those about the end of its set."""
 PROBE = 1024
-"""Tokens that tell about where that is."""
+"""Size of the sample that tells about where top-p's set ends."""
 FEW = 8
 """Of so many tokens one is kept, or fewer: then it pays to gather them."""
 
@@ -42,10 +44,12 @@ def random_stream(seed: int, sample: int) -> np.random.Generator:
 def choose(logits: Floats, seen: Mask, uniforms: Doubles, config: SamplingConfig) -> Ids:
     """The next token of each sample (B,) for `logits` (B, V), one number of [0, 1) each in `uniforms` (B,).
 
-    `seen` (B, V) marks tokens that occurred, for the repetition penalty.
+    `seen` (B, V) marks tokens that occurred, for the repetition penalty. Raises InputError for logits with a NaN.
     """
     if config.repetition_penalty != 1:
         logits = penalize_repetition(logits, seen, config.repetition_penalty)
+    if not np.isfinite(logits.max()):
+        raise InputError("the model's logits are not finite: its weights are damaged, or its training went wrong")
     if config.temperature == 0:
         likeliest: Ids = logits.argmax(axis=-1)
         return likeliest
@@ -125,7 +129,8 @@ def top_p(weights: Floats, p: float) -> Mask:
     if np.count_nonzero(pool) > SORTED_AT_ONCE:
         pool, above = _about_the_end(weights, p * total, total) or (pool, 0.0)
     ranked = np.sort(weights[np.flatnonzero(pool)])[::-1]
-    last = RunningSum(ranked).place(p * total - above)
+    # A sum that just reaches the part is enough; `place` is where it exceeds what it is asked for.
+    last = RunningSum(ranked).place(math.nextafter(p * total - above, -math.inf))
     kept: Mask = weights >= ranked[last]
     num_too_many = int(np.count_nonzero(ranked[last + 1 :] == ranked[last]))
     if num_too_many:

@@ -83,7 +83,8 @@ def encode_in_order(
 ) -> Generator[tuple[Batch, EncodedTexts], None, None]:
     """Each batch with the ids of its documents, encoded by `num_workers` processes, of which this is one.
 
-    A few batches a process are under way at a time, so memory is bounded. Raises InputError naming the file of a
+    A few batches a process are under way at a time, so memory is bounded. With helpers, threads of the whole process
+    take shorter turns (`TURN_SECONDS`) until it ends. Raises InputError naming the file of a
     document that cannot be encoded, TinyllmError naming files where a process died.
     """
     encoder = Encoder(tokenizer, append_eos)

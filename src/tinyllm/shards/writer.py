@@ -175,7 +175,7 @@ class _ShardWriter:
         """Takes one document; a shard holds at least one, and goes over its size for that alone."""
         if self._documents and self._num_tokens + len(ids) > self._shard_tokens:
             self.flush()
-        self._documents.append(ids)
+        self._documents.append(ids.astype(self._dtype))  # a copy: a view would keep the ids of its whole batch
         self._num_tokens += len(ids)
         self._num_bytes += text_bytes
 
@@ -186,7 +186,7 @@ class _ShardWriter:
         counts = Counts(documents=len(self._documents), tokens=self._num_tokens, text_bytes=self._num_bytes)
         entry = ShardEntry(name=shard_name(self._split, self._journal.entries), split=self._split, counts=counts)
         ends = np.cumsum([len(ids) for ids in self._documents], dtype="<u8")
-        tokens = np.concatenate(self._documents, dtype=self._dtype, casting="unsafe")
+        tokens = np.concatenate(self._documents)
         self._journal.add(entry, {f"{entry.name}.bin": tokens.tobytes(), f"{entry.name}.idx": ends.tobytes()})
         self._documents, self._num_tokens, self._num_bytes = [], 0, 0
 

@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,8 @@ from tinyllm.artifacts import STAMPS_NAME
 from tinyllm.corpus.split import split_key
 from tinyllm.errors import ArtifactError, InputError, TinyllmError, UsageError
 from tinyllm.shards.format import ShardSet, read_document_ends
-from tinyllm.shards.writer import Progress, prepare
+from tinyllm.shards.journal import Journal
+from tinyllm.shards.writer import Progress, _ShardWriter, prepare
 from tinyllm.tokenizer.codec import Tokenizer
 
 Run = Callable[..., ShardSet]
@@ -64,6 +66,14 @@ def test_bytes_do_not_depend_on_the_number_of_workers(run: Run, tmp_path: Path) 
     run("two", num_workers=2)
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
     assert sys.getswitchinterval() == turn, "it was shortened for the helpers, and is what it was"
+
+
+def test_a_document_that_waits_for_its_shard_keeps_no_others_in_memory(tmp_path: Path) -> None:
+    with closing(Journal(tmp_path, "recipe", keep=False, note=lambda _: None)) as journal:
+        writer = _ShardWriter("validation", journal, "uint16", 2000)
+        batch = np.arange(1000, dtype=np.uint32)
+        writer.add(batch[:10], text_bytes=40)
+    assert not any(np.shares_memory(ids, batch) for ids in writer._documents)
 
 
 class Stopped(KeyboardInterrupt):
