@@ -24,13 +24,13 @@ check: $(VENV)/installed-dev  ## format, lint, types, import rules, version
 	$(BIN)/lint-imports
 	$(BIN)/python tools/check_version.py
 
-bench: $(VENV)/installed-dev  ## ours against peers in one table, about 10 minutes; peers that are missing are left out with a line
+bench: $(VENV)/installed-dev  ## ours against peers in one table, 5 to 10 minutes; peers that are missing are left out with a line
 	$(BIN)/python benchmarks/train_step.py --rounds 7 --steps 2 --json build/train_step.json
 	$(BIN)/python benchmarks/decode.py --shapes 260k,15m --json build/decode.json
 	$(BIN)/python benchmarks/encode.py --rounds 3 --json build/encode.json
 	$(BIN)/python benchmarks/table.py build/train_step.json build/decode.json build/encode.json
 
-bench-full: $(VENV)/installed-dev  ## all shapes, the machine's limits, and at last the time to quality: an hour and a half
+bench-full: $(VENV)/installed-dev  ## all shapes, the machine's limits, and at last the time to quality: up to an hour
 	$(BIN)/python benchmarks/limits.py --json build/limits.json
 	$(BIN)/python benchmarks/train_step.py --rounds 25 --steps 2 --json build/train_step.json
 	$(BIN)/python benchmarks/decode.py --json build/decode.json
