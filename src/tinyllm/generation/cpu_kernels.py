@@ -12,15 +12,17 @@ from numba import njit
 from numba.extending import overload
 
 from tinyllm.generation import cpu_plan as at
+from tinyllm.generation.cpu_memory import (
+    float_from_bits,
+    floats,
+    integers,
+)
 from tinyllm.generation.cpu_vectors import (
     POSITION_BLOCK,
     TILE_INPUTS,
     TILE_ROWS,
     dot_four_rows,
     dot_one_row,
-    float_from_bits,
-    floats,
-    integers,
     mix_block,
     multiply_tile,
     score_block,

@@ -28,8 +28,7 @@ from tinyllm.generation.cpu_kernels import (
     turn,
     widen,
 )
-from tinyllm.generation.cpu_vectors import (
-    TILE_INPUTS,
+from tinyllm.generation.cpu_memory import (
     atomic_add,
     atomic_load,
     atomic_store,
@@ -41,6 +40,9 @@ from tinyllm.generation.cpu_vectors import (
     like,
     pause,
     words,
+)
+from tinyllm.generation.cpu_vectors import (
+    TILE_INPUTS,
 )
 
 QKV, ATTENTION, OUTPUT, GATE_UP, DOWN, VOCABULARY = range(6)

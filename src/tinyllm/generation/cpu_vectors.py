@@ -1,7 +1,7 @@
-"""The few operations that Python has no words for: dot products of several rows at once, atomics, casts, hints.
+"""The few operations on vectors that Python has no words for: dot products of several rows at once, tiles, sums.
 
-Each is an `@intrinsic` of Numba: LLVM instructions that a compiled function calls by name. Everything else of the
-engine is plain loops in `cpu_kernels` and `cpu_program`.
+Each is an `@intrinsic` of Numba: LLVM instructions that a compiled function calls by name. Addresses and threads have
+theirs in `cpu_memory`; everything else of the engine is plain loops in `cpu_kernels` and `cpu_program`.
 
 The dot products decide the speed. A token reads every weight once, so reading is the limit, and one core reads 1.6 x
 as much from four places at a time, prefetched two kilobytes ahead, as from one place in order.
@@ -10,11 +10,11 @@ as much from four places at a time, prefetched two kilobytes ahead, as from one 
 from collections.abc import Callable
 from typing import Any
 
-import llvmlite.binding
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
+from tinyllm.generation.cpu_memory import FEATURES, call_llvm
 from tinyllm.generation.cpu_plan import LANES
 
 BLOCK = 32
@@ -27,16 +27,9 @@ POSITION_BLOCK = 32
 _INT8, _INT16, _INT32, _INT64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
 _FLOAT = ir.FloatType()
 _FAST = ("fast",)
-_FEATURES = llvmlite.binding.get_host_cpu_features()
 
-TILE_ROWS = 16 if _FEATURES.get("avx512f") else 6
+TILE_ROWS = 16 if FEATURES.get("avx512f") else 6
 """Rows of weights that meet 16 inputs at a time: as many as there are registers for their sums."""
-
-
-def _call(builder: ir.IRBuilder, name: str, result: ir.Type, *arguments: ir.Value, **options: Any) -> ir.Value:
-    """Calls LLVM's own function `name`."""
-    kind = ir.FunctionType(result, [argument.type for argument in arguments])
-    return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), arguments, **options)
 
 
 def _load(builder: ir.IRBuilder, pointer: ir.Value, place: ir.Value, number: ir.Type, count: int) -> ir.Value:
@@ -70,7 +63,7 @@ def _prefetch(builder: ir.IRBuilder, pointer: ir.Value, place: ir.Value, num_byt
     for line in range(0, num_bytes, 64):
         ahead = builder.gep(address, [ir.Constant(_INT64, PREFETCH_BYTES + line)])
         read, keep, data = (ir.Constant(_INT32, value) for value in (0, 3, 1))
-        _call(builder, "llvm.prefetch.p0", ir.VoidType(), ahead, read, keep, data)
+        call_llvm(builder, "llvm.prefetch.p0", ir.VoidType(), ahead, read, keep, data)
 
 
 def _add_products_of_int8(builder: ir.IRBuilder, total: ir.Value, weights: ir.Value, x: ir.Value) -> ir.Value:
@@ -90,8 +83,8 @@ def _add_products_of_int8(builder: ir.IRBuilder, total: ir.Value, weights: ir.Va
 def _pair_products(builder: ir.IRBuilder, a: ir.Value, b: ir.Value) -> ir.Value:
     """Eight int32 sums of neighbouring products of 16 int16: one instruction of x86 since 2013, a few elsewhere."""
     eight = ir.VectorType(_INT32, LANES // 2)
-    if _FEATURES.get("avx2"):
-        return _call(builder, "llvm.x86.avx2.pmadd.wd", eight, a, b)
+    if FEATURES.get("avx2"):
+        return call_llvm(builder, "llvm.x86.avx2.pmadd.wd", eight, a, b)
     parts = []
     for odd in (0, 1):
         every_other = ir.Constant(eight, list(range(odd, LANES, 2)))
@@ -311,99 +304,3 @@ def _neighbour_sums(builder: ir.IRBuilder, a: ir.Value, b: ir.Value) -> ir.Value
 
 dot_four_rows = _make_dot(4)
 dot_one_row = _make_dot(1)
-
-
-def _make_cast(number: types.Type) -> Callable[..., Any]:
-    """The intrinsic that takes an address (int64) for a pointer to `number`."""
-
-    @intrinsic
-    def pointer(typing_context, address):
-        def generate(context, builder, signature, arguments):
-            return builder.inttoptr(arguments[0], context.get_value_type(signature.return_type))
-
-        return types.CPointer(number)(types.int64), generate
-
-    return pointer
-
-
-bytes_, words, halves, integers, floats = (
-    _make_cast(number) for number in (types.int8, types.int16, types.uint16, types.int64, types.float32)
-)
-"""From an address to a pointer to int8, int16, uint16 (bfloat16), int64 and float32."""
-
-
-@intrinsic
-def like(typing_context, address, pointer):
-    """`address` (int64) as what `pointer` is, whose own address does not matter."""
-
-    def generate(context, builder, signature, arguments):
-        return builder.inttoptr(arguments[0], arguments[1].type)
-
-    return pointer(types.int64, pointer), generate
-
-
-@intrinsic
-def float_from_bits(typing_context, bits):
-    """The float32 whose 32 bits are those of `bits`."""
-
-    def generate(context, builder, signature, arguments):
-        return builder.bitcast(builder.trunc(arguments[0], _INT32), _FLOAT)
-
-    return types.float32(types.int64), generate
-
-
-@intrinsic
-def atomic_add(typing_context, numbers, place, amount):
-    """Adds to `numbers[place]` in one step; gives what it was before."""
-
-    def generate(context, builder, signature, arguments):
-        numbers, place, amount = arguments
-        return builder.atomic_rmw("add", builder.gep(numbers, [place]), amount, "acq_rel")
-
-    return types.int64(numbers, types.int64, types.int64), generate
-
-
-@intrinsic
-def atomic_load(typing_context, numbers, place):
-    """`numbers[place]`, and all that was written before it."""
-
-    def generate(context, builder, signature, arguments):
-        return builder.load_atomic(builder.gep(arguments[0], [arguments[1]]), "acquire", 8)
-
-    return types.int64(numbers, types.int64), generate
-
-
-@intrinsic
-def atomic_store(typing_context, numbers, place, value):
-    """Sets `numbers[place]`, after all that was written before it."""
-
-    def generate(context, builder, signature, arguments):
-        numbers, place, value = arguments
-        builder.store_atomic(value, builder.gep(numbers, [place]), "release", 8)
-        return context.get_dummy_value()
-
-    return types.void(numbers, types.int64, types.int64), generate
-
-
-@intrinsic
-def pause(typing_context):
-    """Tells the core that it waits in a loop, so that it spends less on it; nothing where there is no such hint."""
-
-    def generate(context, builder, signature, arguments):
-        if _FEATURES.get("sse2"):
-            _call(builder, "llvm.x86.sse2.pause", ir.VoidType())
-        return context.get_dummy_value()
-
-    return types.void(), generate
-
-
-@intrinsic
-def call(typing_context, address):
-    """Calls the C function at `address`, which takes nothing; its result is dropped."""
-
-    def generate(context, builder, signature, arguments):
-        function = builder.inttoptr(arguments[0], ir.FunctionType(_INT32, []).as_pointer())
-        builder.call(function, [])
-        return context.get_dummy_value()
-
-    return types.void(types.int64), generate
