@@ -12,14 +12,16 @@ from typing import Literal
 import numpy as np
 
 from tinyllm.config import SamplingConfig
-from tinyllm.errors import FormatError
 from tinyllm.generation import sampling
-from tinyllm.generation.engine import Engine, Logits
+from tinyllm.generation.engine import Doubles, Engine, Logits, Tokens
 from tinyllm.generation.stop_strings import StopStrings
 from tinyllm.generation.window import Window
 from tinyllm.tokenizer.codec import Tokenizer
 
 FinishReason = Literal["length", "stop", "end"]
+
+UNIFORMS_AT_ONCE = 64
+"""Numbers that a sample draws ahead: each for itself would cost more than what it is for."""
 
 
 class Sample:
@@ -66,6 +68,7 @@ class Batch:
         self.samples = [Sample(tokenizer, prompt_ids, config.stop) for _ in range(num_samples)]
         self.seconds = 0.0
         self._config = config
+        self._engine = engine
         self._window = Window(engine, np.tile(np.array(prompt_ids, np.int64), (num_samples, 1)))
         self._streams = [sampling.random_stream(config.seed, sample) for sample in range(num_samples)]
         self._seen = np.zeros((num_samples, tokenizer.vocab_size), np.bool_)
@@ -83,12 +86,12 @@ class Batch:
     def pieces(self) -> Iterator[list[str]]:
         """What each sample's text grows by at each step, until every one has ended.
 
-        Raises FormatError when the model gives logits that are not numbers.
+        Raises FormatError when the model gives logits that are not finite.
         """
         start = time.perf_counter()
         logits = self._window.read()
         for step in range(self._config.max_new_tokens):
-            tokens, log_probabilities = self._draw(logits)
+            tokens, log_probabilities = self._draw(logits, step)
             last = step == self._config.max_new_tokens - 1
             drawn = zip(self.samples, tokens.tolist(), log_probabilities.tolist(), strict=True)
             pieces = [sample.add(token, log_probability, last=last) for sample, token, log_probability in drawn]
@@ -98,11 +101,12 @@ class Batch:
                 return
             logits = self._window.extend(tokens)
 
-    def _draw(self, logits: Logits) -> tuple[sampling.Ids, sampling.Doubles]:
+    def _draw(self, logits: Logits, step: int) -> tuple[Tokens, Doubles]:
         """One token for each row of `logits` (B, V), and its log-probability: (B,) each."""
-        if np.isnan(logits.max(axis=-1)).any():
-            raise FormatError("the model gives logits that are not numbers; its weights are damaged or overflow")
-        uniforms = np.array([stream.random() for stream in self._streams])
-        tokens = sampling.choose(logits, self._seen, uniforms, self._config)
-        self._seen[np.arange(len(tokens)), tokens] = True
-        return tokens, sampling.log_probability(logits, tokens)
+        if step % UNIFORMS_AT_ONCE == 0:
+            self._uniforms = np.stack([stream.random(UNIFORMS_AT_ONCE) for stream in self._streams], axis=1)
+        uniforms = self._uniforms[step % UNIFORMS_AT_ONCE]
+        tokens, log_probabilities = self._engine.choose(logits, self._seen, uniforms, self._config)
+        if self._config.repetition_penalty != 1:
+            self._seen[np.arange(len(tokens)), tokens] = True
+        return tokens, log_probabilities

@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tinyllm.config import ModelConfig
+from tinyllm.config import ModelConfig, SamplingConfig
 from tinyllm.generation import cpu_plan as at
+from tinyllm.generation import sampling
 from tinyllm.generation.cpu_team import Team, pick_num_threads
 from tinyllm.generation.cpu_weights import PackedWeights, aligned_zeros, padded
-from tinyllm.generation.engine import Logits, Tokens
+from tinyllm.generation.engine import Doubles, Logits, Mask, Tokens
 from tinyllm.generation.kernel_cache import Kernels
 
 ROWS_PER_PASS = 256
@@ -31,6 +32,9 @@ class CpuEngine:
         self._plan = np.zeros(at.NUM_FIELDS + at.TEAM_FIELDS, np.int64)
         self._held: dict[int, npt.NDArray[Any]] = {}
         self._length, self._num_slots, self._num_rows = 0, 0, 0
+        self._settings = np.zeros(at.NUM_SETTINGS)
+        self._sampling: SamplingConfig | None = None
+        self._sampled, self._seen = np.empty((0, 0), np.float32), np.empty((0, 0), np.bool_)
         self._team = Team(kernels, self._plan, num_threads or pick_num_threads(weights.numbers.nbytes))
         self._write_sizes()
         self._write_model()
@@ -78,6 +82,17 @@ class CpuEngine:
         assert self._length > 0, "prefill comes before decode"
         return self._read(tokens[:, None])
 
+    def choose(self, logits: Logits, seen: Mask, uniforms: Doubles, config: SamplingConfig) -> tuple[Tokens, Doubles]:
+        """The next token of each row of `logits` (B, V), and its log-probability (B,)."""
+        if logits is not self._sampled or seen is not self._seen or config is not self._sampling:
+            self._prepare_choices(logits, seen, config)
+        self._uniforms[:] = uniforms
+        self._kernels(self._plan_address, at.SAMPLE)
+        if self._plan[at.NOT_FINITE]:
+            self._plan[at.NOT_FINITE] = 0
+            raise sampling.not_finite()
+        return self._chosen, self._log_probabilities
+
     def _read(self, tokens: Tokens, with_logits: bool = True) -> Logits:
         """Reads `tokens` (B, T) after what the cache holds, as n = B x T rows; logits (B, V), unless not wanted."""
         batch, time = tokens.shape
@@ -94,7 +109,7 @@ class CpuEngine:
         self._team.wake()
         self._kernels(self._plan_address, at.READ)
         self._length += time
-        return self._all_logits[:batch]
+        return self._all_logits if batch == self._num_slots else self._all_logits[:batch]
 
     def _write_sizes(self) -> None:
         config, weights = self._config, self.weights
@@ -162,6 +177,35 @@ class CpuEngine:
         self._hold(at.LOGITS, self._all_logits)
         self._num_slots = self._plan[at.NUM_SLOTS] = num_slots
         self._reserve_rows(num_slots)
+
+    def _prepare_choices(self, logits: Logits, seen: Mask, config: SamplingConfig) -> None:
+        """Writes into the plan from what tokens are chosen; while that stays the same, it need not be done again."""
+        self._reserve_choices(len(logits))
+        self._sampled, self._seen, self._sampling = logits, seen, config
+        self._hold(at.SAMPLED_LOGITS, logits)
+        self._hold(at.SEEN, seen)
+        penalty = config.repetition_penalty
+        self._settings[:] = config.temperature, config.top_k, config.top_p, config.min_p, penalty
+
+    def _reserve_choices(self, num_samples: int) -> None:
+        """Makes room for the choice of so many tokens at once."""
+        if num_samples == self._plan[at.NUM_SAMPLES]:
+            return
+        num_chunks, columns = int(self._plan[at.NUM_CHUNKS]), padded(self._config.vocab_size, at.SAMPLING_BLOCK)
+        num_sums = 2 * columns // at.SAMPLING_BLOCK + at.NUM_BUCKETS
+        self._uniforms, self._log_probabilities = np.zeros(num_samples), np.zeros(num_samples)
+        self._chosen = np.zeros(num_samples, np.int64)
+        arrays: dict[int, npt.NDArray[Any]] = {
+            at.SETTINGS: self._settings,
+            at.UNIFORMS: self._uniforms,
+            at.CHOSEN: self._chosen,
+            at.LOG_PROBABILITIES: self._log_probabilities,
+            at.SAMPLING_NUMBERS: aligned_zeros((num_chunks, at.NUM_SAMPLING_NUMBERS, columns), np.float32),
+            at.SAMPLING_SUMS: aligned_zeros((num_chunks, num_sums), np.float64),
+        }
+        for place, array in arrays.items():
+            self._hold(place, array)
+        self._plan[at.SAMPLING_COLUMNS], self._plan[at.NUM_SAMPLES] = columns, num_samples
 
     def _reserve_rows(self, num_rows: int) -> None:
         """Makes room for `num_rows` rows of activations in one pass."""

@@ -16,6 +16,7 @@ from tinyllm.generation.cpu_memory import (
     float_from_bits,
     floats,
     integers,
+    larger,
 )
 from tinyllm.generation.cpu_vectors import (
     POSITION_BLOCK,
@@ -146,7 +147,7 @@ def softmax_powers(scores, start, length, span, scale):
     """Turns `length` scores times `scale` into powers of e, up to a factor, those after them into 0; gives the sum."""
     top = scores[start]
     for t in range(length):
-        top = max(top, scores[start + t])
+        top = larger(top, scores[start + t])
     for t in range(span):
         scores[start + t] = exponential((scores[start + t] - top) * scale)
     for t in range(length, span):

@@ -11,7 +11,7 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-_INT32 = ir.IntType(32)
+_INT32, _INT64 = ir.IntType(32), ir.IntType(64)
 _FLOAT = ir.FloatType()
 FEATURES = llvmlite.binding.get_host_cpu_features()
 
@@ -35,10 +35,10 @@ def _make_cast(number: types.Type) -> Callable[..., Any]:
     return pointer
 
 
-bytes_, words, halves, integers, floats = (
-    _make_cast(number) for number in (types.int8, types.int16, types.uint16, types.int64, types.float32)
+bytes_, words, halves, integers, floats, doubles = (
+    _make_cast(number) for number in (types.int8, types.int16, types.uint16, types.int64, types.float32, types.float64)
 )
-"""From an address to a pointer to int8, int16, uint16 (bfloat16), int64 and float32."""
+"""From an address to a pointer to int8, int16, uint16 (bfloat16), int64, float32 and float64."""
 
 
 @intrinsic
@@ -59,6 +59,27 @@ def float_from_bits(typing_context, bits):
         return builder.bitcast(builder.trunc(arguments[0], _INT32), _FLOAT)
 
     return types.float32(types.int64), generate
+
+
+@intrinsic
+def bits_of_float(typing_context, number):
+    """The 32 bits of a float32, from 0 to 2^32 - 1."""
+
+    def generate(context, builder, signature, arguments):
+        return builder.zext(builder.bitcast(arguments[0], _INT32), _INT64)
+
+    return types.int64(types.float32), generate
+
+
+@intrinsic
+def larger(typing_context, a, b):
+    """The larger of two float32 that are no NaN: as `max`, but loops over it become loops over vectors."""
+
+    def generate(context, builder, signature, arguments):
+        a, b = arguments
+        return builder.select(builder.fcmp_ordered(">", a, b, flags=("fast",)), a, b, flags=("fast",))
+
+    return types.float32(types.float32, types.float32), generate
 
 
 @intrinsic

@@ -4,7 +4,7 @@ The names below are places in it: sizes, offsets and addresses. This module know
 kernels are cached never imports it.
 """
 
-NUM_FIELDS = 47
+NUM_FIELDS = 58
 (
     # Sizes.
     NUM_LAYERS,
@@ -59,14 +59,27 @@ NUM_FIELDS = 47
     # The rows after which logits are wanted.
     NUM_OUTPUTS,
     OUTPUT_ROWS,
+    # Sampling: how many texts; addresses of settings, logits, what was seen, uniform numbers, and the results.
+    NUM_SAMPLES,
+    SETTINGS,
+    SAMPLED_LOGITS,
+    SEEN,
+    UNIFORMS,
+    CHOSEN,
+    LOG_PROBABILITIES,
+    NOT_FINITE,
+    # What it works on: numbers of the vocabulary filled up to blocks, and addresses of memory for each chunk.
+    SAMPLING_COLUMNS,
+    SAMPLING_NUMBERS,
+    SAMPLING_SUMS,
 ) = range(NUM_FIELDS)
 
 TEAM_FIELDS = 3
 QUEUE, PATIENCE, YIELD = range(NUM_FIELDS, NUM_FIELDS + TEAM_FIELDS)
 """Of the team: the address of its queue, how long a helper waits, and the address of the system's yield function."""
 
-READ, HELP = range(2)
-"""Roles: leading a pass of rows through the model, and helping whoever does."""
+READ, HELP, SAMPLE = range(3)
+"""Roles: leading a pass of rows through the model, helping whoever leads, and leading the choice of tokens."""
 
 TICKET, DONE, OPEN_JOB, OPEN_LAYER, QUEUE_SIZE = 0, 8, 16, 17, 24
 """Places in the queue, a cache line apart where several threads write."""
@@ -80,3 +93,13 @@ LANES = 16
 """Numbers of a vector."""
 SUMMED_VECTORS = 16
 """A head's channels have a vector each, summed sixteen at a time: their number is filled up to a multiple of this."""
+
+TEMPERATURE, TOP_K, TOP_P, MIN_P, REPETITION_PENALTY, NUM_SETTINGS = range(6)
+"""Places in the settings of sampling."""
+WEIGHTS_LEFT, POOL, PENALIZED, NUM_SAMPLING_NUMBERS = range(4)
+BLOCK_TOPS, BLOCK_SUMS, BUCKETS = range(3)
+"""What each chunk of sampling works on, one after the other: float32 of each token, float64 of each block."""
+SAMPLING_BLOCK = 128
+"""Logits that are passed over together, where the largest of them is too small."""
+NUM_BUCKETS = 2048
+"""Buckets into which numbers are sorted at once."""

@@ -41,11 +41,10 @@ from tinyllm.generation.cpu_memory import (
     pause,
     words,
 )
-from tinyllm.generation.cpu_vectors import (
-    TILE_INPUTS,
-)
+from tinyllm.generation.cpu_sampling import choose
+from tinyllm.generation.cpu_vectors import TILE_INPUTS
 
-QKV, ATTENTION, OUTPUT, GATE_UP, DOWN, VOCABULARY = range(6)
+QKV, ATTENTION, OUTPUT, GATE_UP, DOWN, VOCABULARY, SAMPLING = range(7)
 JOBS_PER_LAYER = 5
 BEFORE = 8
 """A job's number plus this is what comes before it, where the rows are so many that it is worth sharing."""
@@ -74,6 +73,10 @@ def enter(p, role, weights, packed):
         read(p, weights, packed)
     elif role == at.HELP:
         help_out(p, weights, packed)
+    elif p[at.NUM_SAMPLES] == 1:
+        choose(p, 0, 0)
+    else:
+        share_out(p, weights, packed, SAMPLING, 0)
 
 
 @njit(**INNER)
@@ -177,6 +180,11 @@ def run_chunk(p, weights, packed, job, layer, chunk, num_chunks):
         steps = (count + step - 1) // step
         first, last = steps * chunk // num_chunks * step, min(count, steps * (chunk + 1) // num_chunks * step)
         prepare(p, packed, job - BEFORE, layer, count, first, last)
+        return
+    if job == SAMPLING:
+        count = p[at.NUM_SAMPLES]
+        for row in range(count * chunk // num_chunks, count * (chunk + 1) // num_chunks):
+            choose(p, row, chunk)
         return
     hidden, inner, columns = p[at.HIDDEN_SIZE], p[at.INTERMEDIATE_SIZE], p[at.HIDDEN_COLUMNS]
     num_qkv = (p[at.NUM_HEADS] + 2 * p[at.NUM_KV_HEADS]) * p[at.HEAD_SIZE]

@@ -52,9 +52,7 @@ def _at(builder: ir.IRBuilder, start: ir.Value, index: ir.Value, stride: int) ->
 
 def _everywhere(builder: ir.IRBuilder, pointer: ir.Value, place: ir.Value) -> ir.Value:
     """The float at `pointer[place]` in all lanes of a vector."""
-    undefined = ir.Constant(ir.VectorType(_FLOAT, LANES), ir.Undefined)
-    one = builder.insert_element(undefined, builder.load(builder.gep(pointer, [place])), ir.Constant(_INT32, 0))
-    return builder.shuffle_vector(one, undefined, ir.Constant(ir.VectorType(_INT32, LANES), [0] * LANES))
+    return _in_all_lanes(builder, builder.load(builder.gep(pointer, [place])))
 
 
 def _prefetch(builder: ir.IRBuilder, pointer: ir.Value, place: ir.Value, num_bytes: int) -> None:
@@ -258,6 +256,42 @@ def sum_sixteen_vectors(typing_context, sums, start, result):
         return context.get_dummy_value()
 
     return types.void(sums, types.int64, types.int64), generate
+
+
+@intrinsic
+def keep_between(typing_context, numbers, start, count, low, high, result, result_start):
+    """Puts those of `count` numbers whose keys are from `low` to `high` side by side into `result`; how many they are.
+
+    A key is an int32 that sorts as its float does. `count` is a multiple of 16; `result` may be `numbers` themselves.
+    """
+
+    def generate(context, builder, signature, arguments):
+        numbers, start, count, low, high, result, result_start = arguments
+        bits, mask = ir.VectorType(_INT32, LANES), ir.IntType(LANES)
+        low, high = (_in_all_lanes(builder, builder.trunc(bound, _INT32)) for bound in (low, high))
+
+        def keep_some(place, totals):
+            vector = _load(builder, numbers, builder.add(start, place), _FLOAT, LANES)
+            number = builder.bitcast(vector, bits)
+            sign = builder.ashr(number, ir.Constant(bits, [31] * LANES))
+            key = builder.xor(number, builder.and_(sign, ir.Constant(bits, [2**31 - 1] * LANES)))
+            kept = builder.and_(builder.icmp_signed(">=", key, low), builder.icmp_signed("<=", key, high))
+            target = builder.gep(result, [builder.add(result_start, totals[0])])
+            call_llvm(builder, f"llvm.masked.compressstore.v{LANES}f32", ir.VoidType(), vector, target, kept)
+            num_kept = call_llvm(builder, f"llvm.ctpop.i{LANES}", mask, builder.bitcast(kept, mask))
+            return [builder.add(totals[0], builder.zext(num_kept, _INT64))]
+
+        return _loop(builder, count, LANES, [ir.Constant(_INT64, 0)], keep_some)[0]
+
+    number = types.int64
+    return number(numbers, number, number, number, number, result, number), generate
+
+
+def _in_all_lanes(builder: ir.IRBuilder, number: ir.Value) -> ir.Value:
+    """A vector with `number` in each lane."""
+    vector = ir.VectorType(number.type, LANES)
+    one = builder.insert_element(ir.Constant(vector, ir.Undefined), number, ir.Constant(_INT32, 0))
+    return builder.shuffle_vector(one, one, ir.Constant(ir.VectorType(_INT32, LANES), [0] * LANES))
 
 
 def _sums_across(builder: ir.IRBuilder, totals: list[ir.Value]) -> list[ir.Value]:

@@ -8,8 +8,12 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from tinyllm.config import SamplingConfig
+
 Tokens = npt.NDArray[np.int64]
 Logits = npt.NDArray[np.float32]
+Mask = npt.NDArray[np.bool_]
+Doubles = npt.NDArray[np.float64]
 
 
 class Engine(Protocol):
@@ -32,3 +36,10 @@ class Engine(Protocol):
 
     def decode(self, tokens: Tokens) -> Logits:
         """Reads one more token of each row (B,) where `length` < `context_length`; logits (B, V) of what comes next."""
+
+    def choose(self, logits: Logits, seen: Mask, uniforms: Doubles, config: SamplingConfig) -> tuple[Tokens, Doubles]:
+        """The next token of each row of `logits` (B, V) and its log-probability, (B,) each, as `sampling` defines them.
+
+        `seen` (B, V) marks tokens that occurred; one number of [0, 1) for each row is in `uniforms` (B,). Raises
+        FormatError for logits that are not finite.
+        """

@@ -20,7 +20,15 @@ from tinyllm.config import WeightsKind
 from tinyllm.errors import ArtifactError
 
 ENTRY = "tinyllm_enter"
-SOURCES = ("cpu_plan.py", "cpu_memory.py", "cpu_vectors.py", "cpu_kernels.py", "cpu_program.py", "kernel_cache.py")
+SOURCES = (
+    "cpu_plan.py",
+    "cpu_memory.py",
+    "cpu_vectors.py",
+    "cpu_kernels.py",
+    "cpu_sampling.py",
+    "cpu_program.py",
+    "kernel_cache.py",
+)
 DIGEST_BYTES = 32
 
 

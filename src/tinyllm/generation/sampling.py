@@ -1,10 +1,10 @@
-"""From logits to the next token: pure NumPy functions, the same for every engine.
+"""From logits to the next token: pure NumPy functions, which define sampling for every engine.
 
 The filters are those of transformers, in an order that gives the same: repetition penalty, top-k, temperature, top-p,
 min-p. The last three filters say of each token whether it is kept, and where few are, what comes after has only these
 to look at. Top-p and min-p look at weights, which are in proportion to probabilities. Then one uniform number picks a
 token by the inverse of the cumulative distribution, tokens in the order of their ids. Nothing here knows models or
-text.
+text. The CPU engine chooses in its compiled program (`cpu_sampling`), to the same effect.
 
 Shapes: B samples side by side, V vocabulary; a filter takes one row (V,), or what others left of it.
 """
@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tinyllm.config import SamplingConfig
-from tinyllm.errors import InputError
+from tinyllm.errors import FormatError
 
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
@@ -44,18 +44,23 @@ def random_stream(seed: int, sample: int) -> np.random.Generator:
 def choose(logits: Floats, seen: Mask, uniforms: Doubles, config: SamplingConfig) -> Ids:
     """The next token of each sample (B,) for `logits` (B, V), one number of [0, 1) each in `uniforms` (B,).
 
-    `seen` (B, V) marks tokens that occurred, for the repetition penalty. Raises InputError for logits with a NaN.
+    `seen` (B, V) marks tokens that occurred, for the repetition penalty. Raises FormatError for logits not finite.
     """
     if config.repetition_penalty != 1:
         logits = penalize_repetition(logits, seen, config.repetition_penalty)
     if not np.isfinite(logits.max()):
-        raise InputError("the model's logits are not finite: its weights are damaged, or its training went wrong")
+        raise not_finite()
     if config.temperature == 0:
         likeliest: Ids = logits.argmax(axis=-1)
         return likeliest
     return np.array(
         [_choose_one(row, uniform, config) for row, uniform in zip(logits, uniforms, strict=True)], np.int64
     )
+
+
+def not_finite() -> FormatError:
+    """What is told of logits that are no numbers."""
+    return FormatError("the model's logits are not finite: its weights are damaged, or its training went wrong")
 
 
 def _choose_one(row: Floats, uniform: float, config: SamplingConfig) -> int:

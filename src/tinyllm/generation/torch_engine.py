@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from tinyllm.generation.engine import Logits, Tokens
+from tinyllm.config import SamplingConfig
+from tinyllm.generation import sampling
+from tinyllm.generation.engine import Doubles, Logits, Mask, Tokens
 from tinyllm.model.kv_cache import KVCache
 
 if TYPE_CHECKING:
@@ -49,6 +51,11 @@ class TorchEngine:
         """Reads one more token of each row (B,); logits (B, V) of what comes next."""
         assert self._cache is not None, "prefill comes before decode"
         return self._read(tokens[:, None], self._cache)
+
+    def choose(self, logits: Logits, seen: Mask, uniforms: Doubles, config: SamplingConfig) -> tuple[Tokens, Doubles]:
+        """The next token of each row of `logits` (B, V), and its log-probability."""
+        tokens = sampling.choose(logits, seen, uniforms, config)
+        return tokens, sampling.log_probability(logits, tokens)
 
     @torch.inference_mode()
     def _read(self, tokens: Tokens, cache: KVCache) -> Logits:

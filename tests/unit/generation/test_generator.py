@@ -127,6 +127,8 @@ class Scripted:
         self.length += 1
         return self._next(len(tokens))
 
+    choose = TorchEngine.choose
+
     def _next(self, batch: int) -> np.ndarray:
         logits = np.zeros((batch, self._vocab_size), np.float32)
         logits[:, next(self._script)] = 50
@@ -231,7 +233,7 @@ def test_settings_win_over_the_config_given_and_are_checked(generator: Generator
 def test_weights_that_are_not_numbers_are_an_error_not_a_text(generator: Generator) -> None:
     with torch.no_grad():
         model_of(generator).model.norm.weight.fill_(float("nan"))
-    with pytest.raises(FormatError, match="not numbers"):
+    with pytest.raises(FormatError, match="not finite"):
         generator.generate(PROMPT)
 
 

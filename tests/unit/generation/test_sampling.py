@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from transformers.generation import logits_process
 
 from tinyllm.config import SamplingConfig
-from tinyllm.errors import InputError
+from tinyllm.errors import FormatError
 from tinyllm.generation import sampling
 
 
@@ -186,7 +186,7 @@ def test_a_dropped_token_is_never_drawn(size: int, uniform: float, seed: int) ->
 def test_logits_that_are_no_numbers_are_told(temperature: float, odd: float) -> None:
     logits = random_logits(2, 50)
     logits[1, 7] = odd
-    with pytest.raises(InputError, match="not finite: its weights are damaged"):
+    with pytest.raises(FormatError, match="not finite: its weights are damaged"):
         sampling.choose(logits, logits > 99, np.array([0.1, 0.2]), SamplingConfig(temperature=temperature))
 
 

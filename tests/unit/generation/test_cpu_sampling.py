@@ -1,0 +1,129 @@
+"""The compiled sampling against `sampling`, which defines it: the same tokens from the same logits and numbers."""
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tinyllm.config import ModelConfig, SamplingConfig, WeightsKind
+from tinyllm.errors import FormatError
+from tinyllm.generation import sampling
+from tinyllm.generation.cpu_engine import CpuEngine
+from tinyllm.generation.cpu_weights import PackedWeights
+from tinyllm.generation.kernel_cache import Kernels
+from tinyllm.model.transformer import Transformer
+
+Choose = Callable[..., tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]]
+SETTINGS = [
+    {},
+    {"temperature": 0},
+    {"temperature": 0.3},
+    {"temperature": 1e-6},
+    {"top_k": 1},
+    {"top_k": 40},
+    {"top_k": 300},
+    {"top_k": 5_000},
+    {"top_p": 0.05},
+    {"top_p": 0.5},
+    {"top_p": 0.999},
+    {"min_p": 0.05},
+    {"min_p": 0.9},
+    {"repetition_penalty": 1.3},
+    {"repetition_penalty": 0.7, "temperature": 0},
+    {"temperature": 0.8, "top_k": 40, "top_p": 0.9},
+    {"temperature": 1.5, "top_k": 200, "top_p": 0.8, "min_p": 0.1, "repetition_penalty": 1.1},
+]
+
+
+@pytest.fixture(scope="module")
+def choosers(compiled_kernels: Callable[[WeightsKind], Kernels]) -> dict[int, Choose]:
+    """By size of the vocabulary: less than a block, whole vectors and blocks, and neither."""
+    engines = {}
+    for size in (7, 203, 1_024, 32_000, 32_001):
+        config = ModelConfig(vocab_size=size, hidden_size=8, num_layers=1, num_heads=1, num_kv_heads=1)
+        tensors = {name: parameter.detach().numpy() for name, parameter in Transformer(config).named_parameters()}
+        engines[size] = CpuEngine(config, PackedWeights(config, tensors, "fp32"), compiled_kernels("fp32"), 2).choose
+    return engines
+
+
+def compare(
+    choose: Choose, logits: npt.NDArray[np.float32], settings: dict[str, float], seed: int = 0
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    random = np.random.default_rng(seed)
+    uniforms, seen = random.random(len(logits)), random.random(logits.shape) < 0.3
+    config = SamplingConfig(**{"temperature": 1.0, **settings})
+    expected = sampling.choose(logits, seen, uniforms, config)
+    tokens, log_probabilities = (array.copy() for array in choose(logits, seen, uniforms, config))
+    np.testing.assert_allclose(log_probabilities, sampling.log_probability(logits, tokens), atol=1e-5)
+    return tokens, expected
+
+
+@pytest.mark.parametrize("spread", [0.3, 4.0], ids=["all alike", "spread out"])
+@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+@pytest.mark.parametrize("size", [7, 203, 1_024, 32_000, 32_001])
+def test_it_chooses_what_the_definition_does(
+    choosers: dict[int, Choose], size: int, settings: dict[str, float], spread: float
+) -> None:
+    num_rows = 200 if size < 10_000 else 30
+    logits = (spread * np.random.default_rng(size).standard_normal((num_rows, size))).astype(np.float32)
+    tokens, expected = compare(choosers[size], logits, settings)
+    # A number that lies where two tokens meet, to seven digits, may fall to either.
+    assert (tokens != expected).sum() <= 1
+    one, expected_one = compare(choosers[size], logits[:1], settings)
+    assert one == expected_one
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+def test_equals_are_treated_alike(choosers: dict[int, Choose], settings: dict[str, float]) -> None:
+    logits = np.random.default_rng(0).standard_normal((200, 1_024)).astype(np.float32).round(1)
+    logits[0] = 0
+    tokens, expected = compare(choosers[1_024], logits, settings)
+    assert (tokens != expected).sum() <= 1
+
+
+@given(seed=st.integers(0, 10_000), top_k=st.integers(0, 203), top_p=st.floats(0.01, 1), min_p=st.floats(0, 0.5))
+def test_any_settings(choosers: dict[int, Choose], seed: int, top_k: int, top_p: float, min_p: float) -> None:
+    logits = np.random.default_rng(seed).standard_normal((20, 203)).astype(np.float32)
+    tokens, expected = compare(choosers[203], logits, {"top_k": top_k, "top_p": top_p, "min_p": min_p}, seed)
+    assert (tokens != expected).sum() <= 1
+
+
+@pytest.mark.parametrize("odd", [np.nan, -np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_logits_that_are_no_numbers_are_told_once(choosers: dict[int, Choose], odd: float, batch: int) -> None:
+    logits = np.random.default_rng(0).standard_normal((batch, 203)).astype(np.float32)
+    damaged = logits.copy()
+    damaged[-1, 200] = odd
+    with pytest.raises(FormatError, match="not finite: its weights are damaged"):
+        compare_nothing(choosers[203], damaged)
+    compare_nothing(choosers[203], logits)
+
+
+def compare_nothing(choose: Choose, logits: npt.NDArray[np.float32]) -> None:
+    choose(logits, np.zeros(logits.shape, bool), np.full(len(logits), 0.5), SamplingConfig(temperature=1))
+
+
+def test_extreme_numbers(choosers: dict[int, Choose]) -> None:
+    """Differences beyond what powers of e can hold; the largest uniform number; hardly any probability."""
+    choose, none = choosers[203], np.zeros((2, 203), bool)
+    logits = np.full((2, 203), -3e38, np.float32)
+    logits[0, 100], logits[1, 202] = 3e38, 80
+    for settings in SETTINGS:
+        config = SamplingConfig(**{"temperature": 1.0, **settings, "repetition_penalty": 1})
+        tokens, _ = choose(logits, none, np.array([0.0, np.nextafter(1, 0)]), config)
+        assert tokens.tolist() == [100, 202]
+    level = np.zeros((2, 203), np.float32)
+    tokens, log_probabilities = choose(level, none, np.array([0.0, np.nextafter(1, 0)]), SamplingConfig())
+    assert tokens.tolist() == [0, 202]
+    np.testing.assert_allclose(log_probabilities, -np.log(203), rtol=1e-6)
+
+
+def test_what_lies_after_the_logits_of_a_row_is_not_read(choosers: dict[int, Choose]) -> None:
+    memory = np.full((3, 203), np.nan, np.float32)
+    memory[1] = np.random.default_rng(0).standard_normal(203)
+    for settings in SETTINGS:
+        tokens, expected = compare(choosers[203], memory[1:2], settings)
+        assert tokens == expected
