@@ -61,6 +61,7 @@ class Team:
     def wake(self) -> None:
         """Gets sleeping helpers up; costs next to nothing when all are awake."""
         for helper in self._helpers:
+            helper.num_calls += 1
             if helper.asleep:
                 helper.asleep = False
                 helper.alarm.release()
@@ -70,6 +71,7 @@ class _Helper:
     """What the leader and one helper know of each other."""
 
     def __init__(self) -> None:
+        self.num_calls = 0
         self.asleep = False
         self.dismissed = False
         self.alarm = threading.Semaphore(0)
@@ -80,9 +82,13 @@ def _help(helper: _Helper, kernels: Kernels, plan: npt.NDArray[np.int64], queue:
     address = plan.ctypes.data
     assert plan[at.QUEUE] == queue.ctypes.data, "this thread keeps alive what it waits on"
     while not helper.dismissed:
+        num_calls = helper.num_calls
         kernels(address, at.HELP)
         helper.asleep = True
-        helper.alarm.acquire()
+        # Python's lock may have come late, with a pass begun meanwhile: whoever sleeps now would sleep through it.
+        if helper.num_calls == num_calls:
+            helper.alarm.acquire()
+        helper.asleep = False
 
 
 def _dismiss(helpers: list[_Helper]) -> None:

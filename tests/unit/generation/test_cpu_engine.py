@@ -1,7 +1,10 @@
 """The CPU engine against the PyTorch model: the same weights, the same logits, whichever way the tokens come in."""
 
+import queue
+import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -9,7 +12,9 @@ import pytest
 import torch
 
 from tinyllm.config import ModelConfig, WeightsKind
+from tinyllm.generation import cpu_plan as at
 from tinyllm.generation.cpu_engine import CpuEngine
+from tinyllm.generation.cpu_team import Team
 from tinyllm.generation.cpu_weights import PackedWeights, StoredTensors
 from tinyllm.generation.kernel_cache import Kernels
 from tinyllm.model.transformer import Transformer
@@ -165,3 +170,19 @@ def test_a_helper_that_still_waits_sees_memory_that_came_later(
     for length in (1, 9, 20, 40, 70):
         expected = expected_logits(model, tokens[:, :length])[:, -1]
         np.testing.assert_allclose(engine.prefill(tokens[:, :length]), expected, atol=TOLERANCES["int8"])
+
+
+def test_a_helper_does_not_sleep_through_a_pass_that_began_while_it_waited_for_python() -> None:
+    rounds: queue.SimpleQueue[int] = queue.SimpleQueue()
+    is_built = threading.Event()
+
+    def give_up_when_a_pass_begins(plan: int, role: int) -> None:
+        is_built.wait()
+        team.wake()
+        rounds.put(role)
+
+    plan = np.zeros(at.NUM_FIELDS + at.TEAM_FIELDS, np.int64)
+    team = Team(cast(Kernels, give_up_when_a_pass_begins), plan, 2)
+    is_built.set()
+    assert [rounds.get(timeout=10) for _ in range(3)] == [at.HELP] * 3
+    team.close()
