@@ -28,9 +28,10 @@ from results import make_parser, write_result
 from wide_tokenizer import wide_tokenizer
 
 from tinyllm.config import Config
+from tinyllm.model import tiles
 from tinyllm.model.hugging_face_config import to_hugging_face
 from tinyllm.model.transformer import Transformer
-from tinyllm.runtime import keep_freed_memory
+from tinyllm.runtime import cache_folder, keep_freed_memory
 from tinyllm.shards.format import ShardSet
 from tinyllm.training.loop import Trainer
 from tinyllm.training.step import build_updater
@@ -179,6 +180,10 @@ def serve(step: Step | None) -> None:
         print(time.perf_counter() - start, flush=True)
 
 
+def announce(line: str) -> None:
+    print(line, file=sys.stderr)
+
+
 def some_tokens() -> torch.Tensor:
     torch.manual_seed(0)
     return torch.randint(VOCAB, (BATCH, LENGTH + 1))
@@ -186,7 +191,8 @@ def some_tokens() -> torch.Tensor:
 
 def bare_step(dtype: str) -> Step:
     keep_freed_memory()
-    chosen = {"dtype": dtype, "attention": "explicit"}
+    is_tiled = dtype == "bfloat16" and not tiles.load(cache_folder() / "kernels", announce)
+    chosen = {"dtype": dtype, "attention": "tiled" if is_tiled else "explicit"}
     config = Config.model_validate(SETTINGS | {"training": SETTINGS["training"] | chosen})
     updater = build_updater(Transformer(config.model).train(), config, torch.device("cpu"))
     tokens = some_tokens()

@@ -3,7 +3,7 @@
 import functools
 import io
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +104,10 @@ def compiled_kernels(user_cache: Path) -> Callable[[WeightsKind], Kernels]:
     return functools.cache(lambda kind: load_kernels(kind, user_cache / "kernels", lambda line: None))
 
 
-@pytest.fixture(autouse=True)
-def _cache_of_this_session(user_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True, scope="session")
+def _cache_of_this_session(user_cache: Path) -> Iterator[None]:
     """Commands keep compiled code there, not in the folder of whoever runs the tests."""
-    monkeypatch.setattr("tinyllm.models.cache_folder", lambda: user_cache)
+    with pytest.MonkeyPatch.context() as patch:
+        for user in ("models", "training.loop"):
+            patch.setattr(f"tinyllm.{user}.cache_folder", lambda: user_cache)
+        yield

@@ -186,8 +186,8 @@ class TrainingConfig(Section):
     """auto (cuda, else mps, else cpu), or a torch device such as cpu or cuda:0."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Precision of the forward and backward pass; weights and optimizer stay float32. auto = the faster one here."""
-    attention: Literal["auto", "fused", "explicit"] = "auto"
-    """PyTorch's fused kernel, or two products and a softmax; auto = the faster one here."""
+    attention: Literal["auto", "fused", "explicit", "tiled"] = "auto"
+    """PyTorch's fused kernel, two products and a softmax, or tiles of AMX; auto = the fastest one here."""
     compile: Literal["auto", "on", "off"] = "auto"
     """Whether torch.compile builds the training step; auto = if the run is long enough to pay for it."""
     tensorboard: bool = False

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from tinyllm.errors import Interrupted
+from tinyllm.model import tiles
 from tinyllm.training.checkpoint import checkpoint_path
 from training_runs import Listener, losses, make_config, train
 
@@ -28,6 +29,10 @@ WAYS = [
     {"dtype": "float32"},
     {"dtype": "bfloat16", "attention": "explicit"},
     {"dtype": "bfloat16", "attention": "explicit", "name": "muon"},
+    pytest.param(
+        {"dtype": "bfloat16", "attention": "tiled"},
+        marks=pytest.mark.skipif(not tiles.is_supported(), reason="needs an x86 processor with AMX and a C++ compiler"),
+    ),
     pytest.param({"dtype": "bfloat16", "attention": "explicit", "compile": "on"}, marks=pytest.mark.slow),
 ]
 
@@ -36,8 +41,9 @@ WAYS = [
 def sections(request: pytest.FixtureRequest) -> dict[str, Any]:
     training = dict(request.param)
     optimizer = {"name": training.pop("name", "adamw")}
-    # Dropout too: its random numbers must not depend on where the run stopped.
-    return {"model": {"dropout": 0.1}, "training": training, "optimizer": optimizer}
+    # Dropout too: its random numbers must not depend on where the run stopped. Tiled attention has none.
+    dropout = 0.0 if training.get("attention") == "tiled" else 0.1
+    return {"model": {"dropout": dropout}, "training": training, "optimizer": optimizer}
 
 
 @pytest.fixture(scope="module")

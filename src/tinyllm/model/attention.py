@@ -2,7 +2,8 @@
 
 The mathematics stands here twice: `attend_fused` hands it to PyTorch's kernel, which keeps no T x S matrix and is right
 on a GPU and for long texts; `attend_explicit` writes it out as two products and a softmax, which on a CPU trains faster
-at the small heads of small models. Which one a model uses is a matter of speed alone.
+at the small heads of small models. `attend_tiled` hands it to kernels of our own, the fastest where they run
+(`tiles.py`). Which one a model uses is a matter of speed alone.
 
 Shapes: B batch, T time, D model size, H query heads, K key/value heads, S positions so far, C channels of one head.
 """
@@ -14,10 +15,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tinyllm.config import ModelConfig
+from tinyllm.model import tiles
 from tinyllm.model.kv_cache import KVCache
 from tinyllm.model.rope import rotate
 
-AttentionKind = Literal["fused", "explicit"]
+AttentionKind = Literal["fused", "explicit", "tiled"]
 QUERY_BLOCK = 128
 
 
@@ -114,7 +116,31 @@ def positions(num_positions: int, device: torch.device) -> Tensor:
     return torch.arange(num_positions, dtype=torch.float32, device=device)
 
 
-ATTENTION = {"fused": attend_fused, "explicit": attend_explicit}
+def attend_tiled(query: Tensor, key: Tensor, value: Tensor, dropout: float = 0.0) -> Tensor:
+    """The same as `attend_fused` for bfloat16 on processors with AMX: nothing before the new positions, no dropout."""
+    assert query.shape[2] == key.shape[2], "there is no cache in training"
+    assert not dropout, "who chooses this attention looks at dropout"
+    heads: Tensor = _TiledAttention.apply(*(x.transpose(1, 2).contiguous() for x in (query, key, value)))  # type: ignore[no-untyped-call]
+    return heads.transpose(1, 2)
+
+
+class _TiledAttention(torch.autograd.Function):
+    """Of `query` (B, T, H, C), others (B, T, K, C): (B, T, H, C)."""
+
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        output: Tensor
+        output, logs = tiles.attention(query, key, value)
+        ctx.save_for_backward(query, key, value, output, logs)
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, ...]:
+        gradients: tuple[Tensor, ...] = tiles.attention_backward(*ctx.saved_tensors, gradient.contiguous())
+        return gradients
+
+
+ATTENTION = {"fused": attend_fused, "explicit": attend_explicit, "tiled": attend_tiled}
 
 
 class Attention(nn.Module):

@@ -6,13 +6,16 @@ whether that pays is estimated from how much it gave on the machines where tinyl
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from tinyllm.config import Config
+from tinyllm.errors import UsageError
+from tinyllm.model import tiles
 from tinyllm.model.attention import AttentionKind
 from tinyllm.model.size import num_parameters
 from tinyllm.model.transformer import Transformer
@@ -25,7 +28,7 @@ MEASURED_TOKENS = 1024
 NUM_MEASUREMENTS = 3
 CLEARLY_FASTER = 0.9
 """bfloat16 must take at most this part of float32's time: below that, exactness is worth more."""
-COMPILED_PART: dict[AttentionKind, float] = {"fused": 0.75, "explicit": 0.5}
+COMPILED_PART: dict[AttentionKind, float] = {"fused": 0.75, "explicit": 0.5, "tiled": 0.63}
 """What a compiled update takes of the same one in eager mode: explicit attention is most of what there is to fuse."""
 COMPILE_CPU_SECONDS = 50.0
 """Of all processors together, most of it in the C++ compiler; the same for any number of layers."""
@@ -48,18 +51,47 @@ class FastPath:
         return config.model_copy(update={"training": config.training.model_copy(update=chosen)})
 
 
-def as_before(config: Config, saved: Mapping[str, Any]) -> Config:
-    """`config` with what a checkpoint's inputs `saved` say in the place of every `auto`: a run goes on as it began."""
+def as_before(config: Config, saved: Mapping[str, Any], *, has_tiles: bool) -> Config:
+    """`config` with what a checkpoint's inputs `saved` say in the place of every `auto`: a run goes on as it began.
+
+    Tiled attention stays `auto` where the machine has none.
+    """
     settings = config.training.model_dump()
     names = ("dtype", "attention", "compile")
     known = {name: saved[name] for name in names if settings[name] == "auto" and name in saved}
+    if known.get("attention") == "tiled" and not has_tiles:
+        del known["attention"]
     return config.model_copy(update={"training": config.training.model_copy(update=known)})
 
 
-def choose_fast_path(config: Config, device: torch.device, num_updates: int) -> FastPath:
-    """The fastest way for `num_updates` updates of `config` on `device`; takes seconds where something is `auto`."""
+def load_tiles(config: Config, device: torch.device, folder: Path, announce: Callable[[str], None]) -> bool:
+    """Whether `config` can have tiled attention here; loads its kernels as `tiles.load` does.
+
+    Where they fail, `announce` gets the reason. Raises UsageError if they fail and no other attention is allowed.
+    """
+    settings, problem = config.training, ""
+    if settings.attention not in ("auto", "tiled"):
+        return False
+    if device.type != "cpu" or settings.dtype not in ("auto", "bfloat16") or config.model.dropout:
+        problem = "tiled attention needs a CPU, bfloat16, and a model without dropout"
+    elif settings.attention == "tiled" or tiles.is_supported():
+        problem = tiles.load(folder, announce)
+        if problem and settings.attention == "auto":
+            announce(f"training goes on without tiled attention: {problem}")
+    else:
+        return False
+    if problem and settings.attention == "tiled":
+        raise UsageError(f"{problem}; use --training.attention auto")
+    return not problem
+
+
+def choose_fast_path(config: Config, device: torch.device, num_updates: int, *, has_tiles: bool = False) -> FastPath:
+    """The fastest way for `num_updates` updates of `config` on `device`; takes seconds where something is `auto`.
+
+    `has_tiles` tells that tiled attention can be used.
+    """
     settings = config.training
-    candidates = _candidates(config, device)
+    candidates = _candidates(config, device, has_tiles)
     if len(candidates) == 1 and settings.compile != "auto":
         seconds = {candidates[0]: 0.0}
     else:
@@ -111,7 +143,7 @@ def _time_passes(updater: Updater, tokens: torch.Tensor) -> float:
     return min(seconds[1:]) / (num_threads if on_cpu else 1)  # the first one also allocates
 
 
-def _candidates(config: Config, device: torch.device) -> list[Candidate]:
+def _candidates(config: Config, device: torch.device, has_tiles: bool) -> list[Candidate]:
     """What may be chosen, the most exact first."""
     settings, shape = config.training, config.model
     dtypes, attentions = ["float32"], ["fused"]
@@ -122,11 +154,14 @@ def _candidates(config: Config, device: torch.device) -> list[Candidate]:
         num_weights = shape.num_layers * settings.batch_size * shape.num_heads * settings.sequence_length**2
         if 4 * num_weights < MAX_ATTENTION_BYTES:
             attentions = ["fused", "explicit"]
+    if has_tiles:
+        attentions = [*attentions, "tiled"]
     if settings.dtype != "auto":
         dtypes = [settings.dtype]
     if settings.attention != "auto":
         attentions = [settings.attention]
-    return [(dtype, attention) for dtype in dtypes for attention in attentions]  # type: ignore[misc]
+    pairs = [(dtype, attention) for dtype in dtypes for attention in attentions]
+    return [pair for pair in pairs if pair != ("float32", "tiled")]  # type: ignore[misc]
 
 
 def _fastest(seconds: Mapping[Candidate, float]) -> Candidate:

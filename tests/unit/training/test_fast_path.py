@@ -6,8 +6,10 @@ import pytest
 import torch
 
 from tinyllm import config as sections
+from tinyllm.errors import UsageError
+from tinyllm.model import tiles
 from tinyllm.training import fast_path
-from tinyllm.training.fast_path import choose_fast_path, measure_update_seconds
+from tinyllm.training.fast_path import as_before, choose_fast_path, load_tiles, measure_update_seconds
 from training_runs import Listener, losses, make_config, train
 
 CPU = torch.device("cpu")
@@ -113,3 +115,56 @@ def test_the_measurement_leaves_the_random_numbers_alone() -> None:
     torch.manual_seed(3)
     assert measure_update_seconds(make(), CPU, "bfloat16", "explicit") > 0
     assert torch.equal(torch.rand(4), expected)
+
+
+TILED = ("bfloat16", "tiled")
+
+
+def test_tiled_attention_is_measured_with_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = pretend_speeds(monkeypatch, SPEEDS | {TILED: 0.3})
+    path = choose_fast_path(make(compile="off"), CPU, 10, has_tiles=True)
+    assert (path.dtype, path.attention) == TILED
+    assert ("float32", "tiled") not in asked
+    asked.clear()
+    assert choose_fast_path(make(compile="off"), CPU, 10).attention == "explicit"
+    assert TILED not in asked
+
+
+def test_tiled_attention_is_loaded_only_where_a_run_can_have_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    notes: list[str] = []
+    monkeypatch.setattr(fast_path.tiles, "is_supported", lambda: True)
+    monkeypatch.setattr(fast_path.tiles, "load", lambda folder, announce: "")
+    assert load_tiles(make(), CPU, tmp_path, notes.append)
+    assert not load_tiles(make(attention="fused"), CPU, tmp_path, notes.append)
+    assert not load_tiles(make(dtype="float32"), CPU, tmp_path, notes.append)
+    with pytest.raises(
+        UsageError, match="needs a CPU, bfloat16, and a model without dropout; use --training.attention"
+    ):
+        load_tiles(make(dtype="float32", attention="tiled"), CPU, tmp_path, notes.append)
+    monkeypatch.setattr(fast_path.tiles, "load", lambda folder, announce: "it broke")
+    assert not load_tiles(make(), CPU, tmp_path, notes.append)
+    assert notes == ["training goes on without tiled attention: it broke"]
+    with pytest.raises(UsageError, match="it broke; use --training.attention auto"):
+        load_tiles(make(attention="tiled"), CPU, tmp_path, notes.append)
+    monkeypatch.setattr(fast_path.tiles, "is_supported", lambda: False)
+    assert not load_tiles(make(), CPU, tmp_path, notes.append)
+
+
+def test_a_run_with_tiled_attention_goes_on_where_there_is_none() -> None:
+    saved = {"dtype": "bfloat16", "attention": "tiled", "compile": "off"}
+    assert as_before(make(), saved, has_tiles=True).training.attention == "tiled"
+    assert as_before(make(), saved, has_tiles=False).training.attention == "auto"
+    assert as_before(make(), saved, has_tiles=False).training.dtype == "bfloat16"
+
+
+@pytest.mark.skipif(not tiles.is_supported(), reason="needs an x86 processor with AMX and a C++ compiler")
+def test_a_run_with_tiled_attention_learns_as_an_exact_one_does(tiny_shards: Path, tmp_path: Path) -> None:
+    found = {}
+    for way in ({"dtype": "bfloat16", "attention": "tiled"}, {"dtype": "float32", "attention": "fused"}):
+        run = tmp_path / way["attention"]
+        train(tiny_shards, run, make_config(tiny_shards, 12, training=way))
+        found[way["attention"]] = losses(run)
+    assert found["tiled"][12] == pytest.approx(found["fused"][12], rel=0.01)
+    assert found["tiled"][12] < 0.95 * found["tiled"][1]
