@@ -108,6 +108,6 @@ def compiled_kernels(user_cache: Path) -> Callable[[WeightsKind], Kernels]:
 def _cache_of_this_session(user_cache: Path) -> Iterator[None]:
     """Commands keep compiled code there, not in the folder of whoever runs the tests."""
     with pytest.MonkeyPatch.context() as patch:
-        for user in ("models", "training.loop"):
+        for user in ("models", "training.fast_path"):
             patch.setattr(f"tinyllm.{user}.cache_folder", lambda: user_cache)
         yield

@@ -129,15 +129,18 @@ def keep_freed_memory() -> None:
 
 
 def cache_folder() -> Path:
-    """Where this user's programs keep what they can make again: tinyllm's own folder there. It need not exist yet."""
-    home = Path.home()
-    if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA", home / "AppData" / "Local"))
-    elif sys.platform == "darwin":
-        base = home / "Library" / "Caches"
-    else:
-        base = Path(os.environ.get("XDG_CACHE_HOME", home / ".cache"))
-    return base / "tinyllm"
+    """Where this user's programs keep what they can make again: tinyllm's own folder there. It need not exist yet.
+
+    Raises UsageError where this user has no home and names no folder.
+    """
+    if named := os.environ.get("LOCALAPPDATA" if sys.platform == "win32" else "XDG_CACHE_HOME"):
+        return Path(named) / "tinyllm"
+    try:
+        home = Path.home()
+    except RuntimeError:
+        raise UsageError("this user has no home folder for compiled code; name one in XDG_CACHE_HOME") from None
+    by_platform = {"win32": home / "AppData" / "Local", "darwin": home / "Library" / "Caches"}
+    return by_platform.get(sys.platform, home / ".cache") / "tinyllm"
 
 
 def peak_memory_bytes() -> int:

@@ -120,7 +120,7 @@ def fit_to_time(config: Config, max_minutes: float) -> Config:
     from tinyllm.training.trial import measure_step_seconds
 
     start = time.monotonic()
-    path = choose_fast_path(config, pick_device(config.training.device), config.schedule.num_steps)
+    path = choose_fast_path(config, pick_device(config.training.device), config.schedule.num_steps, note)
     note(path.reason)
     config = path.resolve(config)
     seconds = measure_step_seconds(config, num_steps=40)

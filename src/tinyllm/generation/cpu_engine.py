@@ -91,7 +91,7 @@ class CpuEngine:
         if self._plan[at.NOT_FINITE]:
             self._plan[at.NOT_FINITE] = 0
             raise sampling.not_finite()
-        return self._chosen, self._log_probabilities
+        return self._chosen.copy(), self._log_probabilities.copy()
 
     def _read(self, tokens: Tokens, with_logits: bool = True) -> Logits:
         """Reads `tokens` (B, T) after what the cache holds, as n = B x T rows; logits (B, V), unless not wanted."""
@@ -180,12 +180,15 @@ class CpuEngine:
 
     def _prepare_choices(self, logits: Logits, seen: Mask, config: SamplingConfig) -> None:
         """Writes into the plan from what tokens are chosen; while that stays the same, it need not be done again."""
+        assert logits.dtype == np.float32
+        assert seen.dtype == np.bool_
+        assert logits.shape == seen.shape == (len(logits), self._config.vocab_size)
         self._reserve_choices(len(logits))
-        self._sampled, self._seen, self._sampling = logits, seen, config
         self._hold(at.SAMPLED_LOGITS, logits)
         self._hold(at.SEEN, seen)
         penalty = config.repetition_penalty
         self._settings[:] = config.temperature, config.top_k, config.top_p, config.min_p, penalty
+        self._sampled, self._seen, self._sampling = logits, seen, config
 
     def _reserve_choices(self, num_samples: int) -> None:
         """Makes room for the choice of so many tokens at once."""

@@ -25,7 +25,7 @@ from tinyllm.generation.cpu_memory import (
 from tinyllm.generation.cpu_vectors import keep_between
 
 BLOCK = at.SAMPLING_BLOCK
-LOWEST, LARGEST = np.float32(-3.4e38), np.float32(3.4e38)
+LOWEST, LARGEST = np.finfo(np.float32).min, np.finfo(np.float32).max
 LOWEST_KEY, HIGHEST_KEY = -(1 << 31), (1 << 31) - 1
 SIGN_BIT, INFINITY_BITS = 1 << 31, 0x7F800000
 UNDERFLOW = np.float32(-87)
@@ -39,20 +39,21 @@ def choose(p, row, chunk):
     """Draws the next token of one text, with its log-probability; marks the plan where logits are not finite."""
     size, settings = p[at.VOCAB_SIZE], doubles(p[at.SETTINGS])
     raw, tops = floats(p[at.SAMPLED_LOGITS] + 4 * row * size), doubles(sums_address(p, chunk, at.BLOCK_TOPS))
-    logits, penalty = raw, np.float32(settings[at.REPETITION_PENALTY])
+    if not are_finite(raw, size):
+        p[at.NOT_FINITE] = 1
+        return
+    logits, penalty, total = raw, np.float32(settings[at.REPETITION_PENALTY]), 0.0
     if penalty != 1:
         logits = floats(numbers_address(p, chunk, at.PENALIZED))
         penalize(raw, bytes_(p[at.SEEN] + row * size), size, penalty, logits)
     top = find_tops(logits, size, tops)
-    if top > LARGEST:
-        p[at.NOT_FINITE] = 1
-        return
     if settings[at.TEMPERATURE] == 0:
-        token, total = find(logits, tops, top), 0.0
+        token = find(logits, tops, top)
     else:
         token, total = draw(p, chunk, logits, top, doubles(p[at.UNIFORMS])[row])
-    if total == 0 or penalty != 1:
+    if penalty != 1:
         top = largest(raw, size)
+    if penalty != 1 or total == 0:
         total = sum_of_powers(raw, size, top)
     integers(p[at.CHOSEN])[row] = token
     doubles(p[at.LOG_PROBABILITIES])[row] = raw[token] - top - logarithm(total)
@@ -60,12 +61,11 @@ def choose(p, row, chunk):
 
 @njit(**INNER)
 def draw(p, chunk, logits, top, uniform):
-    """A token by the inverse of the cumulative distribution, and the sum of e^(logit - top) if it was at hand, else 0.
+    """A token by the inverse of the cumulative distribution; and the sum of e^(logit - top) if it came up, else 0.
 
     Weights e^((logit - top) / temperature) stand for probabilities.
     """
     size, settings = p[at.VOCAB_SIZE], doubles(p[at.SETTINGS])
-    num_blocks = (size + BLOCK - 1) // BLOCK
     tops, sums = doubles(sums_address(p, chunk, at.BLOCK_TOPS)), doubles(sums_address(p, chunk, at.BLOCK_SUMS))
     buckets = doubles(sums_address(p, chunk, at.BUCKETS))
     weights, pool = floats(numbers_address(p, chunk, at.WEIGHTS_LEFT)), floats(numbers_address(p, chunk, at.POOL))
@@ -76,35 +76,50 @@ def draw(p, chunk, logits, top, uniform):
     # Only top-p reads weights again; else those of a block go where those of the block before it were.
     stride, at_once = (BLOCK, np.float32(0)) if part < 1 else (0, least)
     total = 0.0
-    for block in range(num_blocks):
+    for first in range(0, size, BLOCK):
+        block = first // BLOCK
         sums[block] = 0.0
         if tops[block] >= cutoff and exponential((np.float32(tops[block]) - top) * scale) >= at_once:
-            place, last = block * BLOCK, min(size, (block + 1) * BLOCK)
-            sums[block] = weigh(logits, place, last, top, scale, cutoff, at_once, weights, block * stride)
+            last = min(size, first + BLOCK)
+            sums[block] = weigh(logits, first, last, top, scale, cutoff, at_once, weights, block * stride)
         total += sums[block]
     left = total
     if part < 1:
         end = end_of_top_p(weights, size, sums, total, part, pool, buckets)
         left = drop_lighter(weights, size, sums, larger(end, least))
-    block, before, target = 0, 0.0, uniform * left
-    while block < num_blocks - 1 and before + sums[block] <= target:
-        before += sums[block]
+    block, rest = find_block(sums, (size + BLOCK - 1) // BLOCK, uniform * left)
+    first, last = block * BLOCK, min(size, (block + 1) * BLOCK)
+    if stride == 0:
+        weigh(logits, first, last, top, scale, cutoff, at_once, weights, 0)
+    token = first + find_inside(weights, block * stride, last - first, rest)
+    is_whole = scale == 1 and cutoff == LOWEST and at_once == 0
+    return token, total if is_whole else 0.0
+
+
+@njit(**INNER)
+def find_block(sums, num_blocks, target):
+    """The first block with which the sum exceeds `target`, and what of that is left for it."""
+    block = 0
+    while block < num_blocks - 1 and sums[block] <= target:
+        target -= sums[block]
         block += 1
     while block > 0 and sums[block] == 0:
         # Rounding has led past the last block that has any weight.
         block -= 1
-        before -= sums[block]
-    place, last = block * BLOCK, min(size, (block + 1) * BLOCK)
-    if stride == 0:
-        weigh(logits, place, last, top, scale, cutoff, at_once, weights, 0)
-    token = place
-    for i in range(last - place):
-        weight = weights[block * stride + i]
-        if weight > 0 and before <= target:
-            token = place + i
-        before += weight
-    is_whole = scale == 1 and cutoff == LOWEST and at_once == 0
-    return token, total if is_whole else 0.0
+        target += sums[block]
+    return block, target
+
+
+@njit(**INNER)
+def find_inside(weights, start, count, target):
+    """The first of `count` places with which the sum of weights exceeds `target`; else the last that has any."""
+    chosen, total = 0, 0.0
+    for i in range(count):
+        weight = weights[start + i]
+        if weight > 0 and total <= target:
+            chosen = i
+        total += weight
+    return chosen
 
 
 @njit(**INNER)
@@ -121,29 +136,34 @@ def sums_address(p, chunk, which):
 
 
 @njit(**INNER)
+def are_finite(x, size):
+    """Whether no number is a NaN or infinite, told from its bits: fast arithmetic takes every number for finite."""
+    most = np.int64(0)
+    for i in range(size):
+        most = max(most, bits_of_float(x[i]) & (SIGN_BIT - 1))
+    return most < INFINITY_BITS
+
+
+@njit(**INNER)
 def penalize(raw, seen, size, penalty, result):
     """Divides positive and multiplies negative logits of tokens that occurred."""
     for i in range(size):
         x = raw[i]
-        lower = x / penalty if x > 0 else x * penalty
-        result[i] = lower if seen[i] != 0 else x
+        less = x / penalty if x > 0 else x * penalty
+        result[i] = max(LOWEST, min(less, LARGEST)) if seen[i] != 0 else x
 
 
 @njit(**INNER)
 def find_tops(x, size, tops):
-    """The largest number of each block, and of all; infinity where one is not finite.
-
-    That is told from bits: fast arithmetic takes every number for finite.
-    """
-    highest, largest_bits = LOWEST, np.int64(0)
+    """The largest number of each block, and of all."""
+    highest = LOWEST
     for first in range(0, size, BLOCK):
         top = LOWEST
         for i in range(first, min(first + BLOCK, size)):
             top = larger(top, x[i])
-            largest_bits = max(largest_bits, bits_of_float(x[i]) & (SIGN_BIT - 1))
         tops[first // BLOCK] = top
         highest = larger(highest, top)
-    return highest if largest_bits < INFINITY_BITS else float_from_bits(INFINITY_BITS)
+    return highest
 
 
 @njit(**INNER)
@@ -302,6 +322,6 @@ def keep(x, first, last, low, high, pool, count):
 
 @njit(**INNER)
 def key_of(number):
-    """An integer from -2^31 to 2^31 - 1 that sorts as its number does."""
+    """An integer from -2^31 to 2^31 - 1 that sorts as its number does: see `keep_between`."""
     bits = bits_of_float(number)
     return SIGN_BIT - 1 - bits if bits >= SIGN_BIT else bits

@@ -22,6 +22,7 @@ Doubles = npt.NDArray[np.float64]
 Ids = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 
+LIMITS = np.finfo(np.float32)
 BLOCK = 32
 """Tokens of which only the largest is looked at first, where a few are sought among a whole vocabulary."""
 SUM_BLOCK = 256
@@ -46,10 +47,10 @@ def choose(logits: Floats, seen: Mask, uniforms: Doubles, config: SamplingConfig
 
     `seen` (B, V) marks tokens that occurred, for the repetition penalty. Raises FormatError for logits not finite.
     """
+    if not np.isfinite(logits).all():
+        raise not_finite()
     if config.repetition_penalty != 1:
         logits = penalize_repetition(logits, seen, config.repetition_penalty)
-    if not np.isfinite(logits.max()):
-        raise not_finite()
     if config.temperature == 0:
         likeliest: Ids = logits.argmax(axis=-1)
         return likeliest
@@ -104,8 +105,9 @@ def _gather(kept: Mask, places: Ids | None, numbers: Floats) -> tuple[Ids, Float
 def penalize_repetition(logits: Floats, seen: Mask, penalty: float) -> Floats:
     """Divides positive and multiplies negative logits of `seen` tokens by `penalty` (CTRL, Keskar et al. 2019)."""
     factor, penalized, concerned = np.float32(penalty), logits.copy(), logits[seen]
-    penalized[seen] = np.where(concerned > 0, concerned / factor, concerned * factor)
-    return penalized
+    with np.errstate(over="ignore"):
+        penalized[seen] = np.where(concerned > 0, concerned / factor, concerned * factor)
+    return penalized.clip(LIMITS.min, LIMITS.max)
 
 
 def top_k(row: Floats, k: int) -> Mask:

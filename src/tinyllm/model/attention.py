@@ -3,7 +3,7 @@
 The mathematics stands here twice: `attend_fused` hands it to PyTorch's kernel, which keeps no T x S matrix and is right
 on a GPU and for long texts; `attend_explicit` writes it out as two products and a softmax, which on a CPU trains faster
 at the small heads of small models. `attend_tiled` hands it to kernels of our own, the fastest where they run
-(`tiles.py`). Which one a model uses is a matter of speed alone.
+(`tiles.py`): for bfloat16, without a cache or dropout. Otherwise the choice is a matter of speed alone.
 
 Shapes: B batch, T time, D model size, H query heads, K key/value heads, S positions so far, C channels of one head.
 """

@@ -8,7 +8,6 @@
 // Letters: B texts, T tokens, H query heads, K key/value heads, C channels of a head.
 
 #include <immintrin.h>
-#include <omp.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -145,6 +144,7 @@ Tiles plain(const bfloat16* x, int64_t stride) {
 template <bool both>
 void multiply_block(Tiles a, Tiles b, int64_t num_steps, bool adds, float* sums, int64_t stride) {
     float* below = sums + HALF * stride;
+    asm volatile("" ::: "memory");  // compilers do not know that tiles read what was stored before
     _tile_zero(0);
     _tile_zero(1);
     _tile_zero(2);
@@ -195,8 +195,9 @@ __m512 widened(const bfloat16* x, __mmask16 lanes = 0xffff) {
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(lanes, x)), 16));
 }
 
-// e^x to 2e-7 (Cephes' polynomial).
+// e^x to 2e-7 (Cephes' polynomial); x below -88 counts as -88, and a NaN stays one.
 __m512 exponential(__m512 x) {
+    x = _mm512_max_ps(_mm512_set1_ps(-88), x);
     __m512 power = _mm512_roundscale_ps(_mm512_mul_ps(x, _mm512_set1_ps(1.44269504f)), 0);
     __m512 rest = _mm512_fnmadd_ps(power, _mm512_set1_ps(0.693359375f), x);
     rest = _mm512_fnmadd_ps(power, _mm512_set1_ps(-2.12194440e-4f), rest);
@@ -255,8 +256,8 @@ struct Heads {
     const bfloat16 *query, *key, *value;
     bfloat16* output;
     float* logs;
-    const bfloat16* gradient;
-    bfloat16 *of_query, *of_key, *of_value;
+    const bfloat16* gradient = nullptr;
+    bfloat16 *of_query = nullptr, *of_key = nullptr, *of_value = nullptr;
 };
 
 // The output, and of each query the logarithm of its softmax's sum.
@@ -278,7 +279,7 @@ void attend(const Shape& shape, const Heads& heads) {
             float factors[QUERIES_AT_ONCE];
             pack<false, false>(heads.query + start, stride, count, channels, queries);
             for (int64_t row = 0; row < count; row += STEP) {
-                const int64_t seen = std::min(end, first + row + STEP);
+                const int64_t seen = first + row + STEP;
                 const Tiles some = over_columns(queries + row * wide * 2, across);
                 multiply(some, over_columns(keys, across), across, false, scores + row * end, end, seen);
                 for (int64_t i = row; i < row + STEP; i++) {
@@ -296,6 +297,23 @@ void attend(const Shape& shape, const Heads& heads) {
                     _mm512_store_ps(mixed + c, _mm512_mul_ps(_mm512_load_ps(mixed + c), _mm512_set1_ps(factors[i])));
             write(mixed, wide, count, channels, heads.output + start, stride);
         }
+}
+
+// Of one query's scores up to `last` the weights, and from the weights' gradients the scores'; 0 from there to `end`.
+void weights_again(const float* scores, const float* of_weights, float scale, float log, float row_sum, int64_t last,
+                   int64_t end, bfloat16* weights, bfloat16* of_scores) {
+    const __m512 scales = _mm512_set1_ps(scale), logs = _mm512_set1_ps(log), row_sums = _mm512_set1_ps(row_sum);
+    for (int64_t i = 0; i < end; i += HALF) {
+        __m512 weight = _mm512_setzero_ps(), of_score = weight;
+        if (i <= last) {
+            const __m512 power = exponential(_mm512_fmsub_ps(_mm512_load_ps(scores + i), scales, logs));
+            weight = _mm512_maskz_mov_ps(up_to(i, last), power);
+            of_score = _mm512_sub_ps(_mm512_load_ps(of_weights + i), row_sums);
+            of_score = _mm512_mul_ps(_mm512_mul_ps(of_score, weight), scales);
+        }
+        store_rounded(weights + i, weight);
+        store_rounded(of_scores + i, of_score);
+    }
 }
 
 // The gradients of query, key and value (algorithm 4 of the paper): weights are computed once more, from the logs.
@@ -325,7 +343,7 @@ void attend_backward(const Shape& shape, const Heads& heads) {
     for (int64_t head = 0; head < shape.group(); head++)
         for (int64_t first = 0; first < shape.num_tokens; first += size) {
             const int64_t count = std::min(size, shape.num_tokens - first), start = first * stride + head * channels;
-            const int64_t rows = padded(count), seen = std::min(end, first + rows);
+            const int64_t rows = padded(count), seen = first + rows;
             const float* logs = heads.logs + head * shape.num_tokens + first;
             pack<false, false>(heads.query + start, stride, count, channels, queries);
             pack<true, false>(heads.query + start, stride, count, channels, query_pairs);
@@ -338,20 +356,12 @@ void attend_backward(const Shape& shape, const Heads& heads) {
                 multiply(g, over_columns(values, across), across, false, of_weights + row * end, end, here);
             }
             for (int64_t i = 0; i < rows; i++) {
-                const int64_t last = i < count ? first + i : -1, at = start + i * stride;
-                const __m512 scale = _mm512_set1_ps(shape.scale()), log = _mm512_set1_ps(i < count ? logs[i] : 0);
-                const float row_sum = i < count ? dot(heads.gradient + at, heads.output + at, channels) : 0;
-                for (int64_t j = i * end; j < i * end + seen; j += HALF) {
-                    __m512 weight = _mm512_setzero_ps(), of_score = weight;
-                    if (j - i * end <= last) {
-                        const __m512 power = exponential(_mm512_fmsub_ps(_mm512_load_ps(scores + j), scale, log));
-                        weight = _mm512_maskz_mov_ps(up_to(j - i * end, last), power);
-                        of_score = _mm512_sub_ps(_mm512_load_ps(of_weights + j), _mm512_set1_ps(row_sum));
-                        of_score = _mm512_mul_ps(_mm512_mul_ps(of_score, weight), scale);
-                    }
-                    store_rounded(weights + j, weight);
-                    store_rounded(of_scores + j, of_score);
-                }
+                const bool is_query = i < count;
+                const int64_t last = is_query ? first + i : -1, at = start + i * stride, row = i * end;
+                const float row_sum = is_query ? dot(heads.gradient + at, heads.output + at, channels) : 0;
+                const float log = is_query ? logs[i] : 0;
+                weights_again(scores + row, of_weights + row, shape.scale(), log, row_sum, last, seen, weights + row,
+                              of_scores + row);
             }
             for (int64_t row = 0; row < rows; row += STEP) {
                 const int64_t num_steps = (first + row + STEP) / STEP;
@@ -374,25 +384,19 @@ void attend_backward(const Shape& shape, const Heads& heads) {
     write(value_sums, wide, shape.num_tokens, channels, heads.of_value, shape.kv_stride());
 }
 
-// Calls `work_on` for each key/value head of each text.
+// Calls `work_on` for each key/value head of each text, with where its query heads, itself and its logs begin.
 template <typename Work>
-void for_all_heads(const Shape& shape, int64_t batch, int num_threads, const Heads& all, Work work_on) {
+void for_all_heads(const Shape& shape, int64_t batch, int num_threads, Work work_on) {
     const TileShapes tile_shapes;
-    const int64_t k = shape.num_kv_heads, channels = shape.num_channels;
+    const int64_t num_heads = shape.num_kv_heads, channels = shape.num_channels;
 #pragma omp parallel num_threads(num_threads)
     {
         _tile_loadconfig(&tile_shapes);
 #pragma omp for schedule(dynamic)
-        for (int64_t i = 0; i < batch * k; i++) {
-            const int64_t at = i / k * shape.num_tokens * shape.stride() + i % k * shape.group() * channels;
-            const int64_t kv = i / k * shape.num_tokens * shape.kv_stride() + i % k * channels;
-            Heads heads{all.query + at, all.key + kv, all.value + kv, all.output + at};
-            heads.logs = all.logs + i * shape.group() * shape.num_tokens;
-            heads.gradient = all.gradient + at;
-            heads.of_query = all.of_query + at;
-            heads.of_key = all.of_key + kv;
-            heads.of_value = all.of_value + kv;
-            work_on(shape, heads);
+        for (int64_t i = 0; i < batch * num_heads; i++) {
+            const int64_t first = i / num_heads * shape.num_tokens, head = i % num_heads;
+            work_on(first * shape.stride() + head * shape.group() * channels,
+                    first * shape.kv_stride() + head * channels, i * shape.group() * shape.num_tokens);
         }
         _tile_release();
     }
@@ -413,7 +417,9 @@ void attention(const bfloat16* query, const bfloat16* key, const bfloat16* value
                int64_t batch, int64_t num_tokens, int64_t num_heads, int64_t num_kv_heads, int64_t num_channels,
                int num_threads) {
     const Shape shape{num_tokens, num_heads, num_kv_heads, num_channels};
-    for_all_heads(shape, batch, num_threads, {query, key, value, output, logs}, attend);
+    for_all_heads(shape, batch, num_threads, [&](int64_t q, int64_t kv, int64_t log) {
+        attend(shape, {query + q, key + kv, value + kv, output + q, logs + log});
+    });
 }
 
 // The same, with the gradients of output, query, key and value.
@@ -422,8 +428,10 @@ void attention_backward(const bfloat16* query, const bfloat16* key, const bfloat
                         bfloat16* of_value, int64_t batch, int64_t num_tokens, int64_t num_heads,
                         int64_t num_kv_heads, int64_t num_channels, int num_threads) {
     const Shape shape{num_tokens, num_heads, num_kv_heads, num_channels};
-    const Heads all{query, key, value, output, logs, gradient, of_query, of_key, of_value};
-    for_all_heads(shape, batch, num_threads, all, attend_backward);
+    for_all_heads(shape, batch, num_threads, [&](int64_t q, int64_t kv, int64_t log) {
+        attend_backward(shape, {query + q, key + kv, value + kv, output + q, logs + log, gradient + q, of_query + q,
+                                of_key + kv, of_value + kv});
+    });
 }
 
 }  // extern "C"

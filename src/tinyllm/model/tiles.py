@@ -14,9 +14,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,12 +27,11 @@ SOURCE = Path(__file__).with_name("tiles.cpp")
 OPTIONS = ("-O3", "-march=native", "-std=c++17", "-fopenmp", "-shared", "-fPIC")
 FEATURES = {"amx_tile", "amx_bf16", "avx512_bf16", "avx512bw", "avx512vl"}
 """What the processor must have, as Linux calls it."""
+SIGNATURES = {"attention": (5, 5), "attention_backward": (9, 5)}
+"""How many tensors and sizes the functions of the library take, before the number of threads."""
 
 
-class _Loaded:
-    """The compiled library, once it is loaded."""
-
-    library: ctypes.CDLL | None = None
+_library: ctypes.CDLL | None = None
 
 
 def is_supported() -> bool:
@@ -46,31 +44,45 @@ def load(folder: Path, announce: Callable[[str], None]) -> str:
 
     `announce` gets a line before a compilation, and one if `folder` cannot be written.
     """
-    if _Loaded.library is not None:
+    global _library
+    if _library is not None:
         return ""
     if not is_supported():
         return "tiled attention needs Linux, an x86 processor with AMX, and a C++ compiler"
-    path = _find(folder)
-    with tempfile.TemporaryDirectory() as scratch:
-        if path is None:
-            announce("compiling tiled attention for this CPU, once: about three seconds")
-            path = Path(scratch) / "tiles.so"
-            command = [_compiler() or "", *OPTIONS, "-o", str(path), str(SOURCE)]
-            made = subprocess.run(command, capture_output=True, text=True, check=False)
-            if made.returncode:
-                return f"the C++ compiler failed: {(made.stderr.strip().splitlines() or ['it said nothing'])[0]}"
-            try:
-                path = _keep(path.read_bytes(), folder)
-            except (ArtifactError, OSError) as error:
-                announce(f"compiled attention is not kept, so the next start compiles again: {error}")
-        try:
-            library = ctypes.CDLL(str(path))
-        except OSError as error:
-            return f"compiled attention cannot be loaded: {error}"
+    try:
+        kept = _find(folder)
+        library = ctypes.CDLL(str(kept)) if kept else _make(folder, announce)
+    except OSError as error:
+        return f"tiled attention cannot be made ready: {error}"
     if not library.prepare():
         return "the system does not lend the processor's tiles to this process"
-    _Loaded.library = library
+    for name, (num_tensors, num_sizes) in SIGNATURES.items():
+        function = getattr(library, name)
+        function.argtypes = [ctypes.c_void_p] * num_tensors + [ctypes.c_int64] * num_sizes + [ctypes.c_int]
+        function.restype = None
+    _library = library
     return ""
+
+
+def _make(folder: Path, announce: Callable[[str], None]) -> ctypes.CDLL:
+    """Compiles the library, keeps it in `folder` if that can be written, and loads it. Raises OSError."""
+    announce("compiling tiled attention for this CPU, once: about three seconds")
+    with tempfile.TemporaryDirectory() as scratch:
+        made = Path(scratch) / "tiles.so"
+        command = [_compiler() or "", *OPTIONS, "-o", str(made), str(SOURCE)]
+        run = subprocess.run(command, capture_output=True, text=True, check=False)
+        if run.returncode:
+            lines = run.stderr.strip().splitlines() or ["it said nothing"]
+            raise OSError(f"the C++ compiler failed: {next((line for line in lines if 'error' in line), lines[0])}")
+        try:
+            path = folder / f"tiles-{_key()}-{_digest(made.read_bytes())}.so"
+            artifacts.check_writable(path)
+            with artifacts.exclusive(folder):
+                artifacts.write_file(path, made.read_bytes())
+        except (ArtifactError, OSError) as error:
+            if _find(folder) is None:  # else another process was faster
+                announce(f"compiled attention is not kept, so the next start compiles again: {error}")
+        return ctypes.CDLL(str(made))
 
 
 def _features() -> set[str]:
@@ -87,21 +99,11 @@ def _compiler() -> str | None:
 
 def _find(folder: Path) -> Path | None:
     """The kept library whose content is what its name says, if there is one."""
-    for path in folder.glob(f"tiles-{_key()}-*.so"):
-        try:
-            if path.stem.rpartition("-")[2] == _digest(path.read_bytes()):
-                return path
-        except OSError:
-            continue
-    return None
-
-
-def _keep(library: bytes, folder: Path) -> Path:
-    path = folder / f"tiles-{_key()}-{_digest(library)}.so"
-    artifacts.check_writable(path)
-    with artifacts.exclusive(folder):
-        artifacts.write_file(path, library)
-    return path
+    try:
+        candidates = sorted(folder.glob(f"tiles-{_key()}-*.so"))
+        return next((path for path in candidates if path.stem.endswith(_digest(path.read_bytes()))), None)
+    except OSError:
+        return None
 
 
 def _key() -> str:
@@ -120,23 +122,21 @@ def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:16]
 
 
-def _call(name: str, tensors: list[Tensor], sizes: list[int]) -> None:
-    """Calls a function of the library with addresses, then sizes, then the number of threads."""
-    assert _Loaded.library is not None, "load comes first"
-    assert all(tensor.is_contiguous() for tensor in tensors)
-    addresses = [ctypes.c_void_p(tensor.data_ptr()) for tensor in tensors]
-    function: Any = _Loaded.library[name]
-    function(*addresses, *map(ctypes.c_int64, sizes), torch.get_num_threads())
+def _call(name: str, tensors: Sequence[Tensor], sizes: Sequence[int]) -> None:
+    assert _library is not None, "load comes first"
+    assert all(tensor.is_contiguous() and tensor.dtype in (torch.bfloat16, torch.float32) for tensor in tensors)
+    getattr(_library, name)(*(tensor.data_ptr() for tensor in tensors), *sizes, torch.get_num_threads())
 
 
-@torch.library.custom_op("tinyllm::attention", mutates_args=())
+@torch.library.custom_op("tinyllm::attention", mutates_args=(), device_types="cpu")
 def attention(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
     """Causal attention of `query` (B, T, H, C) and the others (B, T, K, C), all bfloat16.
 
     Gives the output (B, T, H, C) and, for the gradient, the logarithm of each softmax's sum (B, H, T).
     """
+    assert query.dtype == key.dtype == value.dtype == torch.bfloat16
     batch, time, num_heads, channels = query.shape
-    output, logs = torch.empty_like(query), torch.empty(batch, num_heads, time)
+    output, logs = torch.empty_like(query), query.new_empty(batch, num_heads, time, dtype=torch.float32)
     _call("attention", [query, key, value, output, logs], [batch, time, num_heads, key.shape[2], channels])
     return output, logs
 
@@ -147,11 +147,12 @@ def _(query: Tensor, _key: Tensor, _value: Tensor) -> tuple[Tensor, Tensor]:
     return torch.empty_like(query), query.new_empty(batch, num_heads, time, dtype=torch.float32)
 
 
-@torch.library.custom_op("tinyllm::attention_backward", mutates_args=())
+@torch.library.custom_op("tinyllm::attention_backward", mutates_args=(), device_types="cpu")
 def attention_backward(
     query: Tensor, key: Tensor, value: Tensor, output: Tensor, logs: Tensor, gradient: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The gradients of `query`, `key` and `value`, from what `attention` took and gave and the output's `gradient`."""
+    assert gradient.dtype == torch.bfloat16
     batch, time, num_heads, channels = query.shape
     gradients = torch.empty_like(query), torch.empty_like(key), torch.empty_like(value)
     tensors = [query, key, value, output, logs, gradient, *gradients]

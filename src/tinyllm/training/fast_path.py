@@ -1,14 +1,13 @@
 """How a run computes on this machine: precision, attention and torch.compile, by a short measurement at its start.
 
 Which is fastest depends on the processor, the shapes and the length of the run, so it is tried: a model cut to two
-layers, one microbatch, each candidate a few times. What is set explicitly is not measured. Nothing is compiled here;
-whether that pays is estimated from how much it gave on the machines where tinyllm was measured (docs/benchmarks.md).
+layers, one microbatch, each candidate a few times. What is set explicitly is not measured. torch.compile is not tried:
+whether it pays is estimated from how much it gave on the machines where tinyllm was measured (docs/benchmarks.md).
 """
 
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,7 +18,7 @@ from tinyllm.model import tiles
 from tinyllm.model.attention import AttentionKind
 from tinyllm.model.size import num_parameters
 from tinyllm.model.transformer import Transformer
-from tinyllm.runtime import has_cpp_compiler
+from tinyllm.runtime import cache_folder, has_cpp_compiler
 from tinyllm.training.step import Updater
 
 Candidate = tuple[str, AttentionKind]
@@ -51,7 +50,7 @@ class FastPath:
         return config.model_copy(update={"training": config.training.model_copy(update=chosen)})
 
 
-def as_before(config: Config, saved: Mapping[str, Any], *, has_tiles: bool) -> Config:
+def as_before(config: Config, saved: Mapping[str, Any]) -> Config:
     """`config` with what a checkpoint's inputs `saved` say in the place of every `auto`: a run goes on as it began.
 
     Tiled attention stays `auto` where the machine has none.
@@ -59,39 +58,39 @@ def as_before(config: Config, saved: Mapping[str, Any], *, has_tiles: bool) -> C
     settings = config.training.model_dump()
     names = ("dtype", "attention", "compile")
     known = {name: saved[name] for name in names if settings[name] == "auto" and name in saved}
-    if known.get("attention") == "tiled" and not has_tiles:
+    if known.get("attention") == "tiled" and not tiles.is_supported():
         del known["attention"]
     return config.model_copy(update={"training": config.training.model_copy(update=known)})
 
 
-def load_tiles(config: Config, device: torch.device, folder: Path, announce: Callable[[str], None]) -> bool:
-    """Whether `config` can have tiled attention here; loads its kernels as `tiles.load` does.
+def load_tiles(config: Config, device: torch.device, announce: Callable[[str], None]) -> bool:
+    """Whether `config` can have tiled attention on `device`; loads its kernels, or compiles them.
 
-    Where they fail, `announce` gets the reason. Raises UsageError if they fail and no other attention is allowed.
+    `announce` gets a line before that, and the reason where it fails. Raises UsageError if it does and no other
+    attention is allowed.
     """
-    settings, problem = config.training, ""
-    if settings.attention not in ("auto", "tiled"):
-        return False
-    if device.type != "cpu" or settings.dtype not in ("auto", "bfloat16") or config.model.dropout:
+    required = config.training.attention == "tiled"
+    problem = "" if required or config.training.attention == "auto" else "another attention is set"
+    if device.type != "cpu" or config.training.dtype not in ("auto", "bfloat16") or config.model.dropout:
         problem = "tiled attention needs a CPU, bfloat16, and a model without dropout"
-    elif settings.attention == "tiled" or tiles.is_supported():
-        problem = tiles.load(folder, announce)
-        if problem and settings.attention == "auto":
-            announce(f"training goes on without tiled attention: {problem}")
-    else:
-        return False
-    if problem and settings.attention == "tiled":
-        raise UsageError(f"{problem}; use --training.attention auto")
+    is_silent = bool(problem) or not tiles.is_supported()
+    problem = problem or tiles.load(cache_folder() / "kernels", announce)
+    if problem and required:
+        raise UsageError(f"{problem}; choose another with --training.attention explicit")
+    if problem and not is_silent:
+        announce(f"training goes on without tiled attention: {problem}")
     return not problem
 
 
-def choose_fast_path(config: Config, device: torch.device, num_updates: int, *, has_tiles: bool = False) -> FastPath:
+def choose_fast_path(
+    config: Config, device: torch.device, num_updates: int, announce: Callable[[str], None] = lambda _: None
+) -> FastPath:
     """The fastest way for `num_updates` updates of `config` on `device`; takes seconds where something is `auto`.
 
-    `has_tiles` tells that tiled attention can be used.
+    Loads and announces as `load_tiles` does, and raises as it does.
     """
     settings = config.training
-    candidates = _candidates(config, device, has_tiles)
+    candidates = _candidates(config, device, load_tiles(config, device, announce))
     if len(candidates) == 1 and settings.compile != "auto":
         seconds = {candidates[0]: 0.0}
     else:
@@ -161,7 +160,7 @@ def _candidates(config: Config, device: torch.device, has_tiles: bool) -> list[C
     if settings.attention != "auto":
         attentions = [settings.attention]
     pairs = [(dtype, attention) for dtype in dtypes for attention in attentions]
-    return [pair for pair in pairs if pair != ("float32", "tiled")]  # type: ignore[misc]
+    return [(dtype, kind) for dtype, kind in pairs if kind != "tiled" or dtype == "bfloat16"]  # type: ignore[misc]
 
 
 def _fastest(seconds: Mapping[Candidate, float]) -> Candidate:

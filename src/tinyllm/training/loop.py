@@ -23,7 +23,6 @@ from tinyllm.model.transformer import Transformer
 from tinyllm.model_dir import load_model, save_model, verify_model
 from tinyllm.runtime import (
     StopRequest,
-    cache_folder,
     keep_freed_memory,
     peak_memory_bytes,
     pick_device,
@@ -43,7 +42,7 @@ from tinyllm.training.checkpoint import (
     save_checkpoint,
 )
 from tinyllm.training.evaluate import Evaluation, evaluate, token_bytes
-from tinyllm.training.fast_path import as_before, choose_fast_path, load_tiles
+from tinyllm.training.fast_path import as_before, choose_fast_path
 from tinyllm.training.inputs import compare_inputs, describe_inputs
 from tinyllm.training.metrics import MetricsLog
 from tinyllm.training.optimizer import set_learning_rate
@@ -312,10 +311,8 @@ class Trainer:
         num_updates = self.config.schedule.num_steps
         if self.config.training.eval_only:
             num_updates = 0
-        has_tiles = load_tiles(self.config, self.device, cache_folder() / "kernels", self.reporter.note)
-        saved = {} if checkpoint is None else read_state(checkpoint).inputs
-        config = as_before(self.config, saved, has_tiles=has_tiles)
-        path = choose_fast_path(config, self.device, num_updates, has_tiles=has_tiles)
+        config = self.config if checkpoint is None else as_before(self.config, read_state(checkpoint).inputs)
+        path = choose_fast_path(config, self.device, num_updates, self.reporter.note)
         self.reporter.note(f"training on {self.device}: {path.reason}")
         self.config = path.resolve(config)
         self.updater = build_updater(self.model, self.config, self.device)

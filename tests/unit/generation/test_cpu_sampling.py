@@ -109,8 +109,8 @@ def compare_nothing(choose: Choose, logits: npt.NDArray[np.float32]) -> None:
 def test_extreme_numbers(choosers: dict[int, Choose]) -> None:
     """Differences beyond what powers of e can hold; the largest uniform number; hardly any probability."""
     choose, none = choosers[203], np.zeros((2, 203), bool)
-    logits = np.full((2, 203), -3e38, np.float32)
-    logits[0, 100], logits[1, 202] = 3e38, 80
+    logits = np.full((2, 203), np.finfo(np.float32).min)
+    logits[0, 100], logits[1, 202] = np.finfo(np.float32).max, 80
     for settings in SETTINGS:
         config = SamplingConfig(**{"temperature": 1.0, **settings, "repetition_penalty": 1})
         tokens, _ = choose(logits, none, np.array([0.0, np.nextafter(1, 0)]), config)
@@ -119,6 +119,15 @@ def test_extreme_numbers(choosers: dict[int, Choose]) -> None:
     tokens, log_probabilities = choose(level, none, np.array([0.0, np.nextafter(1, 0)]), SamplingConfig())
     assert tokens.tolist() == [0, 202]
     np.testing.assert_allclose(log_probabilities, -np.log(203), rtol=1e-6)
+
+
+def test_a_penalty_beyond_all_numbers_is_no_damage(choosers: dict[int, Choose]) -> None:
+    logits = np.random.default_rng(0).standard_normal((20, 203)).astype(np.float32)
+    for penalty in (1e38, 1e-38):
+        for temperature in (0, 1):
+            settings = {"repetition_penalty": penalty, "temperature": temperature}
+            tokens, expected = compare(choosers[203], 10 * logits, settings)
+            assert (tokens == expected).all()
 
 
 def test_what_lies_after_the_logits_of_a_row_is_not_read(choosers: dict[int, Choose]) -> None:

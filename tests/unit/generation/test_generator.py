@@ -9,10 +9,13 @@ import pytest
 import torch
 
 import tinyllm
-from tinyllm.config import ModelConfig, SamplingConfig
+from tinyllm.config import ModelConfig, SamplingConfig, WeightsKind
 from tinyllm.errors import ConfigError, FormatError, InputError, UsageError
 from tinyllm.generation import sampling
+from tinyllm.generation.cpu_engine import CpuEngine
+from tinyllm.generation.cpu_weights import PackedWeights
 from tinyllm.generation.generator import Generator, load
+from tinyllm.generation.kernel_cache import Kernels
 from tinyllm.generation.torch_engine import TorchEngine
 from tinyllm.model.transformer import Transformer
 from tinyllm.tokenizer.codec import Tokenizer
@@ -100,7 +103,14 @@ def test_a_stream_gives_its_result_without_being_read(generator: Generator) -> N
     assert len(generator.stream(PROMPT, max_new_tokens=5).generation.token_ids) == 5
 
 
-def test_streams_may_take_turns(generator: Generator) -> None:
+@pytest.mark.parametrize("engine", ["torch", "cpu"])
+def test_streams_may_take_turns(
+    generator: Generator, compiled_kernels: Callable[[WeightsKind], Kernels], engine: str
+) -> None:
+    if engine == "cpu":
+        config, tensors = generator.config, model_of(generator).state_dict()
+        weights = PackedWeights(config, {name: tensor.numpy() for name, tensor in tensors.items()}, "fp32")
+        generator = Generator(CpuEngine(config, weights, compiled_kernels("fp32")), generator.tokenizer, config)
     settings = {"max_new_tokens": 40, "temperature": 0.9}
     first, second = generator.stream(PROMPT, seed=1, **settings), generator.stream("the red ball", seed=2, **settings)
     texts = ["", ""]

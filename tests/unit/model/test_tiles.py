@@ -111,10 +111,13 @@ def test_it_is_compiled_once_and_again_when_the_file_was_damaged(
 @needs_tiles
 def test_what_goes_wrong_is_told(tmp_path: Path) -> None:
     broken = tmp_path / "broken"
-    broken.write_text("#!/bin/sh\necho out of registers >&2\nexit 1\n")
+    broken.write_text("#!/bin/sh\necho In function f: >&2\necho error: out of registers >&2\nexit 1\n")
     broken.chmod(0o755)
     *_, answer = load_elsewhere(tmp_path / "cache", PATH="/usr/bin:/bin", CXX=str(broken))
-    assert answer == "'the C++ compiler failed: out of registers'"
+    assert answer == "'tiled attention cannot be made ready: the C++ compiler failed: error: out of registers'"
+    broken.write_text("no program")
+    *_, answer = load_elsewhere(tmp_path / "cache", PATH="/usr/bin:/bin", CXX=str(broken))
+    assert "Exec format error" in answer
     assert load_elsewhere(tmp_path / "cache", PATH="")[-1].startswith("'tiled attention needs Linux")
     (tmp_path / "file").write_text("no folder")
     told = load_elsewhere(tmp_path / "file", PATH="/usr/bin:/bin")

@@ -21,7 +21,8 @@ def make(**training: object) -> sections.Config:
 
 
 def pretend_speeds(monkeypatch: pytest.MonkeyPatch, seconds: dict[tuple[str, str], float]) -> list[tuple[str, str]]:
-    """Measurements as given; the list tells which were asked for."""
+    """Measurements as given; the list tells which were asked for. There are no tiles, but see `pretend_tiles`."""
+    pretend_tiles(monkeypatch, supported=False)
     asked = []
 
     def measure(_config: object, _device: object, dtype: str, attention: str) -> float:
@@ -120,43 +121,52 @@ def test_the_measurement_leaves_the_random_numbers_alone() -> None:
 TILED = ("bfloat16", "tiled")
 
 
+def pretend_tiles(monkeypatch: pytest.MonkeyPatch, *, supported: bool = True, problem: str = "") -> None:
+    monkeypatch.setattr(fast_path.tiles, "is_supported", lambda: supported)
+    monkeypatch.setattr(fast_path.tiles, "load", lambda folder, announce: problem if supported else "not here")
+
+
 def test_tiled_attention_is_measured_with_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = pretend_speeds(monkeypatch, SPEEDS | {TILED: 0.3})
-    path = choose_fast_path(make(compile="off"), CPU, 10, has_tiles=True)
+    float16 = {("float16", "fused"): 2.0, ("float16", "explicit"): 1.0}
+    asked = pretend_speeds(monkeypatch, SPEEDS | float16 | {TILED: 0.3})
+    pretend_tiles(monkeypatch)
+    path = choose_fast_path(make(compile="off"), CPU, 10)
     assert (path.dtype, path.attention) == TILED
     assert ("float32", "tiled") not in asked
     asked.clear()
+    assert choose_fast_path(make(compile="off", dtype="float16"), CPU, 10).attention == "explicit"
+    pretend_tiles(monkeypatch, supported=False)
     assert choose_fast_path(make(compile="off"), CPU, 10).attention == "explicit"
-    assert TILED not in asked
+    assert not [attention for _, attention in asked if attention == "tiled"]
 
 
-def test_tiled_attention_is_loaded_only_where_a_run_can_have_it(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_tiled_attention_is_loaded_only_where_a_run_can_have_it(monkeypatch: pytest.MonkeyPatch) -> None:
     notes: list[str] = []
-    monkeypatch.setattr(fast_path.tiles, "is_supported", lambda: True)
-    monkeypatch.setattr(fast_path.tiles, "load", lambda folder, announce: "")
-    assert load_tiles(make(), CPU, tmp_path, notes.append)
-    assert not load_tiles(make(attention="fused"), CPU, tmp_path, notes.append)
-    assert not load_tiles(make(dtype="float32"), CPU, tmp_path, notes.append)
-    with pytest.raises(
-        UsageError, match="needs a CPU, bfloat16, and a model without dropout; use --training.attention"
-    ):
-        load_tiles(make(dtype="float32", attention="tiled"), CPU, tmp_path, notes.append)
-    monkeypatch.setattr(fast_path.tiles, "load", lambda folder, announce: "it broke")
-    assert not load_tiles(make(), CPU, tmp_path, notes.append)
+    pretend_tiles(monkeypatch)
+    assert load_tiles(make(), CPU, notes.append)
+    assert load_tiles(make(attention="tiled"), CPU, notes.append)
+    assert not load_tiles(make(attention="fused"), CPU, notes.append)
+    assert not load_tiles(make(dtype="float32"), CPU, notes.append)
+    for dtype in ("float32", "float16"):
+        with pytest.raises(UsageError, match="needs a CPU, bfloat16, and a model without dropout; choose another"):
+            choose_fast_path(make(dtype=dtype, attention="tiled", compile="off"), CPU, 1)
+    pretend_tiles(monkeypatch, supported=False)
+    assert not load_tiles(make(), CPU, notes.append)
+    assert notes == [], "most machines have none: nothing to tell"
+    pretend_tiles(monkeypatch, problem="it broke")
+    assert not load_tiles(make(), CPU, notes.append)
     assert notes == ["training goes on without tiled attention: it broke"]
-    with pytest.raises(UsageError, match="it broke; use --training.attention auto"):
-        load_tiles(make(attention="tiled"), CPU, tmp_path, notes.append)
-    monkeypatch.setattr(fast_path.tiles, "is_supported", lambda: False)
-    assert not load_tiles(make(), CPU, tmp_path, notes.append)
+    with pytest.raises(UsageError, match="it broke; choose another with --training.attention explicit"):
+        load_tiles(make(attention="tiled"), CPU, notes.append)
 
 
-def test_a_run_with_tiled_attention_goes_on_where_there_is_none() -> None:
+def test_a_run_with_tiled_attention_goes_on_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     saved = {"dtype": "bfloat16", "attention": "tiled", "compile": "off"}
-    assert as_before(make(), saved, has_tiles=True).training.attention == "tiled"
-    assert as_before(make(), saved, has_tiles=False).training.attention == "auto"
-    assert as_before(make(), saved, has_tiles=False).training.dtype == "bfloat16"
+    pretend_tiles(monkeypatch)
+    assert as_before(make(), saved).training.attention == "tiled"
+    pretend_tiles(monkeypatch, supported=False)
+    assert as_before(make(), saved).training.attention == "auto"
+    assert as_before(make(), saved).training.dtype == "bfloat16"
 
 
 @pytest.mark.skipif(not tiles.is_supported(), reason="needs an x86 processor with AMX and a C++ compiler")
