@@ -32,7 +32,7 @@ class CpuEngine:
         self._plan = np.zeros(at.NUM_FIELDS + at.TEAM_FIELDS, np.int64)
         self._held: dict[int, npt.NDArray[Any]] = {}
         self._length, self._num_slots, self._num_rows = 0, 0, 0
-        self._settings = np.zeros(at.NUM_SETTINGS)
+        self._settings, self._num_summaries = np.ones(at.NUM_SETTINGS), 0
         self._sampling: SamplingConfig | None = None
         self._sampled, self._seen = np.empty((0, 0), np.float32), np.empty((0, 0), np.bool_)
         self._team = Team(kernels, self._plan, num_threads or pick_num_threads(weights.numbers.nbytes))
@@ -126,6 +126,7 @@ class CpuEngine:
             at.INTERMEDIATE_SIZE: config.intermediate_size,
             at.INTERMEDIATE_COLUMNS: padded(config.intermediate_size),
             at.VOCAB_SIZE: config.vocab_size,
+            at.SAMPLING_COLUMNS: padded(config.vocab_size, at.SAMPLING_BLOCK),
             at.NUM_POSITIONS: padded(config.context_length),
             at.HEAD_VECTORS: padded(config.head_size, at.SUMMED_VECTORS),
             at.LAYER_NUMBERS: following.start - layer[0].start,
@@ -160,6 +161,7 @@ class CpuEngine:
             at.SCORES: scores,
             at.HEAD_SUMS: head_sums,
             at.TILES: tiles,
+            at.SETTINGS: self._settings,
         }
         for place, array in arrays.items():
             self._hold(place, array)
@@ -171,10 +173,13 @@ class CpuEngine:
         config = self._config
         shape = (config.num_layers, num_slots, config.num_kv_heads * config.head_size, padded(config.context_length))
         self._keys, self._values = aligned_zeros(shape, np.float32), aligned_zeros(shape, np.float32)
-        self._all_logits = np.zeros((num_slots, config.vocab_size), np.float32)
+        logits = np.zeros((num_slots, config.vocab_size), np.float32)
+        self._all_logits = logits.view()
+        self._all_logits.flags.writeable = False  # there are summaries of them, which would no longer be true
         self._hold(at.KEYS, self._keys)
         self._hold(at.VALUES, self._values)
-        self._hold(at.LOGITS, self._all_logits)
+        self._hold(at.LOGITS, logits)
+        self._reserve_summaries(num_slots)
         self._num_slots = self._plan[at.NUM_SLOTS] = num_slots
         self._reserve_rows(num_slots)
 
@@ -189,26 +194,35 @@ class CpuEngine:
         penalty = config.repetition_penalty
         self._settings[:] = config.temperature, config.top_k, config.top_p, config.min_p, penalty
         self._sampled, self._seen, self._sampling = logits, seen, config
+        self._plan[at.IS_SUMMARIZED] = 0
 
     def _reserve_choices(self, num_samples: int) -> None:
         """Makes room for the choice of so many tokens at once."""
         if num_samples == self._plan[at.NUM_SAMPLES]:
             return
-        num_chunks, columns = int(self._plan[at.NUM_CHUNKS]), padded(self._config.vocab_size, at.SAMPLING_BLOCK)
-        num_sums = 2 * columns // at.SAMPLING_BLOCK + at.NUM_BUCKETS
+        self._reserve_summaries(num_samples)
+        num_chunks, columns = int(self._plan[at.NUM_CHUNKS]), int(self._plan[at.SAMPLING_COLUMNS])
+        num_blocks = columns // at.SAMPLING_BLOCK
         self._uniforms, self._log_probabilities = np.zeros(num_samples), np.zeros(num_samples)
         self._chosen = np.zeros(num_samples, np.int64)
         arrays: dict[int, npt.NDArray[Any]] = {
-            at.SETTINGS: self._settings,
             at.UNIFORMS: self._uniforms,
             at.CHOSEN: self._chosen,
             at.LOG_PROBABILITIES: self._log_probabilities,
             at.SAMPLING_NUMBERS: aligned_zeros((num_chunks, at.NUM_SAMPLING_NUMBERS, columns), np.float32),
-            at.SAMPLING_SUMS: aligned_zeros((num_chunks, num_sums), np.float64),
+            at.SAMPLING_SUMS: aligned_zeros((num_chunks, num_blocks), np.float64),
         }
         for place, array in arrays.items():
             self._hold(place, array)
-        self._plan[at.SAMPLING_COLUMNS], self._plan[at.NUM_SAMPLES] = columns, num_samples
+        self._plan[at.NUM_SAMPLES] = num_samples
+
+    def _reserve_summaries(self, num_rows: int) -> None:
+        """Makes room for the summaries of so many rows of logits."""
+        if num_rows <= self._num_summaries:
+            return
+        num_blocks = int(self._plan[at.SAMPLING_COLUMNS]) // at.SAMPLING_BLOCK
+        self._hold(at.SUMMARIES, aligned_zeros((num_rows, at.NUM_SUMMARIES, num_blocks), np.float32))
+        self._num_summaries, self._plan[at.IS_SUMMARIZED] = num_rows, 0
 
     def _reserve_rows(self, num_rows: int) -> None:
         """Makes room for `num_rows` rows of activations in one pass."""

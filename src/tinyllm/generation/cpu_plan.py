@@ -4,7 +4,7 @@ The names below are places in it: sizes, offsets and addresses. This module know
 kernels are cached never imports it.
 """
 
-NUM_FIELDS = 58
+NUM_FIELDS = 60
 (
     # Sizes.
     NUM_LAYERS,
@@ -68,6 +68,9 @@ NUM_FIELDS = 58
     CHOSEN,
     LOG_PROBABILITIES,
     NOT_FINITE,
+    # Summaries of logits (see `cpu_sampling`), and whether they are of those that the last pass computed.
+    SUMMARIES,
+    IS_SUMMARIZED,
     # What it works on: numbers of the vocabulary filled up to blocks, and addresses of memory for each chunk.
     SAMPLING_COLUMNS,
     SAMPLING_NUMBERS,
@@ -97,9 +100,8 @@ SUMMED_VECTORS = 16
 TEMPERATURE, TOP_K, TOP_P, MIN_P, REPETITION_PENALTY, NUM_SETTINGS = range(6)
 """Places in the settings of sampling."""
 WEIGHTS_LEFT, POOL, PENALIZED, NUM_SAMPLING_NUMBERS = range(4)
-BLOCK_TOPS, BLOCK_SUMS, BUCKETS = range(3)
-"""What each chunk of sampling works on, one after the other: float32 of each token, float64 of each block."""
-SAMPLING_BLOCK = 128
-"""Logits that are passed over together, where the largest of them is too small."""
-NUM_BUCKETS = 2048
-"""Buckets into which numbers are sorted at once."""
+"""What each chunk of sampling works on: float32 for each token."""
+TOPS, SUMS, SHARPENED_SUMS, NUM_SUMMARIES = range(4)
+"""What summaries tell of each block of a row of logits."""
+SAMPLING_BLOCK = 64
+"""Logits that have a summary together, and are passed over together where the largest of them is too small."""

@@ -41,7 +41,7 @@ from tinyllm.generation.cpu_memory import (
     pause,
     words,
 )
-from tinyllm.generation.cpu_sampling import choose
+from tinyllm.generation.cpu_sampling import choose, count_blocks, summarize
 from tinyllm.generation.cpu_vectors import TILE_INPUTS
 
 QKV, ATTENTION, OUTPUT, GATE_UP, DOWN, VOCABULARY, SAMPLING = range(7)
@@ -73,10 +73,13 @@ def enter(p, role, weights, packed):
         read(p, weights, packed)
     elif role == at.HELP:
         help_out(p, weights, packed)
-    elif p[at.NUM_SAMPLES] == 1:
-        choose(p, 0, 0)
     else:
-        share_out(p, weights, packed, SAMPLING, 0)
+        if p[at.NUM_SAMPLES] == 1:
+            choose(p, 0, 0)
+        else:
+            share_out(p, weights, packed, SAMPLING, 0)
+        # A choice may overwrite them, and the next one may have other settings.
+        p[at.IS_SUMMARIZED] = 0
 
 
 @njit(**INNER)
@@ -94,6 +97,7 @@ def read(p, weights, packed):
         else:
             prepare(p, packed, job, layer, num_rows, 0, num_rows)
         share_out(p, weights, packed, job, layer)
+    p[at.IS_SUMMARIZED] = 1 if p[at.NUM_OUTPUTS] > 0 else 0
 
 
 @njit(**INNER)
@@ -208,6 +212,10 @@ def run_chunk(p, weights, packed, job, layer, chunk, num_chunks):
         start, row, count = p[at.OUTPUT_START], p[at.OUTPUT_ROW], p[at.VOCAB_SIZE]
         result, stride, num_rows = floats(p[at.LOGITS]), count, p[at.NUM_OUTPUTS]
     first, last = count * chunk // num_chunks, count * (chunk + 1) // num_chunks
+    if job == VOCABULARY:
+        num_blocks = count_blocks(count)
+        first = num_blocks * chunk // num_chunks * at.SAMPLING_BLOCK
+        last = min(count, num_blocks * (chunk + 1) // num_chunks * at.SAMPLING_BLOCK)
     adds = job == OUTPUT or job == DOWN
     for up in range(0, 2 * inner if job == GATE_UP else 1, inner):
         # The same rows of up as of gate, so that this chunk can multiply them.
@@ -217,6 +225,8 @@ def run_chunk(p, weights, packed, job, layer, chunk, num_chunks):
             continue
         for index in range(num_rows):
             multiply(p, weights, packed, index, start, row, columns, result, stride, y, end, adds)
-    if job == GATE_UP:
-        for index in range(num_rows):
+    for index in range(num_rows):
+        if job == GATE_UP:
             gate(p, index, first, last)
+        elif job == VOCABULARY:
+            summarize(p, index, floats(p[at.LOGITS] + 4 * index * count), first, last)

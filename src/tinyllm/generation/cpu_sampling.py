@@ -1,11 +1,11 @@
 """Sampling in the compiled program: what `sampling` defines, one row of logits at a time, and nothing is sorted.
 
 Between two tokens the weights of a model go through the caches, and what Python and NumPy need is no longer there:
-a choice costs less than half when it is made here. Logits come in blocks; those that hold no survivor are passed over.
+a choice costs less than half when it is made here. Logits come in blocks. While they are at hand, who computes them
+leaves a summary of each: its largest logit, and sums of powers of e. So a choice reads only blocks with survivors.
 
-A filter is a threshold, found by radix selection (Alabi et al. 2012): numbers have integer keys that sort as they do,
-and are counted (top-k) or weighed (top-p) in buckets of keys, from the largest down; those in the bucket where the end
-lies go into buckets again.
+A filter is a threshold, found by halving: numbers have integer keys that sort as they do, and those in the upper half
+of their range are counted (top-k) or weighed (top-p); the half where the end lies is halved again.
 """
 
 import numpy as np
@@ -30,70 +30,119 @@ LOWEST_KEY, HIGHEST_KEY = -(1 << 31), (1 << 31) - 1
 SIGN_BIT, INFINITY_BITS = 1 << 31, 0x7F800000
 UNDERFLOW = np.float32(-87)
 """Powers of e below this are 0."""
-COLUMNS_PER_K = 4
+DAMAGED = np.float32(-1)
+"""Sum of a block with numbers that are not finite."""
 LOG_2 = 0.6931471805599453
 
 
 @njit(**INNER)
 def choose(p, row, chunk):
     """Draws the next token of one text, with its log-probability; marks the plan where logits are not finite."""
-    size, settings = p[at.VOCAB_SIZE], doubles(p[at.SETTINGS])
-    raw, tops = floats(p[at.SAMPLED_LOGITS] + 4 * row * size), doubles(sums_address(p, chunk, at.BLOCK_TOPS))
-    if not are_finite(raw, size):
+    size, settings, num_blocks = p[at.VOCAB_SIZE], doubles(p[at.SETTINGS]), count_blocks(p[at.VOCAB_SIZE])
+    raw, tops, sums = floats(p[at.SAMPLED_LOGITS] + 4 * row * size), summary(p, row, at.TOPS), summary(p, row, at.SUMS)
+    if p[at.IS_SUMMARIZED] == 0 or p[at.SAMPLED_LOGITS] != p[at.LOGITS]:
+        summarize(p, row, raw, 0, size)
+    top = largest(tops, num_blocks)
+    if smallest(sums, num_blocks) == DAMAGED:
         p[at.NOT_FINITE] = 1
         return
-    logits, penalty, total = raw, np.float32(settings[at.REPETITION_PENALTY]), 0.0
+    total, logits, best, penalty = 0.0, raw, top, np.float32(settings[at.REPETITION_PENALTY])
+    for block in range(num_blocks):
+        total += sums[block] * exponential(tops[block] - top)
     if penalty != 1:
         logits = floats(numbers_address(p, chunk, at.PENALIZED))
-        penalize(raw, bytes_(p[at.SEEN] + row * size), size, penalty, logits)
-    top = find_tops(logits, size, tops)
+        penalize(p, row, raw, bytes_(p[at.SEEN] + row * size), size, penalty, logits)
+        best = largest(tops, num_blocks)
     if settings[at.TEMPERATURE] == 0:
-        token = find(logits, tops, top)
+        token = find(logits, tops, best)
     else:
-        token, total = draw(p, chunk, logits, top, doubles(p[at.UNIFORMS])[row])
-    if penalty != 1:
-        top = largest(raw, size)
-    if penalty != 1 or total == 0:
-        total = sum_of_powers(raw, size, top)
+        token = draw(p, row, chunk, logits, best, doubles(p[at.UNIFORMS])[row])
     integers(p[at.CHOSEN])[row] = token
     doubles(p[at.LOG_PROBABILITIES])[row] = raw[token] - top - logarithm(total)
 
 
 @njit(**INNER)
-def draw(p, chunk, logits, top, uniform):
-    """A token by the inverse of the cumulative distribution; and the sum of e^(logit - top) if it came up, else 0.
-
-    Weights e^((logit - top) / temperature) stand for probabilities.
-    """
-    size, settings = p[at.VOCAB_SIZE], doubles(p[at.SETTINGS])
-    tops, sums = doubles(sums_address(p, chunk, at.BLOCK_TOPS)), doubles(sums_address(p, chunk, at.BLOCK_SUMS))
-    buckets = doubles(sums_address(p, chunk, at.BUCKETS))
+def draw(p, row, chunk, logits, top, uniform):
+    """A token by the inverse of the cumulative distribution; weights e^((logit - top) / temperature) stand for it."""
+    size, settings, num_blocks = p[at.VOCAB_SIZE], doubles(p[at.SETTINGS]), count_blocks(p[at.VOCAB_SIZE])
+    tops, sums = summary(p, row, at.TOPS), doubles(p[at.SAMPLING_SUMS] + 8 * chunk * num_blocks)
     weights, pool = floats(numbers_address(p, chunk, at.WEIGHTS_LEFT)), floats(numbers_address(p, chunk, at.POOL))
-    scale = np.float32(1 / max(settings[at.TEMPERATURE], 1e-30))
-    cutoff, least, part = LOWEST, np.float32(settings[at.MIN_P]), settings[at.TOP_P]
+    scale, cutoff, part, least = sharpness(p), LOWEST, settings[at.TOP_P], np.float32(settings[at.MIN_P])
     if 0 < settings[at.TOP_K] < size:
-        cutoff = kth_largest(logits, size, np.int64(settings[at.TOP_K]), pool, buckets)
-    # Only top-p reads weights again; else those of a block go where those of the block before it were.
+        cutoff = kth_largest(logits, size, tops, np.int64(settings[at.TOP_K]), pool)
+    # Only top-p, which comes before min-p, reads weights again; else each block's go where those of the last one were.
     stride, at_once = (BLOCK, np.float32(0)) if part < 1 else (0, least)
+    if cutoff == LOWEST and at_once == 0:
+        left = sum_blocks(tops, summary(p, row, at.SHARPENED_SUMS), num_blocks, top, scale, sums)
+    else:
+        left = weigh_blocks(logits, size, tops, top, scale, cutoff, at_once, weights, stride, sums)
+    if part < 1:
+        needed = part * left
+        # Those lighter than this have together less than the rest, even if they were all: none of them is needed.
+        low = np.float32((left - needed) / size)
+        if cutoff == LOWEST:
+            weigh_blocks(logits, size, tops, top, scale, cutoff, low, weights, stride, sums)
+        end = end_of_top_p(weights, size, sums, needed, low, pool)
+        left = drop_lighter(weights, size, sums, larger(end, least))
+    block, rest = find_block(sums, num_blocks, uniform * left)
+    first, last = block * BLOCK, min(size, (block + 1) * BLOCK)
+    if part == 1:
+        weigh(logits, first, last, top, scale, cutoff, least, weights, 0)
+    return first + find_inside(weights, block * stride, last - first, rest)
+
+
+@njit(**INNER)
+def summarize(p, row, x, first, last):
+    """Of each block of `x` from place `first` to `last`: the largest, and how its powers sum, beside that of itself.
+
+    The sums are of e^(x - top) and of e^((x - top) / temperature).
+    """
+    tops, sums, sharpened = summary(p, row, at.TOPS), summary(p, row, at.SUMS), summary(p, row, at.SHARPENED_SUMS)
+    scale = sharpness(p)
+    for start in range(first, last, BLOCK):
+        block, end = start // BLOCK, min(last, start + BLOCK)
+        top, total, sharpened_total = largest(x, end, start), np.float32(0), np.float32(0)
+        for i in range(start, end):
+            total += exponential(x[i] - top)
+        if scale != 1:
+            for i in range(start, end):
+                sharpened_total += exponential((x[i] - top) * scale)
+        tops[block], sums[block], sharpened[block] = top, total, total if scale == 1 else sharpened_total
+        if not are_finite(x, start, end):
+            sums[block] = DAMAGED
+
+
+@njit(**INNER)
+def sharpness(p):
+    """What differences of logits are multiplied by: the inverse of the temperature."""
+    temperature = doubles(p[at.SETTINGS])[at.TEMPERATURE]
+    return np.float32(1 if temperature == 0 else 1 / max(temperature, 1e-30))
+
+
+@njit(**INNER)
+def sum_blocks(tops, sharpened, num_blocks, top, scale, sums):
+    """The weights of each block together, from its summary; and of all."""
+    total = 0.0
+    for block in range(num_blocks):
+        power = (tops[block] - top) * scale
+        weight = sharpened[block] * exponential(power)
+        sums[block] = weight if power > UNDERFLOW else np.float32(0)
+        total += sums[block]
+    return total
+
+
+@njit(**INNER)
+def weigh_blocks(x, size, tops, top, scale, cutoff, least, weights, stride, sums):
+    """The weights of blocks that hold one of at least `least`, and a number of at least `cutoff`; sums as above."""
     total = 0.0
     for first in range(0, size, BLOCK):
         block = first // BLOCK
         sums[block] = 0.0
-        if tops[block] >= cutoff and exponential((np.float32(tops[block]) - top) * scale) >= at_once:
+        if tops[block] >= cutoff and exponential((tops[block] - top) * scale) >= least:
             last = min(size, first + BLOCK)
-            sums[block] = weigh(logits, first, last, top, scale, cutoff, at_once, weights, block * stride)
+            sums[block] = weigh(x, first, last, top, scale, cutoff, least, weights, block * stride)
         total += sums[block]
-    left = total
-    if part < 1:
-        end = end_of_top_p(weights, size, sums, total, part, pool, buckets)
-        left = drop_lighter(weights, size, sums, larger(end, least))
-    block, rest = find_block(sums, (size + BLOCK - 1) // BLOCK, uniform * left)
-    first, last = block * BLOCK, min(size, (block + 1) * BLOCK)
-    if stride == 0:
-        weigh(logits, first, last, top, scale, cutoff, at_once, weights, 0)
-    token = first + find_inside(weights, block * stride, last - first, rest)
-    is_whole = scale == 1 and cutoff == LOWEST and at_once == 0
-    return token, total if is_whole else 0.0
+    return total
 
 
 @njit(**INNER)
@@ -129,41 +178,39 @@ def numbers_address(p, chunk, which):
 
 
 @njit(**INNER)
-def sums_address(p, chunk, which):
-    """Where a chunk works on float64: the largest logit of each block, the sum of its weights, or buckets."""
+def summary(p, row, which):
+    """Numbers for each block of a row of logits."""
     num_blocks = p[at.SAMPLING_COLUMNS] // BLOCK
-    return p[at.SAMPLING_SUMS] + 8 * (chunk * (2 * num_blocks + at.NUM_BUCKETS) + which * num_blocks)
+    return floats(p[at.SUMMARIES] + 4 * num_blocks * (row * at.NUM_SUMMARIES + which))
 
 
 @njit(**INNER)
-def are_finite(x, size):
+def count_blocks(size):
+    """Blocks of so many numbers, of which the last may not be full."""
+    return (size + BLOCK - 1) // BLOCK
+
+
+@njit(**INNER)
+def are_finite(x, first, last):
     """Whether no number is a NaN or infinite, told from its bits: fast arithmetic takes every number for finite."""
     most = np.int64(0)
-    for i in range(size):
+    for i in range(first, last):
         most = max(most, bits_of_float(x[i]) & (SIGN_BIT - 1))
     return most < INFINITY_BITS
 
 
 @njit(**INNER)
-def penalize(raw, seen, size, penalty, result):
-    """Divides positive and multiplies negative logits of tokens that occurred."""
-    for i in range(size):
-        x = raw[i]
-        less = x / penalty if x > 0 else x * penalty
-        result[i] = max(LOWEST, min(less, LARGEST)) if seen[i] != 0 else x
-
-
-@njit(**INNER)
-def find_tops(x, size, tops):
-    """The largest number of each block, and of all."""
-    highest = LOWEST
+def penalize(p, row, raw, seen, size, penalty, result):
+    """Divides positive and multiplies negative logits of tokens that occurred; mends the summary of their blocks."""
     for first in range(0, size, BLOCK):
-        top = LOWEST
-        for i in range(first, min(first + BLOCK, size)):
-            top = larger(top, x[i])
-        tops[first // BLOCK] = top
-        highest = larger(highest, top)
-    return highest
+        last, num_seen = min(size, first + BLOCK), 0
+        for i in range(first, last):
+            x = raw[i]
+            less = x / penalty if x > 0 else x * penalty
+            result[i] = max(LOWEST, min(less, LARGEST)) if seen[i] != 0 else x
+            num_seen += seen[i]
+        if num_seen > 0:
+            summarize(p, row, result, first, last)
 
 
 @njit(**INNER)
@@ -179,24 +226,21 @@ def find(x, tops, wanted):
 
 
 @njit(**INNER)
-def largest(x, size):
+def largest(x, last, first=0):
     """The largest of some numbers."""
     top = LOWEST
-    for i in range(size):
+    for i in range(first, last):
         top = larger(top, x[i])
     return top
 
 
 @njit(**INNER)
-def sum_of_powers(x, size, top):
-    """The sum of e^(x - top)."""
-    total = 0.0
-    for first in range(0, size, BLOCK):
-        part = np.float32(0)
-        for i in range(first, min(first + BLOCK, size)):
-            part += exponential(x[i] - top)
-        total += part
-    return total
+def smallest(x, last):
+    """The smallest of some numbers."""
+    least = LARGEST
+    for i in range(last):
+        least = -larger(-least, -x[i])
+    return least
 
 
 @njit(**INNER)
@@ -243,33 +287,33 @@ def drop_lighter(weights, size, sums, least):
 
 
 @njit(**INNER)
-def kth_largest(x, size, k, pool, buckets):
-    """The `k`-th largest of `size` numbers."""
-    least, num_columns = LOWEST_KEY, max(COLUMNS_PER_K * k, at.LANES)
-    if 2 * num_columns <= size:
-        # The largest of each column are numbers of their own, so at least k numbers reach the k-th of these.
-        for i in range(num_columns):
-            pool[i] = x[i]
-        for first in range(num_columns, size - num_columns + 1, num_columns):
-            for i in range(num_columns):
-                pool[i] = larger(pool[i], x[first + i])
-        select(pool, num_columns, np.float64(k), False, buckets)
-        least = key_of(pool[0])
-    count = keep(x, 0, size, least, HIGHEST_KEY, pool, 0)
-    select(pool, count, np.float64(k), False, buckets)
+def kth_largest(x, size, tops, k, pool):
+    """The `k`-th largest of `size` numbers, of which `tops` are the largest of each block."""
+    bound, num_blocks, count = LOWEST, count_blocks(size), 0
+    if k <= num_blocks:
+        # They are numbers of their own, so at least k numbers reach the k-th of them.
+        for block in range(num_blocks):
+            pool[block] = tops[block]
+        select(pool, num_blocks, np.float64(k), False)
+        bound = pool[0]
+    for first in range(0, size, BLOCK):
+        if tops[first // BLOCK] >= bound:
+            count = keep(x, first, min(first + BLOCK, size), key_of(bound), HIGHEST_KEY, pool, count)
+    select(pool, count, np.float64(k), False)
     return pool[0]
 
 
 @njit(**INNER)
-def end_of_top_p(weights, size, sums, total, part, pool, buckets):
-    """The lightest weight of the smallest set with `part` of the sum; of its equals those too many are set to 0."""
-    needed, count = part * total, 0
-    # Those lighter than this have together less than the rest, even if they were all: none of them is needed.
-    low = np.float32((1 - part) * total / size)
+def end_of_top_p(weights, size, sums, needed, low, pool):
+    """The lightest weight of the smallest set with the sum `needed`; of its equals those too many are set to 0.
+
+    No weight below `low` is in it.
+    """
+    count = 0
     for first in range(0, size, BLOCK):
         if sums[first // BLOCK] >= low:
             count = keep(weights, first, min(first + BLOCK, size), key_of(low), HIGHEST_KEY, pool, count)
-    num_equal, above = select(pool, count, needed, True, buckets)
+    num_equal, above = select(pool, count, needed, True)
     last, num_wanted, i = pool[0], 1, size
     while num_wanted < num_equal and above + num_wanted * np.float64(last) < needed:
         num_wanted += 1
@@ -282,7 +326,7 @@ def end_of_top_p(weights, size, sums, total, part, pool, buckets):
 
 
 @njit(**INNER)
-def select(pool, count, needed, by_weight, buckets):
+def select(pool, count, needed, by_weight):
     """Where numbers from the largest down are `needed` many, or sum to as much: how many are equal to the last of them,
     and the sum before these. Only they stay in `pool`."""
     above = 0.0
@@ -292,20 +336,15 @@ def select(pool, count, needed, by_weight, buckets):
             low, high = min(low, key_of(pool[i])), max(high, key_of(pool[i]))
         if low >= high:
             return count, above
-        shift = 0
-        while (high - low) >> shift >= at.NUM_BUCKETS:
-            shift += 1
-        last = (high - low) >> shift
-        for bucket in range(last + 1):
-            buckets[bucket] = 0.0
+        middle, upper = low + (high - low) // 2, 0.0
         for i in range(count):
-            buckets[(key_of(pool[i]) - low) >> shift] += np.float64(pool[i]) if by_weight else 1.0
+            upper += (pool[i] if by_weight else np.float32(1)) if key_of(pool[i]) > middle else np.float32(0)
         # Where rounding leaves all of them short, the last is the smallest.
-        while last > 0 and above + buckets[last] < needed:
-            above += buckets[last]
-            last -= 1
-        low += last << shift
-        count = keep(pool, 0, count, low, low + (1 << shift) - 1, pool, 0)
+        if above + upper >= needed:
+            low = middle + 1
+        else:
+            above, high = above + upper, middle
+        count = keep(pool, 0, count, low, high, pool, 0)
 
 
 @njit(**INNER)

@@ -39,14 +39,21 @@ SETTINGS = [
 
 
 @pytest.fixture(scope="module")
-def choosers(compiled_kernels: Callable[[WeightsKind], Kernels]) -> dict[int, Choose]:
+def engines(compiled_kernels: Callable[[WeightsKind], Kernels]) -> dict[int, CpuEngine]:
     """By size of the vocabulary: less than a block, whole vectors and blocks, and neither."""
     engines = {}
     for size in (7, 203, 1_024, 32_000, 32_001):
         config = ModelConfig(vocab_size=size, hidden_size=8, num_layers=1, num_heads=1, num_kv_heads=1)
-        tensors = {name: parameter.detach().numpy() for name, parameter in Transformer(config).named_parameters()}
-        engines[size] = CpuEngine(config, PackedWeights(config, tensors, "fp32"), compiled_kernels("fp32"), 2).choose
+        model = Transformer(config)
+        model.model.embed_tokens.weight.data *= 40  # logits spread by about 2
+        tensors = {name: parameter.detach().numpy() for name, parameter in model.named_parameters()}
+        engines[size] = CpuEngine(config, PackedWeights(config, tensors, "fp32"), compiled_kernels("fp32"), 2)
     return engines
+
+
+@pytest.fixture(scope="module")
+def choosers(engines: dict[int, CpuEngine]) -> dict[int, Choose]:
+    return {size: engine.choose for size, engine in engines.items()}
 
 
 def compare(
@@ -74,6 +81,42 @@ def test_it_chooses_what_the_definition_does(
     assert (tokens != expected).sum() <= 1
     one, expected_one = compare(choosers[size], logits[:1], settings)
     assert one == expected_one
+
+
+@pytest.mark.parametrize("size", [7, 203, 32_001])
+@pytest.mark.parametrize("num_texts", [1, 3, 20])
+def test_it_chooses_from_what_the_engine_has_just_computed(
+    engines: dict[int, CpuEngine], size: int, num_texts: int
+) -> None:
+    """Then it has a summary of the logits: not any more when it has chosen, or for other settings or logits."""
+    engine, random = engines[size], np.random.default_rng(size + num_texts)
+    others = random.standard_normal((num_texts, size)).astype(np.float32)
+    seen = random.random((num_texts, size)) < 0.3
+    configs = [SamplingConfig(**{"temperature": 1.0, **settings}) for settings in SETTINGS]
+    engine.prefill(random.integers(0, size, (num_texts, 2)))
+    wrong = 0
+
+    def check(chosen_from: npt.NDArray[np.float32], config: SamplingConfig) -> None:
+        nonlocal wrong
+        uniforms = random.random(num_texts)
+        tokens, log_probabilities = engine.choose(chosen_from, seen, uniforms, config)
+        wrong += (tokens != sampling.choose(chosen_from, seen, uniforms, config)).sum()
+        expected = sampling.log_probability(chosen_from, tokens)
+        np.testing.assert_allclose(log_probabilities, expected, rtol=1e-6, atol=1e-5)
+
+    for config in configs:
+        for _ in range(3):
+            logits = engine.decode(random.integers(0, size, num_texts))
+            check(logits, config)
+        check(logits, config)
+        check(logits, configs[2])
+        for _ in range(2):
+            logits = engine.decode(random.integers(0, size, num_texts))
+            check(others, config)
+        check(logits, config)
+    assert wrong <= 2
+    with pytest.raises(ValueError, match="read-only"):
+        logits[0, 0] = 0
 
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
