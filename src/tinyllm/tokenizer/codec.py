@@ -12,7 +12,6 @@ from typing import Self
 
 from sentencepiece import SentencePieceProcessor
 
-from tinyllm import artifacts
 from tinyllm.errors import ArtifactError, FormatError, InputError
 from tinyllm.tokenizer.model_proto import MODEL_LIMIT_BYTES, ModelProto, Piece, PieceType, parse_model
 
@@ -56,7 +55,7 @@ class Tokenizer:
                 content = opened.read(MODEL_LIMIT_BYTES + 1)
         except OSError as error:
             raise InputError(f"cannot read {file}: {error.strerror}") from None
-        if file.name == MODEL_NAME and (path / artifacts.MANIFEST_NAME).exists():
+        if file.name == MODEL_NAME:
             _check_manifest(path, content)
         return cls(content, str(file))
 
@@ -242,7 +241,11 @@ def _model_in(directory: Path) -> Path:
 
 
 def _check_manifest(directory: Path, content: bytes) -> None:
-    """Raises ArtifactError if the manifest of `directory` knows another `tokenizer.model`."""
+    """Raises ArtifactError if `directory` has a manifest that knows another `tokenizer.model`."""
+    from tinyllm import artifacts  # a helper process, which is given the model's bytes, starts faster without it
+
+    if not (directory / artifacts.MANIFEST_NAME).exists():
+        return
     entry = artifacts.read_manifest(directory).files.get(MODEL_NAME)
     if entry is not None and entry.sha256 != hashlib.sha256(content).hexdigest():
         raise ArtifactError(f"{directory / MODEL_NAME} is damaged: its SHA-256 is not the one in the manifest")
