@@ -69,17 +69,20 @@ def load_tiles(config: Config, device: torch.device, announce: Callable[[str], N
     `announce` gets a line before that, and the reason where it fails. Raises UsageError if it does and no other
     attention is allowed.
     """
-    required = config.training.attention == "tiled"
-    problem = "" if required or config.training.attention == "auto" else "another attention is set"
-    if device.type != "cpu" or config.training.dtype not in ("auto", "bfloat16") or config.model.dropout:
-        problem = "tiled attention needs a CPU, bfloat16, and a model without dropout"
-    is_silent = bool(problem) or not tiles.is_supported()
-    problem = problem or tiles.load(cache_folder() / "kernels", announce)
-    if problem and required:
+    settings = config.training
+    required = settings.attention == "tiled"
+    fits = device.type == "cpu" and settings.dtype in ("auto", "bfloat16") and not config.model.dropout
+    if not required and (settings.attention != "auto" or not fits or not tiles.is_supported()):
+        return False
+    problem = "tiled attention needs a CPU, bfloat16, and a model without dropout"
+    if fits:
+        problem = tiles.load(cache_folder() / "kernels", announce)
+    if not problem:
+        return True
+    if required:
         raise UsageError(f"{problem}; choose another with --training.attention explicit")
-    if problem and not is_silent:
-        announce(f"training goes on without tiled attention: {problem}")
-    return not problem
+    announce(f"training goes on without tiled attention: {problem}")
+    return False
 
 
 def choose_fast_path(
