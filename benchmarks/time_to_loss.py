@@ -10,8 +10,8 @@ Without --text the data are stories that no run sees twice, so losses count lear
 often as the tokens of a row need, and a twentieth of its documents is held back.
 
 The first row's curve is computed on the fast path too; the time it would have taken is its tokens over the rate of the
-plain eager float32 step on this model, which is measured before each row (median). The others' time is that of their
-updates, as they were made here.
+plain eager float32 step on this model. That step takes turns with each row's updates, one at each evaluation, and both
+sides count by their medians: neighbours of the machine may stop it for seconds.
 """
 
 import argparse
@@ -104,18 +104,16 @@ def main() -> None:
         if arguments.target is not None:
             curve = [{"tokens": budget, "loss": arguments.target}]
             records.append({"what": "the original, from an earlier run", "curve": curve})
-        rates: list[float] = []
         for name, differing in changes().items():
             is_known = arguments.target is not None and name == "the original"
             if is_known or not (arguments.ablation or name in ("the original", RECIPE)):
                 continue
             sections = merge({"model": read_recipe("storybook")["model"]}, ORIGINAL, differing)
-            rates += measure_eager_rates(sections["model"])
             tokens = int(best_of(records[0]["curve"])["tokens"] * arguments.part) if records else budget
-            curve = learn(Path(folder) / f"run-{len(records)}", shards, sections, tokens)
-            records.append({"what": name, "curve": curve})
-            report(records, statistics.median(rates))
-    write_result(arguments.json, {"eager_float32_tokens_per_second": rates, "rows": records})
+            curve, eager_rate = learn(Path(folder) / f"run-{len(records)}", shards, sections, tokens)
+            records.append({"what": name, "curve": curve, "eager_float32_tokens_per_second": eager_rate})
+            report(records)
+    write_result(arguments.json, records)
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -143,40 +141,44 @@ def make_shards(folder: Path, text: Path | None, num_stories: int) -> Path:
     return folder / "shards"
 
 
-def measure_eager_rates(shape: dict[str, Any]) -> list[float]:
-    """Tokens a second of some plain eager float32 updates of 8 x 256 tokens."""
-    model = Transformer(ModelConfig(**shape, vocab_size=2048)).train()
-    tokens = torch.randint(2048, (8, 257))
-    step = plain_step(model, lambda: F.cross_entropy(model(tokens[:, :-1]).flatten(0, 1), tokens[:, 1:].flatten()))
-    step()
-    rates = []
-    for _ in range(5):
+class EagerStep(Silence):
+    """The plain eager float32 update of 8 x 256 tokens, made and timed at each evaluation of a run."""
+
+    def __init__(self, shape: dict[str, Any]) -> None:
+        model = Transformer(ModelConfig(**shape)).train()
+        tokens = torch.randint(shape["vocab_size"], (8, 257))
+        targets = tokens[:, 1:].flatten()
+        self._step = plain_step(model, lambda: F.cross_entropy(model(tokens[:, :-1]).flatten(0, 1), targets))
+        self._step()
+        self.rates: list[float] = []
+
+    def evaluation(self, _record: dict[str, Any]) -> None:
         start = time.perf_counter()
-        step()
-        rates.append(8 * 256 / (time.perf_counter() - start))
-    return rates
+        self._step()
+        self.rates.append(8 * 256 / (time.perf_counter() - start))
 
 
-def learn(run: Path, shards: Path, sections: Sections, num_tokens: int) -> list[dict[str, float]]:
-    """Trains on `num_tokens`; gives the validation losses with the tokens and seconds that they took."""
+def learn(run: Path, shards: Path, sections: Sections, num_tokens: int) -> tuple[list[dict[str, float]], float]:
+    """Trains on `num_tokens`; gives validation losses with tokens and seconds till then, and the eager rate."""
     shard_set = ShardSet.open(shards)
     sections["model"]["vocab_size"] = shard_set.tokenizer.vocab_size
     training = sections["training"]
-    tokens_per_update = training["batch_size"] * training["accumulation_steps"] * 256
-    num_steps = num_tokens // tokens_per_update
+    num_steps = num_tokens // (training["batch_size"] * training["accumulation_steps"] * 256)
     sections["schedule"]["num_steps"] = num_steps
     sections["schedule"]["warmup_steps"] = min(sections["schedule"]["warmup_steps"], num_steps // 2)
     training |= {"sequence_length": 256, "eval_interval": max(1, num_steps // 40), "eval_iters": 20}
     config = Config.model_validate(sections)
-    Trainer(config, shard_set, run, reporter=Silence()).train(resume=False, to_toml=to_toml)
-    seconds, curve = 0.0, []
-    for record in artifacts.read_json_lines(run / "metrics.jsonl"):
-        if "tokens_per_second" in record:
-            seconds += tokens_per_update / record["tokens_per_second"]
-        else:
+    eager = EagerStep(sections["model"])
+    Trainer(config, shard_set, run, reporter=eager).train(resume=False, to_toml=to_toml)
+    records = artifacts.read_json_lines(run / "metrics.jsonl")
+    rate = statistics.median(record["tokens_per_second"] for record in records if "tokens_per_second" in record)
+    tokens_per_update = training["batch_size"] * training["accumulation_steps"] * 256
+    curve = []
+    for record in records:
+        if "validation_loss" in record:
             tokens = record["step"] * tokens_per_update
-            curve.append({"tokens": tokens, "seconds": seconds, "loss": record["validation_loss"]})
-    return curve
+            curve.append({"tokens": tokens, "seconds": tokens / rate, "loss": record["validation_loss"]})
+    return curve, statistics.median(eager.rates)
 
 
 def best_of(curve: list[dict[str, float]]) -> dict[str, float]:
@@ -184,7 +186,7 @@ def best_of(curve: list[dict[str, float]]) -> dict[str, float]:
     return min(curve, key=lambda point: point["loss"])
 
 
-def report(records: list[dict[str, Any]], eager_rate: float) -> None:
+def report(records: list[dict[str, Any]]) -> None:
     """Prints the newest row: its best loss, and when it passed the first row's."""
     original, newest = best_of(records[0]["curve"]), records[-1]["curve"]
     target, best = original["loss"], best_of(newest)
@@ -193,7 +195,7 @@ def report(records: list[dict[str, Any]], eager_rate: float) -> None:
     if passed is None:
         print(f"{line} after {best['tokens'] / 1e6:.2f} M tokens; {target:.4f} not reached", flush=True)
         return
-    original_seconds = original["tokens"] / eager_rate
+    original_seconds = original["tokens"] / records[-1]["eager_float32_tokens_per_second"]
     seconds = original_seconds if len(records) == 1 else passed["seconds"]
     fewer, less = original["tokens"] / passed["tokens"], original_seconds / seconds
     print(
