@@ -10,8 +10,9 @@ Without --text the data are stories that no run sees twice, so losses count lear
 often as the tokens of a row need, and a twentieth of its documents is held back.
 
 The first row's curve is computed on the fast path too; the time it would have taken is its tokens over the rate of the
-plain eager float32 step on this model. That step takes turns with each row's updates, one at each evaluation, and both
-sides count by their medians: neighbours of the machine may stop it for seconds.
+plain eager float32 step on this model. That step takes turns with each row's updates, one at each evaluation (in the
+same process, with memory kept between updates, which helps it), and both sides count by their medians: neighbours of
+the machine may stop it for seconds.
 """
 
 import argparse
@@ -159,7 +160,7 @@ class EagerStep(Silence):
 
 
 def learn(run: Path, shards: Path, sections: Sections, num_tokens: int) -> tuple[list[dict[str, float]], float]:
-    """Trains on `num_tokens`; gives validation losses with tokens and seconds till then, and the eager rate."""
+    """Trains on `num_tokens`; gives losses with tokens and seconds (at the median rate), and the eager rate."""
     shard_set = ShardSet.open(shards)
     sections["model"]["vocab_size"] = shard_set.tokenizer.vocab_size
     training = sections["training"]

@@ -24,7 +24,10 @@ ROWS_PER_PASS = 256
 
 
 class CpuEngine:
-    """Runs a model on the CPU; see `engine.Engine`. The logits it gives are overwritten by the next call."""
+    """Runs a model on the CPU; see `engine.Engine`.
+
+    The logits it gives are not to be written to, and are overwritten by the next call.
+    """
 
     def __init__(self, config: ModelConfig, weights: PackedWeights, kernels: Kernels, num_threads: int = 0) -> None:
         """`num_threads` of 0 picks as many as help a model of this size."""
@@ -32,7 +35,7 @@ class CpuEngine:
         self._plan = np.zeros(at.NUM_FIELDS + at.TEAM_FIELDS, np.int64)
         self._held: dict[int, npt.NDArray[Any]] = {}
         self._length, self._num_slots, self._num_rows = 0, 0, 0
-        self._settings, self._num_summaries = np.ones(at.NUM_SETTINGS), 0
+        self._settings, self._num_summaries = np.zeros(at.NUM_SETTINGS), 0
         self._sampling: SamplingConfig | None = None
         self._sampled, self._seen = np.empty((0, 0), np.float32), np.empty((0, 0), np.bool_)
         self._team = Team(kernels, self._plan, num_threads or pick_num_threads(weights.numbers.nbytes))
@@ -194,7 +197,7 @@ class CpuEngine:
         penalty = config.repetition_penalty
         self._settings[:] = config.temperature, config.top_k, config.top_p, config.min_p, penalty
         self._sampled, self._seen, self._sampling = logits, seen, config
-        self._plan[at.IS_SUMMARIZED] = 0
+        self._plan[at.NUM_SUMMARIZED] = 0
 
     def _reserve_choices(self, num_samples: int) -> None:
         """Makes room for the choice of so many tokens at once."""
@@ -222,7 +225,7 @@ class CpuEngine:
             return
         num_blocks = int(self._plan[at.SAMPLING_COLUMNS]) // at.SAMPLING_BLOCK
         self._hold(at.SUMMARIES, aligned_zeros((num_rows, at.NUM_SUMMARIES, num_blocks), np.float32))
-        self._num_summaries, self._plan[at.IS_SUMMARIZED] = num_rows, 0
+        self._num_summaries = num_rows
 
     def _reserve_rows(self, num_rows: int) -> None:
         """Makes room for `num_rows` rows of activations in one pass."""

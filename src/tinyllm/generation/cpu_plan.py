@@ -16,6 +16,7 @@ NUM_FIELDS = 60
     INTERMEDIATE_SIZE,
     INTERMEDIATE_COLUMNS,
     VOCAB_SIZE,
+    SAMPLING_COLUMNS,
     NUM_POSITIONS,
     NUM_SLOTS,
     NUM_CHUNKS,
@@ -68,11 +69,10 @@ NUM_FIELDS = 60
     CHOSEN,
     LOG_PROBABILITIES,
     NOT_FINITE,
-    # Summaries of logits (see `cpu_sampling`), and whether they are of those that the last pass computed.
+    # Summaries of logits (see `cpu_sampling`), and of how many texts they are those that the last pass computed.
     SUMMARIES,
-    IS_SUMMARIZED,
-    # What it works on: numbers of the vocabulary filled up to blocks, and addresses of memory for each chunk.
-    SAMPLING_COLUMNS,
+    NUM_SUMMARIZED,
+    # Addresses of what each chunk of sampling works on.
     SAMPLING_NUMBERS,
     SAMPLING_SUMS,
 ) = range(NUM_FIELDS)

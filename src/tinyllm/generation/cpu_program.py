@@ -41,7 +41,7 @@ from tinyllm.generation.cpu_memory import (
     pause,
     words,
 )
-from tinyllm.generation.cpu_sampling import choose, count_blocks, summarize
+from tinyllm.generation.cpu_sampling import choose, summarize
 from tinyllm.generation.cpu_vectors import TILE_INPUTS
 
 QKV, ATTENTION, OUTPUT, GATE_UP, DOWN, VOCABULARY, SAMPLING = range(7)
@@ -78,8 +78,8 @@ def enter(p, role, weights, packed):
             choose(p, 0, 0)
         else:
             share_out(p, weights, packed, SAMPLING, 0)
-        # A choice may overwrite them, and the next one may have other settings.
-        p[at.IS_SUMMARIZED] = 0
+        # A choice may overwrite summaries, and the next one may have other settings.
+        p[at.NUM_SUMMARIZED] = 0
 
 
 @njit(**INNER)
@@ -97,7 +97,7 @@ def read(p, weights, packed):
         else:
             prepare(p, packed, job, layer, num_rows, 0, num_rows)
         share_out(p, weights, packed, job, layer)
-    p[at.IS_SUMMARIZED] = 1 if p[at.NUM_OUTPUTS] > 0 else 0
+    p[at.NUM_SUMMARIZED] = p[at.NUM_OUTPUTS]
 
 
 @njit(**INNER)
@@ -211,11 +211,10 @@ def run_chunk(p, weights, packed, job, layer, chunk, num_chunks):
     elif job == VOCABULARY:
         start, row, count = p[at.OUTPUT_START], p[at.OUTPUT_ROW], p[at.VOCAB_SIZE]
         result, stride, num_rows = floats(p[at.LOGITS]), count, p[at.NUM_OUTPUTS]
-    first, last = count * chunk // num_chunks, count * (chunk + 1) // num_chunks
-    if job == VOCABULARY:
-        num_blocks = count_blocks(count)
-        first = num_blocks * chunk // num_chunks * at.SAMPLING_BLOCK
-        last = min(count, num_blocks * (chunk + 1) // num_chunks * at.SAMPLING_BLOCK)
+    # One thread computes a whole block of logits, for its summary.
+    step = at.SAMPLING_BLOCK if job == VOCABULARY else 1
+    steps = (count + step - 1) // step
+    first, last = steps * chunk // num_chunks * step, min(count, steps * (chunk + 1) // num_chunks * step)
     adds = job == OUTPUT or job == DOWN
     for up in range(0, 2 * inner if job == GATE_UP else 1, inner):
         # The same rows of up as of gate, so that this chunk can multiply them.

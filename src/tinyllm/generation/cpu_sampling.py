@@ -2,7 +2,7 @@
 
 Between two tokens the weights of a model go through the caches, and what Python and NumPy need is no longer there:
 a choice costs less than half when it is made here. Logits come in blocks. While they are at hand, who computes them
-leaves a summary of each: its largest logit, and sums of powers of e. So a choice reads only blocks with survivors.
+leaves a summary of each: its largest logit, and sums of powers of e. So a choice passes over blocks without survivors.
 
 A filter is a threshold, found by halving: numbers have integer keys that sort as they do, and those in the upper half
 of their range are counted (top-k) or weighed (top-p); the half where the end lies is halved again.
@@ -40,19 +40,20 @@ def choose(p, row, chunk):
     """Draws the next token of one text, with its log-probability; marks the plan where logits are not finite."""
     size, settings, num_blocks = p[at.VOCAB_SIZE], doubles(p[at.SETTINGS]), count_blocks(p[at.VOCAB_SIZE])
     raw, tops, sums = floats(p[at.SAMPLED_LOGITS] + 4 * row * size), summary(p, row, at.TOPS), summary(p, row, at.SUMS)
-    if p[at.IS_SUMMARIZED] == 0 or p[at.SAMPLED_LOGITS] != p[at.LOGITS]:
+    if row >= p[at.NUM_SUMMARIZED] or p[at.SAMPLED_LOGITS] != p[at.LOGITS]:
         summarize(p, row, raw, 0, size)
-    top = largest(tops, num_blocks)
-    if smallest(sums, num_blocks) == DAMAGED:
-        p[at.NOT_FINITE] = 1
-        return
-    total, logits, best, penalty = 0.0, raw, top, np.float32(settings[at.REPETITION_PENALTY])
+    top, total, num_damaged = largest(tops, 0, num_blocks), 0.0, 0
     for block in range(num_blocks):
         total += sums[block] * exponential(tops[block] - top)
+        num_damaged += 1 if sums[block] == DAMAGED else 0
+    if num_damaged > 0:
+        p[at.NOT_FINITE] = 1
+        return
+    logits, best, penalty = raw, top, np.float32(settings[at.REPETITION_PENALTY])
     if penalty != 1:
         logits = floats(numbers_address(p, chunk, at.PENALIZED))
         penalize(p, row, raw, bytes_(p[at.SEEN] + row * size), size, penalty, logits)
-        best = largest(tops, num_blocks)
+        best = largest(tops, 0, num_blocks)
     if settings[at.TEMPERATURE] == 0:
         token = find(logits, tops, best)
     else:
@@ -72,7 +73,8 @@ def draw(p, row, chunk, logits, top, uniform):
         cutoff = kth_largest(logits, size, tops, np.int64(settings[at.TOP_K]), pool)
     # Only top-p, which comes before min-p, reads weights again; else each block's go where those of the last one were.
     stride, at_once = (BLOCK, np.float32(0)) if part < 1 else (0, least)
-    if cutoff == LOWEST and at_once == 0:
+    are_summed = cutoff == LOWEST and at_once == 0
+    if are_summed:
         left = sum_blocks(tops, summary(p, row, at.SHARPENED_SUMS), num_blocks, top, scale, sums)
     else:
         left = weigh_blocks(logits, size, tops, top, scale, cutoff, at_once, weights, stride, sums)
@@ -80,7 +82,7 @@ def draw(p, row, chunk, logits, top, uniform):
         needed = part * left
         # Those lighter than this have together less than the rest, even if they were all: none of them is needed.
         low = np.float32((left - needed) / size)
-        if cutoff == LOWEST:
+        if are_summed:  # weights were not needed till now
             weigh_blocks(logits, size, tops, top, scale, cutoff, low, weights, stride, sums)
         end = end_of_top_p(weights, size, sums, needed, low, pool)
         left = drop_lighter(weights, size, sums, larger(end, least))
@@ -93,28 +95,31 @@ def draw(p, row, chunk, logits, top, uniform):
 
 @njit(**INNER)
 def summarize(p, row, x, first, last):
-    """Of each block of `x` from place `first` to `last`: the largest, and how its powers sum, beside that of itself.
+    """Of each block of `x` from `first` to `last` the largest, top; and the sums of e^(x - top), and of that sharpened.
 
-    The sums are of e^(x - top) and of e^((x - top) / temperature).
+    Sharpened is e^((x - top) / temperature).
     """
     tops, sums, sharpened = summary(p, row, at.TOPS), summary(p, row, at.SUMS), summary(p, row, at.SHARPENED_SUMS)
     scale = sharpness(p)
     for start in range(first, last, BLOCK):
         block, end = start // BLOCK, min(last, start + BLOCK)
-        top, total, sharpened_total = largest(x, end, start), np.float32(0), np.float32(0)
-        for i in range(start, end):
-            total += exponential(x[i] - top)
-        if scale != 1:
+        top, total, sharpened_total = largest(x, start, end), np.float32(0), np.float32(0)
+        if scale == 1:
             for i in range(start, end):
+                total += exponential(x[i] - top)
+            sharpened_total = total
+        else:
+            for i in range(start, end):
+                total += exponential(x[i] - top)
                 sharpened_total += exponential((x[i] - top) * scale)
-        tops[block], sums[block], sharpened[block] = top, total, total if scale == 1 else sharpened_total
+        tops[block], sums[block], sharpened[block] = top, total, sharpened_total
         if not are_finite(x, start, end):
             sums[block] = DAMAGED
 
 
 @njit(**INNER)
 def sharpness(p):
-    """What differences of logits are multiplied by: the inverse of the temperature."""
+    """The inverse of the temperature; 1 where it is 0, and nothing is drawn."""
     temperature = doubles(p[at.SETTINGS])[at.TEMPERATURE]
     return np.float32(1 if temperature == 0 else 1 / max(temperature, 1e-30))
 
@@ -133,7 +138,7 @@ def sum_blocks(tops, sharpened, num_blocks, top, scale, sums):
 
 @njit(**INNER)
 def weigh_blocks(x, size, tops, top, scale, cutoff, least, weights, stride, sums):
-    """The weights of blocks that hold one of at least `least`, and a number of at least `cutoff`; sums as above."""
+    """The weights of blocks with one of at least `least`, and a number of at least `cutoff`; their sums; the total."""
     total = 0.0
     for first in range(0, size, BLOCK):
         block = first // BLOCK
@@ -226,21 +231,12 @@ def find(x, tops, wanted):
 
 
 @njit(**INNER)
-def largest(x, last, first=0):
+def largest(x, first, last):
     """The largest of some numbers."""
     top = LOWEST
     for i in range(first, last):
         top = larger(top, x[i])
     return top
-
-
-@njit(**INNER)
-def smallest(x, last):
-    """The smallest of some numbers."""
-    least = LARGEST
-    for i in range(last):
-        least = -larger(-least, -x[i])
-    return least
 
 
 @njit(**INNER)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from tinyllm.config import ModelConfig, SamplingConfig, WeightsKind
 from tinyllm.errors import FormatError
+from tinyllm.generation import cpu_plan as at
 from tinyllm.generation import sampling
 from tinyllm.generation.cpu_engine import CpuEngine
 from tinyllm.generation.cpu_weights import PackedWeights
@@ -115,8 +116,38 @@ def test_it_chooses_from_what_the_engine_has_just_computed(
             check(others, config)
         check(logits, config)
     assert wrong <= 2
+    logits = engine.decode(random.integers(0, size, num_texts))
+    check(logits, configs[0])
+    engine.decode(random.integers(0, size, num_texts))
+    assert engine._plan[at.NUM_SUMMARIZED] == num_texts, "else this tests nothing"
     with pytest.raises(ValueError, match="read-only"):
         logits[0, 0] = 0
+
+
+def test_a_pass_of_fewer_texts_leaves_no_summaries_of_the_others(engines: dict[int, CpuEngine]) -> None:
+    engine, random = engines[203], np.random.default_rng(0)
+    config, seen = SamplingConfig(temperature=0, repetition_penalty=3), random.random((3, 203)) < 0.5
+    engine.prefill(random.integers(0, 203, (3, 2)))
+    logits = engine.decode(random.integers(0, 203, 3))
+    engine.choose(logits, seen, np.zeros(3), config)
+    engine.prefill(np.ones((3, 2), np.int64))  # three times the same: read once
+    tokens, log_probabilities = engine.choose(logits, seen, np.zeros(3), config)
+    np.testing.assert_allclose(log_probabilities, sampling.log_probability(logits, tokens), atol=1e-5)
+
+
+@pytest.mark.parametrize("num_texts", [1, 3, 20])
+def test_logits_of_a_damaged_model_are_told(compiled_kernels: Callable[[WeightsKind], Kernels], num_texts: int) -> None:
+    config = ModelConfig(vocab_size=203, hidden_size=8, num_layers=1, num_heads=1, num_kv_heads=1)
+    model = Transformer(config)
+    model.model.embed_tokens.weight.data[202] = np.nan
+    tensors = {name: parameter.detach().numpy() for name, parameter in model.named_parameters()}
+    engine = CpuEngine(config, PackedWeights(config, tensors, "fp32"), compiled_kernels("fp32"), 2)
+    seen, settings = np.zeros((num_texts, 203), np.bool_), SamplingConfig()
+    engine.prefill(np.random.default_rng(0).integers(0, 200, (num_texts, 2)))
+    for _ in range(2):
+        logits = engine.decode(np.arange(num_texts))
+        with pytest.raises(FormatError, match="not finite"):
+            engine.choose(logits, seen, np.full(num_texts, 0.5), settings)
 
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
