@@ -34,8 +34,8 @@ class CpuEngine:
         self._config, self.weights, self._kernels = config, weights, kernels
         self._plan = np.zeros(at.NUM_FIELDS + at.TEAM_FIELDS, np.int64)
         self._held: dict[int, npt.NDArray[Any]] = {}
-        self._length, self._num_slots, self._num_rows = 0, 0, 0
-        self._settings, self._num_summaries = np.zeros(at.NUM_SETTINGS), 0
+        self._length, self._num_slots, self._num_rows, self._num_summaries = 0, 0, 0, 0
+        self._settings = np.zeros(at.NUM_SETTINGS)
         self._sampling: SamplingConfig | None = None
         self._sampled, self._seen = np.empty((0, 0), np.float32), np.empty((0, 0), np.bool_)
         self._team = Team(kernels, self._plan, num_threads or pick_num_threads(weights.numbers.nbytes))

@@ -3,9 +3,6 @@
 Between two tokens the weights of a model go through the caches, and what Python and NumPy need is no longer there:
 a choice costs less than half when it is made here. Logits come in blocks. While they are at hand, who computes them
 leaves a summary of each: its largest logit, and sums of powers of e. So a choice passes over blocks without survivors.
-
-A filter is a threshold, found by halving: numbers have integer keys that sort as they do, and those in the upper half
-of their range are counted (top-k) or weighed (top-p); the half where the end lies is halved again.
 """
 
 import numpy as np
@@ -22,11 +19,10 @@ from tinyllm.generation.cpu_memory import (
     integers,
     larger,
 )
-from tinyllm.generation.cpu_vectors import keep_between
+from tinyllm.generation.cpu_selection import end_of_top_p, kth_largest
 
 BLOCK = at.SAMPLING_BLOCK
 LOWEST, LARGEST = np.finfo(np.float32).min, np.finfo(np.float32).max
-LOWEST_KEY, HIGHEST_KEY = -(1 << 31), (1 << 31) - 1
 SIGN_BIT, INFINITY_BITS = 1 << 31, 0x7F800000
 UNDERFLOW = np.float32(-87)
 """Powers of e below this are 0."""
@@ -38,7 +34,7 @@ LOG_2 = 0.6931471805599453
 @njit(**INNER)
 def choose(p, row, chunk):
     """Draws the next token of one text, with its log-probability; marks the plan where logits are not finite."""
-    size, settings, num_blocks = p[at.VOCAB_SIZE], doubles(p[at.SETTINGS]), count_blocks(p[at.VOCAB_SIZE])
+    size, settings, num_blocks = p[at.VOCAB_SIZE], doubles(p[at.SETTINGS]), p[at.SAMPLING_COLUMNS] // BLOCK
     raw, tops, sums = floats(p[at.SAMPLED_LOGITS] + 4 * row * size), summary(p, row, at.TOPS), summary(p, row, at.SUMS)
     if row >= p[at.NUM_SUMMARIZED] or p[at.SAMPLED_LOGITS] != p[at.LOGITS]:
         summarize(p, row, raw, 0, size)
@@ -65,12 +61,12 @@ def choose(p, row, chunk):
 @njit(**INNER)
 def draw(p, row, chunk, logits, top, uniform):
     """A token by the inverse of the cumulative distribution; weights e^((logit - top) / temperature) stand for it."""
-    size, settings, num_blocks = p[at.VOCAB_SIZE], doubles(p[at.SETTINGS]), count_blocks(p[at.VOCAB_SIZE])
+    size, settings, num_blocks = p[at.VOCAB_SIZE], doubles(p[at.SETTINGS]), p[at.SAMPLING_COLUMNS] // BLOCK
     tops, sums = summary(p, row, at.TOPS), doubles(p[at.SAMPLING_SUMS] + 8 * chunk * num_blocks)
     weights, pool = floats(numbers_address(p, chunk, at.WEIGHTS_LEFT)), floats(numbers_address(p, chunk, at.POOL))
     scale, cutoff, part, least = sharpness(p), LOWEST, settings[at.TOP_P], np.float32(settings[at.MIN_P])
     if 0 < settings[at.TOP_K] < size:
-        cutoff = kth_largest(logits, size, tops, np.int64(settings[at.TOP_K]), pool)
+        cutoff = kth_largest(logits, size, tops, num_blocks, np.int64(settings[at.TOP_K]), pool)
     # Only top-p, which comes before min-p, reads weights again; else each block's go where those of the last one were.
     stride, at_once = (BLOCK, np.float32(0)) if part < 1 else (0, least)
     are_summed = cutoff == LOWEST and at_once == 0
@@ -190,12 +186,6 @@ def summary(p, row, which):
 
 
 @njit(**INNER)
-def count_blocks(size):
-    """Blocks of so many numbers, of which the last may not be full."""
-    return (size + BLOCK - 1) // BLOCK
-
-
-@njit(**INNER)
 def are_finite(x, first, last):
     """Whether no number is a NaN or infinite, told from its bits: fast arithmetic takes every number for finite."""
     most = np.int64(0)
@@ -280,83 +270,3 @@ def drop_lighter(weights, size, sums, least):
         sums[first // BLOCK] = part
         total += part
     return total
-
-
-@njit(**INNER)
-def kth_largest(x, size, tops, k, pool):
-    """The `k`-th largest of `size` numbers, of which `tops` are the largest of each block."""
-    bound, num_blocks, count = LOWEST, count_blocks(size), 0
-    if k <= num_blocks:
-        # They are numbers of their own, so at least k numbers reach the k-th of them.
-        for block in range(num_blocks):
-            pool[block] = tops[block]
-        select(pool, num_blocks, np.float64(k), False)
-        bound = pool[0]
-    for first in range(0, size, BLOCK):
-        if tops[first // BLOCK] >= bound:
-            count = keep(x, first, min(first + BLOCK, size), key_of(bound), HIGHEST_KEY, pool, count)
-    select(pool, count, np.float64(k), False)
-    return pool[0]
-
-
-@njit(**INNER)
-def end_of_top_p(weights, size, sums, needed, low, pool):
-    """The lightest weight of the smallest set with the sum `needed`; of its equals those too many are set to 0.
-
-    No weight below `low` is in it.
-    """
-    count = 0
-    for first in range(0, size, BLOCK):
-        if sums[first // BLOCK] >= low:
-            count = keep(weights, first, min(first + BLOCK, size), key_of(low), HIGHEST_KEY, pool, count)
-    num_equal, above = select(pool, count, needed, True)
-    last, num_wanted, i = pool[0], 1, size
-    while num_wanted < num_equal and above + num_wanted * np.float64(last) < needed:
-        num_wanted += 1
-    while num_equal > num_wanted:
-        i -= 1
-        if sums[i // BLOCK] >= last and weights[i] == last:
-            weights[i] = np.float32(0)
-            num_equal -= 1
-    return last
-
-
-@njit(**INNER)
-def select(pool, count, needed, by_weight):
-    """Where numbers from the largest down are `needed` many, or sum to as much: how many are equal to the last of them,
-    and the sum before these. Only they stay in `pool`."""
-    above = 0.0
-    while True:
-        low, high = np.int64(HIGHEST_KEY), np.int64(LOWEST_KEY)
-        for i in range(count):
-            low, high = min(low, key_of(pool[i])), max(high, key_of(pool[i]))
-        if low >= high:
-            return count, above
-        middle, upper = low + (high - low) // 2, 0.0
-        for i in range(count):
-            upper += (pool[i] if by_weight else np.float32(1)) if key_of(pool[i]) > middle else np.float32(0)
-        # Where rounding leaves all of them short, the last is the smallest.
-        if above + upper >= needed:
-            low = middle + 1
-        else:
-            above, high = above + upper, middle
-        count = keep(pool, 0, count, low, high, pool, 0)
-
-
-@njit(**INNER)
-def keep(x, first, last, low, high, pool, count):
-    """Adds numbers with keys from `low` to `high` to the `count` in `pool`, which may be where they are: how many."""
-    whole = first + (last - first) // at.LANES * at.LANES
-    if whole > first:
-        count += keep_between(x, first, whole - first, low, high, pool, count)
-    for i in range(whole, last):
-        pool[count] = x[i]
-        count += 1 if low <= key_of(x[i]) <= high else 0
-    return count
-
-
-@njit(**INNER)
-def key_of(number):
-    """An integer from -2^31 to 2^31 - 1 that sorts as its number does: see `keep_between`."""
-    bits = bits_of_float(number)
-    return SIGN_BIT - 1 - bits if bits >= SIGN_BIT else bits

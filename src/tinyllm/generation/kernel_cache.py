@@ -25,6 +25,7 @@ SOURCES = (
     "cpu_memory.py",
     "cpu_vectors.py",
     "cpu_kernels.py",
+    "cpu_selection.py",
     "cpu_sampling.py",
     "cpu_program.py",
     "kernel_cache.py",

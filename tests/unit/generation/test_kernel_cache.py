@@ -68,3 +68,10 @@ def test_two_at_once_both_run(tmp_path: Path, lines: list[str], monkeypatch: pyt
     load_kernels("fp32", tmp_path, lines.append)
     assert len(list(tmp_path.glob("*.o"))) == 1
     assert not any("not kept" in line for line in lines)
+
+
+def test_the_key_of_the_cache_knows_every_module_of_the_program() -> None:
+    folder = Path(kernel_cache.__file__).parent
+    compiled = {path.name for path in folder.glob("*.py") if "from numba import" in path.read_text(encoding="utf-8")}
+    assert compiled
+    assert compiled <= set(kernel_cache.SOURCES)
