@@ -24,7 +24,7 @@ using bfloat16 = uint16_t;
 constexpr int64_t TILE = 1024;           // bytes
 constexpr int64_t STEP = 32;             // numbers that one instruction sums over
 constexpr int64_t HALF = 16;             // rows, or columns, of a tile
-constexpr int64_t QUERIES_AT_ONCE = 64;  // more would not fit a core's cache
+constexpr int64_t QUERIES_AT_ONCE = 64;  // all their scores fit a core's cache
 
 int64_t padded(int64_t size) { return (size + STEP - 1) / STEP * STEP; }
 
@@ -64,14 +64,14 @@ class Buffer {
 };
 
 struct Workspace {
-    Buffer keys, key_pairs, values, queries, query_pairs, gradients, gradient_pairs;
-    Buffer scores, of_weights, weights, of_scores, turned, query_sums, key_sums, value_sums;
+    Buffer keys, key_columns, values, queries, query_pairs, gradients, gradient_pairs;
+    Buffer scores, of_weights, weights, of_scores, pairs, query_sums, key_sums, value_sums;
 };
 
 thread_local Workspace work;
 
 // Sixteen rows of sixteen 32-bit numbers become columns.
-void transpose(__m512i* rows) {
+inline __attribute__((always_inline)) void transpose(__m512i* rows) {
     __m512i t[16];
     for (int i = 0; i < 16; i += 2) {
         t[i] = _mm512_unpacklo_epi32(rows[i], rows[i + 1]);
@@ -140,52 +140,60 @@ Tiles plain(const bfloat16* x, int64_t stride) {
     return {reinterpret_cast<const char*>(x), 2 * stride, 2 * HALF * stride, 64};
 }
 
-// Sums of 32 rows and 16 or 32 columns over `num_steps` tiles, set or added to.
-template <bool both>
+// Sums of one or two tiles down and across over `num_steps` tiles, set or added to.
+template <int down, int across>
 void multiply_block(Tiles a, Tiles b, int64_t num_steps, bool adds, float* sums, int64_t stride) {
     float* below = sums + HALF * stride;
     asm volatile("" ::: "memory");  // compilers do not know that tiles read what was stored before
     _tile_zero(0);
-    _tile_zero(1);
-    _tile_zero(2);
-    _tile_zero(3);
+    if (down > 1) _tile_zero(1);
+    if (across > 1) _tile_zero(2);
+    if (down > 1 && across > 1) _tile_zero(3);
     if (adds) {
         _tile_loadd(0, sums, 4 * stride);
-        _tile_loadd(1, below, 4 * stride);
-        if (both) _tile_loadd(2, sums + HALF, 4 * stride);
-        if (both) _tile_loadd(3, below + HALF, 4 * stride);
+        if (down > 1) _tile_loadd(1, below, 4 * stride);
+        if (across > 1) _tile_loadd(2, sums + HALF, 4 * stride);
+        if (down > 1 && across > 1) _tile_loadd(3, below + HALF, 4 * stride);
     }
     for (int64_t i = 0; i < num_steps; i++, a.first += a.step, b.first += b.step) {
         _tile_loadd(4, a.first, a.row);
+        if (down > 1) _tile_loadd(5, a.first + a.beside, a.row);
         _tile_loadd(6, b.first, b.row);
+        if (across > 1) _tile_loadd(7, b.first + b.beside, b.row);
         _tile_dpbf16ps(0, 4, 6);
-        _tile_loadd(5, a.first + a.beside, a.row);
-        _tile_dpbf16ps(1, 5, 6);
-        if (both) _tile_loadd(7, b.first + b.beside, b.row);
-        if (both) _tile_dpbf16ps(2, 4, 7);
-        if (both) _tile_dpbf16ps(3, 5, 7);
+        if (down > 1) _tile_dpbf16ps(1, 5, 6);
+        if (across > 1) _tile_dpbf16ps(2, 4, 7);
+        if (down > 1 && across > 1) _tile_dpbf16ps(3, 5, 7);
     }
     _tile_stored(0, sums, 4 * stride);
-    _tile_stored(1, below, 4 * stride);
-    if (both) _tile_stored(2, sums + HALF, 4 * stride);
-    if (both) _tile_stored(3, below + HALF, 4 * stride);
+    if (down > 1) _tile_stored(1, below, 4 * stride);
+    if (across > 1) _tile_stored(2, sums + HALF, 4 * stride);
+    if (down > 1 && across > 1) _tile_stored(3, below + HALF, 4 * stride);
 }
 
-// The same for any number of columns that fill tiles.
-void multiply(Tiles a, Tiles b, int64_t num_steps, bool adds, float* sums, int64_t stride, int64_t num_columns) {
-    for (int64_t column = 0; column < num_columns; column += STEP, b.first += 2 * b.beside)
-        if (num_columns - column > HALF)
-            multiply_block<true>(a, b, num_steps, adds, sums + column, stride);
-        else
-            multiply_block<false>(a, b, num_steps, adds, sums + column, stride);
+// The same for any number of rows and columns that fill tiles.
+void multiply(Tiles a, Tiles b, int64_t num_steps, bool adds, float* sums, int64_t stride, int64_t num_rows,
+              int64_t num_columns) {
+    for (int64_t row = 0; row < num_rows; row += STEP, a.first += 2 * a.beside) {
+        Tiles right = b;
+        for (int64_t column = 0; column < num_columns; column += STEP, right.first += 2 * b.beside) {
+            const bool down = num_rows - row > HALF, across = num_columns - column > HALF;
+            const auto block = down ? (across ? multiply_block<2, 2> : multiply_block<2, 1>)
+                                    : (across ? multiply_block<1, 2> : multiply_block<1, 1>);
+            block(a, right, num_steps, adds, sums + row * stride + column, stride);
+        }
+    }
 }
 
-// Rows of float32, rounded.
-void write(const float* x, int64_t x_stride, int64_t num_rows, int64_t num_columns, bfloat16* result, int64_t stride) {
+// Rows of float32, times a factor, rounded.
+void write(const float* x, int64_t x_stride, int64_t num_rows, int64_t num_columns, bfloat16* result, int64_t stride,
+           float scale) {
+    const __m512 factor = _mm512_set1_ps(scale);
     for (int64_t row = 0; row < num_rows; row++)
         for (int64_t column = 0; column < num_columns; column += STEP) {
             const float* from = x + row * x_stride + column;
-            __m512bh rounded = _mm512_cvtne2ps_pbh(_mm512_loadu_ps(from + HALF), _mm512_loadu_ps(from));
+            const __m512 low = _mm512_mul_ps(_mm512_load_ps(from), factor);
+            __m512bh rounded = _mm512_cvtne2ps_pbh(_mm512_mul_ps(_mm512_load_ps(from + HALF), factor), low);
             bfloat16* to = result + row * stride + column;
             _mm512_mask_storeu_epi16(to, first_lanes(num_columns - column), (__m512i)rounded);
         }
@@ -195,21 +203,25 @@ __m512 widened(const bfloat16* x, __mmask16 lanes = 0xffff) {
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(lanes, x)), 16));
 }
 
-// e^x to 2e-7 (Cephes' polynomial); x below -88 counts as -88, and a NaN stays one.
-__m512 exponential(__m512 x) {
-    x = _mm512_max_ps(_mm512_set1_ps(-88), x);
-    __m512 power = _mm512_roundscale_ps(_mm512_mul_ps(x, _mm512_set1_ps(1.44269504f)), 0);
-    __m512 rest = _mm512_fnmadd_ps(power, _mm512_set1_ps(0.693359375f), x);
-    rest = _mm512_fnmadd_ps(power, _mm512_set1_ps(-2.12194440e-4f), rest);
-    __m512 y = _mm512_set1_ps(1.9875691500e-4f);
-    for (float factor : {1.3981999507e-3f, 8.3334519073e-3f, 4.1665795894e-2f, 1.6666665459e-1f, 5.0000001201e-1f})
+// 2^x to 3e-6, a thousandth of what rounding to bfloat16 costs; a NaN stays one.
+__m512 power_of_two(__m512 x) {
+    const __m512 whole = _mm512_roundscale_ps(x, 0), rest = _mm512_sub_ps(x, whole);
+    __m512 y = _mm512_set1_ps(9.58284e-3f);
+    for (float factor : {5.59064e-2f, 0.240241f, 0.693124f, 1.0f})
         y = _mm512_fmadd_ps(y, rest, _mm512_set1_ps(factor));
-    y = _mm512_add_ps(_mm512_fmadd_ps(_mm512_mul_ps(y, rest), rest, rest), _mm512_set1_ps(1));
-    return _mm512_scalef_ps(y, power);
+    return _mm512_scalef_ps(y, whole);
 }
 
-// Of sixteen places from `place` on, those up to `last`.
-__mmask16 up_to(int64_t place, int64_t last) { return first_lanes(std::min(last + 1 - place, HALF)); }
+// Of sixteen queries from `first` on, those that see the key at `place`.
+__mmask16 see(int64_t first, int64_t place) {
+    return place <= first ? 0xffff : place - first >= HALF ? 0 : 0xffff << (place - first);
+}
+
+// Of 32 numbers, sixteen of each row, the two of a column side by side.
+__m512i in_pairs(__m512 even, __m512 odd) {
+    const __m512i both = (__m512i)_mm512_cvtne2ps_pbh(odd, even);
+    return interleaved(_mm512_castsi512_si256(both), _mm512_extracti64x4_epi64(both, 1));
+}
 
 void store_rounded(bfloat16* to, __m512 x) {
     _mm256_store_si256(reinterpret_cast<__m256i*>(to), (__m256i)_mm512_cvtneps_pbh(x));
@@ -218,28 +230,55 @@ void store_rounded(bfloat16* to, __m512 x) {
 float dot(const bfloat16* a, const bfloat16* b, int64_t size) {
     __m512 sum = _mm512_setzero_ps();
     for (int64_t i = 0; i < size; i += HALF) {
-        const __mmask16 lanes = up_to(i, size - 1);
+        const __mmask16 lanes = first_lanes(std::min(size - i, HALF));
         sum = _mm512_fmadd_ps(widened(a + i, lanes), widened(b + i, lanes), sum);
     }
     return _mm512_reduce_add_ps(sum);
 }
 
-// Powers of e of one row's scores up to `last`, relative to the largest, 0 from there to `end`. Gives their sum's
-// logarithm, and in `factor` what makes a softmax of them.
-float powers(const float* scores, float scale, int64_t last, int64_t end, bfloat16* weights, float* factor) {
+// Scores of keys (down) by sixteen queries (across, `first` and so on) become powers of 2, relative to each query's
+// largest, in pairs of keys, `step` bytes from 32 keys to the next; 0 where a query does not see a key. Gives of each
+// query the logarithm of the powers' sum, and what makes a softmax of them.
+void powers(const float* scores, float scale, int64_t first, int64_t num_keys, char* weights, int64_t step, float* logs,
+            float* factors) {
+    constexpr int64_t stride = QUERIES_AT_ONCE;
     __m512 top = _mm512_set1_ps(-INFINITY), sum = _mm512_setzero_ps();
-    for (int64_t i = 0; i <= last; i += HALF)
-        top = _mm512_mask_max_ps(top, up_to(i, last), top, _mm512_load_ps(scores + i));
-    const float highest = _mm512_reduce_max_ps(top) * scale;
-    for (int64_t i = 0; i < end; i += HALF) {
-        __m512 x = _mm512_fmsub_ps(_mm512_load_ps(scores + i), _mm512_set1_ps(scale), _mm512_set1_ps(highest));
-        __m512 power = i > last ? _mm512_setzero_ps() : _mm512_maskz_mov_ps(up_to(i, last), exponential(x));
-        sum = _mm512_add_ps(sum, power);
-        store_rounded(weights + i, power);
+    for (int64_t key = 0; key < std::min(first + HALF, num_keys); key++)
+        top = _mm512_mask_max_ps(top, see(first, key), top, _mm512_load_ps(scores + key * stride));
+    const __m512 scales = _mm512_set1_ps(scale), highest = _mm512_mul_ps(top, scales);
+    const auto power = [&](int64_t key) {
+        const __m512 x = _mm512_fmsub_ps(_mm512_load_ps(scores + key * stride), scales, highest);
+        return _mm512_maskz_mov_ps(see(first, key), power_of_two(x));
+    };
+    for (int64_t block = 0; block < num_keys; block += STEP, weights += step)
+        for (int64_t i = 0; i < STEP; i += 2) {
+            const __m512 even = power(block + i), odd = power(block + i + 1);
+            sum = _mm512_add_ps(sum, _mm512_add_ps(even, odd));
+            _mm512_store_si512(weights + i * 32, in_pairs(even, odd));
+        }
+    _mm512_store_ps(factors, _mm512_div_ps(_mm512_set1_ps(1), sum));
+    alignas(64) float highests[HALF], sums[HALF];
+    _mm512_store_ps(highests, highest);
+    _mm512_store_ps(sums, sum);
+    for (int64_t i = 0; i < HALF; i++) logs[i] = highests[i] + std::log2(sums[i]);
+}
+
+// Columns of float32, times a factor each, become rows and are rounded.
+void write_turned(const float* x, int64_t x_stride, const float* factors, int64_t num_columns, int64_t num_rows,
+                  bfloat16* result, int64_t stride) {
+    for (int64_t column = 0; column < num_columns; column += HALF) {
+        const __m512 factor = _mm512_load_ps(factors + column);
+        for (int64_t row = 0; row < num_rows; row += HALF) {
+            __m512i block[HALF];
+            for (int64_t i = 0; i < HALF; i++)
+                block[i] = (__m512i)_mm512_mul_ps(_mm512_load_ps(x + (row + i) * x_stride + column), factor);
+            transpose(block);
+            const __mmask16 lanes = first_lanes(std::min(num_rows - row, HALF));
+            for (int64_t i = 0; i < std::min(num_columns - column, HALF); i++)
+                _mm256_mask_storeu_epi16(result + (column + i) * stride + row, lanes,
+                                         (__m256i)_mm512_cvtneps_pbh((__m512)block[i]));
+        }
     }
-    const float total = _mm512_reduce_add_ps(sum);
-    *factor = 1 / total;
-    return highest + std::log(total);
 }
 
 struct Shape {
@@ -249,6 +288,7 @@ struct Shape {
     int64_t stride() const { return num_heads * num_channels; }
     int64_t kv_stride() const { return num_kv_heads * num_channels; }
     float scale() const { return 1 / std::sqrt(static_cast<float>(num_channels)); }
+    float scale_for_powers_of_two() const { return scale() * 1.44269504f; }
 };
 
 // Pointers to the first token of one key/value head of one text, and of its query heads; `logs` are (H, T).
@@ -260,7 +300,7 @@ struct Heads {
     bfloat16 *of_query = nullptr, *of_key = nullptr, *of_value = nullptr;
 };
 
-// The output, and of each query the logarithm of its softmax's sum.
+// The output, and of each query the logarithm, to base 2, of its softmax's sum.
 void attend(const Shape& shape, const Heads& heads) {
     const int64_t channels = shape.num_channels, wide = padded(channels), across = wide / STEP, stride = shape.stride();
     const int64_t end = padded(shape.num_tokens), size = QUERIES_AT_ONCE;
@@ -268,51 +308,51 @@ void attend(const Shape& shape, const Heads& heads) {
     char* values = work.values.hold<char>(end * wide * 2);
     char* queries = work.queries.hold<char>(size * wide * 2);
     float* scores = work.scores.hold<float>(size * end);
-    bfloat16* weights = work.weights.hold<bfloat16>(size * end);
+    char* weights = work.weights.hold<char>(size * end * 2);
     float* mixed = work.query_sums.hold<float>(size * wide);
-    pack<false, true>(heads.key, shape.kv_stride(), shape.num_tokens, channels, keys);
-    pack<true, false>(heads.value, shape.kv_stride(), shape.num_tokens, channels, values);
+    const float scale = shape.scale_for_powers_of_two();
+    alignas(64) float logs[QUERIES_AT_ONCE], factors[QUERIES_AT_ONCE];
+    pack<false, false>(heads.key, shape.kv_stride(), shape.num_tokens, channels, keys);
+    pack<true, true>(heads.value, shape.kv_stride(), shape.num_tokens, channels, values);
     for (int64_t head = 0; head < shape.group(); head++)
         for (int64_t first = 0; first < shape.num_tokens; first += size) {
             const int64_t count = std::min(size, shape.num_tokens - first), start = first * stride + head * channels;
-            float* logs = heads.logs + head * shape.num_tokens + first;
-            float factors[QUERIES_AT_ONCE];
-            pack<false, false>(heads.query + start, stride, count, channels, queries);
-            for (int64_t row = 0; row < count; row += STEP) {
-                const int64_t seen = first + row + STEP;
-                const Tiles some = over_columns(queries + row * wide * 2, across);
-                multiply(some, over_columns(keys, across), across, false, scores + row * end, end, seen);
-                for (int64_t i = row; i < row + STEP; i++) {
-                    bfloat16* at = weights + i * end;
-                    if (i < count)
-                        logs[i] = powers(scores + i * end, shape.scale(), first + i, seen, at, factors + i);
-                    else
-                        std::memset(at, 0, seen * 2);
-                }
-                const Tiles here = plain(weights + row * end, end);
-                multiply(here, over_rows(values, 2 * across), seen / STEP, false, mixed + row * wide, wide, channels);
+            pack<false, true>(heads.query + start, stride, count, channels, queries);
+            for (int64_t column = 0; column < count; column += STEP) {
+                const int64_t seen = first + column + STEP;
+                const Tiles some = over_columns(queries + column * wide * 2, across);
+                multiply(over_columns(keys, across), some, across, false, scores + column, size, seen, STEP);
+                for (int64_t i = column; i < column + STEP; i += HALF)
+                    powers(scores + i, scale, first + i, seen, weights + i * 64, size * 64, logs + i, factors + i);
+                multiply(over_rows(values, 2 * across), over_rows(weights + column * 64, size / HALF), seen / STEP,
+                         false, mixed + column, size, channels, STEP);
             }
-            for (int64_t i = 0; i < count; i++)
-                for (int64_t c = i * wide; c < (i + 1) * wide; c += HALF)
-                    _mm512_store_ps(mixed + c, _mm512_mul_ps(_mm512_load_ps(mixed + c), _mm512_set1_ps(factors[i])));
-            write(mixed, wide, count, channels, heads.output + start, stride);
+            std::copy_n(logs, count, heads.logs + head * shape.num_tokens + first);
+            write_turned(mixed, size, factors, count, channels, heads.output + start, stride);
         }
 }
 
-// Of one query's scores up to `last` the weights, and from the weights' gradients the scores'; 0 from there to `end`.
-void weights_again(const float* scores, const float* of_weights, float scale, float log, float row_sum, int64_t last,
-                   int64_t end, bfloat16* weights, bfloat16* of_scores) {
-    const __m512 scales = _mm512_set1_ps(scale), logs = _mm512_set1_ps(log), row_sums = _mm512_set1_ps(row_sum);
-    for (int64_t i = 0; i < end; i += HALF) {
-        __m512 weight = _mm512_setzero_ps(), of_score = weight;
-        if (i <= last) {
-            const __m512 power = exponential(_mm512_fmsub_ps(_mm512_load_ps(scores + i), scales, logs));
-            weight = _mm512_maskz_mov_ps(up_to(i, last), power);
-            of_score = _mm512_sub_ps(_mm512_load_ps(of_weights + i), row_sums);
-            of_score = _mm512_mul_ps(_mm512_mul_ps(of_score, weight), scales);
+// Of 32 keys (down) and some queries (across, the first `lead` places after the first key) the weights once more, from
+// the logs, and the scores' gradients, but for the scale, from the weights'. The latter are put in pairs of keys too.
+void weights_again(const float* scores, const float* of_weights, float scale, int64_t lead, int64_t num_queries,
+                   const float* logs, const float* row_sums, bfloat16* weights, bfloat16* of_scores, char* pairs) {
+    constexpr int64_t stride = QUERIES_AT_ONCE;
+    const __m512 scales = _mm512_set1_ps(scale);
+    for (int64_t query = 0; query < num_queries; query += HALF) {
+        const __m512 log = _mm512_load_ps(logs + query), row_sum = _mm512_load_ps(row_sums + query);
+        const auto gradient = [&](int64_t key) {
+            const int64_t at = key * stride + query;
+            const __m512 power = power_of_two(_mm512_fmsub_ps(_mm512_load_ps(scores + at), scales, log));
+            const __m512 weight = _mm512_maskz_mov_ps(see(lead + query, key), power);
+            const __m512 of_score = _mm512_mul_ps(_mm512_sub_ps(_mm512_load_ps(of_weights + at), row_sum), weight);
+            store_rounded(weights + at, weight);
+            store_rounded(of_scores + at, of_score);
+            return of_score;
+        };
+        for (int64_t key = 0; key < STEP; key += 2) {
+            const __m512 even = gradient(key), odd = gradient(key + 1);
+            _mm512_store_si512(pairs + query * 64 + key * 32, in_pairs(even, odd));
         }
-        store_rounded(weights + i, weight);
-        store_rounded(of_scores + i, of_score);
     }
 }
 
@@ -321,67 +361,63 @@ void attend_backward(const Shape& shape, const Heads& heads) {
     const int64_t channels = shape.num_channels, wide = padded(channels), across = wide / STEP, stride = shape.stride();
     const int64_t end = padded(shape.num_tokens), size = QUERIES_AT_ONCE;
     char* keys = work.keys.hold<char>(end * wide * 2);
-    char* key_pairs = work.key_pairs.hold<char>(end * wide * 2);
+    char* key_columns = work.key_columns.hold<char>(end * wide * 2);
     char* values = work.values.hold<char>(end * wide * 2);
     char* queries = work.queries.hold<char>(size * wide * 2);
     char* query_pairs = work.query_pairs.hold<char>(size * wide * 2);
     char* gradients = work.gradients.hold<char>(size * wide * 2);
     char* gradient_pairs = work.gradient_pairs.hold<char>(size * wide * 2);
-    char* turned = work.turned.hold<char>(size * end * 2);
-    float* scores = work.scores.hold<float>(size * end);
-    float* of_weights = work.of_weights.hold<float>(size * end);
-    bfloat16* weights = work.weights.hold<bfloat16>(size * end);
-    bfloat16* of_scores = work.of_scores.hold<bfloat16>(size * end);
+    float* scores = work.scores.hold<float>(size * STEP);
+    float* of_weights = work.of_weights.hold<float>(size * STEP);
+    bfloat16* weights = work.weights.hold<bfloat16>(size * STEP);
+    bfloat16* of_scores = work.of_scores.hold<bfloat16>(size * STEP);
+    char* pairs = work.pairs.hold<char>(size * end * 2);
     float* query_sums = work.query_sums.hold<float>(size * wide);
     float* key_sums = work.key_sums.hold<float>(end * wide);
     float* value_sums = work.value_sums.hold<float>(end * wide);
+    const float scale = shape.scale_for_powers_of_two();
+    alignas(64) float logs[QUERIES_AT_ONCE], row_sums[QUERIES_AT_ONCE], factors[QUERIES_AT_ONCE];
+    std::fill_n(factors, size, shape.scale());
     std::memset(key_sums, 0, end * wide * 4);
     std::memset(value_sums, 0, end * wide * 4);
-    pack<false, true>(heads.key, shape.kv_stride(), shape.num_tokens, channels, keys);
-    pack<true, false>(heads.key, shape.kv_stride(), shape.num_tokens, channels, key_pairs);
-    pack<false, true>(heads.value, shape.kv_stride(), shape.num_tokens, channels, values);
+    pack<false, false>(heads.key, shape.kv_stride(), shape.num_tokens, channels, keys);
+    pack<true, true>(heads.key, shape.kv_stride(), shape.num_tokens, channels, key_columns);
+    pack<false, false>(heads.value, shape.kv_stride(), shape.num_tokens, channels, values);
     for (int64_t head = 0; head < shape.group(); head++)
         for (int64_t first = 0; first < shape.num_tokens; first += size) {
             const int64_t count = std::min(size, shape.num_tokens - first), start = first * stride + head * channels;
-            const int64_t rows = padded(count), seen = first + rows;
-            const float* logs = heads.logs + head * shape.num_tokens + first;
-            pack<false, false>(heads.query + start, stride, count, channels, queries);
+            const int64_t columns = padded(count);
+            std::fill_n(logs, size, 0.0f);  // of places without a query too: nothing may become infinite there
+            std::fill_n(row_sums, size, 0.0f);
+            std::copy_n(heads.logs + head * shape.num_tokens + first, count, logs);
+            for (int64_t i = 0; i < count; i++)
+                row_sums[i] = dot(heads.gradient + start + i * stride, heads.output + start + i * stride, channels);
+            pack<false, true>(heads.query + start, stride, count, channels, queries);
             pack<true, false>(heads.query + start, stride, count, channels, query_pairs);
-            pack<false, false>(heads.gradient + start, stride, count, channels, gradients);
+            pack<false, true>(heads.gradient + start, stride, count, channels, gradients);
             pack<true, false>(heads.gradient + start, stride, count, channels, gradient_pairs);
-            for (int64_t row = 0; row < rows; row += STEP) {
-                const int64_t at = row * wide * 2, here = first + row + STEP;
-                const Tiles q = over_columns(queries + at, across), g = over_columns(gradients + at, across);
-                multiply(q, over_columns(keys, across), across, false, scores + row * end, end, here);
-                multiply(g, over_columns(values, across), across, false, of_weights + row * end, end, here);
+            for (int64_t key = 0; key < first + columns; key += STEP) {
+                const int64_t column = std::max<int64_t>(key - first, 0), left = columns - column;
+                const int64_t at = key * wide * 2, here = column * wide * 2;
+                multiply(over_columns(keys + at, across), over_columns(queries + here, across), across, false,
+                         scores + column, size, STEP, left);
+                multiply(over_columns(values + at, across), over_columns(gradients + here, across), across, false,
+                         of_weights + column, size, STEP, left);
+                weights_again(scores + column, of_weights + column, scale, first + column - key, left, logs + column,
+                              row_sums + column, weights + column, of_scores + column,
+                              pairs + key * size * 2 + column * 64);
+                multiply(plain(weights + column, size), over_rows(gradient_pairs + here, 2 * across), left / STEP,
+                         true, value_sums + key * wide, wide, STEP, channels);
+                multiply(plain(of_scores + column, size), over_rows(query_pairs + here, 2 * across), left / STEP, true,
+                         key_sums + key * wide, wide, STEP, channels);
             }
-            for (int64_t i = 0; i < rows; i++) {
-                const bool is_query = i < count;
-                const int64_t last = is_query ? first + i : -1, at = start + i * stride, row = i * end;
-                const float row_sum = is_query ? dot(heads.gradient + at, heads.output + at, channels) : 0;
-                const float log = is_query ? logs[i] : 0;
-                weights_again(scores + row, of_weights + row, shape.scale(), log, row_sum, last, seen, weights + row,
-                              of_scores + row);
-            }
-            for (int64_t row = 0; row < rows; row += STEP) {
-                const int64_t num_steps = (first + row + STEP) / STEP;
-                const Tiles here = plain(of_scores + row * end, end);
-                float* sums = query_sums + row * wide;
-                multiply(here, over_rows(key_pairs, 2 * across), num_steps, false, sums, wide, channels);
-            }
-            write(query_sums, wide, count, channels, heads.of_query + start, stride);
-            const auto add_over_queries = [&](const bfloat16* x, const char* pairs, float* sums) {
-                pack<true, true>(x, end, rows, seen, turned);
-                for (int64_t row = 0; row < seen; row += STEP) {
-                    const Tiles a = over_rows(turned + row * 64, seen / HALF), b = over_rows(pairs, 2 * across);
-                    multiply(a, b, rows / STEP, true, sums + row * wide, wide, channels);
-                }
-            };
-            add_over_queries(weights, gradient_pairs, value_sums);
-            add_over_queries(of_scores, query_pairs, key_sums);
+            for (int64_t column = 0; column < columns; column += STEP)
+                multiply(over_rows(key_columns, 2 * across), over_rows(pairs + column * 64, size / HALF),
+                         (first + column + STEP) / STEP, false, query_sums + column, size, channels, STEP);
+            write_turned(query_sums, size, factors, count, channels, heads.of_query + start, stride);
         }
-    write(key_sums, wide, shape.num_tokens, channels, heads.of_key, shape.kv_stride());
-    write(value_sums, wide, shape.num_tokens, channels, heads.of_value, shape.kv_stride());
+    write(key_sums, wide, shape.num_tokens, channels, heads.of_key, shape.kv_stride(), shape.scale());
+    write(value_sums, wide, shape.num_tokens, channels, heads.of_value, shape.kv_stride(), 1);
 }
 
 // Calls `work_on` for each key/value head of each text, with where its query heads, itself and its logs begin.

@@ -132,7 +132,7 @@ def _call(name: str, tensors: Sequence[Tensor], sizes: Sequence[int]) -> None:
 def attention(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
     """Causal attention of `query` (B, T, H, C) and the others (B, T, K, C), all bfloat16.
 
-    Gives the output (B, T, H, C) and, for the gradient, the logarithm of each softmax's sum (B, H, T).
+    Gives the output (B, T, H, C) and, for the gradient, the logarithm, to base 2, of each softmax's sum (B, H, T).
     """
     assert query.dtype == key.dtype == value.dtype == torch.bfloat16
     batch, time, num_heads, channels = query.shape

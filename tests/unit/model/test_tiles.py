@@ -68,6 +68,15 @@ def test_no_position_sees_a_later_one_and_large_scores_do_no_harm(kernels: None)
 
 
 @needs_tiles
+def test_very_low_scores_keep_gradients_finite(kernels: None) -> None:
+    """100 queries do not fill blocks of 64: the empty places must not take part, whatever is left there."""
+    ones = torch.ones(1, 2, 100, 36).bfloat16()
+    leaves = [x.requires_grad_() for x in (9 * ones, -9 * ones, torch.randn(1, 2, 100, 36).bfloat16())]
+    gradients = torch.autograd.grad(attend_tiled(*leaves), leaves, ones)
+    assert all(gradient.isfinite().all() for gradient in gradients)
+
+
+@needs_tiles
 def test_numbers_that_are_none_come_through(kernels: None) -> None:
     """The training loop tells them; an attention that swallowed them would hide that weights are gone."""
     query, key, value = torch.ones(3, 1, 2, 40, 36).bfloat16()
