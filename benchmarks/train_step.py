@@ -28,8 +28,8 @@ from results import make_parser, write_result
 from wide_tokenizer import wide_tokenizer
 
 from tinyllm.config import Config
-from tinyllm.model import tiles
 from tinyllm.model.hugging_face_config import to_hugging_face
+from tinyllm.model.kernels import library
 from tinyllm.model.transformer import Transformer
 from tinyllm.runtime import cache_folder, keep_freed_memory
 from tinyllm.shards.format import ShardSet
@@ -191,7 +191,7 @@ def some_tokens() -> torch.Tensor:
 
 def bare_step(dtype: str) -> Step:
     keep_freed_memory()
-    is_tiled = dtype == "bfloat16" and not tiles.load(cache_folder() / "kernels", announce)
+    is_tiled = dtype == "bfloat16" and not library.load(cache_folder() / "kernels", announce)
     chosen = {"dtype": dtype, "attention": "tiled" if is_tiled else "explicit"}
     config = Config.model_validate(SETTINGS | {"training": SETTINGS["training"] | chosen})
     updater = build_updater(Transformer(config.model).train(), config, torch.device("cpu"))

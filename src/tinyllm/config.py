@@ -187,9 +187,15 @@ class TrainingConfig(Section):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Precision of the forward and backward pass; weights and optimizer stay float32. auto = the faster one here."""
     attention: Literal["auto", "fused", "explicit", "tiled"] = "auto"
-    """PyTorch's fused kernel, two products and a softmax, or tiles of AMX; auto = the fastest one here."""
+    """PyTorch's fused kernel, two products and a softmax, or tiles of AMX; auto = the fastest one here.
+
+    Tiles come with kernels of our own for norms, rotation, SwiGLU and the loss, on a CPU with AMX and in bfloat16.
+    """
     compile: Literal["auto", "on", "off"] = "auto"
-    """Whether torch.compile builds the training step; auto = if the run is long enough to pay for it."""
+    """Whether torch.compile builds the training step; auto = if the run is long enough to pay for it.
+
+    It does not touch kernels of our own, so `on` takes them only where attention is set to tiled.
+    """
     tensorboard: bool = False
     """Whether metrics also go to RUN/tensorboard (needs the extra `track`)."""
     num_threads: int = Field(default=0, ge=0)

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from tinyllm.errors import Interrupted
-from tinyllm.model import tiles
+from tinyllm.model.kernels import library
 from tinyllm.training.checkpoint import checkpoint_path
 from training_runs import Listener, losses, make_config, train
 
@@ -31,7 +31,9 @@ WAYS = [
     {"dtype": "bfloat16", "attention": "explicit", "name": "muon"},
     pytest.param(
         {"dtype": "bfloat16", "attention": "tiled"},
-        marks=pytest.mark.skipif(not tiles.is_supported(), reason="needs an x86 processor with AMX and a C++ compiler"),
+        marks=pytest.mark.skipif(
+            not library.is_supported(), reason="needs an x86 processor with AMX and a C++ compiler"
+        ),
     ),
     pytest.param({"dtype": "bfloat16", "attention": "explicit", "compile": "on"}, marks=pytest.mark.slow),
 ]

@@ -3,7 +3,7 @@
 The mathematics stands here twice: `attend_fused` hands it to PyTorch's kernel, which keeps no T x S matrix and is right
 on a GPU and for long texts; `attend_explicit` writes it out as two products and a softmax, which on a CPU trains faster
 at the small heads of small models. `attend_tiled` hands it to kernels of our own, the fastest where they run
-(`tiles.py`): for bfloat16, without a cache or dropout. Otherwise the choice is a matter of speed alone.
+(`kernels/`): for bfloat16, without a cache or dropout. Otherwise the choice is a matter of speed alone.
 
 Shapes: B batch, T time, D model size, H query heads, K key/value heads, S positions so far, C channels of one head.
 """
@@ -15,9 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tinyllm.config import ModelConfig
-from tinyllm.model import tiles
+from tinyllm.model.kernels import operators
 from tinyllm.model.kv_cache import KVCache
-from tinyllm.model.rope import rotate
+from tinyllm.model.rope import rotate, rotate_by_kernel
 
 AttentionKind = Literal["fused", "explicit", "tiled"]
 QUERY_BLOCK = 128
@@ -129,15 +129,14 @@ class _TiledAttention(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        output: Tensor
-        output, logs = tiles.attention(query, key, value)
+        output, logs = operators.attention(query, key, value)
         ctx.save_for_backward(query, key, value, output, logs)
         return output
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, ...]:
-        gradients: tuple[Tensor, ...] = tiles.attention_backward(*ctx.saved_tensors, gradient.contiguous())
-        return gradients
+        query, key, value, output, logs = ctx.saved_tensors
+        return operators.attention_backward(query, key, value, output, logs, gradient.contiguous())
 
 
 ATTENTION = {"fused": attend_fused, "explicit": attend_explicit, "tiled": attend_tiled}
@@ -159,8 +158,9 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor, cache: KVCache | None = None) -> Tensor:
         """`x` (B, T, D) at the positions of `cos`, `sin` (T, C/2), after what `cache` holds: (B, T, D)."""
-        query = rotate(self._split_heads(self.q_proj(x)), cos, sin)
-        key = rotate(self._split_heads(self.k_proj(x)), cos, sin)
+        turn = rotate_by_kernel if self.kind == "tiled" else rotate
+        query = turn(self._split_heads(self.q_proj(x)), cos, sin)
+        key = turn(self._split_heads(self.k_proj(x)), cos, sin)
         value = self._split_heads(self.v_proj(x))
         if cache is not None:
             key, value = cache.extend(self.layer, key, value)

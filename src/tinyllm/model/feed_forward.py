@@ -3,10 +3,32 @@
 Shapes: B batch, T time, D model size.
 """
 
+from typing import Any
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tinyllm.config import ModelConfig
+from tinyllm.model.kernels import operators
+
+
+def gate_by_kernel(gate: Tensor, up: Tensor) -> Tensor:
+    """silu(gate) * up in one pass each way, by a kernel of our own, for bfloat16 on processors with AMX."""
+    product: Tensor = _SwiGLU.apply(gate, up)  # type: ignore[no-untyped-call]
+    return product
+
+
+class _SwiGLU(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, gate: Tensor, up: Tensor) -> Tensor:
+        ctx.save_for_backward(gate, up)
+        return operators.swiglu(gate, up)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, ...]:
+        gate, up = ctx.saved_tensors
+        return operators.swiglu_backward(gate, up, gradient.contiguous())
 
 
 class FeedForward(nn.Module):
@@ -14,11 +36,13 @@ class FeedForward(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
+        self.by_kernel = False
         self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
         self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
         self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """`x` (B, T, D), each position by itself: (B, T, D)."""
-        written: Tensor = self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+        gate, up = self.gate_proj(x), self.up_proj(x)
+        written: Tensor = self.down_proj(gate_by_kernel(gate, up) if self.by_kernel else F.silu(gate) * up)
         return written

@@ -106,10 +106,15 @@ class Transformer(nn.Module):
         return F.linear(hidden, self.output_weight)
 
     def use_attention(self, kind: AttentionKind) -> None:
-        """Chooses how every layer computes its attention; the mathematics is the same, only the speed differs."""
+        """Chooses how every layer computes its attention; the mathematics is the same, only the speed differs.
+
+        Who takes `tiled`, a kernel of our own, takes those of all other parts too.
+        """
         for module in self.modules():
             if isinstance(module, Attention):
                 module.kind = kind
+            if isinstance(module, FeedForward | RMSNorm):
+                module.by_kernel = kind == "tiled"
 
     def compile_blocks(self, enabled: bool = True) -> None:
         """Whether training runs its blocks through torch.compile; evaluation and generation never do.

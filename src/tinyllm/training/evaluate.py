@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from tinyllm.tokenizer.codec import Tokenizer
-from tinyllm.training.step import Updater, summed_loss
+from tinyllm.training.loss import summed_loss
+from tinyllm.training.step import Updater
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ import torch
 
 from tinyllm.config import Config
 from tinyllm.errors import UsageError
-from tinyllm.model import tiles
 from tinyllm.model.attention import AttentionKind
+from tinyllm.model.kernels import library
 from tinyllm.model.size import num_parameters
 from tinyllm.model.transformer import Transformer
 from tinyllm.runtime import cache_folder, has_cpp_compiler
@@ -27,8 +27,10 @@ MEASURED_TOKENS = 1024
 NUM_MEASUREMENTS = 3
 CLEARLY_FASTER = 0.9
 """bfloat16 must take at most this part of float32's time: below that, exactness is worth more."""
-COMPILED_PART: dict[AttentionKind, float] = {"fused": 0.75, "explicit": 0.5, "tiled": 0.63}
-"""What a compiled update takes of the same one in eager mode: explicit attention is most of what there is to fuse."""
+COMPILED_PART: dict[AttentionKind, float] = {"fused": 0.8, "explicit": 0.58, "tiled": 1.0}
+"""What a compiled update takes of the same one in eager mode: explicit attention is most of what there is to fuse.
+
+Who takes tiled attention takes kernels for all that lies between the products, and is not compiled at all."""
 COMPILE_CPU_SECONDS = 50.0
 """Of all processors together, most of it in the C++ compiler; the same for any number of layers."""
 MAX_ATTENTION_BYTES = 2**30
@@ -53,18 +55,19 @@ class FastPath:
 def as_before(config: Config, saved: Mapping[str, Any]) -> Config:
     """`config` with what a checkpoint's inputs `saved` say in the place of every `auto`: a run goes on as it began.
 
-    Tiled attention stays `auto` where the machine has none.
+    Where the machine has no tiles, `auto` stays in their place, and for compilation, which goes with it.
     """
     settings = config.training.model_dump()
     names = ("dtype", "attention", "compile")
     known = {name: saved[name] for name in names if settings[name] == "auto" and name in saved}
-    if known.get("attention") == "tiled" and not tiles.is_supported():
+    if known.get("attention") == "tiled" and not library.is_supported():
         del known["attention"]
+        known.pop("compile", None)
     return config.model_copy(update={"training": config.training.model_copy(update=known)})
 
 
-def load_tiles(config: Config, device: torch.device, announce: Callable[[str], None]) -> bool:
-    """Whether `config` can have tiled attention on `device`; loads its kernels, or compiles them.
+def load_kernels(config: Config, device: torch.device, announce: Callable[[str], None]) -> bool:
+    """Whether `config` can have tiled attention and the other kernels on `device`; loads them, or compiles them.
 
     `announce` gets a line before that, and the reason where it fails. Raises UsageError if it does and no other
     attention is allowed.
@@ -72,11 +75,12 @@ def load_tiles(config: Config, device: torch.device, announce: Callable[[str], N
     settings = config.training
     required = settings.attention == "tiled"
     fits = device.type == "cpu" and settings.dtype in ("auto", "bfloat16") and not config.model.dropout
-    if not required and (settings.attention != "auto" or not fits or not tiles.is_supported()):
+    wanted = settings.attention == "auto" and settings.compile != "on"
+    if not required and not (wanted and fits and library.is_supported()):
         return False
     problem = "tiled attention needs a CPU, bfloat16, and a model without dropout"
     if fits:
-        problem = tiles.load(cache_folder() / "kernels", announce)
+        problem = library.load(cache_folder() / "kernels", announce)
     if not problem:
         return True
     if required:
@@ -90,10 +94,10 @@ def choose_fast_path(
 ) -> FastPath:
     """The fastest way for `num_updates` updates of `config` on `device`; takes seconds where something is `auto`.
 
-    Loads and announces as `load_tiles` does, and raises as it does.
+    Loads and announces as `load_kernels` does, and raises as it does.
     """
     settings = config.training
-    candidates = _candidates(config, device, load_tiles(config, device, announce))
+    candidates = _candidates(config, device, load_kernels(config, device, announce))
     if len(candidates) == 1 and settings.compile != "auto":
         seconds = {candidates[0]: 0.0}
     else:
@@ -103,6 +107,8 @@ def choose_fast_path(
     compiled, compile_reason = _decide_compile(settings.compile, device, eager_seconds, compiled_seconds)
     times = when_compiled if compiled else seconds
     dtype, attention = best = _fastest(times)
+    if attention == "tiled":
+        compiled, compile_reason = False, "not compiled: its kernels leave nothing to fuse"
     reason = f"{dtype}, {attention} attention"
     if len(candidates) > 1:
         slowest = max(times, key=times.__getitem__)
@@ -145,7 +151,7 @@ def _time_passes(updater: Updater, tokens: torch.Tensor) -> float:
     return min(seconds[1:]) / (num_threads if on_cpu else 1)  # the first one also allocates
 
 
-def _candidates(config: Config, device: torch.device, has_tiles: bool) -> list[Candidate]:
+def _candidates(config: Config, device: torch.device, has_kernels: bool) -> list[Candidate]:
     """What may be chosen, the most exact first."""
     settings, shape = config.training, config.model
     dtypes, attentions = ["float32"], ["fused"]
@@ -156,7 +162,7 @@ def _candidates(config: Config, device: torch.device, has_tiles: bool) -> list[C
         num_weights = shape.num_layers * settings.batch_size * shape.num_heads * settings.sequence_length**2
         if 4 * num_weights < MAX_ATTENTION_BYTES:
             attentions = ["fused", "explicit"]
-    if has_tiles:
+    if has_kernels:
         attentions = [*attentions, "tiled"]
     if settings.dtype != "auto":
         dtypes = [settings.dtype]

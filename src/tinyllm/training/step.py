@@ -16,7 +16,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -24,6 +23,7 @@ from tinyllm import runtime
 from tinyllm.config import Config
 from tinyllm.model.attention import AttentionKind
 from tinyllm.model.transformer import Transformer
+from tinyllm.training.loss import sum_losses, sum_losses_by_kernel
 from tinyllm.training.optimizer import build_optimizers
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -60,6 +60,7 @@ class Updater:
         self.grad_clip = grad_clip or math.inf
         self.worker = model if dtype == "float32" else copy.deepcopy(model).to(DTYPES[dtype])
         self.worker.use_attention(attention)
+        self.by_kernel = attention == "tiled"
         self.masters: list[Tensor] = list(model.parameters())
         self.workers: list[Tensor] = list(self.worker.parameters())
         self.gradients = [] if self.worker is model else [torch.zeros_like(p) for p in self.masters]
@@ -67,9 +68,13 @@ class Updater:
         self.compile(compiled)
 
     def compile(self, enabled: bool) -> None:
-        """Whether blocks and loss run through torch.compile, each compiled at its first use."""
+        """Whether blocks and loss run through torch.compile, each compiled at its first use; kernels of ours do not."""
+        enabled = enabled and not self.by_kernel
         self.worker.compile_blocks(enabled)
-        self._sum_losses = runtime.compiled(sum_losses) if enabled else sum_losses
+        if self.by_kernel:
+            self._sum_losses = sum_losses_by_kernel
+        else:
+            self._sum_losses = runtime.compiled(sum_losses) if enabled else sum_losses
 
     def update(self, microbatches: Iterable[Tensor], num_tokens: int) -> StepResult:
         """One update from `microbatches`, each (B, T + 1) int64, which predict `num_tokens` tokens in all."""
@@ -156,14 +161,3 @@ def build_updater(model: Transformer, config: Config, device: torch.device) -> U
         attention=settings.attention,
         compiled=settings.compile == "on",
     )
-
-
-def summed_loss(model: Transformer, tokens: Tensor) -> Tensor:
-    """Cross entropy of each window's next tokens, summed: `tokens` (B, T + 1) int64 -> scalar float32, in nats."""
-    return sum_losses(model.hidden_states(tokens[:, :-1]), model.output_weight, tokens[:, 1:])
-
-
-def sum_losses(hidden: Tensor, output_weight: Tensor, targets: Tensor) -> Tensor:
-    """The same from hidden states (B, T, D) on, for `targets` (B, T); logits are made in the model's precision."""
-    logits = F.linear(hidden, output_weight)
-    return F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), reduction="sum")

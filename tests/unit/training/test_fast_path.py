@@ -7,9 +7,9 @@ import torch
 
 from tinyllm import config as sections
 from tinyllm.errors import UsageError
-from tinyllm.model import tiles
+from tinyllm.model.kernels import library
 from tinyllm.training import fast_path
-from tinyllm.training.fast_path import as_before, choose_fast_path, load_tiles, measure_update_seconds
+from tinyllm.training.fast_path import as_before, choose_fast_path, load_kernels, measure_update_seconds
 from training_runs import Listener, losses, make_config, train
 
 CPU = torch.device("cpu")
@@ -21,8 +21,8 @@ def make(**training: object) -> sections.Config:
 
 
 def pretend_speeds(monkeypatch: pytest.MonkeyPatch, seconds: dict[tuple[str, str], float]) -> list[tuple[str, str]]:
-    """Measurements as given; the list tells which were asked for. There are no tiles, but see `pretend_tiles`."""
-    pretend_tiles(monkeypatch, supported=False)
+    """Measurements as given; the list tells which were asked for. There are no tiles, but see `pretend_kernels`."""
+    pretend_kernels(monkeypatch, supported=False)
     asked = []
 
     def measure(_config: object, _device: object, dtype: str, attention: str) -> float:
@@ -46,8 +46,8 @@ def test_the_fastest_is_chosen_and_resolved(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(fast_path, "has_cpp_compiler", lambda: True)
     path = choose_fast_path(make(), CPU, num_updates=10_000)
     assert (path.dtype, path.attention, path.compiled) == ("bfloat16", "explicit", True)
-    assert "3.8 x the speed of float32, fused" in path.reason
-    assert "saves about 33.3 of 66.7 minutes" in path.reason
+    assert "3.4 x the speed of float32, fused" in path.reason
+    assert "saves about 28.0 of 66.7 minutes" in path.reason
     settings = path.resolve(make()).training
     assert (settings.dtype, settings.attention, settings.compile) == ("bfloat16", "explicit", "on")
 
@@ -121,55 +121,59 @@ def test_the_measurement_leaves_the_random_numbers_alone() -> None:
 TILED = ("bfloat16", "tiled")
 
 
-def pretend_tiles(monkeypatch: pytest.MonkeyPatch, *, supported: bool = True, problem: str = "") -> None:
-    monkeypatch.setattr(fast_path.tiles, "is_supported", lambda: supported)
-    monkeypatch.setattr(fast_path.tiles, "load", lambda folder, announce: problem if supported else "not here")
+def pretend_kernels(monkeypatch: pytest.MonkeyPatch, *, supported: bool = True, problem: str = "") -> None:
+    monkeypatch.setattr(fast_path.library, "is_supported", lambda: supported)
+    monkeypatch.setattr(fast_path.library, "load", lambda folder, announce: problem if supported else "not here")
 
 
 def test_tiled_attention_is_measured_with_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     float16 = {("float16", "fused"): 2.0, ("float16", "explicit"): 1.0}
-    asked = pretend_speeds(monkeypatch, SPEEDS | float16 | {TILED: 0.3})
-    pretend_tiles(monkeypatch)
-    path = choose_fast_path(make(compile="off"), CPU, 10)
-    assert (path.dtype, path.attention) == TILED
+    asked = pretend_speeds(monkeypatch, SPEEDS | float16 | {TILED: 0.1})
+    pretend_kernels(monkeypatch)
+    path = choose_fast_path(make(), CPU, 10_000)
+    assert (path.dtype, path.attention, path.compiled) == (*TILED, False)
+    assert path.reason.endswith("not compiled: its kernels leave nothing to fuse")
+    assert not choose_fast_path(make(attention="tiled", compile="on"), CPU, 10).compiled
     assert ("float32", "tiled") not in asked
     asked.clear()
     assert choose_fast_path(make(compile="off", dtype="float16"), CPU, 10).attention == "explicit"
-    pretend_tiles(monkeypatch, supported=False)
+    pretend_kernels(monkeypatch, supported=False)
     assert choose_fast_path(make(compile="off"), CPU, 10).attention == "explicit"
     assert not [attention for _, attention in asked if attention == "tiled"]
 
 
 def test_tiled_attention_is_loaded_only_where_a_run_can_have_it(monkeypatch: pytest.MonkeyPatch) -> None:
     notes: list[str] = []
-    pretend_tiles(monkeypatch)
-    assert load_tiles(make(), CPU, notes.append)
-    assert load_tiles(make(attention="tiled"), CPU, notes.append)
-    assert not load_tiles(make(attention="fused"), CPU, notes.append)
-    assert not load_tiles(make(dtype="float32"), CPU, notes.append)
+    pretend_kernels(monkeypatch)
+    assert load_kernels(make(), CPU, notes.append)
+    assert load_kernels(make(attention="tiled"), CPU, notes.append)
+    assert not load_kernels(make(attention="fused"), CPU, notes.append)
+    assert not load_kernels(make(dtype="float32"), CPU, notes.append)
+    assert not load_kernels(make(compile="on"), CPU, notes.append), "compilers do not touch kernels"
     for dtype in ("float32", "float16"):
         with pytest.raises(UsageError, match="needs a CPU, bfloat16, and a model without dropout; choose another"):
             choose_fast_path(make(dtype=dtype, attention="tiled", compile="off"), CPU, 1)
-    pretend_tiles(monkeypatch, supported=False)
-    assert not load_tiles(make(), CPU, notes.append)
+    pretend_kernels(monkeypatch, supported=False)
+    assert not load_kernels(make(), CPU, notes.append)
     assert notes == [], "most machines have none: nothing to tell"
-    pretend_tiles(monkeypatch, problem="it broke")
-    assert not load_tiles(make(), CPU, notes.append)
+    pretend_kernels(monkeypatch, problem="it broke")
+    assert not load_kernels(make(), CPU, notes.append)
     assert notes == ["training goes on without tiled attention: it broke"]
     with pytest.raises(UsageError, match="it broke; choose another with --training.attention explicit"):
-        load_tiles(make(attention="tiled"), CPU, notes.append)
+        load_kernels(make(attention="tiled"), CPU, notes.append)
 
 
 def test_a_run_with_tiled_attention_goes_on_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     saved = {"dtype": "bfloat16", "attention": "tiled", "compile": "off"}
-    pretend_tiles(monkeypatch)
+    pretend_kernels(monkeypatch)
     assert as_before(make(), saved).training.attention == "tiled"
-    pretend_tiles(monkeypatch, supported=False)
+    pretend_kernels(monkeypatch, supported=False)
     assert as_before(make(), saved).training.attention == "auto"
+    assert as_before(make(), saved).training.compile == "auto", "that it was off was because of the tiles"
     assert as_before(make(), saved).training.dtype == "bfloat16"
 
 
-@pytest.mark.skipif(not tiles.is_supported(), reason="needs an x86 processor with AMX and a C++ compiler")
+@pytest.mark.skipif(not library.is_supported(), reason="needs an x86 processor with AMX and a C++ compiler")
 def test_a_run_with_tiled_attention_learns_as_an_exact_one_does(tiny_shards: Path, tmp_path: Path) -> None:
     found = {}
     for way in ({"dtype": "bfloat16", "attention": "tiled"}, {"dtype": "float32", "attention": "fused"}):

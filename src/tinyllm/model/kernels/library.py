@@ -1,9 +1,7 @@
-"""Attention for training in kernels of our own, for x86 processors with AMX: `tiles.cpp`.
+"""The kernels as a library: compiled for this machine at their first use, kept in a user's cache folder, loaded.
 
-They are compiled for this machine at their first use, and kept in a user's cache folder under a name that tells what
-they were made from and what is in them. PyTorch knows them as operators, so `torch.compile` goes around them.
-
-Shapes: B batch, T time, H query heads, K key/value heads, C channels of one head.
+What is kept has a name that tells what it was made from and what is in it. What cannot be had is told with its reason;
+training goes on without.
 """
 
 import ctypes
@@ -23,13 +21,24 @@ from torch import Tensor
 from tinyllm import artifacts
 from tinyllm.errors import ArtifactError
 
-SOURCE = Path(__file__).with_name("tiles.cpp")
+SOURCES = sorted(Path(__file__).parent.glob("*.cpp"))
+HEADERS = sorted(Path(__file__).parent.glob("*.h"))
 OPTIONS = ("-O3", "-march=native", "-std=c++17", "-fopenmp", "-shared", "-fPIC")
 FEATURES = {"amx_tile", "amx_bf16", "avx512_bf16", "avx512bw", "avx512vl"}
 """What the processor must have, as Linux calls it."""
-SIGNATURES = {"attention": (5, 5), "attention_backward": (9, 5)}
+SIGNATURES = {
+    "attention": (5, 5),
+    "attention_backward": (9, 5),
+    "rms_norm": (5, 2),
+    "rms_norm_backward": (6, 2),
+    "rotate": (4, 5),
+    "swiglu": (3, 1),
+    "swiglu_backward": (5, 1),
+    "cross_entropy": (4, 2),
+    "cross_entropy_backward": (5, 2),
+}
 """How many tensors and sizes the functions of the library take, before the number of threads."""
-
+DTYPES = (torch.bfloat16, torch.float32, torch.int64)
 
 _library: ctypes.CDLL | None = None
 
@@ -48,12 +57,12 @@ def load(folder: Path, announce: Callable[[str], None]) -> str:
     if _library is not None:
         return ""
     if not is_supported():
-        return "tiled attention needs Linux, an x86 processor with AMX, and a C++ compiler"
+        return "the kernels need Linux, an x86 processor with AMX, and a C++ compiler"
     try:
         kept = _find(folder)
         library = ctypes.CDLL(str(kept)) if kept else _make(folder, announce)
     except OSError as error:
-        return f"tiled attention cannot be made ready: {error}"
+        return f"the kernels cannot be made ready: {error}"
     if not library.prepare():
         return "the system does not lend the processor's tiles to this process"
     for name, (num_tensors, num_sizes) in SIGNATURES.items():
@@ -64,24 +73,31 @@ def load(folder: Path, announce: Callable[[str], None]) -> str:
     return ""
 
 
+def call(name: str, tensors: Sequence[Tensor], sizes: Sequence[int]) -> None:
+    """Calls a kernel with `tensors`, as they lie in memory, and `sizes`; on PyTorch's number of threads."""
+    assert _library is not None, "load comes first"
+    assert all(tensor.is_contiguous() and tensor.dtype in DTYPES for tensor in tensors)
+    getattr(_library, name)(*(tensor.data_ptr() for tensor in tensors), *sizes, torch.get_num_threads())
+
+
 def _make(folder: Path, announce: Callable[[str], None]) -> ctypes.CDLL:
     """Compiles the library, keeps it in `folder` if that can be written, and loads it. Raises OSError."""
-    announce("compiling tiled attention for this CPU, once: about three seconds")
+    announce("compiling kernels for this CPU, once: about five seconds")
     with tempfile.TemporaryDirectory() as scratch:
-        made = Path(scratch) / "tiles.so"
-        command = [_compiler() or "", *OPTIONS, "-o", str(made), str(SOURCE)]
+        made = Path(scratch) / "kernels.so"
+        command = [_compiler() or "", *OPTIONS, "-o", str(made), *map(str, SOURCES)]
         run = subprocess.run(command, capture_output=True, text=True, check=False)
         if run.returncode:
             lines = run.stderr.strip().splitlines() or ["it said nothing"]
             raise OSError(f"the C++ compiler failed: {next((line for line in lines if 'error' in line), lines[0])}")
         try:
-            path = folder / f"tiles-{_key()}-{_digest(made.read_bytes())}.so"
+            path = folder / f"kernels-{_key()}-{_digest(made.read_bytes())}.so"
             artifacts.check_writable(path)
             with artifacts.exclusive(folder):
                 artifacts.write_file(path, made.read_bytes())
         except (ArtifactError, OSError) as error:
             if _find(folder) is None:  # else another process was faster
-                announce(f"compiled attention is not kept, so the next start compiles again: {error}")
+                announce(f"compiled kernels are not kept, so the next start compiles again: {error}")
         return ctypes.CDLL(str(made))
 
 
@@ -100,7 +116,7 @@ def _compiler() -> str | None:
 def _find(folder: Path) -> Path | None:
     """The kept library whose content is what its name says, if there is one."""
     try:
-        candidates = sorted(folder.glob(f"tiles-{_key()}-*.so"))
+        candidates = sorted(folder.glob(f"kernels-{_key()}-*.so"))
         return next((path for path in candidates if path.stem.endswith(_digest(path.read_bytes()))), None)
     except OSError:
         return None
@@ -110,7 +126,7 @@ def _key() -> str:
     """Changes whenever the code would."""
     version = subprocess.run([_compiler() or "", "--version"], capture_output=True, check=False).stdout
     facts = (
-        SOURCE.read_bytes(),
+        *(path.read_bytes() for path in (*SOURCES, *HEADERS)),
         version,
         *(option.encode() for option in OPTIONS),
         *map(str.encode, sorted(_features())),
@@ -120,48 +136,3 @@ def _key() -> str:
 
 def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:16]
-
-
-def _call(name: str, tensors: Sequence[Tensor], sizes: Sequence[int]) -> None:
-    assert _library is not None, "load comes first"
-    assert all(tensor.is_contiguous() and tensor.dtype in (torch.bfloat16, torch.float32) for tensor in tensors)
-    getattr(_library, name)(*(tensor.data_ptr() for tensor in tensors), *sizes, torch.get_num_threads())
-
-
-@torch.library.custom_op("tinyllm::attention", mutates_args=(), device_types="cpu")
-def attention(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-    """Causal attention of `query` (B, T, H, C) and the others (B, T, K, C), all bfloat16.
-
-    Gives the output (B, T, H, C) and, for the gradient, the logarithm, to base 2, of each softmax's sum (B, H, T).
-    """
-    assert query.dtype == key.dtype == value.dtype == torch.bfloat16
-    batch, time, num_heads, channels = query.shape
-    output, logs = torch.empty_like(query), query.new_empty(batch, num_heads, time, dtype=torch.float32)
-    _call("attention", [query, key, value, output, logs], [batch, time, num_heads, key.shape[2], channels])
-    return output, logs
-
-
-@attention.register_fake
-def _(query: Tensor, _key: Tensor, _value: Tensor) -> tuple[Tensor, Tensor]:
-    batch, time, num_heads, _ = query.shape
-    return torch.empty_like(query), query.new_empty(batch, num_heads, time, dtype=torch.float32)
-
-
-@torch.library.custom_op("tinyllm::attention_backward", mutates_args=(), device_types="cpu")
-def attention_backward(
-    query: Tensor, key: Tensor, value: Tensor, output: Tensor, logs: Tensor, gradient: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The gradients of `query`, `key` and `value`, from what `attention` took and gave and the output's `gradient`."""
-    assert gradient.dtype == torch.bfloat16
-    batch, time, num_heads, channels = query.shape
-    gradients = torch.empty_like(query), torch.empty_like(key), torch.empty_like(value)
-    tensors = [query, key, value, output, logs, gradient, *gradients]
-    _call("attention_backward", tensors, [batch, time, num_heads, key.shape[2], channels])
-    return gradients
-
-
-@attention_backward.register_fake
-def _(
-    query: Tensor, key: Tensor, value: Tensor, _output: Tensor, _logs: Tensor, _gradient: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    return torch.empty_like(query), torch.empty_like(key), torch.empty_like(value)

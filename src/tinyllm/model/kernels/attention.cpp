@@ -7,28 +7,23 @@
 //
 // Letters: B texts, T tokens, H query heads, K key/value heads, C channels of a head.
 
-#include <immintrin.h>
+#include "vectors.h"
+
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <cmath>
-#include <cstdint>
 #include <cstdlib>
 #include <cstring>
 
 namespace {
 
-using bfloat16 = uint16_t;
-
 constexpr int64_t TILE = 1024;           // bytes
 constexpr int64_t STEP = 32;             // numbers that one instruction sums over
-constexpr int64_t HALF = 16;             // rows, or columns, of a tile
+constexpr int64_t HALF = LANES;          // rows, or columns, of a tile
 constexpr int64_t QUERIES_AT_ONCE = 64;  // all their scores fit a core's cache
 
 int64_t padded(int64_t size) { return (size + STEP - 1) / STEP * STEP; }
-
-__mmask32 first_lanes(int64_t count) { return count >= 32 ? ~0u : count <= 0 ? 0u : (1u << count) - 1; }
 
 struct alignas(64) TileShapes {
     uint8_t palette = 1, start_row = 0, reserved[14] = {};
@@ -199,19 +194,6 @@ void write(const float* x, int64_t x_stride, int64_t num_rows, int64_t num_colum
         }
 }
 
-__m512 widened(const bfloat16* x, __mmask16 lanes = 0xffff) {
-    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(lanes, x)), 16));
-}
-
-// 2^x to 3e-6, a thousandth of what rounding to bfloat16 costs; a NaN stays one.
-__m512 power_of_two(__m512 x) {
-    const __m512 whole = _mm512_roundscale_ps(x, 0), rest = _mm512_sub_ps(x, whole);
-    __m512 y = _mm512_set1_ps(9.58284e-3f);
-    for (float factor : {5.59064e-2f, 0.240241f, 0.693124f, 1.0f})
-        y = _mm512_fmadd_ps(y, rest, _mm512_set1_ps(factor));
-    return _mm512_scalef_ps(y, whole);
-}
-
 // Of sixteen queries from `first` on, those that see the key at `place`.
 __mmask16 see(int64_t first, int64_t place) {
     return place <= first ? 0xffff : place - first >= HALF ? 0 : 0xffff << (place - first);
@@ -221,10 +203,6 @@ __mmask16 see(int64_t first, int64_t place) {
 __m512i in_pairs(__m512 even, __m512 odd) {
     const __m512i both = (__m512i)_mm512_cvtne2ps_pbh(odd, even);
     return interleaved(_mm512_castsi512_si256(both), _mm512_extracti64x4_epi64(both, 1));
-}
-
-void store_rounded(bfloat16* to, __m512 x) {
-    _mm256_store_si256(reinterpret_cast<__m256i*>(to), (__m256i)_mm512_cvtneps_pbh(x));
 }
 
 float dot(const bfloat16* a, const bfloat16* b, int64_t size) {
@@ -288,7 +266,7 @@ struct Shape {
     int64_t stride() const { return num_heads * num_channels; }
     int64_t kv_stride() const { return num_kv_heads * num_channels; }
     float scale() const { return 1 / std::sqrt(static_cast<float>(num_channels)); }
-    float scale_for_powers_of_two() const { return scale() * 1.44269504f; }
+    float scale_for_powers_of_two() const { return scale() * LOG2_OF_E; }
 };
 
 // Pointers to the first token of one key/value head of one text, and of its query heads; `logs` are (H, T).
