@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from tinyllm.config import ModelConfig
 from tinyllm.model.kernels import operators
 from tinyllm.model.kv_cache import KVCache
+from tinyllm.model.linear import Linear
 from tinyllm.model.rope import rotate, rotate_by_kernel
 
 AttentionKind = Literal["fused", "explicit", "tiled"]
@@ -151,10 +152,10 @@ class Attention(nn.Module):
         self.head_size = config.head_size
         self.dropout = config.dropout
         self.kind: AttentionKind = "fused"
-        self.q_proj = nn.Linear(config.hidden_size, config.num_heads * config.head_size, bias=False)
-        self.k_proj = nn.Linear(config.hidden_size, config.num_kv_heads * config.head_size, bias=False)
-        self.v_proj = nn.Linear(config.hidden_size, config.num_kv_heads * config.head_size, bias=False)
-        self.o_proj = nn.Linear(config.num_heads * config.head_size, config.hidden_size, bias=False)
+        self.q_proj = Linear(config.hidden_size, config.num_heads * config.head_size)
+        self.k_proj = Linear(config.hidden_size, config.num_kv_heads * config.head_size)
+        self.v_proj = Linear(config.hidden_size, config.num_kv_heads * config.head_size)
+        self.o_proj = Linear(config.num_heads * config.head_size, config.hidden_size)
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor, cache: KVCache | None = None) -> Tensor:
         """`x` (B, T, D) at the positions of `cos`, `sin` (T, C/2), after what `cache` holds: (B, T, D)."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from tinyllm.config import ModelConfig
 from tinyllm.model.kernels import operators
+from tinyllm.model.linear import Linear
 
 
 def gate_by_kernel(gate: Tensor, up: Tensor) -> Tensor:
@@ -37,9 +38,9 @@ class FeedForward(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.by_kernel = False
-        self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
-        self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
-        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
+        self.gate_proj = Linear(config.hidden_size, config.intermediate_size)
+        self.up_proj = Linear(config.hidden_size, config.intermediate_size)
+        self.down_proj = Linear(config.intermediate_size, config.hidden_size)
 
     def forward(self, x: Tensor) -> Tensor:
         """`x` (B, T, D), each position by itself: (B, T, D)."""

@@ -16,6 +16,7 @@ from tinyllm.model.attention import Attention, AttentionKind
 from tinyllm.model.feed_forward import FeedForward
 from tinyllm.model.init import initialize
 from tinyllm.model.kv_cache import KVCache
+from tinyllm.model.linear import Linear
 from tinyllm.model.norm import RMSNorm
 from tinyllm.model.rope import RotaryTables
 from tinyllm.runtime import compiled
@@ -86,7 +87,7 @@ class Transformer(nn.Module):
         super().__init__()
         self.config = config
         self.model = Decoder(config)
-        self.lm_head = None if config.tie_embeddings else nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.lm_head = None if config.tie_embeddings else Linear(config.hidden_size, config.vocab_size)
         initialize(self, config.num_layers)
 
     def forward(self, tokens: Tensor, cache: KVCache | None = None) -> Tensor:
@@ -113,7 +114,7 @@ class Transformer(nn.Module):
         for module in self.modules():
             if isinstance(module, Attention):
                 module.kind = kind
-            if isinstance(module, FeedForward | RMSNorm):
+            if isinstance(module, FeedForward | Linear | RMSNorm):
                 module.by_kernel = kind == "tiled"
 
     def compile_blocks(self, enabled: bool = True) -> None:

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tinyllm.model.kernels import operators
+from tinyllm.model.linear import linear_by_kernel
 from tinyllm.model.transformer import Transformer
 
 
@@ -26,7 +27,7 @@ def sum_losses(hidden: Tensor, output_weight: Tensor, targets: Tensor) -> Tensor
 
 def sum_losses_by_kernel(hidden: Tensor, output_weight: Tensor, targets: Tensor) -> Tensor:
     """The same for bfloat16 on processors with AMX: no logits in float32 are ever in memory."""
-    logits = F.linear(hidden, output_weight)
+    logits = linear_by_kernel(hidden, output_weight)
     total: Tensor = _SummedCrossEntropy.apply(logits.flatten(0, 1), targets.flatten())  # type: ignore[no-untyped-call]
     return total
 

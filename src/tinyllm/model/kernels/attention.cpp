@@ -1,62 +1,21 @@
 // Causal attention and its gradients in bfloat16, for x86 processors with AMX.
 //
-// A tile holds 16 rows of 64 bytes. One instruction multiplies tile A (16 rows of 32 numbers) with tile B (32 numbers
-// for each of 16 columns, neighbours of a column side by side) and adds to a tile of 16 x 16 float32. What is
-// multiplied is packed into such tiles first, filled up with zeros. No matrix of all scores is ever in memory: some
-// queries at a time go through all their keys inside one core's cache (FlashAttention, Dao et al. 2022).
+// No matrix of all scores is ever in memory: some queries at a time go through all their keys inside one core's cache
+// (FlashAttention, Dao et al. 2022).
 //
 // Letters: B texts, T tokens, H query heads, K key/value heads, C channels of a head.
-
-#include "vectors.h"
 
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <cstdlib>
 #include <cstring>
+
+#include "tiles.h"
 
 namespace {
 
-constexpr int64_t TILE = 1024;           // bytes
-constexpr int64_t STEP = 32;             // numbers that one instruction sums over
-constexpr int64_t HALF = LANES;          // rows, or columns, of a tile
 constexpr int64_t QUERIES_AT_ONCE = 64;  // all their scores fit a core's cache
-
-int64_t padded(int64_t size) { return (size + STEP - 1) / STEP * STEP; }
-
-struct alignas(64) TileShapes {
-    uint8_t palette = 1, start_row = 0, reserved[14] = {};
-    uint16_t row_bytes[16] = {};
-    uint8_t num_rows[16] = {};
-
-    TileShapes() {
-        std::fill_n(row_bytes, 8, 64);
-        std::fill_n(num_rows, 8, HALF);
-    }
-};
-
-// Memory of one thread, kept from call to call.
-class Buffer {
-   public:
-    template <typename Number>
-    Number* hold(int64_t count) {
-        const int64_t bytes = (count * static_cast<int64_t>(sizeof(Number)) + 63) / 64 * 64;
-        if (bytes > size_) {
-            std::free(memory_);
-            memory_ = std::aligned_alloc(64, bytes);
-            if (memory_ == nullptr) std::abort();
-            size_ = bytes;
-        }
-        return static_cast<Number*>(memory_);
-    }
-
-    ~Buffer() { std::free(memory_); }
-
-   private:
-    void* memory_ = nullptr;
-    int64_t size_ = 0;
-};
 
 struct Workspace {
     Buffer keys, key_columns, values, queries, query_pairs, gradients, gradient_pairs;
@@ -64,135 +23,6 @@ struct Workspace {
 };
 
 thread_local Workspace work;
-
-// Sixteen rows of sixteen 32-bit numbers become columns.
-inline __attribute__((always_inline)) void transpose(__m512i* rows) {
-    __m512i t[16];
-    for (int i = 0; i < 16; i += 2) {
-        t[i] = _mm512_unpacklo_epi32(rows[i], rows[i + 1]);
-        t[i + 1] = _mm512_unpackhi_epi32(rows[i], rows[i + 1]);
-    }
-    for (int i = 0; i < 16; i += 4)
-        for (int j = 0; j < 2; j++) {
-            rows[i + 2 * j] = _mm512_unpacklo_epi64(t[i + j], t[i + j + 2]);
-            rows[i + 2 * j + 1] = _mm512_unpackhi_epi64(t[i + j], t[i + j + 2]);
-        }
-    for (int i = 0; i < 4; i++)
-        for (int j = 0; j < 16; j += 8) {
-            t[i + j] = _mm512_shuffle_i32x4(rows[i + j], rows[i + j + 4], 0x88);
-            t[i + j + 4] = _mm512_shuffle_i32x4(rows[i + j], rows[i + j + 4], 0xdd);
-        }
-    for (int i = 0; i < 8; i++) {
-        rows[i] = _mm512_shuffle_i32x4(t[i], t[i + 8], 0x88);
-        rows[i + 8] = _mm512_shuffle_i32x4(t[i], t[i + 8], 0xdd);
-    }
-}
-
-// Numbers of two rows in turn, sixteen of each.
-__m512i interleaved(__m256i even, __m256i odd) {
-    __m256i low = _mm256_unpacklo_epi16(even, odd), high = _mm256_unpackhi_epi16(even, odd);
-    __m512i both = _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1);
-    return _mm512_shuffle_i64x2(both, both, 0b11'01'10'00);
-}
-
-// The tiles of a matrix, row after row of tiles. In pairs a tile holds 32 rows and 16 columns, else 16 rows and 32
-// columns. Summed over rows it takes (true, true) to make an A of its columns and (true, false) to make a B; summed
-// over columns (false, false) to make an A of its rows and (false, true) to make a B.
-template <bool in_pairs, bool transposed>
-void pack(const bfloat16* x, int64_t stride, int64_t num_rows, int64_t num_columns, char* tiles) {
-    constexpr int64_t height = in_pairs ? STEP : HALF, width = in_pairs ? HALF : STEP;
-    for (int64_t row = 0; row < padded(num_rows); row += height)
-        for (int64_t column = 0; column < padded(num_columns); column += width, tiles += TILE) {
-            const __mmask32 lanes = first_lanes(std::min(width, num_columns - column));
-            const bfloat16* from = x + row * stride + column;
-            __m512i block[16];
-            for (int64_t i = 0; i < 16; i++) {
-                const int64_t first = in_pairs ? 2 * i : i, left = num_rows - row - first;
-                const bfloat16* here = from + first * stride;
-                if (in_pairs) {
-                    __m256i even = _mm256_maskz_loadu_epi16(left > 0 ? lanes : 0, here);
-                    __m256i odd = _mm256_maskz_loadu_epi16(left > 1 ? lanes : 0, here + stride);
-                    block[i] = interleaved(even, odd);
-                } else {
-                    block[i] = _mm512_maskz_loadu_epi16(left > 0 ? lanes : 0, here);
-                }
-            }
-            if (transposed) transpose(block);
-            for (int64_t i = 0; i < 16; i++) _mm512_store_si512(tiles + 64 * i, block[i]);
-        }
-}
-
-// Where 16-bit tiles lie: bytes from row to row of a tile, to the tile beside it, and to that of the next step.
-struct Tiles {
-    const char* first;
-    int64_t row, beside, step;
-};
-
-// Packed tiles of a matrix with so many tiles in a row, summed over columns or over rows; and rows as they are.
-Tiles over_columns(const char* packed, int64_t num_across) { return {packed, 64, num_across * TILE, TILE}; }
-Tiles over_rows(const char* packed, int64_t num_across) { return {packed, 64, TILE, num_across * TILE}; }
-Tiles plain(const bfloat16* x, int64_t stride) {
-    return {reinterpret_cast<const char*>(x), 2 * stride, 2 * HALF * stride, 64};
-}
-
-// Sums of one or two tiles down and across over `num_steps` tiles, set or added to.
-template <int down, int across>
-void multiply_block(Tiles a, Tiles b, int64_t num_steps, bool adds, float* sums, int64_t stride) {
-    float* below = sums + HALF * stride;
-    asm volatile("" ::: "memory");  // compilers do not know that tiles read what was stored before
-    _tile_zero(0);
-    if (down > 1) _tile_zero(1);
-    if (across > 1) _tile_zero(2);
-    if (down > 1 && across > 1) _tile_zero(3);
-    if (adds) {
-        _tile_loadd(0, sums, 4 * stride);
-        if (down > 1) _tile_loadd(1, below, 4 * stride);
-        if (across > 1) _tile_loadd(2, sums + HALF, 4 * stride);
-        if (down > 1 && across > 1) _tile_loadd(3, below + HALF, 4 * stride);
-    }
-    for (int64_t i = 0; i < num_steps; i++, a.first += a.step, b.first += b.step) {
-        _tile_loadd(4, a.first, a.row);
-        if (down > 1) _tile_loadd(5, a.first + a.beside, a.row);
-        _tile_loadd(6, b.first, b.row);
-        if (across > 1) _tile_loadd(7, b.first + b.beside, b.row);
-        _tile_dpbf16ps(0, 4, 6);
-        if (down > 1) _tile_dpbf16ps(1, 5, 6);
-        if (across > 1) _tile_dpbf16ps(2, 4, 7);
-        if (down > 1 && across > 1) _tile_dpbf16ps(3, 5, 7);
-    }
-    _tile_stored(0, sums, 4 * stride);
-    if (down > 1) _tile_stored(1, below, 4 * stride);
-    if (across > 1) _tile_stored(2, sums + HALF, 4 * stride);
-    if (down > 1 && across > 1) _tile_stored(3, below + HALF, 4 * stride);
-}
-
-// The same for any number of rows and columns that fill tiles.
-void multiply(Tiles a, Tiles b, int64_t num_steps, bool adds, float* sums, int64_t stride, int64_t num_rows,
-              int64_t num_columns) {
-    for (int64_t row = 0; row < num_rows; row += STEP, a.first += 2 * a.beside) {
-        Tiles right = b;
-        for (int64_t column = 0; column < num_columns; column += STEP, right.first += 2 * b.beside) {
-            const bool down = num_rows - row > HALF, across = num_columns - column > HALF;
-            const auto block = down ? (across ? multiply_block<2, 2> : multiply_block<2, 1>)
-                                    : (across ? multiply_block<1, 2> : multiply_block<1, 1>);
-            block(a, right, num_steps, adds, sums + row * stride + column, stride);
-        }
-    }
-}
-
-// Rows of float32, times a factor, rounded.
-void write(const float* x, int64_t x_stride, int64_t num_rows, int64_t num_columns, bfloat16* result, int64_t stride,
-           float scale) {
-    const __m512 factor = _mm512_set1_ps(scale);
-    for (int64_t row = 0; row < num_rows; row++)
-        for (int64_t column = 0; column < num_columns; column += STEP) {
-            const float* from = x + row * x_stride + column;
-            const __m512 low = _mm512_mul_ps(_mm512_load_ps(from), factor);
-            __m512bh rounded = _mm512_cvtne2ps_pbh(_mm512_mul_ps(_mm512_load_ps(from + HALF), factor), low);
-            bfloat16* to = result + row * stride + column;
-            _mm512_mask_storeu_epi16(to, first_lanes(num_columns - column), (__m512i)rounded);
-        }
-}
 
 // Of sixteen queries from `first` on, those that see the key at `place`.
 __mmask16 see(int64_t first, int64_t place) {
@@ -239,24 +69,6 @@ void powers(const float* scores, float scale, int64_t first, int64_t num_keys, c
     _mm512_store_ps(highests, highest);
     _mm512_store_ps(sums, sum);
     for (int64_t i = 0; i < HALF; i++) logs[i] = highests[i] + std::log2(sums[i]);
-}
-
-// Columns of float32, times a factor each, become rows and are rounded.
-void write_turned(const float* x, int64_t x_stride, const float* factors, int64_t num_columns, int64_t num_rows,
-                  bfloat16* result, int64_t stride) {
-    for (int64_t column = 0; column < num_columns; column += HALF) {
-        const __m512 factor = _mm512_load_ps(factors + column);
-        for (int64_t row = 0; row < num_rows; row += HALF) {
-            __m512i block[HALF];
-            for (int64_t i = 0; i < HALF; i++)
-                block[i] = (__m512i)_mm512_mul_ps(_mm512_load_ps(x + (row + i) * x_stride + column), factor);
-            transpose(block);
-            const __mmask16 lanes = first_lanes(std::min(num_rows - row, HALF));
-            for (int64_t i = 0; i < std::min(num_columns - column, HALF); i++)
-                _mm256_mask_storeu_epi16(result + (column + i) * stride + row, lanes,
-                                         (__m256i)_mm512_cvtneps_pbh((__m512)block[i]));
-        }
-    }
 }
 
 struct Shape {

@@ -29,6 +29,7 @@ FEATURES = {"amx_tile", "amx_bf16", "avx512_bf16", "avx512bw", "avx512vl"}
 SIGNATURES = {
     "attention": (5, 5),
     "attention_backward": (9, 5),
+    "weight_gradient": (3, 3),
     "rms_norm": (5, 2),
     "rms_norm_backward": (6, 2),
     "rotate": (4, 5),

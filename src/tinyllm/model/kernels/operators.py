@@ -3,6 +3,8 @@
 Tensors must be contiguous. Gradients belong to who calls them.
 
 Shapes: B batch, T time, H query heads, K key/value heads, C channels of one head, D model size, N tokens, V vocabulary.
+
+A layer takes I numbers a token and gives O.
 """
 
 import torch
@@ -33,6 +35,15 @@ def attention_backward(
     tensors = [query, key, value, output, logs, gradient, *gradients]
     call("attention_backward", tensors, [batch, time, num_heads, key.shape[2], channels])
     return gradients
+
+
+def weight_gradient(gradient: Tensor, x: Tensor) -> Tensor:
+    """The gradient (O, I) of a layer's weight, from that of its result (N, O) and what went in, `x` (N, I)."""
+    assert gradient.dtype == x.dtype == torch.bfloat16
+    (num_tokens, num_out), num_in = gradient.shape, x.shape[1]
+    of_weight = x.new_empty(num_out, num_in)
+    call("weight_gradient", [gradient, x, of_weight], [num_tokens, num_out, num_in])
+    return of_weight
 
 
 def rms_norm(x: Tensor, gain: Tensor, eps: float) -> tuple[Tensor, Tensor]:

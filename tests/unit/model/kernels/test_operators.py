@@ -11,6 +11,7 @@ from torch import Tensor
 from tinyllm.model.attention import attend_tiled
 from tinyllm.model.feed_forward import gate_by_kernel
 from tinyllm.model.kernels import library
+from tinyllm.model.linear import linear_by_kernel
 from tinyllm.model.norm import RMSNorm
 from tinyllm.model.rope import rotary_tables, rotate, rotate_by_kernel
 from tinyllm.training.loss import sum_losses, sum_losses_by_kernel
@@ -100,6 +101,21 @@ def test_numbers_that_are_none_come_through() -> None:
     query, key, value = torch.ones(3, 1, 2, 40, 36).bfloat16()
     value[0, 0, 0, 0] = torch.nan
     assert attend_tiled(query, key, value)[0, 0].isnan().any()
+
+
+@pytest.mark.parametrize(
+    ("tokens", "num_in", "num_out"), [(300, 36, 100), (1, 8, 24), (64, 288, 144), (2, 33, 17), (600, 40, 1100)]
+)
+@pytest.mark.parametrize("num_threads", [1, 3])
+def test_linear(tokens: int, num_in: int, num_out: int, num_threads: int) -> None:
+    torch.manual_seed(0)
+    x, weight = torch.randn(1, tokens, num_in).bfloat16(), torch.randn(num_out, num_in).bfloat16()
+    before = torch.get_num_threads()
+    torch.set_num_threads(num_threads)
+    try:
+        compare(linear_by_kernel, F.linear, [x, weight], torch.randn(1, tokens, num_out).bfloat16())
+    finally:
+        torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize(("rows", "size"), [(64, 288), (5, 36), (33, 16), (1, 100)])
