@@ -188,5 +188,6 @@ def _worker_died(batches: Iterable[Batch]) -> TinyllmError:
     names = ", ".join(sources[:3]) + (", …" if len(sources) > 3 else "")
     return TinyllmError(
         f"a worker process died while encoding {names}: it was killed, or memory ran out; "
-        "finished shards are kept, so run the command again, with fewer --workers if memory is short"
+        "finished shards are kept, so run the command again, with fewer --workers if memory is short "
+        '(a script of yours must call prepare under `if __name__ == "__main__":`, since workers import it)'
     )
