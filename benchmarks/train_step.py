@@ -163,7 +163,7 @@ def write_shards(folder: Path) -> None:
 def make_trainer(folder: Path, num_steps: int, turns: Turns) -> Trainer:
     """The loop as `tinyllm train` runs it: in our kernels or compiled, for which only a benchmark is too short."""
     schedule = {"num_steps": num_steps, "warmup_steps": 10}
-    way = {"compile": "auto" if library.is_supported() else "on"}
+    way = {"dtype": "bfloat16", "attention": "tiled"} if library.is_supported() else {}
     config = Config.model_validate(SETTINGS | {"schedule": schedule, "training": SETTINGS["training"] | way})
     shards = ShardSet.open(folder, tokenizer=wide_tokenizer(VOCAB))
     return Trainer(config, shards, folder / f"run-{num_steps}", reporter=turns)

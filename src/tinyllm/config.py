@@ -189,12 +189,13 @@ class TrainingConfig(Section):
     attention: Literal["auto", "fused", "explicit", "tiled"] = "auto"
     """PyTorch's fused kernel, two products and a softmax, or tiles of AMX; auto = the fastest one here.
 
-    Tiles come with kernels of our own for norms, rotation, SwiGLU and the loss, on a CPU with AMX and in bfloat16.
+    Tiles come with kernels of our own for norms, rotation, SwiGLU, the loss and the gradients of weights; they need a
+    CPU with AMX, bfloat16, and no dropout.
     """
     compile: Literal["auto", "on", "off"] = "auto"
     """Whether torch.compile builds the training step; auto = if the run is long enough to pay for it.
 
-    It does not touch kernels of our own, so `on` takes them only where attention is set to tiled.
+    With attention `tiled` it has no effect; `on` with attention `auto` leaves our own kernels out.
     """
     tensorboard: bool = False
     """Whether metrics also go to RUN/tensorboard (needs the extra `track`)."""

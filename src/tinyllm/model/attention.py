@@ -1,6 +1,6 @@
 """Causal self-attention with grouped queries (Vaswani et al. 2017; Ainslie et al. 2023), rotary positions, no biases.
 
-The mathematics stands here twice: `attend_fused` hands it to PyTorch's kernel, which keeps no T x S matrix and is right
+The mathematics has three forms: `attend_fused` hands it to PyTorch's kernel, which keeps no T x S matrix and is right
 on a GPU and for long texts; `attend_explicit` writes it out as two products and a softmax, which on a CPU trains faster
 at the small heads of small models. `attend_tiled` hands it to kernels of our own, the fastest where they run
 (`kernels/`): for bfloat16, without a cache or dropout. Otherwise the choice is a matter of speed alone.
@@ -13,6 +13,7 @@ from typing import Any, Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from tinyllm.config import ModelConfig
 from tinyllm.model.kernels import operators
@@ -135,6 +136,7 @@ class _TiledAttention(torch.autograd.Function):
         return output
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, ...]:
         query, key, value, output, logs = ctx.saved_tensors
         return operators.attention_backward(query, key, value, output, logs, gradient.contiguous())

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from tinyllm.config import ModelConfig
 from tinyllm.model.kernels import operators
@@ -16,7 +17,7 @@ from tinyllm.model.linear import Linear
 
 def gate_by_kernel(gate: Tensor, up: Tensor) -> Tensor:
     """silu(gate) * up in one pass each way, by a kernel of our own, for bfloat16 on processors with AMX."""
-    product: Tensor = _SwiGLU.apply(gate, up)  # type: ignore[no-untyped-call]
+    product: Tensor = _SwiGLU.apply(gate.contiguous(), up.contiguous())  # type: ignore[no-untyped-call]
     return product
 
 
@@ -27,6 +28,7 @@ class _SwiGLU(torch.autograd.Function):
         return operators.swiglu(gate, up)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, ...]:
         gate, up = ctx.saved_tensors
         return operators.swiglu_backward(gate, up, gradient.contiguous())

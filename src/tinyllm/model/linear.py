@@ -8,6 +8,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from tinyllm.model.kernels import operators
 
@@ -37,6 +38,7 @@ class _LinearByKernel(torch.autograd.Function):
         return F.linear(x, weight)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
         x, weight = ctx.saved_tensors
         rows = gradient.reshape(-1, gradient.shape[-1]).contiguous()

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from tinyllm.model.kernels import operators
 
@@ -23,7 +24,7 @@ class RMSNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """`x` (..., D) normalized over its last axis; dtype of `x`, or of the gain where that is wider."""
         if self.by_kernel:
-            by_kernel: Tensor = _NormByKernel.apply(x, self.weight, self.eps)  # type: ignore[no-untyped-call]
+            by_kernel: Tensor = _NormByKernel.apply(x.contiguous(), self.weight, self.eps)  # type: ignore[no-untyped-call]
             return by_kernel
         # Squares are summed in float32: in bfloat16 a sum of 288 terms loses the last ones.
         wide = x.float()
@@ -41,6 +42,7 @@ class _NormByKernel(torch.autograd.Function):
         return normed
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, inverses = ctx.saved_tensors
         return *operators.rms_norm_backward(x, weight, inverses, gradient.contiguous()), None

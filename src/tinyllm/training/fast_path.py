@@ -30,7 +30,7 @@ CLEARLY_FASTER = 0.9
 COMPILED_PART: dict[AttentionKind, float] = {"fused": 0.8, "explicit": 0.58, "tiled": 1.0}
 """What a compiled update takes of the same one in eager mode: explicit attention is most of what there is to fuse.
 
-Who takes tiled attention takes kernels for all that lies between the products, and is not compiled at all."""
+Who takes tiled attention takes our other kernels too, and is not compiled at all."""
 COMPILE_CPU_SECONDS = 50.0
 """Of all processors together, most of it in the C++ compiler; the same for any number of layers."""
 MAX_ATTENTION_BYTES = 2**30
@@ -52,15 +52,15 @@ class FastPath:
         return config.model_copy(update={"training": config.training.model_copy(update=chosen)})
 
 
-def as_before(config: Config, saved: Mapping[str, Any]) -> Config:
+def as_before(config: Config, saved: Mapping[str, Any], device: torch.device) -> Config:
     """`config` with what a checkpoint's inputs `saved` say in the place of every `auto`: a run goes on as it began.
 
-    Where the machine has no tiles, `auto` stays in their place, and for compilation, which goes with it.
+    Where `device` has no tiles, `auto` stays in their place, and for compilation, which goes with it.
     """
     settings = config.training.model_dump()
     names = ("dtype", "attention", "compile")
     known = {name: saved[name] for name in names if settings[name] == "auto" and name in saved}
-    if known.get("attention") == "tiled" and not library.is_supported():
+    if known.get("attention") == "tiled" and not (device.type == "cpu" and library.is_supported()):
         del known["attention"]
         known.pop("compile", None)
     return config.model_copy(update={"training": config.training.model_copy(update=known)})

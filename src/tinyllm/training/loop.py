@@ -311,7 +311,9 @@ class Trainer:
         num_updates = self.config.schedule.num_steps
         if self.config.training.eval_only:
             num_updates = 0
-        config = self.config if checkpoint is None else as_before(self.config, read_state(checkpoint).inputs)
+        config = self.config
+        if checkpoint is not None:
+            config = as_before(config, read_state(checkpoint).inputs, self.device)
         path = choose_fast_path(config, self.device, num_updates, self.reporter.note)
         self.reporter.note(f"training on {self.device}: {path.reason}")
         self.config = path.resolve(config)

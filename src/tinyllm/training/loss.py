@@ -8,6 +8,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from tinyllm.model.kernels import operators
 from tinyllm.model.linear import linear_by_kernel
@@ -28,7 +29,7 @@ def sum_losses(hidden: Tensor, output_weight: Tensor, targets: Tensor) -> Tensor
 def sum_losses_by_kernel(hidden: Tensor, output_weight: Tensor, targets: Tensor) -> Tensor:
     """The same for bfloat16 on processors with AMX: no logits in float32 are ever in memory."""
     logits = linear_by_kernel(hidden, output_weight)
-    total: Tensor = _SummedCrossEntropy.apply(logits.flatten(0, 1), targets.flatten())  # type: ignore[no-untyped-call]
+    total: Tensor = _SummedCrossEntropy.apply(logits.flatten(0, 1), targets.flatten().contiguous())  # type: ignore[no-untyped-call]
     return total
 
 
@@ -40,6 +41,7 @@ class _SummedCrossEntropy(torch.autograd.Function):
         return losses.sum()
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         logits, targets, logs = ctx.saved_tensors
         return operators.cross_entropy_backward(logits, targets, logs, gradient), None

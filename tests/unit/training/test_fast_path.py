@@ -166,11 +166,12 @@ def test_tiled_attention_is_loaded_only_where_a_run_can_have_it(monkeypatch: pyt
 def test_a_run_with_tiled_attention_goes_on_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     saved = {"dtype": "bfloat16", "attention": "tiled", "compile": "off"}
     pretend_kernels(monkeypatch)
-    assert as_before(make(), saved).training.attention == "tiled"
+    assert as_before(make(), saved, CPU).training.attention == "tiled"
+    assert as_before(make(), saved, torch.device("cuda")).training.attention == "auto"
     pretend_kernels(monkeypatch, supported=False)
-    assert as_before(make(), saved).training.attention == "auto"
-    assert as_before(make(), saved).training.compile == "auto", "that it was off was because of the tiles"
-    assert as_before(make(), saved).training.dtype == "bfloat16"
+    assert as_before(make(), saved, CPU).training.attention == "auto"
+    assert as_before(make(), saved, CPU).training.compile == "auto", "that it was off was because of the tiles"
+    assert as_before(make(), saved, CPU).training.dtype == "bfloat16"
 
 
 @pytest.mark.skipif(not library.is_supported(), reason="needs an x86 processor with AMX and a C++ compiler")

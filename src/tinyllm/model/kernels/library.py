@@ -77,7 +77,7 @@ def load(folder: Path, announce: Callable[[str], None]) -> str:
 def call(name: str, tensors: Sequence[Tensor], sizes: Sequence[int]) -> None:
     """Calls a kernel with `tensors`, as they lie in memory, and `sizes`; on PyTorch's number of threads."""
     assert _library is not None, "load comes first"
-    assert all(tensor.is_contiguous() and tensor.dtype in DTYPES for tensor in tensors)
+    assert all(x.is_contiguous() and x.is_cpu and x.dtype in DTYPES for x in tensors)
     getattr(_library, name)(*(tensor.data_ptr() for tensor in tensors), *sizes, torch.get_num_threads())
 
 

@@ -2,9 +2,8 @@
 
 Tensors must be contiguous. Gradients belong to who calls them.
 
-Shapes: B batch, T time, H query heads, K key/value heads, C channels of one head, D model size, N tokens, V vocabulary.
-
-A layer takes I numbers a token and gives O.
+Shapes: B batch, T time, H query heads, K key/value heads, C channels of one head, D model size, N tokens, V vocabulary;
+I numbers go into a layer, O come out.
 """
 
 import torch
@@ -19,6 +18,7 @@ def attention(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor
     Gives the output (B, T, H, C) and, for the gradient, the logarithm, to base 2, of each softmax's sum (B, H, T).
     """
     assert query.dtype == key.dtype == value.dtype == torch.bfloat16
+    assert key.shape == value.shape
     batch, time, num_heads, channels = query.shape
     output, logs = torch.empty_like(query), query.new_empty(batch, num_heads, time, dtype=torch.float32)
     call("attention", [query, key, value, output, logs], [batch, time, num_heads, key.shape[2], channels])
@@ -30,6 +30,7 @@ def attention_backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The gradients of `query`, `key` and `value`, from what `attention` took and gave and the output's `gradient`."""
     assert gradient.dtype == torch.bfloat16
+    assert gradient.shape == query.shape
     batch, time, num_heads, channels = query.shape
     gradients = torch.empty_like(query), torch.empty_like(key), torch.empty_like(value)
     tensors = [query, key, value, output, logs, gradient, *gradients]
@@ -40,6 +41,7 @@ def attention_backward(
 def weight_gradient(gradient: Tensor, x: Tensor) -> Tensor:
     """The gradient (O, I) of a layer's weight, from that of its result (N, O) and what went in, `x` (N, I)."""
     assert gradient.dtype == x.dtype == torch.bfloat16
+    assert len(gradient) == len(x)
     (num_tokens, num_out), num_in = gradient.shape, x.shape[1]
     of_weight = x.new_empty(num_out, num_in)
     call("weight_gradient", [gradient, x, of_weight], [num_tokens, num_out, num_in])
@@ -52,15 +54,17 @@ def rms_norm(x: Tensor, gain: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     Gives the result (..., D) and, for the gradient, the inverses of the roots (N), in float32.
     """
     assert x.dtype == gain.dtype == torch.bfloat16
+    assert x.shape[-1:] == gain.shape
     num_rows = x.numel() // len(gain)
     normed, inverses = torch.empty_like(x), x.new_empty(num_rows, dtype=torch.float32)
-    call("rms_norm", [x, gain, torch.tensor(eps), normed, inverses], [num_rows, len(gain)])
+    call("rms_norm", [x, gain, torch.tensor(eps, dtype=torch.float32), normed, inverses], [num_rows, len(gain)])
     return normed, inverses
 
 
 def rms_norm_backward(x: Tensor, gain: Tensor, inverses: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
     """The gradients of `x` and `gain`, from what `rms_norm` took and gave and the result's `gradient`."""
     assert gradient.dtype == torch.bfloat16
+    assert gradient.shape == x.shape
     gradients = torch.empty_like(x), torch.empty_like(gain)
     call("rms_norm_backward", [x, gain, inverses, gradient, *gradients], [len(inverses), len(gain)])
     return gradients
@@ -80,6 +84,7 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor, direction: int) -> Tensor:
 def swiglu(gate: Tensor, up: Tensor) -> Tensor:
     """silu(gate) * up, of any shape."""
     assert gate.dtype == up.dtype == torch.bfloat16
+    assert gate.shape == up.shape
     product = torch.empty_like(gate)
     call("swiglu", [gate, up, product], [gate.numel()])
     return product
@@ -88,6 +93,7 @@ def swiglu(gate: Tensor, up: Tensor) -> Tensor:
 def swiglu_backward(gate: Tensor, up: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
     """The gradients of `gate` and `up`, from the product's."""
     assert gradient.dtype == torch.bfloat16
+    assert gradient.shape == gate.shape
     gradients = torch.empty_like(gate), torch.empty_like(up)
     call("swiglu_backward", [gate, up, gradient, *gradients], [gate.numel()])
     return gradients
@@ -100,6 +106,8 @@ def cross_entropy(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     Raises IndexError for a target that is not in the vocabulary.
     """
     assert logits.dtype == torch.bfloat16
+    assert targets.dtype == torch.int64
+    assert len(targets) == len(logits)
     num_tokens, vocab_size = logits.shape
     if not ((targets >= 0) & (targets < vocab_size)).all():
         raise IndexError(f"a target is not one of the {vocab_size} tokens of the vocabulary")
@@ -110,6 +118,7 @@ def cross_entropy(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
 
 def cross_entropy_backward(logits: Tensor, targets: Tensor, logs: Tensor, gradient: Tensor) -> Tensor:
     """The gradient of `logits`, from what `cross_entropy` took and gave and each loss's `gradient`, one for all."""
+    assert gradient.dtype == torch.float32
     of_logits = torch.empty_like(logits)
     call("cross_entropy_backward", [logits, targets, logs, gradient, of_logits], list(logits.shape))
     return of_logits

@@ -14,7 +14,7 @@
 namespace {
 
 constexpr int64_t TOKENS_AT_ONCE = 256;
-constexpr int64_t ROWS_AT_ONCE = 512;  // sums of so many stay in a core's cache
+constexpr int64_t ROWS_AT_ONCE = 512;  // sums of so many stay in a core's cache, at these models' sizes
 
 struct ProductWorkspace {
     Buffer columns, pairs, sums;

@@ -1,5 +1,5 @@
-// What lies between the products of matrices, and its gradients, each in one pass over memory: norm, rotation, SwiGLU,
-// loss. For x86 processors with AVX-512; read and written in bfloat16, computed in float32.
+// What lies between the products of matrices, and its gradients: norm, rotation, SwiGLU, loss. Memory is read once; what
+// is needed again is in the cache. For x86 processors with AVX-512; read and written in bfloat16, computed in float32.
 //
 // Letters: N tokens, D channels, H heads, V vocabulary.
 
@@ -12,12 +12,10 @@
 
 namespace {
 
+// To 6e-5, far less than what rounding costs.
 __m512 sigmoid(__m512 x) {
-    // 2^126, whose inverse is still a number, is infinity enough; a NaN stays one: of two, it is the second that counts.
-    const __m512 exponent = _mm512_min_ps(_mm512_set1_ps(126), _mm512_mul_ps(x, _mm512_set1_ps(-LOG2_OF_E)));
-    const __m512 sum = _mm512_add_ps(_mm512_set1_ps(1), power_of_two(exponent));
-    const __m512 guess = _mm512_rcp14_ps(sum);  // and one step of Newton's method
-    return _mm512_mul_ps(guess, _mm512_fnmadd_ps(sum, guess, _mm512_set1_ps(2)));
+    const __m512 power = power_of_two(_mm512_mul_ps(x, _mm512_set1_ps(-LOG2_OF_E)));
+    return _mm512_rcp14_ps(_mm512_add_ps(_mm512_set1_ps(1), power));
 }
 
 // Calls `work_on` with sixteen places at a time, the first and which of them there are.

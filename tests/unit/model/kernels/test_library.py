@@ -27,9 +27,7 @@ def load_elsewhere(folder: Path, **environment: str) -> list[str]:
     return run.stdout.splitlines()
 
 
-def test_it_is_compiled_once_and_again_when_the_file_was_damaged(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_it_is_compiled_once_and_again_when_the_file_was_damaged(tmp_path: Path) -> None:
     environment = {"PATH": "/usr/local/bin:/usr/bin:/bin"}
     assert load_elsewhere(tmp_path, **environment) == [
         "compiling kernels for this CPU, once: about five seconds",
