@@ -1,6 +1,6 @@
 """Time to quality: how soon the recipe gets to the best validation loss of the original's settings.
 
-    python benchmarks/time_to_loss.py [--steps 2000] [--part 0.2] [--text FILE] [--ablation] [--json FILE]
+    python benchmarks/time_to_loss.py [--steps 2000] [--part 0.225] [--text FILE] [--ablation] [--json FILE]
 
 The first row is how the project began: AdamW, peak 5e-4, warmup of 1,000 updates, 32 x 256 tokens an update. The best
 validation loss on its way is what the others are asked for, with a part of the tokens that it took; their schedules
@@ -124,7 +124,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--text", type=Path, help="Stories between <|endoftext|>; without it, the storybook's.")
     parser.add_argument("--ablation", action="store_true", help="A row for each change of the recipe, too.")
     parser.add_argument("--target", type=float, help="The original's loss after --steps, if known.")
-    parser.add_argument("--part", type=float, default=0.2, help="Tokens of the other rows, as a part of the first's.")
+    parser.add_argument("--part", type=float, default=0.225, help="Tokens of the other rows, as a part of the first's.")
     arguments = parser.parse_args()
     arguments.stories = arguments.stories or 1000 + arguments.steps * 32 * 256 // 120
     return arguments
