@@ -19,11 +19,9 @@ from tinyllm.generation.cpu_memory import (
     integers,
     larger,
 )
-from tinyllm.generation.cpu_selection import end_of_top_p, kth_largest
+from tinyllm.generation.cpu_selection import BLOCK, LOWEST, SIGN_BIT, end_of_top_p, kth_largest
 
-BLOCK = at.SAMPLING_BLOCK
-LOWEST, LARGEST = np.finfo(np.float32).min, np.finfo(np.float32).max
-SIGN_BIT, INFINITY_BITS = 1 << 31, 0x7F800000
+LARGEST, INFINITY_BITS = np.finfo(np.float32).max, 0x7F800000
 UNDERFLOW = np.float32(-87)
 """Powers of e below this are 0."""
 DAMAGED = np.float32(-1)

@@ -16,11 +16,11 @@ namespace {
 constexpr int64_t TOKENS_AT_ONCE = 256;
 constexpr int64_t ROWS_AT_ONCE = 512;  // sums of so many stay in a core's cache, at these models' sizes
 
-struct ProductWorkspace {
+struct Workspace {
     Buffer columns, pairs, sums;
 };
 
-thread_local ProductWorkspace product_work;
+thread_local Workspace work;
 
 }  // namespace
 
@@ -37,9 +37,9 @@ void weight_gradient(const bfloat16* gradient, const bfloat16* x, bfloat16* of_w
         _tile_loadconfig(&tile_shapes);
         const int64_t part = omp_get_thread_num(), num_parts = omp_get_num_threads();
         const int64_t end = std::min(num_out, num_tiles * (part + 1) / num_parts * HALF);
-        char* columns = product_work.columns.hold<char>(TOKENS_AT_ONCE * ROWS_AT_ONCE * 2);
-        char* pairs = product_work.pairs.hold<char>(TOKENS_AT_ONCE * wide * 2);
-        float* sums = product_work.sums.hold<float>(ROWS_AT_ONCE * wide);
+        char* columns = work.columns.hold<char>(TOKENS_AT_ONCE * ROWS_AT_ONCE * 2);
+        char* pairs = work.pairs.hold<char>(TOKENS_AT_ONCE * wide * 2);
+        float* sums = work.sums.hold<float>(ROWS_AT_ONCE * wide);
         for (int64_t row = num_tiles * part / num_parts * HALF; row < end; row += ROWS_AT_ONCE) {
             const int64_t num_rows = std::min(ROWS_AT_ONCE, end - row), across = padded(num_rows) / HALF;
             for (int64_t first = 0; first < num_tokens; first += TOKENS_AT_ONCE) {

@@ -13,9 +13,9 @@
 
 namespace {
 
-constexpr int64_t TILE = 1024;           // bytes
-constexpr int64_t STEP = 32;             // numbers that one instruction sums over
-constexpr int64_t HALF = LANES;          // rows, or columns, of a tile
+constexpr int64_t TILE = 1024;   // bytes
+constexpr int64_t STEP = 32;     // numbers that one instruction sums over
+constexpr int64_t HALF = LANES;  // rows, or columns, of a tile
 
 int64_t padded(int64_t size) { return (size + STEP - 1) / STEP * STEP; }
 
