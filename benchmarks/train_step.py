@@ -29,10 +29,10 @@ from wide_tokenizer import wide_tokenizer
 
 from tinyllm.config import Config
 from tinyllm.model.hugging_face_config import to_hugging_face
-from tinyllm.model.kernels import library
 from tinyllm.model.transformer import Transformer
 from tinyllm.runtime import cache_folder, keep_freed_memory
 from tinyllm.shards.format import ShardSet
+from tinyllm.training.kernels import library
 from tinyllm.training.loop import Trainer
 from tinyllm.training.step import build_updater
 

@@ -1,9 +1,9 @@
 """Causal self-attention with grouped queries (Vaswani et al. 2017; Ainslie et al. 2023), rotary positions, no biases.
 
-The mathematics has three forms: `attend_fused` hands it to PyTorch's kernel, which keeps no T x S matrix and is right
+The mathematics stands here twice: `attend_fused` hands it to PyTorch's kernel, which keeps no T x S matrix and is right
 on a GPU and for long texts; `attend_explicit` writes it out as two products and a softmax, which on a CPU trains faster
-at the small heads of small models. `attend_tiled` hands it to kernels of our own, the fastest where they run
-(`kernels/`): for bfloat16, without a cache or dropout. Otherwise the choice is a matter of speed alone.
+at the small heads of small models. Which one a model uses is a matter of speed alone. (Training has a third way of its
+own, in which nothing of this module runs: `training/kernel_pass.py`.)
 
 Shapes: B batch, T time, D model size, H query heads, K key/value heads, S positions so far, C channels of one head.
 """
@@ -13,15 +13,12 @@ from typing import Any, Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from tinyllm.config import ModelConfig
-from tinyllm.model.kernels import operators
 from tinyllm.model.kv_cache import KVCache
-from tinyllm.model.linear import Linear
-from tinyllm.model.rope import rotate, rotate_by_kernel
+from tinyllm.model.rope import rotate
 
-AttentionKind = Literal["fused", "explicit", "tiled"]
+AttentionKind = Literal["fused", "explicit"]
 QUERY_BLOCK = 128
 
 
@@ -118,31 +115,7 @@ def positions(num_positions: int, device: torch.device) -> Tensor:
     return torch.arange(num_positions, dtype=torch.float32, device=device)
 
 
-def attend_tiled(query: Tensor, key: Tensor, value: Tensor, dropout: float = 0.0) -> Tensor:
-    """The same as `attend_fused` for bfloat16 on processors with AMX: nothing before the new positions, no dropout."""
-    assert query.shape[2] == key.shape[2], "there is no cache in training"
-    assert not dropout, "who chooses this attention looks at dropout"
-    heads: Tensor = _TiledAttention.apply(*(x.transpose(1, 2).contiguous() for x in (query, key, value)))  # type: ignore[no-untyped-call]
-    return heads.transpose(1, 2)
-
-
-class _TiledAttention(torch.autograd.Function):
-    """Of `query` (B, T, H, C), others (B, T, K, C): (B, T, H, C)."""
-
-    @staticmethod
-    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        output, logs = operators.attention(query, key, value)
-        ctx.save_for_backward(query, key, value, output, logs)
-        return output
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, ...]:
-        query, key, value, output, logs = ctx.saved_tensors
-        return operators.attention_backward(query, key, value, output, logs, gradient.contiguous())
-
-
-ATTENTION = {"fused": attend_fused, "explicit": attend_explicit, "tiled": attend_tiled}
+ATTENTION = {"fused": attend_fused, "explicit": attend_explicit}
 
 
 class Attention(nn.Module):
@@ -154,16 +127,15 @@ class Attention(nn.Module):
         self.head_size = config.head_size
         self.dropout = config.dropout
         self.kind: AttentionKind = "fused"
-        self.q_proj = Linear(config.hidden_size, config.num_heads * config.head_size)
-        self.k_proj = Linear(config.hidden_size, config.num_kv_heads * config.head_size)
-        self.v_proj = Linear(config.hidden_size, config.num_kv_heads * config.head_size)
-        self.o_proj = Linear(config.num_heads * config.head_size, config.hidden_size)
+        self.q_proj = nn.Linear(config.hidden_size, config.num_heads * config.head_size, bias=False)
+        self.k_proj = nn.Linear(config.hidden_size, config.num_kv_heads * config.head_size, bias=False)
+        self.v_proj = nn.Linear(config.hidden_size, config.num_kv_heads * config.head_size, bias=False)
+        self.o_proj = nn.Linear(config.num_heads * config.head_size, config.hidden_size, bias=False)
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor, cache: KVCache | None = None) -> Tensor:
         """`x` (B, T, D) at the positions of `cos`, `sin` (T, C/2), after what `cache` holds: (B, T, D)."""
-        turn = rotate_by_kernel if self.kind == "tiled" else rotate
-        query = turn(self._split_heads(self.q_proj(x)), cos, sin)
-        key = turn(self._split_heads(self.k_proj(x)), cos, sin)
+        query = rotate(self._split_heads(self.q_proj(x)), cos, sin)
+        key = rotate(self._split_heads(self.k_proj(x)), cos, sin)
         value = self._split_heads(self.v_proj(x))
         if cache is not None:
             key, value = cache.extend(self.layer, key, value)

@@ -16,7 +16,6 @@ from tinyllm.model.attention import Attention, AttentionKind
 from tinyllm.model.feed_forward import FeedForward
 from tinyllm.model.init import initialize
 from tinyllm.model.kv_cache import KVCache
-from tinyllm.model.linear import Linear
 from tinyllm.model.norm import RMSNorm
 from tinyllm.model.rope import RotaryTables
 from tinyllm.runtime import compiled
@@ -87,7 +86,7 @@ class Transformer(nn.Module):
         super().__init__()
         self.config = config
         self.model = Decoder(config)
-        self.lm_head = None if config.tie_embeddings else Linear(config.hidden_size, config.vocab_size)
+        self.lm_head = None if config.tie_embeddings else nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         initialize(self, config.num_layers)
 
     def forward(self, tokens: Tensor, cache: KVCache | None = None) -> Tensor:
@@ -107,15 +106,10 @@ class Transformer(nn.Module):
         return F.linear(hidden, self.output_weight)
 
     def use_attention(self, kind: AttentionKind) -> None:
-        """Chooses how every layer computes its attention; the mathematics is the same, only the speed differs.
-
-        Who takes `tiled`, a kernel of our own, takes those of all other parts too.
-        """
+        """Chooses how every layer computes its attention; the mathematics is the same, only the speed differs."""
         for module in self.modules():
             if isinstance(module, Attention):
                 module.kind = kind
-            if isinstance(module, FeedForward | Linear | RMSNorm):
-                module.by_kernel = kind == "tiled"
 
     def compile_blocks(self, enabled: bool = True) -> None:
         """Whether training runs its blocks through torch.compile; evaluation and generation never do.

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from tinyllm.tokenizer.codec import Tokenizer
-from tinyllm.training.loss import summed_loss
 from tinyllm.training.step import Updater
 
 
@@ -31,7 +30,7 @@ def evaluate(updater: Updater, microbatches: Iterable[Tensor], bytes_of_id: Tens
     model = updater.worker.eval()
     nats, num_tokens, num_bytes = 0.0, 0, 0
     for tokens in microbatches:
-        nats += summed_loss(model, tokens).item()
+        nats += updater.summed_loss(tokens).item()
         targets = tokens[:, 1:]
         num_tokens += targets.numel()
         num_bytes += int(bytes_of_id[targets].sum())

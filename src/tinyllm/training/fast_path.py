@@ -14,20 +14,19 @@ import torch
 
 from tinyllm.config import Config
 from tinyllm.errors import UsageError
-from tinyllm.model.attention import AttentionKind
-from tinyllm.model.kernels import library
 from tinyllm.model.size import num_parameters
 from tinyllm.model.transformer import Transformer
 from tinyllm.runtime import cache_folder, has_cpp_compiler
-from tinyllm.training.step import Updater
+from tinyllm.training.kernels import library
+from tinyllm.training.step import TrainingAttention, Updater
 
-Candidate = tuple[str, AttentionKind]
+Candidate = tuple[str, TrainingAttention]
 
 MEASURED_TOKENS = 1024
 NUM_MEASUREMENTS = 3
 CLEARLY_FASTER = 0.9
 """bfloat16 must take at most this part of float32's time: below that, exactness is worth more."""
-COMPILED_PART: dict[AttentionKind, float] = {"fused": 0.8, "explicit": 0.58, "tiled": 1.0}
+COMPILED_PART: dict[TrainingAttention, float] = {"fused": 0.8, "explicit": 0.58, "tiled": 1.0}
 """What a compiled update takes of the same one in eager mode: explicit attention is most of what there is to fuse.
 
 Who takes tiled attention takes our other kernels too, and is not compiled at all."""
@@ -42,7 +41,7 @@ class FastPath:
     """What was chosen, and why in one line."""
 
     dtype: str
-    attention: AttentionKind
+    attention: TrainingAttention
     compiled: bool
     reason: str
 
@@ -116,7 +115,7 @@ def choose_fast_path(
     return FastPath(dtype, attention, compiled, f"{reason}; {compile_reason}")
 
 
-def measure_update_seconds(config: Config, device: torch.device, dtype: str, attention: AttentionKind) -> float:
+def measure_update_seconds(config: Config, device: torch.device, dtype: str, attention: TrainingAttention) -> float:
     """Seconds of an eager update without its optimizer, scaled up from two layers and some windows."""
     settings = config.training
     short = config.model.model_copy(update={"num_layers": min(2, config.model.num_layers)})

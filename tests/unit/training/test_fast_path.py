@@ -7,9 +7,9 @@ import torch
 
 from tinyllm import config as sections
 from tinyllm.errors import UsageError
-from tinyllm.model.kernels import library
 from tinyllm.training import fast_path
 from tinyllm.training.fast_path import as_before, choose_fast_path, load_kernels, measure_update_seconds
+from tinyllm.training.kernels import library
 from training_runs import Listener, losses, make_config, train
 
 CPU = torch.device("cpu")

@@ -18,7 +18,7 @@ namespace {
 constexpr int64_t QUERIES_AT_ONCE = 64;  // all their scores fit a core's cache
 
 struct Workspace {
-    Buffer keys, key_columns, values, queries, query_pairs, gradients, gradient_pairs;
+    Buffer turned_keys, turned_queries, keys, key_columns, values, queries, query_pairs, gradients, gradient_pairs;
     Buffer scores, of_weights, weights, of_scores, pairs, query_sums, key_sums, value_sums;
 };
 
@@ -31,8 +31,10 @@ __mmask16 see(int64_t first, int64_t place) {
 
 // Of 32 numbers, sixteen of each row, the two of a column side by side.
 __m512i in_pairs(__m512 even, __m512 odd) {
-    const __m512i both = (__m512i)_mm512_cvtne2ps_pbh(odd, even);
-    return interleaved(_mm512_castsi512_si256(both), _mm512_extracti64x4_epi64(both, 1));
+    const __m512i columns = _mm512_setr_epi32(0x100000, 0x110001, 0x120002, 0x130003, 0x140004, 0x150005, 0x160006,
+                                              0x170007, 0x180008, 0x190009, 0x1a000a, 0x1b000b, 0x1c000c, 0x1d000d,
+                                              0x1e000e, 0x1f000f);
+    return _mm512_permutexvar_epi16(columns, (__m512i)_mm512_cvtne2ps_pbh(odd, even));
 }
 
 float dot(const bfloat16* a, const bfloat16* b, int64_t size) {
@@ -45,9 +47,9 @@ float dot(const bfloat16* a, const bfloat16* b, int64_t size) {
 }
 
 // Scores of keys (down) by sixteen queries (across, `first` and so on) become powers of 2, relative to each query's
-// largest, in pairs of keys, `step` bytes from 32 keys to the next; 0 where a query does not see a key. Gives of each
-// query the logarithm of the powers' sum, and what makes a softmax of them.
-void powers(const float* scores, float scale, int64_t first, int64_t num_keys, char* weights, int64_t step, float* logs,
+// largest, in pairs of keys, a tile of 32 after the other; 0 where a query does not see a key. Gives of each query the
+// logarithm of the powers' sum, and what makes a softmax of them.
+void powers(const float* scores, float scale, int64_t first, int64_t num_keys, char* weights, float* logs,
             float* factors) {
     constexpr int64_t stride = QUERIES_AT_ONCE;
     __m512 top = _mm512_set1_ps(-INFINITY), sum = _mm512_setzero_ps();
@@ -58,7 +60,7 @@ void powers(const float* scores, float scale, int64_t first, int64_t num_keys, c
         const __m512 x = _mm512_fmsub_ps(_mm512_load_ps(scores + key * stride), scales, highest);
         return _mm512_maskz_mov_ps(see(first, key), power_of_two(x));
     };
-    for (int64_t block = 0; block < num_keys; block += STEP, weights += step)
+    for (int64_t block = 0; block < num_keys; block += STEP, weights += TILE)
         for (int64_t i = 0; i < STEP; i += 2) {
             const __m512 even = power(block + i), odd = power(block + i + 1);
             sum = _mm512_add_ps(sum, _mm512_add_ps(even, odd));
@@ -75,10 +77,15 @@ struct Shape {
     int64_t num_tokens, num_heads, num_kv_heads, num_channels;
 
     int64_t group() const { return num_heads / num_kv_heads; }
-    int64_t stride() const { return num_heads * num_channels; }
-    int64_t kv_stride() const { return num_kv_heads * num_channels; }
+    int64_t stride() const { return (num_heads + 2 * num_kv_heads) * num_channels; }  // from token to token
+    int64_t output_stride() const { return num_heads * num_channels; }
     float scale() const { return 1 / std::sqrt(static_cast<float>(num_channels)); }
     float scale_for_powers_of_two() const { return scale() * LOG2_OF_E; }
+};
+
+// Cosines and sines of every token's angles, (T, C/2) each.
+struct Angles {
+    const float *cosines, *sines;
 };
 
 // Pointers to the first token of one key/value head of one text, and of its query heads; `logs` are (H, T).
@@ -90,10 +97,36 @@ struct Heads {
     bfloat16 *of_query = nullptr, *of_key = nullptr, *of_value = nullptr;
 };
 
+// A head of some tokens from `first` on, turned by their angles: channel i turns with channel i + C/2. `direction` is 1,
+// or -1 for back.
+void turn(const bfloat16* x, int64_t x_stride, const Angles& angles, float direction, int64_t first, int64_t num_tokens,
+          int64_t num_channels, bfloat16* turned, int64_t stride) {
+    const int64_t half = num_channels / 2;
+    const __m512 directions = _mm512_set1_ps(direction);
+    for (int64_t token = 0; token < num_tokens; token++) {
+        // Rows to come: processors do not foresee steps so wide.
+        for (int64_t i = 0; i < num_channels; i += STEP) _mm_prefetch(x + (token + HALF) * x_stride + i, _MM_HINT_T0);
+        for (int64_t i = 0; i < half; i += HALF) {
+            const __mmask16 lanes = first_lanes(std::min(half - i, HALF));
+            const int64_t angle = (first + token) * half + i;
+            const __m512 cosine = _mm512_maskz_loadu_ps(lanes, angles.cosines + angle);
+            const __m512 sine = _mm512_mul_ps(_mm512_maskz_loadu_ps(lanes, angles.sines + angle), directions);
+            const bfloat16* from = x + token * x_stride + i;
+            bfloat16* to = turned + token * stride + i;
+            const __m512 one = widened(from, lanes), other = widened(from + half, lanes);
+            store_rounded(to, _mm512_fmsub_ps(one, cosine, _mm512_mul_ps(other, sine)), lanes);
+            store_rounded(to + half, _mm512_fmadd_ps(one, sine, _mm512_mul_ps(other, cosine)), lanes);
+        }
+    }
+}
+
 // The output, and of each query the logarithm, to base 2, of its softmax's sum.
-void attend(const Shape& shape, const Heads& heads) {
-    const int64_t channels = shape.num_channels, wide = padded(channels), across = wide / STEP, stride = shape.stride();
-    const int64_t end = padded(shape.num_tokens), size = QUERIES_AT_ONCE;
+void attend(const Shape& shape, const Angles& angles, const Heads& heads) {
+    const int64_t channels = shape.num_channels, wide = padded(channels), across = wide / STEP;
+    const int64_t stride = shape.stride(), output_stride = shape.output_stride();
+    const int64_t end = padded(shape.num_tokens), steps = end / STEP, size = QUERIES_AT_ONCE;
+    bfloat16* turned_keys = work.turned_keys.hold<bfloat16>(end * channels);
+    bfloat16* turned_queries = work.turned_queries.hold<bfloat16>(size * channels);
     char* keys = work.keys.hold<char>(end * wide * 2);
     char* values = work.values.hold<char>(end * wide * 2);
     char* queries = work.queries.hold<char>(size * wide * 2);
@@ -102,30 +135,34 @@ void attend(const Shape& shape, const Heads& heads) {
     float* mixed = work.query_sums.hold<float>(size * wide);
     const float scale = shape.scale_for_powers_of_two();
     alignas(64) float logs[QUERIES_AT_ONCE], factors[QUERIES_AT_ONCE];
-    pack<false, false>(heads.key, shape.kv_stride(), shape.num_tokens, channels, keys);
-    pack<true, true>(heads.value, shape.kv_stride(), shape.num_tokens, channels, values);
+    turn(heads.key, stride, angles, 1, 0, shape.num_tokens, channels, turned_keys, channels);
+    pack_rows<false>(turned_keys, channels, shape.num_tokens, channels, keys);
+    pack_columns<true>(heads.value, stride, shape.num_tokens, channels, values);
     for (int64_t head = 0; head < shape.group(); head++)
         for (int64_t first = 0; first < shape.num_tokens; first += size) {
             const int64_t count = std::min(size, shape.num_tokens - first), start = first * stride + head * channels;
-            pack<false, true>(heads.query + start, stride, count, channels, queries);
+            turn(heads.query + start, stride, angles, 1, first, count, channels, turned_queries, channels);
+            pack_rows<true>(turned_queries, channels, count, channels, queries);
             for (int64_t column = 0; column < count; column += STEP) {
                 const int64_t seen = first + column + STEP;
-                const Tiles some = over_columns(queries + column * wide * 2, across);
-                multiply(over_columns(keys, across), some, across, false, scores + column, size, seen, STEP);
+                const Tiles some = packed(queries + column * wide * 2, across);
+                multiply(packed(keys, across), some, across, false, scores + column, size, seen, STEP);
                 for (int64_t i = column; i < column + STEP; i += HALF)
-                    powers(scores + i, scale, first + i, seen, weights + i * 64, size * 64, logs + i, factors + i);
-                multiply(over_rows(values, 2 * across), over_rows(weights + column * 64, size / HALF), seen / STEP,
-                         false, mixed + column, size, channels, STEP);
+                    powers(scores + i, scale, first + i, seen, weights + i * end * 2, logs + i, factors + i);
+                multiply(packed(values, steps), packed(weights + column * end * 2, steps), seen / STEP, false,
+                         mixed + column, size, channels, STEP);
             }
             std::copy_n(logs, count, heads.logs + head * shape.num_tokens + first);
-            write_turned(mixed, size, factors, count, channels, heads.output + start, stride);
+            write_turned(mixed, size, factors, count, channels,
+                         heads.output + first * output_stride + head * channels, output_stride);
         }
 }
 
 // Of 32 keys (down) and some queries (across, the first `lead` places after the first key) the weights once more, from
 // the logs, and the scores' gradients, but for the scale, from the weights'. The latter are put in pairs of keys too.
 void weights_again(const float* scores, const float* of_weights, float scale, int64_t lead, int64_t num_queries,
-                   const float* logs, const float* row_sums, bfloat16* weights, bfloat16* of_scores, char* pairs) {
+                   const float* logs, const float* row_sums, bfloat16* weights, bfloat16* of_scores, char* pairs,
+                   int64_t pair_step) {
     constexpr int64_t stride = QUERIES_AT_ONCE;
     const __m512 scales = _mm512_set1_ps(scale);
     for (int64_t query = 0; query < num_queries; query += HALF) {
@@ -141,15 +178,18 @@ void weights_again(const float* scores, const float* of_weights, float scale, in
         };
         for (int64_t key = 0; key < STEP; key += 2) {
             const __m512 even = gradient(key), odd = gradient(key + 1);
-            _mm512_store_si512(pairs + query * 64 + key * 32, in_pairs(even, odd));
+            _mm512_store_si512(pairs + query * pair_step + key * 32, in_pairs(even, odd));
         }
     }
 }
 
 // The gradients of query, key and value (algorithm 4 of the paper): weights are computed once more, from the logs.
-void attend_backward(const Shape& shape, const Heads& heads) {
-    const int64_t channels = shape.num_channels, wide = padded(channels), across = wide / STEP, stride = shape.stride();
-    const int64_t end = padded(shape.num_tokens), size = QUERIES_AT_ONCE;
+void attend_backward(const Shape& shape, const Angles& angles, const Heads& heads) {
+    const int64_t channels = shape.num_channels, wide = padded(channels), across = wide / STEP;
+    const int64_t stride = shape.stride(), output_stride = shape.output_stride();
+    const int64_t end = padded(shape.num_tokens), steps = end / STEP, size = QUERIES_AT_ONCE;
+    bfloat16* turned_keys = work.turned_keys.hold<bfloat16>(end * channels);
+    bfloat16* turned_queries = work.turned_queries.hold<bfloat16>(size * channels);
     char* keys = work.keys.hold<char>(end * wide * 2);
     char* key_columns = work.key_columns.hold<char>(end * wide * 2);
     char* values = work.values.hold<char>(end * wide * 2);
@@ -170,59 +210,67 @@ void attend_backward(const Shape& shape, const Heads& heads) {
     std::fill_n(factors, size, shape.scale());
     std::memset(key_sums, 0, end * wide * 4);
     std::memset(value_sums, 0, end * wide * 4);
-    pack<false, false>(heads.key, shape.kv_stride(), shape.num_tokens, channels, keys);
-    pack<true, true>(heads.key, shape.kv_stride(), shape.num_tokens, channels, key_columns);
-    pack<false, false>(heads.value, shape.kv_stride(), shape.num_tokens, channels, values);
+    turn(heads.key, stride, angles, 1, 0, shape.num_tokens, channels, turned_keys, channels);
+    pack_rows<false>(turned_keys, channels, shape.num_tokens, channels, keys);
+    pack_columns<true>(turned_keys, channels, shape.num_tokens, channels, key_columns);
+    pack_rows<false>(heads.value, stride, shape.num_tokens, channels, values);
     for (int64_t head = 0; head < shape.group(); head++)
         for (int64_t first = 0; first < shape.num_tokens; first += size) {
             const int64_t count = std::min(size, shape.num_tokens - first), start = first * stride + head * channels;
-            const int64_t columns = padded(count);
+            const int64_t columns = padded(count), output_start = first * output_stride + head * channels;
+            const bfloat16* gradient = heads.gradient + output_start;
             std::fill_n(logs, size, 0.0f);  // of places without a query too: nothing may become infinite there
             std::fill_n(row_sums, size, 0.0f);
             std::copy_n(heads.logs + head * shape.num_tokens + first, count, logs);
             for (int64_t i = 0; i < count; i++)
-                row_sums[i] = dot(heads.gradient + start + i * stride, heads.output + start + i * stride, channels);
-            pack<false, true>(heads.query + start, stride, count, channels, queries);
-            pack<true, false>(heads.query + start, stride, count, channels, query_pairs);
-            pack<false, true>(heads.gradient + start, stride, count, channels, gradients);
-            pack<true, false>(heads.gradient + start, stride, count, channels, gradient_pairs);
+                row_sums[i] = dot(gradient + i * output_stride, heads.output + output_start + i * output_stride, channels);
+            turn(heads.query + start, stride, angles, 1, first, count, channels, turned_queries, channels);
+            pack_rows<true>(turned_queries, channels, count, channels, queries);
+            pack_columns<false>(turned_queries, channels, count, channels, query_pairs);
+            pack_rows<true>(gradient, output_stride, count, channels, gradients);
+            pack_columns<false>(gradient, output_stride, count, channels, gradient_pairs);
             for (int64_t key = 0; key < first + columns; key += STEP) {
                 const int64_t column = std::max<int64_t>(key - first, 0), left = columns - column;
                 const int64_t at = key * wide * 2, here = column * wide * 2;
-                multiply(over_columns(keys + at, across), over_columns(queries + here, across), across, false,
+                multiply(packed(keys + at, across), packed(queries + here, across), across, false,
                          scores + column, size, STEP, left);
-                multiply(over_columns(values + at, across), over_columns(gradients + here, across), across, false,
+                multiply(packed(values + at, across), packed(gradients + here, across), across, false,
                          of_weights + column, size, STEP, left);
                 weights_again(scores + column, of_weights + column, scale, first + column - key, left, logs + column,
                               row_sums + column, weights + column, of_scores + column,
-                              pairs + key * size * 2 + column * 64);
-                multiply(plain(weights + column, size), over_rows(gradient_pairs + here, 2 * across), left / STEP,
+                              pairs + column * end * 2 + key * 32, end * 2);
+                multiply(plain(weights + column, size), packed(gradient_pairs + column * 32, columns / STEP), left / STEP,
                          true, value_sums + key * wide, wide, STEP, channels);
-                multiply(plain(of_scores + column, size), over_rows(query_pairs + here, 2 * across), left / STEP, true,
+                multiply(plain(of_scores + column, size), packed(query_pairs + column * 32, columns / STEP), left / STEP, true,
                          key_sums + key * wide, wide, STEP, channels);
             }
             for (int64_t column = 0; column < columns; column += STEP)
-                multiply(over_rows(key_columns, 2 * across), over_rows(pairs + column * 64, size / HALF),
+                multiply(packed(key_columns, steps), packed(pairs + column * end * 2, steps),
                          (first + column + STEP) / STEP, false, query_sums + column, size, channels, STEP);
-            write_turned(query_sums, size, factors, count, channels, heads.of_query + start, stride);
+            write_turned(query_sums, size, factors, count, channels, turned_queries, channels);
+            turn(turned_queries, channels, angles, -1, first, count, channels, heads.of_query + start, stride);
         }
-    write(key_sums, wide, shape.num_tokens, channels, heads.of_key, shape.kv_stride(), shape.scale());
-    write(value_sums, wide, shape.num_tokens, channels, heads.of_value, shape.kv_stride(), 1);
+    write(key_sums, wide, shape.num_tokens, channels, turned_keys, channels, shape.scale());
+    turn(turned_keys, channels, angles, -1, 0, shape.num_tokens, channels, heads.of_key, stride);
+    write(value_sums, wide, shape.num_tokens, channels, heads.of_value, stride, 1);
 }
 
-// Calls `work_on` for each key/value head of each text, with where its query heads, itself and its logs begin.
+// Calls `work_on` for each key/value head of each text, with its place among all, and where it begins: its query heads,
+// its key head, its value head, and the output of its query heads.
 template <typename Work>
 void for_all_heads(const Shape& shape, int64_t batch, int num_threads, Work work_on) {
     const TileShapes tile_shapes;
-    const int64_t num_heads = shape.num_kv_heads, channels = shape.num_channels;
+    const int64_t num_kv_heads = shape.num_kv_heads, channels = shape.num_channels;
 #pragma omp parallel num_threads(num_threads)
     {
         _tile_loadconfig(&tile_shapes);
 #pragma omp for schedule(dynamic)
-        for (int64_t i = 0; i < batch * num_heads; i++) {
-            const int64_t first = i / num_heads * shape.num_tokens, head = i % num_heads;
-            work_on(first * shape.stride() + head * shape.group() * channels,
-                    first * shape.kv_stride() + head * channels, i * shape.group() * shape.num_tokens);
+        for (int64_t i = 0; i < batch * num_kv_heads; i++) {
+            const int64_t token = i / num_kv_heads * shape.num_tokens, head = i % num_kv_heads;
+            const int64_t first = token * shape.stride(), key = (shape.num_heads + head) * channels;
+            const int64_t query = head * shape.group() * channels;
+            work_on(i * shape.group() * shape.num_tokens, first + query, first + key,
+                    first + key + num_kv_heads * channels, token * shape.output_stride() + query);
         }
         _tile_release();
     }
@@ -238,25 +286,25 @@ int prepare() {
     return syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0;
 }
 
-// query, output (B, T, H, C); key, value (B, T, K, C); logs (B, H, T).
-void attention(const bfloat16* query, const bfloat16* key, const bfloat16* value, bfloat16* output, float* logs,
+// x (B, T, H + 2K, C): query heads, key heads, value heads of each token; cosines, sines (T, C/2): of the angles that
+// queries and keys are turned by; output (B, T, H, C), logs (B, H, T).
+void attention(const bfloat16* x, const float* cosines, const float* sines, bfloat16* output, float* logs,
                int64_t batch, int64_t num_tokens, int64_t num_heads, int64_t num_kv_heads, int64_t num_channels,
                int num_threads) {
     const Shape shape{num_tokens, num_heads, num_kv_heads, num_channels};
-    for_all_heads(shape, batch, num_threads, [&](int64_t q, int64_t kv, int64_t log) {
-        attend(shape, {query + q, key + kv, value + kv, output + q, logs + log});
+    for_all_heads(shape, batch, num_threads, [&](int64_t log, int64_t q, int64_t k, int64_t v, int64_t out) {
+        attend(shape, {cosines, sines}, {x + q, x + k, x + v, output + out, logs + log});
     });
 }
 
-// The same, with the gradients of output, query, key and value.
-void attention_backward(const bfloat16* query, const bfloat16* key, const bfloat16* value, bfloat16* output,
-                        float* logs, const bfloat16* gradient, bfloat16* of_query, bfloat16* of_key,
-                        bfloat16* of_value, int64_t batch, int64_t num_tokens, int64_t num_heads,
+// The same, with the gradients of output and x.
+void attention_backward(const bfloat16* x, const float* cosines, const float* sines, bfloat16* output, float* logs,
+                        const bfloat16* gradient, bfloat16* of_x, int64_t batch, int64_t num_tokens, int64_t num_heads,
                         int64_t num_kv_heads, int64_t num_channels, int num_threads) {
     const Shape shape{num_tokens, num_heads, num_kv_heads, num_channels};
-    for_all_heads(shape, batch, num_threads, [&](int64_t q, int64_t kv, int64_t log) {
-        attend_backward(shape, {query + q, key + kv, value + kv, output + q, logs + log, gradient + q, of_query + q,
-                                of_key + kv, of_value + kv});
+    for_all_heads(shape, batch, num_threads, [&](int64_t log, int64_t q, int64_t k, int64_t v, int64_t out) {
+        attend_backward(shape, {cosines, sines},
+                        {x + q, x + k, x + v, output + out, logs + log, gradient + out, of_x + q, of_x + k, of_x + v});
     });
 }
 

@@ -75,40 +75,48 @@ inline __attribute__((always_inline)) void transpose(__m512i* rows) {
     }
 }
 
-// Numbers of two rows in turn, sixteen of each.
-__m512i interleaved(__m256i even, __m256i odd) {
-    __m256i low = _mm256_unpacklo_epi16(even, odd), high = _mm256_unpackhi_epi16(even, odd);
-    __m512i both = _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1);
-    return _mm512_shuffle_i64x2(both, both, 0b11'01'10'00);
+// The tiles of a matrix, those together that are summed over: those of its rows, 16 rows and 32 columns each, to sum over
+// columns; `transposed` to make a B of them, else an A.
+template <bool transposed>
+void pack_rows(const bfloat16* x, int64_t stride, int64_t num_rows, int64_t num_columns, char* tiles) {
+    for (int64_t row = 0; row < padded(num_rows); row += HALF)
+        for (int64_t column = 0; column < padded(num_columns); column += STEP, tiles += TILE) {
+            const __mmask32 lanes = first_lanes(num_columns - column);
+            __m512i block[HALF];
+            for (int64_t i = 0; i < HALF; i++)
+                block[i] = _mm512_maskz_loadu_epi16(row + i < num_rows ? lanes : 0, x + (row + i) * stride + column);
+            if (transposed) transpose(block);
+            for (int64_t i = 0; i < HALF; i++) _mm512_store_si512(tiles + 64 * i, block[i]);
+        }
 }
 
-// The tiles of a matrix, row after row of tiles. In pairs a tile holds 32 rows and 16 columns, else 16 rows and 32
-// columns. Summed over rows it takes (true, true) to make an A of its columns and (true, false) to make a B; summed
-// over columns (false, false) to make an A of its rows and (false, true) to make a B.
-template <bool in_pairs, bool transposed>
-void pack(const bfloat16* x, int64_t stride, int64_t num_rows, int64_t num_columns, char* tiles) {
-    constexpr int64_t height = in_pairs ? STEP : HALF, width = in_pairs ? HALF : STEP;
-    for (int64_t row = 0; row < padded(num_rows); row += height)
-        for (int64_t column = 0; column < padded(num_columns); column += width, tiles += TILE) {
-            const __mmask32 lanes = first_lanes(std::min(width, num_columns - column));
-            const bfloat16* from = x + row * stride + column;
-            __m512i block[16];
-            for (int64_t i = 0; i < 16; i++) {
-                const int64_t first = in_pairs ? 2 * i : i, left = num_rows - row - first;
-                const bfloat16* here = from + first * stride;
-                if (in_pairs) {
-                    // The rows of the next tiles: processors do not foresee steps so wide.
-                    _mm_prefetch(here + STEP * stride, _MM_HINT_T0);
-                    _mm_prefetch(here + (STEP + 1) * stride, _MM_HINT_T0);
-                    __m256i even = _mm256_maskz_loadu_epi16(left > 0 ? lanes : 0, here);
-                    __m256i odd = _mm256_maskz_loadu_epi16(left > 1 ? lanes : 0, here + stride);
-                    block[i] = interleaved(even, odd);
-                } else {
-                    block[i] = _mm512_maskz_loadu_epi16(left > 0 ? lanes : 0, here);
-                }
+// Those of its columns, 32 rows and 16 columns each, to sum over rows; `transposed` to make an A of them, else a B.
+template <bool transposed>
+void pack_columns(const bfloat16* x, int64_t stride, int64_t num_rows, int64_t num_columns, char* tiles) {
+    const int64_t num_steps = padded(num_rows) / STEP;
+    const __m512i low = _mm512_setr_epi64(0, 1, 8, 9, 2, 3, 10, 11), high = _mm512_add_epi64(low, _mm512_set1_epi64(4));
+    for (int64_t row = 0; row < padded(num_rows); row += STEP)
+        for (int64_t column = 0; column < padded(num_columns); column += STEP) {
+            const __mmask32 lanes = first_lanes(num_columns - column);
+            __m512i left[HALF], right[HALF];
+            for (int64_t i = 0; i < HALF; i++) {
+                const int64_t here = row + 2 * i;
+                const bfloat16* from = x + here * stride + column;
+                // The rows of the next tiles: processors do not foresee steps so wide.
+                _mm_prefetch(from + STEP * stride, _MM_HINT_T0);
+                _mm_prefetch(from + (STEP + 1) * stride, _MM_HINT_T0);
+                const __m512i even = _mm512_maskz_loadu_epi16(here < num_rows ? lanes : 0, from);
+                const __m512i odd = _mm512_maskz_loadu_epi16(here + 1 < num_rows ? lanes : 0, from + stride);
+                const __m512i one = _mm512_unpacklo_epi16(even, odd), other = _mm512_unpackhi_epi16(even, odd);
+                left[i] = _mm512_permutex2var_epi64(one, low, other);
+                right[i] = _mm512_permutex2var_epi64(one, high, other);
             }
-            if (transposed) transpose(block);
-            for (int64_t i = 0; i < 16; i++) _mm512_store_si512(tiles + 64 * i, block[i]);
+            if (transposed) transpose(left), transpose(right);
+            char* to = tiles + (column / HALF * num_steps + row / STEP) * TILE;
+            for (int64_t i = 0; i < HALF; i++) {
+                _mm512_store_si512(to + 64 * i, left[i]);
+                _mm512_store_si512(to + num_steps * TILE + 64 * i, right[i]);
+            }
         }
 }
 
@@ -118,9 +126,8 @@ struct Tiles {
     int64_t row, beside, step;
 };
 
-// Packed tiles of a matrix with so many tiles in a row, summed over columns or over rows; and rows as they are.
-Tiles over_columns(const char* packed, int64_t num_across) { return {packed, 64, num_across * TILE, TILE}; }
-Tiles over_rows(const char* packed, int64_t num_across) { return {packed, 64, TILE, num_across * TILE}; }
+// Packed tiles of a matrix with so many steps in all; and rows as they are.
+Tiles packed(const char* tiles, int64_t num_steps) { return {tiles, 64, num_steps * TILE, TILE}; }
 Tiles plain(const bfloat16* x, int64_t stride) {
     return {reinterpret_cast<const char*>(x), 2 * stride, 2 * HALF * stride, 64};
 }

@@ -28,13 +28,12 @@ FEATURES = {"amx_tile", "amx_bf16", "avx512_bf16", "avx512bw", "avx512vl"}
 """What the processor must have, as Linux calls it."""
 SIGNATURES = {
     "attention": (5, 5),
-    "attention_backward": (9, 5),
-    "weight_gradient": (3, 3),
+    "attention_backward": (7, 5),
+    "weight_gradient": (3, 4),
     "rms_norm": (5, 2),
-    "rms_norm_backward": (6, 2),
-    "rotate": (4, 5),
+    "rms_norm_backward": (7, 3),
     "swiglu": (3, 1),
-    "swiglu_backward": (5, 1),
+    "swiglu_backward": (5, 2),
     "cross_entropy": (4, 2),
     "cross_entropy_backward": (5, 2),
 }
@@ -74,11 +73,12 @@ def load(folder: Path, announce: Callable[[str], None]) -> str:
     return ""
 
 
-def call(name: str, tensors: Sequence[Tensor], sizes: Sequence[int]) -> None:
+def call(name: str, tensors: Sequence[Tensor | None], sizes: Sequence[int]) -> None:
     """Calls a kernel with `tensors`, as they lie in memory, and `sizes`; on PyTorch's number of threads."""
     assert _library is not None, "load comes first"
-    assert all(x.is_contiguous() and x.is_cpu and x.dtype in DTYPES for x in tensors)
-    getattr(_library, name)(*(tensor.data_ptr() for tensor in tensors), *sizes, torch.get_num_threads())
+    assert all(x is None or (x.is_contiguous() and x.is_cpu and x.dtype in DTYPES) for x in tensors)
+    pointers = (None if x is None else x.data_ptr() for x in tensors)
+    getattr(_library, name)(*pointers, *sizes, torch.get_num_threads())
 
 
 def _make(folder: Path, announce: Callable[[str], None]) -> ctypes.CDLL:

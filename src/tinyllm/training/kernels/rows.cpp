@@ -1,7 +1,7 @@
-// What lies between the products of matrices, and its gradients: norm, rotation, SwiGLU, loss. Memory is read once; what
+// What lies between the products of matrices, and its gradients: norm, SwiGLU, loss. Memory is read once; what
 // is needed again is in the cache. For x86 processors with AVX-512; read and written in bfloat16, computed in float32.
 //
-// Letters: N tokens, D channels, H heads, V vocabulary.
+// Letters: N tokens, D channels, V vocabulary.
 
 #include <algorithm>
 #include <cmath>
@@ -16,12 +16,6 @@ namespace {
 __m512 sigmoid(__m512 x) {
     const __m512 power = power_of_two(_mm512_mul_ps(x, _mm512_set1_ps(-LOG2_OF_E)));
     return _mm512_rcp14_ps(_mm512_add_ps(_mm512_set1_ps(1), power));
-}
-
-// Calls `work_on` with sixteen places at a time, the first and which of them there are.
-template <typename Work>
-void for_all_places(int64_t size, Work work_on) {
-    for (int64_t place = 0; place < size; place += LANES) work_on(place, first_lanes(std::min(size - place, LANES)));
 }
 
 float widened_one(bfloat16 x) {
@@ -73,9 +67,10 @@ float normalize(const bfloat16* x, const bfloat16* gain, float eps, int64_t size
     return inverse;
 }
 
-// The gradient of one row; that of the gain is added to `of_gain`, which has places for whole vectors.
-void normalize_backward(const bfloat16* x, const bfloat16* gain, float inverse, const bfloat16* gradient, int64_t size,
-                        bfloat16* of_x, float* of_gain) {
+// The gradient of one row, to which `more` is added unless it is null; that of the gain is added to `of_gain`, which has
+// places for whole vectors.
+void normalize_backward(const bfloat16* x, const bfloat16* gain, float inverse, const bfloat16* gradient,
+                        const bfloat16* more, int64_t size, bfloat16* of_x, float* of_gain) {
     const __m512 factor = _mm512_set1_ps(inverse);
     __m512 sum = _mm512_setzero_ps();
     for_all_places(size, [&](int64_t i, __mmask16 lanes) {
@@ -87,7 +82,8 @@ void normalize_backward(const bfloat16* x, const bfloat16* gain, float inverse, 
     for_all_places(size, [&](int64_t i, __mmask16 lanes) {
         const __m512 straight = _mm512_mul_ps(widened(gradient + i, lanes), widened(gain + i, lanes));
         const __m512 rest = _mm512_fnmadd_ps(widened(x + i, lanes), back, straight);
-        store_rounded(of_x + i, _mm512_mul_ps(rest, factor), lanes);
+        const __m512 so_far = more == nullptr ? _mm512_setzero_ps() : widened(more + i, lanes);
+        store_rounded(of_x + i, _mm512_fmadd_ps(rest, factor, so_far), lanes);
     });
 }
 
@@ -103,40 +99,21 @@ void rms_norm(const bfloat16* x, const bfloat16* gain, const float* eps, bfloat1
         inverses[row] = normalize(x + row * size, gain, *eps, size, normed + row * size);
 }
 
-// From the gradient of what is normed those of x and gain.
+// From the gradient of what is normed those of x and gain. `more` (N, D), unless it is null, is added to that of x: what
+// else x got. That of gain, float32, is set, or added to what is there if `adds`.
 void rms_norm_backward(const bfloat16* x, const bfloat16* gain, const float* inverses, const bfloat16* gradient,
-                       bfloat16* of_x, bfloat16* of_gain, int64_t num_rows, int64_t size, int num_threads) {
+                       const bfloat16* more, bfloat16* of_x, float* of_gain, int64_t num_rows, int64_t size,
+                       int64_t adds, int num_threads) {
     const int64_t stride = (size + LANES - 1) / LANES * LANES;
     std::vector<float> sums(num_threads * stride);  // a row for each thread
 #pragma omp parallel for schedule(static, 1) num_threads(num_threads)
     for (int64_t part = 0; part < num_threads; part++)
         for (int64_t row = num_rows * part / num_threads; row < num_rows * (part + 1) / num_threads; row++)
-            normalize_backward(x + row * size, gain, inverses[row], gradient + row * size, size, of_x + row * size,
+            normalize_backward(x + row * size, gain, inverses[row], gradient + row * size,
+                               more == nullptr ? nullptr : more + row * size, size, of_x + row * size,
                                sums.data() + part * stride);
-    for_all_places(size, [&](int64_t i, __mmask16 lanes) {
-        __m512 sum = _mm512_setzero_ps();
-        for (int64_t part = 0; part < num_threads; part++)
-            sum = _mm512_add_ps(sum, _mm512_loadu_ps(sums.data() + part * stride + i));
-        store_rounded(of_gain + i, sum, lanes);
-    });
-}
-
-// x, turned (N, H, 2 x half): channel i of a head turns with channel i + half by the angle of its token. The tokens of
-// all texts come one after another; cosines, sines (time, half) are those of one text. `direction` is 1, or -1 for back.
-void rotate(const bfloat16* x, const float* cosines, const float* sines, bfloat16* turned, int64_t num_tokens,
-            int64_t time, int64_t num_heads, int64_t half, int64_t direction, int num_threads) {
-#pragma omp parallel for num_threads(num_threads)
-    for (int64_t token = 0; token < num_tokens; token++)
-        for (int64_t head = 0; head < num_heads; head++)
-            for_all_places(half, [&](int64_t i, __mmask16 lanes) {
-                const int64_t at = (token * num_heads + head) * 2 * half + i, angle = token % time * half + i;
-                const __m512 first = widened(x + at, lanes), second = widened(x + at + half, lanes);
-                const __m512 cosine = _mm512_maskz_loadu_ps(lanes, cosines + angle);
-                const __m512 sine = _mm512_mul_ps(_mm512_maskz_loadu_ps(lanes, sines + angle),
-                                                  _mm512_set1_ps(static_cast<float>(direction)));
-                store_rounded(turned + at, _mm512_fmsub_ps(first, cosine, _mm512_mul_ps(second, sine)), lanes);
-                store_rounded(turned + at + half, _mm512_fmadd_ps(first, sine, _mm512_mul_ps(second, cosine)), lanes);
-            });
+    for (int64_t part = 0; part < num_threads; part++)
+        store(sums.data() + part * stride, size, of_gain, adds || part > 0);
 }
 
 // All of `size` numbers: silu(gate) * up.
@@ -150,18 +127,20 @@ void swiglu(const bfloat16* gate, const bfloat16* up, bfloat16* product, int64_t
     }
 }
 
-// From the product's gradient those of gate and up.
-void swiglu_backward(const bfloat16* gate, const bfloat16* up, const bfloat16* gradient, bfloat16* of_gate,
-                     bfloat16* of_up, int64_t size, int num_threads) {
+// From the gradient of the product (N, F) those of gate and up, one beside the other (N, 2F), and the product once more.
+void swiglu_backward(const bfloat16* gate, const bfloat16* up, const bfloat16* gradient, bfloat16* of_both,
+                     bfloat16* product, int64_t num_rows, int64_t size, int num_threads) {
 #pragma omp parallel for num_threads(num_threads)
-    for (int64_t i = 0; i < size; i += LANES) {
-        const __mmask16 lanes = first_lanes(std::min(size - i, LANES));
-        const __m512 x = widened(gate + i, lanes), y = widened(up + i, lanes), g = widened(gradient + i, lanes);
-        const __m512 open = sigmoid(x), silu = _mm512_mul_ps(x, open);
-        const __m512 slope = _mm512_fmadd_ps(silu, _mm512_sub_ps(_mm512_set1_ps(1), open), open);
-        store_rounded(of_gate + i, _mm512_mul_ps(_mm512_mul_ps(g, y), slope), lanes);
-        store_rounded(of_up + i, _mm512_mul_ps(g, silu), lanes);
-    }
+    for (int64_t row = 0; row < num_rows; row++)
+        for_all_places(size, [&](int64_t i, __mmask16 lanes) {
+            const int64_t at = row * size + i;
+            const __m512 x = widened(gate + at, lanes), y = widened(up + at, lanes), g = widened(gradient + at, lanes);
+            const __m512 open = sigmoid(x), silu = _mm512_mul_ps(x, open);
+            const __m512 slope = _mm512_fmadd_ps(silu, _mm512_sub_ps(_mm512_set1_ps(1), open), open);
+            store_rounded(of_both + row * size + at, _mm512_mul_ps(_mm512_mul_ps(g, y), slope), lanes);
+            store_rounded(of_both + row * size + at + size, _mm512_mul_ps(g, silu), lanes);
+            store_rounded(product + at, _mm512_mul_ps(silu, y), lanes);
+        });
 }
 
 // logits (N, V), targets (N) in [0, V): losses in nats (N), and for the gradient the logs of the softmaxes' sums (N).

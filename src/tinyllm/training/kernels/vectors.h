@@ -4,6 +4,7 @@
 
 #include <immintrin.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <initializer_list>
@@ -30,4 +31,18 @@ inline __m512 power_of_two(__m512 x) {
     for (float factor : {5.59064e-2f, 0.240241f, 0.693124f, 1.0f})
         y = _mm512_fmadd_ps(y, rest, _mm512_set1_ps(factor));
     return _mm512_scalef_ps(y, whole);
+}
+
+// Calls `work_on` with sixteen places at a time, the first and which of them there are.
+template <typename Work>
+void for_all_places(int64_t size, Work work_on) {
+    for (int64_t place = 0; place < size; place += LANES) work_on(place, first_lanes(std::min(size - place, LANES)));
+}
+
+// Sets `size` numbers, or adds to what is there.
+inline void store(const float* x, int64_t size, float* result, bool adds) {
+    for_all_places(size, [&](int64_t i, __mmask16 lanes) {
+        const __m512 before = adds ? _mm512_maskz_loadu_ps(lanes, result + i) : _mm512_setzero_ps();
+        _mm512_mask_storeu_ps(result + i, lanes, _mm512_add_ps(_mm512_maskz_loadu_ps(lanes, x + i), before));
+    });
 }

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tinyllm.model.kernels import library
+from tinyllm.training.kernels import library
 
 pytestmark = pytest.mark.skipif(not library.is_supported(), reason="needs an x86 processor with AMX and a C++ compiler")
 
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.skipif(not library.is_supported(), reason="needs an x86
 LOAD = """
 import sys
 from pathlib import Path
-from tinyllm.model.kernels import library
+from tinyllm.training.kernels import library
 print(repr(library.load(Path(sys.argv[1]), lambda line: print(line))))
 """
 

@@ -1,0 +1,77 @@
+"""The passes by kernels against autograd's: as near to float64 as PyTorch is in bfloat16."""
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from tinyllm.config import ModelConfig
+from tinyllm.model.transformer import Transformer
+from tinyllm.training.kernel_pass import KernelPass
+from tinyllm.training.kernels import library
+
+pytestmark = pytest.mark.skipif(not library.is_supported(), reason="needs an x86 processor with AMX and a C++ compiler")
+
+
+@pytest.fixture(autouse=True)
+def kernels(user_cache: Path) -> None:
+    assert library.load(user_cache / "kernels", lambda line: None) == ""
+
+
+def make(tie_embeddings: bool = True) -> Transformer:
+    torch.manual_seed(0)
+    shape = ModelConfig(
+        vocab_size=97, hidden_size=48, num_layers=3, num_heads=4, num_kv_heads=2, tie_embeddings=tie_embeddings
+    )
+    return Transformer(shape).train()
+
+
+def differentiate(model: Transformer, tokens: Tensor, dtype: torch.dtype) -> list[Tensor]:
+    """The loss, a fifth of the sum, and its gradients by autograd."""
+    copied = copy.deepcopy(model).to(dtype)
+    logits = copied(tokens[:, :-1]).flatten(0, 1)
+    loss = F.cross_entropy(logits, tokens[:, 1:].flatten(), reduction="sum") / 5
+    return [loss.detach(), *torch.autograd.grad(loss, list(copied.parameters()))]
+
+
+@pytest.mark.parametrize("tie_embeddings", [True, False])
+@pytest.mark.parametrize("length", [41, 2])
+def test_a_whole_model_has_the_gradients_of_autograd(tie_embeddings: bool, length: int) -> None:
+    model, tokens = make(tie_embeddings), torch.randint(97, (3, length))
+    passes = KernelPass(copy.deepcopy(model).bfloat16())
+    loss = passes.backward(tokens, 5, adds=False)
+    assert len(passes.gradients) == len(list(model.parameters()))
+    theirs, truth = (differentiate(model, tokens, dtype) for dtype in (torch.bfloat16, torch.float64))
+    for our, their, right in zip([loss, *passes.gradients], theirs, truth, strict=True):
+        assert our.dtype == torch.float32
+        assert (our - right).norm() <= 1.3 * (their - right).norm() + 1e-3 * right.norm()
+    assert passes.summed_loss(tokens) / 5 == pytest.approx(loss.item(), rel=1e-6)
+    assert torch.equal(passes.gradient, torch.cat([gradient.flatten() for gradient in passes.gradients]))
+
+
+@pytest.mark.parametrize("tie_embeddings", [True, False])
+def test_gradients_of_parts_add_up_to_those_of_the_whole(tie_embeddings: bool) -> None:
+    passes, tokens = KernelPass(make(tie_embeddings).bfloat16()), torch.randint(97, (4, 20))
+    passes.backward(tokens, 5, adds=False)
+    whole = passes.gradient.clone()
+    for index, part in enumerate(tokens.split(1)):
+        passes.backward(part, 5, adds=index > 0)
+    torch.testing.assert_close(passes.gradient, whole, rtol=0.02, atol=0.005 * whole.abs().max().item())
+
+
+def test_weights_that_change_are_those_of_the_next_pass() -> None:
+    """Matrices of projections are views: they must follow when the optimizer's weights are copied in."""
+    model, tokens = make().bfloat16(), torch.randint(97, (2, 20))
+    passes = KernelPass(model)
+    before = passes.summed_loss(tokens)
+    changed = copy.deepcopy(model)
+    with torch.no_grad():
+        for parameter in changed.parameters():
+            parameter.mul_(3)
+    torch._foreach_copy_([parameter.data for parameter in model.parameters()], list(changed.parameters()))
+    after = passes.summed_loss(tokens)
+    assert after == KernelPass(changed).summed_loss(tokens)
+    assert after != before
