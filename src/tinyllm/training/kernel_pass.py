@@ -23,14 +23,14 @@ Tables = tuple[Tensor, Tensor]
 """Cosines and sines (T, C/2) of rotary positions."""
 
 
-class Matrices(NamedTuple):
-    """The weights of a layer in bfloat16, or their gradients in float32."""
+class LayerWeights(NamedTuple):
+    """The weights of a layer in bfloat16; or their gradients in float32."""
 
-    attention_gain: Tensor
+    gain: Tensor
     query_key_value: Tensor
     """((H + 2K) C, D): those of three projections, one under another."""
     output: Tensor
-    mlp_gain: Tensor
+    middle_gain: Tensor
     gate_up: Tensor
     """(2F, D)."""
     down: Tensor
@@ -62,8 +62,8 @@ class LayerPass:
     """The passes of one layer."""
 
     def __init__(self, block: Block, gradient_of: Callable[[Tensor], Tensor]) -> None:
-        self.weights = _matrices_of(block, lambda weight: weight.detach())
-        self.gradients = _matrices_of(block, gradient_of)
+        self.weights = _weights_of(block, lambda weight: weight.detach())
+        self.gradients = _weights_of(block, gradient_of)
         self.eps = block.input_layernorm.eps
         self.head_size = block.self_attn.head_size
         self.num_heads = block.self_attn.q_proj.out_features // self.head_size
@@ -71,15 +71,17 @@ class LayerPass:
     def forward(self, x: Tensor, tables: Tables) -> tuple[Tensor, Kept]:
         """The stream `x` (B, T, D) after this layer, and what `backward` will want."""
         weights, (batch, time, _), before = self.weights, x.shape, x.flatten(0, 1)
-        normed, inverses = operators.rms_norm(before, weights.attention_gain, self.eps)
+        normed, inverses = operators.rms_norm(before, weights.gain, self.eps)
         projected = (normed @ weights.query_key_value.t()).view(batch, time, -1, self.head_size)
         heads, logs = operators.attention(projected, *tables, self.num_heads)
         middle = (heads.view(batch * time, -1) @ weights.output.t()).add_(before)
-        middle_normed, middle_inverses = operators.rms_norm(middle, weights.mlp_gain, self.eps)
+        middle_normed, middle_inverses = operators.rms_norm(middle, weights.middle_gain, self.eps)
+        # Two products: one as wide as both is slower, where nothing has to be added up.
         gate, up = (middle_normed @ half.t() for half in weights.gate_up.chunk(2))
         after = (operators.swiglu(gate, up) @ weights.down.t()).add_(middle).view(x.shape)
-        of_attention = (before, normed, inverses, projected, heads, logs)
-        return after, Kept(tables, *of_attention, middle, middle_normed, middle_inverses, gate, up)
+        return after, Kept(
+            tables, before, normed, inverses, projected, heads, logs, middle, middle_normed, middle_inverses, gate, up
+        )
 
     def backward(self, of_after: Tensor, kept: Kept, *, adds: bool) -> Tensor:
         """The gradient (N, D) of the stream as it came, from that of the stream after this layer.
@@ -91,17 +93,24 @@ class LayerPass:
         operators.weight_gradient(of_after, gated, gradients.down, adds=adds)
         operators.weight_gradient(of_gate_up, kept.middle_normed, gradients.gate_up, adds=adds)
         of_normed = of_gate_up @ weights.gate_up
-        read = (kept.middle, weights.mlp_gain, kept.middle_inverses, of_normed, gradients.mlp_gain)
-        of_middle = operators.rms_norm_backward(*read, adds=adds, more=of_after)
-        heads = kept.heads.view(len(of_middle), -1)
-        operators.weight_gradient(of_middle, heads, gradients.output, adds=adds)
+        of_middle = operators.rms_norm_backward(
+            kept.middle,
+            weights.middle_gain,
+            kept.middle_inverses,
+            of_normed,
+            of_after,
+            gradients.middle_gain,
+            adds=adds,
+        )
+        operators.weight_gradient(of_middle, kept.heads.view(len(of_middle), -1), gradients.output, adds=adds)
         of_heads = (of_middle @ weights.output).view(kept.heads.shape)
         of_projected = operators.attention_backward(kept.projected, *kept.tables, kept.heads, kept.logs, of_heads)
         of_projected = of_projected.view(len(of_middle), -1)
         operators.weight_gradient(of_projected, kept.normed, gradients.query_key_value, adds=adds)
         of_normed = of_projected @ weights.query_key_value
-        read = (kept.before, weights.attention_gain, kept.inverses, of_normed, gradients.attention_gain)
-        return operators.rms_norm_backward(*read, adds=adds, more=of_middle)
+        return operators.rms_norm_backward(
+            kept.before, weights.gain, kept.inverses, of_normed, of_middle, gradients.gain, adds=adds
+        )
 
 
 class KernelPass:
@@ -111,7 +120,7 @@ class KernelPass:
         weights: list[Tensor] = list(model.parameters())
         flat = torch.cat([weight.detach().flatten() for weight in weights])
         for weight, part in zip(weights, _parts(flat, weights), strict=True):
-            weight.data = part
+            weight.data = part  # neighbours are one matrix now
         self.model, self.decoder = model, model.model
         self.gradient = torch.zeros(len(flat))
         """Of all weights, one after another in the order of the model's parameters, in float32."""
@@ -124,47 +133,45 @@ class KernelPass:
     @torch.no_grad()
     def summed_loss(self, tokens: Tensor) -> Tensor:
         """Cross entropy of each window's next tokens, summed: `tokens` (B, T + 1) int64 -> scalar float32, in nats."""
-        stream, tables = self._begin(tokens)
-        for layer in self.layers:
-            stream, _ = layer.forward(stream, tables)
-        hidden, _ = operators.rms_norm(stream.flatten(0, 1), self.decoder.norm.weight, self.decoder.norm.eps)
+        stream, _ = self._forward(tokens)
+        hidden, _ = operators.rms_norm(stream, self.decoder.norm.weight, self.decoder.norm.eps)
         return operators.cross_entropy(hidden @ self.model.output_weight.t(), _targets(tokens))[0].sum()
 
     @torch.no_grad()
     def backward(self, tokens: Tensor, num_tokens: int, *, adds: bool) -> Tensor:
         """The `summed_loss` of `tokens` over `num_tokens`; its gradients are set, or added to what is there."""
-        stream, tables = self._begin(tokens)
-        kept = []
-        for layer in self.layers:
-            stream, activations = layer.forward(stream, tables)
-            kept.append(activations)
-        loss, of_stream = self._loss(stream.flatten(0, 1), _targets(tokens), num_tokens, adds=adds)
+        stream, kept = self._forward(tokens)
+        loss, of_stream = self._loss(stream, _targets(tokens), num_tokens, adds=adds)
         for layer in reversed(self.layers):
             of_stream = layer.backward(of_stream, kept.pop(), adds=adds)
-        embedding = self.decoder.embed_tokens.weight
+        of_embedding = self._gradient_of[self.decoder.embed_tokens.weight]
         if self.model.lm_head is not None and not adds:
-            self._gradient_of[embedding].zero_()
-        self._gradient_of[embedding].index_add_(0, tokens[:, :-1].flatten(), of_stream.float())
+            of_embedding.zero_()  # else the output projection, which is the same matrix, has set it
+        of_embedding.index_add_(0, tokens[:, :-1].flatten(), of_stream.float())
         return loss
 
-    def _begin(self, tokens: Tensor) -> tuple[Tensor, Tables]:
-        """The stream (B, T, D) at its source, and the tables for its positions."""
+    def _forward(self, tokens: Tensor) -> tuple[Tensor, list[Kept]]:
+        """The stream (N, D) after all layers, and what each of them keeps."""
         inputs = tokens[:, :-1]
-        return F.embedding(inputs, self.decoder.embed_tokens.weight), self.decoder.rotary(0, inputs.shape[1])
+        stream, tables = F.embedding(inputs, self.decoder.embed_tokens.weight), self.decoder.rotary(0, inputs.shape[1])
+        all_kept = []
+        for layer in self.layers:
+            stream, kept = layer.forward(stream, tables)
+            all_kept.append(kept)
+        return stream.flatten(0, 1), all_kept
 
     def _loss(self, stream: Tensor, targets: Tensor, num_tokens: int, *, adds: bool) -> tuple[Tensor, Tensor]:
-        """The loss of the last stream (N, D), summed over `num_tokens`, and the stream's gradient."""
+        """The loss of the last stream (N, D), summed and over `num_tokens`, and the stream's gradient."""
         norm, output_weight = self.decoder.norm, self.model.output_weight
         hidden, inverses = operators.rms_norm(stream, norm.weight, norm.eps)
         logits = hidden @ output_weight.t()
         losses, logs = operators.cross_entropy(logits, targets)
         of_logits = operators.cross_entropy_backward(logits, targets, logs, torch.tensor(1 / num_tokens))
         operators.weight_gradient(of_logits, hidden, self._gradient_of[output_weight], adds=adds)
-        of_gain = self._gradient_of[norm.weight]
-        of_hidden = of_logits @ output_weight
-        return losses.sum() / num_tokens, operators.rms_norm_backward(
-            stream, norm.weight, inverses, of_hidden, of_gain, adds=adds
+        of_stream = operators.rms_norm_backward(
+            stream, norm.weight, inverses, of_logits @ output_weight, None, self._gradient_of[norm.weight], adds=adds
         )
+        return losses.sum() / num_tokens, of_stream
 
 
 def _targets(tokens: Tensor) -> Tensor:
@@ -177,9 +184,9 @@ def _parts(flat: Tensor, shapes: Sequence[Tensor]) -> list[Tensor]:
     return [part.view(shape.shape) for part, shape in zip(parts, shapes, strict=True)]
 
 
-def _matrices_of(block: Block, tensor_of: Callable[[Tensor], Tensor]) -> Matrices:
+def _weights_of(block: Block, tensor_of: Callable[[Tensor], Tensor]) -> LayerWeights:
     attention, mlp = block.self_attn, block.mlp
-    return Matrices(
+    return LayerWeights(
         tensor_of(block.input_layernorm.weight),
         _stacked([tensor_of(linear.weight) for linear in (attention.q_proj, attention.k_proj, attention.v_proj)]),
         tensor_of(attention.o_proj.weight),

@@ -91,7 +91,9 @@ class Updater:
         for optimizer in self.optimizers:
             self.scaler.unscale_(optimizer)
         gradients = [master.grad for master in self.masters if master.grad is not None]
-        norm = nn.utils.get_total_norm(gradients if self.kernels is None else self.kernels.gradient, foreach=True)
+        if self.kernels is not None:
+            gradients = [self.kernels.gradient]  # the same, as one
+        norm = nn.utils.get_total_norm(gradients, foreach=True)
         loss, grad_norm = torch.stack((total, norm)).tolist()  # one wait for the device, not two
         result = StepResult(loss, grad_norm, skipped=self._numbers_went_wrong(loss, grad_norm))
         if not result.skipped and grad_norm > self.grad_clip:

@@ -31,10 +31,9 @@ __mmask16 see(int64_t first, int64_t place) {
 
 // Of 32 numbers, sixteen of each row, the two of a column side by side.
 __m512i in_pairs(__m512 even, __m512 odd) {
-    const __m512i columns = _mm512_setr_epi32(0x100000, 0x110001, 0x120002, 0x130003, 0x140004, 0x150005, 0x160006,
-                                              0x170007, 0x180008, 0x190009, 0x1a000a, 0x1b000b, 0x1c000c, 0x1d000d,
-                                              0x1e000e, 0x1f000f);
-    return _mm512_permutexvar_epi16(columns, (__m512i)_mm512_cvtne2ps_pbh(odd, even));
+    const __m512i place = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    const __m512i below = _mm512_slli_epi32(_mm512_add_epi32(place, _mm512_set1_epi32(HALF)), 16);
+    return _mm512_permutexvar_epi16(_mm512_or_si512(place, below), (__m512i)_mm512_cvtne2ps_pbh(odd, even));
 }
 
 float dot(const bfloat16* a, const bfloat16* b, int64_t size) {
@@ -145,12 +144,12 @@ void attend(const Shape& shape, const Angles& angles, const Heads& heads) {
             pack_rows<true>(turned_queries, channels, count, channels, queries);
             for (int64_t column = 0; column < count; column += STEP) {
                 const int64_t seen = first + column + STEP;
-                const Tiles some = packed(queries + column * wide * 2, across);
-                multiply(packed(keys, across), some, across, false, scores + column, size, seen, STEP);
+                multiply(packed(keys, across), packed(queries, across, column), across, false, scores + column, size,
+                         seen, STEP);
                 for (int64_t i = column; i < column + STEP; i += HALF)
-                    powers(scores + i, scale, first + i, seen, weights + i * end * 2, logs + i, factors + i);
-                multiply(packed(values, steps), packed(weights + column * end * 2, steps), seen / STEP, false,
-                         mixed + column, size, channels, STEP);
+                    powers(scores + i, scale, first + i, seen, weights + tile_at(steps, i), logs + i, factors + i);
+                multiply(packed(values, steps), packed(weights, steps, column), seen / STEP, false, mixed + column,
+                         size, channels, STEP);
             }
             std::copy_n(logs, count, heads.logs + head * shape.num_tokens + first);
             write_turned(mixed, size, factors, count, channels,
@@ -159,10 +158,11 @@ void attend(const Shape& shape, const Angles& angles, const Heads& heads) {
 }
 
 // Of 32 keys (down) and some queries (across, the first `lead` places after the first key) the weights once more, from
-// the logs, and the scores' gradients, but for the scale, from the weights'. The latter are put in pairs of keys too.
+// the logs, and the scores' gradients, but for the scale, from the weights'. The latter are put in pairs of keys too, in
+// tiles with so many steps.
 void weights_again(const float* scores, const float* of_weights, float scale, int64_t lead, int64_t num_queries,
                    const float* logs, const float* row_sums, bfloat16* weights, bfloat16* of_scores, char* pairs,
-                   int64_t pair_step) {
+                   int64_t num_steps) {
     constexpr int64_t stride = QUERIES_AT_ONCE;
     const __m512 scales = _mm512_set1_ps(scale);
     for (int64_t query = 0; query < num_queries; query += HALF) {
@@ -178,7 +178,7 @@ void weights_again(const float* scores, const float* of_weights, float scale, in
         };
         for (int64_t key = 0; key < STEP; key += 2) {
             const __m512 even = gradient(key), odd = gradient(key + 1);
-            _mm512_store_si512(pairs + query * pair_step + key * 32, in_pairs(even, odd));
+            _mm512_store_si512(pairs + tile_at(num_steps, query) + key * 32, in_pairs(even, odd));
         }
     }
 }
@@ -218,12 +218,12 @@ void attend_backward(const Shape& shape, const Angles& angles, const Heads& head
         for (int64_t first = 0; first < shape.num_tokens; first += size) {
             const int64_t count = std::min(size, shape.num_tokens - first), start = first * stride + head * channels;
             const int64_t columns = padded(count), output_start = first * output_stride + head * channels;
-            const bfloat16* gradient = heads.gradient + output_start;
+            const bfloat16 *output = heads.output + output_start, *gradient = heads.gradient + output_start;
             std::fill_n(logs, size, 0.0f);  // of places without a query too: nothing may become infinite there
             std::fill_n(row_sums, size, 0.0f);
             std::copy_n(heads.logs + head * shape.num_tokens + first, count, logs);
             for (int64_t i = 0; i < count; i++)
-                row_sums[i] = dot(gradient + i * output_stride, heads.output + output_start + i * output_stride, channels);
+                row_sums[i] = dot(gradient + i * output_stride, output + i * output_stride, channels);
             turn(heads.query + start, stride, angles, 1, first, count, channels, turned_queries, channels);
             pack_rows<true>(turned_queries, channels, count, channels, queries);
             pack_columns<false>(turned_queries, channels, count, channels, query_pairs);
@@ -231,22 +231,21 @@ void attend_backward(const Shape& shape, const Angles& angles, const Heads& head
             pack_columns<false>(gradient, output_stride, count, channels, gradient_pairs);
             for (int64_t key = 0; key < first + columns; key += STEP) {
                 const int64_t column = std::max<int64_t>(key - first, 0), left = columns - column;
-                const int64_t at = key * wide * 2, here = column * wide * 2;
-                multiply(packed(keys + at, across), packed(queries + here, across), across, false,
-                         scores + column, size, STEP, left);
-                multiply(packed(values + at, across), packed(gradients + here, across), across, false,
+                multiply(packed(keys, across, key), packed(queries, across, column), across, false, scores + column,
+                         size, STEP, left);
+                multiply(packed(values, across, key), packed(gradients, across, column), across, false,
                          of_weights + column, size, STEP, left);
                 weights_again(scores + column, of_weights + column, scale, first + column - key, left, logs + column,
                               row_sums + column, weights + column, of_scores + column,
-                              pairs + column * end * 2 + key * 32, end * 2);
-                multiply(plain(weights + column, size), packed(gradient_pairs + column * 32, columns / STEP), left / STEP,
+                              pairs + tile_at(steps, column, key), steps);
+                multiply(plain(weights + column, size), packed(gradient_pairs, columns / STEP, 0, column), left / STEP,
                          true, value_sums + key * wide, wide, STEP, channels);
-                multiply(plain(of_scores + column, size), packed(query_pairs + column * 32, columns / STEP), left / STEP, true,
-                         key_sums + key * wide, wide, STEP, channels);
+                multiply(plain(of_scores + column, size), packed(query_pairs, columns / STEP, 0, column), left / STEP,
+                         true, key_sums + key * wide, wide, STEP, channels);
             }
             for (int64_t column = 0; column < columns; column += STEP)
-                multiply(packed(key_columns, steps), packed(pairs + column * end * 2, steps),
-                         (first + column + STEP) / STEP, false, query_sums + column, size, channels, STEP);
+                multiply(packed(key_columns, steps), packed(pairs, steps, column), (first + column + STEP) / STEP, false,
+                         query_sums + column, size, channels, STEP);
             write_turned(query_sums, size, factors, count, channels, turned_queries, channels);
             turn(turned_queries, channels, angles, -1, first, count, channels, heads.of_query + start, stride);
         }

@@ -67,14 +67,7 @@ def rms_norm(x: Tensor, gain: Tensor, eps: float) -> tuple[Tensor, Tensor]:
 
 
 def rms_norm_backward(
-    x: Tensor,
-    gain: Tensor,
-    inverses: Tensor,
-    gradient: Tensor,
-    of_gain: Tensor,
-    *,
-    adds: bool,
-    more: Tensor | None = None,
+    x: Tensor, gain: Tensor, inverses: Tensor, gradient: Tensor, more: Tensor | None, of_gain: Tensor, *, adds: bool
 ) -> Tensor:
     """The gradient of `x`, from what `rms_norm` took and gave and the result's `gradient`; `more` is added to it.
 

@@ -75,6 +75,12 @@ inline __attribute__((always_inline)) void transpose(__m512i* rows) {
     }
 }
 
+// Of packed tiles with so many steps in all, where the one lies that holds row (or column) `place`, summed over from
+// `summed` on.
+int64_t tile_at(int64_t num_steps, int64_t place, int64_t summed = 0) {
+    return (place / HALF * num_steps + summed / STEP) * TILE;
+}
+
 // The tiles of a matrix, those together that are summed over: those of its rows, 16 rows and 32 columns each, to sum over
 // columns; `transposed` to make a B of them, else an A.
 template <bool transposed>
@@ -112,7 +118,7 @@ void pack_columns(const bfloat16* x, int64_t stride, int64_t num_rows, int64_t n
                 right[i] = _mm512_permutex2var_epi64(one, high, other);
             }
             if (transposed) transpose(left), transpose(right);
-            char* to = tiles + (column / HALF * num_steps + row / STEP) * TILE;
+            char* to = tiles + tile_at(num_steps, column, row);
             for (int64_t i = 0; i < HALF; i++) {
                 _mm512_store_si512(to + 64 * i, left[i]);
                 _mm512_store_si512(to + num_steps * TILE + 64 * i, right[i]);
@@ -126,8 +132,10 @@ struct Tiles {
     int64_t row, beside, step;
 };
 
-// Packed tiles of a matrix with so many steps in all; and rows as they are.
-Tiles packed(const char* tiles, int64_t num_steps) { return {tiles, 64, num_steps * TILE, TILE}; }
+// Packed tiles, from one on; and rows as they are.
+Tiles packed(const char* tiles, int64_t num_steps, int64_t place = 0, int64_t summed = 0) {
+    return {tiles + tile_at(num_steps, place, summed), 64, num_steps * TILE, TILE};
+}
 Tiles plain(const bfloat16* x, int64_t stride) {
     return {reinterpret_cast<const char*>(x), 2 * stride, 2 * HALF * stride, 64};
 }

@@ -111,7 +111,7 @@ def test_norm(threads: None, rows: int, size: int, size_of_x: float) -> None:
     gradient, norm = torch.randn(rows, size).bfloat16(), RMSNorm(size, 1e-5)
     normed, inverses = operators.rms_norm(x, gain, norm.eps)
     of_gain = torch.full((size,), torch.nan)
-    of_x = operators.rms_norm_backward(x, gain, inverses, gradient, of_gain, adds=False)
+    of_x = operators.rms_norm_backward(x, gain, inverses, gradient, None, of_gain, adds=False)
 
     def theirs(x: Tensor, gain: Tensor) -> Tensor:
         result: Tensor = torch.func.functional_call(norm, {"weight": gain}, x)
@@ -119,7 +119,7 @@ def test_norm(threads: None, rows: int, size: int, size_of_x: float) -> None:
 
     assert_as_near([normed, of_x, of_gain], theirs, [x, gain], gradient)
     more, twice = torch.randn(rows, size).bfloat16(), of_gain.clone()
-    both = operators.rms_norm_backward(x, gain, inverses, gradient, twice, adds=True, more=more)
+    both = operators.rms_norm_backward(x, gain, inverses, gradient, more, twice, adds=True)
     torch.testing.assert_close(
         both.float(), of_x.float() + more.float(), rtol=0.01, atol=0.01 * of_x.abs().max().item()
     )
