@@ -189,7 +189,7 @@ class TrainingConfig(Section):
     attention: Literal["auto", "fused", "explicit", "tiled"] = "auto"
     """PyTorch's fused kernel, two products and a softmax, or tiles of AMX; auto = the fastest one here.
 
-    With tiles the whole pass goes by kernels of our own; they need a CPU with AMX, bfloat16, and no dropout.
+    With tiles come kernels of our own for all but plain products; they need a CPU with AMX, bfloat16, and no dropout.
     """
     compile: Literal["auto", "on", "off"] = "auto"
     """Whether torch.compile builds the training step; auto = if the run is long enough to pay for it.

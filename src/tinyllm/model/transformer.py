@@ -61,12 +61,7 @@ class Decoder(nn.Module):
     def forward(self, tokens: Tensor, cache: KVCache | None = None) -> Tensor:
         """`tokens` (B, T) int64 to normalized hidden states (B, T, D). Raises ValueError past the context length."""
         start = 0 if cache is None else cache.length
-        end = start + tokens.shape[1]
-        if end > self.context_length:
-            raise ValueError(
-                f"{end} tokens are more than the context of {self.context_length}; cut them, or slide the window"
-            )
-        cos, sin = self.rotary(start, end)
+        cos, sin = self.rotary_of(start, start + tokens.shape[1])
         x = self.dropout(self.embed_tokens(tokens))
         for block in self.layers:
             if self.compiled_block is not None and self.training and cache is None:
@@ -77,6 +72,15 @@ class Decoder(nn.Module):
             cache.advance(tokens.shape[1])
         normed: Tensor = self.norm(x)
         return normed
+
+    def rotary_of(self, start: int, end: int) -> tuple[Tensor, Tensor]:
+        """Cosines and sines (end - start, C/2) of positions `start` to `end`. Raises ValueError past the context."""
+        if end > self.context_length:
+            raise ValueError(
+                f"{end} tokens are more than the context of {self.context_length}; cut them, or slide the window"
+            )
+        tables: tuple[Tensor, Tensor] = self.rotary(start, end)
+        return tables
 
 
 class Transformer(nn.Module):

@@ -29,7 +29,7 @@ CLEARLY_FASTER = 0.9
 COMPILED_PART: dict[TrainingAttention, float] = {"fused": 0.8, "explicit": 0.58, "tiled": 1.0}
 """What a compiled update takes of the same one in eager mode: explicit attention is most of what there is to fuse.
 
-Who takes tiled attention takes our other kernels too, and is not compiled at all."""
+`tiled`, the pass by our own kernels, is not compiled at all."""
 COMPILE_CPU_SECONDS = 50.0
 """Of all processors together, most of it in the C++ compiler; the same for any number of layers."""
 MAX_ATTENTION_BYTES = 2**30
@@ -66,7 +66,7 @@ def as_before(config: Config, saved: Mapping[str, Any], device: torch.device) ->
 
 
 def load_kernels(config: Config, device: torch.device, announce: Callable[[str], None]) -> bool:
-    """Whether `config` can have tiled attention and the other kernels on `device`; loads them, or compiles them.
+    """Whether `config` can have tiled attention on `device`; loads its kernels, or compiles them.
 
     `announce` gets a line before that, and the reason where it fails. Raises UsageError if it does and no other
     attention is allowed.

@@ -41,16 +41,18 @@ class Kept(NamedTuple):
 
     tables: Tables
     before: Tensor
-    """The stream (N, D) as it came; then normalized, for attention."""
+    """The stream (N, D) as it came."""
     normed: Tensor
     inverses: Tensor
+    """Of the roots of its mean squares (N), for the gradient of the norm."""
     projected: Tensor
     """(B, T, H + 2K, C): queries, keys and values."""
     heads: Tensor
     """(B, T, H, C)."""
     logs: Tensor
+    """Of the softmaxes' sums (B, H, T)."""
     middle: Tensor
-    """The stream (N, D) after attention; then normalized, for feed-forward."""
+    """The stream (N, D) after attention, and so on as before it."""
     middle_normed: Tensor
     middle_inverses: Tensor
     gate: Tensor
@@ -117,6 +119,7 @@ class KernelPass:
     """The passes of `model`: bfloat16, on a CPU with AMX, without dropout. `library.load` comes first."""
 
     def __init__(self, model: Transformer) -> None:
+        assert not model.config.dropout, "who chooses this way looks at dropout"
         weights: list[Tensor] = list(model.parameters())
         flat = torch.cat([weight.detach().flatten() for weight in weights])
         for weight, part in zip(weights, _parts(flat, weights), strict=True):
@@ -153,7 +156,8 @@ class KernelPass:
     def _forward(self, tokens: Tensor) -> tuple[Tensor, list[Kept]]:
         """The stream (N, D) after all layers, and what each of them keeps."""
         inputs = tokens[:, :-1]
-        stream, tables = F.embedding(inputs, self.decoder.embed_tokens.weight), self.decoder.rotary(0, inputs.shape[1])
+        tables = self.decoder.rotary_of(0, inputs.shape[1])
+        stream = F.embedding(inputs, self.decoder.embed_tokens.weight)
         all_kept = []
         for layer in self.layers:
             stream, kept = layer.forward(stream, tables)

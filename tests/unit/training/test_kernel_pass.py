@@ -24,7 +24,14 @@ def kernels(user_cache: Path) -> None:
 def make(tie_embeddings: bool = True) -> Transformer:
     torch.manual_seed(0)
     shape = ModelConfig(
-        vocab_size=97, hidden_size=48, num_layers=3, num_heads=4, num_kv_heads=2, tie_embeddings=tie_embeddings
+        vocab_size=97,
+        hidden_size=48,
+        num_layers=3,
+        num_heads=4,
+        num_kv_heads=2,
+        context_length=64,
+        norm_eps=1e-3,
+        tie_embeddings=tie_embeddings,
     )
     return Transformer(shape).train()
 
@@ -45,9 +52,10 @@ def test_a_whole_model_has_the_gradients_of_autograd(tie_embeddings: bool, lengt
     loss = passes.backward(tokens, 5, adds=False)
     assert len(passes.gradients) == len(list(model.parameters()))
     theirs, truth = (differentiate(model, tokens, dtype) for dtype in (torch.bfloat16, torch.float64))
+    largest = max(right.norm() for right in truth)  # of windows of one token queries have none, but for rounding
     for our, their, right in zip([loss, *passes.gradients], theirs, truth, strict=True):
         assert our.dtype == torch.float32
-        assert (our - right).norm() <= 1.3 * (their - right).norm() + 1e-3 * right.norm()
+        assert (our - right).norm() <= 1.3 * (their - right).norm() + 1e-3 * right.norm() + 1e-6 * largest
     assert passes.summed_loss(tokens) / 5 == pytest.approx(loss.item(), rel=1e-6)
     assert torch.equal(passes.gradient, torch.cat([gradient.flatten() for gradient in passes.gradients]))
 
@@ -75,3 +83,8 @@ def test_weights_that_change_are_those_of_the_next_pass() -> None:
     after = passes.summed_loss(tokens)
     assert after == KernelPass(changed).summed_loss(tokens)
     assert after != before
+
+
+def test_a_window_longer_than_the_context_is_told() -> None:
+    with pytest.raises(ValueError, match="70 tokens are more than the context of 64"):
+        KernelPass(make().bfloat16()).summed_loss(torch.randint(97, (1, 71)))

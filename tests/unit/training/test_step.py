@@ -2,6 +2,7 @@
 
 import copy
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,9 +11,17 @@ from torch import Tensor
 
 from tinyllm.config import ModelConfig, OptimizerConfig
 from tinyllm.model.transformer import Transformer
+from tinyllm.training.kernels import library
 from tinyllm.training.optimizer import build_optimizers, set_learning_rate
-from tinyllm.training.step import Updater
+from tinyllm.training.step import TrainingAttention, Updater
 
+NEEDS_KERNELS = pytest.mark.skipif(not library.is_supported(), reason="needs a processor with AMX and a C++ compiler")
+WAYS = [
+    ("float32", "fused"),
+    ("bfloat16", "fused"),
+    ("float16", "fused"),
+    pytest.param("bfloat16", "tiled", marks=NEEDS_KERNELS),
+]
 CONFIG = ModelConfig(vocab_size=32, hidden_size=16, num_layers=2, num_heads=2, num_kv_heads=1, context_length=8)
 
 
@@ -22,6 +31,21 @@ def make(dtype: str = "float32", grad_clip: float = 1.0) -> tuple[Transformer, U
     optimizers = build_optimizers(model, OptimizerConfig())
     set_learning_rate(optimizers, 1e-2)
     return model, Updater(model, optimizers, dtype=dtype, grad_clip=grad_clip, device=torch.device("cpu"))
+
+
+@pytest.fixture
+def load_kernels(user_cache: Path) -> None:
+    if library.is_supported():
+        assert library.load(user_cache / "kernels", lambda line: None) == ""
+
+
+def make_exact(dtype: str, attention: TrainingAttention, grad_clip: float = 0.0) -> tuple[Transformer, Updater]:
+    """An update of it takes the gradient itself from the weights."""
+    torch.manual_seed(1)
+    model = Transformer(CONFIG)
+    descent = torch.optim.SGD(model.parameters(), lr=1.0)
+    device = torch.device("cpu")
+    return model, Updater(model, [descent], dtype=dtype, grad_clip=grad_clip, device=device, attention=attention)
 
 
 def batches(num: int) -> list[Tensor]:
@@ -58,6 +82,66 @@ def test_accumulated_microbatches_are_one_large_batch() -> None:
     assert results[0].loss == pytest.approx(results[1].loss, rel=1e-6)
     for a, b in zip(accumulated.parameters(), whole.parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("dtype", "attention"), WAYS)
+@pytest.mark.parametrize("grad_clip", [0.0, 0.05, 100.0])
+def test_every_way_takes_the_clipped_gradient_of_all_microbatches(
+    load_kernels: None, dtype: str, attention: TrainingAttention, grad_clip: float
+) -> None:
+    model, updater = make_exact(dtype, attention, grad_clip)
+    exact, parts = copy.deepcopy(model).double(), batches(3)
+    before = [p.detach().clone() for p in model.parameters()]
+    assert updater.warm_up(parts[0]) == ""
+    assert all(p.grad is None for p in (*model.parameters(), *updater.worker.parameters()))
+    result = updater.update(parts, num_tokens=48)
+
+    tokens = torch.cat(parts)
+    loss = F.cross_entropy(exact(tokens[:, :-1]).flatten(0, 1), tokens[:, 1:].flatten())
+    loss.backward()  # type: ignore[no-untyped-call]
+    norm = torch.nn.utils.clip_grad_norm_(exact.parameters(), grad_clip or math.inf).item()
+    size = min(norm, grad_clip or norm)
+    tolerance = {"float32": 1e-4, "float16": 5e-3, "bfloat16": 3e-2}[dtype]
+    assert result.loss == pytest.approx(loss.item(), rel=tolerance)
+    assert result.grad_norm == pytest.approx(norm, rel=tolerance)
+    moves = [old - new.detach() for old, new in zip(before, model.parameters(), strict=True)]
+    expected = [p.grad for p in exact.parameters() if p.grad is not None]
+    errors = [(move - right).square().sum() for move, right in zip(moves, expected, strict=True)]
+    assert sum(errors) ** 0.5 < tolerance * size
+    for master, worker in zip(model.parameters(), updater.worker.parameters(), strict=True):
+        assert torch.equal(master.to(worker.dtype), worker)
+
+
+@pytest.mark.parametrize(("dtype", "attention"), WAYS)
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_every_way_skips_what_is_not_finite_and_goes_on_as_if_nothing_was(
+    load_kernels: None, dtype: str, attention: TrainingAttention, bad: float
+) -> None:
+    (model, updater), (twin, undisturbed) = make_exact(dtype, attention), make_exact(dtype, attention)
+    gain = updater.worker.model.norm.weight.data
+    right = gain.clone()
+    gain[0] = bad
+    poisoned = [p.detach().clone() for p in model.parameters()]
+    assert updater.update(batches(1), num_tokens=16).skipped
+    for before, after in zip(poisoned, model.parameters(), strict=True):
+        assert torch.equal(before.nan_to_num(), after.nan_to_num())
+    gain.copy_(right)
+    undisturbed.scaler.load_state_dict(updater.scaler.state_dict())
+    assert updater.update(batches(2), num_tokens=32) == undisturbed.update(batches(2), num_tokens=32)
+    for ours, theirs in zip(model.parameters(), twin.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+@NEEDS_KERNELS
+def test_the_loss_of_an_evaluation_is_that_of_the_way_that_trains(
+    load_kernels: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, updater = make_exact("bfloat16", "tiled")
+    tokens = batches(1)[0]
+    loss = updater.backward(tokens, 1)
+    monkeypatch.setattr(updater.worker, "forward", None)  # autograd's way, which is left alone
+    monkeypatch.setattr(updater.worker, "hidden_states", None)
+    assert updater.summed_loss(tokens) == loss
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])

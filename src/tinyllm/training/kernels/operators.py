@@ -19,12 +19,16 @@ def attention(x: Tensor, cos: Tensor, sin: Tensor, num_heads: int) -> tuple[Tens
     the gradient, the logarithm, to base 2, of each softmax's sum (B, H, T), in float32.
     """
     batch, time, all_heads, channels = x.shape
+    num_kv_heads = (all_heads - num_heads) // 2
     assert x.dtype == torch.bfloat16
+    assert channels % 2 == 0
+    assert all_heads == num_heads + 2 * num_kv_heads
+    assert num_heads % num_kv_heads == 0
     assert cos.dtype == sin.dtype == torch.float32
     assert cos.shape == sin.shape == (time, channels // 2)
     output = x.new_empty(batch, time, num_heads, channels)
     logs = x.new_empty(batch, num_heads, time, dtype=torch.float32)
-    sizes = [batch, time, num_heads, (all_heads - num_heads) // 2, channels]
+    sizes = [batch, time, num_heads, num_kv_heads, channels]
     call("attention", [x, cos, sin, output, logs], sizes)
     return output, logs
 
