@@ -90,10 +90,12 @@ class Updater:
             total += self.backward(tokens, num_tokens, first=index == 0)
         for optimizer in self.optimizers:
             self.scaler.unscale_(optimizer)
-        gradients = [master.grad for master in self.masters if master.grad is not None]
-        if self.kernels is not None:
+        if self.kernels is None:
+            gradients = [master.grad for master in self.masters if master.grad is not None]
+            norm = nn.utils.get_total_norm(gradients, foreach=True)
+        else:
             gradients = [self.kernels.gradient]  # the same, as one
-        norm = nn.utils.get_total_norm(gradients, foreach=True)
+            norm = self.kernels.gradient_norm()
         loss, grad_norm = torch.stack((total, norm)).tolist()  # one wait for the device, not two
         result = StepResult(loss, grad_norm, skipped=self._numbers_went_wrong(loss, grad_norm))
         if not result.skipped and grad_norm > self.grad_clip:

@@ -88,3 +88,11 @@ def test_weights_that_change_are_those_of_the_next_pass() -> None:
 def test_a_window_longer_than_the_context_is_told() -> None:
     with pytest.raises(ValueError, match="70 tokens are more than the context of 64"):
         KernelPass(make().bfloat16()).summed_loss(torch.randint(97, (1, 71)))
+
+
+def test_the_norm_of_many_numbers_is_exact() -> None:
+    shape = ModelConfig(vocab_size=4096, hidden_size=512, num_layers=1, num_heads=4, num_kv_heads=4)
+    passes = KernelPass(Transformer(shape).bfloat16())
+    torch.manual_seed(0)
+    passes.gradient.copy_(1e-3 * torch.randn(len(passes.gradient)))
+    assert passes.gradient_norm().item() == pytest.approx(passes.gradient.double().norm().item(), rel=1e-6)
