@@ -173,6 +173,7 @@ def test_numbers_that_are_none_come_through() -> None:
     assert operators.rms_norm(x, torch.ones(32).bfloat16(), 1e-5)[0][0].isnan().all()
     assert operators.swiglu(x, x)[0, 3].isnan()
     assert operators.cross_entropy(x, torch.zeros(2, dtype=torch.int64))[0][0].isnan()
-    x = torch.ones(1, 40, 3, 36).bfloat16()
-    x[0, 0, 2, 0] = torch.nan
-    assert operators.attention(x, *rotary_tables(40, 36), 1)[0][0, 0].isnan().any()
+    for head in range(3):  # the query's, the key's, the value's
+        x = torch.ones(1, 40, 3, 36).bfloat16()
+        x[0, 0, head, 0] = torch.nan
+        assert operators.attention(x, *rotary_tables(40, 36), 1)[0][0, 0].isnan().any()
