@@ -7,8 +7,11 @@ them, are filled up with zeros to whole blocks, so that products have no remaind
 Shapes: C channels of one head, S positions of the cache.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
-from numba import njit
+from numba import njit, types
 from numba.extending import overload
 
 from tinyllm.generation import cpu_plan as at
@@ -38,7 +41,18 @@ LEVELS = 16_383
 """Largest packed activation: of 16,384 columns times this times 127, a sixteenth just fits an int32."""
 
 
-@njit(**INNER)
+def compiled(function: Callable[..., Any]) -> Any:
+    """`function` compiled for types, where Numba would compile it again for each constant that a call hands over.
+
+    That is a third of the time of the whole compilation, and of the code; LLVM takes constants into account later.
+    """
+    dispatcher = njit(**INNER)(function)
+    compile_for = dispatcher.compile
+    dispatcher.compile = lambda arguments: compile_for(tuple(types.unliteral(kind) for kind in arguments))
+    return dispatcher
+
+
+@compiled
 def exponential(x):
     """e^x for x of at most 88, to 2.4e-7: Cephes' polynomial, which runs on whole vectors where a call would not."""
     x = max(x, np.float32(-87.0))
@@ -54,7 +68,7 @@ def exponential(x):
     return y * float_from_bits((np.int64(power) + 127) << 23)
 
 
-@njit(**INNER)
+@compiled
 def norm(p, number, first, last):
     """RMSNorm (Zhang & Sennrich 2019) of some rows of the stream; `number` counts two a layer, and the last.
 
@@ -73,7 +87,7 @@ def norm(p, number, first, last):
             normed[y + i] = stream[x + i] * scale * gains[gain + i]
 
 
-@njit(**INNER)
+@compiled
 def remember(p, layer, first_row, last_row):
     """Turns some rows' queries and keys to their positions (Su et al. 2021), and caches their keys and values.
 
@@ -102,14 +116,14 @@ def remember(p, layer, first_row, last_row):
                 values[cached + i * POSITION_BLOCK] = qkv[source + width]
 
 
-@njit(**INNER)
+@compiled
 def head_start(p, layer, slot, kv_head):
     """Where one head of one text begins in either cache: (S / 32, C, 32), the positions of a block side by side."""
     heads = (layer * p[at.NUM_SLOTS] + slot) * p[at.NUM_KV_HEADS] + kv_head
     return heads * p[at.HEAD_SIZE] * p[at.NUM_POSITIONS]
 
 
-@njit(**INNER)
+@compiled
 def attend(p, layer, first, last, chunk):
     """Heads `first` to `last`, counted through all rows: softmax(q k / sqrt(C)) v (Vaswani et al. 2017).
 
@@ -142,7 +156,7 @@ def attend(p, layer, first, last, chunk):
             mixed[result + i] = sums[m + i] / total
 
 
-@njit(**INNER)
+@compiled
 def softmax_powers(scores, start, length, span, scale):
     """Turns `length` scores times `scale` into powers of e, up to a factor, those after them into 0; gives the sum."""
     top = scores[start]
@@ -158,7 +172,7 @@ def softmax_powers(scores, start, length, span, scale):
     return total
 
 
-@njit(**INNER)
+@compiled
 def gate(p, row, first, last):
     """SwiGLU's product (Shazeer 2020) of some channels of one row: silu(gate) * up."""
     size = p[at.INTERMEDIATE_SIZE]
@@ -169,7 +183,7 @@ def gate(p, row, first, last):
         gated[y + i] = g / (np.float32(1) + exponential(min(-g, np.float32(80)))) * both[x + size + i]
 
 
-@njit(**INNER)
+@compiled
 def multiply(p, weights, packed, row, start, scale_row, columns, result, y_stride, first, last, adds):
     """Rows `first` to `last` of the matrix at `start` times the packed activations of `row`, into `result` or added.
 
@@ -187,7 +201,7 @@ def multiply(p, weights, packed, row, start, scale_row, columns, result, y_strid
         put(result, y_start + y, total * (scales[scale_row + y] * factor), adds)
 
 
-@njit(**INNER)
+@compiled
 def multiply_many(p, weights, num_rows, chunk, start, scale_row, columns, result, y_stride, first, last, adds):
     """As `multiply`, for all of many rows: weights widened to float32, a few at a time, meet 16 rows at a time."""
     scales, turned, tiles = floats(p[at.SCALES]), floats(p[at.TURNED]), floats(p[at.TILES])
@@ -205,13 +219,13 @@ def multiply_many(p, weights, num_rows, chunk, start, scale_row, columns, result
                     put(result, at_y + i, tiles[at_tile + i], adds)
 
 
-@njit(**INNER)
+@compiled
 def put(result, place, value, adds):
     """Sets or adds to one number."""
     result[place] = result[place] + value if adds else value
 
 
-@njit(**INNER)
+@compiled
 def turn(p, x, row, columns):
     """Lays out one row of activations for `multiply_many`: sixteen rows side by side, column after column."""
     turned, start = floats(p[at.TURNED]), row // TILE_INPUTS * TILE_INPUTS * columns + row % TILE_INPUTS

@@ -11,14 +11,14 @@ whoever gets a number below the count holds the job open until it counts the chu
 
 from typing import Any
 
-from numba import cfunc, njit, types
+from numba import cfunc, types
 
 from tinyllm.config import WeightsKind
 from tinyllm.generation import cpu_plan as at
 from tinyllm.generation.cpu_kernels import (
     FAST,
-    INNER,
     attend,
+    compiled,
     gate,
     multiply,
     multiply_many,
@@ -66,7 +66,7 @@ def compile_entry(weights_kind: WeightsKind) -> Any:
     return entry
 
 
-@njit(**INNER)
+@compiled
 def enter(p, role, weights, packed):
     """Does what `role` says. The types of `weights` and `packed` say how weights are kept."""
     if role == at.READ:
@@ -82,7 +82,7 @@ def enter(p, role, weights, packed):
         p[at.NUM_SUMMARIZED] = 0
 
 
-@njit(**INNER)
+@compiled
 def read(p, weights, packed):
     """Every row through every layer, from its token to the cache, and to the logits of what comes next if wanted."""
     num_layer_jobs = JOBS_PER_LAYER * p[at.NUM_LAYERS]
@@ -100,7 +100,7 @@ def read(p, weights, packed):
     p[at.NUM_SUMMARIZED] = p[at.NUM_OUTPUTS]
 
 
-@njit(**INNER)
+@compiled
 def prepare(p, packed, job, layer, num_rows, first, last):
     """What comes before `job`, for rows `first` to `last`: keys and values cached, or activations made ready."""
     if job == ATTENTION:
@@ -120,7 +120,7 @@ def prepare(p, packed, job, layer, num_rows, first, last):
             scales[row] = pack(floats(source), row * columns, packed, row * columns, columns)
 
 
-@njit(**INNER)
+@compiled
 def embed(p, weights):
     """The embedding of every row's token, into its stream."""
     tokens, scales = integers(p[at.TOKENS]), floats(p[at.SCALES])
@@ -130,7 +130,7 @@ def embed(p, weights):
         widen(weights, p[at.EMBEDDING_START] + tokens[row] * columns, scale, size, floats(p[at.STREAM]), row * size)
 
 
-@njit(**INNER)
+@compiled
 def share_out(p, weights, packed, job, layer):
     """Leads one job: opens it, works on it, and returns when all of it is done."""
     queue, num_chunks, spins = integers(p[at.QUEUE]), p[at.NUM_CHUNKS], 0
@@ -145,7 +145,7 @@ def share_out(p, weights, packed, job, layer):
         pause()
 
 
-@njit(**INNER)
+@compiled
 def help_out(p, weights, packed):
     """Takes chunks as they come; returns when there was nothing for a while, so that the thread can sleep."""
     idle = 0
@@ -154,7 +154,7 @@ def help_out(p, weights, packed):
         pause()
 
 
-@njit(**INNER)
+@compiled
 def take_chunks(p, weights, packed):
     """Takes and runs chunks of the open job until there are none left; says whether it got any."""
     queue, mask, found = integers(p[at.QUEUE]), (1 << CHUNK_BITS) - 1, False
@@ -171,7 +171,7 @@ def take_chunks(p, weights, packed):
             found = True
 
 
-@njit(**INNER)
+@compiled
 def run_chunk(p, weights, packed, job, layer, chunk, num_chunks):
     """One part of a job: some heads of the attention, or some rows of a matrix."""
     # A helper may have waited since before the plan was written: it trusts no address that it did not read just now.

@@ -6,10 +6,9 @@ leaves a summary of each: its largest logit, and sums of powers of e. So a choic
 """
 
 import numpy as np
-from numba import njit
 
 from tinyllm.generation import cpu_plan as at
-from tinyllm.generation.cpu_kernels import INNER, exponential
+from tinyllm.generation.cpu_kernels import compiled, exponential
 from tinyllm.generation.cpu_memory import (
     bits_of_float,
     bytes_,
@@ -29,7 +28,7 @@ DAMAGED = np.float32(-1)
 LOG_2 = 0.6931471805599453
 
 
-@njit(**INNER)
+@compiled
 def choose(p, row, chunk):
     """Draws the next token of one text, with its log-probability; marks the plan where logits are not finite."""
     size, settings, num_blocks = p[at.VOCAB_SIZE], doubles(p[at.SETTINGS]), p[at.SAMPLING_COLUMNS] // BLOCK
@@ -56,7 +55,7 @@ def choose(p, row, chunk):
     doubles(p[at.LOG_PROBABILITIES])[row] = raw[token] - top - logarithm(total)
 
 
-@njit(**INNER)
+@compiled
 def draw(p, row, chunk, logits, top, uniform):
     """A token by the inverse of the cumulative distribution; weights e^((logit - top) / temperature) stand for it."""
     size, settings, num_blocks = p[at.VOCAB_SIZE], doubles(p[at.SETTINGS]), p[at.SAMPLING_COLUMNS] // BLOCK
@@ -87,7 +86,7 @@ def draw(p, row, chunk, logits, top, uniform):
     return first + find_inside(weights, block * stride, last - first, rest)
 
 
-@njit(**INNER)
+@compiled
 def summarize(p, row, x, first, last):
     """Of each block of `x` from `first` to `last` the largest, top; and the sums of e^(x - top), and of that sharpened.
 
@@ -111,14 +110,14 @@ def summarize(p, row, x, first, last):
             sums[block] = DAMAGED
 
 
-@njit(**INNER)
+@compiled
 def sharpness(p):
     """The inverse of the temperature; 1 where it is 0, and nothing is drawn."""
     temperature = doubles(p[at.SETTINGS])[at.TEMPERATURE]
     return np.float32(1 if temperature == 0 else 1 / max(temperature, 1e-30))
 
 
-@njit(**INNER)
+@compiled
 def sum_blocks(tops, sharpened, num_blocks, top, scale, sums):
     """The weights of each block together, from its summary; and of all."""
     total = 0.0
@@ -130,7 +129,7 @@ def sum_blocks(tops, sharpened, num_blocks, top, scale, sums):
     return total
 
 
-@njit(**INNER)
+@compiled
 def weigh_blocks(x, size, tops, top, scale, cutoff, least, weights, stride, sums):
     """The weights of blocks with one of at least `least`, and a number of at least `cutoff`; their sums; the total."""
     total = 0.0
@@ -144,7 +143,7 @@ def weigh_blocks(x, size, tops, top, scale, cutoff, least, weights, stride, sums
     return total
 
 
-@njit(**INNER)
+@compiled
 def find_block(sums, num_blocks, target):
     """The first block with which the sum exceeds `target`, and what of that is left for it."""
     block = 0
@@ -158,7 +157,7 @@ def find_block(sums, num_blocks, target):
     return block, target
 
 
-@njit(**INNER)
+@compiled
 def find_inside(weights, start, count, target):
     """The first of `count` places with which the sum of weights exceeds `target`; else the last that has any."""
     chosen, total = 0, 0.0
@@ -170,20 +169,20 @@ def find_inside(weights, start, count, target):
     return chosen
 
 
-@njit(**INNER)
+@compiled
 def numbers_address(p, chunk, which):
     """Where a chunk works on float32: weights, a pool to select from, or penalized logits, for each token."""
     return p[at.SAMPLING_NUMBERS] + 4 * (chunk * at.NUM_SAMPLING_NUMBERS + which) * p[at.SAMPLING_COLUMNS]
 
 
-@njit(**INNER)
+@compiled
 def summary(p, row, which):
     """Numbers for each block of a row of logits."""
     num_blocks = p[at.SAMPLING_COLUMNS] // BLOCK
     return floats(p[at.SUMMARIES] + 4 * num_blocks * (row * at.NUM_SUMMARIES + which))
 
 
-@njit(**INNER)
+@compiled
 def are_finite(x, first, last):
     """Whether no number is a NaN or infinite, told from its bits: fast arithmetic takes every number for finite."""
     most = np.int64(0)
@@ -192,7 +191,7 @@ def are_finite(x, first, last):
     return most < INFINITY_BITS
 
 
-@njit(**INNER)
+@compiled
 def penalize(p, row, raw, seen, size, penalty, result):
     """Divides positive and multiplies negative logits of tokens that occurred; mends the summary of their blocks."""
     for first in range(0, size, BLOCK):
@@ -206,7 +205,7 @@ def penalize(p, row, raw, seen, size, penalty, result):
             summarize(p, row, result, first, last)
 
 
-@njit(**INNER)
+@compiled
 def find(x, tops, wanted):
     """The first place of the largest number."""
     block = 0
@@ -218,7 +217,7 @@ def find(x, tops, wanted):
     return i
 
 
-@njit(**INNER)
+@compiled
 def largest(x, first, last):
     """The largest of some numbers."""
     top = LOWEST
@@ -227,7 +226,7 @@ def largest(x, first, last):
     return top
 
 
-@njit(**INNER)
+@compiled
 def logarithm(x):
     """The natural logarithm of x >= 1: that of its power of two, and the series of the inverse hyperbolic tangent."""
     power = (bits_of_float(np.float32(x)) >> 23) - 127
@@ -240,7 +239,7 @@ def logarithm(x):
     return 2 * total + power * LOG_2
 
 
-@njit(**INNER)
+@compiled
 def weigh(x, first, last, top, scale, cutoff, least, weights, start):
     """Weights e^((x - top) scale) of a block from `start` on, 0 where x is below `cutoff` or they below `least`."""
     total = np.float32(0)
@@ -254,7 +253,7 @@ def weigh(x, first, last, top, scale, cutoff, least, weights, start):
     return total
 
 
-@njit(**INNER)
+@compiled
 def drop_lighter(weights, size, sums, least):
     """Sets weights below `least` to 0; sums up each block anew, and all of them."""
     total = 0.0

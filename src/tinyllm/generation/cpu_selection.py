@@ -5,10 +5,9 @@ of their range are counted (top-k) or weighed (top-p); the half where the end li
 """
 
 import numpy as np
-from numba import njit
 
 from tinyllm.generation import cpu_plan as at
-from tinyllm.generation.cpu_kernels import INNER
+from tinyllm.generation.cpu_kernels import compiled
 from tinyllm.generation.cpu_memory import bits_of_float
 from tinyllm.generation.cpu_vectors import keep_between
 
@@ -18,7 +17,7 @@ LOWEST_KEY, HIGHEST_KEY = -(1 << 31), (1 << 31) - 1
 SIGN_BIT = 1 << 31
 
 
-@njit(**INNER)
+@compiled
 def kth_largest(x, size, tops, num_blocks, k, pool):
     """The `k`-th largest of `size` numbers, of which `tops` are the largest of each of `num_blocks` blocks."""
     bound, count = LOWEST, 0
@@ -35,7 +34,7 @@ def kth_largest(x, size, tops, num_blocks, k, pool):
     return pool[0]
 
 
-@njit(**INNER)
+@compiled
 def end_of_top_p(weights, size, sums, needed, low, pool):
     """The lightest weight of the smallest set with the sum `needed`; of its equals those too many are set to 0.
 
@@ -57,7 +56,7 @@ def end_of_top_p(weights, size, sums, needed, low, pool):
     return last
 
 
-@njit(**INNER)
+@compiled
 def select(pool, count, needed, by_weight):
     """Where numbers from the largest down are `needed` many, or sum to as much: how many are equal to the last of them,
     and the sum before these. Only they stay in `pool`."""
@@ -79,7 +78,7 @@ def select(pool, count, needed, by_weight):
         count = keep(pool, 0, count, low, high, pool, 0)
 
 
-@njit(**INNER)
+@compiled
 def keep(x, first, last, low, high, pool, count):
     """Adds numbers with keys from `low` to `high` to the `count` in `pool`, which may be where they are: how many."""
     whole = first + (last - first) // at.LANES * at.LANES
@@ -91,7 +90,7 @@ def keep(x, first, last, low, high, pool, count):
     return count
 
 
-@njit(**INNER)
+@compiled
 def key_of(number):
     """An integer from -2^31 to 2^31 - 1 that sorts as its number does: see `keep_between`."""
     bits = bits_of_float(number)
