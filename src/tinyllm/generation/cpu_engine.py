@@ -213,7 +213,7 @@ class CpuEngine:
             at.CHOSEN: self._chosen,
             at.LOG_PROBABILITIES: self._log_probabilities,
             at.SAMPLING_NUMBERS: aligned_zeros((num_chunks, at.NUM_SAMPLING_NUMBERS, columns), np.float32),
-            at.SAMPLING_SUMS: aligned_zeros((num_chunks, num_blocks), np.float64),
+            at.SAMPLING_SUMS: aligned_zeros((num_chunks, num_blocks + at.NUM_CUTS), np.float64),
         }
         for place, array in arrays.items():
             self._hold(place, array)

@@ -20,6 +20,7 @@ from tinyllm.generation.cpu_memory import (
     floats,
     integers,
     larger,
+    power_of_two,
 )
 from tinyllm.generation.cpu_vectors import (
     POSITION_BLOCK,
@@ -65,7 +66,7 @@ def exponential(x):
     y = y * rest + np.float32(1.6666665459e-1)
     y = y * rest + np.float32(5.0000001201e-1)
     y = y * rest * rest + rest + np.float32(1.0)
-    return y * float_from_bits((np.int64(power) + 127) << 23)
+    return y * power_of_two(power)
 
 
 @compiled

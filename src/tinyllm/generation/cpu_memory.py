@@ -72,6 +72,29 @@ def bits_of_float(typing_context, number):
 
 
 @intrinsic
+def power_of_two(typing_context, exponent):
+    """2 to the power of a whole float32 from -126 to 127: its bits are made from an int32, as wide as the float is."""
+
+    def generate(context, builder, signature, arguments):
+        biased = builder.add(builder.fptosi(arguments[0], _INT32), ir.Constant(_INT32, 127))
+        return builder.bitcast(builder.shl(biased, ir.Constant(_INT32, 23)), _FLOAT)
+
+    return types.float32(types.float32), generate
+
+
+@intrinsic
+def key_of(typing_context, number):
+    """An int32 that sorts as its float32 does; for numbers from 0 on it is their bits."""
+
+    def generate(context, builder, signature, arguments):
+        bits = builder.bitcast(arguments[0], _INT32)
+        sign = builder.ashr(bits, ir.Constant(_INT32, 31))
+        return builder.xor(bits, builder.and_(sign, ir.Constant(_INT32, 2**31 - 1)))
+
+    return types.int32(types.float32), generate
+
+
+@intrinsic
 def larger(typing_context, a, b):
     """The larger of two float32 that are no NaN: as `max`, but loops over it become loops over vectors."""
 

@@ -105,3 +105,5 @@ TOPS, SUMS, SHARPENED_SUMS, NUM_SUMMARIES = range(4)
 """What summaries tell of each block of a row of logits."""
 SAMPLING_BLOCK = 64
 """Logits that have a summary together, and are passed over together where the largest of them is too small."""
+NUM_CUTS = 8
+"""Where weights of tokens are cut into parts, to find that in which top-p ends; their sums follow those of blocks."""

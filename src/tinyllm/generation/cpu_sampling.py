@@ -16,11 +16,12 @@ from tinyllm.generation.cpu_memory import (
     float_from_bits,
     floats,
     integers,
+    key_of,
     larger,
 )
-from tinyllm.generation.cpu_selection import BLOCK, LOWEST, SIGN_BIT, end_of_top_p, kth_largest
+from tinyllm.generation.cpu_selection import BLOCK, LOWEST, bound_of_top_p, end_of_top_p, kth_largest
 
-LARGEST, INFINITY_BITS = np.finfo(np.float32).max, 0x7F800000
+LARGEST, INFINITY_KEY = np.finfo(np.float32).max, 0x7F800000
 UNDERFLOW = np.float32(-87)
 """Powers of e below this are 0."""
 DAMAGED = np.float32(-1)
@@ -59,7 +60,7 @@ def choose(p, row, chunk):
 def draw(p, row, chunk, logits, top, uniform):
     """A token by the inverse of the cumulative distribution; weights e^((logit - top) / temperature) stand for it."""
     size, settings, num_blocks = p[at.VOCAB_SIZE], doubles(p[at.SETTINGS]), p[at.SAMPLING_COLUMNS] // BLOCK
-    tops, sums = summary(p, row, at.TOPS), doubles(p[at.SAMPLING_SUMS] + 8 * chunk * num_blocks)
+    tops, sums = summary(p, row, at.TOPS), doubles(p[at.SAMPLING_SUMS] + 8 * chunk * (num_blocks + at.NUM_CUTS))
     weights, pool = floats(numbers_address(p, chunk, at.WEIGHTS_LEFT)), floats(numbers_address(p, chunk, at.POOL))
     scale, cutoff, part, least = sharpness(p), LOWEST, settings[at.TOP_P], np.float32(settings[at.MIN_P])
     if 0 < settings[at.TOP_K] < size:
@@ -75,15 +76,18 @@ def draw(p, row, chunk, logits, top, uniform):
         needed = part * left
         # Those lighter than this have together less than the rest, even if they were all: none of them is needed.
         low = np.float32((left - needed) / size)
+        for block in range(num_blocks):
+            pool[block] = exponential((tops[block] - top) * scale) if tops[block] >= cutoff else np.float32(0)
+        low = bound_of_top_p(pool, num_blocks, low, needed, sums)
         if are_summed:  # weights were not needed till now
             weigh_blocks(logits, size, tops, top, scale, cutoff, low, weights, stride, sums)
-        end = end_of_top_p(weights, size, sums, needed, low, pool)
-        left = drop_lighter(weights, size, sums, larger(end, least))
+        least = larger(least, end_of_top_p(weights, size, sums, needed, low, pool))
+        left = sum_heavier(weights, size, sums, least)
     block, rest = find_block(sums, num_blocks, uniform * left)
     first, last = block * BLOCK, min(size, (block + 1) * BLOCK)
     if part == 1:
         weigh(logits, first, last, top, scale, cutoff, least, weights, 0)
-    return first + find_inside(weights, block * stride, last - first, rest)
+    return first + find_inside(weights, block * stride, last - first, least, rest)
 
 
 @compiled
@@ -158,11 +162,14 @@ def find_block(sums, num_blocks, target):
 
 
 @compiled
-def find_inside(weights, start, count, target):
-    """The first of `count` places with which the sum of weights exceeds `target`; else the last that has any."""
+def find_inside(weights, start, count, least, target):
+    """The first of `count` places with which the sum of weights exceeds `target`; else the last that has any.
+
+    Weights below `least` do not count.
+    """
     chosen, total = 0, 0.0
     for i in range(count):
-        weight = weights[start + i]
+        weight = weights[start + i] if weights[start + i] >= least else np.float32(0)
         if weight > 0 and total <= target:
             chosen = i
         total += weight
@@ -184,11 +191,11 @@ def summary(p, row, which):
 
 @compiled
 def are_finite(x, first, last):
-    """Whether no number is a NaN or infinite, told from its bits: fast arithmetic takes every number for finite."""
-    most = np.int64(0)
+    """Whether no number is a NaN or infinite, told from its key: fast arithmetic takes every number for finite."""
+    least, most = np.int32(0), np.int32(0)
     for i in range(first, last):
-        most = max(most, bits_of_float(x[i]) & (SIGN_BIT - 1))
-    return most < INFINITY_BITS
+        least, most = min(least, key_of(x[i])), max(most, key_of(x[i]))
+    return least > ~INFINITY_KEY and most < INFINITY_KEY
 
 
 @compiled
@@ -254,16 +261,14 @@ def weigh(x, first, last, top, scale, cutoff, least, weights, start):
 
 
 @compiled
-def drop_lighter(weights, size, sums, least):
-    """Sets weights below `least` to 0; sums up each block anew, and all of them."""
+def sum_heavier(weights, size, sums, least):
+    """Sums up each block anew without weights below `least`; and all of them."""
     total = 0.0
     for first in range(0, size, BLOCK):
         part = np.float32(0)
         if sums[first // BLOCK] >= least:
             for i in range(first, min(first + BLOCK, size)):
-                weight = weights[i] if weights[i] >= least else np.float32(0)
-                weights[i] = weight
-                part += weight
+                part += weights[i] if weights[i] >= least else np.float32(0)
         sums[first // BLOCK] = part
         total += part
     return total

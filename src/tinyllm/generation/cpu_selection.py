@@ -1,20 +1,20 @@
 """Where top-k and top-p end, found without sorting: how many numbers from the largest down, or how much in sum.
 
 The end is found by halving: numbers have integer keys that sort as they do, and those in the upper half
-of their range are counted (top-k) or weighed (top-p); the half where the end lies is halved again.
+of their range are counted (top-k) or weighed (top-p); the half where the end lies is halved again. For top-p the range
+is first cut into some parts at once, so that halving begins with the few weights of one part.
 """
 
 import numpy as np
 
 from tinyllm.generation import cpu_plan as at
 from tinyllm.generation.cpu_kernels import compiled
-from tinyllm.generation.cpu_memory import bits_of_float
-from tinyllm.generation.cpu_vectors import keep_between
+from tinyllm.generation.cpu_memory import float_from_bits, key_of
+from tinyllm.generation.cpu_vectors import add_sums_from_cuts, keep_between
 
 BLOCK = at.SAMPLING_BLOCK
 LOWEST = np.finfo(np.float32).min
 LOWEST_KEY, HIGHEST_KEY = -(1 << 31), (1 << 31) - 1
-SIGN_BIT = 1 << 31
 
 
 @compiled
@@ -25,26 +25,50 @@ def kth_largest(x, size, tops, num_blocks, k, pool):
         # They are numbers of their own, so at least k numbers reach the k-th of them.
         for block in range(num_blocks):
             pool[block] = tops[block]
-        select(pool, num_blocks, np.float64(k), False)
+        select(pool, num_blocks, 0.0, np.float64(k), False)
         bound = pool[0]
     for first in range(0, size, BLOCK):
         if tops[first // BLOCK] >= bound:
             count = keep(x, first, min(first + BLOCK, size), key_of(bound), HIGHEST_KEY, pool, count)
-    select(pool, count, np.float64(k), False)
+    select(pool, count, 0.0, np.float64(k), False)
     return pool[0]
+
+
+@compiled
+def bound_of_top_p(heaviest, num_blocks, low, needed, sums):
+    """A weight from `low` up, not above the end of top-p: what is `heaviest` in blocks reaches `needed` from it up.
+
+    What follows the blocks in `sums` is overwritten.
+    """
+    first, last = np.int64(key_of(low)), np.int64(key_of(np.float32(1)))
+    for block in range(num_blocks, whole_blocks(num_blocks) * BLOCK):
+        heaviest[block] = np.float32(0)
+    for _ in range(2):
+        step = (last - first) // (at.NUM_CUTS + 1) + 1
+        part = part_with_end(heaviest, whole_blocks(num_blocks), np.float32(-1), first, step, needed, sums, num_blocks)
+        first += part * step
+        last = first + step - 1
+    return float_from_bits(first)
 
 
 @compiled
 def end_of_top_p(weights, size, sums, needed, low, pool):
     """The lightest weight of the smallest set with the sum `needed`; of its equals those too many are set to 0.
 
-    No weight below `low` is in it.
+    No weight below `low` is in it, and none is above 1. What follows the blocks in `sums` is overwritten.
     """
-    count = 0
-    for first in range(0, size, BLOCK):
-        if sums[first // BLOCK] >= low:
-            count = keep(weights, first, min(first + BLOCK, size), key_of(low), HIGHEST_KEY, pool, count)
-    num_equal, above = select(pool, count, needed, True)
+    num_blocks, first, above, count = whole_blocks(size), np.int64(key_of(low)), 0.0, 0
+    step = (key_of(np.float32(1)) - first) // (at.NUM_CUTS + 1) + 1
+    part = part_with_end(weights, num_blocks, low, first, step, needed, sums, num_blocks)
+    while count == 0:  # where rounding leaves all of them short, the last part may be an empty one
+        above = sums[num_blocks + part] if part < at.NUM_CUTS else 0.0
+        low_key = first + part * step
+        for block in range(num_blocks):
+            if sums[block] >= float_from_bits(low_key):
+                start = block * BLOCK
+                count = keep(weights, start, min(start + BLOCK, size), low_key, low_key + step - 1, pool, count)
+        part += 1
+    num_equal, above = select(pool, count, above, needed, True)
     last, num_wanted, i = pool[0], 1, size
     while num_wanted < num_equal and above + num_wanted * np.float64(last) < needed:
         num_wanted += 1
@@ -57,22 +81,44 @@ def end_of_top_p(weights, size, sums, needed, low, pool):
 
 
 @compiled
-def select(pool, count, needed, by_weight):
-    """Where numbers from the largest down are `needed` many, or sum to as much: how many are equal to the last of them,
-    and the sum before these. Only they stay in `pool`."""
-    above = 0.0
+def part_with_end(weights, num_blocks, low, first, step, needed, sums, place):
+    """In which part the sum of weights, from the heaviest down, reaches `needed`: `step` keys each, `first` the least.
+
+    Blocks with sums below `low` are passed over. The sums down to each part but the lightest go to `sums[place]` on.
+    """
+    for cut in range(at.NUM_CUTS):
+        sums[place + cut] = 0.0
+    for block in range(num_blocks):
+        if sums[block] >= low:
+            add_sums_from_cuts(weights, block * BLOCK, first, step, sums, place)
+    part = at.NUM_CUTS
+    while part > 0 and sums[place + part - 1] < needed:
+        part -= 1
+    return part
+
+
+@compiled
+def whole_blocks(size):
+    """How many blocks `size` numbers fill, the last one perhaps in part."""
+    return (size + BLOCK - 1) // BLOCK
+
+
+@compiled
+def select(pool, count, above, needed, by_weight):
+    """Where numbers from the largest down are `needed` many, or sum to as much, with `above` before the first of them:
+    how many are equal to the last of them, and the sum before these. Only they stay in `pool`."""
     while True:
-        low, high = np.int64(HIGHEST_KEY), np.int64(LOWEST_KEY)
+        low, high = np.int32(HIGHEST_KEY), np.int32(LOWEST_KEY)
         for i in range(count):
             low, high = min(low, key_of(pool[i])), max(high, key_of(pool[i]))
         if low >= high:
             return count, above
-        middle, upper = low + (high - low) // 2, 0.0
+        middle, upper = np.int32(low + (high - low) // 2), 0.0
         for i in range(count):
             upper += (pool[i] if by_weight else np.float32(1)) if key_of(pool[i]) > middle else np.float32(0)
         # Where rounding leaves all of them short, the last is the smallest.
         if above + upper >= needed:
-            low = middle + 1
+            low = np.int32(middle + 1)
         else:
             above, high = above + upper, middle
         count = keep(pool, 0, count, low, high, pool, 0)
@@ -81,6 +127,7 @@ def select(pool, count, needed, by_weight):
 @compiled
 def keep(x, first, last, low, high, pool, count):
     """Adds numbers with keys from `low` to `high` to the `count` in `pool`, which may be where they are: how many."""
+    low, high = np.int32(low), np.int32(high)
     whole = first + (last - first) // at.LANES * at.LANES
     if whole > first:
         count += keep_between(x, first, whole - first, low, high, pool, count)
@@ -88,10 +135,3 @@ def keep(x, first, last, low, high, pool, count):
         pool[count] = x[i]
         count += 1 if low <= key_of(x[i]) <= high else 0
     return count
-
-
-@compiled
-def key_of(number):
-    """An integer from -2^31 to 2^31 - 1 that sorts as its number does: see `keep_between`."""
-    bits = bits_of_float(number)
-    return SIGN_BIT - 1 - bits if bits >= SIGN_BIT else bits

@@ -30,6 +30,8 @@ SETTINGS = [
     {"top_p": 0.05},
     {"top_p": 0.5},
     {"top_p": 0.999},
+    {"top_p": 1e-6},
+    {"top_p": 0.9999999},
     {"min_p": 0.05},
     {"min_p": 0.9},
     {"repetition_penalty": 1.3},
