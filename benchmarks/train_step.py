@@ -5,9 +5,10 @@
 The model is the `seed` recipe's (288 wide, 8 layers, 8 heads, 4 key/value heads, vocabulary 4,096), an update is
 8 x 256 tokens. Sides: the loop with data, clipping and logging; its bare step on one fixed batch; the plain eager
 float32 step with PyTorch's fused attention (how the project began); transformers' LlamaForCausalLM under bfloat16
-autocast; and our bare step in float32, for processors without bfloat16 units. Each side has a process of its own, as
-its users would have. They take turns within the loop's own run, so that all meet the same minutes of a noisy machine;
-the median of the rounds counts, and ratios are what to read. Peak memory comes from a run of the loop alone.
+autocast; and our bare step in float32. Where a processor has no units for bfloat16, all of them compute in float32.
+Each side has a process of its own, as its users would have. They take turns within the loop's own run, so that all meet
+the same minutes of a noisy machine; the median of the rounds counts, and ratios are what to read. Peak memory comes
+from a run of the loop alone.
 """
 
 import argparse
@@ -19,7 +20,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -32,6 +33,7 @@ from tinyllm.model.hugging_face_config import to_hugging_face
 from tinyllm.model.transformer import Transformer
 from tinyllm.runtime import cache_folder, keep_freed_memory
 from tinyllm.shards.format import ShardSet
+from tinyllm.training.fast_path import choose_fast_path
 from tinyllm.training.kernels import library
 from tinyllm.training.loop import Trainer
 from tinyllm.training.step import build_updater
@@ -51,11 +53,18 @@ SETTINGS: dict[str, Any] = {
 }
 
 
+class Way(NamedTuple):
+    """How a model is trained here."""
+
+    dtype: str
+    attention: str
+
+
 class Side:
     """A process that makes updates when it is told to."""
 
-    def __init__(self, name: str) -> None:
-        command = [sys.executable, __file__, "--side", name]
+    def __init__(self, name: str, way: Way) -> None:
+        command = [sys.executable, __file__, "--side", name, "--dtype", way.dtype, "--attention", way.attention]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         assert self.process.stdin
         assert self.process.stdout
@@ -75,8 +84,9 @@ class Side:
 class Turns:
     """A `Reporter` that, every `num_steps` updates of the loop, lets each other side make as many."""
 
-    def __init__(self, num_steps: int, side_names: Iterable[str] = ()) -> None:
+    def __init__(self, num_steps: int, way: Way, side_names: Iterable[str] = ()) -> None:
         self.num_steps = num_steps
+        self.way = way
         self.side_names = side_names
         self.sides: dict[str, Side] = {}
         self.rates: dict[str, list[float]] = {}
@@ -102,7 +112,7 @@ class Turns:
     def evaluation(self, record: dict[str, Any]) -> None:
         """The loop is built and about to begin: now the others can be."""
         if record["step"] == 0:
-            sides = {name: Side(name) for name in self.side_names}
+            sides = {name: Side(name, self.way) for name in self.side_names}
             self.sides = {name: side for name, side in sides.items() if side.is_ready}
             self.start = time.perf_counter()
 
@@ -116,19 +126,21 @@ class Turns:
 
 def main() -> None:
     arguments = parse_arguments()
+    way = Way(arguments.dtype, arguments.attention)
     if arguments.side:
-        serve(SIDES[arguments.side]())
+        serve(SIDES[arguments.side](way))
         return
     if arguments.only_loop:
-        make_trainer(arguments.only_loop, 5, Turns(1_000_000)).train(resume=False, to_toml=lambda _: "")
+        make_trainer(arguments.only_loop, 5, Turns(1_000_000, way)).train(resume=False, to_toml=lambda _: "")
         return
+    way = fastest_way()
     with tempfile.TemporaryDirectory() as folder:
         write_shards(Path(folder))
-        turns = Turns(arguments.steps, SIDES)
+        turns = Turns(arguments.steps, way, SIDES)
         trainer = make_trainer(Path(folder), arguments.steps * (arguments.rounds + 1), turns)
         trainer.train(resume=False, to_toml=lambda _: "")
         turns.end()
-        memory = measure_memory(Path(folder))
+        memory = measure_memory(Path(folder), way)
     # The first round also allocates.
     medians = {name: statistics.median(rates[1:]) for name, rates in turns.rates.items()}
     pairs = [(LOOP, name) for name in (BARE, EAGER, TRANSFORMERS)] + [(OURS_FLOAT32, EAGER)]
@@ -149,7 +161,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=8, help="Updates of one turn.")
     parser.add_argument("--only-loop", type=Path, help=argparse.SUPPRESS)
-    parser.add_argument("--side", help=argparse.SUPPRESS)
+    for hidden in ("--side", "--dtype", "--attention"):
+        parser.add_argument(hidden, help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
@@ -160,11 +173,20 @@ def write_shards(folder: Path) -> None:
         random.integers(3, VOCAB, 400_000, dtype=np.uint16).tofile(folder / name)
 
 
+def fastest_way() -> Way:
+    """What `tinyllm train` would take for a long run."""
+    if library.is_supported():
+        return Way("bfloat16", "tiled")
+    path = choose_fast_path(Config.model_validate(SETTINGS), torch.device("cpu"), 1_000_000)
+    announce(path.reason)
+    return Way(path.dtype, path.attention)
+
+
 def make_trainer(folder: Path, num_steps: int, turns: Turns) -> Trainer:
     """The loop as `tinyllm train` runs it: in our kernels or compiled, for which only a benchmark is too short."""
     schedule = {"num_steps": num_steps, "warmup_steps": 10}
-    way = {"dtype": "bfloat16", "attention": "tiled"} if library.is_supported() else {}
-    config = Config.model_validate(SETTINGS | {"schedule": schedule, "training": SETTINGS["training"] | way})
+    training = SETTINGS["training"] | turns.way._asdict()
+    config = Config.model_validate(SETTINGS | {"schedule": schedule, "training": training})
     shards = ShardSet.open(folder, tokenizer=wide_tokenizer(VOCAB))
     return Trainer(config, shards, folder / f"run-{num_steps}", reporter=turns)
 
@@ -191,11 +213,11 @@ def some_tokens() -> torch.Tensor:
     return torch.randint(VOCAB, (BATCH, LENGTH + 1))
 
 
-def bare_step(dtype: str) -> Step:
+def bare_step(way: Way) -> Step:
     keep_freed_memory()
-    is_tiled = dtype == "bfloat16" and not library.load(cache_folder() / "kernels", announce)
-    chosen = {"dtype": dtype, "attention": "tiled" if is_tiled else "explicit"}
-    config = Config.model_validate(SETTINGS | {"training": SETTINGS["training"] | chosen})
+    if way.attention == "tiled":
+        library.load(cache_folder() / "kernels", announce)
+    config = Config.model_validate(SETTINGS | {"training": SETTINGS["training"] | way._asdict()})
     updater = build_updater(Transformer(config.model).train(), config, torch.device("cpu"))
     tokens = some_tokens()
 
@@ -210,7 +232,7 @@ def eager_float32() -> Step:
     return plain_step(model, lambda: F.cross_entropy(model(tokens[:, :-1]).flatten(0, 1), tokens[:, 1:].flatten()))
 
 
-def transformers_autocast() -> Step | None:
+def transformers(way: Way) -> Step | None:
     try:
         from transformers import LlamaConfig, LlamaForCausalLM
     except ImportError as error:
@@ -221,7 +243,7 @@ def transformers_autocast() -> Step | None:
     model = LlamaForCausalLM(LlamaConfig(**shape)).train()
 
     def loss() -> torch.Tensor:
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=way.dtype == "bfloat16"):
             logits = model(tokens[:, :-1]).logits
         return F.cross_entropy(logits.float().flatten(0, 1), tokens[:, 1:].flatten())
 
@@ -242,18 +264,19 @@ def plain_step(model: torch.nn.Module, loss: Callable[[], torch.Tensor]) -> Step
 
 
 LOOP, BARE = "tinyllm train", "its bare step"
-EAGER, TRANSFORMERS = "the eager float32 step, fused attention", "transformers, bfloat16 autocast"
+EAGER, TRANSFORMERS = "the eager float32 step, fused attention", "transformers, in the same precision"
 OURS_FLOAT32 = "our float32 step"
-SIDES: dict[str, Callable[[], Step | None]] = {
-    BARE: lambda: bare_step("bfloat16"),
-    EAGER: eager_float32,
-    TRANSFORMERS: transformers_autocast,
-    OURS_FLOAT32: lambda: bare_step("float32"),
+SIDES: dict[str, Callable[[Way], Step | None]] = {
+    BARE: bare_step,
+    EAGER: lambda _: eager_float32(),
+    TRANSFORMERS: transformers,
+    OURS_FLOAT32: lambda _: bare_step(Way("float32", "explicit")),
 }
 
 
-def measure_memory(shards: Path) -> int:
-    subprocess.run([sys.executable, __file__, "--only-loop", str(shards)], check=True, stderr=subprocess.DEVNULL)
+def measure_memory(shards: Path, way: Way) -> int:
+    command = [sys.executable, __file__, "--only-loop", str(shards), "--dtype", way.dtype, "--attention", way.attention]
+    subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
     return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
 
 
