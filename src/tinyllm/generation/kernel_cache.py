@@ -64,7 +64,7 @@ def load_kernels(weights_kind: WeightsKind, folder: Path, announce: Callable[[st
     path = folder / f"{weights_kind}-{_key()}.o"
     machine_code = _read(path)
     if machine_code is None:
-        announce(f"compiling the {weights_kind} engine for this CPU, once: about five seconds")
+        announce(f"compiling the {weights_kind} engine for this CPU, once: about ten seconds")
         machine_code = compile_kernels(weights_kind)
         try:
             artifacts.check_writable(path)
