@@ -126,14 +126,13 @@ class Turns:
 
 def main() -> None:
     arguments = parse_arguments()
-    way = Way(arguments.dtype, arguments.attention)
+    way = Way(arguments.dtype, arguments.attention) if arguments.dtype else fastest_way()
     if arguments.side:
         serve(SIDES[arguments.side](way))
         return
     if arguments.only_loop:
         make_trainer(arguments.only_loop, 5, Turns(1_000_000, way)).train(resume=False, to_toml=lambda _: "")
         return
-    way = fastest_way()
     with tempfile.TemporaryDirectory() as folder:
         write_shards(Path(folder))
         turns = Turns(arguments.steps, way, SIDES)
@@ -177,7 +176,7 @@ def fastest_way() -> Way:
     """What `tinyllm train` would take for a long run."""
     if library.is_supported():
         return Way("bfloat16", "tiled")
-    path = choose_fast_path(Config.model_validate(SETTINGS), torch.device("cpu"), 1_000_000)
+    path = choose_fast_path(Config.model_validate(SETTINGS), torch.device("cpu"), 1_000_000, announce)
     announce(path.reason)
     return Way(path.dtype, path.attention)
 
@@ -215,8 +214,8 @@ def some_tokens() -> torch.Tensor:
 
 def bare_step(way: Way) -> Step:
     keep_freed_memory()
-    if way.attention == "tiled":
-        library.load(cache_folder() / "kernels", announce)
+    if way.attention == "tiled" and (problem := library.load(cache_folder() / "kernels", announce)):
+        raise SystemExit(problem)
     config = Config.model_validate(SETTINGS | {"training": SETTINGS["training"] | way._asdict()})
     updater = build_updater(Transformer(config.model).train(), config, torch.device("cpu"))
     tokens = some_tokens()

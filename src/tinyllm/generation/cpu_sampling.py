@@ -77,7 +77,7 @@ def draw(p, row, chunk, logits, top, uniform):
         # Those lighter than this have together less than the rest, even if they were all: none of them is needed.
         low = np.float32((left - needed) / size)
         for block in range(num_blocks):
-            pool[block] = exponential((tops[block] - top) * scale) if tops[block] >= cutoff else np.float32(0)
+            pool[block] = exponential((tops[block] - top) * scale)
         low = bound_of_top_p(pool, num_blocks, low, needed, sums)
         if are_summed:  # weights were not needed till now
             weigh_blocks(logits, size, tops, top, scale, cutoff, low, weights, stride, sums)

@@ -14,6 +14,8 @@ from tinyllm.generation.cpu_vectors import add_sums_from_cuts, keep_between
 
 BLOCK = at.SAMPLING_BLOCK
 LOWEST = np.finfo(np.float32).min
+NO_BOUND = np.float32(-1)
+"""Below every sum: no block is passed over."""
 LOWEST_KEY, HIGHEST_KEY = -(1 << 31), (1 << 31) - 1
 
 
@@ -38,14 +40,14 @@ def kth_largest(x, size, tops, num_blocks, k, pool):
 def bound_of_top_p(heaviest, num_blocks, low, needed, sums):
     """A weight from `low` up, not above the end of top-p: what is `heaviest` in blocks reaches `needed` from it up.
 
-    What follows the blocks in `sums` is overwritten.
+    The `NUM_CUTS` sums after those of blocks are overwritten, and so is what fills up the last block of `heaviest`.
     """
     first, last = np.int64(key_of(low)), np.int64(key_of(np.float32(1)))
     for block in range(num_blocks, whole_blocks(num_blocks) * BLOCK):
         heaviest[block] = np.float32(0)
-    for _ in range(2):
+    for _ in range(2):  # to an 81st of the range
         step = (last - first) // (at.NUM_CUTS + 1) + 1
-        part = part_with_end(heaviest, whole_blocks(num_blocks), np.float32(-1), first, step, needed, sums, num_blocks)
+        part = part_with_end(heaviest, whole_blocks(num_blocks), NO_BOUND, first, step, needed, sums, num_blocks)
         first += part * step
         last = first + step - 1
     return float_from_bits(first)
@@ -55,12 +57,13 @@ def bound_of_top_p(heaviest, num_blocks, low, needed, sums):
 def end_of_top_p(weights, size, sums, needed, low, pool):
     """The lightest weight of the smallest set with the sum `needed`; of its equals those too many are set to 0.
 
-    No weight below `low` is in it, and none is above 1. What follows the blocks in `sums` is overwritten.
+    No weight below `low`, which is above 0, is in it, and the heaviest weight is 1. The `NUM_CUTS` sums after those of
+    blocks are overwritten.
     """
     num_blocks, first, above, count = whole_blocks(size), np.int64(key_of(low)), 0.0, 0
     step = (key_of(np.float32(1)) - first) // (at.NUM_CUTS + 1) + 1
     part = part_with_end(weights, num_blocks, low, first, step, needed, sums, num_blocks)
-    while count == 0:  # where rounding leaves all of them short, the last part may be an empty one
+    while count == 0:  # where rounding leaves all of them short, that part may be an empty one; the last has the 1
         above = sums[num_blocks + part] if part < at.NUM_CUTS else 0.0
         low_key = first + part * step
         for block in range(num_blocks):
@@ -81,18 +84,18 @@ def end_of_top_p(weights, size, sums, needed, low, pool):
 
 
 @compiled
-def part_with_end(weights, num_blocks, low, first, step, needed, sums, place):
+def part_with_end(weights, num_blocks, low, first, step, needed, sums, cut_sums):
     """In which part the sum of weights, from the heaviest down, reaches `needed`: `step` keys each, `first` the least.
 
-    Blocks with sums below `low` are passed over. The sums down to each part but the lightest go to `sums[place]` on.
+    Blocks with sums below `low` are passed over. The sums down to each part but the lightest go to `sums[cut_sums]` on.
     """
     for cut in range(at.NUM_CUTS):
-        sums[place + cut] = 0.0
+        sums[cut_sums + cut] = 0.0
     for block in range(num_blocks):
         if sums[block] >= low:
-            add_sums_from_cuts(weights, block * BLOCK, first, step, sums, place)
+            add_sums_from_cuts(weights, block * BLOCK, first, step, sums, cut_sums)
     part = at.NUM_CUTS
-    while part > 0 and sums[place + part - 1] < needed:
+    while part > 0 and sums[cut_sums + part - 1] < needed:
         part -= 1
     return part
 

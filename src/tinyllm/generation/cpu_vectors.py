@@ -296,7 +296,8 @@ def add_sums_from_cuts(typing_context, numbers, start, low, step, sums, sums_sta
 def keep_between(typing_context, numbers, start, count, low, high, result, result_start):
     """Puts those of `count` numbers whose keys are from `low` to `high` side by side into `result`; how many they are.
 
-    A key is an int32 that sorts as its float does. `count` is a multiple of 16; `result` may be `numbers` themselves.
+    A key is an int32 that sorts as its float does. `count` is a multiple of 16; `result` may be `numbers` themselves,
+    and has room for as many: up to eight numbers after the kept ones may be overwritten.
     """
 
     def generate(context, builder, signature, arguments):
@@ -322,7 +323,7 @@ def keep_between(typing_context, numbers, start, count, low, high, result, resul
 
 
 def _put_kept(builder: ir.IRBuilder, vector: ir.Value, kept: ir.Value, target: ir.Value) -> None:
-    """Stores the kept numbers of a vector side by side: one instruction where there is AVX-512, else lane by lane."""
+    """Stores the kept numbers of a vector side by side: one instruction of AVX-512; elsewhere lane by lane."""
     name = f"llvm.masked.compressstore.v{vector.type.count}f32"
     call_llvm(builder, name, ir.VoidType(), vector, target, kept)
 

@@ -160,6 +160,22 @@ def test_equals_are_treated_alike(choosers: dict[int, Choose], settings: dict[st
     assert (tokens != expected).sum() <= 1
 
 
+@pytest.mark.parametrize("top_p", [1e-12, 4.8e-7, 1e-5])
+def test_weights_that_lie_on_a_cut_are_above_it(choosers: dict[int, Choose], top_p: float) -> None:
+    """A dozen neighbouring weights, so that each cut of their range is one of them."""
+    logits = (-np.random.default_rng(0).integers(0, 12, (200, 203)) * np.float32(2**-24)).astype(np.float32)
+    tokens, expected = compare(choosers[203], logits, {"top_p": top_p})
+    assert (tokens != expected).sum() <= 1
+
+
+def test_top_p_ends_where_equals_reach_it_exactly(choosers: dict[int, Choose]) -> None:
+    logits = np.full((1, 203), -1000, np.float32)
+    logits[0, :8] = 0
+    config, none = SamplingConfig(temperature=1, top_p=0.5), np.zeros((1, 203), bool)
+    tokens, _ = choosers[203](logits, none, np.array([np.nextafter(1, 0)]), config)
+    assert tokens == sampling.choose(logits, none, np.array([np.nextafter(1, 0)]), config) == 3
+
+
 @given(seed=st.integers(0, 10_000), top_k=st.integers(0, 203), top_p=st.floats(0.01, 1), min_p=st.floats(0, 0.5))
 def test_any_settings(choosers: dict[int, Choose], seed: int, top_k: int, top_p: float, min_p: float) -> None:
     logits = np.random.default_rng(seed).standard_normal((20, 203)).astype(np.float32)
