@@ -36,7 +36,7 @@ bench-full: $(VENV)/installed-dev  ## all shapes, the machine's limits, and at l
 	$(BIN)/python benchmarks/decode.py --json build/decode.json
 	$(BIN)/python benchmarks/decode.py --shapes 15m --kinds fp32 --batch 64 --json build/decode_batch.json
 	$(BIN)/python benchmarks/sampling.py --json build/sampling.json
-	$(BIN)/python benchmarks/encode.py --json build/encode.json
+	$(BIN)/python benchmarks/encode.py --copies 48 --json build/encode.json
 	$(BIN)/python benchmarks/table.py $(addprefix build/,$(addsuffix .json,limits train_step decode decode_batch sampling encode))
 	$(BIN)/python benchmarks/time_to_loss.py --json build/time_to_loss.json
 

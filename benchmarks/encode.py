@@ -48,7 +48,7 @@ def main() -> None:
     encoder, peer, one, two = (rates[name] for name in ("our encoder", *(n for n in sides if n != "our encoder")))
     rows = [
         {"what": "text to ids, MB/s, against SentencePiece", "ours": encoder, "peer": peer},
-        {"what": "text to shards, MB/s, two processes against one", "ours": two, "peer": one},
+        {"what": f"text to shards, {megabytes:.0f} MB, MB/s, two processes against one", "ours": two, "peer": one},
     ]
     for row in rows:
         print(f"{row['what']:64} {row['ours']:9.1f} {row['peer']:9.1f}   {row['ours'] / row['peer']:.2f} x", flush=True)

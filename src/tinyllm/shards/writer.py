@@ -22,7 +22,7 @@ from tinyllm.corpus.sources import STANDARD_INPUT, list_sources, unreadable
 from tinyllm.corpus.split import VALIDATION_FRACTION, split_documents
 from tinyllm.corpus.text import DocumentRule
 from tinyllm.errors import ArtifactError, InputError, UsageError
-from tinyllm.shards.encoding import Batch, EncodedTexts, Ids, encode_in_order
+from tinyllm.shards.encoding import Batch, EncodedTexts, Ids, Lengths
 from tinyllm.shards.format import (
     POSITION_PARTS,
     Counts,
@@ -30,10 +30,12 @@ from tinyllm.shards.format import (
     ShardEntry,
     ShardSet,
     SplitName,
+    Tokens,
     count_tokens,
     dtype_for,
 )
 from tinyllm.shards.journal import JOURNAL_NAME, Journal, shard_name
+from tinyllm.shards.parallel import encode_in_order
 from tinyllm.tokenizer.codec import MODEL_NAME, Tokenizer
 
 BATCH_CHARACTERS = 2**20
@@ -168,27 +170,39 @@ class _ShardWriter:
         self._journal = journal
         self._dtype = np.dtype(dtype).newbyteorder("<")
         self._shard_tokens = shard_tokens
-        self._documents: list[Ids] = []
+        self._tokens: list[Tokens] = []
+        self._lengths: list[Lengths] = []
         self._num_tokens, self._num_bytes = 0, 0
 
-    def add(self, ids: Ids, text_bytes: int) -> None:
-        """Takes one document; a shard holds at least one, and goes over its size for that alone."""
-        if self._documents and self._num_tokens + len(ids) > self._shard_tokens:
-            self.flush()
-        self._documents.append(ids.astype(self._dtype))  # a copy: a view would keep the ids of its whole batch
-        self._num_tokens += len(ids)
-        self._num_bytes += text_bytes
+    def add(self, tokens: Ids, lengths: Lengths, text_bytes: Lengths) -> None:
+        """Takes documents; a shard holds at least one, and goes over its size for that alone."""
+        ends = np.cumsum(lengths)
+        first, first_token = 0, 0
+        while first < len(lengths):
+            room = first_token + self._shard_tokens - self._num_tokens
+            past = max(int(np.searchsorted(ends, room, side="right")), first if self._lengths else first + 1)
+            if past > first:
+                past_token = int(ends[past - 1])
+                # A copy: a view would keep the ids of its whole batch.
+                self._tokens.append(tokens[first_token:past_token].astype(self._dtype))
+                self._lengths.append(lengths[first:past])
+                self._num_tokens += past_token - first_token
+                self._num_bytes += int(text_bytes[first:past].sum())
+                first, first_token = past, past_token
+            if first < len(lengths):
+                self.flush()
 
     def flush(self) -> None:
         """Writes what is gathered as one shard."""
-        if not self._documents:
+        if not self._lengths:
             return
-        counts = Counts(documents=len(self._documents), tokens=self._num_tokens, text_bytes=self._num_bytes)
+        lengths = np.concatenate(self._lengths)
+        counts = Counts(documents=len(lengths), tokens=self._num_tokens, text_bytes=self._num_bytes)
         entry = ShardEntry(name=shard_name(self._split, self._journal.entries), split=self._split, counts=counts)
-        ends = np.cumsum([len(ids) for ids in self._documents], dtype="<u8")
-        tokens = np.concatenate(self._documents)
+        ends = np.cumsum(lengths).astype("<u8")
+        tokens = np.concatenate(self._tokens)
         self._journal.add(entry, {f"{entry.name}.bin": tokens.tobytes(), f"{entry.name}.idx": ends.tobytes()})
-        self._documents, self._num_tokens, self._num_bytes = [], 0, 0
+        self._tokens, self._lengths, self._num_tokens, self._num_bytes = [], [], 0, 0
 
 
 class _SplitWriters:
@@ -211,11 +225,10 @@ class _SplitWriters:
     def write_by_label(self, encoded: Iterable[tuple[Batch, EncodedTexts]]) -> None:
         """Each document goes where its label says."""
         for batch, texts in encoded:
-            for is_validation, ids, text_bytes in zip(
-                batch.are_validation, texts.split(), texts.text_bytes, strict=True
-            ):
-                writer = self._validation if is_validation else self._train
-                writer.add(ids, text_bytes)
+            are_validation = np.array(batch.are_validation)
+            for writer, chosen in ((self._train, ~are_validation), (self._validation, are_validation)):
+                ids = texts.ids[np.repeat(chosen, texts.lengths)]
+                writer.add(ids, texts.lengths[chosen], texts.text_bytes[chosen])
         self._flush()
 
     def write_by_position(self, encoded: Iterable[tuple[Batch, EncodedTexts]], tokenizer: Tokenizer) -> str:
@@ -229,9 +242,9 @@ class _SplitWriters:
             # A head holds BOS and so counts as a document; a tail that follows one is plain tokens.
             tail_bytes = text_bytes if not len(head) else count_tokens([tail], tokenizer).text_bytes
             if len(head):
-                self._train.add(head, text_bytes - tail_bytes)
+                self._train.add(head, np.array([len(head)]), np.array([text_bytes - tail_bytes]))
             if len(tail):
-                self._validation.add(tail, tail_bytes)
+                self._validation.add(tail, np.array([len(tail)]), np.array([tail_bytes]))
             room -= len(head)
         self._flush()
         return (
@@ -271,9 +284,9 @@ def _observe(
     documents, tokens, text_bytes = finished.documents, finished.tokens, finished.text_bytes
     for batch, texts in encoded:
         yield batch, texts
-        documents += len(texts.ends)
+        documents += len(texts.lengths)
         tokens += len(texts.ids)
-        text_bytes += sum(texts.text_bytes)
+        text_bytes += int(texts.text_bytes.sum())
         report(Progress(documents, tokens, text_bytes, finished.text_bytes, source_bytes))
 
 

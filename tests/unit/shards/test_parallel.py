@@ -1,0 +1,101 @@
+"""Batches over processes: what a slow helper leaves is done here, and files that carry batches never stay."""
+
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tinyllm.corpus.documents import Document
+from tinyllm.errors import ArtifactError
+from tinyllm.shards import parallel
+from tinyllm.shards.encoding import Batch, Encoder
+from tinyllm.shards.format import ShardSet
+from tinyllm.tokenizer.codec import Tokenizer
+
+Run = Callable[..., ShardSet]
+start_worker = parallel._start_worker
+HELPER_SECONDS = 2.0
+
+
+def start_late(*arguments: Any) -> None:
+    """A helper on a machine that is busy with something else."""
+    time.sleep(HELPER_SECONDS)
+    start_worker(*arguments)
+
+
+@pytest.fixture
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder for temporary files, empty."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder))
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    return folder
+
+
+def test_batches_that_wait_for_a_slow_helper_are_taken_back(
+    stories: list[str], tokenizer: Tokenizer, temporary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here: list[Batch] = []
+
+    def count_and_encode(encoder: Encoder, batch: Batch) -> Any:
+        here.append(batch)
+        return encode_here(encoder, batch)
+
+    encode_here = parallel._encode_here
+    monkeypatch.setattr(parallel, "_encode_here", count_and_encode)
+    monkeypatch.setattr(parallel, "_start_worker", start_late)
+    batches = [Batch([Document(story, "a.txt")], [False]) for story in stories[: parallel.BATCHES_A_HELPER]]
+    encoded = list(parallel.encode_in_order(batches, tokenizer, append_eos=False, num_workers=2))
+    assert [batch for batch, _ in encoded] == batches
+    for (_, texts), story in zip(encoded, stories, strict=False):
+        assert texts.ids.tolist() == tokenizer.encode(story, bos=True)
+    # The last ones first; the pool counts up to three as begun: the helper's, and what waits in its pipe.
+    assert len(here) >= parallel.BATCHES_A_HELPER - 3
+    assert here == batches[: -len(here) - 1 : -1]
+    assert not any(temporary.iterdir())
+
+
+def test_a_folder_for_temporary_files_that_takes_no_more(run: Run, tmp_path: Path, temporary: Path) -> None:
+    _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (400, most))
+    try:
+        with pytest.raises(ArtifactError, match=r"temporary/.*batch-0: File too large; make room, .*TMPDIR"):
+            run(num_workers=2)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+    assert not any(temporary.iterdir())
+    assert run(num_workers=2).train_counts.documents > 0
+
+
+def test_a_killed_run_leaves_no_files_of_batches(corpus: Path, tokenizer: Tokenizer, temporary: Path) -> None:
+    script = f"""
+import os, signal
+from pathlib import Path
+from tinyllm.shards import writer
+from tinyllm.tokenizer.codec import Tokenizer
+
+def kill_this_process(_):
+    assert any(Path({str(temporary)!r}).iterdir()), "batches travel through this folder"
+    os.kill(os.getpid(), signal.SIGKILL)
+
+if __name__ == "__main__":
+    writer.BATCH_CHARACTERS, writer.PROCESS_BYTES = 500, 1000
+    tokenizer = Tokenizer.from_bytes({tokenizer.model_proto!r}, "test.model")
+    writer.prepare([{str(corpus)!r}], tokenizer, Path({str(temporary.parent / "shards")!r}), num_workers=2,
+                   report=kill_this_process)
+"""
+    file = temporary.parent / "script.py"
+    file.write_text(script)
+    killed = subprocess.run([sys.executable, str(file)], capture_output=True, text=True, timeout=60)
+    assert killed.returncode == -9, killed.stderr
+    end = time.monotonic() + 20
+    while any(temporary.iterdir()):
+        assert time.monotonic() < end, "a helper removes the folder when its parent is gone"
+        time.sleep(0.05)
