@@ -76,6 +76,8 @@ class Draft:
     details: dict[str, Any] = field(default_factory=dict)
     temporary_names: set[str] = field(default_factory=set)
     """Files that serve the making alone; they go when everything else is durable."""
+    sha256: dict[str, str] = field(default_factory=dict)
+    """Of files, as they should be; of the others it is that of what is on the disk."""
 
     def write(self, name: str, content: str | bytes | Callable[[Path], None]) -> None:
         """Writes one file of the directory; a function is given the path and writes it itself."""
@@ -408,7 +410,7 @@ def _seal(draft: Draft, kind: str) -> None:
         if path.name == MANIFEST_NAME or path.name in draft.temporary_names:
             continue
         _sync(path)
-        entries[path.name] = FileEntry(bytes=path.stat().st_size, sha256=sha256_of(path))
+        entries[path.name] = FileEntry(bytes=path.stat().st_size, sha256=draft.sha256.get(path.name) or sha256_of(path))
     manifest = Manifest(kind=kind, tinyllm_version=__version__, files=entries, details=draft.details)
     (draft.path / MANIFEST_NAME).write_bytes(_with_checksum(manifest))
     _after_operation("write", draft.path / MANIFEST_NAME)

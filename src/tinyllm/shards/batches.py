@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tinyllm.errors import InputError
-from tinyllm.shards.format import Tokens
+from tinyllm.shards.encoding import Tokens
 
 Windows = npt.NDArray[np.int64]
 Starts = npt.NDArray[np.int64]

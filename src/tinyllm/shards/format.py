@@ -16,13 +16,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tinyllm import artifacts
 from tinyllm.errors import ArtifactError, FormatError, InputError, MismatchError
+from tinyllm.shards.encoding import Tokens, dtype_for
 from tinyllm.tokenizer.codec import MODEL_NAME, Tokenizer
 
-Tokens = npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
 SplitName = Literal["train", "validation"]
 Verification = Literal["changed", "full"]
 CHECK_TOKENS = 2**24
-UINT16_IDS = 2**16
 POSITION_PARTS = 10
 """A split by position gives one of so many parts to validation: the last."""
 
@@ -160,11 +159,6 @@ def find_document_starts(array: Tokens, bos_id: int | None) -> npt.NDArray[np.in
     """Where documents begin in an array of ids: at each BOS, and at its own beginning."""
     starts = np.zeros(0, np.int64) if bos_id is None else np.flatnonzero(array == bos_id)
     return starts if len(starts) and starts[0] == 0 else np.concatenate([[0], starts])
-
-
-def dtype_for(vocab_size: int) -> Literal["uint16", "uint32"]:
-    """The smallest type that holds every id of a vocabulary."""
-    return "uint16" if vocab_size <= UINT16_IDS else "uint32"
 
 
 def read_tokens(path: Path, dtype: Literal["uint16", "uint32"]) -> Tokens:

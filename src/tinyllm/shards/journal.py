@@ -18,11 +18,12 @@ JOURNAL_NAME = "journal.jsonl"
 
 
 class Journal:
-    """The finished shards of a draft; `entries` are in the order they were finished."""
+    """The finished shards of a draft: `entries` in the order they were finished, and the `sha256` of their files."""
 
     def __init__(self, directory: Path, recipe_fingerprint: str, keep: bool, note: Callable[[str], None]) -> None:
         """Takes over what an earlier run left in `directory`, if `keep`, and says how much that is."""
         self.entries: list[ShardEntry] = []
+        self.sha256: dict[str, str] = {}
         self._directory = directory
         lines = _read_lines(directory / JOURNAL_NAME, recipe_fingerprint) if keep else []
         kept = [line for line in lines if self._verify(line)]
@@ -41,6 +42,7 @@ class Journal:
         digests = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
         self._file.append({"entry": entry.model_dump(), "sha256": digests})
         self.entries.append(entry)
+        self.sha256.update(digests)
 
     @property
     def counts(self) -> Counts:
@@ -71,6 +73,7 @@ class Journal:
         if not all(path.is_file() and artifacts.sha256_of(path) == digest for path, digest in paths.items()):
             return False
         self.entries.append(entry)
+        self.sha256.update(digests)
         return True
 
 

@@ -38,9 +38,9 @@ def encode_in_order(
 ) -> Generator[tuple[Batch, EncodedTexts], None, None]:
     """Each batch with the ids of its documents, encoded by `num_workers` processes, of which this is one.
 
-    A few batches a process are under way at a time, so memory is bounded. Raises InputError naming the file of a
-    document that cannot be encoded, TinyllmError naming files where a process died, ArtifactError where the folder for
-    temporary files takes no more.
+    A few batches a process are under way at a time, so memory is bounded. Raises InputError or FormatError naming the
+    file of a document that cannot be encoded, TinyllmError naming files where a process died, ArtifactError where the
+    folder for temporary files takes no more.
     """
     encoder = Encoder(tokenizer, append_eos)
     num_helpers = num_workers - 1
@@ -146,7 +146,7 @@ def _encode_here(encoder: Encoder, batch: Batch) -> Future[EncodedTexts]:
     done: Future[EncodedTexts] = Future()
     try:
         done.set_result(encoder.encode(batch.texts))
-    except InputError as error:
+    except (InputError, FormatError) as error:
         done.set_exception(error)
     return done
 
@@ -154,24 +154,15 @@ def _encode_here(encoder: Encoder, batch: Batch) -> Future[EncodedTexts]:
 def _check(batch: Batch, answer: _Answer, encoder: Encoder) -> EncodedTexts:
     """The ids of the batch. Raises InputError or FormatError that names the file of a document without right ids."""
     try:
-        encoded = answer.result()
-    except InputError:
+        return answer.result()
+    except (InputError, FormatError):
         # Once more, one by one, to tell which document it was.
         for document in batch.documents:
             try:
                 encoder.encode([document.text])
-            except InputError as error:
-                raise InputError(f"{document.source}: a document cannot be encoded: {error}") from None
+            except (InputError, FormatError) as error:
+                raise type(error)(f"{document.source}: a document cannot be encoded: {error}") from None
         raise
-    tokenizer, largest = encoder.tokenizer, encoded.ids.max()
-    if largest >= tokenizer.vocab_size:
-        source = next(
-            document.source
-            for document, ids in zip(batch.documents, encoded.split(), strict=True)
-            if ids.max() == largest
-        )
-        raise FormatError(f"{source}: {tokenizer.name} gave id {largest}, out of its own range")
-    return encoded
 
 
 class _Worker:

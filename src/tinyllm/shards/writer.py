@@ -22,7 +22,7 @@ from tinyllm.corpus.sources import STANDARD_INPUT, list_sources, unreadable
 from tinyllm.corpus.split import VALIDATION_FRACTION, split_documents
 from tinyllm.corpus.text import DocumentRule
 from tinyllm.errors import ArtifactError, InputError, UsageError
-from tinyllm.shards.encoding import Batch, EncodedTexts, Ids, Lengths
+from tinyllm.shards.encoding import Batch, EncodedTexts, Lengths, Tokens, dtype_for
 from tinyllm.shards.format import (
     POSITION_PARTS,
     Counts,
@@ -30,9 +30,7 @@ from tinyllm.shards.format import (
     ShardEntry,
     ShardSet,
     SplitName,
-    Tokens,
     count_tokens,
-    dtype_for,
 )
 from tinyllm.shards.journal import JOURNAL_NAME, Journal, shard_name
 from tinyllm.shards.parallel import encode_in_order
@@ -131,6 +129,7 @@ def prepare(
             else:
                 note(writers.write_by_position(observed, tokenizer))
         draft.write(MODEL_NAME, tokenizer.model_proto)
+        draft.sha256 = journal.sha256
         draft.details = ShardDetails(
             format_version=2,
             vocab_size=tokenizer.vocab_size,
@@ -143,7 +142,7 @@ def prepare(
             append_eos=append_eos,
             shards=sorted(journal.entries, key=lambda entry: entry.name),
         ).model_dump()
-    # All of it was read a moment ago, for the checksums: the first start of a training need not read it again.
+    # All of it was written or read a moment ago: the first start of a training need not read it again.
     artifacts.remember_verified(output, artifacts.read_manifest(output, "shards"))
     return ShardSet.open(output)
 
@@ -174,7 +173,7 @@ class _ShardWriter:
         self._lengths: list[Lengths] = []
         self._num_tokens, self._num_bytes = 0, 0
 
-    def add(self, tokens: Ids, lengths: Lengths, text_bytes: Lengths) -> None:
+    def add(self, tokens: Tokens, lengths: Lengths, text_bytes: Lengths) -> None:
         """Takes documents; a shard holds at least one, and goes over its size for that alone."""
         ends = np.cumsum(lengths)
         first, first_token = 0, 0

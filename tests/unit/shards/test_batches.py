@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from tinyllm.errors import InputError
 from tinyllm.shards.batches import WindowOrder, align_windows, read_batch, read_windows, validation_windows
-from tinyllm.shards.format import Tokens, find_document_starts
+from tinyllm.shards.encoding import Tokens
+from tinyllm.shards.format import find_document_starts
 
 LENGTHS = st.lists(st.integers(0, 200), min_size=1, max_size=6).filter(lambda lengths: max(lengths) > 12)
 LENGTH = st.integers(1, 12)

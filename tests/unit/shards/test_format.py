@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from tinyllm.errors import ArtifactError, FormatError, InputError, MismatchError
-from tinyllm.shards.format import ShardSet, count_tokens, dtype_for, read_document_ends, read_tokens
+from tinyllm.shards.encoding import dtype_for
+from tinyllm.shards.format import ShardSet, count_tokens, read_document_ends, read_tokens
 from tinyllm.tokenizer.codec import Tokenizer
 from tinyllm.tokenizer.training import train_model
 
