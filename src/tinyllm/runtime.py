@@ -27,6 +27,11 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 """Their numbers in glibc's <malloc.h>."""
 
 
+def num_available_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def pick_device(name: str = "auto") -> "torch.device":
     """The torch device for `auto` (cuda, else mps, else cpu) or for a name. Raises UsageError if it is not here."""
     import torch

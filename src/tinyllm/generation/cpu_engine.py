@@ -39,6 +39,7 @@ class CpuEngine:
         self._sampling: SamplingConfig | None = None
         self._sampled, self._seen = np.empty((0, 0), np.float32), np.empty((0, 0), np.bool_)
         self._team = Team(kernels, self._plan, num_threads or pick_num_threads(weights.numbers.nbytes))
+        self._plan[at.CHOOSE] = kernels.choose
         self._write_sizes()
         self._write_model()
 

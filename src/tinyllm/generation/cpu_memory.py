@@ -13,6 +13,7 @@ from numba.extending import intrinsic
 
 _INT32, _INT64 = ir.IntType(32), ir.IntType(64)
 _FLOAT = ir.FloatType()
+_ADDRESS = ir.IntType(8).as_pointer()
 FEATURES = llvmlite.binding.get_host_cpu_features()
 
 
@@ -160,3 +161,21 @@ def call(typing_context, address):
         return context.get_dummy_value()
 
     return types.void(types.int64), generate
+
+
+@intrinsic
+def call_choice(typing_context, address, p, row, chunk):
+    """Calls `cpu_sampling.choose`, which is in another object file, at its `address`.
+
+    Numba's own convention: places for a result and an exception come first; there is neither.
+    """
+
+    def generate(context, builder, signature, arguments):
+        address, *others = arguments
+        place = cgutils.alloca_once(builder, _ADDRESS)
+        kinds = [_ADDRESS.as_pointer()] * 2 + [argument.type for argument in others]
+        function = builder.inttoptr(address, ir.FunctionType(_INT32, kinds).as_pointer())
+        builder.call(function, [place, place, *others])
+        return context.get_dummy_value()
+
+    return types.void(types.int64, p, row, chunk), generate

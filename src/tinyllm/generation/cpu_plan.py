@@ -4,7 +4,7 @@ The names below are places in it: sizes, offsets and addresses. This module know
 kernels are cached never imports it.
 """
 
-NUM_FIELDS = 60
+NUM_FIELDS = 61
 (
     # Sizes.
     NUM_LAYERS,
@@ -75,6 +75,8 @@ NUM_FIELDS = 60
     # Addresses of what each chunk of sampling works on.
     SAMPLING_NUMBERS,
     SAMPLING_SUMS,
+    # Address of the compiled choice, which is another object file's.
+    CHOOSE,
 ) = range(NUM_FIELDS)
 
 TEAM_FIELDS = 3

@@ -34,6 +34,7 @@ from tinyllm.generation.cpu_memory import (
     atomic_store,
     bytes_,
     call,
+    call_choice,
     floats,
     halves,
     integers,
@@ -41,7 +42,7 @@ from tinyllm.generation.cpu_memory import (
     pause,
     words,
 )
-from tinyllm.generation.cpu_sampling import choose, summarize
+from tinyllm.generation.cpu_sampling import summarize
 from tinyllm.generation.cpu_vectors import TILE_INPUTS
 
 QKV, ATTENTION, OUTPUT, GATE_UP, DOWN, VOCABULARY, SAMPLING = range(7)
@@ -75,7 +76,7 @@ def enter(p, role, weights, packed):
         help_out(p, weights, packed)
     else:
         if p[at.NUM_SAMPLES] == 1:
-            choose(p, 0, 0)
+            call_choice(p[at.CHOOSE], p, 0, 0)
         else:
             share_out(p, weights, packed, SAMPLING, 0)
         # A choice may overwrite summaries, and the next one may have other settings.
@@ -188,7 +189,7 @@ def run_chunk(p, weights, packed, job, layer, chunk, num_chunks):
     if job == SAMPLING:
         count = p[at.NUM_SAMPLES]
         for row in range(count * chunk // num_chunks, count * (chunk + 1) // num_chunks):
-            choose(p, row, chunk)
+            call_choice(p[at.CHOOSE], p, row, chunk)
         return
     hidden, inner, columns = p[at.HIDDEN_SIZE], p[at.INTERMEDIATE_SIZE], p[at.HIDDEN_COLUMNS]
     num_qkv = (p[at.NUM_HEADS] + 2 * p[at.NUM_KV_HEADS]) * p[at.HEAD_SIZE]

@@ -5,10 +5,13 @@ a choice costs less than half when it is made here. Logits come in blocks. While
 leaves a summary of each: its largest logit, and sums of powers of e. So a choice passes over blocks without survivors.
 """
 
+from typing import Any
+
 import numpy as np
+from numba import cfunc, types
 
 from tinyllm.generation import cpu_plan as at
-from tinyllm.generation.cpu_kernels import compiled, exponential
+from tinyllm.generation.cpu_kernels import FAST, compiled, exponential
 from tinyllm.generation.cpu_memory import (
     bits_of_float,
     bytes_,
@@ -27,6 +30,16 @@ UNDERFLOW = np.float32(-87)
 DAMAGED = np.float32(-1)
 """Sum of a block with numbers that are not finite."""
 LOG_2 = 0.6931471805599453
+
+
+def compile_entry() -> Any:
+    """`choose` as a C function of the plan's address, a row and the chunk that it is in."""
+
+    @cfunc(types.void(types.CPointer(types.int64), types.int64, types.int64), **FAST)
+    def entry(p, row, chunk):
+        choose(p, row, chunk)
+
+    return entry
 
 
 @compiled

@@ -5,7 +5,6 @@ late misses some work, and the leader does it.
 """
 
 import ctypes
-import os
 import sys
 import threading
 import weakref
@@ -16,6 +15,7 @@ import numpy.typing as npt
 
 from tinyllm.generation import cpu_plan as at
 from tinyllm.generation.kernel_cache import Kernels
+from tinyllm.runtime import num_available_cores
 
 BYTES_PER_THREAD = 3 * 2**20
 """Weights that make a further thread worth its coordination; a smaller model is read from one core's own cache."""
@@ -27,11 +27,6 @@ PATIENCE = 20_000
 def pick_num_threads(weights_bytes: int) -> int:
     """Threads that help to read so many bytes for each token."""
     return max(1, min(num_available_cores(), weights_bytes // BYTES_PER_THREAD))
-
-
-def num_available_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def yield_function() -> int:

@@ -3,14 +3,18 @@
 Importing Numba takes longer than a whole short text, so it happens only when nothing fitting is cached. The key of a
 cached file covers what the code depends on: our sources, the compilers' versions, the CPU's name and features. A file
 is used only if its checksum is right. Any number of processes may do this at once: each works with what it compiled.
+
+The program is two object files, so that two cores compile it: a pass for one kind of weights, and choices for all.
 """
 
 import ctypes
 import hashlib
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import llvmlite
 import llvmlite.binding as llvm
@@ -18,8 +22,11 @@ import llvmlite.binding as llvm
 from tinyllm import artifacts
 from tinyllm.config import WeightsKind
 from tinyllm.errors import ArtifactError
+from tinyllm.runtime import num_available_cores
 
 ENTRY = "tinyllm_enter"
+"""The one function of each object file that others see."""
+Part = WeightsKind | Literal["choices"]
 SOURCES = (
     "cpu_plan.py",
     "cpu_memory.py",
@@ -31,21 +38,22 @@ SOURCES = (
     "kernel_cache.py",
 )
 DIGEST_BYTES = 32
+COMPILE_HERE = (
+    "import sys; from tinyllm.generation import kernel_cache; kernel_cache.compile_for_another(*sys.argv[1:])"
+)
+"""What a process that helps is given to run."""
 
 
 class Kernels:
     """The compiled program for one kind of weights; call it with the address of a plan and a role."""
 
-    def __init__(self, machine_code: bytes) -> None:
-        """Loads an object file. The code lives as long as this does."""
-        module = llvm.parse_assembly("")
-        module.triple = llvm.get_process_triple()
-        self._engine = llvm.create_mcjit_compiler(module, _target_machine(module.triple))
-        self._engine.add_object_file(llvm.ObjectFileRef.from_data(machine_code))
-        self._engine.finalize_object()
+    def __init__(self, machine_code: bytes, choices: bytes) -> None:
+        """Loads two object files. The code lives as long as this does."""
+        self._engines = [_load(content) for content in (machine_code, choices)]
+        enter, self.choose = (engine.get_function_address(ENTRY) for engine in self._engines)
         # Numba's own convention: places for a result and an exception come first; this program has neither.
         prototype = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64)
-        self._enter: Callable[..., int] = prototype(self._engine.get_function_address(ENTRY))
+        self._enter: Callable[..., int] = prototype(enter)
         self._unused = (ctypes.c_void_p * 2)()
         self._places = tuple(ctypes.addressof(self._unused) + i * ctypes.sizeof(ctypes.c_void_p) for i in range(2))
 
@@ -61,32 +69,69 @@ def load_kernels(weights_kind: WeightsKind, folder: Path, announce: Callable[[st
     """
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
-    path = folder / f"{weights_kind}-{_key()}.o"
-    machine_code = _read(path)
-    if machine_code is None:
+    key = _key()
+    paths: dict[Part, Path] = {part: folder / f"{part}-{key}.o" for part in (weights_kind, "choices")}
+    parts = {part: _read(path) for part, path in paths.items()}
+    missing = [part for part, content in parts.items() if content is None]
+    if missing:
         announce(f"compiling the {weights_kind} engine for this CPU, once: about ten seconds")
-        machine_code = compile_kernels(weights_kind)
+        compiled = compile_parts(missing, announce)
+        parts |= compiled
         try:
-            artifacts.check_writable(path)
+            artifacts.check_writable(folder)
             with artifacts.exclusive(folder):
-                artifacts.write_file(path, hashlib.sha256(machine_code).digest() + machine_code)
+                for part, content in compiled.items():
+                    artifacts.write_file(paths[part], hashlib.sha256(content).digest() + content)
         except (ArtifactError, OSError) as error:
-            if _read(path) is None:
+            if any(_read(paths[part]) is None for part in compiled):
                 announce(f"the compiled engine is not kept, so the next start compiles again: {error}")
-    return Kernels(machine_code)
+    return Kernels(*(content for content in parts.values() if content is not None))
 
 
-def compile_kernels(weights_kind: WeightsKind) -> bytes:
-    """An object file with the program for this CPU. Numba translates it, LLVM optimizes it once as a whole."""
+def compile_parts(parts: Sequence[Part], announce: Callable[[str], None]) -> dict[Part, bytes]:
+    """Object files of all `parts`; where there is a second core, the last of several by a process of its own."""
+    part = parts[-1]
+    if len(parts) == 1 or num_available_cores() == 1:
+        return {part: compile_kernels(part) for part in parts}
+    command = [sys.executable, "-P", "-c", COMPILE_HERE, part, _key()]
+    try:
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    except OSError as error:
+        announce(f"a second process could not be started to compile the {part}, so this one does: {error.strerror}")
+        return {part: compile_kernels(part) for part in parts}
+    with process:
+        try:
+            compiled = {part: compile_kernels(part) for part in parts[:-1]}
+            compiled[part], complaint = process.communicate()
+        finally:
+            process.kill()
+    if process.returncode != 0:
+        *_, reason = complaint.decode(errors="replace").splitlines() or [f"it ended with {process.returncode}"]
+        announce(f"a second process could not compile the {part}, so this one does: {reason}")
+        compiled[part] = compile_kernels(part)
+    return compiled
+
+
+def compile_for_another(part: Part, key: str) -> None:
+    """Writes the object file of `part` to standard output, for a process whose sources have that `key`."""
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    if key != _key():
+        sys.exit(f"it would compile other sources, those in {Path(__file__).parent}")
+    sys.stdout.buffer.write(compile_kernels(part))
+
+
+def compile_kernels(part: Part) -> bytes:
+    """An object file with a part of the program for this CPU. Numba translates it, LLVM optimizes it as a whole."""
     from numba.core import config as numba_config
 
     # By itself Numba optimizes every function with all that it calls, again and again on the way up: 20 s, not 4.
     settings: Any = numba_config
     before, settings.OPT = settings.OPT, type(settings.OPT)(0)
     try:
-        from tinyllm.generation.cpu_program import compile_entry
+        from tinyllm.generation import cpu_program, cpu_sampling
 
-        entry = compile_entry(weights_kind)
+        entry = cpu_sampling.compile_entry() if part == "choices" else cpu_program.compile_entry(part)
     finally:
         settings.OPT = before
     module = llvm.parse_assembly(entry.inspect_llvm())
@@ -103,6 +148,15 @@ def compile_kernels(weights_kind: WeightsKind) -> bytes:
     _check_self_contained(module)
     code: bytes = machine.emit_object(module)
     return code
+
+
+def _load(object_file: bytes) -> Any:
+    module = llvm.parse_assembly("")
+    module.triple = llvm.get_process_triple()
+    engine = llvm.create_mcjit_compiler(module, _target_machine(module.triple))
+    engine.add_object_file(llvm.ObjectFileRef.from_data(object_file))
+    engine.finalize_object()
+    return engine
 
 
 def _target_machine(triple: str) -> Any:

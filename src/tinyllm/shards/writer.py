@@ -7,7 +7,6 @@ interruptions, after which finished shards are kept. Formats of text are `corpus
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from tinyllm.corpus.sources import STANDARD_INPUT, list_sources, unreadable
 from tinyllm.corpus.split import VALIDATION_FRACTION, split_documents
 from tinyllm.corpus.text import DocumentRule
 from tinyllm.errors import ArtifactError, InputError, UsageError
+from tinyllm.runtime import num_available_cores
 from tinyllm.shards.encoding import Batch, EncodedTexts, Lengths, Tokens, dtype_for
 from tinyllm.shards.format import (
     POSITION_PARTS,
@@ -301,7 +301,7 @@ def _is_made(output: Path, recipe: Recipe) -> bool:
 def _fitting(num_workers: int | None, sources: Sequence[Path]) -> int:
     """As many processes as asked for (None: one a core), but not more than the text is worth."""
     if num_workers is None:
-        num_workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        num_workers = num_available_cores()
     plain = _plain_size(sources)
     return num_workers if plain is None else max(1, min(num_workers, plain // PROCESS_BYTES))
 

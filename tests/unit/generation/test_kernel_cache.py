@@ -5,18 +5,31 @@ from pathlib import Path
 import pytest
 
 from tinyllm.generation import kernel_cache
-from tinyllm.generation.kernel_cache import compile_kernels, load_kernels
+from tinyllm.generation.kernel_cache import Part, compile_parts, load_kernels
 
 
 @pytest.fixture(scope="module")
-def machine_code() -> bytes:
-    return compile_kernels("fp32")
+def object_files() -> dict[Part, bytes]:
+    return compile_parts(["fp32", "choices"], print)
 
 
 @pytest.fixture
-def lines(machine_code: bytes, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What is announced; a compilation takes what was compiled once."""
-    monkeypatch.setattr(kernel_cache, "compile_kernels", lambda kind: machine_code)
+def compiled(object_files: dict[Part, bytes], monkeypatch: pytest.MonkeyPatch) -> list[Part]:
+    """What this process compiles, on one core; it takes what was compiled once."""
+    parts: list[Part] = []
+
+    def compile_kernels(part: Part) -> bytes:
+        parts.append(part)
+        return object_files["choices" if part == "choices" else "fp32"]
+
+    monkeypatch.setattr(kernel_cache, "compile_kernels", compile_kernels)
+    monkeypatch.setattr(kernel_cache, "num_available_cores", lambda: 1)
+    return parts
+
+
+@pytest.fixture
+def lines(compiled: list[Part]) -> list[str]:
+    """What is announced."""
     return []
 
 
@@ -28,10 +41,55 @@ def test_the_second_start_finds_the_code(tmp_path: Path, lines: list[str]) -> No
     assert len(lines) == 1
 
 
-@pytest.mark.parametrize("damage", [lambda content: content[:-9], lambda content: b"", lambda content: content + b"!"])
-def test_damaged_code_is_compiled_again(tmp_path: Path, lines: list[str], damage) -> None:
+def test_choices_are_compiled_once_for_all_kinds_of_weights(
+    tmp_path: Path, lines: list[str], compiled: list[Part]
+) -> None:
     load_kernels("fp32", tmp_path, lines.append)
-    (file,) = tmp_path.glob("*.o")
+    load_kernels("int8", tmp_path, lines.append)
+    assert compiled == ["fp32", "choices", "int8"]
+
+
+@pytest.mark.parametrize(
+    ("program", "complaint"),
+    [
+        ("import sys; sys.exit('no room for it')", "no room for it"),
+        ("import os; os.abort()", "it ended with -6"),
+        (kernel_cache.COMPILE_HERE, f"it would compile other sources, those in {Path(kernel_cache.__file__).parent}"),
+    ],
+)
+def test_without_the_second_process_this_one_compiles_all(
+    compiled: list[Part],
+    object_files: dict[Part, bytes],
+    monkeypatch: pytest.MonkeyPatch,
+    program: str,
+    complaint: str,
+) -> None:
+    lines: list[str] = []
+    monkeypatch.setattr(kernel_cache, "num_available_cores", lambda: 2)
+    monkeypatch.setattr(kernel_cache, "COMPILE_HERE", program)
+    monkeypatch.setattr(kernel_cache, "_key", lambda: "of other sources")
+    assert compile_parts(["fp32", "choices"], lines.append) == object_files
+    assert compiled == ["fp32", "choices"]
+    assert lines == [f"a second process could not compile the choices, so this one does: {complaint}"]
+
+
+def test_where_no_process_can_be_started_this_one_compiles_all(
+    compiled: list[Part], object_files: dict[Part, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines: list[str] = []
+    monkeypatch.setattr(kernel_cache, "num_available_cores", lambda: 2)
+    monkeypatch.setattr(kernel_cache.sys, "executable", "/nowhere/python")
+    assert compile_parts(["fp32", "choices"], lines.append) == object_files
+    assert lines == [
+        "a second process could not be started to compile the choices, so this one does: No such file or directory"
+    ]
+
+
+@pytest.mark.parametrize("part", ["fp32", "choices"])
+@pytest.mark.parametrize("damage", [lambda content: content[:-9], lambda content: b"", lambda content: content + b"!"])
+def test_damaged_code_is_compiled_again(tmp_path: Path, lines: list[str], part: Part, damage) -> None:
+    load_kernels("fp32", tmp_path, lines.append)
+    (file,) = tmp_path.glob(f"{part}-*.o")
     whole = file.read_bytes()
     file.write_bytes(damage(whole))
     load_kernels("fp32", tmp_path, lines.append)
@@ -52,7 +110,7 @@ def test_code_of_another_cpu_or_version_is_not_used(
     load_kernels("fp32", tmp_path, lines.append)
     monkeypatch.setattr(kernel_cache, "version", lambda name: "another")
     load_kernels("fp32", tmp_path, lines.append)
-    assert len(list(tmp_path.glob("*.o"))) == 2
+    assert len(list(tmp_path.glob("*.o"))) == 4
 
 
 def test_two_at_once_both_run(tmp_path: Path, lines: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -66,7 +124,7 @@ def test_two_at_once_both_run(tmp_path: Path, lines: list[str], monkeypatch: pyt
 
     monkeypatch.setattr(kernel_cache, "compile_kernels", compile_while_another_does)
     load_kernels("fp32", tmp_path, lines.append)
-    assert len(list(tmp_path.glob("*.o"))) == 1
+    assert len(list(tmp_path.glob("*.o"))) == 2
     assert not any("not kept" in line for line in lines)
 
 
