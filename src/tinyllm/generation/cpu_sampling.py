@@ -22,11 +22,13 @@ from tinyllm.generation.cpu_memory import (
     key_of,
     larger,
 )
-from tinyllm.generation.cpu_selection import BLOCK, LOWEST, bound_of_top_p, end_of_top_p, kth_largest
+from tinyllm.generation.cpu_selection import BLOCK, LOWEST, end_of_top_p, guess_of_top_p, kth_largest
 
 LARGEST, INFINITY_KEY = np.finfo(np.float32).max, 0x7F800000
 UNDERFLOW = np.float32(-87)
 """Powers of e below this are 0."""
+A_LITTLE_MORE = np.float32(1.000001)
+"""The heaviest weight of a block times this is not below any that another loop rounds otherwise."""
 DAMAGED = np.float32(-1)
 """Sum of a block with numbers that are not finite."""
 LOG_2 = 0.6931471805599453
@@ -81,19 +83,24 @@ def draw(p, row, chunk, logits, top, uniform):
     # Only top-p, which comes before min-p, reads weights again; else each block's go where those of the last one were.
     stride, at_once = (BLOCK, np.float32(0)) if part < 1 else (0, least)
     are_summed = cutoff == LOWEST and at_once == 0
+    if part < 1 or not are_summed:
+        weigh_heaviest(tops, num_blocks, top, scale, cutoff, pool)
     if are_summed:
         left = sum_blocks(tops, summary(p, row, at.SHARPENED_SUMS), num_blocks, top, scale, sums)
     else:
-        left = weigh_blocks(logits, size, tops, top, scale, cutoff, at_once, weights, stride, sums)
+        left = weigh_blocks(logits, size, pool, top, scale, cutoff, at_once, weights, stride, sums)
     if part < 1:
         needed = part * left
         # Those lighter than this have together less than the rest, even if they were all: none of them is needed.
-        low = np.float32((left - needed) / size)
+        surely = low = np.float32((left - needed) / size)
+        if are_summed:  # weights were not needed till now, and only heavy ones are
+            low = guess_of_top_p(pool, sums, num_blocks, left, needed, surely)
+            while weigh_blocks(logits, size, pool, top, scale, cutoff, low, weights, stride, sums) < needed:
+                if low == surely:
+                    break  # rounding leaves all of them short
+                low = larger(surely, low / 4)
         for block in range(num_blocks):
-            pool[block] = exponential((tops[block] - top) * scale)
-        low = bound_of_top_p(pool, num_blocks, low, needed, sums)
-        if are_summed:  # weights were not needed till now
-            weigh_blocks(logits, size, tops, top, scale, cutoff, low, weights, stride, sums)
+            sums[block] = pool[block] * A_LITTLE_MORE if pool[block] >= low else np.float32(0)
         least = larger(least, end_of_top_p(weights, size, sums, needed, low, pool))
         left = sum_heavier(weights, size, sums, least)
     block, rest = find_block(sums, num_blocks, uniform * left)
@@ -147,13 +154,21 @@ def sum_blocks(tops, sharpened, num_blocks, top, scale, sums):
 
 
 @compiled
-def weigh_blocks(x, size, tops, top, scale, cutoff, least, weights, stride, sums):
-    """The weights of blocks with one of at least `least`, and a number of at least `cutoff`; their sums; the total."""
+def weigh_heaviest(tops, num_blocks, top, scale, cutoff, heaviest):
+    """The heaviest weight of each block, from its largest number; 0 where that is below `cutoff`."""
+    for block in range(num_blocks):
+        weight = exponential((tops[block] - top) * scale)
+        heaviest[block] = weight if tops[block] >= cutoff else np.float32(0)
+
+
+@compiled
+def weigh_blocks(x, size, heaviest, top, scale, cutoff, least, weights, stride, sums):
+    """The weights of blocks whose `heaviest` is at least `least`, and above 0; their sums; the total."""
     total = 0.0
     for first in range(0, size, BLOCK):
         block = first // BLOCK
         sums[block] = 0.0
-        if tops[block] >= cutoff and exponential((tops[block] - top) * scale) >= least:
+        if heaviest[block] >= least and heaviest[block] > 0:
             last = min(size, first + BLOCK)
             sums[block] = weigh(x, first, last, top, scale, cutoff, least, weights, block * stride)
         total += sums[block]

@@ -14,8 +14,6 @@ from tinyllm.generation.cpu_vectors import add_sums_from_cuts, keep_between
 
 BLOCK = at.SAMPLING_BLOCK
 LOWEST = np.finfo(np.float32).min
-NO_BOUND = np.float32(-1)
-"""Below every sum: no block is passed over."""
 LOWEST_KEY, HIGHEST_KEY = -(1 << 31), (1 << 31) - 1
 
 
@@ -37,32 +35,38 @@ def kth_largest(x, size, tops, num_blocks, k, pool):
 
 
 @compiled
-def bound_of_top_p(heaviest, num_blocks, low, needed, sums):
-    """A weight from `low` up, not above the end of top-p: what is `heaviest` in blocks reaches `needed` from it up.
+def guess_of_top_p(heaviest, sums, num_blocks, total, needed, low):
+    """A weight that the end of top-p is hardly below, and not far above: `low` where blocks do not tell.
 
-    The `NUM_CUTS` sums after those of blocks are overwritten, and so is what fills up the last block of `heaviest`.
+    Blocks without any weight of at least the guess tell what light weights in a block sum to. What the others have
+    beyond that are their heavy ones: when these are `needed` and a tenth of what is not, it is a guess.
     """
-    first, last = np.int64(key_of(low)), np.int64(key_of(np.float32(1)))
-    for block in range(num_blocks, whole_blocks(num_blocks) * BLOCK):
-        heaviest[block] = np.float32(0)
-    for _ in range(2):  # to an 81st of the range
-        step = (last - first) // (at.NUM_CUTS + 1) + 1
-        part = part_with_end(heaviest, whole_blocks(num_blocks), NO_BOUND, first, step, needed, sums, num_blocks)
-        first += part * step
-        last = first + step - 1
-    return float_from_bits(first)
+    guess, wanted = np.float32(1), needed + (total - needed) / 10
+    while guess > low:
+        above, num_heavy = 0.0, 0
+        for block in range(num_blocks):
+            is_heavy = heaviest[block] >= guess
+            above += sums[block] if is_heavy else 0.0
+            num_heavy += 1 if is_heavy else 0
+        num_light = num_blocks - num_heavy
+        if 8 * num_light < num_blocks:
+            return low
+        if above - num_heavy * (total - above) / num_light >= wanted:
+            return guess
+        guess *= np.float32(0.7)
+    return low
 
 
 @compiled
 def end_of_top_p(weights, size, sums, needed, low, pool):
     """The lightest weight of the smallest set with the sum `needed`; of its equals those too many are set to 0.
 
-    No weight below `low`, which is above 0, is in it, and the heaviest weight is 1. The `NUM_CUTS` sums after those of
-    blocks are overwritten.
+    No weight below `low`, which is above 0, is in it, and the heaviest weight is 1. `sums` are no sums here, but not
+    below the heaviest weight of each block, or 0 where all are below `low`; the `NUM_CUTS` after them are overwritten.
     """
     num_blocks, first, above, count = whole_blocks(size), np.int64(key_of(low)), 0.0, 0
     step = (key_of(np.float32(1)) - first) // (at.NUM_CUTS + 1) + 1
-    part = part_with_end(weights, num_blocks, low, first, step, needed, sums, num_blocks)
+    part = part_with_end(weights, num_blocks, float_from_bits(first + step), first, step, needed, sums, num_blocks)
     while count == 0:  # where rounding leaves all of them short, that part may be an empty one; the last has the 1
         above = sums[num_blocks + part] if part < at.NUM_CUTS else 0.0
         low_key = first + part * step
@@ -87,7 +91,7 @@ def end_of_top_p(weights, size, sums, needed, low, pool):
 def part_with_end(weights, num_blocks, low, first, step, needed, sums, cut_sums):
     """In which part the sum of weights, from the heaviest down, reaches `needed`: `step` keys each, `first` the least.
 
-    Blocks with sums below `low` are passed over. The sums down to each part but the lightest go to `sums[cut_sums]` on.
+    Blocks with `sums` below `low` are passed over. Sums down to each part but the lightest go to `sums[cut_sums]` on.
     """
     for cut in range(at.NUM_CUTS):
         sums[cut_sums + cut] = 0.0

@@ -168,6 +168,18 @@ def test_weights_that_lie_on_a_cut_are_above_it(choosers: dict[int, Choose], top
     assert (tokens != expected).sum() <= 1
 
 
+@pytest.mark.parametrize("least", [-1.0, -4.0, -8.0])
+@pytest.mark.parametrize("top_p", [0.5, 0.9, 0.99])
+def test_light_weights_that_hide_in_heavy_blocks(choosers: dict[int, Choose], top_p: float, least: float) -> None:
+    """From other blocks none is to be expected there, so the first guess of where top-p ends is far above its end."""
+    random = np.random.default_rng(5)
+    logits = random.uniform(least - 1, least, (30, 500, 64)).astype(np.float32)
+    logits[:, :, 9] = 0
+    logits[:, ::2] = -30
+    tokens, expected = compare(choosers[32_000], logits.reshape(30, -1), {"top_p": top_p})
+    assert (tokens == expected).mean() > 0.95  # sums round differently, and there are many equal and light weights
+
+
 def test_top_p_ends_where_equals_reach_it_exactly(choosers: dict[int, Choose]) -> None:
     logits = np.full((1, 203), -1000, np.float32)
     logits[0, :8] = 0
