@@ -79,7 +79,7 @@ def end_of_top_p(weights, size, sums, needed, low, pool):
     last, num_wanted, i = pool[0], 1, size
     while num_wanted < num_equal and above + num_wanted * np.float64(last) < needed:
         num_wanted += 1
-    while num_equal > num_wanted:
+    while num_equal > num_wanted and i > 0:
         i -= 1
         if sums[i // BLOCK] >= last and weights[i] == last:
             weights[i] = np.float32(0)

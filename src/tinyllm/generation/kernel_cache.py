@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import llvmlite
@@ -90,35 +91,46 @@ def load_kernels(weights_kind: WeightsKind, folder: Path, announce: Callable[[st
 
 def compile_parts(parts: Sequence[Part], announce: Callable[[str], None]) -> dict[Part, bytes]:
     """Object files of all `parts`; where there is a second core, the last of several by a process of its own."""
-    part = parts[-1]
-    if len(parts) == 1 or num_available_cores() == 1:
-        return {part: compile_kernels(part) for part in parts}
-    command = [sys.executable, "-P", "-c", COMPILE_HERE, part, _key()]
-    try:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    except OSError as error:
-        announce(f"a second process could not be started to compile the {part}, so this one does: {error.strerror}")
-        return {part: compile_kernels(part) for part in parts}
-    with process:
+    compiled: dict[Part, bytes] = {}
+    if len(parts) > 1 and num_available_cores() > 1:
+        part = parts[-1]
         try:
-            compiled = {part: compile_kernels(part) for part in parts[:-1]}
-            compiled[part], complaint = process.communicate()
-        finally:
-            process.kill()
-    if process.returncode != 0:
-        *_, reason = complaint.decode(errors="replace").splitlines() or [f"it ended with {process.returncode}"]
-        announce(f"a second process could not compile the {part}, so this one does: {reason}")
-        compiled[part] = compile_kernels(part)
-    return compiled
+            with TemporaryDirectory(prefix="tinyllm-compiled-") as folder:
+                path = Path(folder) / "part.o"
+                with _start_compiler(part, path) as process:
+                    try:
+                        compiled = {part: compile_kernels(part) for part in parts[:-1]}
+                        complaint = process.communicate()[1]
+                    finally:
+                        process.kill()
+                if process.returncode == 0:
+                    compiled[part] = path.read_bytes()
+                else:
+                    lines = complaint.decode(errors="replace").splitlines()
+                    announce(_alone(part, lines[-1] if lines else f"it ended with {process.returncode}"))
+        except OSError as error:
+            announce(_alone(part, error.strerror))
+    return compiled | {part: compile_kernels(part) for part in parts if part not in compiled}
 
 
-def compile_for_another(part: Part, key: str) -> None:
-    """Writes the object file of `part` to standard output, for a process whose sources have that `key`."""
+def _start_compiler(part: Part, path: Path) -> "subprocess.Popen[bytes]":
+    command = [sys.executable or "python", "-P", "-c", COMPILE_HERE, part, _key(), str(path)]
+    # Not by its standard output: what a user's Python prints when it starts is no machine code.
+    null, pipe = subprocess.DEVNULL, subprocess.PIPE
+    return subprocess.Popen(command, stdin=null, stdout=null, stderr=pipe)
+
+
+def _alone(part: Part, reason: object) -> str:
+    return f"a second process could not compile the {part}, so this one does: {reason}"
+
+
+def compile_for_another(part: Part, key: str, path: str) -> None:
+    """Writes the object file of `part` to `path`, for a process whose sources have that `key`."""
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     if key != _key():
         sys.exit(f"it would compile other sources, those in {Path(__file__).parent}")
-    sys.stdout.buffer.write(compile_kernels(part))
+    artifacts.write_file(Path(path), compile_kernels(part))
 
 
 def compile_kernels(part: Part) -> bytes:

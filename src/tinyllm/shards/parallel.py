@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from itertools import count
 from multiprocessing import get_context, parent_process
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, gettempdir
 
 from tinyllm.errors import ArtifactError, FormatError, InputError, TinyllmError
 from tinyllm.shards.encoding import Batch, EncodedTexts, Encoder
@@ -81,10 +81,10 @@ class _Errand:
         return self._end.done()
 
     def cancel(self) -> bool:
-        """Takes the batch back, unless a helper has begun; gives whether it did."""
+        """Takes the batch back, unless a helper has begun or has it next; gives whether it did."""
         is_cancelled = self._end.cancel()
         if is_cancelled:
-            self._path.unlink()
+            self._path.unlink(missing_ok=True)
         return is_cancelled
 
     def result(self) -> EncodedTexts:
@@ -115,7 +115,9 @@ class _Helpers:
 @contextmanager
 def _start_helpers(num_helpers: int, tokenizer: Tokenizer, append_eos: bool) -> Iterator[_Helpers]:
     """Helpers for as long as the block takes; what they have not begun then is left."""
-    with TemporaryDirectory(prefix=FOLDER_PREFIX) as folder:
+    with _told_by_us(Path(gettempdir())):
+        temporary = TemporaryDirectory(prefix=FOLDER_PREFIX, ignore_cleanup_errors=True)
+    with temporary as folder:
         worker = (tokenizer.model_proto, tokenizer.name, append_eos, folder)
         # Spawned, not forked: the caller may have threads (a progress bar), and macOS knows no safe fork.
         pool = ProcessPoolExecutor(num_helpers, get_context("spawn"), _start_worker, worker)

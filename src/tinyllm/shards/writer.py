@@ -1,6 +1,6 @@
 """From text files to a shard directory: `prepare`.
 
-This process reads and splits, others encode, and shards are cut at document boundaries in the order of the corpus.
+This process reads and splits, all encode, and shards are cut at document boundaries in the order of the corpus.
 So the bytes depend on the sources, the tokenizer and the options alone: not on the number of processes, and not on
 interruptions, after which finished shards are kept. Formats of text are `corpus`' matter.
 """
@@ -182,7 +182,7 @@ class _ShardWriter:
             past = max(int(np.searchsorted(ends, room, side="right")), first if self._lengths else first + 1)
             if past > first:
                 past_token = int(ends[past - 1])
-                # A copy: a view would keep the ids of its whole batch.
+                # A copy: a view would keep all ids that it is a part of.
                 self._tokens.append(tokens[first_token:past_token].astype(self._dtype))
                 self._lengths.append(lengths[first:past])
                 self._num_tokens += past_token - first_token

@@ -1,5 +1,6 @@
 """Compiled code on disk: found again, never trusted blindly, and done without where it cannot be."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,10 @@ from tinyllm.generation.kernel_cache import Part, compile_parts, load_kernels
 
 @pytest.fixture(scope="module")
 def object_files() -> dict[Part, bytes]:
-    return compile_parts(["fp32", "choices"], print)
+    complaints: list[str] = []
+    object_files = compile_parts(["fp32", "choices"], complaints.append)
+    assert not complaints, "where there are two cores a second process compiles"
+    return object_files
 
 
 @pytest.fixture
@@ -80,9 +84,17 @@ def test_where_no_process_can_be_started_this_one_compiles_all(
     monkeypatch.setattr(kernel_cache, "num_available_cores", lambda: 2)
     monkeypatch.setattr(kernel_cache.sys, "executable", "/nowhere/python")
     assert compile_parts(["fp32", "choices"], lines.append) == object_files
-    assert lines == [
-        "a second process could not be started to compile the choices, so this one does: No such file or directory"
-    ]
+    assert lines == ["a second process could not compile the choices, so this one does: No such file or directory"]
+
+
+def test_what_python_prints_when_it_starts_is_no_machine_code(
+    object_files: dict[Part, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text("print('a greeting')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setattr(kernel_cache, "num_available_cores", lambda: 2)
+    monkeypatch.setattr(kernel_cache, "compile_kernels", lambda part: b"")
+    assert compile_parts(["fp32", "choices"], pytest.fail)["choices"] == object_files["choices"]
 
 
 @pytest.mark.parametrize("part", ["fp32", "choices"])

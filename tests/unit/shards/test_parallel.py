@@ -63,15 +63,21 @@ def test_batches_that_wait_for_a_slow_helper_are_taken_back(
 
 
 def test_a_folder_for_temporary_files_that_takes_no_more(run: Run, tmp_path: Path, temporary: Path) -> None:
-    _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (400, most))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (400, limits[1]))
     try:
         with pytest.raises(ArtifactError, match=r"temporary/.*batch-0: File too large; make room, .*TMPDIR"):
             run(num_workers=2)
     finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert not any(temporary.iterdir())
     assert run(num_workers=2).train_counts.documents > 0
+
+
+def test_a_folder_for_temporary_files_that_is_not_there(run: Run, temporary: Path) -> None:
+    temporary.rmdir()
+    with pytest.raises(ArtifactError, match=r"temporary: No such file or directory; make room, .*TMPDIR"):
+        run(num_workers=2)
 
 
 def test_a_killed_run_leaves_no_files_of_batches(corpus: Path, tokenizer: Tokenizer, temporary: Path) -> None:

@@ -66,7 +66,7 @@ def test_bytes_do_not_depend_on_the_number_of_workers(run: Run, tmp_path: Path) 
 def test_a_document_that_waits_for_its_shard_keeps_no_others_in_memory(tmp_path: Path) -> None:
     with closing(Journal(tmp_path, "recipe", keep=False, note=lambda _: None)) as journal:
         writer = _ShardWriter("validation", journal, "uint16", 2000)
-        batch = np.arange(1000, dtype=np.uint32)
+        batch = np.arange(1000, dtype=np.uint16)
         writer.add(batch[:10], lengths=np.array([10]), text_bytes=np.array([40]))
     assert not any(np.shares_memory(tokens, batch) for tokens in writer._tokens)
 
