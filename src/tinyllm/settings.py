@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from tinyllm.config import Config, first_problem
 from tinyllm.errors import ConfigError
+from tinyllm.text_input import decode
 
 Layer = Mapping[str, Mapping[str, Any]]
 
@@ -36,10 +37,10 @@ def build_config(layers: Iterable[tuple[str, Layer]]) -> Config:
 def read_toml(path: Path) -> dict[str, Any]:
     """A TOML file's tables. Raises ConfigError with the place of a syntax error."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(decode(path.read_bytes(), str(path)))
     except FileNotFoundError:
         raise ConfigError(f"--config {path} does not exist") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ConfigError(f"{path} is not valid TOML: {error}") from None
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tinyllm.config import Config
-from tinyllm.errors import ConfigError
+from tinyllm.errors import ConfigError, InputError
 from tinyllm.recipes import read_recipe, recipe_names
 from tinyllm.settings import build_config, read_toml, to_toml
 
@@ -55,3 +55,12 @@ def test_a_broken_toml_file_is_named_with_its_place(tmp_path: Path) -> None:
         read_toml(tmp_path / "c.toml")
     with pytest.raises(ConfigError, match="does not exist"):
         read_toml(tmp_path / "none.toml")
+
+
+def test_a_toml_file_of_a_windows_editor_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "c.toml"
+    path.write_bytes(b'\xef\xbb\xbf[sample]\r\nprompt = """\r\nZo\xc3\xab\r\nsaw"""\r\n')
+    assert read_toml(path) == {"sample": {"prompt": "Zoë\nsaw"}}
+    path.write_bytes(b'[sample]\nprompt = "\xff"\n')
+    with pytest.raises(InputError, match=r"c\.toml is not UTF-8 at line 2, byte 19 \(0xff"):
+        read_toml(path)

@@ -11,6 +11,7 @@ from typing import Annotated, NoReturn
 from cyclopts import App, Parameter
 
 from tinyllm.cli.app import run_command
+from tinyllm.cli.console import show
 from tinyllm.cli.tokenizer import read_text
 from tinyllm.errors import InputError, UsageError
 from tinyllm.exchange.tokenizer_bin import load_tokenizer
@@ -66,6 +67,6 @@ def count(
         raise InputError(f"tokenizer {tokenizer} does not exist; name one: --tokenizer FILE")
     counted = DOCUMENT_TEXT if text is None and file is None else read_text(text, file)
     num_tokens = load_tokenizer(tokenizer).num_tokens(counted)
-    print(f"文本: {counted}")
+    show(f"文本: {counted}")
     print(f"单词数: {len(counted.split())}")
     print(f"Token数: {num_tokens}")

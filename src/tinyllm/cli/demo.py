@@ -11,7 +11,7 @@ from cyclopts import Parameter
 from rich.console import Console
 from rich.table import Table
 
-from tinyllm.cli.console import note
+from tinyllm.cli.console import note, show
 from tinyllm.cli.data import storybook
 from tinyllm.cli.shards import prepare
 from tinyllm.cli.tokenizer import train as train_tokenizer
@@ -155,7 +155,7 @@ def judge(texts: list[str], corpus: Path) -> Tally:
 def show_stories(texts: list[str]) -> None:
     """Prints some of the stories."""
     for text in texts:
-        print(f"\n{text}")
+        show(f"\n{text}")
     print()
 
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from tinyllm.artifacts import Manifest
+from tinyllm.cli.console import show, show_json
 from tinyllm.config import ModelConfig
 from tinyllm.model import size
 from tinyllm.model_dir import (
@@ -62,7 +63,10 @@ def info(
         facts = read_foreign_facts(model)
     else:
         facts = read_facts(bundled_model() if model is None else find_model(model))
-    print(json.dumps(describe(facts), indent=2, ensure_ascii=False) if as_json else "\n".join(table(facts)))
+    if as_json:
+        show_json(describe(facts))
+    else:
+        show("\n".join(table(facts)))
 
 
 def read_facts(path: Path) -> Facts:

@@ -11,8 +11,9 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from tinyllm import artifacts, models
-from tinyllm.cli.console import note
+from tinyllm import artifacts, models, text_input
+from tinyllm.cli.console import note, show
+from tinyllm.cli.generate import advise_on_prompt
 from tinyllm.config import SamplingConfig
 from tinyllm.errors import UsageError
 from tinyllm.generation.generator import Generator, sampling_config
@@ -75,9 +76,11 @@ def generate(
     outputs = name_outputs(temperature, generated_sentence_low_temp_out, generated_sentence_high_temp_out)
     if max_sentence_len is not None and max_sentence_len < 1:
         raise UsageError(f"--max_sentence_len is {max_sentence_len}; at least 1 token is needed")
+    prefix = text_input.read_argument(prefix, "--prefix")
     path = pretrained_model_path or default_model()
     generator = models.load(path, tokenizer=tokenizer, device="cuda" if use_gpu else "cpu")
     print(f"load model from {path}")
+    advise_on_prompt(prefix)
     prompt = _prompt_ids(generator, prefix, max_sentence_len)
     about = Origin(path, _checksum(generator.path or path), generator, len(prompt))
     for sampling, output in zip(settings, outputs, strict=True):
@@ -158,13 +161,13 @@ def _generate(generator: Generator, prompt: list[int], sampling: SamplingConfig,
     """Prints prompt and continuation, piece by piece if `stream`, and gives them."""
     if not stream:
         (generation,) = generator.generate(prompt, sampling=sampling)
-        print(generation.prompt + generation.text)
+        show(generation.prompt + generation.text)
         return generation.prompt + generation.text
     pieces = generator.stream(prompt, sampling=sampling)
-    print(generator.tokenizer.decode(prompt), end="", flush=True)
+    show(generator.tokenizer.decode(prompt), end="", flush=True)
     for piece in pieces:
-        print(piece, end="", flush=True)
-    print()
+        show(piece, end="", flush=True)
+    show()
     return pieces.generation.prompt + pieces.generation.text
 
 

@@ -17,13 +17,14 @@ from rich.filesize import decimal
 from rich.table import Table
 
 from tinyllm import artifacts
-from tinyllm.cli.console import note
+from tinyllm.cli.console import note, show
 from tinyllm.cli.progress import progress_bar
 from tinyllm.corpus.text import DocumentRule
 from tinyllm.errors import Interrupted
 from tinyllm.shards.format import ShardSet
 from tinyllm.shards.writer import SHARD_TOKENS, Progress
 from tinyllm.shards.writer import prepare as prepare_shards
+from tinyllm.text_input import standard_input
 from tinyllm.tokenizer.codec import Tokenizer
 
 LINE_SECONDS = 10
@@ -112,7 +113,7 @@ def inspect(
     if opened.train:
         ids = opened.train[0][: max(0, sample_tokens)].tolist()
         end = ids.index(opened.tokenizer.bos_id, 1) if opened.tokenizer.bos_id in ids[1:] else len(ids)
-        print(f"\nthe first document, {end} tokens of it:\n{opened.tokenizer.decode(ids[:end])}")
+        show(f"\nthe first document, {end} tokens of it:\n{opened.tokenizer.decode(ids[:end])}")
 
 
 @contextmanager
@@ -124,7 +125,7 @@ def _save_standard_input(files: Sequence[str]) -> Iterator[list[str]]:
     with TemporaryDirectory(prefix="tinyllm-") as folder:
         path = Path(folder) / "standard-input.txt"
         with artifacts.commit_file(path) as file:
-            shutil.copyfileobj(sys.stdin.buffer, file)
+            shutil.copyfileobj(standard_input(), file)
         yield [str(path) if name == "-" else name for name in files]
 
 

@@ -8,13 +8,15 @@ from typing import Annotated
 from cyclopts import Parameter
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-from tinyllm.cli.console import note
+from tinyllm import text_input
+from tinyllm.cli.console import escape_controls, note, show
 from tinyllm.corpus.documents import read_documents
 from tinyllm.corpus.formats import format_of
 from tinyllm.corpus.sources import STANDARD_INPUT, list_sources
 from tinyllm.corpus.text import DocumentRule
-from tinyllm.errors import InputError, UsageError
+from tinyllm.errors import UsageError
 from tinyllm.exchange.tokenizer_bin import load_tokenizer
 from tinyllm.tokenizer.codec import Tokenizer
 from tinyllm.tokenizer.training import train_tokenizer
@@ -74,7 +76,7 @@ def encode(
     ] = None,
     /,
     *,
-    file: Annotated[Path | None, Parameter(help="Encode this UTF-8 file instead, byte for byte.")] = None,
+    file: Annotated[Path | None, Parameter(help="Encode this UTF-8 file instead, without its last newline.")] = None,
     tokenizer: TokenizerPath = DEFAULT_TOKENIZER,
     bos: Annotated[bool, Parameter(negative="", show_default=False, help="Begin with the BOS token.")] = False,
     eos: Annotated[bool, Parameter(negative="", show_default=False, help="End with the EOS token.")] = False,
@@ -96,9 +98,9 @@ def encode(
     ids = codec.encode(read_text(text, file), bos, eos)
     if pieces:
         for id in ids:
-            print(f"{id:>6}  {codec.id_to_piece(id)}")
+            show(f"{id:>6}  {codec.id_to_piece(id)}")
     else:
-        print(*ids)
+        show(" ".join(map(str, ids)))
 
 
 def decode(
@@ -115,10 +117,14 @@ def decode(
 
       tinyllm tokenizer decode 1 346 2233 4010 1475 4021 2
     """
-    words = [word for item in ids for word in (sys.stdin.read() if item == "-" else item).replace(",", " ").split()]
+    words = [
+        word
+        for item in ids
+        for word in (text_input.read_standard_input() if item == "-" else item).replace(",", " ").split()
+    ]
     if not words:
         raise UsageError("give token ids to decode, or - to read them from standard input")
-    print(load_tokenizer(tokenizer).decode([_parse_id(word) for word in words]))
+    show(load_tokenizer(tokenizer).decode([_parse_id(word) for word in words]))
 
 
 def count(
@@ -141,7 +147,7 @@ def count(
         raise UsageError("give a text or files to count")
     codec = load_tokenizer(tokenizer)
     if len(inputs) == 1 and _is_text(inputs[0]):
-        _print_counts([("text", 1, *_count([inputs[0]], codec))], "text")
+        _print_counts([("text", 1, *_count([text_input.read_argument(inputs[0], "the text")], codec))], "text")
         return
     rows: list[Counts] = []
     for source in list_sources(inputs):
@@ -173,7 +179,14 @@ def _print_counts(rows: list[Counts], what: str) -> None:
         table.add_column(title, justify="right")
     for name, num_documents, words, tokens, num_bytes in rows:
         per_word, per_token = tokens / max(1, words), num_bytes / max(1, tokens)
-        table.add_row(name, f"{num_documents:,}", f"{words:,}", f"{tokens:,}", f"{per_word:.2f}", f"{per_token:.2f}")
+        table.add_row(
+            Text(escape_controls(name)),
+            f"{num_documents:,}",
+            f"{words:,}",
+            f"{tokens:,}",
+            f"{per_word:.2f}",
+            f"{per_token:.2f}",
+        )
     # Off a terminal no name is folded: whoever reads the table by program has no use for a width.
     Console(highlight=False, width=None if sys.stdout.isatty() else 500).print(table)
 
@@ -189,16 +202,12 @@ def _is_text(item: str) -> bool:
 
 
 def read_text(text: str | None, file: Path | None) -> str:
-    """The text itself, standard input for `-`, or the UTF-8 content of `file`. Raises InputError for another."""
-    if text is not None and text != str(STANDARD_INPUT):
-        return text
-    name = str(file) if file else "standard input"
-    try:
-        return (file.read_bytes() if file else sys.stdin.buffer.read()).decode()
-    except OSError as error:
-        raise InputError(f"cannot read {name}: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"{name} is not UTF-8 at byte {error.start}") from None
+    """The text itself, standard input for `-`, or the content of `file`. Raises InputError for what is not UTF-8."""
+    if file is not None:
+        return text_input.read_file(file)
+    if text is None or text == str(STANDARD_INPUT):
+        return text_input.read_standard_input()
+    return text_input.read_argument(text, "the text")
 
 
 def _parse_id(word: str) -> int:

@@ -1,6 +1,5 @@
 """`tinyllm train`: build the config, open the shards, run, and show how it goes."""
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -15,6 +14,7 @@ from tinyllm.errors import MismatchError
 from tinyllm.recipes import read_recipe
 from tinyllm.settings import build_config, read_toml, to_toml
 from tinyllm.shards.format import ShardSet
+from tinyllm.text_input import read_argument
 
 if TYPE_CHECKING:
     from tinyllm.model.transformer import Transformer
@@ -129,7 +129,10 @@ def sample_texts(model: "Transformer", tokenizer: "Tokenizer", config: SampleCon
     generator = Generator(TorchEngine(model), tokenizer, model.config)
     limit = min(config.max_new_tokens, model.config.context_length)
     results = generator.generate(
-        config.prompt, num_samples=config.num_samples, max_new_tokens=limit, temperature=config.temperature
+        read_argument(config.prompt, "sample.prompt"),
+        num_samples=config.num_samples,
+        max_new_tokens=limit,
+        temperature=config.temperature,
     )
     return [result.text for result in results]
 
@@ -179,11 +182,9 @@ class TrainingDisplay:
             )
         elif step == 1 or step % self.config.training.log_interval == 0:
             left = (self.config.schedule.num_steps - step) * self._tokens_per_step / record["tokens_per_second"]
-            print(
+            note(
                 f"step {step}/{self.config.schedule.num_steps}  loss {shown}  lr {record['learning_rate']:.2e}  "
-                f"{record['tokens_per_second']:,.0f} tok/s  {left / 60:.1f} min left",
-                file=sys.stderr,
-                flush=True,
+                f"{record['tokens_per_second']:,.0f} tok/s  {left / 60:.1f} min left"
             )
 
     def evaluation(self, record: dict[str, Any]) -> None:

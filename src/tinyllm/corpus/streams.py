@@ -16,10 +16,10 @@ from typing import BinaryIO, Protocol, cast
 
 from tinyllm.corpus.formats import Compression
 from tinyllm.corpus.sources import STANDARD_INPUT, printable, unreadable
-from tinyllm.errors import FormatError, InputError
+from tinyllm.errors import FormatError
+from tinyllm.text_input import BYTE_ORDER_MARK, not_utf8, standard_input
 
 CHUNK_BYTES = 2**20
-_UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 class Readable(Protocol):
@@ -56,7 +56,7 @@ def open_bytes(path: Path, compression: Compression = "none") -> Iterator[ByteSt
     """Opens a file, or standard input, as the stream of its decompressed bytes."""
     name = printable(path)
     if path == STANDARD_INPUT:
-        yield ByteStream("standard input", sys.stdin.buffer)
+        yield ByteStream("standard input", standard_input())
         return
     try:
         file = path.open("rb")
@@ -98,9 +98,9 @@ def decode_text(stream: ByteStream) -> Iterator[str]:
             # The decoder puts the bytes of a character that the last chunk left unfinished before this chunk.
             offset = num_bytes - (len(error.object) - len(chunk)) + error.start
             line = num_lines + error.object.count(b"\n", 0, error.start) + 1
-            raise _not_utf8(stream.name, line, offset, error) from None
+            raise not_utf8(stream.name, line, offset, error) from None
         if text:
-            yield text.removeprefix("\ufeff") if at_start else text
+            yield text.removeprefix(BYTE_ORDER_MARK) if at_start else text
             at_start = False
         if not chunk:
             return
@@ -114,12 +114,3 @@ def unify_newlines(pieces: Iterator[str]) -> Iterator[str]:
     for piece in pieces:
         yield decoder.decode(piece)
     yield decoder.decode("", final=True)
-
-
-def _not_utf8(name: str, line: int, offset: int, error: UnicodeDecodeError) -> InputError:
-    if offset == 0 and error.object[:2] in _UTF16_MARKS:
-        advice = "it begins like UTF-16; convert it: iconv -f UTF-16 -t UTF-8"
-    else:
-        advice = "convert it to UTF-8, for instance with iconv, or leave it out"
-    found = f"0x{error.object[error.start]:02x}, {error.reason}"
-    return InputError(f"{name} is not UTF-8 at line {line}, byte {offset} ({found}); {advice}")
