@@ -12,7 +12,7 @@ from cyclopts import App, Parameter
 
 from tinyllm.cli.app import run_command
 from tinyllm.cli.console import show
-from tinyllm.cli.tokenizer import read_text
+from tinyllm.cli.texts import read_text
 from tinyllm.errors import InputError, UsageError
 from tinyllm.exchange.tokenizer_bin import load_tokenizer
 

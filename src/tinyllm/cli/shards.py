@@ -19,6 +19,8 @@ from rich.table import Table
 from tinyllm import artifacts
 from tinyllm.cli.console import note, show
 from tinyllm.cli.progress import progress_bar
+from tinyllm.cli.texts import TextKey, read_text_key
+from tinyllm.corpus.formats import SUPPORTED
 from tinyllm.corpus.text import DocumentRule
 from tinyllm.errors import Interrupted
 from tinyllm.shards.format import ShardSet
@@ -32,14 +34,17 @@ LINE_SECONDS = 10
 
 def prepare(
     *files: Annotated[
-        str, Parameter(allow_leading_hyphen=True, help="Text files, folders, patterns, or - for standard input.")
+        str,
+        Parameter(
+            allow_leading_hyphen=True, help=f"Files, folders, patterns, or - for standard input; folders: {SUPPORTED}."
+        ),
     ],
     tokenizer: Annotated[Path, Parameter(help="Tokenizer directory, model directory, or .model file.")],
     output: Annotated[Path, Parameter(name=["--output", "-o"], help="Directory to write.")],
     documents: Annotated[
         DocumentRule, Parameter(help="Where a document ends in plain text; auto: at <|endoftext|>, else a file is one.")
     ] = "auto",
-    text_key: Annotated[str | None, Parameter(help="Key or column of the text in JSON and Parquet.")] = None,
+    text_key: TextKey = None,
     validation_fraction: Annotated[float, Parameter(help="Part of the documents held back for validation.")] = 0.01,
     append_eos: Annotated[
         bool, Parameter(negative="", show_default=False, help="End each document with EOS; BOS begins it anyway.")
@@ -66,7 +71,7 @@ def prepare(
             codec,
             output,
             documents=documents,
-            text_key=text_key,
+            text_key=read_text_key(text_key),
             validation_fraction=validation_fraction,
             append_eos=append_eos,
             num_workers=workers,

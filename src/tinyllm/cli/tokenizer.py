@@ -12,8 +12,9 @@ from rich.text import Text
 
 from tinyllm import text_input
 from tinyllm.cli.console import escape_controls, note, show
+from tinyllm.cli.texts import TextKey, read_text, read_text_key
 from tinyllm.corpus.documents import read_documents
-from tinyllm.corpus.formats import format_of
+from tinyllm.corpus.formats import SUPPORTED, format_of
 from tinyllm.corpus.sources import STANDARD_INPUT, list_sources
 from tinyllm.corpus.text import DocumentRule
 from tinyllm.errors import UsageError
@@ -32,14 +33,17 @@ DEFAULT_TOKENIZER = Path("tokenizer")
 
 def train(
     *files: Annotated[
-        str, Parameter(allow_leading_hyphen=True, help="Text files, folders, patterns, or - for standard input.")
+        str,
+        Parameter(
+            allow_leading_hyphen=True, help=f"Files, folders, patterns, or - for standard input; folders: {SUPPORTED}."
+        ),
     ],
     output: Annotated[Path, Parameter(name=["--output", "-o"], help="Directory to write.")],
     vocab_size: Annotated[int, Parameter(help="Number of tokens; llama2.c's small models use 512 to 4096.")] = 4096,
     documents: Annotated[
         DocumentRule, Parameter(help="Where a document ends in plain text; auto: at <|endoftext|>, else a file is one.")
     ] = "auto",
-    text_key: Annotated[str | None, Parameter(help="Key or column of the text in JSON and Parquet.")] = None,
+    text_key: TextKey = None,
     character_coverage: Annotated[
         float, Parameter(help="Part of all characters that get their own token; others become bytes.")
     ] = 1.0,
@@ -57,7 +61,8 @@ def train(
 
       tinyllm tokenizer train stories.txt --vocab-size 4096 -o tokenizer
     """
-    texts = (document.text for document in read_documents(files, documents=documents, text_key=text_key))
+    found = read_documents(files, documents=documents, text_key=read_text_key(text_key), note=note)
+    texts = (document.text for document in found)
     tokenizer = train_tokenizer(
         texts,
         vocab_size,
@@ -133,7 +138,7 @@ def count(
     ],
     tokenizer: TokenizerPath = DEFAULT_TOKENIZER,
     documents: Annotated[DocumentRule, Parameter(help="Where a document ends in plain text.")] = "auto",
-    text_key: Annotated[str | None, Parameter(help="Key or column of the text in JSON and Parquet.")] = None,
+    text_key: TextKey = None,
 ) -> None:
     """Count words and tokens of texts and files.
 
@@ -150,8 +155,9 @@ def count(
         _print_counts([("text", 1, *_count([text_input.read_argument(inputs[0], "the text")], codec))], "text")
         return
     rows: list[Counts] = []
-    for source in list_sources(inputs):
-        texts = [document.text for document in read_documents([source], documents=documents, text_key=text_key)]
+    key = read_text_key(text_key)
+    for source in list_sources(inputs, note):
+        texts = [found.text for found in read_documents([source], documents=documents, text_key=key, note=note)]
         rows.append((str(source), len(texts), *_count(texts, codec)))
     if len(rows) > 1:
         num_documents, words, tokens, num_bytes = (sum(column) for column in list(zip(*rows, strict=True))[1:])
@@ -199,15 +205,6 @@ def _is_text(item: str) -> bool:
         "/" in item or "*" in item or format_of(item) is not None
     )
     return not looks_like_name
-
-
-def read_text(text: str | None, file: Path | None) -> str:
-    """The text itself, standard input for `-`, or the content of `file`. Raises InputError for what is not UTF-8."""
-    if file is not None:
-        return text_input.read_file(file)
-    if text is None or text == str(STANDARD_INPUT):
-        return text_input.read_standard_input()
-    return text_input.read_argument(text, "the text")
 
 
 def _parse_id(word: str) -> int:

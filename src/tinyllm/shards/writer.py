@@ -110,7 +110,7 @@ def prepare(
     artifacts.check_replaceable(output, "shards", overwrite=overwrite)
     artifacts.check_writable(output)
     rule, labelled = split_documents(
-        read_documents(inputs, documents=documents, text_key=text_key), validation_fraction
+        read_documents(inputs, documents=documents, text_key=text_key, note=note), validation_fraction
     )
     with (
         artifacts.exclusive(output.parent, output.name),
@@ -151,8 +151,8 @@ def fingerprint_of(sources: Iterable[Path]) -> str:
     """SHA-256 over names and contents of files, in their order. Raises InputError for one that cannot be read."""
     digest = hashlib.sha256()
     for path in sources:
-        if path == STANDARD_INPUT:
-            raise UsageError("prepare reads its files twice, which standard input cannot do; save the text to a file")
+        if path == STANDARD_INPUT or (path.exists() and not path.is_file()):
+            raise UsageError(f"prepare reads its files twice, which {path} does not allow; save its text to a file")
         try:
             content = artifacts.sha256_of(path)
         except OSError as error:
