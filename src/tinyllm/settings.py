@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from tinyllm.config import Config, first_problem
-from tinyllm.errors import ConfigError
+from tinyllm.errors import ConfigError, InputError
 from tinyllm.text_input import decode
 
 Layer = Mapping[str, Mapping[str, Any]]
@@ -40,6 +40,8 @@ def read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(decode(path.read_bytes(), str(path)))
     except FileNotFoundError:
         raise ConfigError(f"--config {path} does not exist") from None
+    except InputError as error:
+        raise ConfigError(str(error)) from None
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ConfigError(f"{path} is not valid TOML: {error}") from None
 

@@ -162,3 +162,39 @@ def test_a_terminal_is_not_changed_by_what_a_model_writes(tokenizer_file: Path, 
     shown = os.read(leader, 1000)
     os.close(leader)
     assert shown == b"fox\\x1b[2J\\x07\tend\r\n"
+
+
+def test_what_a_folder_holds_beyond_text_is_told_once(call_tinyllm: Call, tokenizer_file: Path) -> None:
+    Path("texts").mkdir()
+    for number in range(30):
+        Path(f"texts/{number}.txt").write_text(f"Once upon a time the fox saw {number} balls.", encoding="utf-8")
+    Path("texts/cover.png").write_bytes(b"\x89PNG")
+    Path("texts/more.csv").write_text("id,text\n1,the bear\n", encoding="utf-8")
+    told = "skipped 1 file (texts/cover.png): of a folder only files that end in .txt, .md"
+    for command in (
+        ("prepare", "texts", "--tokenizer", tokenizer_file, "-o", "shards"),
+        ("tokenizer", "train", "texts", "--vocab-size", "290", "-o", "tokenizer"),
+        ("tokenizer", "count", "texts", "--tokenizer", tokenizer_file),
+    ):
+        code, _, err = call_tinyllm(*command)
+        assert (code, err.count(told)) == (0, 1), err
+    code, _, err = call_tinyllm("train", "--data", "texts", "--out", "run")
+    assert (code, err.count("\n")) == (1, 1)
+    assert "run prepare first: tinyllm prepare texts --tokenizer tokenizer -o texts-shards" in err
+
+
+@posix
+def test_the_key_of_a_text_is_the_same_under_the_c_locale(tokenizer_file: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"Gedicht ü": ["the fox", "saw a ball"]}\n', encoding="utf-8")
+    command = ("tokenizer", "count", tmp_path / "a.jsonl", "--text-key", "Gedicht ü", "--tokenizer", tokenizer_file)
+    code, out, err = run(*command, LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
+    assert (code, err) == (0, b"")
+    assert out.split()[-4:-2] == [b"5", out.split()[-3]]
+
+
+@posix
+def test_a_pipe_is_no_file_to_prepare(tokenizer_file: Path, tmp_path: Path, call_tinyllm: Call) -> None:
+    os.mkfifo(tmp_path / "pipe.txt")
+    code, _, err = call_tinyllm("prepare", tmp_path / "pipe.txt", "--tokenizer", tokenizer_file, "-o", "shards")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "pipe.txt does not allow; save its text to a file" in err

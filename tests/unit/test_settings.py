@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tinyllm.config import Config
-from tinyllm.errors import ConfigError, InputError
+from tinyllm.errors import ConfigError
 from tinyllm.recipes import read_recipe, recipe_names
 from tinyllm.settings import build_config, read_toml, to_toml
 
@@ -62,5 +62,5 @@ def test_a_toml_file_of_a_windows_editor_is_read(tmp_path: Path) -> None:
     path.write_bytes(b'\xef\xbb\xbf[sample]\r\nprompt = """\r\nZo\xc3\xab\r\nsaw"""\r\n')
     assert read_toml(path) == {"sample": {"prompt": "Zoë\nsaw"}}
     path.write_bytes(b'[sample]\nprompt = "\xff"\n')
-    with pytest.raises(InputError, match=r"c\.toml is not UTF-8 at line 2, byte 19 \(0xff"):
+    with pytest.raises(ConfigError, match=r"c\.toml is not UTF-8 at line 2, byte 19 \(0xff"):
         read_toml(path)

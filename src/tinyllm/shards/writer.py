@@ -152,7 +152,8 @@ def fingerprint_of(sources: Iterable[Path]) -> str:
     digest = hashlib.sha256()
     for path in sources:
         if path == STANDARD_INPUT or (path.exists() and not path.is_file()):
-            raise UsageError(f"prepare reads its files twice, which {path} does not allow; save its text to a file")
+            name = "standard input" if path == STANDARD_INPUT else path
+            raise UsageError(f"prepare reads its files twice, which {name} does not allow; save its text to a file")
         try:
             content = artifacts.sha256_of(path)
         except OSError as error:
