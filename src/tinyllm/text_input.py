@@ -65,6 +65,11 @@ def decode(content: bytes, where: str) -> str:
     return text.removeprefix(BYTE_ORDER_MARK).replace("\r\n", "\n").replace("\r", "\n")
 
 
+def encodable(name: object) -> str:
+    r"""`name` with bytes that are not UTF-8 as escapes such as `\udcff`; a file's name may hold any bytes."""
+    return str(name).encode(errors="backslashreplace").decode()
+
+
 def not_utf8(where: str, line: int, offset: int, error: UnicodeDecodeError) -> InputError:
     """The error for bytes that are not UTF-8: `line` counts from 1, `offset` in bytes from 0."""
     if offset == 0 and error.object[:2] in _UTF16_MARKS:

@@ -12,6 +12,7 @@ import pytest
 import tinyllm
 from tinyllm.cli.run_llama import main as run_llama
 from tinyllm.tokenizer.codec import Tokenizer
+from tinyllm.training.metrics import MetricsLog
 
 WINDOWS = b"\xef\xbb\xbfOnce upon\r\na time\rthe fox\r\n"
 PLAIN = "Once upon\na time\nthe fox"
@@ -198,3 +199,23 @@ def test_a_pipe_is_no_file_to_prepare(tokenizer_file: Path, tmp_path: Path, call
     code, _, err = call_tinyllm("prepare", tmp_path / "pipe.txt", "--tokenizer", tokenizer_file, "-o", "shards")
     assert (code, err.count("\n")) == (2, 1)
     assert "pipe.txt does not allow; save its text to a file" in err
+
+
+def test_the_prompt_of_samples_in_training_is_read_as_a_prompt(call_tinyllm: Call, tiny_shards: Path) -> None:
+    command = ["train", "--data", tiny_shards, "--out", "run", "--training.device", "cpu", "--steps", "1"]
+    command += ["--model.hidden_size", "16", "--model.num_layers", "1", "--model.num_heads", "2"]
+    command += ["--training.sequence_length", "16", "--model.context_length", "32", "--training.batch_size", "2"]
+    code, _, err = call_tinyllm(*command, "--sample.prompt", "the\udcff")
+    assert (code, err.count("\n")) == (1, 1)
+    assert "--sample.prompt is not UTF-8 at line 1, byte 3 (0xff" in err
+
+
+@posix
+def test_a_run_may_have_a_name_that_is_no_text(tmp_path: Path) -> None:
+    run = tmp_path / os.fsdecode(b"run\xff")
+    run.mkdir()
+    log = MetricsLog(run, step=0)
+    log.write({"step": 1, "loss": 2.0})
+    log.draw()
+    log.close()
+    assert "run\\udcff" in (run / "loss.svg").read_text(encoding="utf-8")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tinyllm.errors import InputError
-from tinyllm.text_input import decode, read_argument, read_file, read_standard_input
+from tinyllm.text_input import decode, encodable, read_argument, read_file, read_standard_input
 
 WINDOWS = b"\xef\xbb\xbfZo\xc3\xab saw\r\n\r\na fox.\rThe end.\r\n"
 PLAIN = "Zoë saw\n\na fox.\nThe end."
@@ -84,3 +84,8 @@ def test_a_limit_counts_bytes(tmp_path: Path) -> None:
     assert read_file(path, 10) == "ä" * 5
     with pytest.raises(InputError, match=r"a\.txt has more than 9 bytes"):
         read_file(path, 9)
+
+
+def test_names_of_any_bytes_can_be_written() -> None:
+    name = Path(b"r\xff \xc3\xab".decode("utf-8", "surrogateescape"))
+    assert encodable(name).encode() == b"r\\udcff \xc3\xab"

@@ -114,7 +114,7 @@ class Origin:
             "settings": ", ".join(f"{name} {value:g}" for name, value in settings.items()),
             "prompt": f"{self.num_prompt_tokens} tokens",
         }
-        return "".join(f"# {name}: {value}\n" for name, value in facts.items()) + "\n"
+        return "".join(f"# {name}: {text_input.encodable(value)}\n" for name, value in facts.items()) + "\n"
 
 
 def name_outputs(temperatures: list[float], low: Path | None, high: Path | None) -> list[Path]:

@@ -79,6 +79,7 @@ def train(
             "init_from": init_from,
         },
     }
+    sample = {key: read_argument(value, f"--sample.{key}") for key, value in (sample or {}).items()}
     flags = {"model": model, "training": training, "schedule": schedule, "optimizer": optimizer, "sample": sample}
     settings = build_config(
         [
@@ -129,7 +130,7 @@ def sample_texts(model: "Transformer", tokenizer: "Tokenizer", config: SampleCon
     generator = Generator(TorchEngine(model), tokenizer, model.config)
     limit = min(config.max_new_tokens, model.config.context_length)
     results = generator.generate(
-        read_argument(config.prompt, "sample.prompt"),
+        config.prompt,
         num_samples=config.num_samples,
         max_new_tokens=limit,
         temperature=config.temperature,
