@@ -16,7 +16,7 @@ import numpy as np
 
 from tinyllm import artifacts
 from tinyllm.corpus.documents import Document, read_documents
-from tinyllm.corpus.formats import format_of
+from tinyllm.corpus.formats import format_of_named
 from tinyllm.corpus.sources import STANDARD_INPUT, list_sources, unreadable
 from tinyllm.corpus.split import VALIDATION_FRACTION, split_documents
 from tinyllm.corpus.text import DocumentRule
@@ -311,8 +311,8 @@ def _plain_size(sources: Iterable[Path]) -> int | None:
     """Bytes of all sources together; None if one is compressed, so that its size says little of its text."""
     size = 0
     for path in sources:
-        file_format = format_of(path.name)
-        if file_format is None or file_format.compression != "none" or file_format.content == "parquet":
+        file_format = format_of_named(path.name)
+        if file_format.compression != "none" or file_format.content in ("parquet", "zip"):
             return None
         size += path.stat().st_size
     return size
