@@ -147,12 +147,16 @@ def test_sigint_leaves_a_state_to_go_on_from(call: Call, tmp_path: Path) -> None
         env={**os.environ, "PYTHONPATH": str(Path(tinyllm.__file__).parents[1])},
     )
     deadline = time.monotonic() + 60
-    while not Path("shards.tmp/train-00001.bin").exists() and process.poll() is None and time.monotonic() < deadline:
+    while (
+        not any(Path().glob(".tinyllm-*.draft/new/train-00001.bin"))
+        and process.poll() is None
+        and time.monotonic() < deadline
+    ):
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
-    assert err == "tinyllm: stopped; finished shards stay in shards.tmp, the same command goes on from them\n"
+    assert err == "tinyllm: stopped; finished shards of shards are kept; the same command goes on from them\n"
     code, _, err = call(*command)
     assert (code, "going on with" in err) == (0, True)
     assert call(*command[:5], "whole", *command[6:])[0] == 0
