@@ -95,19 +95,19 @@ def demo(
 
 def clear(out: Path) -> None:
     """Removes what an earlier demo made, and nothing else. Raises UsageError for a folder that no demo wrote."""
-    from tinyllm.training.run_dir import remove_run
+    from tinyllm.training.run_dir import clear_run
 
     if not out.exists() or not any(out.iterdir()):
         storage.write_file(out / MARKER, "")
         return
     if not (out / MARKER).is_file():
         raise UsageError(f"{out} is not empty and no demo wrote it; choose another folder with --out")
+    clear_run(out / "run")
     if (out / CORPUS).is_file():
         storage.disk.remove_file(out / CORPUS)
     for name, kind in (("tokenizer", "tokenizer"), ("shards", "shards")):
         if (out / name).exists() and not storage.remove_directory(out / name, kind):
             raise UsageError(f"{out / name} holds files that no demo wrote; move them, or choose another --out")
-    remove_run(out / "run")
 
 
 def demo_config(vocab_size: int, steps: int | None) -> Config:
