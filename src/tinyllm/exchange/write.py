@@ -47,6 +47,11 @@ class FileTarget:
     tensor_type: TensorType | None = None
     """For GGUF: what its matrices hold."""
 
+    @property
+    def format_name(self) -> str:
+        """The summary without the kind of numbers."""
+        return self.summary.partition(",")[0]
+
 
 @dataclass(frozen=True)
 class DirectoryTarget:
@@ -119,7 +124,9 @@ def export_model(
         storage.check_replaceable(output, MODEL, overwrite=overwrite)
         storage.check_writable(output)
         return _export_directory(model, found, output)
-    storage.check_new_file(output, f"a {found.summary} file", partial(_can_be_read, found.read), overwrite=overwrite)
+    storage.check_new_file(
+        output, f"a {found.summary.partition(',')[0]} file", partial(_can_be_read, found.read), overwrite=overwrite
+    )
     beside = _files_beside(model, found, output, with_modelfile)
     for path, content in beside.items():
         _check_companion(path, content, overwrite)
