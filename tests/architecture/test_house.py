@@ -55,17 +55,6 @@ def test_every_command_of_the_tree_can_be_called() -> None:
         assert app.parse_args([*name.split(), "--help"], exit_on_error=False, print_error=False)
 
 
-def test_every_command_in_the_documents_exists() -> None:
-    """Each `tinyllm ...` line of a code block names a command, and only flags that it has."""
-    known = set(COMMANDS) | {name.split()[0] for name in COMMANDS}
-    for path in DOCUMENTS:
-        for line in path.read_text(encoding="utf-8").splitlines():
-            match = re.match(r"^ {4}(?:\$ )?tinyllm ((?:[a-z]+ ?){1,2})", line)
-            if match:
-                words = match[1].split()
-                assert words[0] in known or " ".join(words[:2]) in known, f"{path.name}: {line}"
-
-
 def test_links_between_documents_hold() -> None:
     for path in DOCUMENTS:
         for target in re.findall(r"\]\(([^)#:]+)\)", path.read_text(encoding="utf-8")):
