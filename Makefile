@@ -1,4 +1,5 @@
 # Two commands are enough: `make demo` and `make test`. The others are for those who change the code.
+# Both install the versions of requirements.lock.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin

@@ -86,7 +86,13 @@ def split_words(text: str) -> list[str]:
         return text.split()
 
 
+def calls_in_makefile() -> Iterator[Call]:
+    for line in (ROOT / "Makefile").read_text(encoding="utf-8").splitlines():
+        yield from calls_in(line.replace("$(BIN)/", ""), "Makefile")
+
+
 CALLS = [call for path in DOCUMENTS for call in calls_in_document(path)]
+CALLS += calls_in_makefile()
 CALLS += [call for path in SOURCES for call in calls_in_source(path)]
 
 

@@ -1,4 +1,4 @@
-"""The house as the documents describe it: public names, cheap imports, one writer, commands that exist."""
+"""The house as the documents describe it: public names, cheap imports, one writer, few pickles, links that hold."""
 
 import re
 import subprocess
@@ -47,6 +47,15 @@ def test_only_artifacts_opens_files_for_writing() -> None:
     allowed = {"artifacts.py", "checkpoint.py", "model_dir.py", "parallel.py"}
     found = [path.name for path in SOURCES if path.name not in allowed and writing.search(path.read_text("utf-8"))]
     assert found == []
+
+
+def test_pickles_are_written_where_the_format_is_one() -> None:
+    """The `.pt` of llama2.c, and messages between the processes of `prepare`."""
+    writing = re.compile(r"\b(torch\.save|pickle\.dumps?|cPickle|joblib|shelve)\(")
+    assert {path.name for path in SOURCES if writing.search(path.read_text("utf-8"))} == {
+        "llama2c_pt.py",
+        "parallel.py",
+    }
 
 
 def test_every_command_of_the_tree_can_be_called() -> None:
