@@ -4,7 +4,7 @@ import ast
 import re
 import runpy
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -158,28 +158,61 @@ def test_whole_commands_are_read_by_their_parsers() -> None:
     assert num_read > 25
 
 
-def test_programs_exist_with_their_flags(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """The root's programs print their flags; those of benchmarks/ and tools/ have them in their source."""
-    common = (ROOT / "benchmarks" / "results.py").read_text(encoding="utf-8")
+@pytest.fixture
+def printed_help(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """Gives what `python PROGRAM ARGUMENTS --help` prints, for a program of the root."""
     monkeypatch.setenv("COLUMNS", "200")
+
+    def print_help(program: str, *arguments: str) -> str:
+        monkeypatch.setattr("sys.argv", [program, *arguments, "--help"])
+        with pytest.raises(SystemExit):
+            runpy.run_path(str(ROOT / program), run_name="__main__")
+        return capsys.readouterr().out
+
+    return print_help
+
+
+def flags_in(text: str) -> set[str]:
+    """Flags that a help text or a program's source has; `-` and `_` between words are the same."""
+    return {flag.replace("_", "-") for flag in re.findall(r"(?<![\w-])--?[A-Za-z][\w-]*", text)}
+
+
+def source_of_benchmark(path: Path) -> str:
+    return path.read_text(encoding="utf-8") + (ROOT / "benchmarks" / "results.py").read_text(encoding="utf-8")
+
+
+def test_programs_exist_with_their_flags(printed_help: Callable[..., str]) -> None:
+    """The root's programs print their flags; those of benchmarks/ and tools/ have them in their source."""
     for call in CALLS:
         if call.words[0] != "python":
             continue
         program, *words = call.words[1:]
         path = ROOT / program
         assert path.is_file(), f"no such program: {call.where}"
-        if path.parent == ROOT:
-            option = words[words.index("--option") + 1 :][:1] if "--option" in words else []
-            asked = ["--option", *option] if option and option[0].islower() else []
-            monkeypatch.setattr("sys.argv", [program, *asked, "--help"])
-            with pytest.raises(SystemExit):
-                runpy.run_path(str(path), run_name="__main__")
-            known = capsys.readouterr().out
-        else:
-            known = path.read_text(encoding="utf-8") + common
-        flags = {flag.replace("_", "-") for flag in re.findall(r"(?<![\w-])--?[A-Za-z][\w-]*", known)}
-        missing = {flag for flag in flags_of(words) if flag.replace("_", "-") not in flags | ALWAYS | {"--option"}}
+        option = words[words.index("--option") + 1 :][:1] if "--option" in words else []
+        asked = ["--option", *option] if option and option[0].islower() else []
+        text = printed_help(program, *asked) if path.parent == ROOT else source_of_benchmark(path)
+        missing = {
+            flag for flag in flags_of(words) if flag.replace("_", "-") not in flags_in(text) | ALWAYS | {"--option"}
+        }
         assert not missing, f"{program} has no {', '.join(missing)}: {call.where}"
+
+
+def test_flags_named_alone_exist_somewhere(printed_help: Callable[..., str]) -> None:
+    """Inline code in a document that begins with a flag, such as `--resume auto`."""
+    known = {"--option"}.union(*map(known_flags, COMMANDS))
+    for path in (ROOT / "benchmarks").glob("*.py"):
+        known |= flags_in(source_of_benchmark(path))
+    for path in ROOT.glob("*.py"):
+        options = (
+            [("--option", name) for name in ("generate", "prompt", "finetune")] if path.stem == "run_llama" else [()]
+        )
+        for option in options:
+            known |= flags_in(printed_help(path.name, *option))
+    for path in DOCUMENTS:
+        for code in re.findall(r"`(--[a-z][^`]*)`", path.read_text(encoding="utf-8").replace("\n", " ")):
+            flag = re.split(r"[ =]", code)[0]
+            assert is_setting(flag) or flag in known or flag.replace("_", "-") in known, f"no flag {code}: {path.name}"
 
 
 def test_targets_of_make_exist() -> None:

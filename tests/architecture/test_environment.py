@@ -1,6 +1,9 @@
 """The lock names one tested version of everything, for each Python and system, and the Makefile installs those."""
 
+import os
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -73,3 +76,25 @@ def test_the_makefile_installs_the_locked_versions() -> None:
                 assert line.startswith("\t$(LOCKED) "), f"{target}: {line}"
     for stamp in ("installed", "installed-dev"):
         assert re.search(rf"^\$\(VENV\)/{stamp}:.* \$\(LOCK\)", makefile, re.MULTILINE), stamp
+
+
+CATEGORIES = ("DeprecationWarning", "PendingDeprecationWarning", "FutureWarning", "UserWarning", "RuntimeWarning")
+
+
+@pytest.mark.parametrize(("options", "passing"), [([], CATEGORIES[:3]), (["-W", "error"], ())])
+def test_a_deprecation_fails_only_with_the_newest_versions(
+    options: list[str], passing: tuple[str, ...], tmp_path: Path
+) -> None:
+    """`-W error` is what `make test-newest` adds."""
+    tests = [f"def test_{name}():\n    warnings.warn('renamed', {name})\n" for name in CATEGORIES]
+    path = tmp_path / "test_warnings.py"
+    path.write_text("import warnings\n" + "".join(tests), encoding="utf-8")
+    command = [sys.executable, "-m", "pytest", "-v", "-c", str(ROOT / "pyproject.toml"), "-p", "no:cacheprovider"]
+    environment = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    done = subprocess.run(
+        [*command, *options, str(path)], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert set(re.findall(r"test_(\w+) PASSED", done.stdout)) == set(passing), done.stdout
+    assert len(re.findall(r"test_\w+ FAILED", done.stdout)) == len(CATEGORIES) - len(passing)
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert re.search(r"^\t\.venv-newest/bin/python -m pytest .*-W error$", makefile, re.MULTILINE)
