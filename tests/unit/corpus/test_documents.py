@@ -13,6 +13,7 @@ import pytest
 
 from tinyllm.corpus import json_records, text
 from tinyllm.corpus.documents import Document, read_documents
+from tinyllm.corpus.storybook import write_stories
 from tinyllm.errors import FormatError, InputError
 
 if sys.version_info >= (3, 14):
@@ -125,11 +126,15 @@ def test_standard_input_is_plain_text(monkeypatch: pytest.MonkeyPatch) -> None:
     assert list(read_documents(["-"])) == [Document("a", "standard input"), Document("b", "standard input")]
 
 
-def test_json_shards_and_plain_text_of_the_same_stories_agree(shared_data: Path) -> None:
-    from_json = read_texts(shared_data / "tinystories" / "TinyStories_all_data")
-    from_text = read_texts(shared_data / "tinystories" / "train-sample.txt")
-    assert len(from_json) > 1000
-    assert sorted(from_json) == sorted(from_text)
+def test_json_shards_and_plain_text_of_the_same_stories_agree(tmp_path: Path) -> None:
+    """In the layouts of TinyStories: arrays of objects with other fields beside the story, and one text file."""
+    stories = list(write_stories(1000, seed=1))
+    (tmp_path / "all").mkdir()
+    for number in range(4):
+        records = [{"story": story, "summary": "", "source": "GPT-4"} for story in stories[number::4]]
+        write(tmp_path / "all" / f"data{number:02}.json", json.dumps(records))
+    write(tmp_path / "stories.txt", "".join(f"{story}\n<|endoftext|>\n" for story in stories))
+    assert sorted(read_texts(tmp_path / "all")) == sorted(read_texts(tmp_path / "stories.txt")) == sorted(stories)
 
 
 def test_memory_is_bounded_by_the_document_not_by_the_file(tmp_path: Path) -> None:
