@@ -6,13 +6,13 @@ The public names load on first use, so that `import tinyllm` costs neither torch
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from tinyllm.version import __version__
+
 if TYPE_CHECKING:
     from tinyllm.api import generate, train
     from tinyllm.generation.generator import Generator
     from tinyllm.models import load
     from tinyllm.tokenizer.codec import Tokenizer
-
-__version__ = "0.1.0"
 
 _HOMES = {
     "Generator": "tinyllm.generation.generator",

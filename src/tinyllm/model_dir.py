@@ -8,13 +8,13 @@ Only `save_model` and `load_model` load torch: the rest serves engines and comma
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from safetensors import SafetensorError, safe_open
 
-from tinyllm import artifacts
+from tinyllm import storage
 from tinyllm.config import ModelConfig
 from tinyllm.errors import FormatError, InputError, MismatchError
 from tinyllm.model import size
@@ -79,11 +79,13 @@ def save_model(
     *,
     details: Mapping[str, Any] | None = None,
     dtype: "torch.dtype | None" = None,
+    check: Callable[[Path], None] | None = None,
 ) -> None:
     """Commits a model directory at `path` in one step, replacing one that is there.
 
     `model` is a module or its state dict; `dtype` rounds the weights, None keeps theirs; `details` go into the
-    manifest. Raises MismatchError if weights, config and tokenizer do not fit, ArtifactError if the disk refuses.
+    manifest; `check` may refuse the finished draft by raising. Raises MismatchError if weights, config and tokenizer
+    do not fit, ArtifactError if the disk refuses.
     """
     import torch
 
@@ -96,7 +98,7 @@ def save_model(
     ids = token_ids(tokenizer)
     json_files = {CONFIG_NAME: {**to_hugging_face(config, number_type), **ids}, "generation_config.json": ids}
     facts = {"num_parameters": size.num_parameters(config), "dtype": number_type, **(details or {})}
-    commit_model(Path(path), MODEL, weights, json_files, tokenizer, config.context_length, facts)
+    commit_model(Path(path), MODEL, weights, json_files, tokenizer, config.context_length, facts, check)
 
 
 def commit_model(
@@ -107,6 +109,7 @@ def commit_model(
     tokenizer: Tokenizer,
     context_length: int,
     details: Mapping[str, Any],
+    check: Callable[[Path], None] | None = None,
 ) -> None:
     """Commits weights, JSON files by name, and the tokenizer's files as a directory of `kind`; checks nothing.
 
@@ -115,7 +118,7 @@ def commit_model(
     from safetensors.torch import save_file
 
     needed_bytes = sum(tensor.nbytes for tensor in weights.values())
-    with artifacts.commit_directory(path, kind, needed_bytes=needed_bytes) as draft:
+    with storage.commit_directory(path, kind, needed_bytes=needed_bytes, check=check) as draft:
         draft.write(WEIGHTS_NAME, lambda file: save_file(dict(weights), file, metadata={"format": "pt"}))
         for name, value in json_files.items():
             draft.write(name, json.dumps(value, indent=2) + "\n")
@@ -151,21 +154,21 @@ def load_model(
     return model, tokenizer
 
 
-def verify_model(path: Path) -> artifacts.Manifest | None:
+def verify_model(path: Path) -> storage.Manifest | None:
     """Checks every file against the manifest, and gives it; None for a foreign directory, which has none.
 
     Raises ArtifactError naming the first file that is missing or damaged, InputError for a classifier.
     """
-    if not (path / artifacts.MANIFEST_NAME).exists():
+    if not (path / storage.MANIFEST_NAME).exists():
         return None
     if is_classifier(path):
         raise InputError(f"{path} holds a classifier, which gives labels and no text; use it with tinyllm classify")
-    return artifacts.verify(path, MODEL)
+    return storage.verify(path, MODEL)
 
 
 def is_classifier(path: Path) -> bool:
     """Whether a directory was committed as a classifier, whose body is that of a model (see `finetune`)."""
-    return (path / artifacts.MANIFEST_NAME).is_file() and artifacts.read_manifest(path).kind == CLASSIFIER
+    return (path / storage.MANIFEST_NAME).is_file() and storage.read_manifest(path).kind == CLASSIFIER
 
 
 def read_tokenizer(path: str | Path) -> Tokenizer:
@@ -173,8 +176,8 @@ def read_tokenizer(path: str | Path) -> Tokenizer:
     path = find_model(path)
     tokenizer = Tokenizer.load(path)
     recorded = None
-    if (path / artifacts.MANIFEST_NAME).exists():
-        recorded = artifacts.read_manifest(path).details.get("tokenizer_fingerprint")
+    if (path / storage.MANIFEST_NAME).exists():
+        recorded = storage.read_manifest(path).details.get("tokenizer_fingerprint")
     _check_tokenizer(tokenizer, read_config(path), recorded, str(path))
     return tokenizer
 

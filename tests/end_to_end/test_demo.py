@@ -26,3 +26,19 @@ def test_a_folder_that_no_demo_wrote_is_left_alone(call_tinyllm: Call) -> None:
     assert (code, err.count("\n")) == (2, 1)
     assert "mine is not empty and no demo wrote it" in err
     assert Path("mine/thesis.txt").exists()
+
+
+def test_a_demo_run_again_keeps_a_persons_files(call_tinyllm: Call) -> None:
+    demo = ("demo", "--stories", "400", "--steps", "1", "--out", "show")
+    assert call_tinyllm(*demo)[0] == 0
+    for name in ("notes.txt", "run/notes.txt", "run/model/notes.txt"):
+        Path("show", name).write_text("mine")
+    Path("show/run/checkpoints/keep").mkdir()
+    code, _, err = call_tinyllm(*demo)
+    assert code == 2
+    assert "show/run/model" in err
+    Path("show/run/model/notes.txt").unlink()
+    code, _, err = call_tinyllm(*demo)
+    assert code == 0, err
+    assert Path("show/run/checkpoints/keep").is_dir()
+    assert {Path("show", name).read_text() for name in ("notes.txt", "run/notes.txt")} == {"mine"}

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tinyllm import artifacts
+from dead_writers import leave_draft
+from tinyllm import storage
 from tinyllm.cli.app import main
 from tinyllm.tokenizer.training import train_tokenizer
 from training_runs import make_config, train
@@ -61,7 +62,7 @@ def test_every_kind_of_damage_is_marked_with_what_to_do(capsys: Capture, run: Pa
     newest = run / "checkpoints" / "step-00000006"
     (newest / "optimizer.safetensors").write_bytes(b"")
     (run / "model" / "config.json").unlink()
-    (run / "checkpoints" / "step-00000009.tmp").mkdir()
+    draft = leave_draft(run / "checkpoints" / "step-00000009")
     with (run / "metrics.jsonl").open("a") as log:
         log.write('{"step": 7, "lo')
     before = snapshot(run)
@@ -71,7 +72,7 @@ def test_every_kind_of_damage_is_marked_with_what_to_do(capsys: Capture, run: Pa
     assert f"! {newest}: {newest}/optimizer.safetensors is damaged: it has 0 bytes" in out
     assert "resume sets it aside and goes on from the one before" in out
     assert f"! {run}/model: {run}/model/config.json is missing" in out
-    assert f"! {run}/checkpoints/step-00000009.tmp: left by a save that was interrupted" in out
+    assert f"! {run}/checkpoints/step-00000009: not finished: {draft} is what an interrupted command left" in out
     assert "1 line(s) cannot be read" in out
     assert f"  {run}: stopped at step 3 of 6\n    -> go on with: tinyllm train --data SHARDS" in out
     assert snapshot(run) == before
@@ -98,7 +99,7 @@ def test_the_command_it_gives_resumes(capsys: Capture, tiny_shards: Path, tmp_pa
 
 
 def test_a_run_in_progress_is_told(capsys: Capture, run: Path) -> None:
-    with artifacts.exclusive(run):
+    with storage.exclusive(run):
         _, out, _ = call(capsys, "doctor", str(run))
     assert f"{run}: a run is in progress here" in out
 
@@ -154,11 +155,11 @@ def test_damaged_shards_models_and_tokenizers(capsys: Capture, tiny_shards: Path
 
 
 def test_shards_that_were_not_finished(capsys: Capture, tmp_path: Path) -> None:
-    (tmp_path / "shards.tmp").mkdir()
-    (tmp_path / "shards.tmp" / "journal.jsonl").write_text("")
+    draft = leave_draft(tmp_path / "shards", "shards", {"train-00000.idx": b""})
     code, out, _ = call(capsys, "doctor", str(tmp_path / "shards"))
     assert code == 1
-    assert "run the same command again; its 0 shard(s) are kept" in out
+    assert f"! {tmp_path}/shards: not finished: {draft} is what an interrupted command left" in out
+    assert "run the same command again; its 1 finished shard(s) are kept" in out
 
 
 def test_without_a_directory_it_describes_the_machine(capsys: Capture) -> None:

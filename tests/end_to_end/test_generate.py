@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from reference_data import STORIES_260K
 from tinyllm import model_dir
 from tinyllm.cli.app import main
 from tinyllm.cli.console import escape_controls
@@ -197,12 +198,10 @@ def test_a_missing_or_damaged_model_is_one_line(generate: Run, make_model_dir: M
     assert generate.err.count("\n") == 1
 
 
-def test_a_model_with_the_tokenizer_of_another_is_one_line(
-    generate: Run, make_model_dir: MakeModelDir, shared_data: Path
-) -> None:
+def test_a_model_with_the_tokenizer_of_another_is_one_line(generate: Run, make_model_dir: MakeModelDir) -> None:
     path = make_model_dir()
     (path / "manifest.json").unlink()
-    shutil.copyfile(shared_data / "stories260K" / "tok512.model", path / "tokenizer.model")
+    shutil.copyfile(STORIES_260K / "tok512.model", path / "tokenizer.model")
     assert generate(path, PROMPT).code == 1
     assert "the model knows 320 tokens, the tokenizer has 512" in generate.err
     assert generate.err.count("\n") == 1

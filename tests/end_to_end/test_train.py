@@ -96,7 +96,7 @@ def test_shards_that_are_missing_or_tampered_with(call_tinyllm: Call, tiny_shard
     (copy / "manifest.json").write_text(json.dumps(manifest))
     code, _, err = call_tinyllm("train", "--data", copy, "--out", "run")
     assert code == 1
-    assert "manifest.json is damaged: its text is not the one that its own checksum was made of" in err
+    assert "manifest.json is damaged: its text does not match its own checksum" in err
 
 
 def test_an_output_that_cannot_be_written_fails_before_the_work(call_tinyllm: Call, tiny_shards: Path) -> None:

@@ -1,18 +1,19 @@
 """Files that rot: cut off anywhere, or with one bit flipped, each is noticed before use and named."""
 
-import os
 import random
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import trials
 
-from tinyllm import artifacts
+from tinyllm import storage
 from tinyllm.errors import TinyllmError
 from tinyllm.model_dir import load_model
 from tinyllm.shards.format import ShardSet
+from tinyllm.shards.writer import prepare
 from tinyllm.tokenizer.codec import Tokenizer
 from tinyllm.tokenizer.training import train_tokenizer
 from tinyllm.training.checkpoint import newest_whole_checkpoint
@@ -79,7 +80,7 @@ def rot_everywhere(places: dict[str, Path], count: int, damage: Damage) -> str:
     """A share of the damage for each kind of file; gives the numbers."""
     shards, run = places["shards"], places["run"]
     newest = run / "checkpoints" / f"step-{trials.NUM_STEPS:08d}"
-    in_shards = [path for path in sorted(shards.iterdir()) if path.name != artifacts.STAMPS_NAME]
+    in_shards = [path for path in sorted(shards.iterdir()) if path.name != storage.STAMPS_NAME]
     assert {path.suffix for path in in_shards} == {".bin", ".idx", ".json", ".model"}
     in_model = sorted((run / "model").iterdir())
     in_tokenizer = [places["tokenizer"] / name for name in ("manifest.json", "tokenizer.model")]
@@ -139,31 +140,34 @@ def test_resume_falls_back(
         trials.assert_same_tensors(
             newest / "model.safetensors", whole / "checkpoints" / newest.name / "model.safetensors"
         )
-        artifacts.verify(run / "model", "model")
+        storage.verify(run / "model", "model")
     tell(f"{count} of {count} went on from the one before, to the same end")
 
 
-@pytest.mark.promise("5 shards are read once, not at every start; --verify full reads all", fast=1, full=1)
-def test_what_was_verified_is_not_read_again(
-    count: int, tell: Callable[[str], None], tiny_shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.promise(
+    "5 prepare's own shards are not read again; touched files, copies and --verify full are", fast=1, full=1
+)
+def test_only_untouched_shards_are_trusted(
+    count: int, tell: Callable[[str], None], tiny_tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shards = tmp_path / "shards"
-    shutil.copytree(tiny_shards, shards)
-    for path in shards.iterdir():
-        # Settled long ago; files of this very moment are read again.
-        os.utime(path, (1, 1))
-    monkeypatch.setattr(artifacts, "_TICK_NS", 0)
+    (tmp_path / "corpus.txt").write_text("\n".join(f"The {n}th fox saw a red ball." for n in range(60)))
+    shards = prepare([tmp_path / "corpus.txt"], tiny_tokenizer, tmp_path / "shards", documents="line").path
+    num_files = len(storage.read_manifest(shards).files)
     read: list[str] = []
-    sha256_of = artifacts.sha256_of
-    monkeypatch.setattr(artifacts, "sha256_of", lambda path: read.append(path.name) or sha256_of(path))
-    num_files = len(artifacts.read_manifest(shards).files)
-    ShardSet.open(shards)
-    assert len(read) == num_files
-    ShardSet.open(shards)
-    assert len(read) == num_files
+    sha256_of = storage.sha256_of
+    monkeypatch.setattr(storage.manifest, "sha256_of", lambda path: read.append(path.name) or sha256_of(path))
+    before = trials.contents(shards)
+
+    def files_read(path: Path, verify: Literal["changed", "full"] = "changed") -> list[str]:
+        read.clear()
+        ShardSet.open(path, verify=verify)
+        return list(read)
+
+    assert files_read(shards) == []
+    assert len(files_read(shards, "full")) == num_files
     (shards / "train-00000.bin").touch()
-    ShardSet.open(shards)
-    assert read[num_files:] == ["train-00000.bin"]
-    ShardSet.open(shards, verify="full")
-    assert len(read) == 2 * num_files + 1
-    tell(f"{num_files} files read at the first start, 0 at the second, 1 after a touch, {num_files} with full")
+    assert files_read(shards) == files_read(shards) == ["train-00000.bin"]
+    shutil.copytree(shards, tmp_path / "copy")
+    assert len(files_read(tmp_path / "copy")) == num_files
+    assert trials.contents(shards) == before, "reading changed something"
+    tell(f"0 of {num_files} files read at a start, 1 after a touch, {num_files} of a copy and with full")

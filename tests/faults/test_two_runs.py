@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import trials
 
+from tinyllm import storage
+
 SECONDS = 5
 
 
@@ -54,7 +56,7 @@ def test_a_killed_run_leaves_no_lock(
         run = tmp_path / f"run{index}"
         trial = trials.Trial(tmp_path / "out.txt", trials.command, *trials.train_arguments(tiny_shards, run))
         deadline = time.monotonic() + trials.PATIENCE_SECONDS
-        while not (run / ".lock").exists() and time.monotonic() < deadline:
+        while not storage.has_lock_text(run / ".lock") and time.monotonic() < deadline:
             time.sleep(0.002)
         os.kill(trial.pid, signal.SIGKILL)
         assert trial.end() in (-signal.SIGKILL, 0)

@@ -1,9 +1,8 @@
 """The order of a save on the disk: content, its fsync, manifest, its fsync, directory, rename, parent.
 
-Seen twice: by the hook of `artifacts`, and by the system calls themselves where strace can watch.
+Seen twice: by the hook of `storage`, and by the system calls themselves where strace can watch.
 """
 
-import os
 import re
 import shutil
 import subprocess
@@ -14,7 +13,7 @@ from pathlib import Path
 import pytest
 import trials
 
-from tinyllm import artifacts
+from tinyllm import storage
 from tinyllm.shards.format import ShardSet
 from tinyllm.training.checkpoint import save_checkpoint
 from tinyllm.training.loop import Trainer
@@ -29,7 +28,7 @@ _PLACE = re.compile(r"^\d+<([^>]*)>")
 
 def assert_order(events: list[Event], final: Path) -> None:
     """One save's events, `(operation, path)` with the operations write, sync and rename, are in the promised order."""
-    draft = final.with_name(final.name + ".tmp")
+    draft = draft_of(events, final)
 
     def first(operation: str, path: Path) -> int:
         assert (operation, path) in events, f"no {operation} of {path}: {events}"
@@ -52,6 +51,13 @@ def assert_order(events: list[Event], final: Path) -> None:
     assert not any(operation == "write" and draft in path.parents for operation, path in events[ends[1] :])
 
 
+def draft_of(events: list[Event], final: Path) -> Path:
+    """The content folder whose files were written last before `final` got its name."""
+    end = events.index(("rename", final))
+    written = [path for operation, path in events[:end] if operation == "write" and path.name == MANIFEST]
+    return written[-1].parent
+
+
 def save_often(shards: Path, run: Path, saves: int, go: Path | None) -> Trainer:
     """Trains one step and saves it under many numbers; waits for the file `go` if there is one."""
     trainer = Trainer(make_config(shards, 1), ShardSet.open(shards), run, reporter=Listener())
@@ -65,7 +71,7 @@ def save_often(shards: Path, run: Path, saves: int, go: Path | None) -> Trainer:
 
 
 def events_of(events: list[Event], final: Path) -> list[Event]:
-    draft = final.with_name(final.name + ".tmp")
+    draft = draft_of(events, final)
     begin = events.index(next(event for event in events if draft in event[1].parents))
     end = events.index(("rename", final))
     return events[begin : end + 2]
@@ -77,7 +83,7 @@ def test_the_hook_sees_the_promised_order(
 ) -> None:
     events: list[Event] = []
     monkeypatch.setattr(
-        artifacts, "_after_operation", lambda operation, path: events.append((operation.split()[0], path))
+        storage.disk, "after_operation", lambda operation, path: events.append((operation.split()[0], path))
     )
     save_often(tiny_shards, tmp_path / "run", count, None)
     for step in range(100, 100 + count):
@@ -135,5 +141,5 @@ def test_the_system_calls_are_in_the_promised_order(
     for step in range(100, 100 + count):
         final = tmp_path / "run" / "checkpoints" / f"step-{step:08d}"
         assert_order(events_of(events, final), final)
-    assert not os.path.lexists(tmp_path / "run" / "checkpoints" / "step-00000100.tmp")
+    assert storage.drafts_in(tmp_path / "run" / "checkpoints") == []
     tell(f"{count} of {count} saves in order")

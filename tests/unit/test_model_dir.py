@@ -10,7 +10,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from tinyllm import artifacts, model_dir
+from reference_data import STORIES_260K
+from tinyllm import model_dir, storage
 from tinyllm.config import ModelConfig
 from tinyllm.errors import ArtifactError, FormatError, InputError, MismatchError
 from tinyllm.model import size
@@ -32,7 +33,7 @@ MakeModelDir = Callable[..., Path]
 
 def make_foreign(path: Path, **config: object) -> Path:
     """Takes the manifest away, as if somebody else had written the directory, and changes keys of its config.json."""
-    (path / artifacts.MANIFEST_NAME).unlink()
+    (path / storage.MANIFEST_NAME).unlink()
     content = json.loads((path / "config.json").read_bytes()) | config
     content = {key: value for key, value in content.items() if value != "absent"}
     (path / "config.json").write_text(json.dumps(content))
@@ -236,9 +237,9 @@ def test_a_tokenizer_of_another_size_is_refused(make_model_dir: MakeModelDir, ti
 
 
 def test_a_tokenizer_of_the_same_size_but_other_content_is_refused(
-    make_model_dir: MakeModelDir, shared_data: Path, tmp_path: Path
+    make_model_dir: MakeModelDir, tmp_path: Path
 ) -> None:
-    other = Tokenizer.load(shared_data / "stories260K" / "tok512.model")
+    other = Tokenizer.load(STORIES_260K / "tok512.model")
     config = ModelConfig(vocab_size=512, hidden_size=32, num_layers=1, num_heads=2)
     save_model(tmp_path / "m", Transformer(config), config, other, details={"tokenizer_fingerprint": "f" * 64})
     with pytest.raises(MismatchError, match="as many tokens but another content"):

@@ -4,16 +4,18 @@ Commands are named by import path and load when they are called, so that `tinyll
 An error of ours is one line on stderr and an exit code; `--debug` adds the traceback.
 """
 
+import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NoReturn
 
 from cyclopts import App, CycloptsError
 
-from tinyllm import __version__
 from tinyllm.cli.console import STANDARD_OUTPUT, give_up_output, note, standard_streams
 from tinyllm.errors import TinyllmError
+from tinyllm.version import __version__
 
 COMMANDS = {
     "demo": ("tinyllm.cli.demo:demo", "The whole way on the embedded corpus: stories, tokenizer, model, samples."),
@@ -65,7 +67,23 @@ def build_app(tokens: Sequence[str] = ()) -> App:
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """The `tinyllm` command."""
-    run_command(lambda tokens: build_app(tokens)(tokens), sys.argv[1:] if arguments is None else arguments)
+    run_command(_call, sys.argv[1:] if arguments is None else arguments)
+
+
+def _call(tokens: Sequence[str]) -> object:
+    """Parses one command line and calls its command, with `~` expanded in every path: no shell does so in --out=~/x."""
+    command, bound, _ = build_app(tokens).parse_args(tokens)
+    arguments = {name: _expand_home(value) for name, value in bound.arguments.items()}
+    bound.arguments.update(arguments)
+    return command(*bound.args, **bound.kwargs)
+
+
+def _expand_home(value: object) -> object:
+    if isinstance(value, Path):
+        return Path(os.path.expanduser(value))  # noqa: PTH111 (Path.expanduser raises for an unknown ~user)
+    if isinstance(value, list | tuple):
+        return type(value)(_expand_home(item) for item in value)
+    return value
 
 
 def run_command(command: Callable[[list[str]], object], arguments: Sequence[str]) -> NoReturn:

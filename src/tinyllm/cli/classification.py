@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from tinyllm import artifacts
+from tinyllm import storage
 from tinyllm.cli.console import escape_controls, note
 from tinyllm.cli.progress import progress_bar
 from tinyllm.config import FinetuneConfig, first_problem
@@ -68,12 +68,12 @@ def check_limit(max_tokens: int | None) -> None:
         raise UsageError(f"--max_sentence_len is {max_tokens}; at least 2 tokens are needed, of which BOS is one")
 
 
-def check_output_directory(output: Path, model: Path) -> None:
+def check_output_directory(output: Path, model: Path, *, overwrite: bool) -> None:
     """Raises UsageError or ArtifactError where a classifier cannot be written to `output`."""
     if output.exists() and model.exists() and output.samefile(model):
         raise UsageError(f"{output} is the model to start from; name another directory for the new one")
-    artifacts.check_replaceable(output, CLASSIFIER)
-    artifacts.check_writable(output)
+    storage.check_replaceable(output, CLASSIFIER, overwrite=overwrite)
+    storage.check_writable(output)
 
 
 def train_classifier(
@@ -197,4 +197,4 @@ def check_prediction_files(outputs: Iterable[Path], inputs: Iterable[Path]) -> N
             raise UsageError(f"{path} is a directory; name a file to write the predictions to")
         if path.absolute() in read:
             raise UsageError(f"{path} is an input; name another file to write the predictions to")
-        artifacts.check_writable(path)
+        storage.check_writable(path)

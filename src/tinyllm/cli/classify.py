@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 from rich.console import Console
 
-from tinyllm import artifacts, models
+from tinyllm import models, storage
 from tinyllm.cli.classification import (
     check_limit,
     check_output_directory,
@@ -65,6 +65,9 @@ def train(
     max_sentence_len: MaxTokens = None,
     tokenizer: TokenizerFile = None,
     device: Device = "auto",
+    overwrite: Annotated[
+        bool, Parameter(negative="", show_default=False, help="Replace a classifier that is there already.")
+    ] = False,
 ) -> None:
     """Train a classifier of sentences from a model.
 
@@ -77,7 +80,7 @@ def train(
     """
     config = finetune_config(epochs=epochs, lr=lr, batch_size=batch_size, dropout=dropout, seed=seed)
     check_limit(max_sentence_len)
-    check_output_directory(output, model)
+    check_output_directory(output, model, overwrite=overwrite)
     pick_device(device)
     splits = {"dev": dev} | ({"test": test} if test else {})
     task, predictions = train_classifier(
@@ -105,6 +108,9 @@ def predict(
     max_sentence_len: MaxTokens = None,
     tokenizer: TokenizerFile = None,
     device: Device = "auto",
+    overwrite: Annotated[
+        bool, Parameter(negative="", show_default=False, help="Replace a text file that is there already.")
+    ] = False,
 ) -> None:
     """Label sentences, with a classifier or zero-shot.
 
@@ -121,6 +127,7 @@ def predict(
         raise UsageError(f"--batch-size is {batch_size}; at least 1 is needed")
     if output is not None:
         check_prediction_files([output], [sentences, model])
+        storage.check_new_file(output, "a text file", storage.is_text, overwrite=overwrite)
     from tinyllm.finetune.batches import predict as predict_rows
 
     stdin = sentences == STANDARD_INPUT
@@ -133,7 +140,7 @@ def predict(
     if output is None:
         show(lines, end="")
     else:
-        artifacts.write_file(output, lines)
+        storage.write_file(output, lines)
         note(f"wrote {len(texts):,} predictions to {output}")
     if labels is not None:
         console = stderr if output is None else Console(highlight=False, soft_wrap=True)

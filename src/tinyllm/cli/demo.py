@@ -1,7 +1,6 @@
 """`tinyllm demo`: the whole main job on the embedded corpus, in minutes, with a table at the end."""
 
 import json
-import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from cyclopts import Parameter
 from rich.console import Console
 from rich.table import Table
 
+from tinyllm import storage
 from tinyllm.cli.console import note, show
 from tinyllm.cli.data import storybook
 from tinyllm.cli.shards import prepare
@@ -28,6 +28,7 @@ NUM_SAMPLES = 20
 TEMPERATURE = 0.8
 SEED = 7
 MARKER = ".tinyllm-demo"
+CORPUS = "stories.jsonl"
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def demo(
     """
     start = time.monotonic()
     clear(out)
-    corpus, tokenizer, shards, run = (out / name for name in ("stories.jsonl", "tokenizer", "shards", "run"))
+    corpus, tokenizer, shards, run = (out / name for name in (CORPUS, "tokenizer", "shards", "run"))
     note(f"[1/5] writing {stories:,} stories to {corpus}")
     storybook(stories=stories, seed=SEED, output=corpus)
     note(f"[2/5] training a tokenizer of {VOCAB_SIZE:,} tokens")
@@ -93,13 +94,20 @@ def demo(
 
 
 def clear(out: Path) -> None:
-    """Removes an earlier demo, and nothing else. Raises UsageError for a folder that holds something else."""
-    if out.exists() and any(out.iterdir()):
-        if not (out / MARKER).exists():
-            raise UsageError(f"{out} is not empty and no demo wrote it; choose another folder with --out")
-        shutil.rmtree(out)
-    out.mkdir(parents=True, exist_ok=True)
-    (out / MARKER).touch()
+    """Removes what an earlier demo made, and nothing else. Raises UsageError for a folder that no demo wrote."""
+    from tinyllm.training.run_dir import clear_run
+
+    if not out.exists() or not any(out.iterdir()):
+        storage.write_file(out / MARKER, "")
+        return
+    if not (out / MARKER).is_file():
+        raise UsageError(f"{out} is not empty and no demo wrote it; choose another folder with --out")
+    clear_run(out / "run")
+    if (out / CORPUS).is_file():
+        storage.disk.remove_file(out / CORPUS)
+    for name, kind in (("tokenizer", "tokenizer"), ("shards", "shards")):
+        if (out / name).exists() and not storage.remove_directory(out / name, kind):
+            raise UsageError(f"{out / name} holds files that no demo wrote; move them, or choose another --out")
 
 
 def demo_config(vocab_size: int, steps: int | None) -> Config:

@@ -23,6 +23,9 @@ def import_model(
     *,
     output: Annotated[Path, Parameter(name=["--output", "-o"], help="Model directory to write.")],
     tokenizer: TokenizerFile = None,
+    overwrite: Annotated[
+        bool, Parameter(negative="", show_default=False, help="Replace a model directory that is there already.")
+    ] = False,
 ) -> None:
     """Make a model directory of another tool's model.
 
@@ -37,7 +40,7 @@ def import_model(
     """
     found = models.read_model(model, tokenizer)
     _say_what_it_is(model, found)
-    _say_what_was_written(export_model(found, "safetensors", output))
+    _say_what_was_written(export_model(found, "safetensors", output, overwrite=overwrite))
 
 
 def export(
@@ -49,6 +52,9 @@ def export(
     tokenizer: TokenizerFile = None,
     modelfile: Annotated[
         bool, Parameter(negative="", show_default=False, help="Write an Ollama Modelfile beside a GGUF.")
+    ] = False,
+    overwrite: Annotated[
+        bool, Parameter(negative="", show_default=False, help="Replace an earlier export of the same format.")
     ] = False,
 ) -> None:
     """Write a model in another tool's format, and prove that it is the same.
@@ -65,7 +71,7 @@ def export(
     """
     found = models.read_model(model, tokenizer)
     _say_what_it_is(model, found)
-    _say_what_was_written(export_model(found, to, output, with_modelfile=modelfile))
+    _say_what_was_written(export_model(found, to, output, with_modelfile=modelfile, overwrite=overwrite))
 
 
 def _say_what_it_is(path: Path, model: ForeignModel) -> None:

@@ -9,7 +9,6 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from tinyllm.artifacts import Manifest
 from tinyllm.cli.console import show, show_json
 from tinyllm.config import ModelConfig
 from tinyllm.model import size
@@ -24,6 +23,7 @@ from tinyllm.model_dir import (
     read_tokenizer,
     verify_model,
 )
+from tinyllm.storage import Manifest
 from tinyllm.tokenizer.codec import Tokenizer
 
 

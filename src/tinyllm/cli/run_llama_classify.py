@@ -9,7 +9,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from tinyllm import artifacts, models
+from tinyllm import models, storage
 from tinyllm.cli.classification import (
     Task,
     check_limit,
@@ -131,7 +131,7 @@ def finetune(
     outputs = _check_outputs(dev_out, test_out, "finetuning", inputs)
     path = pretrained_model_path or default_model()
     directory = model_out or Path(f"finetune-{epochs}-{lr}")
-    check_output_directory(directory, path)
+    check_output_directory(directory, path, overwrite=True)
     device = "cuda" if use_gpu else "cpu"
     pick_device(device)
     splits = {"dev": dev, "test": test}
@@ -158,5 +158,5 @@ def _write_predictions(task: Task, predictions: dict[str, list[int]], outputs: d
     for name, examples in task.splits.items():
         found = score([example.label for example in examples], predictions[name], len(task.label_names))
         print(f"{name} acc :: {found.accuracy:.3f}")
-        artifacts.write_file(outputs[name], format_predictions(predictions[name], [e.text for e in examples]))
+        storage.write_file(outputs[name], format_predictions(predictions[name], [e.text for e in examples]))
     show_task_scores(task, predictions)

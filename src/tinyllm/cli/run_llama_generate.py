@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from tinyllm import artifacts, models, text_input
+from tinyllm import models, storage, text_input
 from tinyllm.cli.console import note, show
 from tinyllm.cli.generate import advise_on_prompt
 from tinyllm.config import SamplingConfig
@@ -88,7 +88,7 @@ def generate(
         sentence = _generate(generator, prompt, sampling, stream)
         print(SEPARATOR)
         header = about.header(sampling) if metadata == "header" else ""
-        artifacts.write_file(output, header + sentence)
+        storage.write_file(output, header + sentence)
         print(f"Wrote generated sentence to {output}.")
 
 
@@ -136,7 +136,7 @@ def name_outputs(temperatures: list[float], low: Path | None, high: Path | None)
     for path in outputs.values():
         if path.is_dir():
             raise UsageError(f"{path} is a directory; name a file to write the generated sentence to")
-        artifacts.check_writable(path)
+        storage.check_writable(path)
     return list(outputs.values())
 
 
@@ -175,4 +175,4 @@ def _checksum(path: Path) -> str:
     file = path / WEIGHTS_NAME if path.is_dir() else path
     if not file.is_file():
         return "none, as the weights are in several files"
-    return f"SHA-256 of {file.name} {artifacts.sha256_of(file)}"
+    return f"SHA-256 of {file.name} {storage.sha256_of(file)}"

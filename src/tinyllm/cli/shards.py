@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.filesize import decimal
 from rich.table import Table
 
-from tinyllm import artifacts
+from tinyllm import storage
 from tinyllm.cli.console import note, show
 from tinyllm.cli.progress import progress_bar
 from tinyllm.cli.texts import TextKey, read_text_key
@@ -129,7 +129,7 @@ def _save_standard_input(files: Sequence[str]) -> Iterator[list[str]]:
         return
     with TemporaryDirectory(prefix="tinyllm-") as folder:
         path = Path(folder) / "standard-input.txt"
-        with artifacts.commit_file(path) as file:
+        with storage.commit_file(path) as file:
             shutil.copyfileobj(standard_input(), file)
         yield [str(path) if name == "-" else name for name in files]
 
@@ -192,7 +192,9 @@ def _stopping_gently(output: Path) -> Iterator[None]:
     """Turns SIGINT and SIGTERM into one line that says how to go on; what is finished stays in the draft."""
 
     def stop(number: int, _frame: FrameType | None) -> NoReturn:
-        raise Interrupted(f"stopped; finished shards stay in {output}.tmp, the same command goes on from them", number)
+        raise Interrupted(
+            f"stopped; finished shards of {output} are kept, and the same command goes on from them", number
+        )
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

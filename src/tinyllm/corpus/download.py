@@ -1,6 +1,6 @@
 """One large file over HTTP, for connections that break: the file is there in the end and right, or it is not there.
 
-What has come is kept in `NAME.part`, with `NAME.part.json` saying of which version it is a part. A broken connection
+A draft (`storage`) keeps the part that has arrived, with the version that it is a part of. A broken connection
 is taken up with Range and If-Range (RFC 9110), after waits that double; a server that has another version by then, or
 knows no ranges, sends all of it again. The part is renamed only when its size, its SHA-256 where one is known, and
 otherwise the checksums inside compressed files are right. It unpacks nothing: documents are read from the archive.
@@ -21,11 +21,14 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict
 
-from tinyllm import __version__, artifacts
+from tinyllm import storage
 from tinyllm.corpus.formats import format_of
 from tinyllm.corpus.streams import open_bytes
 from tinyllm.errors import DownloadError, FormatError, UsageError
+from tinyllm.version import __version__
 
+KIND = "download"
+"""The kind of draft that holds a part."""
 MAX_FAILURES = 5
 LONGEST_WAIT_SECONDS = 120.0
 _CHUNK_BYTES = 2**18
@@ -52,19 +55,21 @@ def download(
     everything else; the part stays only if the same call can go on with it.
     """
     _check_request(url, sha256)
-    artifacts.check_writable(target)
-    transfer = _Transfer(url, target, sha256, expected_bytes, report or (lambda *_: None), timeout_seconds)
-    with artifacts.exclusive(target.parent, target.name):
-        if target.exists():
-            _check_existing(target, sha256, expected_bytes)
-            return target
-        try:
-            _persist(transfer, note or (lambda _: None), sleep)
-            artifacts.publish_file(transfer.part, target)
-        except OSError as error:
-            raise DownloadError(f"cannot write {error.filename}: {error.strerror}") from error
-        finally:
-            transfer.tidy()
+    storage.check_writable(target)
+    if target.exists():
+        _check_existing(target, sha256, expected_bytes)
+        return target
+    try:
+        with storage.open_draft(storage.follow_link(target), KIND, resumable=True) as draft:
+            transfer = _Transfer(url, draft, sha256, expected_bytes, report or (lambda *_: None), timeout_seconds)
+            try:
+                _persist(transfer, note or (lambda _: None), sleep)
+                storage.disk.sync(transfer.part)
+                storage.publish_file(draft, transfer.part)
+            finally:
+                draft.keep = transfer.kept_bytes() > 0
+    except OSError as error:
+        raise DownloadError(f"cannot write {error.filename or target}: {error.strerror}") from error
     return target
 
 
@@ -111,16 +116,17 @@ class _Transfer:
     def __init__(
         self,
         url: str,
-        target: Path,
+        draft: storage.Draft,
         sha256: str | None,
         expected_bytes: int | None,
         report: Callable[[int, int | None], None],
         timeout_seconds: float,
     ) -> None:
         self.url = url
-        self.part = target.with_name(target.name + ".part")
-        self.sidecar = target.with_name(target.name + ".part.json")
-        self._target = target
+        self.part = draft.new
+        self.sidecar = draft.folder / "version.json"
+        self._draft = draft
+        self._target = draft.target
         self._sha256 = sha256
         self._expected_bytes = expected_bytes
         self._report = report
@@ -140,15 +146,9 @@ class _Transfer:
 
     def drop(self) -> None:
         """Forgets the part."""
-        self.part.unlink(missing_ok=True)
-        self.sidecar.unlink(missing_ok=True)
-
-    def tidy(self) -> None:
-        """Removes what no later call could use."""
-        if not self.kept_bytes():
-            self.sidecar.unlink(missing_ok=True)
-            if self.part.is_file():
-                self.part.unlink()
+        for path in (self.part, self.sidecar):
+            if path.exists():
+                storage.disk.remove_file(path)
 
     def _version_of_part(self) -> _Version | None:
         """Of which version the part is; None if there is none, or none that can be taken up."""
@@ -166,8 +166,8 @@ class _Transfer:
                 version, start = self._begin(response), 0
             total_bytes = version.total_bytes
             if total_bytes is not None:
-                artifacts.check_room(self.part, total_bytes - start)
-            with artifacts.append_file(self.part, start) as file:
+                storage.check_room(self._target, total_bytes - start)
+            with storage.append_file(self._draft, start) as file:
                 self._report(start, total_bytes)
                 for chunk in _receive(response):
                     file.write(chunk)
@@ -228,7 +228,7 @@ class _Transfer:
             )
         version = _Version(url=self.url, validator=_validator(response), total_bytes=total_bytes)
         self.drop()
-        artifacts.write_json(self.sidecar, version.model_dump())
+        storage.write_json(self.sidecar, version.model_dump())
         return version
 
     def _check_content(self, was_resumed: bool) -> None:
@@ -288,7 +288,7 @@ def _complaint(part: Path, name: str, sha256: str | None, expected_bytes: int | 
     if expected_bytes is not None and num_bytes != expected_bytes:
         return f"{num_bytes} bytes came, expected are {expected_bytes}"
     if sha256 is not None:
-        found = artifacts.sha256_of(part)
+        found = storage.sha256_of(part)
         return "" if found == sha256.lower() else f"the SHA-256 is {found}, expected is {sha256.lower()}"
     file_format = format_of(name)
     if file_format is None or file_format.compression == "none":

@@ -4,7 +4,6 @@ What is compared is what matters: the logits on a fixed prompt, and every token 
 differs by more than its format rounds is an error, and leaves nothing behind.
 """
 
-import shutil
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -15,8 +14,8 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
-from tinyllm import artifacts
-from tinyllm.errors import InputError, MismatchError, UsageError
+from tinyllm import storage
+from tinyllm.errors import InputError, MismatchError, TinyllmError, UsageError
 from tinyllm.exchange.build import logits_of_fixed_prompt
 from tinyllm.exchange.foreign import ForeignModel
 from tinyllm.exchange.gguf import export_notes, modelfile, read_gguf, write_gguf
@@ -25,6 +24,7 @@ from tinyllm.exchange.huggingface import read_hugging_face
 from tinyllm.exchange.llama2c import Version, read_bin, write_bin
 from tinyllm.exchange.llama2c_pt import read_pt, write_pt
 from tinyllm.exchange.tokenizer_bin import load_tokenizer, tokenizer_to_bin
+from tinyllm.model_dir import MODEL
 from tinyllm.tokenizer.codec import MODEL_NAME, Tokenizer
 
 TOKENIZER_BIN_NAME = "tokenizer.bin"
@@ -46,6 +46,11 @@ class FileTarget:
     """The file that the format's programs look for; None where the tokenizer is inside."""
     tensor_type: TensorType | None = None
     """For GGUF: what its matrices hold."""
+
+    @property
+    def format_name(self) -> str:
+        """The summary without the kind of numbers."""
+        return self.summary.partition(",")[0]
 
 
 @dataclass(frozen=True)
@@ -101,23 +106,31 @@ TARGETS: dict[str, FileTarget | DirectoryTarget] = {
 }
 
 
-def export_model(model: ForeignModel, target: str, output: Path, *, with_modelfile: bool = False) -> Export:
+def export_model(
+    model: ForeignModel, target: str, output: Path, *, with_modelfile: bool = False, overwrite: bool = False
+) -> Export:
     """Writes `model`, which has a tokenizer, as `output`; a key of `TARGETS` says in which format.
 
-    Raises UsageError for a target that does not exist, InputError for a model that the format cannot say or an output
-    that is in the way, MismatchError where the copy is not the model; nothing is left behind then.
+    With `overwrite` it replaces an earlier export of the same kind, and nothing else. Raises UsageError for a target
+    that does not exist, InputError for a model that the format cannot hold, ArtifactError for an output that is in
+    the way, MismatchError where the copy differs from the model; nothing is left behind then.
     """
     found = TARGETS.get(target)
     if found is None:
         raise UsageError(f"--to {target} is no format; it can be {', '.join(TARGETS)}")
     if with_modelfile and (isinstance(found, DirectoryTarget) or found.tensor_type is None):
         raise UsageError(f"--modelfile goes with --to gguf, gguf-f16, gguf-bf16 or gguf-q8, not with {target}")
-    if output.is_dir():
-        raise InputError(f"{output} is a directory that exists already; choose another name, or remove it")
-    artifacts.check_writable(output)
     if isinstance(found, DirectoryTarget):
+        storage.check_replaceable(output, MODEL, overwrite=overwrite)
+        storage.check_writable(output)
         return _export_directory(model, found, output)
-    return _export_file(model, found, output, with_modelfile)
+    storage.check_new_file(
+        output, f"a {found.summary.partition(',')[0]} file", partial(_can_be_read, found.read), overwrite=overwrite
+    )
+    beside = _files_beside(model, found, output, with_modelfile)
+    for path, content in beside.items():
+        _check_companion(path, content, overwrite)
+    return _export_file(model, found, output, beside)
 
 
 def tokenizer_of(model: ForeignModel) -> Tokenizer:
@@ -126,18 +139,17 @@ def tokenizer_of(model: ForeignModel) -> Tokenizer:
     return model.tokenizer
 
 
-def _export_file(model: ForeignModel, target: FileTarget, output: Path, with_modelfile: bool) -> Export:
-    beside = _files_beside(model, target, output, with_modelfile)
+def _export_file(model: ForeignModel, target: FileTarget, output: Path, beside: dict[Path, bytes]) -> Export:
     expected = logits_of_fixed_prompt(model)
     with ExitStack() as drafts:
-        file = drafts.enter_context(artifacts.commit_file(output))
+        file = drafts.enter_context(storage.commit_file(output))
         target.write(file, model)
         file.flush()
         copy = target.read(Path(file.name))
         difference = _compare(expected, copy, target.tolerance, output)
         tokenizer = copy.tokenizer
         for path, content in beside.items():
-            companion = drafts.enter_context(artifacts.commit_file(path))
+            companion = drafts.enter_context(storage.commit_file(path))
             companion.write(content)
             companion.flush()
             if path.name == target.tokenizer_name:
@@ -155,24 +167,29 @@ def _export_directory(model: ForeignModel, target: DirectoryTarget, output: Path
 
     expected = logits_of_fixed_prompt(model)
     weights = {name: torch.from_numpy(tensor) for name, tensor in model.tensors.items()}
-    draft = output.with_name(output.name + ".export")
-    try:
-        details = {"source": model.source}
-        save_model(
-            draft, weights, model.config, tokenizer_of(model), details=details, dtype=getattr(torch, target.dtype)
-        )
+    difference, notes = 0.0, []
+
+    def read_back(draft: Path) -> None:
+        nonlocal difference, notes
         copy = read_hugging_face(draft)
         difference = _compare(expected, copy, target.tolerance, output)
         notes = _compare_tokenizers(tokenizer_of(model), copy.tokenizer, output)
-        draft.rename(output)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
-    num_bytes = sum(file.stat().st_size for file in output.iterdir())
+
+    save_model(
+        output,
+        weights,
+        model.config,
+        tokenizer_of(model),
+        details={"source": model.source},
+        dtype=getattr(torch, target.dtype),
+        check=read_back,
+    )
+    num_bytes = sum(entry.bytes for entry in storage.read_manifest(output).files.values())
     return Export(output, num_bytes, [], difference, float(np.ptp(expected)), notes)
 
 
 def _files_beside(model: ForeignModel, target: FileTarget, output: Path, with_modelfile: bool) -> dict[Path, bytes]:
-    """What goes into the folder with `output`. Raises InputError where another file of that name is there."""
+    """What goes into the folder with `output`. Raises InputError where `output` has the name of one of them."""
     contents: dict[str, bytes] = {}
     if target.tokenizer_name == TOKENIZER_BIN_NAME:
         contents[TOKENIZER_BIN_NAME] = tokenizer_to_bin(tokenizer_of(model))
@@ -181,12 +198,31 @@ def _files_beside(model: ForeignModel, target: FileTarget, output: Path, with_mo
     if with_modelfile:
         contents[MODELFILE_NAME] = modelfile(output.name, model.config).encode()
     beside = {output.with_name(name): content for name, content in contents.items()}
-    for path, content in beside.items():
+    for path in beside:
         if path == output:
             raise InputError(f"{output} is the name of the {path.name} that goes with the model; choose another")
-        if path.exists() and (path.stat().st_size != len(content) or path.read_bytes() != content):
-            raise InputError(f"{path} is there already with another content; choose another folder, or remove it")
     return beside
+
+
+def _check_companion(path: Path, content: bytes, overwrite: bool) -> None:
+    """Raises ArtifactError where the file `path` with another content is in the way."""
+    if path.is_file() and path.stat().st_size == len(content) and path.read_bytes() == content:
+        return
+    is_own = _is_modelfile if path.name == MODELFILE_NAME else partial(_can_be_read, load_tokenizer)
+    storage.check_new_file(path, f"a {path.name}", is_own, overwrite=overwrite)
+
+
+def _is_modelfile(path: Path) -> bool:
+    return any(line.startswith(b"FROM ") for line in path.read_bytes()[: 2**16].splitlines())
+
+
+def _can_be_read(read: Callable[[Path], object], path: Path) -> bool:
+    """Whether a file is of the kind that `read` understands."""
+    try:
+        read(path)
+    except TinyllmError:
+        return False
+    return True
 
 
 def _compare(expected: NDArray[np.float32], copy: ForeignModel, tolerance: float, output: Path) -> float:

@@ -12,13 +12,14 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from tinyllm import artifacts
+from tinyllm import storage
 from tinyllm.config import FinetuneConfig, OptimizerConfig
 from tinyllm.errors import DivergenceError
 from tinyllm.finetune.batches import Track, pad, predict
 from tinyllm.finetune.classifier import Classifier
 from tinyllm.finetune.classifier_dir import save_classifier
 from tinyllm.finetune.scores import Scores, score
+from tinyllm.model_dir import CLASSIFIER
 from tinyllm.runtime import keep_freed_memory, seed_everything
 from tinyllm.tokenizer.codec import Tokenizer
 from tinyllm.training.optimizer import build_optimizers, set_learning_rate
@@ -72,7 +73,7 @@ def finetune(
     set_learning_rate([optimizer], config.lr)
     order = torch.Generator().manual_seed(config.seed)
     best_accuracy = -math.inf
-    with artifacts.exclusive(output.parent, output.name):
+    with storage.hold(output, CLASSIFIER):
         for number in range(config.epochs):
             loss, accuracy = _train_epoch(classifier, optimizer, train, config.batch_size, order, track, number)
             scores = _evaluate(classifier, dev, config.batch_size, track)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tinyllm import artifacts
+from tinyllm import storage
 from tinyllm.corpus.documents import Document, read_documents
 from tinyllm.corpus.formats import format_of_named
 from tinyllm.corpus.sources import STANDARD_INPUT, list_sources, unreadable
@@ -105,29 +105,30 @@ def prepare(
         shard_tokens,
     )
     if _is_made(output, recipe):
+        storage.remove_dead_drafts_of(output)
         note(f"{output} is up to date: made from the same files, tokenizer and options")
         return ShardSet.open(output)
-    artifacts.check_replaceable(output, "shards", overwrite=overwrite)
-    artifacts.check_writable(output)
+    storage.check_replaceable(output, "shards", overwrite=overwrite)
+    storage.check_writable(output)
     rule, labelled = split_documents(
         read_documents(inputs, documents=documents, text_key=text_key, note=note), validation_fraction
     )
-    with (
-        artifacts.exclusive(output.parent, output.name),
-        artifacts.commit_directory(output, "shards", resumable=True) as draft,
-    ):
+    with storage.commit_directory(output, "shards", resumable=True, with_stamps=True) as draft:
         # Where the split falls by position is known at the end, so then there is nothing to go on from.
         journal = Journal(draft.path, recipe.fingerprint, keep=rule == "hash", note=note)
         draft.temporary_names.add(JOURNAL_NAME)
         writers = _SplitWriters(journal, dtype_for(tokenizer.vocab_size), shard_tokens)
         batches = _make_batches(writers.skip_finished(labelled))
         processes = _fitting(num_workers, sources)
-        with closing(journal), closing(encode_in_order(batches, tokenizer, append_eos, processes)) as encoded:
-            observed = _observe(encoded, report, journal.counts, _plain_size(sources))
-            if rule == "hash":
-                writers.write_by_label(observed)
-            else:
-                note(writers.write_by_position(observed, tokenizer))
+        try:
+            with closing(journal), closing(encode_in_order(batches, tokenizer, append_eos, processes)) as encoded:
+                observed = _observe(encoded, report, journal.counts, _plain_size(sources))
+                if rule == "hash":
+                    writers.write_by_label(observed)
+                else:
+                    note(writers.write_by_position(observed, tokenizer))
+        finally:
+            draft.keep = rule == "hash" and bool(journal.entries)
         draft.write(MODEL_NAME, tokenizer.model_proto)
         draft.sha256 = journal.sha256
         draft.details = ShardDetails(
@@ -142,8 +143,6 @@ def prepare(
             append_eos=append_eos,
             shards=sorted(journal.entries, key=lambda entry: entry.name),
         ).model_dump()
-    # All of it was written or read a moment ago: the first start of a training need not read it again.
-    artifacts.remember_verified(output, artifacts.read_manifest(output, "shards"))
     return ShardSet.open(output)
 
 
@@ -155,7 +154,7 @@ def fingerprint_of(sources: Iterable[Path]) -> str:
             name = "standard input" if path == STANDARD_INPUT else path
             raise UsageError(f"prepare reads its files twice, which {name} does not allow; save its text to a file")
         try:
-            content = artifacts.sha256_of(path)
+            content = storage.sha256_of(path)
         except OSError as error:
             raise unreadable(path, error) from None
         digest.update(f"{path.name!r} {content}\n".encode())
@@ -293,7 +292,7 @@ def _observe(
 def _is_made(output: Path, recipe: Recipe) -> bool:
     """Whether `output` is a whole shard directory made by this recipe."""
     try:
-        manifest = artifacts.verify_changed(output, "shards")
+        manifest = storage.verify_changed(output, "shards")
     except (ArtifactError, InputError):
         return False  # Not there, or not whole: `check_replaceable` says which.
     return manifest.details.get("recipe_fingerprint") == recipe.fingerprint

@@ -1,10 +1,11 @@
 """Checkpoints: everything a run needs to go on as if it had never stopped.
 
-One directory a step, committed by `artifacts`: weights, optimizer moments, and `state.json`. Since batches, learning
+One directory a step, committed by `storage`: weights, optimizer moments, and `state.json`. Since batches, learning
 rate and dropout are functions of the step, the state is little more than that one integer.
 """
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from tinyllm import artifacts
+from tinyllm import storage
 from tinyllm.errors import ArtifactError, MismatchError, TinyllmError
 from tinyllm.training.optimizer import load_optimizer_tensors, optimizer_tensors
 from tinyllm.training.step import Updater
 
+KIND = "checkpoint"
+_NAME = re.compile(r"step-\d{8,}")
 WEIGHTS, MOMENTS, STATE = "model.safetensors", "optimizer.safetensors", "state.json"
 
 
@@ -61,13 +64,14 @@ def save_checkpoint(folder: Path, state: TrainingState, model: nn.Module, update
     check_finite({**weights, **moments}, state.step)
     path = checkpoint_path(folder, state.step)
     state.scaler = updater.scaler.state_dict() if updater.scaler.is_enabled() else {}
-    with artifacts.commit_directory(path, "checkpoint", needed_bytes=num_bytes(weights) + num_bytes(moments)) as draft:
+    with storage.commit_directory(path, KIND, needed_bytes=num_bytes(weights) + num_bytes(moments)) as draft:
         draft.write(WEIGHTS, lambda file: save_file(weights, file))
         draft.write(MOMENTS, lambda file: save_file(moments, file))
         draft.write(STATE, state.model_dump_json(indent=2))
         draft.details = {"step": state.step, "torch_version": torch.__version__}
     for old in list_checkpoints(folder)[keep:]:
-        artifacts.remove_directory(old)
+        if is_checkpoint_of(old):
+            storage.remove_directory(old, KIND)
     return path
 
 
@@ -122,8 +126,16 @@ def read_state(path: Path) -> TrainingState:
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
-    """Committed checkpoints, newest first; drafts of interrupted saves are none."""
-    return sorted((p for p in folder.glob("step-*") if p.suffix == "" and p.is_dir()), reverse=True)
+    """Checkpoint directories by name, newest first: `step-` and the step's digits, nothing else."""
+    return sorted((p for p in folder.glob("step-*") if _NAME.fullmatch(p.name) and p.is_dir()), reverse=True)
+
+
+def is_checkpoint_of(path: Path) -> bool:
+    """Whether `path` was committed as the checkpoint of the step in its name; a copy under another name was not."""
+    try:
+        return storage.read_manifest(path, KIND).details.get("step") == int(path.name.removeprefix("step-"))
+    except TinyllmError:
+        return False
 
 
 def newest_whole_checkpoint(folder: Path) -> tuple[Path | None, dict[Path, str]]:
@@ -131,7 +143,7 @@ def newest_whole_checkpoint(folder: Path) -> tuple[Path | None, dict[Path, str]]
     complaints: dict[Path, str] = {}
     for path in list_checkpoints(folder):
         try:
-            artifacts.verify(path, "checkpoint")
+            storage.verify(path, KIND)
             read_state(path)
         except TinyllmError as error:
             complaints[path] = f"{path.name} is passed over: {error}"

@@ -3,12 +3,11 @@
 A run, shards, a model or a tokenizer is recognised by what it holds. Whether a run will fit is `forecast`'s matter.
 """
 
-import fcntl
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tinyllm import artifacts
+from tinyllm import storage
 from tinyllm.errors import InputError, TinyllmError
 from tinyllm.model_dir import load_model
 from tinyllm.shards.format import ShardSet, read_document_ends
@@ -31,27 +30,23 @@ class Finding:
 
 def diagnose(path: Path) -> list[Finding]:
     """Looks at every byte below `path`. Raises InputError where there is nothing that tinyllm could have written."""
-    draft = path.with_name(path.name + ".tmp")
-    if not path.exists() and draft.is_dir():
-        return [Finding(path, False, f"not finished: {draft} is what an interrupted command left", _again(draft))]
+    drafts = storage.drafts_of(path)
+    if not path.exists() and drafts:
+        return [_describe_draft(draft) for draft in drafts]
     if not path.is_dir():
         raise InputError(f"{path} is a file, not a directory" if path.exists() else f"{path} does not exist")
-    if any((path / mark).exists() for mark in RUN_MARKS) and not (path / artifacts.MANIFEST_NAME).exists():
+    if any((path / mark).exists() for mark in RUN_MARKS) and not (path / storage.MANIFEST_NAME).exists():
         return list(_examine_run(path))
-    if not (path / artifacts.MANIFEST_NAME).exists() and any(path.glob("*.bin")):
+    if not (path / storage.MANIFEST_NAME).exists() and any(path.glob("*.bin")):
         return [Finding(path, True, "bare .bin files: without a manifest there is nothing to compare them with")]
     return list(_examine_committed(path))
 
 
 def _examine_committed(path: Path) -> Iterator[Finding]:
     """One directory with a manifest."""
-    old = path.with_name(path.name + ".old")
-    if old.exists():
-        yield Finding(old, False, "a replacement that was interrupted", f"the next command that reads {path} ends it")
-        return
     kind = "directory"
     try:
-        manifest = artifacts.verify(path)
+        manifest = storage.verify(path)
         kind = manifest.kind
         story = _EXAMINERS.get(kind, _count_files)(path)
     except TinyllmError as error:
@@ -63,26 +58,26 @@ def _examine_committed(path: Path) -> Iterator[Finding]:
 def _examine_run(run: Path) -> Iterator[Finding]:
     from tinyllm.training.checkpoint import list_checkpoints, read_state
 
-    if _is_held(run / artifacts.LOCK_NAME):
+    if storage.is_locked(run / storage.LOCK_NAME):
         yield Finding(run, True, "a run is in progress here")
     whole: list[int] = []
     for path in list_checkpoints(run / "checkpoints"):
         try:
-            artifacts.verify(path, "checkpoint")
+            storage.verify(path, "checkpoint")
             whole.append(read_state(path).step)
         except TinyllmError as error:
             yield Finding(path, False, str(error), "resume sets it aside and goes on from the one before")
             continue
         yield Finding(path, True, f"checkpoint of step {whole[-1]}; every checksum is right")
-    if (run / "model").exists() or (run / "model.old").exists():
+    if (run / "model").exists():
         for finding in _examine_committed(run / "model"):
             remedy = finding.remedy if finding.whole else "resume sets it aside; the next evaluation writes a new one"
             yield Finding(finding.path, finding.whole, finding.story, remedy)
     yield from _examine_log(run / "metrics.jsonl")
     for folder in (run, run / "checkpoints"):
-        for path in sorted(folder.glob("*.tmp")):
-            yield Finding(path, False, "left by a save that was interrupted", "the next start removes it")
-        for path in sorted(folder.glob("*.damaged")):
+        for draft in storage.drafts_in(folder):
+            yield _describe_draft(draft)
+        for path in sorted(folder.glob("*.damaged*")):
             yield Finding(path, True, "damaged, and set aside earlier; remove it when you do not need it")
     yield _what_next(run, whole)
 
@@ -92,7 +87,7 @@ def _examine_log(path: Path) -> Iterator[Finding]:
         return
     with path.open("rb") as file:
         num_lines = sum(1 for _ in file)
-    records = artifacts.read_json_lines(path)
+    records = storage.read_json_lines(path)
     steps = [record["step"] for record in records if isinstance(record.get("step"), int)]
     story = f"{len(records)} lines, up to step {max(steps, default=0)}"
     if num_lines == len(records):
@@ -149,7 +144,7 @@ def _examine_tokenizer(path: Path) -> str:
 
 
 def _count_files(path: Path) -> str:
-    return f"{len(artifacts.read_manifest(path).files)} files"
+    return f"{len(storage.read_manifest(path).files)} files"
 
 
 _EXAMINERS: dict[str, Callable[[Path], str]] = {
@@ -176,19 +171,11 @@ def _kind_of(path: Path, kind: str) -> str:
     return next((meant for name, meant in marks.items() if (path / name).exists()), kind)
 
 
-def _again(draft: Path) -> str:
-    num_finished = sum(1 for _ in draft.glob("*.idx"))
-    kept = f"; its {num_finished} shard(s) are kept" if (draft / "journal.jsonl").exists() else ""
-    return f"run the same command again{kept}"
-
-
-def _is_held(lock: Path) -> bool:
-    """Whether another process holds the lock; it is let go at once if not."""
-    try:
-        with lock.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    return False
+def _describe_draft(draft: storage.Draft) -> Finding:
+    """An output that is being written, or one whose writer died."""
+    if draft.is_live:
+        return Finding(draft.target, True, f"a command is writing it, in {draft.folder}")
+    num_shards = sum(1 for _ in draft.new.glob("*.idx"))
+    kept = f"; its {num_shards} finished shard(s) are kept" if num_shards else ""
+    story = f"not finished: {draft.folder} is what an interrupted command left"
+    return Finding(draft.target, False, story, f"run the same command again{kept}")

@@ -16,6 +16,7 @@ import pytest
 
 from tinyllm.corpus import json_records, text
 from tinyllm.corpus.documents import Document, read_documents
+from tinyllm.corpus.storybook import write_stories
 from tinyllm.errors import FormatError, InputError
 
 if sys.version_info >= (3, 14):
@@ -124,13 +125,6 @@ def test_a_list_of_strings_is_read_as_its_lines(tmp_path: Path, ending: str) -> 
     assert read_texts(path, text_key="paragraphs") == ["Zwölf Bäume,\n\n\N{SNOWMAN}.", "one"]
 
 
-def test_verses_of_poems_are_their_lines(shared_data: Path) -> None:
-    path = shared_data / "tang-poems" / "poet.tang.0.json"
-    poems = read_texts(path, text_key="paragraphs")
-    assert len(poems) == 1000
-    assert poems[0] == "\n".join(json.loads(path.read_bytes())[0]["paragraphs"])
-
-
 def test_a_file_named_on_purpose_is_text_whatever_its_ending(tmp_path: Path) -> None:
     for name in ("server.log", "README", "story.html"):
         assert read_texts(write(tmp_path / name, "a\r\nb")) == ["a\nb"]
@@ -205,11 +199,15 @@ def test_standard_input_is_plain_text(monkeypatch: pytest.MonkeyPatch) -> None:
     assert list(read_documents(["-"])) == [Document("a", "standard input"), Document("b", "standard input")]
 
 
-def test_json_shards_and_plain_text_of_the_same_stories_agree(shared_data: Path) -> None:
-    from_json = read_texts(shared_data / "tinystories" / "TinyStories_all_data")
-    from_text = read_texts(shared_data / "tinystories" / "train-sample.txt")
-    assert len(from_json) > 1000
-    assert sorted(from_json) == sorted(from_text)
+def test_json_shards_and_plain_text_of_the_same_stories_agree(tmp_path: Path) -> None:
+    """In the layouts of TinyStories: arrays of objects with other fields beside the story, and one text file."""
+    stories = list(write_stories(1000, seed=1))
+    (tmp_path / "all").mkdir()
+    for number in range(4):
+        records = [{"story": story, "summary": "", "source": "GPT-4"} for story in stories[number::4]]
+        write(tmp_path / "all" / f"data{number:02}.json", json.dumps(records))
+    write(tmp_path / "stories.txt", "".join(f"{story}\n<|endoftext|>\n" for story in stories))
+    assert sorted(read_texts(tmp_path / "all")) == sorted(read_texts(tmp_path / "stories.txt")) == sorted(stories)
 
 
 @pytest.mark.parametrize("name", ["big.json.gz", "big.csv.bz2", "big.tsv.xz", "big.zip"])

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from loopback import Behaviour, FileServer, Handler, cut, hang_up, status, well, whole
-from tinyllm import artifacts
+from tinyllm import storage
 from tinyllm.corpus.catalogue import KNOWN_CORPORA
 from tinyllm.corpus.download import MAX_FAILURES, download
 from tinyllm.corpus.formats import Format, format_of
@@ -44,7 +44,15 @@ class Fetch:
         return path.read_bytes()
 
     def leftovers(self) -> set[str]:
-        return {path.name for path in self.target.parent.iterdir() if not path.name.startswith(".")}
+        """What lies in the folder; a draft counts as "draft"."""
+        drafts = {draft.folder for draft in storage.drafts_of(self.target)}
+        return {"draft" if path in drafts else path.name for path in self.target.parent.iterdir()}
+
+    @property
+    def part(self) -> Path:
+        """What has arrived so far, in the draft of the target."""
+        (draft,) = storage.drafts_of(self.target)
+        return draft.new
 
 
 @pytest.fixture
@@ -81,7 +89,7 @@ class TestResume:
         fetch.server.plan = [cut(100_000)] + [hang_up] * (MAX_FAILURES + 1)
         with pytest.raises(DownloadError, match="run the same command again to go on from byte 100000"):
             fetch()
-        assert fetch.leftovers() == {"data.bin.part", "data.bin.part.json"}
+        assert fetch.leftovers() == {"draft"}
         assert fetch() == fetch.server.content
         assert fetch.server.ranges()[-1] == "bytes=100000-"
         assert fetch.leftovers() == {"data.bin"}
@@ -98,7 +106,7 @@ class TestResume:
         fetch.server.plan = [cut(100_000), status(404)]
         with pytest.raises(DownloadError):
             fetch()
-        fetch.target.with_name("data.bin.part").write_bytes(fetch.server.content)
+        fetch.part.write_bytes(fetch.server.content)
         assert fetch() == fetch.server.content
         assert len(fetch.server.requests) == 2
 
@@ -156,7 +164,7 @@ class TestResume:
         fetch.server.plan = [cut(100_000), status(404)]
         with pytest.raises(DownloadError):
             fetch()
-        fetch.target.with_name("data.bin.part.json").write_text('{"url": 1')
+        fetch.part.with_name("version.json").write_text('{"url": 1')
         assert fetch() == fetch.server.content
         assert fetch.server.ranges()[-1] is None
 
@@ -164,7 +172,7 @@ class TestResume:
         fetch.server.plan = [cut(100_000), status(404)]
         with pytest.raises(DownloadError):
             fetch()
-        part = fetch.target.with_name("data.bin.part")
+        part = fetch.part
         part.write_bytes(b"x" * part.stat().st_size)
         assert fetch(sha256=sha256(fetch.server.content)) == fetch.server.content
         assert "the pieces do not make a whole" in fetch.notes[-1]
@@ -333,17 +341,21 @@ class TestFailures:
         limits = resource.getrlimit(resource.RLIMIT_FSIZE)
         resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, limits[1]))
         try:
-            with pytest.raises(ArtifactError, match=r"data\.bin\.part: File too large after 200000 bytes"):
+            with pytest.raises(ArtifactError, match=r"data\.bin: File too large after 200000 bytes"):
                 fetch()
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         assert fetch() == fetch.server.content
         assert fetch.server.ranges() == [None, "bytes=200000-"]
 
-    def test_something_else_has_the_name_of_the_part(self, fetch: Fetch) -> None:
-        fetch.target.with_name("data.bin.part").mkdir(parents=True)
-        with pytest.raises(DownloadError, match=r"cannot write .*data\.bin\.part: Is a directory"):
-            fetch()
+    def test_files_of_others_with_likely_names_stay(self, fetch: Fetch) -> None:
+        names = ["data.bin.part", "data.bin.part.json", "data.bin.tmp", ".data.bin.lock"]
+        fetch.target.parent.mkdir(parents=True)
+        for name in names:
+            fetch.target.with_name(name).write_text("mine")
+        assert fetch() == fetch.server.content
+        assert fetch.leftovers() == {"data.bin", *names}
+        assert {fetch.target.with_name(name).read_text() for name in names} == {"mine"}
 
 
 class TestExistingTarget:
@@ -366,8 +378,8 @@ class TestExistingTarget:
 
     def test_two_downloads_of_one_file_do_not_mix(self, fetch: Fetch) -> None:
         with (
-            artifacts.exclusive(fetch.target.parent, fetch.target.name),
-            pytest.raises(ArtifactError, match=r"data\.bin is in use by another run"),
+            storage.open_draft(fetch.target, "download"),
+            pytest.raises(ArtifactError, match=r"data\.bin is being written by another process"),
         ):
             fetch()
 

@@ -61,8 +61,10 @@ def test_a_model_that_the_format_cannot_say_leaves_no_file(mild_model: ForeignMo
 
 def test_another_tokenizer_in_the_folder_is_not_overwritten(mild_model: ForeignModel, tmp_path: Path) -> None:
     (tmp_path / "tokenizer.bin").write_bytes(b"somebody else's")
-    with pytest.raises(InputError, match="tokenizer.bin is there already with another content"):
+    with pytest.raises(ArtifactError, match="tokenizer.bin exists already"):
         export_model(mild_model, "llama2c", tmp_path / "model.bin")
+    with pytest.raises(ArtifactError, match="will not replace .*tokenizer.bin: it is not a tokenizer.bin"):
+        export_model(mild_model, "llama2c", tmp_path / "model.bin", overwrite=True)
     assert [path.name for path in tmp_path.iterdir()] == ["tokenizer.bin"]
 
 
@@ -76,7 +78,7 @@ def test_the_same_tokenizer_in_the_folder_is_no_obstacle(mild_model: ForeignMode
     ("target", "name", "error", "message"),
     [
         ("onnx", "x", UsageError, "--to onnx is no format; it can be llama2c, llama2c-v1"),
-        ("gguf", "", InputError, "is a directory that exists already"),
+        ("gguf", "", ArtifactError, "is there and is not a file"),
         ("llama2c", "tokenizer.bin", InputError, "is the name of the tokenizer.bin that goes with the model"),
         ("gguf", "file/x", ArtifactError, "is a file, not a directory"),
     ],

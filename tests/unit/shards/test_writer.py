@@ -12,12 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tinyllm.artifacts import STAMPS_NAME
+from tinyllm import storage
 from tinyllm.corpus.split import split_key
 from tinyllm.errors import ArtifactError, InputError, TinyllmError, UsageError
 from tinyllm.shards.format import ShardSet, read_document_ends
 from tinyllm.shards.journal import Journal
 from tinyllm.shards.writer import Progress, _ShardWriter, prepare
+from tinyllm.storage import STAMPS_NAME
 from tinyllm.tokenizer.codec import Tokenizer
 
 Run = Callable[..., ShardSet]
@@ -138,10 +139,10 @@ def test_damaged_shards_of_an_interrupted_run_are_made_again(run: Run, tmp_path:
     run("whole")
     with pytest.raises(Stopped):
         run("broken", report=stop_after(20))
-    draft = tmp_path / "broken.tmp"
+    (draft,) = (draft.new for draft in storage.drafts_of(tmp_path / "broken"))
     shard = draft / "train-00001.bin"
     shard.write_bytes(b"\0" + shard.read_bytes()[1:])
-    (draft / "train-00099.bin.tmp").write_bytes(b"half a shard")
+    (draft / "train-00099.bin").write_bytes(b"half a shard")
     with (draft / "journal.jsonl").open("a") as journal:
         journal.write('{"entry": {"name": "../../x"}, "sha256": {}}\n{"entry": ')
     run("broken")
@@ -238,5 +239,5 @@ def test_two_runs_at_once_are_kept_apart(run: Run) -> None:
     def start_another(_: Progress) -> None:
         run()
 
-    with pytest.raises(ArtifactError, match="in use by another run"):
+    with pytest.raises(ArtifactError, match="is being written by another process"):
         run(report=start_another)

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sentencepiece import SentencePieceProcessor
 
-from tinyllm import artifacts
+from reference_data import reduced_tokenizer
+from tinyllm import storage
 from tinyllm.errors import ArtifactError, FormatError, InputError
 from tinyllm.tokenizer.codec import Tokenizer
 from tinyllm.tokenizer.model_proto import PieceType
@@ -46,9 +47,9 @@ def test_stream_never_cuts_a_character() -> None:
     assert not any("\ufffd" in piece for piece in pieces)
 
 
-def test_stream_agrees_where_extra_whitespace_is_removed(shared_data: Path) -> None:
+def test_stream_agrees_where_extra_whitespace_is_removed() -> None:
     """tok4096 drops every leading space, a model of ours only the first."""
-    tokenizer = Tokenizer.load(shared_data / "tok4096")
+    tokenizer = Tokenizer.from_bytes(reduced_tokenizer("tok4096"), "tok4096")
     space = next(id for id, piece in enumerate(tokenizer.pieces) if piece.text == "▁")
     word = tokenizer.encode("cat")[0]
     for ids in ([space, space, word], [1, space, word, space, word], [0, space, word], [word, space]):
@@ -95,8 +96,8 @@ def test_missing_file_says_how_to_make_one(tmp_path: Path) -> None:
 
 
 def test_directory_with_a_changed_model_is_refused(tmp_path: Path) -> None:
-    with artifacts.commit_directory(tmp_path / "tok", "tokenizer") as draft:
-        artifacts.write_file(draft.path / "tokenizer.model", TOKENIZER.model_proto)
+    with storage.commit_directory(tmp_path / "tok", "tokenizer") as draft:
+        storage.write_file(draft.path / "tokenizer.model", TOKENIZER.model_proto)
     assert Tokenizer.load(tmp_path / "tok").fingerprint == TOKENIZER.fingerprint
     changed = bytearray(TOKENIZER.model_proto)
     changed[-1] ^= 1

@@ -1,0 +1,91 @@
+"""The one room that writes files: a committed output is whole, and nothing that is not tinyllm's is ever touched.
+
+disk      the changes on the disk, one small function each, with the hook for crash tests
+drafts    private folders in which an output is made, marked and locked
+commit    an output takes its name in one step
+manifest  what a committed directory holds; reading and verifying
+logs      one JSON object a line
+locks     locks that die with their holder
+checks    may this path be written, is there room, would something be lost
+"""
+
+from tinyllm.storage.checks import (
+    check_new_file,
+    check_replaceable,
+    check_room,
+    check_writable,
+    follow_link,
+    is_text,
+    nearest_folder,
+)
+from tinyllm.storage.commit import (
+    append_file,
+    commit_directory,
+    commit_file,
+    publish_file,
+    remove_directory,
+    set_aside,
+    write_file,
+    write_json,
+)
+from tinyllm.storage.drafts import (
+    Draft,
+    drafts_in,
+    drafts_of,
+    hold,
+    open_draft,
+    remove_dead_drafts,
+    remove_dead_drafts_of,
+)
+from tinyllm.storage.locks import LOCK_NAME, check_free, exclusive, has_lock_text, is_locked
+from tinyllm.storage.logs import JsonLines, read_json_lines
+from tinyllm.storage.manifest import (
+    MANIFEST_NAME,
+    STAMPS_NAME,
+    FileEntry,
+    Manifest,
+    read_manifest,
+    sha256_of,
+    verify,
+    verify_changed,
+)
+
+__all__ = [
+    "LOCK_NAME",
+    "MANIFEST_NAME",
+    "STAMPS_NAME",
+    "Draft",
+    "FileEntry",
+    "JsonLines",
+    "Manifest",
+    "append_file",
+    "check_free",
+    "check_new_file",
+    "check_replaceable",
+    "check_room",
+    "check_writable",
+    "commit_directory",
+    "commit_file",
+    "drafts_in",
+    "drafts_of",
+    "exclusive",
+    "follow_link",
+    "has_lock_text",
+    "hold",
+    "is_locked",
+    "is_text",
+    "nearest_folder",
+    "open_draft",
+    "publish_file",
+    "read_json_lines",
+    "read_manifest",
+    "remove_dead_drafts",
+    "remove_dead_drafts_of",
+    "remove_directory",
+    "set_aside",
+    "sha256_of",
+    "verify",
+    "verify_changed",
+    "write_file",
+    "write_json",
+]

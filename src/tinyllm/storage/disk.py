@@ -1,0 +1,129 @@
+"""The changes on the disk, one small function each.
+
+Every change goes through this module, so that a test can stop the process after each of them in turn. Nothing here
+knows what a file means. All functions raise OSError where the system refuses.
+"""
+
+import ctypes
+import errno
+import os
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+_EXCHANGE = 2  # RENAME_EXCHANGE of Linux's renameat2
+_CURRENT_FOLDER = -100  # AT_FDCWD
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+
+
+def _ignore(operation: str, path: Path) -> None:
+    """The hook outside tests."""
+
+
+after_operation: Callable[[str, Path], None] = _ignore
+"""Called after each change with its name and its path: a test puts a crash or a power cut here."""
+
+
+def make_directory(path: Path, mode: int = 0o777) -> None:
+    """Makes the folder `path`. Raises FileExistsError if anything has that name."""
+    path.mkdir(mode)
+    after_operation("make", path)
+
+
+def make_parents(path: Path) -> None:
+    """Makes the folder `path` and those above it, where they are missing."""
+    if not path.is_dir():
+        path.mkdir(parents=True, exist_ok=True)
+        after_operation("make", path)
+
+
+def create_file(path: Path, content: bytes) -> None:
+    """Writes a file that did not exist. Raises FileExistsError for any existing name, a symbolic link included."""
+    descriptor = os.open(path, _NEW_FILE, 0o666)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+    after_operation("write", path)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Writes a file inside a draft."""
+    path.write_bytes(content)
+    after_operation("write", path)
+
+
+def write_by(writer: Callable[[Path], None], path: Path) -> None:
+    """Lets a library write `path`; its errors become OSError, and the file gets the permissions of other new files."""
+    try:
+        writer(path)
+    except Exception as error:
+        # safetensors reports the system's error in its message alone: "I/O error: ... (os error 28)".
+        code = re.search(r"\(os error (\d+)\)", str(error))
+        if code is None:
+            raise
+        raise OSError(int(code[1]), os.strerror(int(code[1])), str(path)) from error
+    path.chmod(path.parent.stat().st_mode & 0o666)
+    after_operation("write", path)
+
+
+def sync(path: Path) -> None:
+    """Makes a file's content durable."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+    after_operation("sync", path)
+
+
+def sync_directory(path: Path) -> None:
+    """Makes the names inside `path` durable. Windows has no such call, and keeps its journal itself."""
+    if sys.platform == "win32":
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    after_operation("sync directory", path)
+
+
+def rename(path: Path, target: Path) -> None:
+    """Renames `path` to `target`, which it replaces if that is a file."""
+    path.replace(target)
+    after_operation("rename", target)
+
+
+def exchange(first: Path, second: Path) -> bool:
+    """Swaps two names in one step; False where the system or the file system has no such call."""
+    if not sys.platform.startswith("linux"):
+        return False
+    libc = ctypes.CDLL(None, use_errno=True)
+    if not hasattr(libc, "renameat2"):
+        return False
+    if libc.renameat2(_CURRENT_FOLDER, os.fsencode(first), _CURRENT_FOLDER, os.fsencode(second), _EXCHANGE) != 0:
+        code = ctypes.get_errno()
+        if code in (errno.EINVAL, errno.ENOSYS):
+            return False
+        raise OSError(code, os.strerror(code), str(second))
+    after_operation("exchange", second)
+    return True
+
+
+def remove_file(path: Path) -> None:
+    """Removes a file, or a symbolic link without what it points to."""
+    path.unlink()
+    after_operation("remove", path)
+
+
+def remove_empty_directory(path: Path) -> None:
+    """Removes a folder. Raises OSError if anything is in it."""
+    path.rmdir()
+    after_operation("remove", path)
+
+
+def remove_tree(path: Path) -> None:
+    """Removes a folder with all in it, or a file."""
+    if path.is_dir() and not path.is_symlink():
+        for inner in sorted(path.iterdir()):
+            remove_tree(inner)
+        remove_empty_directory(path)
+    else:
+        remove_file(path)

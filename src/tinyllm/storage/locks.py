@@ -1,0 +1,132 @@
+"""Locks that the system frees when their holder dies: on an open file, on a folder, on a run directory.
+
+A lock is advisory (`flock`): it stops other tinyllm processes, nobody else. Windows has `msvcrt.locking` instead.
+No function here truncates or rewrites a file that exists.
+"""
+
+import contextlib
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tinyllm.errors import ArtifactError
+from tinyllm.storage.checks import refused
+
+try:
+    import fcntl
+except ImportError:  # pragma: no cover (Windows)
+    fcntl = None  # type: ignore[assignment]
+
+LOCK_NAME = ".lock"
+LOCK_TEXT = b"tinyllm\n"
+"""Content of a `.lock` that tinyllm made: it marks the directory as one of tinyllm's."""
+_OPEN = os.O_CLOEXEC | os.O_NOFOLLOW if fcntl else 0
+_CONTENTION = (errno.EACCES, errno.EAGAIN, errno.EWOULDBLOCK)
+_NO_SUCH_LOCK = (errno.EBADF, errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+
+
+def try_lock(descriptor: int) -> bool:
+    """Locks an open file until it is closed; False if another process, or another opening of it, holds the lock."""
+    if fcntl is None:  # pragma: no cover (Windows)
+        return _try_lock_on_windows(descriptor)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in _CONTENTION:
+            return False
+        raise
+    return True
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a living process holds the lock of the file `path`; False where there is no such file."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | _OPEN)
+    except OSError:
+        return False
+    try:
+        return not try_lock(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def locked_folder(folder: Path) -> Iterator[None]:
+    """Waits for the lock of a folder itself, and holds it inside.
+
+    Some network file systems lock no folder. There the block runs without the lock: two writers that start within
+    the same millisecond then both refuse, instead of one of them.
+    """
+    if fcntl is None:  # pragma: no cover (Windows)
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        except OSError as error:
+            if error.errno not in _NO_SUCH_LOCK:
+                raise
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def exclusive(directory: Path) -> Iterator[None]:
+    """Holds `directory/.lock` while inside, and makes the directory if needed; a dead holder frees it.
+
+    Raises ArtifactError if another process holds it, or if `.lock` is a file that tinyllm did not make.
+    """
+    path = directory / LOCK_NAME
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        descriptor = _open_lock(path)
+    except OSError as error:
+        raise refused(path, 0, error) from error
+    try:
+        if not try_lock(descriptor):
+            raise ArtifactError(f"{directory} is in use by another run; wait for it, or choose another place")
+        if os.fstat(descriptor).st_size and not has_lock_text(path):
+            raise ArtifactError(f"{path} is not a lock of tinyllm; remove it, or choose another place")
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def check_free(directory: Path) -> None:
+    """Raises ArtifactError before any work if `exclusive` would find another holder."""
+    if is_locked(directory / LOCK_NAME):
+        raise ArtifactError(f"{directory} is in use by another run; wait for it, or choose another place")
+
+
+def has_lock_text(path: Path) -> bool:
+    """Whether the file `path` is a lock that tinyllm made."""
+    try:
+        with path.open("rb") as file:
+            return file.read(len(LOCK_TEXT) + 1) == LOCK_TEXT
+    except OSError:
+        return False
+
+
+def _open_lock(path: Path) -> int:
+    """A descriptor of the lock file, which is made with its text if there is none."""
+    with contextlib.suppress(FileExistsError):
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | _OPEN, 0o666)
+        os.write(descriptor, LOCK_TEXT)
+        return descriptor
+    return os.open(path, os.O_RDWR | _OPEN)
+
+
+def _try_lock_on_windows(descriptor: int) -> bool:  # pragma: no cover
+    import msvcrt
+
+    try:
+        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+    except OSError as error:
+        if error.errno in (*_CONTENTION, errno.EDEADLK):
+            return False
+        raise
+    return True

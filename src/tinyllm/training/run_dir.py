@@ -1,0 +1,60 @@
+"""A run directory: the names in it, and whether a folder may hold a run.
+
+config.toml  metrics.jsonl  samples.jsonl  loss.svg  checkpoints/  model/  .lock
+"""
+
+from pathlib import Path
+
+from tinyllm import storage
+from tinyllm.errors import UsageError
+from tinyllm.model_dir import MODEL
+from tinyllm.training.checkpoint import KIND, is_checkpoint_of, list_checkpoints
+
+FILES = ("config.toml", "metrics.jsonl", "samples.jsonl", "loss.svg")
+NAMES = (*FILES, "checkpoints", "model", storage.LOCK_NAME)
+
+
+def is_run(folder: Path) -> bool:
+    """Whether `folder` is a run of tinyllm: it has its lock, or a checkpoint (version 0.1 left the lock empty)."""
+    if storage.has_lock_text(folder / storage.LOCK_NAME):
+        return True
+    return any(is_checkpoint_of(path) for path in list_checkpoints(folder / "checkpoints"))
+
+
+def check_run_directory(folder: Path) -> None:
+    """Raises UsageError where a run in `folder` would replace files that tinyllm did not write."""
+    if not folder.is_dir() or is_run(folder):
+        return
+    for name in NAMES:
+        if (folder / name).exists() and not _is_empty_folder(folder / name):
+            raise UsageError(
+                f"{folder / name} is there, and no run of tinyllm wrote it; choose another --out directory, or move it"
+            )
+
+
+def clear_run(folder: Path) -> None:
+    """Removes a run's own files, checkpoints and model, so that a new run can begin; other files in `folder` stay.
+
+    Raises UsageError if `folder` is no run, or if its model holds files of somebody else's, ArtifactError if it is
+    in use.
+    """
+    if not folder.exists():
+        return
+    if not is_run(folder):
+        raise UsageError(f"{folder} is no run of tinyllm; move it, or choose another place")
+    model = folder / "model"
+    with storage.exclusive(folder):
+        if model.exists() and not storage.remove_directory(model, MODEL):
+            raise UsageError(f"{model} holds files that tinyllm did not write; move them, or choose another place")
+        for parent in (folder, folder / "checkpoints"):
+            storage.remove_dead_drafts(parent)
+        for path in list_checkpoints(folder / "checkpoints"):
+            if is_checkpoint_of(path):
+                storage.remove_directory(path, KIND)
+        for name in FILES:
+            if (folder / name).is_file():
+                storage.disk.remove_file(folder / name)
+
+
+def _is_empty_folder(path: Path) -> bool:
+    return path.is_dir() and not any(path.iterdir())

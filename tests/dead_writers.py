@@ -1,0 +1,22 @@
+"""Writers that die in the middle of their work, for tests of what they leave behind."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+from tinyllm import storage
+
+
+def leave_draft(target: Path, kind: str = "checkpoint", files: Mapping[str, bytes] = MappingProxyType({})) -> Path:
+    """The draft folder of a process that died while it wrote `target`."""
+    child = os.fork()
+    if child == 0:
+        with storage.open_draft(target, kind) as draft:
+            draft.new.mkdir()
+            for name, content in files.items():
+                (draft.new / name).write_bytes(content)
+            os._exit(0)
+    os.waitpid(child, 0)
+    (draft,) = storage.drafts_of(target)
+    return draft.folder
