@@ -1,12 +1,16 @@
 """Four layers become one config, and every wrong name gets its line."""
 
+import json
+import math
 import tomllib
 from pathlib import Path
 
 import pytest
 
-from tinyllm.config import Config
+from tinyllm.config import Config, ModelConfig
 from tinyllm.errors import ConfigError
+from tinyllm.model.hugging_face_config import from_hugging_face, to_hugging_face
+from tinyllm.model.size import parameter_shapes
 from tinyllm.recipes import read_recipe, recipe_names
 from tinyllm.settings import build_config, read_toml, to_toml
 
@@ -47,6 +51,68 @@ def test_every_recipe_is_a_config_that_survives_its_own_toml(name: str) -> None:
 def test_errors_name_the_key_and_what_to_do(layer: dict[str, dict[str, object]], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         build_config([VOCABULARY, ("f.toml", layer)])
+
+
+WAYS = {
+    "flag": ("flags", lambda key, value: {"model": {key: str(value)}}),
+    "flag auto": ("flags", lambda key, value: {"model": {key: str(value or "auto")}}),
+    "TOML": ("f.toml", lambda key, value: tomllib.loads(f"[model]\n{key} = {value}")),
+    "TOML auto": ("f.toml", lambda key, value: tomllib.loads(f"[model]\n{key} = {json.dumps(value or 'auto')}")),
+    "Python": ("sections", lambda key, value: {"model": {key: value}}),
+    "Python None": ("sections", lambda key, value: {"model": {key: value or None}}),
+}
+"""Each way in: what errors call it, and how it writes a field. A 0 is the automatic value."""
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("name", recipe_names())
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("num_kv_heads", 0), ("intermediate_size", 0), ("hidden_size", 96), ("multiple_of", 24)],
+)
+def test_automatic_sizes_are_resolved_the_same_by_every_way_in(name: str, way: str, key: str, value: int) -> None:
+    """Each value as text, TOML and Python gives one config, whose sizes are positive and which loads again."""
+    origin, write = WAYS[way]
+    recipe = read_recipe(name)
+    # A hidden_size of 96 suits the heads of every recipe: 4, 6, 8 and 12.
+    model = build_config([VOCABULARY, (name, recipe), (origin, write(key, value))]).model
+    given = recipe["model"] | {key: value}
+    assert model.num_kv_heads == (given.get("num_kv_heads") or given["num_heads"])
+    multiple = given.get("multiple_of", 32)
+    automatic = math.ceil(given["hidden_size"] * 8 // 3 / multiple) * multiple
+    assert model.intermediate_size == (given.get("intermediate_size") or automatic)
+    assert min(size for size in model.model_dump().values() if type(size) is int) > 0
+    loaded = from_hugging_face(to_hugging_face(model, "float32"), "config.json")
+    assert parameter_shapes(loaded) == parameter_shapes(model)
+
+
+NO_SIZES = ["", "none", "many", "1.5", "1e3", "nan", "-1", -1, 1.5, True, False, [1], {"a": 1}, "x\ny", 10**30]
+
+
+@pytest.mark.parametrize("value", NO_SIZES)
+@pytest.mark.parametrize("key", [name for name, field in ModelConfig.model_fields.items() if field.annotation is int])
+def test_a_size_that_is_none_gets_one_line(key: str, value: object) -> None:
+    with pytest.raises(ConfigError) as caught:
+        build_config([VOCABULARY, ("recipe stories260k", read_recipe("stories260k")), ("f", {"model": {key: value}})])
+    message = str(caught.value)
+    assert message.startswith(f"model.{key}")
+    assert message.isprintable()
+    assert len(message) < 200
+    if isinstance(value, bool):
+        assert message == f"model.{key}: it is {str(value).lower()}; it should be a number"
+
+
+@pytest.mark.parametrize("value", [0, "0", None])
+@pytest.mark.parametrize("key", ["hidden_size", "num_heads", "num_layers", "multiple_of", "context_length"])
+def test_zero_is_automatic_only_where_the_field_says_so(key: str, value: object) -> None:
+    with pytest.raises(ConfigError, match=rf"model.{key} is (0|None); it should be"):
+        build_config([VOCABULARY, ("recipe seed", read_recipe("seed")), ("sections", {"model": {key: value}})])
+
+
+@pytest.mark.parametrize("value", ["0", "auto", None, 0])
+def test_threads_are_automatic_by_every_word_for_it(value: object) -> None:
+    config = build_config([VOCABULARY, ("sections", {"training": {"num_threads": value}})])
+    assert config.training.num_threads == 0
 
 
 def test_a_broken_toml_file_is_named_with_its_place(tmp_path: Path) -> None:
