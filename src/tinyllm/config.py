@@ -117,8 +117,9 @@ class ModelConfig(Section):
         """The width of Llama's feed-forward where it is automatic."""
         if value or not {"hidden_size", "multiple_of"} <= info.data.keys():
             return value
+        hidden: int = info.data["hidden_size"]
         multiple: int = info.data["multiple_of"]
-        return -(-(8 * info.data["hidden_size"] // 3) // multiple) * multiple
+        return -(-(8 * hidden // 3) // multiple) * multiple
 
     @model_validator(mode="after")
     def _check_sizes(self) -> Self:
@@ -157,7 +158,7 @@ class ScheduleConfig(Section):
     floor: float = Field(default=0.0, ge=0)
     """Learning rate at the end of the run."""
     warmup_steps: int = Field(default=100, ge=0)
-    """Updates over which the rate rises linearly from 0 to the peak."""
+    """Updates over which the rate rises linearly from 0 to the peak; a tenth of a run that is not longer."""
     shape: Literal["cosine", "wsd"] = "cosine"
     """Decay after warmup: cosine, or warmup-stable-decay (flat, then linear)."""
     decay_fraction: float = Field(default=0.2, gt=0, le=1)

@@ -20,7 +20,7 @@ from tinyllm.errors import ArtifactError, DivergenceError, InputError, Interrupt
 from tinyllm.model.init import initialize_mimetic
 from tinyllm.model.size import num_parameters
 from tinyllm.model.transformer import Transformer
-from tinyllm.model_dir import load_model, save_model, verify_model
+from tinyllm.model_dir import save_model, verify_model
 from tinyllm.runtime import (
     StopRequest,
     keep_freed_memory,
@@ -43,10 +43,11 @@ from tinyllm.training.checkpoint import (
 )
 from tinyllm.training.evaluate import Evaluation, evaluate, token_bytes
 from tinyllm.training.fast_path import as_before, choose_fast_path
+from tinyllm.training.initial_weights import take_weights
 from tinyllm.training.inputs import compare_inputs, describe_inputs
 from tinyllm.training.metrics import MetricsLog
 from tinyllm.training.optimizer import set_learning_rate
-from tinyllm.training.schedule import learning_rate
+from tinyllm.training.schedule import fit_warmup, learning_rate
 from tinyllm.training.step import build_updater
 
 Sampler = Callable[[Transformer, Tokenizer, SampleConfig], list[str]]
@@ -109,7 +110,7 @@ class Trainer:
     def __init__(
         self, config: Config, shards: ShardSet, run: Path, *, reporter: Reporter, sampler: Sampler | None = None
     ) -> None:
-        self.config, self.run, self.reporter, self.sampler = config, run, reporter, sampler
+        self.config, self.run, self.reporter, self.sampler = self._fit_warmup(config, reporter), run, reporter, sampler
         settings = config.training
         if settings.num_threads:
             torch.set_num_threads(settings.num_threads)
@@ -122,8 +123,8 @@ class Trainer:
         self.model = Transformer(config.model)
         if settings.initialization == "mimetic":
             initialize_mimetic(self.model, config.model.num_heads // config.model.num_kv_heads)
-        if settings.init_from not in ("scratch", "resume"):
-            self._take_weights_from(Path(settings.init_from))
+        if settings.init_from not in ("scratch", "resume") and not list_checkpoints(run / "checkpoints"):
+            take_weights(self.model, self.tokenizer, Path(settings.init_from).expanduser())
         self.model.to(self.device).train()
         self.bytes_of_id = token_bytes(self.tokenizer).to(self.device)
         self.last_evaluation: Evaluation | None = None
@@ -338,11 +339,17 @@ class Trainer:
             self.state.best_loss = None
         self.reporter.note(f"going on from {checkpoint}, step {self.state.step}")
 
-    def _take_weights_from(self, path: Path) -> None:
-        source, tokenizer = load_model(path)
-        if source.config != self.config.model or tokenizer.fingerprint != self.tokenizer.fingerprint:
-            raise UsageError(f"init_from {path}: its shape or tokenizer is not that of this run; use its own settings")
-        self.model.load_state_dict(source.state_dict())
+    @staticmethod
+    def _fit_warmup(config: Config, reporter: Reporter) -> Config:
+        """`config` with a warmup that ends before the run does; a change is reported."""
+        schedule = fit_warmup(config.schedule)
+        if schedule is config.schedule:
+            return config
+        reporter.note(
+            f"schedule.warmup_steps {config.schedule.warmup_steps} would take all {schedule.num_steps} steps of the "
+            f"run; the learning rate warms up over {schedule.warmup_steps} instead"
+        )
+        return config.model_copy(update={"schedule": schedule})
 
     def _microbatches(self, step: int) -> Iterator[Tensor]:
         settings = self.config.training
