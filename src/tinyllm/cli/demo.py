@@ -70,7 +70,7 @@ def demo(
     config = fit_to_time(demo_config(shard_set.tokenizer.vocab_size, steps), max_minutes)
     outcome = run_training(config, shard_set, run, resume=False)
     note(f"[5/5] sampling {NUM_SAMPLES} stories at temperature {TEMPERATURE}")
-    assert outcome.evaluation is not None, "the last update is always evaluated"
+    assert outcome.model is not None, "the last update is always evaluated"
     texts = sample_stories(run / "model")
     tally = judge(texts, corpus)
     show_stories(texts[:3])
@@ -78,8 +78,7 @@ def demo(
         "stories": f"{stories:,}",
         "training tokens": f"{shard_set.train_counts.tokens:,} in the corpus, {outcome.num_tokens:,} seen",
         "parameters": f"{outcome.num_parameters:,}",
-        "validation loss": f"{outcome.evaluation.loss:.4f} nats a token, "
-        f"{outcome.evaluation.bits_per_byte:.4f} bits a byte",
+        "validation loss": f"{outcome.model.loss:.4f} nats a token, {outcome.model.bits_per_byte:.4f} bits a byte",
         "sampled stories": f"{NUM_SAMPLES}: the grammar accepts {tally.accepted}, {tally.new} of them new",
         "peak memory": f"{outcome.peak_memory_bytes / 2**20:,.0f} MiB",
         "loss curve": str(run / "loss.svg"),
