@@ -33,11 +33,16 @@ class Section(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _refuse_boolean_numbers(cls, value: object, info: ValidationInfo) -> object:
-        """Raises ValueError for true or false in a number's place: Python would read them as 1 and 0."""
+    def _refuse_false_kinds(cls, value: object, info: ValidationInfo) -> object:
+        """Raises ValueError for true or false in a number's place, read as 1 and 0 otherwise, and for broken text."""
         assert info.field_name is not None
         if isinstance(value, bool) and cls.model_fields[info.field_name].annotation in (int, float):
             raise ValueError(f"it is {str(value).lower()}; it should be a number")
+        if isinstance(value, str) and not value.isascii():
+            try:
+                value.encode()
+            except UnicodeEncodeError:
+                raise ValueError("it is not valid UTF-8, so no file could keep it") from None
         return value
 
 

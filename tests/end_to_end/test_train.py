@@ -64,6 +64,20 @@ def test_a_finished_run_is_not_overwritten_and_goes_on_with_resume(call_tinyllm:
     assert "going on from run/checkpoints/step-00000006, step 6" in err
 
 
+def test_a_stopped_run_goes_on_without_its_flags(call_tinyllm: Call, tiny_shards: Path) -> None:
+    code, out, err = call_tinyllm("train", "--data", tiny_shards, "--out", "run", *SMALL, "--max-minutes", "1e-9")
+    assert code == 0, err
+    assert "time limit reached at step 1; go on with --resume auto" in err
+    assert out.startswith("step 1: validation loss ")
+    assert "bits a byte; model in run/model, curve in run/loss.svg" in out
+    assert call_tinyllm("info", "run")[0] == 0
+    code, out, err = call_tinyllm("train", "--data", tiny_shards, "--out", "run", "--resume", "auto")
+    assert code == 0, err
+    assert out.startswith("step 6: validation loss ")
+    code, again, err = call_tinyllm("train", "--data", tiny_shards, "--out", "run", "--init-from", "resume")
+    assert (code, again) == (0, out), err
+
+
 @pytest.mark.parametrize(
     ("flags", "exit_code", "message"),
     [

@@ -12,7 +12,7 @@ from tinyllm.errors import ConfigError
 from tinyllm.model.hugging_face_config import from_hugging_face, to_hugging_face
 from tinyllm.model.size import parameter_shapes
 from tinyllm.recipes import read_recipe, recipe_names
-from tinyllm.settings import build_config, read_toml, to_toml
+from tinyllm.settings import build_config, build_run_config, read_toml, to_toml
 
 VOCABULARY = ("shards", {"model": {"vocab_size": 512}})
 
@@ -113,6 +113,73 @@ def test_zero_is_automatic_only_where_the_field_says_so(key: str, value: object)
 def test_threads_are_automatic_by_every_word_for_it(value: object) -> None:
     config = build_config([VOCABULARY, ("sections", {"training": {"num_threads": value}})])
     assert config.training.num_threads == 0
+
+
+def write_own_config(run: Path, **sections: dict[str, object]) -> None:
+    """RUN/config.toml as the loop writes it, for a run of the stories260k recipe with `sections` over it."""
+    layers = [VOCABULARY, ("recipe", read_recipe("stories260k")), ("flags", sections)]
+    run.mkdir(exist_ok=True)
+    (run / "config.toml").write_text(to_toml(build_config(layers)), encoding="utf-8")
+
+
+def test_a_run_that_goes_on_has_its_own_settings_and_what_is_named_over_them(tmp_path: Path) -> None:
+    write_own_config(tmp_path / "run", model={"num_layers": 2}, training={"batch_size": 3, "max_minutes": 5})
+    run, flags = tmp_path / "run", ("flags", {"schedule": {"num_steps": "60"}})
+    config, goes_on = build_run_config(512, run, [flags], resume=True)
+    assert goes_on
+    assert (config.model.hidden_size, config.model.num_layers, config.training.batch_size) == (64, 2, 3)
+    assert (config.schedule.num_steps, config.schedule.peak) == (60, 1e-3)
+    assert config.training.max_minutes == 0
+    named, _ = build_run_config(512, run, [], recipe="storybook", resume=True)
+    assert (named.model.hidden_size, named.training.batch_size, named.schedule.num_steps) == (128, 8, 6000)
+    anew, goes_on = build_run_config(512, run, [])
+    assert not goes_on
+    assert anew.model.hidden_size == read_recipe("seed")["model"]["hidden_size"]
+
+
+@pytest.mark.parametrize("way", [{"init_from": "resume"}, {"init-from": "resume"}])
+def test_init_from_resume_goes_on_and_keeps_where_the_weights_came_from(way: dict[str, str], tmp_path: Path) -> None:
+    write_own_config(tmp_path / "run", training={"init_from": "models/first"})
+    config, goes_on = build_run_config(512, tmp_path / "run", [("flags", {"training": way})])
+    assert goes_on
+    assert config.training.init_from == "models/first"
+
+
+def test_a_run_that_goes_on_chooses_tiles_again_and_takes_the_shards_vocabulary(tmp_path: Path) -> None:
+    write_own_config(
+        tmp_path / "run", training={"attention": "tiled", "dtype": "bfloat16", "compile": "off", "eval_only": True}
+    )
+    config, _ = build_run_config(600, tmp_path / "run", [], resume=True)
+    assert config.model.vocab_size == 600
+    settings = config.training
+    assert (settings.dtype, settings.attention, settings.compile) == ("bfloat16", "auto", "auto")
+    assert not settings.eval_only
+
+
+@pytest.mark.parametrize("content", ["[model", "[model]\nwide = 3\n", "[training]\nbatch_size = 0\n", "x = 1\n"])
+def test_own_settings_that_cannot_be_read_are_told_and_left_out(content: str, tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text(content)
+    told: list[str] = []
+    config, _ = build_run_config(512, tmp_path, [], resume=True, announce=told.append)
+    assert len(told) == 1
+    assert told[0].startswith("the run's own settings are not used: ")
+    assert config.model.hidden_size == read_recipe("seed")["model"]["hidden_size"]
+
+
+def test_what_holds_for_one_session_is_not_kept() -> None:
+    config = build_config([VOCABULARY, ("flags", {"training": {"max_minutes": 0.2, "eval_only": True}})])
+    assert not {"max_minutes", "eval_only"} & tomllib.loads(to_toml(config))["training"].keys()
+
+
+@pytest.mark.parametrize("prompt", ["plain", 'say "no"\n\t\\', "\x00\x1f\x7f\x80", "Łódź 詩 😀", ""])
+def test_every_prompt_survives_its_toml(prompt: str) -> None:
+    config = build_config([VOCABULARY, ("flags", {"sample": {"prompt": prompt}})])
+    assert Config.model_validate(tomllib.loads(to_toml(config))) == config
+
+
+def test_text_that_no_file_can_keep_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"sample.prompt: it is not valid UTF-8"):
+        build_config([VOCABULARY, ("flags", {"sample": {"prompt": "\udcff"}})])
 
 
 def test_a_broken_toml_file_is_named_with_its_place(tmp_path: Path) -> None:

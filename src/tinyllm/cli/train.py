@@ -13,8 +13,7 @@ from tinyllm.cli.console import note
 from tinyllm.cli.progress import progress_bar, stderr
 from tinyllm.config import Config, SampleConfig
 from tinyllm.errors import MismatchError
-from tinyllm.recipes import read_recipe
-from tinyllm.settings import build_config, read_toml, to_toml
+from tinyllm.settings import build_run_config, read_toml, to_toml
 from tinyllm.shards.format import ShardSet
 
 if TYPE_CHECKING:
@@ -29,10 +28,13 @@ def train(
     *,
     data: Annotated[Path, Parameter(help="Shards made by tinyllm prepare.")],
     out: Annotated[Path, Parameter(help="Run directory: config, metrics, checkpoints and model go here.")],
-    recipe: Annotated[str, Parameter(help="Named settings to start from: seed, storybook, stories15m ...")] = "seed",
+    recipe: Annotated[
+        str | None, Parameter(help="Named settings to start from: seed (if not given), storybook, stories15m ...")
+    ] = None,
     config: Annotated[Path | None, Parameter(help="TOML file with settings over the recipe's.")] = None,
     resume: Annotated[
-        Literal["auto", "never"], Parameter(help="auto: go on from the newest whole checkpoint in --out.")
+        Literal["auto", "never"],
+        Parameter(help="auto: go on from the newest whole checkpoint in --out, with the settings of its config.toml."),
     ] = "never",
     steps: Annotated[int | None, Parameter(help="Optimizer updates; short for --schedule.num_steps.")] = None,
     dtype: Annotated[str | None, Parameter(help="auto (the faster one here), float32, bfloat16 or float16.")] = None,
@@ -59,7 +61,7 @@ def train(
     """Train a model on shards, or go on with a run.
 
     Settings come from the recipe, then --config, then flags; RUN/config.toml shows what came out.
-    Ctrl-C saves the current step; --resume auto goes on exactly there.
+    Ctrl-C saves the current step; --resume auto goes on exactly there, with the settings of RUN/config.toml.
 
     For example:
 
@@ -81,16 +83,19 @@ def train(
         },
     }
     flags = {"model": model, "training": training, "schedule": schedule, "optimizer": optimizer, "sample": sample}
-    settings = build_config(
+    settings, goes_on = build_run_config(
+        shards.tokenizer.vocab_size,
+        out,
         [
-            ("shards", {"model": {"vocab_size": shards.tokenizer.vocab_size}}),
-            (f"recipe {recipe}", read_recipe(recipe)),
             (str(config), read_toml(config) if config else {}),
             ("flags", {name: values for name, values in flags.items() if values}),
             ("flags", {name: {k: v for k, v in values.items() if v is not None} for name, values in short.items()}),
-        ]
+        ],
+        recipe=recipe,
+        resume=resume == "auto",
+        announce=note,
     )
-    run_training(settings, shards, out, resume=resume == "auto" or settings.training.init_from == "resume")
+    run_training(settings, shards, out, resume=goes_on)
 
 
 def run_training(
