@@ -198,17 +198,17 @@ class OptimizerConfig(Section):
 class TrainingConfig(Section):
     """Batches, evaluation, checkpoints and the machine."""
 
-    batch_size: int = Field(default=8, gt=0)
+    batch_size: int = Field(default=8, gt=0, le=LARGEST_SIZE)
     """Windows in one microbatch."""
-    accumulation_steps: int = Field(default=4, gt=0)
+    accumulation_steps: int = Field(default=4, gt=0, le=LARGEST_SIZE)
     """Microbatches in one optimizer update."""
-    sequence_length: int = Field(default=256, gt=0)
+    sequence_length: int = Field(default=256, gt=0, le=LARGEST_SIZE)
     """Tokens a window predicts; at most the model's context_length."""
     align_documents: bool = False
     """Whether windows begin where documents do, rather than every sequence_length tokens."""
     eval_interval: int = Field(default=100, gt=0)
     """Steps between evaluations on the validation set."""
-    eval_iters: int = Field(default=100, gt=0)
+    eval_iters: int = Field(default=100, gt=0, le=LARGEST_SIZE)
     """Microbatches in one evaluation: always the same windows."""
     eval_only: bool = False
     """Evaluate once and stop."""

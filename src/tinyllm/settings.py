@@ -55,6 +55,8 @@ def build_config(layers: Iterable[tuple[str, Layer]]) -> Config:
     for origin, layer in layers:
         for section, values in layer.items():
             if not isinstance(values, Mapping):
+                if section in Config.model_fields:
+                    raise ConfigError(f"{origin}: {section} is a section; give it settings by name, not one value")
                 raise ConfigError(f"{origin}: {section} stands outside a section; write it under [section]")
             _check_names(origin, section, values)
             merged.setdefault(section, {}).update({key.replace("-", "_"): value for key, value in values.items()})

@@ -52,6 +52,23 @@ def test_a_run_tells_its_loss_and_leaves_a_model(call_tinyllm: Call, tiny_shards
     assert code == 0, err
 
 
+def test_an_automatic_width_follows_a_flag_and_the_model_loads(call_tinyllm: Call, tiny_shards: Path) -> None:
+    """The recipe names no intermediate_size: 8 x 32 / 3 = 85, rounded up to a multiple of 4."""
+    flags = ["--recipe", "stories260k", "--steps", "2", "--model.hidden_size", "32", "--model.context_length", "32"]
+    flags += ["--model.num_kv_heads", "auto", "--training.sequence_length", "32", "--training.batch_size", "2"]
+    code, _, err = call_tinyllm("train", "--data", tiny_shards, "--out", "run", "--device", "cpu", *flags)
+    assert code == 0, err
+    assert "schedule.warmup_steps 1000 would take all 2 steps of the run; " in err
+    model = tomllib.loads(Path("run/config.toml").read_text())["model"]
+    assert (model["intermediate_size"], model["num_kv_heads"]) == (88, 8)
+    code, out, err = call_tinyllm("generate", "run", "Once", "--max-new-tokens", "2")
+    assert (code, out[:4]) == (0, "Once"), err
+    # The run's own settings fit its own model, though config.json has no multiple_of.
+    call = ["train", "--data", tiny_shards, "--out", "next", "--config", "run/config.toml", "--init-from", "run/model"]
+    code, _, err = call_tinyllm(*call)
+    assert code == 0, err
+
+
 def test_a_finished_run_is_not_overwritten_and_goes_on_with_resume(call_tinyllm: Call, tiny_shards: Path) -> None:
     call_tinyllm("train", "--data", tiny_shards, "--out", "run", *SMALL)
     code, _, err = call_tinyllm("train", "--data", tiny_shards, "--out", "run", *SMALL)
@@ -91,6 +108,11 @@ def test_a_stopped_run_goes_on_without_its_flags(call_tinyllm: Call, tiny_shards
         (["--init-from", "nowhere"], 1, "nowhere does not exist"),
         (["--config", "none.toml"], 2, "--config none.toml does not exist"),
         (["--training.sequence_length", "9999", "--model.context_length", "9999"], 1, "the corpus is too small: "),
+        (["--training.batch_size", "100000000"], 2, "this run needs at least "),
+        (["--model.hidden_size", "4000000"], 2, "this run needs at least "),
+        (["--model.num_heads", "0"], 2, "model.num_heads is 0; it should be greater than 0"),
+        (["--model.num_layers", "-1"], 2, "model.num_layers is -1; it should be greater than 0"),
+        (["--model.intermediate_size", "wide"], 2, "model.intermediate_size is wide; it should be a valid integer"),
     ],
 )
 def test_errors_are_one_line(

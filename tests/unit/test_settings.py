@@ -43,6 +43,7 @@ def test_every_recipe_is_a_config_that_survives_its_own_toml(name: str) -> None:
         ({"modell": {"hidden_size": 3}}, r"f.toml: unknown section \[modell\]; did you mean model\?"),
         ({"training": {"zzz": 3}}, "unknown key training.zzz; known are training.accumulation_steps, align"),
         ({"seed": 3}, r"seed stands outside a section"),
+        ({"model": 3}, r"f.toml: model is a section; give it settings by name"),
         ({"training": {"batch_size": "many"}}, "training.batch_size is many; it should be a valid integer"),
         ({"training": {"batch_size": 0}}, "training.batch_size is 0; it should be greater than 0"),
         ({"model": {"num_heads": 7}}, "model: hidden_size 288 is not divisible by num_heads 7"),

@@ -43,11 +43,12 @@ from tinyllm.training.checkpoint import (
 )
 from tinyllm.training.evaluate import Evaluation, evaluate, token_bytes
 from tinyllm.training.fast_path import as_before, choose_fast_path
+from tinyllm.training.forecast import check_memory, failed_allocations_named
 from tinyllm.training.initial_weights import take_weights
 from tinyllm.training.inputs import compare_inputs, describe_inputs
 from tinyllm.training.metrics import MetricsLog
 from tinyllm.training.optimizer import set_learning_rate
-from tinyllm.training.saved_model import SavedModel, model_details
+from tinyllm.training.saved_model import SavedModel, check_loadable, model_details
 from tinyllm.training.schedule import fit_warmup, learning_rate
 from tinyllm.training.step import build_updater
 
@@ -121,12 +122,15 @@ class Trainer:
         if settings.num_threads:
             torch.set_num_threads(settings.num_threads)
         self.device = pick_device(settings.device)
+        check_memory(self.config, self.device)
+        check_loadable(self.config.model)
         self.shards = shards
         self.tokenizer = shards.tokenizer
         self.order = self._order_windows()
         self.validation = self._choose_validation_windows()
         seed_everything(settings.seed)
-        self.model = Transformer(config.model)
+        with failed_allocations_named():
+            self.model = Transformer(config.model)
         if settings.initialization == "mimetic":
             initialize_mimetic(self.model, config.model.num_heads // config.model.num_kv_heads)
         if settings.init_from not in ("scratch", "resume") and not list_checkpoints(run / "checkpoints"):
@@ -143,7 +147,7 @@ class Trainer:
         where every `auto` is replaced by what was chosen.
         """
         keep_freed_memory()
-        with artifacts.exclusive(self.run), stop_signals() as stop:
+        with artifacts.exclusive(self.run), stop_signals() as stop, failed_allocations_named():
             if not stop.is_listening:
                 self.reporter.note("training outside the main thread: signals do not save the run, checkpoints do")
             self._clear_away_leftovers()

@@ -1,4 +1,7 @@
-"""What RUN/model is: the step and the validation loss that its manifest records. Nothing here writes."""
+"""What RUN/model is: the step and the validation loss that its manifest records. Nothing here writes.
+
+A shape that would be saved but not loaded is refused before training.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,6 +9,9 @@ from pathlib import Path
 from typing import Any, Self
 
 from tinyllm import artifacts
+from tinyllm.config import ModelConfig
+from tinyllm.errors import FormatError, UsageError
+from tinyllm.model.hugging_face_config import from_hugging_face, to_hugging_face
 from tinyllm.training.evaluate import Evaluation
 
 
@@ -36,6 +42,14 @@ class SavedModel:
     def __str__(self) -> str:
         bits = "" if self.bits_per_byte is None else f", {self.bits_per_byte:.4f} bits a byte"
         return f"step {self.step}: validation loss {self.loss:.4f}{bits}"
+
+
+def check_loadable(config: ModelConfig) -> None:
+    """Raises UsageError if a model of this shape, once saved, would not be read again."""
+    try:
+        from_hugging_face(to_hugging_face(config, "float32"), "its config.json")
+    except FormatError as error:
+        raise UsageError(f"a model of this shape could be saved but not loaded: {error}") from None
 
 
 def model_details(step: int, evaluation: Evaluation, trained_on: str) -> Mapping[str, Any]:
