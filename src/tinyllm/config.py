@@ -246,8 +246,8 @@ class TrainingConfig(Section):
     """
     tensorboard: bool = False
     """Whether metrics also go to RUN/tensorboard (needs the extra `track`)."""
-    num_threads: Automatic = Field(default=0, le=2**16)
-    """CPU threads; 0 or auto = torch's own choice."""
+    num_threads: Automatic = Field(default=0, le=1024)
+    """CPU threads; 0 or auto = torch's own choice. Thousands end the process inside the thread library."""
 
 
 class SamplingConfig(Section):

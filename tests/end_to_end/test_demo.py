@@ -4,6 +4,8 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 Call = Callable[..., tuple[int, str, str]]
 
 
@@ -26,3 +28,18 @@ def test_a_folder_that_no_demo_wrote_is_left_alone(call_tinyllm: Call) -> None:
     assert (code, err.count("\n")) == (2, 1)
     assert "mine is not empty and no demo wrote it" in err
     assert Path("mine/thesis.txt").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--steps", "0"], "schedule.num_steps is 0; it should be greater than 0"),
+        (["--max-minutes", "nan"], "--max-minutes is nan; it should be greater than 0 and finite"),
+        (["--max-minutes", "inf"], "--max-minutes is inf; it should be greater than 0 and finite"),
+        (["--max-minutes", "0"], "--max-minutes is 0.0; it should be greater than 0 and finite"),
+    ],
+)
+def test_wrong_numbers_are_told_before_anything_is_made(call_tinyllm: Call, flags: list[str], message: str) -> None:
+    code, out, err = call_tinyllm("demo", "--out", "show", *flags)
+    assert (code, out, err) == (2, "", f"tinyllm: {message}\n")
+    assert not Path("show").exists()

@@ -45,6 +45,10 @@ def test_every_recipe_is_a_config_that_survives_its_own_toml(name: str) -> None:
         ({"seed": 3}, r"seed stands outside a section"),
         ({"model": 3}, r"f.toml: model is a section; give it settings by name"),
         ({"training": {"batch_size": "many"}}, "training.batch_size is many; it should be a valid integer"),
+        (
+            {"training": {"num_threads": 60_000}},
+            "training.num_threads is 60000; it should be less than or equal to 1024",
+        ),
         ({"training": {"batch_size": 0}}, "training.batch_size is 0; it should be greater than 0"),
         ({"model": {"num_heads": 7}}, "model: hidden_size 288 is not divisible by num_heads 7"),
     ],

@@ -1,6 +1,7 @@
 """`tinyllm demo`: the whole main job on the embedded corpus, in minutes, with a table at the end."""
 
 import json
+import math
 import shutil
 import time
 from dataclasses import dataclass
@@ -57,6 +58,9 @@ def demo(
       tinyllm demo --stories 2000 --steps 100 -o small-demo
     """
     start = time.monotonic()
+    demo_config(VOCAB_SIZE, steps)  # a wrong number of steps is told before anything is made
+    if not 0 < max_minutes < math.inf:
+        raise UsageError(f"--max-minutes is {max_minutes}; it should be greater than 0 and finite")
     clear(out)
     corpus, tokenizer, shards, run = (out / name for name in ("stories.jsonl", "tokenizer", "shards", "run"))
     note(f"[1/5] writing {stories:,} stories to {corpus}")
@@ -107,7 +111,7 @@ def demo_config(vocab_size: int, steps: int | None) -> Config:
         [
             ("shards", {"model": {"vocab_size": vocab_size}}),
             ("recipe storybook", read_recipe("storybook")),
-            ("flags", {"schedule": {"num_steps": steps} if steps else {}}),
+            ("flags", {"schedule": {"num_steps": steps} if steps is not None else {}}),
         ]
     )
 

@@ -377,7 +377,8 @@ class Trainer:
         self.state.inputs = self.inputs
         # A stop may have kept a better model than the checkpoint knows; without a model any finite loss is the best.
         saved = SavedModel.read(self.run / "model")
-        self.state.best_loss = None if saved is None else saved.loss
+        if saved is None or not self.config.training.always_save_checkpoint:
+            self.state.best_loss = None if saved is None else saved.loss
         self.reporter.note(f"going on from {checkpoint}, step {self.state.step}")
 
     @staticmethod
