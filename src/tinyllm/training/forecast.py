@@ -104,7 +104,7 @@ def failed_allocations_named() -> Iterator[None]:
         yield
     except (MemoryError, RuntimeError) as error:
         # torch raises a RuntimeError of its own on a GPU and a plain one on a CPU; NumPy raises a MemoryError.
-        size = re.search(r"allocate (\d[\d.]* ?[KMGTPE]?i?(?:B|bytes))", str(error))
+        size = re.search(r"(?:allocate|buffer size:) (\d[\d.]* ?[KMGTPE]?i?(?:B|bytes))", str(error))
         if size is None and not isinstance(error, MemoryError):
             raise
         asked = f": {size[1]} were asked for at once" if size is not None else ""

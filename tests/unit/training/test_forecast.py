@@ -71,6 +71,23 @@ def test_an_allocation_that_fails_is_one_line_with_its_bytes(allocate: Any, byte
         allocate()
 
 
+@pytest.mark.parametrize(
+    ("error", "bytes_asked"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB. GPU 0 has ..."), ": 20.00 MiB were"),
+        (
+            RuntimeError("MPS backend out of memory (MPS allocated: 1.0 GB). Tried to allocate 8.00 GB"),
+            ": 8.00 GB were",
+        ),
+        (RuntimeError("Invalid buffer size: 64.00 GB"), ": 64.00 GB were"),
+        (MemoryError(), "not enough for this run; use"),
+    ],
+)
+def test_each_device_says_it_in_its_own_words(error: Exception, bytes_asked: str) -> None:
+    with pytest.raises(UsageError, match=bytes_asked), failed_allocations_named():
+        raise error
+
+
 def test_other_errors_pass_through() -> None:
     with pytest.raises(RuntimeError, match="size of tensor"), failed_allocations_named():
         torch.ones(2) + torch.ones(3)
