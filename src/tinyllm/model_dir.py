@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from safetensors import SafetensorError, safe_open
 
-from tinyllm import artifacts
+from tinyllm import storage
 from tinyllm.config import ModelConfig
 from tinyllm.errors import FormatError, InputError, MismatchError
 from tinyllm.model import size
@@ -115,7 +115,7 @@ def commit_model(
     from safetensors.torch import save_file
 
     needed_bytes = sum(tensor.nbytes for tensor in weights.values())
-    with artifacts.commit_directory(path, kind, needed_bytes=needed_bytes) as draft:
+    with storage.commit_directory(path, kind, needed_bytes=needed_bytes) as draft:
         draft.write(WEIGHTS_NAME, lambda file: save_file(dict(weights), file, metadata={"format": "pt"}))
         for name, value in json_files.items():
             draft.write(name, json.dumps(value, indent=2) + "\n")
@@ -151,21 +151,21 @@ def load_model(
     return model, tokenizer
 
 
-def verify_model(path: Path) -> artifacts.Manifest | None:
+def verify_model(path: Path) -> storage.Manifest | None:
     """Checks every file against the manifest, and gives it; None for a foreign directory, which has none.
 
     Raises ArtifactError naming the first file that is missing or damaged, InputError for a classifier.
     """
-    if not (path / artifacts.MANIFEST_NAME).exists():
+    if not (path / storage.MANIFEST_NAME).exists():
         return None
     if is_classifier(path):
         raise InputError(f"{path} holds a classifier, which gives labels and no text; use it with tinyllm classify")
-    return artifacts.verify(path, MODEL)
+    return storage.verify(path, MODEL)
 
 
 def is_classifier(path: Path) -> bool:
     """Whether a directory was committed as a classifier, whose body is that of a model (see `finetune`)."""
-    return (path / artifacts.MANIFEST_NAME).is_file() and artifacts.read_manifest(path).kind == CLASSIFIER
+    return (path / storage.MANIFEST_NAME).is_file() and storage.read_manifest(path).kind == CLASSIFIER
 
 
 def read_tokenizer(path: str | Path) -> Tokenizer:
@@ -173,8 +173,8 @@ def read_tokenizer(path: str | Path) -> Tokenizer:
     path = find_model(path)
     tokenizer = Tokenizer.load(path)
     recorded = None
-    if (path / artifacts.MANIFEST_NAME).exists():
-        recorded = artifacts.read_manifest(path).details.get("tokenizer_fingerprint")
+    if (path / storage.MANIFEST_NAME).exists():
+        recorded = storage.read_manifest(path).details.get("tokenizer_fingerprint")
     _check_tokenizer(tokenizer, read_config(path), recorded, str(path))
     return tokenizer
 

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 import tinyllm
-from tinyllm import artifacts
+from tinyllm import storage
 from tinyllm.training.saved_model import SavedModel
 
 Call = Callable[..., tuple[int, str, str]]
@@ -183,8 +183,8 @@ def test_a_terminal_that_closes_leaves_the_run_saved(tiny_shards: Path, tmp_path
     os.close(ours)
     assert process.wait(timeout=60) == 129
     checkpoints = sorted((run / "checkpoints").iterdir())
-    artifacts.verify(checkpoints[-1], "checkpoint")
-    artifacts.verify(run / "model", "model")
+    storage.verify(checkpoints[-1], "checkpoint")
+    storage.verify(run / "model", "model")
 
 
 def test_a_reader_that_leaves_does_not_end_the_run(tiny_shards: Path, tmp_path: Path) -> None:
@@ -195,7 +195,7 @@ def test_a_reader_that_leaves_does_not_end_the_run(tiny_shards: Path, tmp_path: 
     assert process.stderr.readline()
     process.stderr.close()
     assert process.wait(timeout=400) == 0
-    artifacts.verify(run / "checkpoints" / "step-00000006", "checkpoint")
+    storage.verify(run / "checkpoints" / "step-00000006", "checkpoint")
 
 
 def start_training(shards: Path, run: Path, num_steps: int, **streams: Any) -> subprocess.Popen[Any]:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import trials
 
-from tinyllm import artifacts
+from tinyllm import storage
 from tinyllm.training import loop, step
 
 SECONDS = 20
@@ -46,7 +46,7 @@ def train_slowly(moment: str, at: int, ready: Path, arguments: list[str]) -> Non
         case "evaluation":
             loop.Trainer._to_device = slow(loop.Trainer._to_device)  # type: ignore[method-assign]
         case "save":
-            loop.artifacts._after_operation = lambda operation, path: "step-" in path.name and dawdle()
+            loop.storage.disk.after_operation = lambda operation, path: "step-" in path.name and dawdle()
         case "stop evaluation":
             # Its own time limit stops the run; everything is saved by then, so the first signal ends it at once.
             loop.Trainer._validation_batches = slow(loop.Trainer._validation_batches)  # type: ignore[method-assign]
@@ -116,7 +116,7 @@ def test_a_signal_saves_and_a_second_one_ends_at_once(
                 # The step under way was finished and saved: nothing is lost.
                 assert trials.newest_step(run) == trials.last_logged_step(run) >= 1
                 if moment != "stop evaluation":
-                    artifacts.verify(run / "model", "model")
+                    storage.verify(run / "model", "model")
             trials.train_to_the_end(tiny_shards, run)
             trials.assert_same_run(run, whole)
     assert slowest < SECONDS

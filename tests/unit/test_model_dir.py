@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from tinyllm import artifacts, model_dir
+from tinyllm import model_dir, storage
 from tinyllm.config import ModelConfig
 from tinyllm.errors import ArtifactError, FormatError, InputError, MismatchError
 from tinyllm.model import size
@@ -32,7 +32,7 @@ MakeModelDir = Callable[..., Path]
 
 def make_foreign(path: Path, **config: object) -> Path:
     """Takes the manifest away, as if somebody else had written the directory, and changes keys of its config.json."""
-    (path / artifacts.MANIFEST_NAME).unlink()
+    (path / storage.MANIFEST_NAME).unlink()
     content = json.loads((path / "config.json").read_bytes()) | config
     content = {key: value for key, value in content.items() if value != "absent"}
     (path / "config.json").write_text(json.dumps(content))

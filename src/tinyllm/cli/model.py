@@ -9,7 +9,6 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from tinyllm.artifacts import Manifest
 from tinyllm.config import ModelConfig
 from tinyllm.model import size
 from tinyllm.model_dir import (
@@ -23,6 +22,7 @@ from tinyllm.model_dir import (
     read_tokenizer,
     verify_model,
 )
+from tinyllm.storage import Manifest
 from tinyllm.tokenizer.codec import Tokenizer
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from tinyllm import artifacts
+from tinyllm import storage
 from tinyllm.config import ModelConfig
 from tinyllm.errors import FormatError, UsageError
 from tinyllm.model.hugging_face_config import from_hugging_face, to_hugging_face
@@ -32,9 +32,9 @@ class SavedModel:
 
         Raises ArtifactError for a damaged directory.
         """
-        if not (path / artifacts.MANIFEST_NAME).exists():
+        if not (path / storage.MANIFEST_NAME).exists():
             return None
-        details = artifacts.read_manifest(path, "model").details
+        details = storage.read_manifest(path, "model").details
         if "step" not in details or "validation_loss" not in details:
             return None
         return cls(details["step"], details["validation_loss"], details.get("bits_per_byte"))

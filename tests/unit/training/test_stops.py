@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from tinyllm import artifacts
+from tinyllm import storage
 from tinyllm.errors import Interrupted
 from tinyllm.model_dir import load_model
 from tinyllm.runtime import stop_signals
@@ -53,7 +53,7 @@ def go(trainer: Trainer, *, resume: bool = False) -> Outcome:
 
 
 def evaluations(run: Path) -> list[tuple[int, float]]:
-    records = artifacts.read_json_lines(run / "metrics.jsonl")
+    records = storage.read_json_lines(run / "metrics.jsonl")
     return [(r["step"], r["validation_loss"]) for r in records if "validation_loss" in r]
 
 
@@ -142,7 +142,7 @@ def test_a_second_signal_ends_the_evaluation_of_a_stop_at_once(
         go(start(tiny_shards, run, Stopper({("update", 6): signal.SIGTERM})))
     assert ended.value.code == 128 + second
     monkeypatch.undo()
-    artifacts.verify(checkpoint_path(run / "checkpoints", 6), "checkpoint")
+    storage.verify(checkpoint_path(run / "checkpoints", 6), "checkpoint")
     go(start(tiny_shards, run, Listener()), resume=True)
     assert evaluations(run) == evaluations(undisturbed)
 
