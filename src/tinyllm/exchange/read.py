@@ -18,7 +18,8 @@ from tinyllm.exchange.tokenizer_bin import load_tokenizer
 ZIP_MAGIC = b"PK\x03\x04"
 GGUF_MAGIC = b"GGUF"
 BIN_MAGIC = MAGIC.to_bytes(4, "little")
-PICKLE_MAGIC = b"\x80"
+PICKLE_START = b"\x80"
+PICKLE_PROTOCOLS = range(2, 6)
 
 
 def read_model(path: Path, tokenizer: Path | None = None) -> ForeignModel:
@@ -53,12 +54,13 @@ def read_weights(path: Path) -> ForeignModel:
         return read_pt(path)
     if start.startswith(GGUF_MAGIC):
         return read_gguf(path)
-    if start.startswith(PICKLE_MAGIC):
+    if _is_pickle(start):
         raise FormatError(
             f"{path} is a bare pickle, which could run anything; it is not read. "
             "Save it once more with torch.save of PyTorch 1.6 or later"
         )
-    if start[8:] == b"{":
+    if start[4:] == b"\0\0\0\0{":
+        # A llama2.c model of 123 layers has "{" there too, but no zeros before it: a feed-forward width above 0.
         raise FormatError(f"{path} is a safetensors file; give the directory that it lies in with its config.json")
     try:
         return read_bin(path)
@@ -69,6 +71,15 @@ def read_weights(path: Path) -> ForeignModel:
         raise FormatError(
             f"{path} is no GGUF, .pt, Hugging Face directory or llama2.c .bin; read as a .bin of version 0: {error}"
         ) from None
+
+
+def _is_pickle(start: bytes) -> bool:
+    """Whether the first bytes of a file are a pickle's: byte 0x80, its protocol, an opcode.
+
+    A llama2.c header of version 0 may begin with 0x80 too: it starts with the width in four bytes, as 128, 384 or 640.
+    The upper two bytes of a width below 65,536 are 0, and a pickle's third byte is an opcode, which is not 0.
+    """
+    return start[:1] == PICKLE_START and start[1:2] != b"" and start[1] in PICKLE_PROTOCOLS and start[2:4] != b"\0\0"
 
 
 def find_tokenizer(model: Path, vocab_size: int) -> Path:
