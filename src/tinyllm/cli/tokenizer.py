@@ -15,14 +15,14 @@ from tinyllm.corpus.formats import format_of
 from tinyllm.corpus.sources import STANDARD_INPUT, list_sources
 from tinyllm.corpus.text import DocumentRule
 from tinyllm.errors import InputError, UsageError
-from tinyllm.exchange.tokenizer_bin import load_tokenizer
+from tinyllm.exchange.tokenizer_source import load_tokenizer
 from tinyllm.tokenizer.codec import Tokenizer
 from tinyllm.tokenizer.training import train_tokenizer
 
 TokenizerPath = Annotated[
     Path,
     Parameter(
-        name=["--tokenizer"], help="Tokenizer directory, model directory, .model file or llama2.c tokenizer.bin."
+        name=["--tokenizer"], help="Tokenizer directory, model directory, .model file, tokenizer.json or tokenizer.bin."
     ),
 ]
 DEFAULT_TOKENIZER = Path("tokenizer")

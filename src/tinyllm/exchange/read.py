@@ -13,7 +13,8 @@ from tinyllm.exchange.gguf import read_gguf
 from tinyllm.exchange.huggingface import read_hugging_face
 from tinyllm.exchange.llama2c import MAGIC, read_bin
 from tinyllm.exchange.llama2c_pt import read_pt
-from tinyllm.exchange.tokenizer_bin import load_tokenizer
+from tinyllm.exchange.tokenizer_source import load_tokenizer
+from tinyllm.tokenizer.resizing import fit_to
 
 ZIP_MAGIC = b"PK\x03\x04"
 GGUF_MAGIC = b"GGUF"
@@ -29,17 +30,17 @@ def read_model(path: Path, tokenizer: Path | None = None) -> ForeignModel:
     where model and tokenizer do not have the same number of tokens.
     """
     model = read_weights(path)
-    if tokenizer is not None:
-        model = replace(model, tokenizer=load_tokenizer(tokenizer))
-    elif model.tokenizer is None:
-        model = replace(model, tokenizer=load_tokenizer(find_tokenizer(path, model.config.vocab_size)))
-    assert model.tokenizer is not None
-    if model.tokenizer.vocab_size != model.config.vocab_size:
+    found = model.tokenizer
+    if tokenizer is not None or found is None:
+        found = load_tokenizer(tokenizer or find_tokenizer(path, model.config.vocab_size))
+        if path.is_dir():
+            found = fit_to(found, model.config.vocab_size) or found
+    if found.vocab_size != model.config.vocab_size:
         raise MismatchError(
-            f"{path} knows {model.config.vocab_size} tokens, and {model.tokenizer.name} has "
-            f"{model.tokenizer.vocab_size}; name the tokenizer that the model was trained with: --tokenizer FILE"
+            f"{path} knows {model.config.vocab_size} tokens, and {found.name} has {found.vocab_size}; "
+            "name the tokenizer that the model was trained with: --tokenizer FILE"
         )
-    return model
+    return replace(model, tokenizer=found.with_rules(end_ids=model.end_ids))
 
 
 def read_weights(path: Path) -> ForeignModel:

@@ -51,17 +51,6 @@ def read_tokenizer_bin(path: Path) -> Tokenizer:
     return Tokenizer.from_bytes(proto, str(path))
 
 
-def load_tokenizer(path: Path) -> Tokenizer:
-    """The tokenizer in a `.model` file, a `tokenizer.bin` or a directory. Raises InputError or FormatError."""
-    if path.is_file():
-        with path.open("rb") as file:
-            start = file.read(4)
-        # A `.bin` starts with a small number in four bytes, a `.model` with its first piece: tag, size, tag.
-        if start[2:] == b"\0\0":
-            return read_tokenizer_bin(path)
-    return Tokenizer.load(path)
-
-
 def _read_entries(content: bytes, path: Path) -> list[tuple[str, float]]:
     """Text and score of each token, up to the end of the file."""
     if len(content) < _LONGEST.size:

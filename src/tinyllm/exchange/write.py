@@ -24,7 +24,8 @@ from tinyllm.exchange.gguf_blocks import TensorType
 from tinyllm.exchange.huggingface import read_hugging_face
 from tinyllm.exchange.llama2c import Version, read_bin, write_bin
 from tinyllm.exchange.llama2c_pt import read_pt, write_pt
-from tinyllm.exchange.tokenizer_bin import load_tokenizer, tokenizer_to_bin
+from tinyllm.exchange.tokenizer_bin import tokenizer_to_bin
+from tinyllm.exchange.tokenizer_source import load_tokenizer
 from tinyllm.tokenizer.codec import MODEL_NAME, Tokenizer
 
 TOKENIZER_BIN_NAME = "tokenizer.bin"

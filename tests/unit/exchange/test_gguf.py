@@ -160,7 +160,7 @@ REFUSED: dict[str, tuple[Metadata, str]] = {
             "tokenizer.ggml.scores": (ValueType.FLOAT32, [0.0]),
             "tokenizer.ggml.token_type": (ValueType.INT32, [2]),
         },
-        "bos_token_id is 1, expected an id from 0 to 0",
+        "eos_token_id is 2, expected an id from 0 to 0",
     ),
     "no tokens": ({"tokenizer.ggml.tokens": (ValueType.STRING, None)}, "tokens is not an array of strings"),
     "few scores": ({"tokenizer.ggml.scores": (ValueType.FLOAT32, [0.0])}, "scores is not an array of 320 float32"),
