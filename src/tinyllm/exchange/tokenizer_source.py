@@ -61,13 +61,12 @@ def _complete(tokenizer: Tokenizer, directory: Path) -> Tokenizer:
     if content or "add_bos_token" in config:
         bos = "" if tokenizer.bos_id is None else tokenizer.id_to_piece(tokenizer.bos_id)
         tokenizer = tokenizer.with_rules(adds_bos=reads_bos(content, config, bos, path))
-    prefix, spacing = tokenizer.proto.add_dummy_prefix, tokenizer.proto.spacing
+    prefix, removes, spacing = _whitespace(tokenizer)
     if content and _is_metaspace(content):
-        prefix, _, spacing = read_spacing(content, path)
-        if prefix != tokenizer.proto.add_dummy_prefix:
-            raise FormatError(
-                f"{path} and {MODEL_NAME} beside it differ on the space before a text; remove one of them"
-            )
+        found = read_spacing(content, path)
+        if found[:2] != (prefix, removes):
+            return read_tokenizer_json(path)  # the two files are not one tokenizer; transformers takes this one
+        spacing = found[2]
     elif config.get("legacy") is False and not content:
         spacing = Spacing.FIRST
     added = _added_tokens(content, config, directory)
@@ -77,6 +76,11 @@ def _complete(tokenizer: Tokenizer, directory: Path) -> Tokenizer:
     if pieces == tokenizer.pieces and spacing == tokenizer.proto.spacing:
         return tokenizer
     return with_pieces(tokenizer, pieces, spacing=spacing)
+
+
+def _whitespace(tokenizer: Tokenizer) -> tuple[bool, bool, Spacing]:
+    proto = tokenizer.proto
+    return proto.add_dummy_prefix, proto.remove_extra_whitespaces, proto.spacing
 
 
 def _is_metaspace(content: dict[str, Any]) -> bool:
