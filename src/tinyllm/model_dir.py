@@ -209,6 +209,13 @@ def read_tensors(path: str | Path) -> dict[str, StoredTensor]:
     MismatchError where it does not fit the config.
     """
     path = find_model(path)
+    stored = read_stored_tensors(path)
+    _check_tensors({name: tensor.shape for name, tensor in stored.items()}, read_config(path), str(path))
+    return stored
+
+
+def read_stored_tensors(path: Path) -> dict[str, StoredTensor]:
+    """The same for a directory whose weights need not be those of a language model, such as a classifier's."""
     file = path / WEIGHTS_NAME
     if not file.is_file():
         raise InputError(f"{file} is missing; weights are read from this one file, not from shards or .bin files")
@@ -221,7 +228,6 @@ def read_tensors(path: str | Path) -> dict[str, StoredTensor]:
     for name, tensor in stored.items():
         if tensor.dtype not in DTYPES:
             raise FormatError(f"{file}: {name} holds {tensor.dtype} numbers; weights are {', '.join(DTYPES)}")
-    _check_tensors({name: tensor.shape for name, tensor in stored.items()}, read_config(path), str(path))
     return stored
 
 

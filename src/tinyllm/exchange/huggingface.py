@@ -22,6 +22,7 @@ CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
 INDEX_NAME = "model.safetensors.index.json"
 GENERATION_NAME = "generation_config.json"
+CLASSIFIER_HEAD = "score.weight"
 BODY = "model."
 """What stands before the names of all tensors but the output projection."""
 
@@ -122,6 +123,11 @@ def _with_usual_names(tensors: Tensors, config: ModelConfig, directory: Path) ->
                 f"{directory} holds a bare LlamaModel: no {OUTPUT}, and tie_word_embeddings is not true, so it gives "
                 "no next token. Save the LlamaForCausalLM that it belongs to"
             )
+    if CLASSIFIER_HEAD in kept and OUTPUT not in kept:
+        raise FormatError(
+            f"{directory} holds a classifier ({CLASSIFIER_HEAD} and no {OUTPUT}), which gives no text; "
+            "give the language model that it was made of"
+        )
     if config.tie_embeddings and OUTPUT in kept:
         output = kept.pop(OUTPUT)
         if not np.array_equal(output, kept.setdefault(EMBEDDING, output)):

@@ -84,10 +84,16 @@ def _is_pickle(start: bytes) -> bool:
 
 
 def find_tokenizer(model: Path, vocab_size: int) -> Path:
-    """The tokenizer beside `model`, else `tokenizer.model` in the working folder. Raises InputError for neither."""
+    """The tokenizer of `model`: one beside it, that of the run it lies in, or `tokenizer.model` in the working folder.
+
+    A run is a folder with the directory `model`, as `output/` has it beside `output/ckpt.pt`; the tutorial keeps its
+    tokenizers in `data/` beside `output/`. Raises InputError where there is none.
+    """
     folder = model if model.is_dir() else model.parent
-    names = [f"tok{vocab_size}.model", f"tok{vocab_size}.bin", "tokenizer.model", "tokenizer.bin"]
-    for candidate in [*(folder / name for name in names), Path("tokenizer.model")]:
+    names = [f"tok{vocab_size}.model", f"tok{vocab_size}.bin", "tokenizer.model", "tokenizer.bin", "tokenizer.json"]
+    beside = [folder / name for name in names]
+    of_the_run = [folder / "model" / "tokenizer.model", folder.absolute().parent / "data" / f"tok{vocab_size}.model"]
+    for candidate in [*beside, *of_the_run, Path("tokenizer.model")]:
         if candidate.is_file():
             return candidate
     raise InputError(
