@@ -17,7 +17,7 @@ from tinyllm.exchange import gguf_file
 from tinyllm.exchange.foreign import ForeignModel, check_tensors, make_config
 from tinyllm.exchange.gguf_blocks import Float32Array, TensorType, fits
 from tinyllm.exchange.gguf_file import Value, ValueType
-from tinyllm.exchange.gguf_tokenizer import read_tokenizer, tokenizer_metadata, unsaid_end_ids
+from tinyllm.exchange.gguf_tokenizer import read_tokenizer, tokenizer_metadata
 from tinyllm.exchange.gguf_writer import write_contents
 from tinyllm.exchange.layout import GGUF, halve_heads, interleave_heads
 
@@ -114,8 +114,6 @@ def export_notes(model: ForeignModel, type: TensorType) -> list[str]:
         notes.append(
             "llama.cpp keeps runs of spaces, which this tokenizer makes one: only such texts get other ids there"
         )
-    if model.tokenizer is not None and (unsaid := unsaid_end_ids(model.tokenizer)):
-        notes.append(f"a GGUF file has no key for these further tokens that end a text: {unsaid}")
     return notes
 
 

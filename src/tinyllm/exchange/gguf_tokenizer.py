@@ -50,7 +50,11 @@ def tokenizer_metadata(tokenizer: Tokenizer) -> dict[str, tuple[ValueType, objec
         "tokens": (ValueType.STRING, [piece.text for piece in tokenizer.pieces]),
         "scores": (ValueType.FLOAT32, [piece.score for piece in tokenizer.pieces]),
         "token_type": (ValueType.INT32, [int(piece.type) for piece in tokenizer.pieces]),
-        **{name: (ValueType.UINT32, _NO_TOKEN if id is None else id) for name, id in special.items()},
+        **{
+            name: (ValueType.UINT32, _NO_TOKEN if id is None else id)
+            for name, id in special.items()
+            if id is not None or name in ("bos_token_id", "eos_token_id")
+        },
         "add_bos_token": (ValueType.BOOL, tokenizer.begins_with_bos),
         "add_eos_token": (ValueType.BOOL, False),
         "add_space_prefix": (ValueType.BOOL, tokenizer.proto.add_dummy_prefix),
@@ -62,11 +66,6 @@ def tokenizer_metadata(tokenizer: Tokenizer) -> dict[str, tuple[ValueType, objec
 def _in_order(tokenizer: Tokenizer) -> list[int | None]:
     """The end tokens, the tokenizer's own EOS first; None as the first where there are none."""
     return sorted(tokenizer.end_ids, key=lambda id: (id != tokenizer.eos_id, id)) or [None]
-
-
-def unsaid_end_ids(tokenizer: Tokenizer) -> list[int]:
-    """End tokens for which a GGUF file has no key."""
-    return [id for id in _in_order(tokenizer)[len(_END_KEYS) :] if id is not None]
 
 
 def read_tokenizer(metadata: Mapping[str, Value], path: Path) -> Tokenizer | None:

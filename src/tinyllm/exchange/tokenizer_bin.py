@@ -26,10 +26,18 @@ _ENTRY = struct.Struct("<fI")
 
 
 def tokenizer_to_bin(tokenizer: Tokenizer) -> bytes:
-    """The content of the `tokenizer.bin` for `tokenizer`. Raises FormatError if its BOS and EOS are not 1 and 2."""
+    """The content of the `tokenizer.bin` for `tokenizer`.
+
+    Raises FormatError if its BOS and EOS are not 1 and 2, or its bytes not 3 to 258: llama2.c has them built in.
+    """
     found = (tokenizer.unk_id, tokenizer.bos_id, tokenizer.eos_id)
     if found != (UNKNOWN_ID, BOS_ID, EOS_ID):
         raise FormatError(f"{tokenizer.name} has unk, bos, eos at {found}; llama2.c has them at 0, 1, 2 built in")
+    first_byte = next((id for id, piece in enumerate(tokenizer.pieces) if piece.type == PieceType.BYTE), FIRST_BYTE_ID)
+    if first_byte != FIRST_BYTE_ID:
+        raise FormatError(
+            f"{tokenizer.name} has its bytes from id {first_byte} on; llama2.c has them from 3 on built in"
+        )
     entries = [(_to_llama2c(id, piece), piece.score) for id, piece in enumerate(tokenizer.pieces)]
     longest = max(len(text) for text, _ in entries)
     return _LONGEST.pack(longest) + b"".join(_ENTRY.pack(score, len(text)) + text for text, score in entries)

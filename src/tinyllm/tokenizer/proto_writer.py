@@ -64,6 +64,12 @@ def marked_bos(model_proto: bytes, adds_bos: bool) -> bytes:
     return model_proto + _bos_mark(adds_bos)
 
 
+def with_reserved(model_proto: bytes, vocab_size: int, texts: Iterable[str]) -> bytes:
+    """`model_proto` with a control piece for each of `texts` behind its own pieces, `vocab_size` in all."""
+    pieces = [_message(1, _piece(Piece(text, 0.0, PieceType.CONTROL))) for text in texts]
+    return b"".join([model_proto, *pieces, _message(2, [_integer(4, vocab_size)])])
+
+
 def without_prefix(model_proto: bytes) -> bytes:
     """`model_proto` with `add_dummy_prefix` off: encoding puts no space before the text."""
     # Protobuf merges a message that occurs twice, field by field; the later value counts.

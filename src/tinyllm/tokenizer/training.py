@@ -18,6 +18,7 @@ from tinyllm import artifacts
 from tinyllm.errors import InputError, UsageError
 from tinyllm.tokenizer.codec import MODEL_NAME, SPACE, Tokenizer
 from tinyllm.tokenizer.files import JSON_NAME, VOCAB_NAME, tokenizer_json, vocab_text
+from tinyllm.tokenizer.proto_writer import with_reserved
 
 NUM_META_PIECES = 259
 """Pieces that every vocabulary has: `<unk>`, `<s>`, `</s>` and the 256 bytes."""
@@ -52,7 +53,7 @@ def train_tokenizer(
 ) -> Tokenizer:
     """Trains on documents and commits `output` with `tokenizer.model`, `tokenizer.vocab` and `tokenizer.json`.
 
-    `special` reserves pieces, which get the ids from 3 on. A text that contains one literally does not encode to it,
+    `special` reserves pieces, which get the last ids. A text that contains one literally does not encode to it,
     unless `Tokenizer.encode` is asked to. If there are more than `max_input_bytes` of text, a sample of lines is
     drawn by `seed`; memory stays bounded by it. Raises InputError where the text does not allow `vocab_size` pieces,
     UsageError for an option out of range, ArtifactError where `output` cannot be written.
@@ -119,13 +120,11 @@ def train_model(
             sentence_iterator=iter(lines),
             model_writer=model,
             model_type="bpe",
-            vocab_size=vocab_size,
+            vocab_size=vocab_size - len(special),
             character_coverage=character_coverage,
             split_digits=True,
             allow_whitespace_only_pieces=True,
             byte_fallback=True,
-            # Control pieces, which no text encodes to. In Python's list a comma may stand inside a piece.
-            control_symbols=list(special),
             normalization_rule_name="identity",
             remove_extra_whitespaces=False,
             unk_surface=" \u2047 ",
@@ -135,8 +134,9 @@ def train_model(
             minloglevel=2,
         )
     except RuntimeError as error:
-        raise InputError(_explain(str(error), vocab_size)) from None
-    return model.getvalue()
+        raise InputError(_explain(str(error), vocab_size, len(special))) from None
+    # At the end, since llama2.c has the ids of bytes built in; SentencePiece itself would put them before the bytes.
+    return with_reserved(model.getvalue(), vocab_size, special) if special else model.getvalue()
 
 
 def _lines_of(text: str, document_number: int) -> Iterator[str]:
@@ -190,17 +190,19 @@ def _check_special(special: Sequence[str]) -> None:
         taken.add(text)
 
 
-def _explain(message: str, vocab_size: int) -> str:
+def _explain(message: str, vocab_size: int, num_special: int) -> str:
     """SentencePiece's error in a line that says what to do."""
     if match := re.search(r"value <= (\d+)", message):
+        largest = int(match[1]) + num_special
         return (
-            f"the text is too small for a vocabulary of {vocab_size}: the largest it allows is {match[1]}; "
-            f"use --vocab-size {match[1]} or less, or give more text"
+            f"the text is too small for a vocabulary of {vocab_size}: the largest it allows is {largest}; "
+            f"use --vocab-size {largest} or less, or give more text"
         )
     if match := re.search(r"required_chars\. \d+ vs (\d+)", message):
+        smallest = int(match[1]) + num_special
         return (
             f"the text has too many different characters for a vocabulary of {vocab_size}: with bytes and control "
-            f"tokens they are {match[1]} ids; use --vocab-size {match[1]} or more, or a smaller character coverage"
+            f"tokens they are {smallest} ids; use --vocab-size {smallest} or more, or a smaller character coverage"
         )
     if "sentences_.empty()" in message:
         return "there is no usable text to train a tokenizer on; give files with text in them"

@@ -1,6 +1,7 @@
 """Formats are known by content, and each model gets the tokenizer that belongs to it, or none."""
 
 import pickle
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from tinyllm.config import ModelConfig
 from tinyllm.errors import FormatError, InputError, MismatchError
 from tinyllm.exchange.foreign import ForeignModel
 from tinyllm.exchange.llama2c import write_bin
+from tinyllm.exchange.llama2c_pt import write_pt
 from tinyllm.exchange.read import find_tokenizer, read_model, read_weights
 from tinyllm.exchange.write import TARGETS, FileTarget, export_model
 from tinyllm.model.size import parameter_shapes
@@ -118,3 +120,23 @@ def test_other_files_are_named_for_what_they_are(tokenizer: Tokenizer, tmp_path:
     path.write_bytes(tokenizer.model_proto)
     with pytest.raises(FormatError, match=r"is no GGUF, .* read as a .bin of version 0: .* max_seq_len is 0"):
         read_weights(path)
+
+
+def test_a_checkpoint_of_the_tutorial_finds_the_tokenizer_of_its_run(
+    tied: ForeignModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`output/ckpt.pt` lies beside the run's model; the tutorial's tokenizers lie in `data/` beside `output/`."""
+    monkeypatch.chdir(tmp_path)
+    assert tied.tokenizer is not None
+    for places in (("output/model/tokenizer.model", "data/tok320.model"), ("data/tok320.model",)):
+        (tmp_path / "output").mkdir()
+        with (tmp_path / "output" / "ckpt.pt").open("wb") as file:
+            write_pt(file, tied)
+        for place in places:
+            (tmp_path / place).parent.mkdir(exist_ok=True, parents=True)
+            (tmp_path / place).write_bytes(tied.tokenizer.model_proto)
+        for path in (Path("output/ckpt.pt"), tmp_path / "output" / "ckpt.pt"):
+            found = read_model(path).tokenizer
+            assert found is not None
+            assert found.name.endswith(places[0])
+        shutil.rmtree(tmp_path / "output")
