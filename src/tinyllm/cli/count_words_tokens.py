@@ -13,7 +13,7 @@ from cyclopts import App, Parameter
 from tinyllm.cli.app import run_command
 from tinyllm.cli.tokenizer import read_text
 from tinyllm.errors import InputError, UsageError
-from tinyllm.exchange.tokenizer_bin import load_tokenizer
+from tinyllm.exchange.tokenizer_source import load_tokenizer
 
 DOCUMENT_TEXT = (
     "a man of few words, but when he speaks, you listen. He is a master of his craft, and he brings a level of "
