@@ -14,7 +14,7 @@ from tinyllm.cli.app import run_command
 from tinyllm.cli.console import show
 from tinyllm.cli.texts import read_text
 from tinyllm.errors import InputError, UsageError
-from tinyllm.exchange.tokenizer_bin import load_tokenizer
+from tinyllm.exchange.tokenizer_source import load_tokenizer
 
 DOCUMENT_TEXT = (
     "a man of few words, but when he speaks, you listen. He is a master of his craft, and he brings a level of "

@@ -154,7 +154,7 @@ def default_model() -> Path:
 
 def _prompt_ids(generator: Generator, prefix: str, max_tokens: int | None) -> list[int]:
     tokenizer = generator.tokenizer
-    return tokenizer.encode(prefix, bos=tokenizer.bos_id is not None)[:max_tokens]
+    return tokenizer.encode(prefix, bos=tokenizer.begins_with_bos)[:max_tokens]
 
 
 def _generate(generator: Generator, prompt: list[int], sampling: SamplingConfig, stream: bool) -> str:

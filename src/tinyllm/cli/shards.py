@@ -23,11 +23,11 @@ from tinyllm.cli.texts import TextKey, read_text_key
 from tinyllm.corpus.formats import SUPPORTED
 from tinyllm.corpus.text import DocumentRule
 from tinyllm.errors import Interrupted
+from tinyllm.exchange.tokenizer_source import load_tokenizer
 from tinyllm.shards.format import ShardSet
 from tinyllm.shards.writer import SHARD_TOKENS, Progress
 from tinyllm.shards.writer import prepare as prepare_shards
 from tinyllm.text_input import standard_input
-from tinyllm.tokenizer.codec import Tokenizer
 
 LINE_SECONDS = 10
 
@@ -39,7 +39,7 @@ def prepare(
             allow_leading_hyphen=True, help=f"Files, folders, patterns, or - for standard input; folders: {SUPPORTED}."
         ),
     ],
-    tokenizer: Annotated[Path, Parameter(help="Tokenizer directory, model directory, or .model file.")],
+    tokenizer: Annotated[Path, Parameter(help="Tokenizer directory, model directory, .model file or tokenizer.json.")],
     output: Annotated[Path, Parameter(name=["--output", "-o"], help="Directory to write.")],
     documents: Annotated[
         DocumentRule, Parameter(help="Where a document ends in plain text; auto: at <|endoftext|>, else a file is one.")
@@ -64,7 +64,7 @@ def prepare(
 
       tinyllm prepare stories.txt --tokenizer tokenizer -o shards
     """
-    codec = Tokenizer.load(tokenizer)
+    codec = load_tokenizer(tokenizer)
     with _stopping_gently(output), _save_standard_input(files) as inputs, _Screen() as screen:
         shards = prepare_shards(
             inputs,
@@ -102,7 +102,7 @@ def inspect(
 
       tinyllm data inspect shards
     """
-    codec = Tokenizer.load(tokenizer) if tokenizer else None
+    codec = load_tokenizer(tokenizer) if tokenizer else None
     opened = ShardSet.open(shards, tokenizer=codec, verify="full")
     _print_counts(opened)
     details = opened.details

@@ -18,14 +18,14 @@ from tinyllm.corpus.formats import SUPPORTED, format_of
 from tinyllm.corpus.sources import STANDARD_INPUT, list_sources
 from tinyllm.corpus.text import DocumentRule
 from tinyllm.errors import UsageError
-from tinyllm.exchange.tokenizer_bin import load_tokenizer
+from tinyllm.exchange.tokenizer_source import load_tokenizer
 from tinyllm.tokenizer.codec import Tokenizer
 from tinyllm.tokenizer.training import train_tokenizer
 
 TokenizerPath = Annotated[
     Path,
     Parameter(
-        name=["--tokenizer"], help="Tokenizer directory, model directory, .model file or llama2.c tokenizer.bin."
+        name=["--tokenizer"], help="Tokenizer directory, model directory, .model file, tokenizer.json or tokenizer.bin."
     ),
 ]
 DEFAULT_TOKENIZER = Path("tokenizer")
@@ -49,6 +49,15 @@ def train(
     ] = 1.0,
     max_input_mb: Annotated[int, Parameter(help="Text to train on, in MB; of more, lines are drawn at random.")] = 100,
     seed: Annotated[int, Parameter(help="Seeds the drawing of lines.")] = 0,
+    special: Annotated[
+        list[str] | None,
+        Parameter(
+            consume_multiple=True,
+            negative="",
+            allow_leading_hyphen=False,
+            help="Pieces to reserve, such as the marks of a chat. Text encodes to them only with --allow-special.",
+        ),
+    ] = None,
     overwrite: Annotated[
         bool, Parameter(negative="", show_default=False, help="Replace a tokenizer that is there already.")
     ] = False,
@@ -60,6 +69,7 @@ def train(
     For example:
 
       tinyllm tokenizer train stories.txt --vocab-size 4096 -o tokenizer
+      tinyllm tokenizer train chats.txt -o tokenizer --special "<|user|>" "<|assistant|>"
     """
     found = read_documents(files, documents=documents, text_key=read_text_key(text_key), note=note)
     texts = (document.text for document in found)
@@ -70,6 +80,7 @@ def train(
         character_coverage=character_coverage,
         max_input_bytes=max_input_mb * 1_000_000,
         seed=seed,
+        special=special or (),
         overwrite=overwrite,
     )
     note(f"{output}: {tokenizer.vocab_size} tokens, fingerprint {tokenizer.fingerprint[:12]}")
@@ -85,6 +96,10 @@ def encode(
     tokenizer: TokenizerPath = DEFAULT_TOKENIZER,
     bos: Annotated[bool, Parameter(negative="", show_default=False, help="Begin with the BOS token.")] = False,
     eos: Annotated[bool, Parameter(negative="", show_default=False, help="End with the EOS token.")] = False,
+    allow_special: Annotated[
+        bool,
+        Parameter(negative="", show_default=False, help="Let <s> or a reserved piece in the text be that one token."),
+    ] = False,
     pieces: Annotated[
         bool, Parameter(negative="", show_default=False, help="One token a line, with its piece.")
     ] = False,
@@ -100,7 +115,7 @@ def encode(
     if (text is None) == (file is None):
         raise UsageError("give a text to encode, - for standard input, or --file PATH")
     codec = load_tokenizer(tokenizer)
-    ids = codec.encode(read_text(text, file), bos, eos)
+    ids = codec.encode(read_text(text, file), bos, eos, allow_special=allow_special)
     if pieces:
         for id in ids:
             show(f"{id:>6}  {codec.id_to_piece(id)}")
