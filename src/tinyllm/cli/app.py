@@ -93,7 +93,7 @@ def run_command(command: Callable[[list[str]], object], arguments: Sequence[str]
     tokens = [token for token in arguments if token != "--debug"]
     try:
         command(tokens)
-    except (TinyllmError, CycloptsError, OSError, KeyboardInterrupt) as error:
+    except (TinyllmError, CycloptsError, OSError, KeyboardInterrupt, MemoryError, RuntimeError) as error:
         if len(tokens) < len(arguments):
             traceback.print_exc()
         sys.exit(_report(error))
@@ -120,6 +120,12 @@ def _report(error: BaseException) -> int:
             place = f" {error.filename}:" if error.filename else ""
             print(f"tinyllm:{place} {error.strerror or error}", file=sys.stderr)
             return 1
+        case MemoryError() | RuntimeError():
+            from tinyllm.machine.memory import describe_shortage
+
+            if shortage := describe_shortage(error):
+                print(f"tinyllm: {shortage}", file=sys.stderr)
+                return 1
     raise error
 
 
