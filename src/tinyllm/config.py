@@ -5,9 +5,9 @@ modules take one section or plain numbers; nothing reads globals or the environm
 training or models: only names, types, ranges, and how sections fit each other.
 """
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 WeightsKind = Literal["fp32", "bf16", "int8"]
 """How precisely the CPU engine keeps weights."""
@@ -202,6 +202,11 @@ class TrainingConfig(Section):
     """CPU threads; 0 = torch's own choice."""
 
 
+def _parse_stops(value: object) -> object:
+    """One text as a tuple of it."""
+    return (value,) if isinstance(value, str) else value
+
+
 class SamplingConfig(Section):
     """How the next token is drawn, and when a text ends."""
 
@@ -219,8 +224,8 @@ class SamplingConfig(Section):
     """Divides positive and multiplies negative logits of tokens that occurred (Keskar et al. 2019); 1 = off."""
     seed: int = Field(default=1337, ge=0, lt=2**63)
     """Seeds the draws: the same seed gives the same text, alone or in a batch."""
-    stop: tuple[str, ...] = ()
-    """Texts that end the generation; they are cut off."""
+    stop: Annotated[tuple[str, ...], BeforeValidator(_parse_stops)] = ()
+    """Texts that end the generation; they are cut off. A single text may stand alone."""
 
 
 class SampleConfig(Section):
