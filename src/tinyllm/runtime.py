@@ -138,7 +138,8 @@ def cache_folder() -> Path:
 
     Raises UsageError where this user has no home and names no folder.
     """
-    if named := os.environ.get("LOCALAPPDATA" if sys.platform == "win32" else "XDG_CACHE_HOME"):
+    named = os.environ.get("LOCALAPPDATA" if sys.platform == "win32" else "XDG_CACHE_HOME", "")
+    if Path(named).is_absolute():  # a relative one would be a folder of wherever the program is started
         return Path(named) / "tinyllm"
     try:
         home = Path.home()
