@@ -31,6 +31,7 @@ from tinyllm.runtime import (
 )
 from tinyllm.shards.batches import WindowOrder, Windows, read_batch, read_windows, validation_windows
 from tinyllm.shards.format import ShardSet, find_document_starts
+from tinyllm.shards.text_bytes import TextBytes
 from tinyllm.tokenizer.codec import Tokenizer
 from tinyllm.training.checkpoint import (
     TrainingState,
@@ -41,7 +42,7 @@ from tinyllm.training.checkpoint import (
     read_state,
     save_checkpoint,
 )
-from tinyllm.training.evaluate import Evaluation, evaluate, token_bytes
+from tinyllm.training.evaluate import Evaluation, evaluate
 from tinyllm.training.fast_path import as_before, choose_fast_path
 from tinyllm.training.inputs import compare_inputs, describe_inputs
 from tinyllm.training.metrics import MetricsLog
@@ -85,7 +86,7 @@ class Silence:
         """Not told."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Outcome:
     """How a run ended."""
 
@@ -98,6 +99,10 @@ class Outcome:
     num_parameters: int
     peak_memory_bytes: int
     """Largest resident memory of the process."""
+
+    def __repr__(self) -> str:
+        loss = "" if self.evaluation is None else f", validation loss {self.evaluation.loss:.4f}"
+        return f"<Outcome {self.reason} at step {self.state.step}{loss}, {self.num_tokens:,} tokens>"
 
 
 class _BrokenOff(Exception):
@@ -126,7 +131,7 @@ class Trainer:
         if settings.init_from not in ("scratch", "resume"):
             self._take_weights_from(Path(settings.init_from))
         self.model.to(self.device).train()
-        self.bytes_of_id = token_bytes(self.tokenizer).to(self.device)
+        self.text_bytes = TextBytes(self.tokenizer)
         self.last_evaluation: Evaluation | None = None
         self.started = time.monotonic()
 
@@ -234,7 +239,7 @@ class Trainer:
             )
 
     def _evaluate(self, stop: StopRequest) -> None:
-        result = evaluate(self.updater, self._validation_batches(stop), self.bytes_of_id)
+        result = evaluate(self.updater, self._validation_batches(stop), self.text_bytes)
         self.last_evaluation = result
         record = {"step": self.state.step, "validation_loss": result.loss, "bits_per_byte": result.bits_per_byte}
         if not self.config.training.eval_only:
