@@ -250,6 +250,11 @@ class TrainingConfig(Section):
     """CPU threads; 0 or auto = torch's own choice. Thousands end the process inside the thread library."""
 
 
+def _parse_stops(value: object) -> object:
+    """One text as a tuple of it."""
+    return (value,) if isinstance(value, str) else value
+
+
 class SamplingConfig(Section):
     """How the next token is drawn, and when a text ends."""
 
@@ -267,8 +272,8 @@ class SamplingConfig(Section):
     """Divides positive and multiplies negative logits of tokens that occurred (Keskar et al. 2019); 1 = off."""
     seed: int = Field(default=1337, ge=0, lt=2**63)
     """Seeds the draws: the same seed gives the same text, alone or in a batch."""
-    stop: tuple[str, ...] = ()
-    """Texts that end the generation; they are cut off."""
+    stop: Annotated[tuple[str, ...], BeforeValidator(_parse_stops)] = ()
+    """Texts that end the generation; they are cut off. A single text may stand alone."""
 
 
 class SampleConfig(Section):

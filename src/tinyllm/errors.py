@@ -33,6 +33,10 @@ class ArtifactError(TinyllmError):
     """A directory or file that tinyllm wrote is incomplete, damaged, or locked by another run."""
 
 
+class ResourceError(TinyllmError):
+    """The machine has too little memory for what was asked. Names the bytes needed and those available."""
+
+
 class MismatchError(TinyllmError):
     """Two whole things do not belong together: a model and a tokenizer, or a run and its shards."""
 

@@ -95,7 +95,7 @@ def run_command(command: Callable[[list[str]], object], arguments: Sequence[str]
     try:
         with standard_streams():
             command(tokens)
-    except (TinyllmError, CycloptsError, OSError, KeyboardInterrupt) as error:
+    except (TinyllmError, CycloptsError, OSError, KeyboardInterrupt, MemoryError, RuntimeError) as error:
         if len(tokens) < len(arguments):
             traceback.print_exc()
         sys.exit(_report(error, give_up_output()))
@@ -121,6 +121,12 @@ def _report(error: BaseException, output_failed: bool) -> int:
             place = error.filename or (STANDARD_OUTPUT if output_failed else "")
             note(f"tinyllm: {place}{': ' if place else ''}{error.strerror or error}")
             return 1
+        case MemoryError() | RuntimeError():
+            from tinyllm.machine.memory import describe_shortage
+
+            if shortage := describe_shortage(error):
+                note(f"tinyllm: {shortage}")
+                return 1
     raise error
 
 

@@ -10,6 +10,7 @@ from rich.filesize import decimal
 from tinyllm import storage
 from tinyllm.cli.console import note
 from tinyllm.errors import ArtifactError, InputError
+from tinyllm.machine.memory import available_memory_bytes
 from tinyllm.model.size import num_parameters
 from tinyllm.recipes import read_recipe
 from tinyllm.settings import build_config, read_toml
@@ -126,17 +127,6 @@ def free_bytes(out: Path) -> int:
     while not parent.exists():
         parent = parent.parent
     return shutil.disk_usage(parent).free
-
-
-def available_memory_bytes() -> int | None:
-    """Memory that new programs can have; None where the system does not say."""
-    meminfo = Path("/proc/meminfo")
-    if not meminfo.exists():
-        return None
-    for line in meminfo.read_text().splitlines():
-        if line.startswith("MemAvailable:"):
-            return int(line.split()[1]) * 1024
-    return None
 
 
 def _is_shards(path: Path) -> bool:

@@ -7,14 +7,15 @@ otherwise the checksums inside compressed files are right. It unpacks nothing: d
 """
 
 import re
+import shutil
 import ssl
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from http.client import HTTPException, HTTPResponse, InvalidURL
+from http.client import HTTPException, HTTPMessage, HTTPResponse, InvalidURL
 from pathlib import Path
-from typing import cast
+from typing import IO, cast
 from urllib import request
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
@@ -31,6 +32,8 @@ KIND = "download"
 """The kind of draft that holds a part."""
 MAX_FAILURES = 5
 LONGEST_WAIT_SECONDS = 120.0
+RESERVED_BYTES = 2**30
+"""Stays free on the disk where a server does not say how much it sends, or a twentieth of a small disk."""
 _CHUNK_BYTES = 2**18
 _PASSING = (408, 425, 429, 500, 502, 503, 504)
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
@@ -167,14 +170,38 @@ class _Transfer:
             total_bytes = version.total_bytes
             if total_bytes is not None:
                 storage.check_room(self._target, total_bytes - start)
+            was_resumed, complaint = start > 0, ""
             with storage.append_file(self._draft, start) as file:
                 self._report(start, total_bytes)
                 for chunk in _receive(response):
+                    if complaint := self._too_much(start + len(chunk), total_bytes):
+                        break
                     file.write(chunk)
                     start += len(chunk)
                     self._report(start, total_bytes)
+        if complaint:
+            self.drop()
+            if was_resumed:
+                raise _Setback(complaint)
+            raise DownloadError(f"{self.url}: {complaint}; nothing was kept")
         if total_bytes is not None and start < total_bytes:
             raise _Setback(f"the connection ended after {start} of {total_bytes} bytes")
+
+    def _too_much(self, num_bytes: int, total_bytes: int | None) -> str:
+        """Why a part must not grow to `num_bytes`; empty if it may.
+
+        A body without a length may go on for ever, so it ends before the disk is full.
+        """
+        limit = self._expected_bytes if total_bytes is None else total_bytes
+        if limit is not None:
+            return f"the server sends more than the {limit} bytes of the file" if num_bytes > limit else ""
+        disk = shutil.disk_usage(self.part.parent)
+        if disk.free - _CHUNK_BYTES >= min(RESERVED_BYTES, disk.total // 20):
+            return ""
+        return (
+            f"the server does not say how long the file is, and after {num_bytes} bytes the disk of {self._target} has "
+            f"{disk.free} bytes free; make room or choose another disk"
+        )
 
     def _open(self, version: _Version | None, start: int) -> HTTPResponse:
         headers = {"User-Agent": f"tinyllm/{__version__}", "Accept-Encoding": "identity"}
@@ -246,6 +273,22 @@ class _Transfer:
         return file_format is not None and file_format.compression != "none"
 
 
+class _Redirects(request.HTTPRedirectHandler):
+    """Follows redirects, but never from https to http: whoever stands between could answer there."""
+
+    def redirect_request(
+        self, req: request.Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
+    ) -> request.Request | None:
+        """The request to follow. Raises DownloadError where it would leave https."""
+        if req.type == "https" and urlsplit(newurl).scheme.lower() != "https":
+            fp.close()
+            raise DownloadError(
+                f"{req.full_url}: the server sends on to {newurl}, which is not encrypted; nothing was fetched from "
+                "there. Name that address yourself if you trust it"
+            )
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
 def _opener() -> request.OpenerDirector:
     """HTTP and HTTPS with redirects and the system's proxies; no ftp, file or data addresses, not even by redirect."""
     opener = request.OpenerDirector()
@@ -254,7 +297,7 @@ def _opener() -> request.OpenerDirector:
         request.HTTPHandler(),
         request.HTTPSHandler(),
         request.HTTPDefaultErrorHandler(),
-        request.HTTPRedirectHandler(),
+        _Redirects(),
         request.HTTPErrorProcessor(),
         request.UnknownHandler(),
     ):

@@ -79,9 +79,18 @@ class Batch:
         """Whether the texts outgrew the context."""
         return self._window.slid
 
-    def lose_engine(self) -> None:
-        """Tells that the engine has read another text since."""
-        self._window.lose()
+    @property
+    def ended(self) -> bool:
+        """Whether every text is whole."""
+        return all(sample.finish_reason for sample in self.samples)
+
+    def leave_engine(self) -> None:
+        """Makes room in the engine for another batch; `enter_engine` comes before the next piece."""
+        self._window.leave_engine()
+
+    def enter_engine(self) -> None:
+        """Takes the engine back as it was left."""
+        self._window.enter_engine()
 
     def pieces(self) -> Iterator[list[str]]:
         """What each sample's text grows by at each step, until every one has ended.
@@ -97,7 +106,7 @@ class Batch:
             pieces = [sample.add(token, log_probability, last=last) for sample, token, log_probability in drawn]
             self.seconds = time.perf_counter() - start
             yield pieces
-            if all(sample.finish_reason for sample in self.samples):
+            if self.ended:
                 return
             logits = self._window.extend(tokens)
 

@@ -6,6 +6,7 @@ texts, or the tokens of a prompt. This module gives it memory, and keeps count o
 Shapes: B texts side by side, T time, V vocabulary, n rows of one pass.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,15 +19,25 @@ from tinyllm.generation.cpu_team import Team, pick_num_threads
 from tinyllm.generation.cpu_weights import PackedWeights, aligned_zeros, padded
 from tinyllm.generation.engine import Doubles, Logits, Mask, Tokens
 from tinyllm.generation.kernel_cache import Kernels
+from tinyllm.machine.memory import available_memory_bytes
 
 ROWS_PER_PASS = 256
 """Rows of a prompt that go through the layers together; more would need more memory and gain nothing."""
 
 
+@dataclass(frozen=True)
+class _Cache:
+    """Keys and values of some texts, as the compiled program reads them, and how many tokens of each are read."""
+
+    keys: npt.NDArray[np.float32]
+    values: npt.NDArray[np.float32]
+    length: int
+
+
 class CpuEngine:
     """Runs a model on the CPU; see `engine.Engine`.
 
-    The logits it gives are not to be written to, and are overwritten by the next call.
+    The logits it gives are not to be written to; the next call overwrites them. One thread at a time may call it.
     """
 
     def __init__(self, config: ModelConfig, weights: PackedWeights, kernels: Kernels, num_threads: int = 0) -> None:
@@ -34,12 +45,14 @@ class CpuEngine:
         self._config, self.weights, self._kernels = config, weights, kernels
         self._plan = np.zeros(at.NUM_FIELDS + at.TEAM_FIELDS, np.int64)
         self._held: dict[int, npt.NDArray[Any]] = {}
-        self._length, self._num_slots, self._num_rows, self._num_summaries = 0, 0, 0, 0
+        self._num_rows, self._num_summaries = 0, 0
+        self._all_logits: Logits = np.empty((0, config.vocab_size), np.float32)
         self._settings = np.zeros(at.NUM_SETTINGS)
         self._sampling: SamplingConfig | None = None
         self._sampled, self._seen = np.empty((0, 0), np.float32), np.empty((0, 0), np.bool_)
         self._team = Team(kernels, self._plan, num_threads or pick_num_threads(weights.numbers.nbytes))
         self._plan[at.CHOOSE] = kernels.choose
+        self._drop_cache()
         self._write_sizes()
         self._write_model()
 
@@ -63,6 +76,35 @@ class CpuEngine:
         """What computes, in a few words."""
         threads = f"{self.num_threads} thread{'s' if self.num_threads > 1 else ''}"
         return f"CPU engine, {self.weights.kind} weights, {threads}"
+
+    def release_cache(self) -> _Cache:
+        """The cache with what was read, moved out of the engine, which then holds nothing."""
+        cache = _Cache(self._keys, self._values, self._length)
+        self._drop_cache()
+        return cache
+
+    def restore_cache(self, cache: object) -> None:
+        """Puts a cache back that `release_cache` gave; the one in the engine is dropped."""
+        assert isinstance(cache, _Cache)
+        self._hold_cache(cache.keys, cache.values)
+        self._length = cache.length
+
+    def missing_bytes(self, num_texts: int, num_positions: int) -> int:
+        """Bytes of memory needed beyond those held, for so many texts of so many tokens each.
+
+        Only the pages of one text's cache that are written take memory; several texts share a prompt by copying all.
+        """
+        config = self._config
+        positions = config.context_length if num_texts > 1 else min(num_positions, config.context_length)
+        cache = 2 * config.num_layers * num_texts * config.num_kv_heads * config.head_size * padded(positions)
+        # For each text: logits in the engine and a copy of the first ones, activations of one row, sums over blocks.
+        row = 3 * config.vocab_size + 8 * padded(config.hidden_size) + 4 * padded(config.intermediate_size)
+        held = self._keys.nbytes + self._values.nbytes if self._num_slots > 1 else 0
+        return max(0, 4 * (cache + num_texts * row) - held)
+
+    def available_bytes(self) -> int | None:
+        """Bytes of memory that this process can still have; None where the system does not say."""
+        return available_memory_bytes()
 
     def prefill(self, tokens: Tokens) -> Logits:
         """Forgets everything, reads `tokens` (B, T); logits (B, V) of what comes next."""
@@ -171,21 +213,41 @@ class CpuEngine:
             self._hold(place, array)
 
     def _reserve_slots(self, num_slots: int) -> None:
-        """Makes room for `num_slots` texts in the cache and the logits."""
+        """Makes room for `num_slots` texts in the cache and the logits. Raises MemoryError."""
         if num_slots == self._num_slots:
             return
+        self._drop_cache()
         config = self._config
         shape = (config.num_layers, num_slots, config.num_kv_heads * config.head_size, padded(config.context_length))
-        self._keys, self._values = aligned_zeros(shape, np.float32), aligned_zeros(shape, np.float32)
-        logits = np.zeros((num_slots, config.vocab_size), np.float32)
-        self._all_logits = logits.view()
-        self._all_logits.flags.writeable = False  # there are summaries of them, which would no longer be true
-        self._hold(at.KEYS, self._keys)
-        self._hold(at.VALUES, self._values)
-        self._hold(at.LOGITS, logits)
-        self._reserve_summaries(num_slots)
-        self._num_slots = self._plan[at.NUM_SLOTS] = num_slots
+        self._hold_cache(aligned_zeros(shape, np.float32), aligned_zeros(shape, np.float32))
+
+    def _hold_cache(self, keys: npt.NDArray[np.float32], values: npt.NDArray[np.float32]) -> None:
+        """Takes these as the cache, and makes room for the logits and rows of as many texts."""
+        self._keys, self._values = keys, values
+        self._hold(at.KEYS, keys)
+        self._hold(at.VALUES, values)
+        num_slots = keys.shape[1]
+        self._reserve_logits(num_slots)
         self._reserve_rows(num_slots)
+        self._num_slots = self._plan[at.NUM_SLOTS] = num_slots
+
+    def _drop_cache(self) -> None:
+        """Lets go of the cache; `_reserve_slots` or `_hold_cache` comes before the next pass."""
+        self._keys = self._values = np.empty((0, 0, 0, 0), np.float32)
+        for place in (at.KEYS, at.VALUES):
+            self._held.pop(place, None)
+            self._plan[place] = 0
+        self._length, self._num_slots = 0, 0
+
+    def _reserve_logits(self, num_rows: int) -> None:
+        """Makes room for `num_rows` rows of logits, read-only outside: a change would outdate their summaries."""
+        if num_rows == len(self._all_logits):
+            return
+        logits = np.zeros((num_rows, self._config.vocab_size), np.float32)
+        self._all_logits = logits.view()
+        self._all_logits.flags.writeable = False
+        self._hold(at.LOGITS, logits)
+        self._reserve_summaries(num_rows)
 
     def _prepare_choices(self, logits: Logits, seen: Mask, config: SamplingConfig) -> None:
         """Writes into the plan from what tokens are chosen; while that stays the same, it need not be done again."""

@@ -39,7 +39,9 @@ INNER = {**FAST, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 """For functions that compiled code alone calls: what Python would need to call them is half of the compilation."""
 
 LEVELS = 16_383
-"""Largest packed activation: of 16,384 columns times this times 127, a sixteenth just fits an int32."""
+"""Largest packed activation, for matrices of up to 16,512 columns; wider ones have fewer steps."""
+LARGEST_SUM_OF_LANES = (2**31 - 1) * at.LANES
+"""Sixteen lanes share a row: each sums the products of its columns, up to 127 times `LEVELS`, in an int32."""
 
 
 def compiled(function: Callable[..., Any]) -> Any:
@@ -252,10 +254,11 @@ def _pack(x, x_start, packed, start, size):
         largest = np.float32(1e-30)
         for i in range(size):
             largest = max(largest, abs(x[x_start + i]))
-        scale = np.float32(LEVELS) / largest
+        levels = np.float32(min(LEVELS, LARGEST_SUM_OF_LANES // (127 * size)))
+        scale = levels / largest
         for i in range(size):
             packed[start + i] = np.int16(np.rint(x[x_start + i] * scale))
-        return largest / np.float32(LEVELS)
+        return largest / levels
 
     return copy if packed.dtype == x.dtype else quantize
 

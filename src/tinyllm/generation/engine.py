@@ -17,7 +17,11 @@ Doubles = npt.NDArray[np.float64]
 
 
 class Engine(Protocol):
-    """A loaded model with the keys and values of what it has read so far."""
+    """A loaded model with a cache: the keys and values of what it has read.
+
+    One thread at a time may call an engine. Texts take turns by moving caches out and in: each text's logits are then
+    the same as alone, to the last bit.
+    """
 
     @property
     def context_length(self) -> int:
@@ -30,6 +34,18 @@ class Engine(Protocol):
     @property
     def description(self) -> str:
         """What computes, in a few words."""
+
+    def release_cache(self) -> object:
+        """The cache with what was read, moved out of the engine, which then holds nothing."""
+
+    def restore_cache(self, cache: object) -> None:
+        """Puts a cache back that `release_cache` gave; the one in the engine is dropped."""
+
+    def missing_bytes(self, num_texts: int, num_positions: int) -> int:
+        """Bytes of memory needed beyond those held, for so many texts of so many tokens each."""
+
+    def available_bytes(self) -> int | None:
+        """Bytes of memory left where the cache is kept; None where the system does not say."""
 
     def prefill(self, tokens: Tokens) -> Logits:
         """Forgets everything, reads `tokens` (B, T) with 1 <= T <= context_length; logits (B, V) of what comes next."""

@@ -1,10 +1,11 @@
 """The one front of generation: a prompt and settings in, texts out, at once or as they come.
 
 `generate` and `stream` run the same loop, so the pieces of a stream are the text of `generate` with the same seed.
-Which engine computes logits is none of its business; torch loads only where `load` picks the torch engine.
+Any number of threads may use one generator: texts take turns on its engine (see `turns`). Which engine computes logits
+is none of its business; torch loads only where `load` picks the torch engine.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,14 @@ from tinyllm.config import ModelConfig, SamplingConfig, first_problem
 from tinyllm.errors import ConfigError, InputError
 from tinyllm.generation.batch import Batch, FinishReason
 from tinyllm.generation.engine import Engine
+from tinyllm.generation.turns import Turns
+from tinyllm.machine.memory import check_memory
+from tinyllm.model.size import num_parameters
 from tinyllm.model_dir import DTYPES, bundled_model, find_model, load_model
 from tinyllm.tokenizer.codec import Tokenizer
+
+SAMPLE_BYTES, TOKEN_BYTES = 4096, 64
+"""Memory outside the engine: of a sample's random stream, decoder and lists, and of each of its tokens."""
 
 
 @dataclass(frozen=True)
@@ -45,17 +52,24 @@ class Generation:
 
 
 class TextStream(Iterator[str]):
-    """The pieces of one text as they come, none ending inside a character."""
+    """The pieces of one text as they come, none ending inside a character.
 
-    def __init__(self, prompt: str, batch: Batch, take_turn: Callable[[Batch], None]) -> None:
+    Other texts may be generated between two pieces, by any thread. A stream that is given up needs no closing.
+    """
+
+    def __init__(self, prompt: str, batch: Batch, turns: Turns) -> None:
         self._prompt = prompt
         self._batch = batch
         self._pieces = batch.pieces()
-        self._take_turn = take_turn
+        self._turns = turns
+
+    def __repr__(self) -> str:
+        state = "ended" if self._batch.ended else "open"
+        return f"<TextStream {state}, {len(self._batch.samples[0].token_ids)} tokens>"
 
     def __next__(self) -> str:
-        self._take_turn(self._batch)
-        return next(piece for (piece,) in self._pieces if piece)
+        with self._turns.take(self._batch):
+            return next(piece for (piece,) in self._pieces if piece)
 
     @property
     def generation(self) -> Generation:
@@ -74,7 +88,11 @@ class Generator:
         self.config = config
         self.path = path
         """The model directory, where it came from one."""
-        self._reading: Batch | None = None
+        self._turns = Turns()
+
+    def __repr__(self) -> str:
+        millions = num_parameters(self.config) / 1e6
+        return f"<Generator {self.path or 'in memory'}, {millions:.1f} M parameters, {self.engine.description}>"
 
     def generate(
         self,
@@ -89,15 +107,16 @@ class Generator:
         Token ids in place of a text are taken as they are, so they bring their own BOS.
 
         `settings` are fields of `SamplingConfig`, and win over those of `sampling`. Sample i is the same however many
-        are beside it. Raises ConfigError for a setting out of range, InputError for a prompt longer than the context.
+        are beside it. Raises ConfigError for a setting out of range, InputError for a prompt longer than the context,
+        ResourceError for more samples than memory holds.
 
         >>> tinyllm.load().generate("Once upon a time", temperature=0)[0].text  # doctest: +SKIP
         ', there was a little girl named Lily. ...'
         """
         batch = self._batch(prompt, num_samples, sampling, settings)
-        self._take_turn(batch)
-        for _ in batch.pieces():
-            pass
+        with self._turns.take(batch):
+            for _ in batch.pieces():
+                pass
         return _results(self._prompt_text(prompt), batch)
 
     def stream(
@@ -105,7 +124,7 @@ class Generator:
     ) -> TextStream:
         """As `generate` for one sample, piece by piece as the text comes; its `generation` has the rest."""
         batch = self._batch(prompt, 1, sampling, settings)
-        return TextStream(self._prompt_text(prompt), batch, self._take_turn)
+        return TextStream(self._prompt_text(prompt), batch, self._turns)
 
     def _batch(
         self, prompt: str | Sequence[int], num_samples: int, config: SamplingConfig | None, settings: dict[str, Any]
@@ -113,13 +132,18 @@ class Generator:
         if num_samples < 1:
             raise ConfigError(f"num_samples is {num_samples}; at least 1 is needed")
         merged = sampling_config(**{**(config.model_dump() if config else {}), **settings})
-        return Batch(self.engine, self.tokenizer, self._prompt_ids(prompt), num_samples, merged)
+        ids = self._prompt_ids(prompt)
+        self._check_memory(num_samples, len(ids), merged.max_new_tokens)
+        return Batch(self.engine, self.tokenizer, ids, num_samples, merged)
 
-    def _take_turn(self, batch: Batch) -> None:
-        """Texts may take turns on the one engine: a stream left for another goes on where it was."""
-        if self._reading is not batch:
-            batch.lose_engine()
-            self._reading = batch
+    def _check_memory(self, num_samples: int, num_prompt_tokens: int, max_new_tokens: int) -> None:
+        """Raises ResourceError where so many samples have no room; it comes before anything is made for them."""
+        num_positions = min(num_prompt_tokens + max_new_tokens, self.engine.context_length)
+        needed = self.engine.missing_bytes(num_samples, num_positions)
+        what = f"num_samples {num_samples} with a context of {self.engine.context_length} tokens"
+        check_memory(what, needed, "use fewer samples, or call again for more", self.engine.available_bytes())
+        books = self.tokenizer.vocab_size + SAMPLE_BYTES + num_positions * TOKEN_BYTES
+        check_memory(what, num_samples * books, "use fewer samples, or call again for more")
 
     def _prompt_text(self, prompt: str | Sequence[int]) -> str:
         return prompt if isinstance(prompt, str) else self.tokenizer.decode(prompt)

@@ -1,16 +1,18 @@
 """Machine code for the CPU engine: compiled once on a machine, then loaded from a user's cache folder without Numba.
 
 Importing Numba takes longer than a whole short text, so it happens only when nothing fitting is cached. The key of a
-cached file covers what the code depends on: our sources, the compilers' versions, the CPU's name and features. A file
-is used only if its checksum is right. Any number of processes may do this at once: each works with what it compiled.
+cached file covers what the code depends on: our sources, the compilers' versions, the CPU's name and features. Which
+files are trusted is up to `machine/compiled_cache`. Any number of processes may compile at once: each works with what
+it compiled.
 
 The program is two object files, so that two cores compile it: a pass for one kind of weights, and choices for all.
 """
 
 import ctypes
-import hashlib
+import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -22,7 +24,8 @@ import llvmlite.binding as llvm
 
 from tinyllm import storage
 from tinyllm.config import WeightsKind
-from tinyllm.errors import ArtifactError
+from tinyllm.errors import UsageError
+from tinyllm.machine.compiled_cache import CompiledCache, key_of
 from tinyllm.runtime import num_available_cores
 
 ENTRY = "tinyllm_enter"
@@ -38,11 +41,14 @@ SOURCES = (
     "cpu_program.py",
     "kernel_cache.py",
 )
-DIGEST_BYTES = 32
+ENDING = ".o"
 COMPILE_HERE = (
     "import sys; from tinyllm.generation import kernel_cache; kernel_cache.compile_for_another(*sys.argv[1:])"
 )
 """What a process that helps is given to run."""
+
+_numba_settings_lock = threading.Lock()
+"""Numba's settings belong to the whole process: two threads must not put back what the other one set."""
 
 
 class Kernels:
@@ -66,27 +72,35 @@ class Kernels:
 def load_kernels(weights_kind: WeightsKind, folder: Path, announce: Callable[[str], None]) -> Kernels:
     """The kernels for `weights_kind` (fp32, bf16 or int8), from `folder` or compiled and put there.
 
-    `announce` gets a line before a compilation, and one if the folder cannot be written.
+    `announce` gets a line before a compilation, and one if the folder cannot be written or is not the user's alone.
+    Raises UsageError where Numba is told not to compile.
     """
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
-    key = _key()
-    paths: dict[Part, Path] = {part: folder / f"{part}-{key}.o" for part in (weights_kind, "choices")}
-    parts = {part: _read(path) for part, path in paths.items()}
-    missing = [part for part, content in parts.items() if content is None]
+    key, cache = _key(), CompiledCache(folder, announce)
+    wanted: tuple[Part, ...] = (weights_kind, "choices")
+    parts = {part: found[1] for part in wanted if (found := cache.find(part, key, ENDING))}
+    missing = [part for part in wanted if part not in parts]
     if missing:
+        _check_numba_compiles()
         announce(f"compiling the {weights_kind} engine for this CPU, once: about ten seconds")
         compiled = compile_parts(missing, announce)
         parts |= compiled
-        try:
-            storage.check_writable(folder)
-            with storage.exclusive(folder):
-                for part, content in compiled.items():
-                    storage.write_file(paths[part], hashlib.sha256(content).digest() + content)
-        except (ArtifactError, OSError) as error:
-            if any(_read(paths[part]) is None for part in compiled):
-                announce(f"the compiled engine is not kept, so the next start compiles again: {error}")
-    return Kernels(*(content for content in parts.values() if content is not None))
+        for part, content in compiled.items():
+            if cache.keep(part, key, ENDING, content) is None:
+                break
+    return Kernels(*(parts[part] for part in wanted))
+
+
+def _check_numba_compiles() -> None:
+    """Raises UsageError where Numba's compiler is switched off, as some do for debugging."""
+    numba_config = sys.modules.get("numba.core.config")
+    named = os.environ.get("NUMBA_DISABLE_JIT", "")
+    if numba_config.DISABLE_JIT if numba_config else named.isdecimal() and int(named):
+        raise UsageError(
+            "NUMBA_DISABLE_JIT is set, so the CPU engine cannot be compiled; unset it, or use PyTorch's engine: "
+            "dtype bfloat16"
+        )
 
 
 def compile_parts(parts: Sequence[Part], announce: Callable[[str], None]) -> dict[Part, bytes]:
@@ -139,13 +153,14 @@ def compile_kernels(part: Part) -> bytes:
 
     # By itself Numba optimizes every function with all that it calls, again and again on the way up: 20 s, not 4.
     settings: Any = numba_config
-    before, settings.OPT = settings.OPT, type(settings.OPT)(0)
-    try:
-        from tinyllm.generation import cpu_program, cpu_sampling
+    with _numba_settings_lock:
+        before, settings.OPT = settings.OPT, type(settings.OPT)(0)
+        try:
+            from tinyllm.generation import cpu_program, cpu_sampling
 
-        entry = cpu_sampling.compile_entry() if part == "choices" else cpu_program.compile_entry(part)
-    finally:
-        settings.OPT = before
+            entry = cpu_sampling.compile_entry() if part == "choices" else cpu_program.compile_entry(part)
+        finally:
+            settings.OPT = before
     module = llvm.parse_assembly(entry.inspect_llvm())
     native_name = entry.native_name.removeprefix("cfunc.")
     for function in module.functions:
@@ -188,21 +203,8 @@ def _check_self_contained(module: Any) -> None:
 
 
 def _key() -> str:
-    """Sixteen hexadecimal digits that change whenever the code would."""
-    digest = hashlib.sha256()
-    for name in SOURCES:
-        digest.update((Path(__file__).parent / name).read_bytes())
+    """Changes whenever the code would."""
+    sources = (Path(__file__).parent.joinpath(name).read_bytes() for name in SOURCES)
     cpu = (llvm.get_process_triple(), llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten())
-    for fact in (version("numba"), llvmlite.__version__, *cpu):
-        digest.update(fact.encode() + b"\0")
-    return digest.hexdigest()[:16]
-
-
-def _read(path: Path) -> bytes | None:
-    """The cached machine code; None where there is none, or not all of it."""
-    try:
-        content = path.read_bytes()
-    except OSError:
-        return None
-    digest, machine_code = content[:DIGEST_BYTES], content[DIGEST_BYTES:]
-    return machine_code if hashlib.sha256(machine_code).digest() == digest else None
+    versions = (version("numba"), llvmlite.__version__)
+    return key_of([*sources, *(fact.encode() for fact in (*versions, *cpu))])

@@ -10,7 +10,9 @@ import torch
 from tinyllm.config import SamplingConfig
 from tinyllm.generation import sampling
 from tinyllm.generation.engine import Doubles, Logits, Mask, Tokens
+from tinyllm.machine.memory import available_memory_bytes
 from tinyllm.model.kv_cache import KVCache
+from tinyllm.model.size import cache_bytes
 
 if TYPE_CHECKING:
     from tinyllm.model.transformer import Transformer
@@ -39,6 +41,31 @@ class TorchEngine:
         weight = self._model.output_weight
         return f"PyTorch engine on {weight.device}, {str(weight.dtype).removeprefix('torch.')}"
 
+    def release_cache(self) -> KVCache | None:
+        """The cache with what was read, moved out of the engine, which then holds nothing."""
+        cache, self._cache = self._cache, None
+        return cache
+
+    def restore_cache(self, cache: object) -> None:
+        """Puts a cache back that `release_cache` gave; the one in the engine is dropped."""
+        assert cache is None or isinstance(cache, KVCache)
+        self._cache = cache
+
+    def missing_bytes(self, num_texts: int, num_positions: int) -> int:  # noqa: ARG002 (it has room for all positions)
+        """Bytes of memory needed beyond those held, for so many texts; the cache has room for the whole context."""
+        config, weight = self._model.config, self._model.output_weight
+        held = 0 if self._cache is None else self._cache.keys.nbytes + self._cache.values.nbytes
+        logits = config.vocab_size * (weight.itemsize + 8)  # as they are computed, as float32, and a copy
+        return max(0, num_texts * (cache_bytes(config, weight.itemsize) + logits) - held)
+
+    def available_bytes(self) -> int | None:
+        """Bytes of memory left on the model's device; None where its system does not say."""
+        device = self._model.output_weight.device
+        if device.type == "cuda":
+            unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+            return torch.cuda.mem_get_info(device)[0] + unused
+        return available_memory_bytes() if device.type == "cpu" else None
+
     def prefill(self, tokens: Tokens) -> Logits:
         """Forgets everything, reads `tokens` (B, T); logits (B, V) of what comes next."""
         cache = self._empty_cache(len(tokens))
@@ -66,6 +93,7 @@ class TorchEngine:
 
     def _empty_cache(self, batch_size: int) -> KVCache:
         if self._cache is None or self._cache.batch_size != batch_size:
+            self._cache = None  # so that its memory can serve the new one
             weight = self._model.output_weight
             self._cache = KVCache(self._model.config, batch_size, weight.device, weight.dtype)
         self._cache.reset()

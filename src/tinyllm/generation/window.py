@@ -15,12 +15,11 @@ class Window:
         """Starts with `tokens` (B, T), at least one and at most the engine's context."""
         self._engine = engine
         self._tokens = tokens
-        self._in_engine = False
+        self._cache: object = None
         self.slid = False
 
     def read(self) -> Logits:
         """Reads all that the window holds; logits (B, V) of what comes next."""
-        self._in_engine = True
         return self._engine.prefill(self._tokens)
 
     def extend(self, tokens: Tokens) -> Logits:
@@ -34,11 +33,17 @@ class Window:
             self.slid = True
             self._tokens = self._tokens[:, -kept_tokens(self._engine.context_length) :]
             return self.read()
-        return self._engine.decode(tokens) if self._in_engine else self.read()
+        return self._engine.decode(tokens)
 
-    def lose(self) -> None:
-        """Tells that the engine has read another text since; this one is read anew when it goes on."""
-        self._in_engine = False
+    def leave_engine(self) -> None:
+        """Takes the texts' cache out of the engine, for another text to use it."""
+        self._cache = self._engine.release_cache()
+
+    def enter_engine(self) -> None:
+        """Puts the texts' cache back. Reading it anew instead would round other sums, and could change a text."""
+        if self._cache is not None:
+            self._engine.restore_cache(self._cache)
+            self._cache = None
 
 
 def kept_tokens(context_length: int) -> int:

@@ -19,6 +19,7 @@ from tinyllm import storage
 from tinyllm.corpus.sources import list_sources
 from tinyllm.errors import ArtifactError, FormatError, InputError, MismatchError
 from tinyllm.shards.encoding import Tokens, dtype_for
+from tinyllm.shards.text_bytes import TextBytes
 from tinyllm.tokenizer.codec import MODEL_NAME, Tokenizer
 
 SplitName = Literal["train", "validation"]
@@ -222,14 +223,13 @@ def check_ids(tokens: Tokens, tokenizer: Tokenizer, path: Path) -> None:
 
 def count_tokens(arrays: Sequence[Tokens], tokenizer: Tokenizer) -> Counts:
     """Counts told by the ids alone: documents are BOS tokens, text bytes what the pieces stand for."""
-    sizes = np.array([len(tokenizer.piece_bytes(id)) for id in range(tokenizer.vocab_size)], dtype=np.uint64)
+    counter = TextBytes(tokenizer)
     documents = text_bytes = 0
     for array in arrays:
         for start in range(0, len(array), CHECK_TOKENS):
             part = array[start : start + CHECK_TOKENS]
+            before = np.empty(len(part), np.int64)
+            before[1:], before[0] = part[:-1], array[start - 1] if start else -1
             documents += int(np.count_nonzero(part == tokenizer.bos_id))
-            text_bytes += int(sizes[part].sum())
-    # Encoding put a space before each document.
-    spaces = documents if tokenizer.proto.add_dummy_prefix else 0
-    tokens = sum(map(len, arrays))
-    return Counts(documents=documents, tokens=tokens, text_bytes=max(0, text_bytes - spaces))
+            text_bytes += counter.count(part, before)
+    return Counts(documents=documents, tokens=sum(map(len, arrays)), text_bytes=text_bytes)

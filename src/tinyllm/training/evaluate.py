@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tinyllm.tokenizer.codec import Tokenizer
+from tinyllm.shards.text_bytes import TextBytes
 from tinyllm.training.step import Updater
 
 
@@ -25,19 +25,13 @@ class Evaluation:
 
 
 @torch.no_grad()
-def evaluate(updater: Updater, microbatches: Iterable[Tensor], bytes_of_id: Tensor) -> Evaluation:
-    """Mean loss over `microbatches`, each (B, T + 1) int64; `bytes_of_id` (V,) as `token_bytes` gives it."""
+def evaluate(updater: Updater, microbatches: Iterable[Tensor], text_bytes: TextBytes) -> Evaluation:
+    """Mean loss over `microbatches`, each (B, T + 1) int64; `text_bytes` counts what their ids stand for."""
     model = updater.worker.eval()
     nats, num_tokens, num_bytes = 0.0, 0, 0
     for tokens in microbatches:
         nats += updater.summed_loss(tokens).item()
-        targets = tokens[:, 1:]
-        num_tokens += targets.numel()
-        num_bytes += int(bytes_of_id[targets].sum())
+        num_tokens += tokens[:, 1:].numel()
+        num_bytes += text_bytes.count_windows(tokens.cpu().numpy())
     model.train()
     return Evaluation(nats / num_tokens, nats / math.log(2) / max(1, num_bytes))
-
-
-def token_bytes(tokenizer: Tokenizer) -> Tensor:
-    """Bytes of text each token id stands for, (V,) int64; control tokens stand for none."""
-    return torch.tensor([len(tokenizer.piece_bytes(i)) for i in range(tokenizer.vocab_size)])

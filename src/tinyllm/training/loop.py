@@ -17,6 +17,7 @@ from torch import Tensor
 from tinyllm import storage
 from tinyllm.config import Config, SampleConfig
 from tinyllm.errors import ArtifactError, DivergenceError, InputError, Interrupted, TinyllmError, UsageError
+from tinyllm.machine.memory import shortages_named
 from tinyllm.model.init import initialize_mimetic
 from tinyllm.model.size import num_parameters
 from tinyllm.model.transformer import Transformer
@@ -31,6 +32,7 @@ from tinyllm.runtime import (
 )
 from tinyllm.shards.batches import WindowOrder, Windows, read_batch, read_windows, validation_windows
 from tinyllm.shards.format import ShardSet, find_document_starts
+from tinyllm.shards.text_bytes import TextBytes
 from tinyllm.tokenizer.codec import Tokenizer
 from tinyllm.training.checkpoint import (
     TrainingState,
@@ -41,9 +43,9 @@ from tinyllm.training.checkpoint import (
     read_state,
     save_checkpoint,
 )
-from tinyllm.training.evaluate import Evaluation, evaluate, token_bytes
+from tinyllm.training.evaluate import Evaluation, evaluate
 from tinyllm.training.fast_path import as_before, choose_fast_path
-from tinyllm.training.forecast import check_memory, failed_allocations_named
+from tinyllm.training.forecast import check_memory
 from tinyllm.training.initial_weights import take_weights
 from tinyllm.training.inputs import compare_inputs, describe_inputs
 from tinyllm.training.metrics import MetricsLog
@@ -88,7 +90,7 @@ class Silence:
         """Not told."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Outcome:
     """How a run ended."""
 
@@ -130,14 +132,14 @@ class Trainer:
         self.order = self._order_windows()
         self.validation = self._choose_validation_windows()
         seed_everything(settings.seed)
-        with failed_allocations_named():
+        with shortages_named():
             self.model = Transformer(config.model)
         if settings.initialization == "mimetic":
             initialize_mimetic(self.model, config.model.num_heads // config.model.num_kv_heads)
         if settings.init_from not in ("scratch", "resume") and not list_checkpoints(run / "checkpoints"):
             take_weights(self.model, self.tokenizer, Path(settings.init_from).expanduser())
         self.model.to(self.device).train()
-        self.bytes_of_id = token_bytes(self.tokenizer).to(self.device)
+        self.text_bytes = TextBytes(self.tokenizer)
         self.last_evaluation: Evaluation | None = None
         self.started = time.monotonic()
 
@@ -149,7 +151,7 @@ class Trainer:
         """
         keep_freed_memory()
         check_run_directory(self.run)
-        with storage.exclusive(self.run), stop_signals() as stop, failed_allocations_named():
+        with storage.exclusive(self.run), stop_signals() as stop, shortages_named():
             if not stop.is_listening:
                 self.reporter.note("training outside the main thread: signals do not save the run, checkpoints do")
             self._clear_away_leftovers()
@@ -279,7 +281,7 @@ class Trainer:
 
     def _measure(self, batches: Iterator[Tensor]) -> dict[str, Any]:
         """The line of metrics of an evaluation on `batches`."""
-        result = evaluate(self.updater, batches, self.bytes_of_id)
+        result = evaluate(self.updater, batches, self.text_bytes)
         self.last_evaluation = result
         return {"step": self.state.step, "validation_loss": result.loss, "bits_per_byte": result.bits_per_byte}
 

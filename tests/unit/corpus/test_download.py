@@ -1,7 +1,10 @@
 """Downloads from a server that does everything wrong: in the end the file is right, or it is not there."""
 
+import contextlib
+import email
 import gzip
 import hashlib
+import io
 import random
 import resource
 import socket
@@ -9,14 +12,17 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from functools import partial
+from http.client import HTTPMessage
 from pathlib import Path
+from urllib import request
+from urllib.response import addinfourl
 
 import pytest
 
 from loopback import Behaviour, FileServer, Handler, cut, hang_up, status, well, whole
 from tinyllm import storage
 from tinyllm.corpus.catalogue import KNOWN_CORPORA
-from tinyllm.corpus.download import MAX_FAILURES, download
+from tinyllm.corpus.download import MAX_FAILURES, _Redirects, download
 from tinyllm.corpus.formats import Format, format_of
 from tinyllm.errors import ArtifactError, DownloadError, UsageError
 
@@ -330,6 +336,82 @@ class TestFailures:
         fetch.server.plan = [status(302, Location=f"file://{tmp_path}/secret")]
         with pytest.raises(DownloadError, match="302"):
             fetch()
+
+    @pytest.mark.parametrize("hops", [["https", "http"], ["http", "https", "http"], ["https", "https", "http"]])
+    def test_https_is_never_left_for_http(self, fetch: Fetch, monkeypatch: pytest.MonkeyPatch, hops: list[str]) -> None:
+        """Each hop is a redirect to the next scheme; the last one is the test's server, which must hear of nothing."""
+        left = [f"{scheme}://somewhere/data.bin" for scheme in hops[1:-1]] + [f"{fetch.server.address}/data.bin"]
+
+        def answer(_: request.HTTPHandler, asked: request.Request) -> addinfourl:
+            headers = email.message_from_string(f"Location: {left.pop(0)}\n\n", _class=HTTPMessage)
+            response = addinfourl(io.BytesIO(), headers, asked.full_url, 302)
+            response.msg = "Found"
+            return response
+
+        monkeypatch.setattr(request.HTTPSHandler, "https_open", answer)
+        monkeypatch.setattr(request.HTTPHandler, "http_open", answer)
+        with pytest.raises(DownloadError, match=r"sends on to http://127.* not encrypted"):
+            download(f"{hops[0]}://somewhere/data.bin", fetch.target)
+        assert left == []
+        assert fetch.server.requests == []
+        assert fetch.leftovers() == set()
+
+    def test_https_may_go_on_to_https_and_http_to_https(self) -> None:
+        for url in ("http://a/x", "https://a/x"):
+            followed = _Redirects().redirect_request(
+                request.Request(url), io.BytesIO(), 302, "Found", HTTPMessage(), "HTTPS://b/y"
+            )
+            assert followed is not None
+            assert followed.full_url == "HTTPS://b/y"
+
+    def test_a_body_without_end_stops_before_the_disk_is_full(
+        self, fetch: Fetch, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A disk of 100 MB with 10 MB free: 5 MB of it stay free."""
+        received = 0
+
+        def stream(handler: Handler, server: FileServer) -> None:
+            handler.protocol_version = "HTTP/1.1"
+            handler.start(200, Transfer_Encoding="chunked", ETag=server.etag)
+            with contextlib.suppress(OSError):  # the client hangs up
+                while True:
+                    handler.wfile.write(b"10000\r\n" + bytes(2**16) + b"\r\n")
+
+        def usage(folder: Path) -> object:
+            nonlocal received
+            received = sum(path.stat().st_size for path in Path(folder).iterdir())
+            return type("Usage", (), {"total": 100_000_000, "free": 10_000_000 - received})
+
+        monkeypatch.setattr("shutil.disk_usage", usage)
+        fetch.server.plan = [stream] * 9
+        with pytest.raises(DownloadError, match=r"does not say how long .* bytes free; make room.*nothing was kept"):
+            fetch()
+        assert 4_000_000 < received <= 5_000_000
+        assert fetch.leftovers() == set()
+
+    def test_a_body_longer_than_expected_stops_there(self, fetch: Fetch) -> None:
+        def stream(handler: Handler, server: FileServer) -> None:
+            handler.protocol_version = "HTTP/1.1"
+            handler.start(200, Transfer_Encoding="chunked")
+            with contextlib.suppress(OSError):
+                for _ in range(1000):
+                    handler.wfile.write(b"10000\r\n" + bytes(2**16) + b"\r\n")
+
+        fetch.server.plan = [stream]
+        with pytest.raises(DownloadError, match="sends more than the 100000 bytes of the file; nothing was kept"):
+            fetch(expected_bytes=100_000)
+        assert max(num_bytes for num_bytes, _ in fetch.reports) <= 100_000
+        assert fetch.leftovers() == set()
+
+    def test_a_continuation_longer_than_the_rest_is_fetched_anew(self, fetch: Fetch) -> None:
+        def go_on_too_long(handler: Handler, server: FileServer) -> None:
+            total = len(server.content)
+            handler.start(206, ETag=server.etag, Content_Range=f"bytes 1000-{total - 1}/{total}")
+            handler.wfile.write(server.content[1000:] + b"more")
+
+        fetch.server.plan = [cut(1000), go_on_too_long]
+        assert fetch() == fetch.server.content
+        assert any("sends more than the 256000 bytes" in line for line in fetch.notes)
 
     def test_a_full_disk_is_not_blamed_on_the_server(self, fetch: Fetch, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 1000}))

@@ -4,7 +4,7 @@ import queue
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import cast
+from typing import cast, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -109,6 +109,23 @@ def test_a_prompt_longer_than_a_pass_is_read_in_parts(
     model = make_model("grouped")
     engine = make_engine(model, compiled_kernels("fp32"), "fp32")
     np.testing.assert_allclose(engine.prefill(tokens), expected_logits(model, tokens)[:, -1], rtol=2e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize("inner", [16_512, 16_544, 40_000])
+def test_int8_sums_of_wide_matrices_fit_their_numbers(inner: int, compiled_kernels: CompiledKernels) -> None:
+    """Every product of the down projection is the largest that there is; 16,512 is the last width for all steps."""
+    config = ModelConfig(vocab_size=32, hidden_size=32, num_layers=1, num_heads=1, intermediate_size=inner)
+    tensors = {
+        name: np.full(parameter.shape, 0 if "self_attn" in name else 1, np.float32)
+        for name, parameter in Transformer(config).named_parameters()
+    }
+    tokens = np.zeros((1, 1), np.int64)
+    logits = {
+        kind: CpuEngine(config, PackedWeights(config, tensors, kind), compiled_kernels(kind)).prefill(tokens).copy()
+        for kind in get_args(WeightsKind)
+    }
+    np.testing.assert_allclose(logits["fp32"], 32, rtol=1e-4)
+    np.testing.assert_allclose(logits["int8"], logits["fp32"], rtol=1e-3)
 
 
 def test_samples_of_one_prompt_share_its_reading(

@@ -1,7 +1,6 @@
 """The front of generation against a reference without cache, and what is refused."""
 
 from collections.abc import Callable
-from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -9,13 +8,10 @@ import pytest
 import torch
 
 import tinyllm
-from tinyllm.config import ModelConfig, SamplingConfig, WeightsKind
-from tinyllm.errors import ConfigError, FormatError, InputError, UsageError
+from tinyllm.config import ModelConfig, SamplingConfig
+from tinyllm.errors import ConfigError, FormatError, InputError, ResourceError, UsageError
 from tinyllm.generation import sampling
-from tinyllm.generation.cpu_engine import CpuEngine
-from tinyllm.generation.cpu_weights import PackedWeights
 from tinyllm.generation.generator import Generator, load
-from tinyllm.generation.kernel_cache import Kernels
 from tinyllm.generation.torch_engine import TorchEngine
 from tinyllm.model.transformer import Transformer
 from tinyllm.tokenizer.codec import Tokenizer
@@ -103,24 +99,6 @@ def test_a_stream_gives_its_result_without_being_read(generator: Generator) -> N
     assert len(generator.stream(PROMPT, max_new_tokens=5).generation.token_ids) == 5
 
 
-@pytest.mark.parametrize("engine", ["torch", "cpu"])
-def test_streams_may_take_turns(
-    generator: Generator, compiled_kernels: Callable[[WeightsKind], Kernels], engine: str
-) -> None:
-    if engine == "cpu":
-        config, tensors = generator.config, model_of(generator).state_dict()
-        weights = PackedWeights(config, {name: tensor.numpy() for name, tensor in tensors.items()}, "fp32")
-        generator = Generator(CpuEngine(config, weights, compiled_kernels("fp32")), generator.tokenizer, config)
-    settings = {"max_new_tokens": 40, "temperature": 0.9}
-    first, second = generator.stream(PROMPT, seed=1, **settings), generator.stream("the red ball", seed=2, **settings)
-    texts = ["", ""]
-    for pieces in zip_longest(first, second, fillvalue=""):
-        texts = [text + piece for text, piece in zip(texts, pieces, strict=True)]
-        generator.generate("a bear", max_new_tokens=1)
-    assert texts[0] == generator.generate(PROMPT, seed=1, **settings)[0].text
-    assert texts[1] == generator.generate("the red ball", seed=2, **settings)[0].text
-
-
 class Scripted:
     """An engine that says given tokens one after the other, whatever it reads."""
 
@@ -138,6 +116,12 @@ class Scripted:
         return self._next(len(tokens))
 
     choose = TorchEngine.choose
+
+    def missing_bytes(self, num_texts: int, num_positions: int) -> int:
+        return 0
+
+    def available_bytes(self) -> int | None:
+        return None
 
     def _next(self, batch: int) -> np.ndarray:
         logits = np.zeros((batch, self._vocab_size), np.float32)
@@ -231,6 +215,29 @@ def test_an_empty_prompt_begins_from_bos(generator: Generator) -> None:
 def test_a_setting_out_of_range_is_named(generator: Generator, settings: dict[str, float], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         generator.generate(PROMPT, **settings)
+
+
+@pytest.mark.parametrize("count", [10**7, 10**30])
+def test_samples_without_room_are_refused_with_the_bytes_they_need(
+    generator: Generator, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    monkeypatch.setattr("tinyllm.machine.memory.available_memory_bytes", lambda: 4_000_000_000)
+    monkeypatch.setattr("tinyllm.generation.torch_engine.available_memory_bytes", lambda: 4_000_000_000)
+    with pytest.raises(ResourceError, match=rf"num_samples {count} .* are needed, 4.0 GB .* are available; use fewer"):
+        generator.generate(PROMPT, num_samples=count)
+
+
+def test_representations_are_one_line(generator: Generator, make_model_dir: Callable[..., Path]) -> None:
+    assert repr(generator) == f"<Generator {generator.path}, 0.0 M parameters, PyTorch engine on cpu, float32>"
+    stream = generator.stream(PROMPT, max_new_tokens=3)
+    assert repr(stream) == "<TextStream open, 0 tokens>"
+    assert stream.generation
+    assert repr(stream) == "<TextStream ended, 3 tokens>"
+
+
+def test_one_stop_string_may_stand_alone(tiny_tokenizer: Tokenizer) -> None:
+    ids = tiny_tokenizer.encode("the fox saw a red ball")
+    assert say(tiny_tokenizer, ids).generate("", max_new_tokens=50, stop="x saw")[0].text == "the fo"
 
 
 def test_settings_win_over_the_config_given_and_are_checked(generator: Generator) -> None:

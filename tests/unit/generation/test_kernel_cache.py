@@ -1,10 +1,12 @@
 """Compiled code on disk: found again, never trusted blindly, and done without where it cannot be."""
 
 import os
+import threading
 from pathlib import Path
 
 import pytest
 
+from tinyllm.errors import UsageError
 from tinyllm.generation import kernel_cache
 from tinyllm.generation.kernel_cache import Part, compile_parts, load_kernels
 
@@ -114,6 +116,38 @@ def test_a_folder_that_cannot_be_written_costs_one_line(tmp_path: Path, lines: l
     load_kernels("fp32", tmp_path / "file" / "kernels", lines.append)
     assert len(lines) == 2
     assert "not kept" in lines[1]
+
+
+def test_a_folder_that_others_may_write_to_is_not_read(tmp_path: Path, lines: list[str], compiled: list[Part]) -> None:
+    load_kernels("fp32", tmp_path / "kernels", lines.append)
+    (tmp_path / "kernels").chmod(0o777)
+    load_kernels("fp32", tmp_path / "kernels", lines.append)
+    assert compiled == ["fp32", "choices"] * 2
+    assert "others may write to it" in lines[1]
+    assert len(lines) == 3
+
+
+@pytest.mark.parametrize("value", ["1", "2"])
+def test_numba_without_its_compiler_is_one_error(
+    tmp_path: Path, lines: list[str], monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    monkeypatch.setenv("NUMBA_DISABLE_JIT", value)
+    monkeypatch.delitem(kernel_cache.sys.modules, "numba.core.config", raising=False)
+    with pytest.raises(UsageError, match="NUMBA_DISABLE_JIT is set, so the CPU engine cannot be compiled; unset it"):
+        load_kernels("fp32", tmp_path, lines.append)
+    assert lines == []
+
+
+def test_numba_settings_of_the_process_stay_whatever_threads_compile() -> None:
+    from numba.core import config
+
+    before = config.OPT
+    threads = [threading.Thread(target=kernel_cache.compile_kernels, args=("choices",)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert config.OPT is before
 
 
 def test_code_of_another_cpu_or_version_is_not_used(

@@ -14,6 +14,7 @@ from tinyllm import storage
 from tinyllm.errors import ArtifactError, DivergenceError, InputError, MismatchError, UsageError
 from tinyllm.model_dir import load_model
 from tinyllm.shards.format import ShardSet
+from tinyllm.tokenizer.codec import Tokenizer
 from tinyllm.training.loop import Trainer
 from training_runs import Listener, losses, make_config, train
 
@@ -38,6 +39,17 @@ def test_a_run_learns_and_leaves_all_its_files(tiny_shards: Path, tmp_path: Path
     assert math.isclose(min(r["validation_loss"] for r in evaluations), trainer.state.best_loss or 0)
 
 
+def split_at_bos(ids: list[int], tokenizer: Tokenizer) -> list[list[int]]:
+    """The ids before the first BOS, and those of each document after it."""
+    parts: list[list[int]] = [[]]
+    for id in ids:
+        if id == tokenizer.bos_id:
+            parts.append([])
+        else:
+            parts[-1].append(id)
+    return parts
+
+
 def test_bits_a_byte_is_the_loss_of_the_text_in_bits(tiny_shards: Path, tmp_path: Path) -> None:
     """Recomputed from the stored model, token by token, with the text's own bytes."""
     run = tmp_path / "run"
@@ -49,10 +61,20 @@ def test_bits_a_byte_is_the_loss_of_the_text_in_bits(tiny_shards: Path, tmp_path
         log_probabilities = model(tokens[:, :-1]).log_softmax(-1)
     targets = tokens[0, 1:].tolist()
     nats = -sum(log_probabilities[0, place, target].item() for place, target in enumerate(targets))
-    num_bytes = sum(len(tokenizer.piece_bytes(target)) for target in targets)
+    # A window begins inside a document; those that begin in it are decoded. This corpus is ASCII: a byte a character.
+    first, *documents = split_at_bos(tokens[0].tolist(), tokenizer)
+    assert documents
+    num_bytes = sum(len(tokenizer.piece_bytes(id)) for id in first[1:]) + sum(
+        len(tokenizer.decode(ids)) for ids in documents
+    )
     assert outcome.evaluation is not None
     assert outcome.evaluation.loss == pytest.approx(nats / len(targets), rel=1e-5)
     assert outcome.evaluation.bits_per_byte == pytest.approx(nats / math.log(2) / num_bytes, rel=1e-5)
+
+
+def test_an_outcome_shows_itself_in_one_line(tiny_shards: Path, tmp_path: Path) -> None:
+    outcome, _ = train(tiny_shards, tmp_path / "run", make_config(tiny_shards, 4))
+    assert re.fullmatch(r"Outcome\('done', step=4, model=[^\n]+\)", repr(outcome))
 
 
 def test_samples_are_written_at_each_evaluation(tiny_shards: Path, tmp_path: Path) -> None:

@@ -1,11 +1,10 @@
 """The kernels as a library: compiled for this machine at their first use, kept in a user's cache folder, loaded.
 
-What is kept has a name that tells what it was made from and what is in it. What cannot be had is told with its reason;
-training goes on without.
+`load` returns the reason if compiling or loading fails; training goes on without. Which kept files are trusted is up to
+`machine/compiled_cache`.
 """
 
 import ctypes
-import hashlib
 import os
 import platform
 import shutil
@@ -18,8 +17,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from tinyllm import storage
-from tinyllm.errors import ArtifactError
+from tinyllm.machine.compiled_cache import CompiledCache, key_of, load_library
 
 SOURCES = sorted(Path(__file__).parent.glob("*.cpp"))
 HEADERS = sorted(Path(__file__).parent.glob("*.h"))
@@ -51,7 +49,8 @@ def is_supported() -> bool:
 def load(folder: Path, announce: Callable[[str], None]) -> str:
     """Loads the kernels from `folder`, or compiles them and puts them there; "" or the reason why they cannot be used.
 
-    `announce` gets a line before a compilation, and one if `folder` cannot be written.
+    `announce` gets a line before a compilation, and one if `folder` cannot be written, is not the user's alone, or does
+    not let code run.
     """
     global _library
     if _library is not None:
@@ -59,8 +58,7 @@ def load(folder: Path, announce: Callable[[str], None]) -> str:
     if not is_supported():
         return "the kernels need Linux, an x86 processor with AMX, and a C++ compiler"
     try:
-        kept = _find(folder)
-        library = ctypes.CDLL(str(kept)) if kept else _make(folder, announce)
+        library = _find_or_make(folder, announce)
     except OSError as error:
         return f"the kernels cannot be made ready: {error}"
     if not library.prepare():
@@ -81,25 +79,27 @@ def call(name: str, tensors: Sequence[Tensor | None], sizes: Sequence[int]) -> N
     getattr(_library, name)(*pointers, *sizes, torch.get_num_threads())
 
 
-def _make(folder: Path, announce: Callable[[str], None]) -> ctypes.CDLL:
-    """Compiles the library, keeps it in `folder` if that can be written, and loads it. Raises OSError."""
+def _find_or_make(folder: Path, announce: Callable[[str], None]) -> ctypes.CDLL:
+    """Loads the kept library, or compiles it, keeps it and loads it. Raises OSError."""
+    key, cache = _key(), CompiledCache(folder, announce)
+    if found := cache.find("kernels", key, ".so"):
+        path, content = found
+        return load_library(path, content, announce)
     announce("compiling kernels for this CPU, once: about five seconds")
-    with tempfile.TemporaryDirectory() as scratch:
+    content = _compile()
+    return load_library(cache.keep("kernels", key, ".so", content), content, announce)
+
+
+def _compile() -> bytes:
+    """The shared library as a file's content. Raises OSError with the compiler's first complaint."""
+    with tempfile.TemporaryDirectory(prefix="tinyllm-compiled-") as scratch:
         made = Path(scratch) / "kernels.so"
         command = [_compiler() or "", *OPTIONS, "-o", str(made), *map(str, SOURCES)]
         run = subprocess.run(command, capture_output=True, text=True, check=False)
         if run.returncode:
             lines = run.stderr.strip().splitlines() or ["it said nothing"]
             raise OSError(f"the C++ compiler failed: {next((line for line in lines if 'error' in line), lines[0])}")
-        try:
-            path = folder / f"kernels-{_key()}-{_digest(made.read_bytes())}.so"
-            storage.check_writable(path)
-            with storage.exclusive(folder):
-                storage.write_file(path, made.read_bytes())
-        except (ArtifactError, OSError) as error:
-            if _find(folder) is None:  # else another process was faster
-                announce(f"compiled kernels are not kept, so the next start compiles again: {error}")
-        return ctypes.CDLL(str(made))
+        return made.read_bytes()
 
 
 def _features() -> set[str]:
@@ -114,15 +114,6 @@ def _compiler() -> str | None:
     return shutil.which(os.environ.get("CXX") or "g++")
 
 
-def _find(folder: Path) -> Path | None:
-    """The kept library whose content is what its name says, if there is one."""
-    try:
-        candidates = sorted(folder.glob(f"kernels-{_key()}-*.so"))
-        return next((path for path in candidates if path.stem.endswith(_digest(path.read_bytes()))), None)
-    except OSError:
-        return None
-
-
 def _key() -> str:
     """Changes whenever the code would."""
     version = subprocess.run([_compiler() or "", "--version"], capture_output=True, check=False).stdout
@@ -132,8 +123,4 @@ def _key() -> str:
         *(option.encode() for option in OPTIONS),
         *map(str.encode, sorted(_features())),
     )
-    return _digest(b"\0".join(facts))
-
-
-def _digest(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()[:16]
+    return key_of(facts)

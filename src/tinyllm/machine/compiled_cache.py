@@ -1,0 +1,167 @@
+"""Compiled code in a user's cache folder: kept under a name that tells what it is, and loaded only if it is the user's.
+
+A file is called NAME-KEY-DIGEST and an ending. The key covers what the code depends on, the digest its content. A
+digest proves that a file is whole, not who wrote it. So the folder and the file must belong to the user, and nobody
+else may write to them; code from anywhere else is never run.
+"""
+
+import ctypes
+import hashlib
+import os
+import stat
+import tempfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from tinyllm import storage
+from tinyllm.errors import ArtifactError
+
+KIND = "compiled code"
+PRIVATE_FOLDER, PRIVATE_FILE = 0o700, 0o600
+_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+_OPEN = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+_SYSTEM_USERS = (0, 65534)
+"""Root, and whoever has no number inside a container: there that is the root outside."""
+Announce = Callable[[str], None]
+
+
+def key_of(facts: Iterable[bytes]) -> str:
+    """Sixteen hexadecimal digits that differ wherever one of the facts does."""
+    digest = hashlib.sha256()
+    for fact in facts:
+        digest.update(len(fact).to_bytes(8, "little") + fact)
+    return digest.hexdigest()[:16]
+
+
+class CompiledCache:
+    """One folder of compiled code; a folder that is not private is left alone, with one line."""
+
+    def __init__(self, folder: Path, announce: Announce) -> None:
+        self._folder = folder
+        self._announce = announce
+        self._complaint = complaint_about_folder(folder)
+        if self._complaint:
+            announce(f"{folder} is not used, so each start compiles again: {self._complaint}")
+
+    def find(self, name: str, key: str, ending: str) -> tuple[Path, bytes] | None:
+        """The kept code and its path; None where there is none that is whole and the user's."""
+        if self._complaint:
+            return None
+        try:
+            paths = sorted(self._folder.glob(f"{name}-{key}-*{ending}"))
+        except OSError:
+            return None
+        for path in paths:
+            try:
+                content, complaint = _read_private(path)
+            except OSError:
+                continue  # removed or replaced in the meantime, or a link
+            if complaint:
+                self._announce(f"{path} is not used: {complaint}")
+            elif path.name == _file_name(name, key, content, ending):
+                return path, content
+        return None
+
+    def keep(self, name: str, key: str, ending: str, content: bytes) -> Path | None:
+        """Writes code for the next start; None where the folder is not private, or cannot be written (one line)."""
+        if self._complaint:
+            return None
+        path = self._folder / _file_name(name, key, content, ending)
+        try:
+            make_private_folder(self._folder)
+            with storage.open_draft(path, KIND) as draft:
+                storage.disk.create_file(draft.new, content)
+                draft.new.chmod(PRIVATE_FILE)
+                storage.publish_file(draft, draft.new)
+        except (ArtifactError, OSError) as error:
+            if found := self.find(name, key, ending):
+                return found[0]  # another process was faster
+            self._announce(f"the compiled code is not kept, so the next start compiles again: {error}")
+            return None
+        return path
+
+
+def load_library(path: Path | None, content: bytes, announce: Announce) -> ctypes.CDLL:
+    """The shared library `content`, loaded from `path` where it is kept, else from a private temporary copy.
+
+    A file system may forbid running its files (`noexec`): then one line says which copy is used. Raises OSError where
+    no place allows it.
+    """
+    if path is not None:
+        try:
+            return ctypes.CDLL(str(path))
+        except OSError as error:
+            announce(f"{path.parent} does not let code run ({error}); a temporary copy is loaded instead")
+    try:
+        with tempfile.TemporaryDirectory(prefix="tinyllm-compiled-") as folder:
+            copy = Path(folder) / "library.so"
+            storage.disk.create_file(copy, content)
+            return ctypes.CDLL(str(copy))
+    except OSError as error:
+        if not hasattr(os, "memfd_create"):
+            raise
+        announce(f"{tempfile.gettempdir()} does not let code run ({error}); a copy in memory is loaded instead")
+    descriptor = os.memfd_create("tinyllm-library")
+    try:
+        with os.fdopen(os.dup(descriptor), "wb") as file:
+            file.write(content)
+        return ctypes.CDLL(f"/proc/self/fd/{descriptor}")
+    finally:
+        os.close(descriptor)
+
+
+def complaint_about_folder(folder: Path) -> str:
+    """Why code in `folder` cannot be trusted; empty for a private folder, or one that is not there yet."""
+    if not hasattr(os, "getuid"):
+        return ""  # Windows protects a user's profile by access lists
+    try:
+        place = folder.resolve()
+        if place.exists() and (complaint := _complaint(place.stat())):
+            return f"{complaint}; make it yours alone, or name another cache folder in XDG_CACHE_HOME"
+        for parent in place.parents:
+            if parent.exists() and (complaint := _complaint_about_parent(parent.stat())):
+                return f"its parent {parent} is not safe: {complaint}; name another cache folder in XDG_CACHE_HOME"
+    except (OSError, RuntimeError) as error:
+        return str(error)
+    return ""
+
+
+def make_private_folder(folder: Path) -> None:
+    """Makes `folder`, and the missing folders above it, for the user alone. Raises OSError or ArtifactError."""
+    if folder.is_dir():
+        return
+    make_private_folder(folder.parent)
+    try:
+        storage.disk.make_directory(folder, PRIVATE_FOLDER)
+    except FileExistsError:
+        if not folder.is_dir():
+            raise
+
+
+def _read_private(path: Path) -> tuple[bytes, str]:
+    """The content of a file and "", or nothing and why it is not trusted. It is judged by what was opened."""
+    descriptor = os.open(path, _OPEN)
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            return b"", "it is no file"
+        complaint = _complaint(status) if hasattr(os, "getuid") else ""
+        return (b"", complaint) if complaint else (file.read(), "")
+
+
+def _complaint(status: os.stat_result) -> str:
+    if status.st_uid != os.getuid():
+        return f"it belongs to user {status.st_uid}, not to {os.getuid()}"
+    return "others may write to it" if status.st_mode & _OTHERS_WRITE else ""
+
+
+def _complaint_about_parent(status: os.stat_result) -> str:
+    """Why others could put another folder in the place of ours. A sticky folder, such as /tmp, protects its names."""
+    if status.st_uid not in (os.getuid(), *_SYSTEM_USERS):
+        return f"it belongs to user {status.st_uid}"
+    sticky = status.st_mode & stat.S_ISVTX
+    return "everybody may write to it" if status.st_mode & stat.S_IWOTH and not sticky else ""
+
+
+def _file_name(name: str, key: str, content: bytes, ending: str) -> str:
+    return f"{name}-{key}-{hashlib.sha256(content).hexdigest()[:32]}{ending}"

@@ -1,0 +1,125 @@
+"""How much memory this process can have, and the one line for work that needs more.
+
+The system promises memory that it does not have, and ends the process later. Sizes are therefore compared before
+anything is allocated.
+"""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tinyllm.errors import ResourceError
+
+if TYPE_CHECKING:
+    import torch
+
+MEMINFO = Path("/proc/meminfo")
+CGROUPS = Path("/sys/fs/cgroup")
+UNLIMITED_BYTES = 2**60
+"""Control groups without a limit say "max", or a number above any machine's memory."""
+_ALLOCATION = re.compile(r"(?:allocate (?:more than )?|buffer size: )([\d.,]+ ?(?:[KMGTPE]i?B|bytes)?)")
+
+_TORCH_WORDS = ("allocate memory", "out of memory", "Invalid buffer size")
+"""PyTorch's words for a failed allocation on a CPU, on a GPU, and on Apple's GPUs."""
+
+
+def available_memory_bytes() -> int | None:
+    """Bytes that this process can still have: the machine's or its control group's; None where the system is silent."""
+    readings = [_read_machine(), _read_group_v2(CGROUPS), _read_group_v1(CGROUPS / "memory")]
+    return min((reading for reading in readings if reading is not None), default=None)
+
+
+def device_memory_bytes(device: "torch.device") -> int | None:
+    """Bytes that this process can still have on `device`: a CUDA device's own memory, else the machine's."""
+    if device.type != "cuda":
+        return available_memory_bytes()
+    import torch
+
+    return int(torch.cuda.mem_get_info(device)[0])
+
+
+def check_memory(what: str, needed_bytes: int, advice: str, available_bytes: int | None = None) -> None:
+    """Raises ResourceError if `what` needs more bytes than there are; `advice` says what to do about it.
+
+    `available_bytes` is for memory other than this process's own, such as a GPU's.
+    """
+    available = available_memory_bytes() if available_bytes is None else available_bytes
+    if available is not None and needed_bytes > available:
+        raise ResourceError(
+            f"{what}: {show_bytes(needed_bytes)} of memory are needed, {show_bytes(available)} are available; {advice}"
+        )
+
+
+def describe_shortage(error: BaseException) -> str | None:
+    """One line for an allocation that failed, from Python, NumPy or PyTorch; None for any other error."""
+    text = " ".join(str(error).split())
+    is_torch = isinstance(error, RuntimeError) and any(words in text for words in _TORCH_WORDS)
+    if not (isinstance(error, MemoryError) or is_torch):
+        return None
+    size = _ALLOCATION.search(text)
+    needed = f": {size[1].strip()} were asked for at once" if size else ""
+    there = available_memory_bytes()
+    available = f", {show_bytes(there)} are available" if there is not None else ""
+    return f"the memory is not enough{needed}{available}; use a smaller model, batch or context"
+
+
+@contextmanager
+def shortages_named() -> Iterator[None]:
+    """Raises ResourceError, with the bytes, in the place of an allocation inside that fails."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        shortage = describe_shortage(error)
+        if shortage is None:
+            raise
+        raise ResourceError(shortage) from error
+
+
+def show_bytes(num_bytes: int) -> str:
+    """`num_bytes` with its unit, such as `20.4 GB (20,401,094,656 bytes)`."""
+    if num_bytes >= 10**27:
+        return "more than a billion EB"
+    if num_bytes < 1000:
+        return f"{num_bytes} bytes"
+    size, unit = float(num_bytes), ""
+    for larger in ("kB", "MB", "GB", "TB", "PB", "EB"):
+        if size < 1000:
+            break
+        size, unit = size / 1000, larger
+    return f"{size:,.1f} {unit} ({num_bytes:,} bytes)"
+
+
+def _read_machine() -> int | None:
+    fields = _read_fields(MEMINFO)
+    return fields["MemAvailable:"] * 1024 if "MemAvailable:" in fields else None
+
+
+def _read_group_v2(folder: Path) -> int | None:
+    return _left_in_group(folder / "memory.max", folder / "memory.current", folder / "memory.stat", "inactive_file")
+
+
+def _read_group_v1(folder: Path) -> int | None:
+    used = folder / "memory.usage_in_bytes"
+    return _left_in_group(folder / "memory.limit_in_bytes", used, folder / "memory.stat", "total_inactive_file")
+
+
+def _left_in_group(limit: Path, used: Path, statistics: Path, reclaimable: str) -> int | None:
+    """Bytes below a control group's limit; pages of files that nobody reads count as free."""
+    try:
+        limit_bytes, used_bytes = int(limit.read_text()), int(used.read_text())
+    except (OSError, ValueError):
+        return None  # no such group, or "max": it has no limit
+    if limit_bytes > UNLIMITED_BYTES:
+        return None
+    return max(0, limit_bytes - used_bytes + _read_fields(statistics).get(reclaimable, 0))
+
+
+def _read_fields(path: Path) -> dict[str, int]:
+    """Lines of a name and a number, as the kernel writes them; none where there is no such file."""
+    try:
+        rows = [line.split() for line in path.read_text().splitlines()]
+    except OSError:
+        return {}
+    return {row[0]: int(row[1]) for row in rows if len(row) > 1 and row[1].isdecimal()}

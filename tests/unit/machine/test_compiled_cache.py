@@ -1,0 +1,178 @@
+"""Which compiled code is trusted: what belongs to the user alone. Tried with real files, folders and a real library."""
+
+import ctypes
+import os
+import shutil
+import stat
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tinyllm.machine import compiled_cache
+from tinyllm.machine.compiled_cache import CompiledCache, key_of, load_library
+
+CODE = b"machine code"
+OTHER = 4711
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "getuid"), reason="Windows protects a profile by access lists")
+
+
+@pytest.fixture
+def lines() -> list[str]:
+    """What is announced."""
+    return []
+
+
+@pytest.fixture
+def folder(tmp_path: Path, lines: list[str]) -> Path:
+    """A cache folder with one file, made by the cache."""
+    folder = tmp_path / "tinyllm" / "kernels"
+    assert CompiledCache(folder, lines.append).keep("fp32", "key", ".o", CODE)
+    return folder
+
+
+def find(folder: Path, lines: list[str]) -> bytes | None:
+    found = CompiledCache(folder, lines.append).find("fp32", "key", ".o")
+    return found[1] if found else None
+
+
+def test_what_was_kept_is_found_by_name_key_and_ending(folder: Path, lines: list[str]) -> None:
+    assert find(folder, lines) == CODE
+    cache = CompiledCache(folder, lines.append)
+    for name, key, ending in (("int8", "key", ".o"), ("fp32", "other", ".o"), ("fp32", "key", ".so")):
+        assert cache.find(name, key, ending) is None
+    assert lines == []
+
+
+def test_folders_and_files_are_made_for_the_user_alone(folder: Path) -> None:
+    (file,) = folder.iterdir()
+    modes = [stat.S_IMODE(path.stat().st_mode) for path in (folder.parent, folder, file)]
+    assert modes == [0o700, 0o700, 0o600]
+
+
+def test_a_generous_umask_changes_nothing(tmp_path: Path, lines: list[str]) -> None:
+    before = os.umask(0)
+    try:
+        assert CompiledCache(tmp_path / "kernels", lines.append).keep("fp32", "key", ".o", CODE)
+    finally:
+        os.umask(before)
+    assert find(tmp_path / "kernels", lines) == CODE
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o770, 0o702])
+@pytest.mark.parametrize("what", ["folder", "file"])
+def test_what_others_may_write_is_not_used(folder: Path, lines: list[str], what: str, mode: int) -> None:
+    (file,) = folder.iterdir()
+    (folder if what == "folder" else file).chmod(mode)
+    assert find(folder, lines) is None
+    (line,) = lines
+    assert "is not used" in line
+    assert "others may write to it" in line
+
+
+def test_what_belongs_to_somebody_else_is_not_used(
+    folder: Path, lines: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (file,) = folder.iterdir()
+    owner = os.getuid()
+    monkeypatch.setattr(os, "getuid", lambda: OTHER)
+    assert find(folder, lines) is None
+    assert f"it belongs to user {owner}, not to {OTHER}" in lines[0]
+    content, complaint = compiled_cache._read_private(file)
+    assert content == b""
+    assert "belongs to user" in complaint
+
+
+def test_a_folder_that_is_refused_is_not_written_either(folder: Path, lines: list[str]) -> None:
+    folder.chmod(0o777)
+    cache = CompiledCache(folder, lines.append)
+    assert cache.keep("int8", "key", ".o", CODE) is None
+    assert len(list(folder.iterdir())) == 1
+    assert len(lines) == 1
+
+
+def test_a_parent_in_which_anybody_takes_names_is_refused_unless_it_is_sticky(folder: Path, lines: list[str]) -> None:
+    folder.parent.parent.chmod(0o777)
+    assert find(folder, lines) is None
+    assert "everybody may write to it" in lines[0]
+    folder.parent.parent.chmod(0o1777)
+    assert find(folder, lines) == CODE
+
+
+def test_a_link_in_the_place_of_a_file_is_not_followed(folder: Path, lines: list[str], tmp_path: Path) -> None:
+    (file,) = folder.iterdir()
+    file.rename(tmp_path / "elsewhere")
+    file.symlink_to(tmp_path / "elsewhere")
+    assert find(folder, lines) is None
+
+
+@pytest.mark.parametrize("damage", [lambda path: path.write_bytes(CODE[:-1]), lambda path: path.write_bytes(b"")])
+def test_damaged_code_is_not_found_and_is_replaced(
+    folder: Path, lines: list[str], damage: Callable[[Path], None]
+) -> None:
+    (file,) = folder.iterdir()
+    damage(file)
+    assert find(folder, lines) is None
+    assert CompiledCache(folder, lines.append).keep("fp32", "key", ".o", CODE) == file
+    assert find(folder, lines) == CODE
+
+
+def test_a_pipe_in_the_place_of_a_file_stops_nothing(folder: Path, lines: list[str]) -> None:
+    (file,) = folder.iterdir()
+    file.unlink()
+    os.mkfifo(file)
+    assert find(folder, lines) is None
+
+
+def test_a_folder_that_cannot_be_made_costs_one_line(tmp_path: Path, lines: list[str]) -> None:
+    (tmp_path / "file").write_text("in the way of a folder")
+    assert CompiledCache(tmp_path / "file" / "kernels", lines.append).keep("fp32", "key", ".o", CODE) is None
+    (line,) = lines
+    assert "the compiled code is not kept" in line
+
+
+def test_a_key_changes_with_every_fact_and_with_where_one_ends() -> None:
+    assert len({key_of(facts) for facts in ([b"ab", b"c"], [b"a", b"bc"], [b"abc"], [b"ab", b"c", b""])}) == 4
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """A shared library with one function, `answer`."""
+    compiler = shutil.which("cc") or shutil.which("g++")
+    if compiler is None:
+        pytest.skip("there is no C compiler here")
+    folder = tmp_path_factory.mktemp("library")
+    (folder / "answer.c").write_text('#ifdef __cplusplus\nextern "C"\n#endif\nint answer(void) { return 42; }\n')
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", folder / "a.so", folder / "answer.c"], check=True)
+    return (folder / "a.so").read_bytes()
+
+
+@pytest.mark.parametrize("num_forbidden", [0, 1, 2])
+def test_a_library_is_loaded_from_the_first_place_that_lets_code_run(
+    library: bytes, tmp_path: Path, lines: list[str], monkeypatch: pytest.MonkeyPatch, num_forbidden: int
+) -> None:
+    """As on a disk that is mounted noexec; then with such a temporary folder too."""
+    if num_forbidden == 2 and not hasattr(os, "memfd_create"):
+        pytest.skip("only Linux loads from memory")
+    load, tried = ctypes.CDLL, []
+
+    def refuse_at_first(name: str) -> ctypes.CDLL:
+        tried.append(name)
+        if len(tried) <= num_forbidden:
+            raise OSError(f"{name}: failed to map segment from shared object")
+        return load(name)
+
+    monkeypatch.setattr(ctypes, "CDLL", refuse_at_first)
+    path = CompiledCache(tmp_path / "kernels", lines.append).keep("kernels", "key", ".so", library)
+    assert load_library(path, library, lines.append).answer() == 42
+    assert len(tried) == num_forbidden + 1
+    assert len(lines) == num_forbidden
+    assert all("does not let code run" in line for line in lines)
+    assert tried[0] == str(path)
+
+
+def test_a_library_that_is_not_kept_is_loaded_from_a_private_copy(library: bytes, lines: list[str]) -> None:
+    assert load_library(None, library, lines.append).answer() == 42
+    assert lines == []

@@ -1,0 +1,89 @@
+"""How much memory there is by the system's own files, and the line for work that needs more."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tinyllm.errors import ResourceError
+from tinyllm.machine import memory
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A machine with 16 GB, 8 GB of them available, whose files a test may change."""
+    (tmp_path / "meminfo").write_text("MemTotal: 15625000 kB\nMemAvailable: 7812500 kB\n")
+    monkeypatch.setattr(memory, "MEMINFO", tmp_path / "meminfo")
+    monkeypatch.setattr(memory, "CGROUPS", tmp_path)
+    return tmp_path
+
+
+def test_a_machine_without_groups_says_what_is_available(machine: Path) -> None:
+    assert memory.available_memory_bytes() == 8_000_000_000
+
+
+def test_a_control_group_lowers_the_limit_and_its_file_cache_counts_as_free(machine: Path) -> None:
+    (machine / "memory.max").write_text("2000\n")
+    (machine / "memory.current").write_text("1500\n")
+    (machine / "memory.stat").write_text("anon 700\ninactive_file 300\n")
+    assert memory.available_memory_bytes() == 800
+
+
+def test_an_old_control_group_is_read_too(machine: Path) -> None:
+    (machine / "memory").mkdir()
+    (machine / "memory" / "memory.limit_in_bytes").write_text("9000")
+    (machine / "memory" / "memory.usage_in_bytes").write_text("8000")
+    assert memory.available_memory_bytes() == 1000
+
+
+@pytest.mark.parametrize("limit", ["max", str(2**63 - 4096)])
+def test_a_group_without_limit_is_no_limit(machine: Path, limit: str) -> None:
+    (machine / "memory.max").write_text(limit)
+    (machine / "memory.current").write_text("1500")
+    assert memory.available_memory_bytes() == 8_000_000_000
+
+
+def test_a_silent_system_forbids_nothing(machine: Path) -> None:
+    (machine / "meminfo").unlink()
+    assert memory.available_memory_bytes() is None
+    memory.check_memory("a model", 10**30, "use a smaller one")
+
+
+def test_the_line_names_the_bytes_needed_and_those_available(machine: Path) -> None:
+    memory.check_memory("a cache", 8_000_000_000, "use fewer")
+    with pytest.raises(ResourceError) as caught:
+        memory.check_memory("a cache", 8_000_000_001, "use fewer")
+    assert str(caught.value) == (
+        "a cache: 8.0 GB (8,000,000,001 bytes) of memory are needed, 8.0 GB (8,000,000,000 bytes) are available; "
+        "use fewer"
+    )
+
+
+@pytest.mark.parametrize(
+    ("num_bytes", "shown"),
+    [
+        (999, "999 bytes"),
+        (1000, "1.0 kB (1,000 bytes)"),
+        (655_360_000_064, "655.4 GB (655,360,000,064 bytes)"),
+        (10**400, "more than a billion EB"),
+    ],
+)
+def test_bytes_are_shown_with_their_unit(num_bytes: int, shown: str) -> None:
+    assert memory.show_bytes(num_bytes) == shown
+
+
+def test_failed_allocations_of_every_library_are_one_line_and_other_errors_none() -> None:
+    with pytest.raises(MemoryError) as numpys:
+        np.zeros(2**62, np.uint8)
+    with pytest.raises(RuntimeError) as torchs:
+        torch.empty(2**62, dtype=torch.uint8)
+    for error, size in ((numpys.value, "4.00 EiB"), (torchs.value, "4611686018427387904 bytes"), (MemoryError(), "")):
+        line = memory.describe_shortage(error)
+        assert line is not None
+        assert line.startswith("the memory is not enough")
+        assert size in line
+        assert "\n" not in line
+    assert memory.describe_shortage(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 MiB.")) is not None
+    assert memory.describe_shortage(RuntimeError("shapes do not fit")) is None
+    assert memory.describe_shortage(OSError("cannot allocate memory")) is None
