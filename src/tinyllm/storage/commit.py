@@ -211,7 +211,7 @@ def _publish_directory(draft: Draft) -> None:
         return
     for path in foreign_entries(target):
         if os.path.lexists(draft.new / path.name):
-            raise ArtifactError(f"{path} is in the way: tinyllm did not write it; move it, or choose another place")
+            raise ArtifactError(f"{path} is in the way, a file of somebody else; move it, or choose another place")
     if not any(target.iterdir()):
         disk.rename(draft.new, target)  # An empty directory is replaced by a plain rename.
         disk.sync_directory(target.parent)
