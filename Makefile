@@ -1,15 +1,27 @@
 # Two commands are enough: `make demo` and `make test`. The others are for those who change the code.
+# Both install the versions of requirements.lock.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-all test-faults bench bench-full bundled-model check format install
+# The versions that were tested. pip 25.3 and newer take those of the build backend from the second name.
+LOCK := requirements.lock
+LOCKED := PIP_CONSTRAINT=$(LOCK) PIP_BUILD_CONSTRAINT=$(LOCK)
+
+.PHONY: demo test test-newest test-all test-faults bench bench-full bundled-model check format install lock
 
 demo: $(VENV)/installed  ## the whole way: corpus, tokenizer, shards, training, stories
 	$(BIN)/tinyllm demo
 
 test: $(VENV)/installed-dev  ## the fast tests
-	$(BIN)/python -m pytest -n auto -m "not slow and not gpu and not network"
+	$(BIN)/python -m pytest -n auto -m "not slow and not gpu"
+
+test-newest:  ## the fast tests with the newest allowed versions instead of the locked ones; every warning is an error
+	rm -rf .venv-newest
+	$(PYTHON) -m venv .venv-newest
+	.venv-newest/bin/python -m pip install --quiet --editable '.[dev]'
+	.venv-newest/bin/python -m pip list --format freeze --exclude-editable
+	.venv-newest/bin/python -m pytest -n auto -m "not slow and not gpu" -W error
 
 test-all: $(VENV)/installed-dev  ## every test that this machine can run
 	$(BIN)/python -m pytest -n auto
@@ -49,13 +61,19 @@ format: $(VENV)/installed-dev
 
 install: $(VENV)/installed
 
+lock: $(BIN)/python  ## renews requirements.lock: the newest allowed versions, for every Python and system
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile --universal --python-version 3.11 --upgrade --all-extras --group lock \
+		--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" --quiet \
+		--output-file $(LOCK) pyproject.toml
+
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/installed: $(BIN)/python pyproject.toml
-	$(BIN)/python -m pip install --quiet --editable .
+$(VENV)/installed: $(BIN)/python pyproject.toml $(LOCK)
+	$(LOCKED) $(BIN)/python -m pip install --quiet --editable .
 	touch $@
 
-$(VENV)/installed-dev: $(VENV)/installed pyproject.toml
-	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+$(VENV)/installed-dev: $(VENV)/installed pyproject.toml $(LOCK)
+	$(LOCKED) $(BIN)/python -m pip install --quiet --editable '.[dev]'
 	touch $@

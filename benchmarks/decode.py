@@ -1,12 +1,15 @@
-"""Greedy decoding: tinyllm's CPU engine against llama.cpp and transformers, on the same weights.
+"""Greedy decoding by tinyllm, llama.cpp and transformers on a CPU, with the same weights.
+
+Like is compared with like. Against llama.cpp's C interface stands our engine alone, with the choice of the token on
+both sides. Against transformers' `generate` stands our whole `Generator.generate`, which also turns the ids into text.
 
     python benchmarks/decode.py [--shapes 260k,15m,42m,110m] [--kinds fp32,int8] [--batch 64] [--json FILE]
 
 With --batch B texts are decoded side by side, beside transformers and beside our own decoding of one text.
 
 Peers get as many threads as our engine takes, which is one for the smallest model: they too are faster so.
-The sides take turns, so that all meet the same minutes of a noisy machine; the median of each side's rounds counts,
-and ratios are what to read. stories260K is the trained model, from --data; the others have random weights, which cost
+The sides take turns, so that all meet the same minutes of a noisy machine. The median of each side's rounds counts,
+and ratios are what to read. stories260K is the trained model of the tests; the others have random weights, which cost
 the same. llama.cpp (`pip install llama-cpp-python`) and transformers are left out with a line where missing.
 """
 
@@ -29,17 +32,20 @@ from tinyllm.exchange.gguf import TensorType, write_gguf
 from tinyllm.exchange.read import read_model
 from tinyllm.generation.cpu_engine import CpuEngine
 from tinyllm.generation.cpu_weights import PackedWeights
+from tinyllm.generation.generator import Generator
 from tinyllm.generation.kernel_cache import load_kernels
 from tinyllm.model.size import parameter_shapes
 from tinyllm.runtime import cache_folder
 
 TRAINED = "260k"
+TRAINED_FOLDER = Path(__file__).parents[1] / "tests" / "fixtures" / "stories260K"
 SHAPES = {
     "15m": {"hidden_size": 288, "num_layers": 6, "num_heads": 6, "context_length": 256, "vocab_size": 32_000},
     "42m": {"hidden_size": 512, "num_layers": 8, "num_heads": 8, "context_length": 1024, "vocab_size": 32_000},
     "110m": {"hidden_size": 768, "num_layers": 12, "num_heads": 12, "context_length": 1024, "vocab_size": 32_000},
 }
 GGUF_TYPES: dict[str, TensorType] = {"fp32": TensorType.F32, "bf16": TensorType.BF16, "int8": TensorType.Q8_0}
+WHOLE = "tinyllm, whole"
 Side = Callable[[int], float]
 """Decodes so many tokens; gives tokens a second."""
 
@@ -48,12 +54,7 @@ def main() -> None:
     arguments = parse_arguments()
     rows = []
     for shape in arguments.shapes.split(","):
-        if shape == TRAINED and not (arguments.data / "stories260K").is_dir():
-            print(
-                f"{shape} is left out: {arguments.data} has no stories260K; name another folder with --data", flush=True
-            )
-            continue
-        model = load_shape(shape, arguments.data)
+        model = load_shape(shape)
         for kind in arguments.kinds.split(","):
             with tempfile.TemporaryDirectory() as folder:
                 rows += measure(shape, kind, model, Path(folder), arguments)
@@ -68,15 +69,13 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--data", type=Path, default=Path(__file__).parents[2] / "shared" / "data")
     return parser.parse_args()
 
 
-def load_shape(shape: str, data: Path) -> ForeignModel:
-    """The trained stories260K from `data`, or random weights."""
+def load_shape(shape: str) -> ForeignModel:
+    """The trained stories260K, or random weights."""
     if shape == TRAINED:
-        folder = data / "stories260K"
-        return read_model(folder / "stories260K.bin", folder / "tok512.model")
+        return read_model(TRAINED_FOLDER / "stories260K.bin", TRAINED_FOLDER / "tok512.model")
     config = ModelConfig(**SHAPES[shape])
     random = np.random.default_rng(0)
     tensors = {
@@ -100,6 +99,9 @@ def measure(
     if kind != "int8":
         makers["transformers"] = lambda: transformers(model, kind, engine.num_threads, arguments.batch)
     sides: dict[str, Side] = {"tinyllm": lambda count: decode(engine, count, arguments.batch)}
+    if "transformers" in makers:
+        generator = Generator(engine, model.tokenizer, model.config)
+        sides[WHOLE] = lambda count: generate(generator, count, arguments.batch)
     for name, make in makers.items():
         try:
             sides[name] = make()
@@ -113,17 +115,18 @@ def measure(
             if turn:
                 rates[name].append(rate)
     medians = {name: statistics.median(side_rates) for name, side_rates in rates.items()}
-    ours = medians.pop("tinyllm")
-    read = ours / arguments.batch * engine.weights.numbers.nbytes / 1e9
-    label = f"{shape:>5} {kind} x {arguments.batch}"
-    line = f"{label}  tinyllm {ours:8,.0f} tok/s ({read:4.1f} GB/s, {engine.num_threads} threads)"
-    for name, theirs in medians.items():
-        print(f"{line}  {name:12} {theirs:8,.0f} tok/s  ratio {ours / theirs:.2f}", flush=True)
-    if not medians:
-        print(line, flush=True)
-    name = f"decoding, {shape} {kind} x {arguments.batch}, tok/s"
+    bare = medians.pop("tinyllm")
+    whole = medians.pop(WHOLE, bare)
+    read = bare / arguments.batch * engine.weights.numbers.nbytes / 1e9
+    label = f"{shape} {kind} x {arguments.batch}"
+    print(f"{label:>14}  engine {bare:8,.0f} tok/s ({read:4.1f} GB/s, {engine.num_threads} threads)", flush=True)
     facts = {"gigabytes_read_per_second": read, "num_threads": engine.num_threads}
-    return [{"what": f"{name}, against {peer}", "ours": ours, "peer": rate, **facts} for peer, rate in medians.items()]
+    rows: list[dict[str, object]] = []
+    for peer, theirs in medians.items():
+        what, ours = ("generate(), whole", whole) if peer == "transformers" else ("decoding", bare)
+        print(f"{label:>14}  {what} {ours:8,.0f}  {peer} {theirs:8,.0f} tok/s  ratio {ours / theirs:.2f}", flush=True)
+        rows.append({"what": f"{what}, {label}, tok/s, against {peer}", "ours": ours, "peer": theirs, **facts})
+    return rows
 
 
 def make_engine(model: ForeignModel, kind: str, num_threads: int) -> CpuEngine:
@@ -139,6 +142,14 @@ def decode(engine: CpuEngine, num_tokens: int, batch: int) -> float:
     for _ in range(num_tokens):
         logits = engine.decode(logits.argmax(axis=-1))
     return batch * num_tokens / (time.perf_counter() - start)
+
+
+def generate(generator: Generator, num_tokens: int, batch: int) -> float:
+    """The whole of it, as a user calls it: prompt, tokens, log-probabilities, text."""
+    start = time.perf_counter()
+    found = generator.generate([1], num_samples=batch, temperature=0, max_new_tokens=num_tokens)
+    # An end token stops ours early, and transformers' never: tokens a second count what came.
+    return sum(len(generation.token_ids) for generation in found) / (time.perf_counter() - start)
 
 
 def llama_cpp(model: ForeignModel, kind: str, folder: Path, num_threads: int) -> Side:

@@ -1,8 +1,9 @@
-"""What many tests stand on: the real data beside the project, where it is there."""
+"""Fixtures that many tests share: a small tokenizer, models and shards of it, and a cache for compiled code."""
 
 import functools
 import io
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -27,15 +28,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-SHARED_DATA = Path(__file__).parent.parent.parent / "shared" / "data"
-
-
-@pytest.fixture(scope="session")
-def shared_data() -> Path:
-    """The folder of real data; the test is skipped where a clone has none."""
-    if not SHARED_DATA.is_dir():
-        pytest.skip(f"real data not found at {SHARED_DATA}: a clone has none, the development setup does")
-    return SHARED_DATA
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Says what did not run, and why: one line a reason."""
+    skipped = terminalreporter.getreports("skipped")
+    reasons = Counter(report.longrepr[2].removeprefix("Skipped: ") for report in skipped)
+    lines = [f"{count} skipped: {reason}" for reason, count in reasons.most_common()]
+    if config.option.markexpr:
+        lines.append(f"only tests selected by -m '{config.option.markexpr}': make test-all runs the others too")
+    if lines:
+        terminalreporter.section("what did not run, and why")
+        terminalreporter.write("".join(f"{line}\n" for line in lines))
 
 
 @pytest.fixture(scope="session")

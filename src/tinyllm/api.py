@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tinyllm.errors import MismatchError
-from tinyllm.recipes import read_recipe
-from tinyllm.settings import build_config, to_toml
+from tinyllm.settings import build_run_config, to_toml
 
 if TYPE_CHECKING:
     from tinyllm.training.loop import Outcome, Reporter
@@ -29,7 +28,7 @@ def train(
     data: str | Path,
     out: str | Path,
     *,
-    recipe: str = "seed",
+    recipe: str | None = None,
     resume: bool = False,
     reporter: "Reporter | None" = None,
     **sections: dict[str, Any],
@@ -38,22 +37,22 @@ def train(
 
     >>> tinyllm.train("shards", "runs/mine", recipe="storybook", schedule={"num_steps": 500})  # doctest: +SKIP
 
+    With `resume` the run in `out` goes on from its newest checkpoint, with the settings of its own config.toml; any
+    other run starts from `recipe`, which is "seed" if not given. `reporter` hears of steps, evaluations and notes.
+    Outside the main thread signals do not save the run.
+
     Raises ConfigError, MismatchError or UsageError before the first step for settings that do not fit, Interrupted
-    after saving for a signal, DivergenceError where numbers stay bad. `reporter` hears of steps and evaluations.
+    after saving for a signal, DivergenceError where numbers stay bad.
     """
     from tinyllm.shards.format import ShardSet
     from tinyllm.training.loop import Silence, Trainer
 
+    reporter = reporter or Silence()
     shards = ShardSet.open(data)
     vocab_size = shards.tokenizer.vocab_size
-    config = build_config(
-        [
-            ("shards", {"model": {"vocab_size": vocab_size}}),
-            (f"recipe {recipe}", read_recipe(recipe)),
-            ("sections", sections),
-        ]
+    config, resume = build_run_config(
+        vocab_size, Path(out), [("sections", sections)], recipe=recipe, resume=resume, announce=reporter.note
     )
     if config.model.vocab_size != vocab_size:
         raise MismatchError(f"model.vocab_size is {config.model.vocab_size}, the shards' tokenizer has {vocab_size}")
-    trainer = Trainer(config, shards, Path(out), reporter=reporter or Silence())
-    return trainer.train(resume=resume, to_toml=to_toml)
+    return Trainer(config, shards, Path(out), reporter=reporter).train(resume=resume, to_toml=to_toml)

@@ -3,11 +3,23 @@
 A `Config` is built once, by the command line, from four layers: defaults, a recipe, a TOML file, flags. Below that,
 modules take one section or plain numbers; nothing reads globals or the environment. This module holds no logic of
 training or models: only names, types, ranges, and how sections fit each other.
+
+Values are parsed first and checked afterwards: a flag's "128", a TOML file's 128 and Python's 128 are the same value.
+Automatic values are resolved from parsed fields, so a finished section holds no automatic size.
 """
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 WeightsKind = Literal["fp32", "bf16", "int8"]
 """How precisely the CPU engine keeps weights."""
@@ -18,6 +30,32 @@ class Section(BaseModel):
 
     # Building the checks of all sections takes a tenth of a second, at every start: each builds its own at first use.
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _refuse_false_kinds(cls, value: object, info: ValidationInfo) -> object:
+        """Raises ValueError for true or false in a number's place, read as 1 and 0 otherwise, and for broken text."""
+        assert info.field_name is not None
+        if isinstance(value, bool) and cls.model_fields[info.field_name].annotation in (int, float):
+            raise ValueError(f"it is {str(value).lower()}; it should be a number")
+        if isinstance(value, str) and not value.isascii():
+            try:
+                value.encode()
+            except UnicodeEncodeError:
+                raise ValueError("it is not valid UTF-8, so no file could keep it") from None
+        return value
+
+
+def _parse_automatic(value: object) -> object:
+    """0 for None and "auto", so that an automatic value has one form; any other value unchanged."""
+    return 0 if value is None or (isinstance(value, str) and value.strip().lower() == "auto") else value
+
+
+Automatic = Annotated[int, BeforeValidator(_parse_automatic), Field(ge=0)]
+"""A number of which 0, "auto" and Python's None mean: choose it for me."""
+LARGEST_SIZE = 2**40
+"""Above any size of a model. Memory sets the real limit; this one keeps numbers printable."""
+SHOWN_CHARACTERS = 60
 
 
 def first_problem(error: ValidationError) -> str:
@@ -33,27 +71,34 @@ def first_problem(error: ValidationError) -> str:
         return f"{name}: {reason}"
     if first["type"] == "missing":
         return f"{name} is missing"
-    return f"{name} is {first['input']}; {reason.replace('Input should', 'it should')}"
+    return f"{name} is {_shorten(first['input'])}; {reason.replace('Input should', 'it should')}"
+
+
+def _shorten(value: object) -> str:
+    """A value on one line, at most `SHOWN_CHARACTERS` long."""
+    text = str(value)
+    text = text if text and text.isprintable() else repr(text)
+    return text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS] + "…"
 
 
 class ModelConfig(Section):
     """Shape of a Llama 2 model (Touvron et al. 2023)."""
 
-    vocab_size: int = Field(gt=0)
+    vocab_size: int = Field(gt=0, le=LARGEST_SIZE)
     """Number of token ids the model knows; the tokenizer must have as many."""
-    hidden_size: int = Field(default=288, gt=0)
+    hidden_size: int = Field(default=288, gt=0, le=LARGEST_SIZE)
     """Channels of the residual stream."""
-    num_layers: int = Field(default=8, gt=0)
+    num_layers: int = Field(default=8, gt=0, le=LARGEST_SIZE)
     """Transformer blocks."""
-    num_heads: int = Field(default=8, gt=0)
+    num_heads: int = Field(default=8, gt=0, le=LARGEST_SIZE)
     """Query heads of each attention."""
-    num_kv_heads: int = Field(default=0, ge=0)
-    """Key and value heads, shared by groups of query heads; 0 = as many as query heads."""
-    intermediate_size: int = Field(default=0, ge=0)
-    """Channels inside the feed-forward; 0 = two thirds of 4 x hidden_size, rounded up to `multiple_of`."""
-    multiple_of: int = Field(default=32, gt=0)
+    num_kv_heads: Automatic = Field(default=0, le=LARGEST_SIZE, validate_default=True)
+    """Key and value heads, shared by groups of query heads; 0 or auto = as many as query heads."""
+    multiple_of: int = Field(default=32, gt=0, le=LARGEST_SIZE)
     """The automatic intermediate size is a multiple of this."""
-    context_length: int = Field(default=256, gt=0)
+    intermediate_size: Automatic = Field(default=0, le=LARGEST_SIZE, validate_default=True)
+    """Channels inside the feed-forward; 0 or auto = two thirds of 4 x hidden_size, rounded up to `multiple_of`."""
+    context_length: int = Field(default=256, gt=0, le=LARGEST_SIZE)
     """Longest sequence the model attends over, in tokens."""
     norm_eps: float = Field(default=1e-5, gt=0)
     """Added to the mean square in RMSNorm."""
@@ -64,24 +109,27 @@ class ModelConfig(Section):
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """Probability of dropping an activation in training."""
 
-    @model_validator(mode="before")
+    @field_validator("num_kv_heads")
     @classmethod
-    def _resolve_automatic_sizes(cls, values: object) -> object:
-        """Replaces the two automatic zeros, so that a config read later says what was built."""
-        if not isinstance(values, dict):
-            return values
-        values = dict(values)
-        hidden, heads = (values.get(name, cls.model_fields[name].default) for name in ("hidden_size", "num_heads"))
-        if not values.get("num_kv_heads"):
-            values["num_kv_heads"] = heads
-        if not values.get("intermediate_size") and isinstance(hidden, int):
-            multiple = values.get("multiple_of", cls.model_fields["multiple_of"].default)
-            if isinstance(multiple, int) and multiple > 0:
-                values["intermediate_size"] = -(-(8 * hidden // 3) // multiple) * multiple
-        return values
+    def _resolve_num_kv_heads(cls, value: int, info: ValidationInfo) -> int:
+        """As many heads as queries have where it is automatic. `info.data` lacks fields that did not parse."""
+        automatic: int = info.data.get("num_heads", value)
+        return value or automatic
+
+    @field_validator("intermediate_size")
+    @classmethod
+    def _resolve_intermediate_size(cls, value: int, info: ValidationInfo) -> int:
+        """The width of Llama's feed-forward where it is automatic."""
+        if value or not {"hidden_size", "multiple_of"} <= info.data.keys():
+            return value
+        hidden: int = info.data["hidden_size"]
+        multiple: int = info.data["multiple_of"]
+        return -(-(8 * hidden // 3) // multiple) * multiple
 
     @model_validator(mode="after")
-    def _check_heads(self) -> Self:
+    def _check_sizes(self) -> Self:
+        for name in ("num_kv_heads", "intermediate_size"):
+            assert getattr(self, name) > 0, f"{name} is resolved from positive fields"
         if self.hidden_size % self.num_heads:
             raise ValueError(
                 f"hidden_size {self.hidden_size} is not divisible by num_heads {self.num_heads}; "
@@ -115,7 +163,7 @@ class ScheduleConfig(Section):
     floor: float = Field(default=0.0, ge=0)
     """Learning rate at the end of the run."""
     warmup_steps: int = Field(default=100, ge=0)
-    """Updates over which the rate rises linearly from 0 to the peak."""
+    """Updates over which the rate rises linearly from 0 to the peak; a tenth of a run that is not longer."""
     shape: Literal["cosine", "wsd"] = "cosine"
     """Decay after warmup: cosine, or warmup-stable-decay (flat, then linear)."""
     decay_fraction: float = Field(default=0.2, gt=0, le=1)
@@ -150,17 +198,17 @@ class OptimizerConfig(Section):
 class TrainingConfig(Section):
     """Batches, evaluation, checkpoints and the machine."""
 
-    batch_size: int = Field(default=8, gt=0)
+    batch_size: int = Field(default=8, gt=0, le=LARGEST_SIZE)
     """Windows in one microbatch."""
-    accumulation_steps: int = Field(default=4, gt=0)
+    accumulation_steps: int = Field(default=4, gt=0, le=LARGEST_SIZE)
     """Microbatches in one optimizer update."""
-    sequence_length: int = Field(default=256, gt=0)
+    sequence_length: int = Field(default=256, gt=0, le=LARGEST_SIZE)
     """Tokens a window predicts; at most the model's context_length."""
     align_documents: bool = False
     """Whether windows begin where documents do, rather than every sequence_length tokens."""
     eval_interval: int = Field(default=100, gt=0)
     """Steps between evaluations on the validation set."""
-    eval_iters: int = Field(default=100, gt=0)
+    eval_iters: int = Field(default=100, gt=0, le=LARGEST_SIZE)
     """Microbatches in one evaluation: always the same windows."""
     eval_only: bool = False
     """Evaluate once and stop."""
@@ -198,8 +246,8 @@ class TrainingConfig(Section):
     """
     tensorboard: bool = False
     """Whether metrics also go to RUN/tensorboard (needs the extra `track`)."""
-    num_threads: int = Field(default=0, ge=0)
-    """CPU threads; 0 = torch's own choice."""
+    num_threads: Automatic = Field(default=0, le=1024)
+    """CPU threads; 0 or auto = torch's own choice. Thousands end the process inside the thread library."""
 
 
 def _parse_stops(value: object) -> object:

@@ -18,9 +18,9 @@ from tinyllm import storage
 from tinyllm.config import ModelConfig
 from tinyllm.errors import FormatError, InputError, MismatchError
 from tinyllm.model import size
-from tinyllm.model.hugging_face_config import from_hugging_face, to_hugging_face
+from tinyllm.model.hugging_face_config import end_ids, from_hugging_face, to_hugging_face
 from tinyllm.tokenizer.codec import Tokenizer
-from tinyllm.tokenizer.files import hugging_face_files
+from tinyllm.tokenizer.files import hugging_face_files, padding_id
 
 if TYPE_CHECKING:
     import torch
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from tinyllm.model.transformer import Transformer
 
 CONFIG_NAME = "config.json"
+GENERATION_NAME = "generation_config.json"
+END_IDS = "end_token_ids"
+"""The manifest's word for the tokens that end a text. Directories without it end at BOS and EOS."""
 WEIGHTS_NAME = "model.safetensors"
 MODEL, CLASSIFIER = "model", "classifier"
 """What a manifest calls a directory: a language model, or its body with a head that gives labels."""
@@ -95,9 +98,16 @@ def save_model(
     _check_tensors(stored, config, "the model to save")
     _check_tokenizer(tokenizer, config, None, "the model to save")
     number_type = str(next(iter(weights.values())).dtype).removeprefix("torch.")
-    ids = token_ids(tokenizer)
-    json_files = {CONFIG_NAME: {**to_hugging_face(config, number_type), **ids}, "generation_config.json": ids}
-    facts = {"num_parameters": size.num_parameters(config), "dtype": number_type, **(details or {})}
+    json_files = {
+        CONFIG_NAME: {**to_hugging_face(config, number_type), **token_ids(tokenizer)},
+        GENERATION_NAME: generation_ids(tokenizer),
+    }
+    facts = {
+        "num_parameters": size.num_parameters(config),
+        "dtype": number_type,
+        END_IDS: sorted(tokenizer.end_ids),
+        **(details or {}),
+    }
     commit_model(Path(path), MODEL, weights, json_files, tokenizer, config.context_length, facts, check)
 
 
@@ -179,7 +189,20 @@ def read_tokenizer(path: str | Path) -> Tokenizer:
     if (path / storage.MANIFEST_NAME).exists():
         recorded = storage.read_manifest(path).details.get("tokenizer_fingerprint")
     _check_tokenizer(tokenizer, read_config(path), recorded, str(path))
-    return tokenizer
+    ends = read_end_ids(path)
+    return tokenizer if ends is None else tokenizer.with_rules(end_ids=ends)
+
+
+def read_end_ids(path: Path) -> frozenset[int] | None:
+    """The tokens that end a text of the model in directory `path`; None where BOS and EOS do.
+
+    Raises FormatError where they are no token ids.
+    """
+    if (path / storage.MANIFEST_NAME).exists() and END_IDS not in storage.read_manifest(path).details:
+        return None  # a classifier, or a model from before other end tokens were kept
+    generation = path / GENERATION_NAME
+    found = read_json(generation) if generation.is_file() else None
+    return end_ids(read_json(path / CONFIG_NAME), found, str(path))
 
 
 def read_tensors(path: str | Path) -> dict[str, StoredTensor]:
@@ -189,6 +212,13 @@ def read_tensors(path: str | Path) -> dict[str, StoredTensor]:
     MismatchError where it does not fit the config.
     """
     path = find_model(path)
+    stored = read_stored_tensors(path)
+    _check_tensors({name: tensor.shape for name, tensor in stored.items()}, read_config(path), str(path))
+    return stored
+
+
+def read_stored_tensors(path: Path) -> dict[str, StoredTensor]:
+    """The same for a directory whose weights need not be those of a language model, such as a classifier's."""
     file = path / WEIGHTS_NAME
     if not file.is_file():
         raise InputError(f"{file} is missing; weights are read from this one file, not from shards or .bin files")
@@ -201,7 +231,6 @@ def read_tensors(path: str | Path) -> dict[str, StoredTensor]:
     for name, tensor in stored.items():
         if tensor.dtype not in DTYPES:
             raise FormatError(f"{file}: {name} holds {tensor.dtype} numbers; weights are {', '.join(DTYPES)}")
-    _check_tensors({name: tensor.shape for name, tensor in stored.items()}, read_config(path), str(path))
     return stored
 
 
@@ -225,11 +254,24 @@ def read_json(file: Path) -> dict[str, Any]:
 
 
 def token_ids(tokenizer: Tokenizer) -> dict[str, int | None]:
-    """What Hugging Face's JSON files say of the special tokens."""
+    """What `config.json` says of the special tokens.
+
+    No padding token unless the tokenizer has one: transformers would not train the embedding of the token named here.
+    """
     return {
         "bos_token_id": tokenizer.bos_id,
         "eos_token_id": tokenizer.eos_id,
         "pad_token_id": tokenizer.pad_id,
+    }
+
+
+def generation_ids(tokenizer: Tokenizer) -> dict[str, int | list[int] | None]:
+    """What `generation_config.json` says: every token that ends a text, and one to fill shorter texts of a batch."""
+    ends = sorted(tokenizer.end_ids, key=lambda id: (id != tokenizer.eos_id, id))
+    return {
+        "bos_token_id": tokenizer.bos_id,
+        "eos_token_id": ends if len(ends) > 1 else next(iter(ends), None),
+        "pad_token_id": padding_id(tokenizer),
     }
 
 

@@ -12,7 +12,6 @@ from tinyllm.errors import ConfigError
 from tinyllm.model_dir import (
     CONFIG_NAME,
     DTYPES,
-    WEIGHTS_NAME,
     bundled_model,
     find_model,
     load_model,
@@ -21,7 +20,7 @@ from tinyllm.model_dir import (
     verify_model,
 )
 from tinyllm.runtime import cache_folder, may_have_gpu, pick_device
-from tinyllm.tokenizer.codec import MODEL_NAME
+from tinyllm.storage import MANIFEST_NAME
 
 if TYPE_CHECKING:
     import numpy as np
@@ -146,8 +145,8 @@ def _say_nothing(line: str) -> None:
 
 
 def _is_ours(path: Path, tokenizer: str | Path | None) -> bool:
-    """Whether `path` is a directory that `model_dir` reads, with its own tokenizer."""
-    return tokenizer is None and all((path / name).is_file() for name in (WEIGHTS_NAME, MODEL_NAME))
+    """Whether `path` is a directory that tinyllm wrote, taken with its own tokenizer."""
+    return tokenizer is None and (path / MANIFEST_NAME).is_file()
 
 
 def _locate(path: str | Path) -> Path:

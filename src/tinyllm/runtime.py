@@ -9,9 +9,10 @@ import platform
 import shutil
 import signal
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -71,36 +72,64 @@ def seed_everything(seed: int) -> None:
 
 
 class StopRequest:
-    """What `stop_signals` gives: `signal_number` is None until SIGINT or SIGTERM came."""
+    """What `stop_signals` gives: `signal_number` is None until SIGINT, SIGTERM or SIGHUP came."""
 
     def __init__(self) -> None:
         self.signal_number: int | None = None
         self.has_work_to_save = False
         """While False, the first signal ends the process at once: there is nothing that waiting would save."""
+        self.is_listening = True
+        """False outside the main thread, where Python lets nobody handle signals."""
+        self.terminals = [number for number in (1, 2) if os.isatty(number)]
+        """Descriptors of standard output and error that are terminals; they fail once the terminal is closed."""
 
     def __bool__(self) -> bool:
         return self.signal_number is not None
 
     def _receive(self, number: int, _frame: FrameType | None) -> None:
+        name = signal.Signals(number).name
+        if name == "SIGHUP":
+            self._leave_terminal()
+            if self.signal_number is not None:
+                return  # The kernel and the shell both send one when a terminal closes: nobody asked twice.
         if self.signal_number is not None or not self.has_work_to_save:
             # The second one means now: end at once, leaving the last whole checkpoint.
-            print(f"\n{signal.Signals(number).name}: stopped; go on with --resume auto", file=sys.stderr)
+            _tell(f"\n{name}: stopped; go on with --resume auto")
             sys.exit(128 + number)
         self.signal_number = number
-        print(
-            f"\n{signal.Signals(number).name}: finishing this step, then saving (again to stop at once)",
-            file=sys.stderr,
-        )
+        _tell(f"\n{name}: finishing this step, saving and evaluating it (again to stop at once)")
+
+    def _leave_terminal(self) -> None:
+        """Sends output to nowhere in the place of a terminal that is closed, so that no later line fails."""
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for number in self.terminals:
+            os.dup2(nowhere, number)
+        os.close(nowhere)
+
+
+def _tell(message: str) -> None:
+    """One line on stderr, left out where it cannot be written: a handler's work must go on."""
+    with suppress(OSError, RuntimeError, ValueError):  # closed, full, or interrupted in the middle of another line
+        if sys.stderr is not None:
+            print(message, file=sys.stderr)
 
 
 @contextmanager
 def stop_signals() -> Iterator[StopRequest]:
-    """Within it the first SIGINT or SIGTERM is noted rather than obeyed; the second one ends the process at once.
+    """Within it the first SIGINT, SIGTERM or SIGHUP is noted rather than obeyed; the second ends the process at once.
 
-    So does the first one until `has_work_to_save` is set: compiling a model may take a minute.
+    The first one also ends it until `has_work_to_save` is set: compiling a model may take a minute. A SIGHUP that is
+    ignored (nohup) stays ignored. Outside the main thread signals are left alone, and `is_listening` is False.
     """
     request = StopRequest()
-    before = {number: signal.signal(number, request._receive) for number in (signal.SIGINT, signal.SIGTERM)}
+    if threading.current_thread() is not threading.main_thread():
+        request.is_listening = False
+        yield request
+        return
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    before = {number: signal.signal(number, request._receive) for number in numbers}
     try:
         yield request
     finally:
@@ -155,3 +184,30 @@ def peak_memory_bytes() -> int:
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def memory_limit_bytes(device: "torch.device") -> int | None:
+    """Memory that one process can have at most on `device`, used or not; None where the system does not say.
+
+    A CUDA device has its own. Any other has the machine's memory and swap, or what a container is allowed of them.
+    """
+    if device.type == "cuda":
+        import torch
+
+        return int(torch.cuda.mem_get_info(device)[1])
+    if not hasattr(os, "sysconf") or "SC_PHYS_PAGES" not in os.sysconf_names:
+        return None
+    limit = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") + _swap_bytes()
+    for group in ("memory.max", "memory/memory.limit_in_bytes"):
+        with suppress(OSError, ValueError):  # no such control group, or the word "max"
+            limit = min(limit, int(Path("/sys/fs/cgroup", group).read_text()))
+    return limit
+
+
+def _swap_bytes() -> int:
+    """Size of the swap space; 0 where the system does not say."""
+    with suppress(OSError):
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("SwapTotal:"):
+                return int(line.split()[1]) * 1024
+    return 0

@@ -1,21 +1,53 @@
 """One configuration from four layers: defaults < recipe < TOML file < flags; and back into a TOML file.
 
-Every wrong key or value becomes one line that names it, says what is allowed, and suggests the nearest name.
+A run that goes on has its own RUN/config.toml as the lowest layer. Every wrong key or value becomes one line that names
+it, says what is allowed, and suggests the nearest name.
 """
 
 import difflib
 import json
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
 from tinyllm.config import Config, first_problem
-from tinyllm.errors import ConfigError
+from tinyllm.errors import ConfigError, InputError
+from tinyllm.recipes import read_recipe
+from tinyllm.text_input import decode
 
 Layer = Mapping[str, Mapping[str, Any]]
+DEFAULT_RECIPE = "seed"
+SESSION_SETTINGS = {"max_minutes", "eval_only"}
+"""Fields of `TrainingConfig` that hold for one session of a run; RUN/config.toml does not keep them."""
+
+
+def build_run_config(
+    vocab_size: int,
+    run: Path,
+    layers: Sequence[tuple[str, Layer]],
+    *,
+    recipe: str | None = None,
+    resume: bool = False,
+    announce: Callable[[str], None] = lambda _: None,
+) -> tuple[Config, bool]:
+    """The config of a training run into `run`, and whether it goes on: with `resume`, or by init_from "resume".
+
+    A run that goes on starts from its own config.toml, any other from `recipe`, or from the default one. A recipe that
+    is named goes over the run's own settings; `layers` go over both. `announce` gets a line if config.toml cannot be
+    read. Raises ConfigError for a setting that is wrong, UsageError for a recipe that does not exist.
+    """
+    named = [(origin, _without_resume(layer)) for origin, layer in layers]
+    resume = resume or any(kept is not layer for (_, kept), (_, layer) in zip(named, layers, strict=True))
+    own = _read_own_config(run / "config.toml", announce) if resume else {}
+    if recipe is None and not own:
+        recipe = DEFAULT_RECIPE
+    base: list[tuple[str, Layer]] = [("shards", {"model": {"vocab_size": vocab_size}}), (str(run / "config.toml"), own)]
+    if recipe is not None:
+        base.append((f"recipe {recipe}", read_recipe(recipe)))
+    return build_config([*base, *named]), resume
 
 
 def build_config(layers: Iterable[tuple[str, Layer]]) -> Config:
@@ -24,6 +56,8 @@ def build_config(layers: Iterable[tuple[str, Layer]]) -> Config:
     for origin, layer in layers:
         for section, values in layer.items():
             if not isinstance(values, Mapping):
+                if section in Config.model_fields:
+                    raise ConfigError(f"{origin}: {section} is a section; give it settings by name, not one value")
                 raise ConfigError(f"{origin}: {section} stands outside a section; write it under [section]")
             _check_names(origin, section, values)
             merged.setdefault(section, {}).update({key.replace("-", "_"): value for key, value in values.items()})
@@ -33,23 +67,60 @@ def build_config(layers: Iterable[tuple[str, Layer]]) -> Config:
         raise ConfigError(first_problem(error)) from None
 
 
+def _without_resume(layer: Layer) -> Layer:
+    """`layer` without init_from "resume", which says that a run goes on rather than where its weights came from."""
+    training = layer.get("training")
+    if not isinstance(training, Mapping):
+        return layer
+    kept = {key: value for key, value in training.items() if (key.replace("-", "_"), value) != ("init_from", "resume")}
+    return layer if len(kept) == len(training) else {**layer, "training": kept}
+
+
+def _read_own_config(path: Path, announce: Callable[[str], None]) -> dict[str, Any]:
+    """The settings that a run keeps in its config.toml; none, and a line, if they cannot be read.
+
+    The vocabulary comes from the shards. Tiled attention depends on the machine, so it is chosen again: the checkpoint
+    remembers it for a machine that has it.
+    """
+    if not path.exists():
+        return {}
+    try:
+        own = read_toml(path)
+        build_config([("shards", {"model": {"vocab_size": 1}}), (str(path), own)])
+    except ConfigError as error:
+        announce(f"the run's own settings are not used: {error}")
+        return {}
+    own.get("model", {}).pop("vocab_size", None)
+    training = own.get("training", {})
+    for name in SESSION_SETTINGS:
+        training.pop(name, None)
+    if training.get("attention") == "tiled":
+        training.update(attention="auto", compile="auto")
+    return own
+
+
 def read_toml(path: Path) -> dict[str, Any]:
     """A TOML file's tables. Raises ConfigError with the place of a syntax error."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(decode(path.read_bytes(), str(path)))
     except FileNotFoundError:
         raise ConfigError(f"--config {path} does not exist") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except InputError as error:
+        raise ConfigError(str(error)) from None
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ConfigError(f"{path} is not valid TOML: {error}") from None
 
 
 def to_toml(config: Config) -> str:
-    """The resolved config as TOML, every field with its value."""
+    """The resolved config as TOML: every field with its value, but for those of one session."""
     lines = []
-    for section, values in config.model_dump().items():
+    for section, values in config.model_dump(exclude={"training": SESSION_SETTINGS}).items():
         lines.append(f"[{section}]")
-        # TOML's basic strings, numbers and booleans are written as JSON writes them.
-        lines += [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in values.items()]
+        # TOML's basic strings, numbers and booleans are written as JSON writes them, the delete character aside.
+        lines += [
+            f"{key} = {json.dumps(value, ensure_ascii=False)}".replace("\x7f", "\\u007f")
+            for key, value in values.items()
+        ]
         lines.append("")
     return "\n".join(lines)
 

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 import torch
 
+from reference_data import STORIES_260K
+
 gguf = pytest.importorskip("gguf")
 
 from tinyllm.exchange.foreign import ForeignModel  # noqa: E402
@@ -47,11 +49,10 @@ def test_decoding_is_bit_for_bit_that_of_llama_cpp(type: TensorType) -> None:
 
 
 @pytest.fixture(scope="module")
-def stories(shared_data: Path) -> ForeignModel:
+def stories() -> ForeignModel:
     """stories260K with its tokenizer."""
-    folder = shared_data / "stories260K"
-    bare = read_bin(folder / "stories260K.bin")
-    return ForeignModel(bare.config, bare.tensors, Tokenizer.load(folder / "tok512.model"), bare.source)
+    bare = read_bin(STORIES_260K / "stories260K.bin")
+    return ForeignModel(bare.config, bare.tensors, Tokenizer.load(STORIES_260K / "tok512.model"), bare.source)
 
 
 def save(path: Path, model: ForeignModel, type: TensorType) -> Path:

@@ -6,9 +6,12 @@ from typing import Any
 import pytest
 import torch
 
+from reference_data import STORIES_260K, read_vectors, reduced_tokenizer
+
 transformers = pytest.importorskip("transformers")
 tokenizers = pytest.importorskip("tokenizers")
 
+from tinyllm.corpus.storybook import write_stories  # noqa: E402
 from tinyllm.exchange.huggingface import read_hugging_face  # noqa: E402
 from tinyllm.exchange.tokenizer_json import read_tokenizer_json  # noqa: E402
 from tinyllm.model.transformer import Transformer  # noqa: E402
@@ -65,14 +68,12 @@ def test_half_precision_weights_are_widened(dtype: torch.dtype, tmp_path: Path) 
     assert largest_difference(theirs, tmp_path) < 1e-5
 
 
-@pytest.mark.parametrize("model", ["llama2-tokenizer/tokenizer.model", "stories260K/tok512.model"])
-def test_ids_from_tokenizer_json_are_those_of_the_tokenizers_library(
-    model: str, shared_data: Path, tmp_path: Path
-) -> None:
-    source = Tokenizer.load(shared_data / model)
+@pytest.mark.parametrize("name", ["llama2", "tok512"])
+def test_ids_from_tokenizer_json_are_those_of_the_tokenizers_library(name: str, tmp_path: Path) -> None:
+    content = (STORIES_260K / "tok512.model").read_bytes() if name == "tok512" else reduced_tokenizer(name)
+    source = Tokenizer.from_bytes(content, name)
     path = tmp_path / "tokenizer.json"
     path.write_bytes(tokenizer_json(source))
     theirs, ours = tokenizers.Tokenizer.from_file(str(path)), read_tokenizer_json(path)
-    stories = (shared_data / "tinystories" / "train-sample.txt").read_text(encoding="utf-8").split("<|endoftext|>")
-    for text in [*stories[:100], "two  spaces   three", "  before", "été 東京 🦙\n\ttab <s>", "aaaaaaa"]:
+    for text in [*write_stories(100, seed=3), *(vector.text for vector in read_vectors("llama2"))]:
         assert ours.encode(text) == theirs.encode(text, add_special_tokens=False).ids == source.encode(text)

@@ -1,5 +1,6 @@
 """What we save, transformers loads with no export step, and its logits are ours."""
 
+import inspect
 import json
 import logging
 from collections.abc import Callable
@@ -40,11 +41,13 @@ def test_logits_are_theirs_through_both_caches(make_model_dir: Callable[..., Pat
     ours, theirs = load_model(path)[0], load_theirs(path)
     tokens = torch.randint(0, ours.config.vocab_size, (2, 32))
     cache, their_cache = KVCache(ours.config, batch_size=2), transformers.DynamicCache(config=theirs.config)
+    # transformers 5.24 renamed the argument.
+    name = next(name for name in ("cache", "past_key_values") if name in inspect.signature(theirs.forward).parameters)
     whole = ours(tokens)
     for start, end in [(0, 20), *((t, t + 1) for t in range(20, 32))]:
         logits = ours(tokens[:, start:end], cache)
         torch.testing.assert_close(logits, whole[:, start:end], rtol=0, atol=1e-5)
-        expected = theirs(tokens[:, start:end], past_key_values=their_cache, use_cache=True).logits
+        expected = theirs(tokens[:, start:end], use_cache=True, **{name: their_cache}).logits
         torch.testing.assert_close(logits, expected, rtol=0, atol=1e-5)
 
 

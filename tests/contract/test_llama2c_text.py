@@ -1,12 +1,12 @@
 """The text that llama2.c itself prints for its trained 260 K model, to the letter."""
 
 import struct
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from reference_data import STORIES_260K, greedy_text
 from tinyllm.config import ModelConfig
 from tinyllm.generation.generator import Generator
 from tinyllm.generation.torch_engine import TorchEngine
@@ -15,9 +15,9 @@ from tinyllm.tokenizer.codec import Tokenizer
 
 
 @pytest.fixture(scope="module")
-def stories(shared_data: Path) -> Generator:
+def stories() -> Generator:
     """stories260K.bin, read as llama2.c's export.py writes it."""
-    content = (shared_data / "stories260K" / "stories260K.bin").read_bytes()
+    content = (STORIES_260K / "stories260K.bin").read_bytes()
     hidden, inner, layers, heads, kv_heads, vocabulary, context = struct.unpack("7i", content[:28])
     numbers = torch.from_numpy(np.frombuffer(content, np.float32, offset=28).copy())
     config = ModelConfig(
@@ -54,26 +54,23 @@ def stories(shared_data: Path) -> Generator:
             state[f"model.layers.{layer}.{name}.weight"].copy_(weight)
             start = end
     state["model.norm.weight"].copy_(numbers[start : start + hidden])
-    tokenizer = Tokenizer.load(shared_data / "stories260K" / "tok512.model")
+    tokenizer = Tokenizer.load(STORIES_260K / "tok512.model")
     return Generator(TorchEngine(model), tokenizer, config)
 
 
-def test_greedy_text_is_that_of_llama2c(stories: Generator, shared_data: Path) -> None:
-    expected = (shared_data / "stories260K" / "greedy-200.txt").read_text()
-    assert stories.generate("", temperature=0, max_new_tokens=200)[0].text == expected
+def test_greedy_text_is_that_of_llama2c(stories: Generator) -> None:
+    assert stories.generate("", temperature=0, max_new_tokens=200)[0].text == greedy_text()
 
 
-def test_a_prompt_continues_as_llama2c_continues_it(stories: Generator, shared_data: Path) -> None:
+def test_a_prompt_continues_as_llama2c_continues_it(stories: Generator) -> None:
     """Cutting the greedy text anywhere between two tokens and going on gives the rest of it."""
-    expected = (shared_data / "stories260K" / "greedy-200.txt").read_text()
     prompt = "Once upon a time, there was a little girl named Lily."
-    assert expected.startswith(prompt + stories.generate(prompt, temperature=0, max_new_tokens=150)[0].text)
+    assert greedy_text().startswith(prompt + stories.generate(prompt, temperature=0, max_new_tokens=150)[0].text)
 
 
-def test_a_stream_is_the_same_text_in_whole_words_pieces(stories: Generator, shared_data: Path) -> None:
-    expected = (shared_data / "stories260K" / "greedy-200.txt").read_text()
+def test_a_stream_is_the_same_text_in_whole_words_pieces(stories: Generator) -> None:
     pieces = list(stories.stream("", temperature=0, max_new_tokens=200))
-    assert "".join(pieces) == expected
+    assert "".join(pieces) == greedy_text()
     assert len(pieces) > 150
 
 

@@ -1,5 +1,6 @@
 """Ids in `tokenizer.json` are SentencePiece's on every text: through `tokenizers` and through transformers."""
 
+import hashlib
 import json
 import random
 import warnings
@@ -12,6 +13,15 @@ from hypothesis import strategies as st
 from sentencepiece import SentencePieceProcessor
 from tokenizers import Tokenizer as HuggingFaceTokenizer
 
+from reference_data import (
+    STORIES_260K,
+    TOKENIZERS,
+    development_files,
+    fingerprint,
+    read_vectors,
+    reduced_tokenizer,
+)
+from tinyllm.corpus.storybook import write_stories
 from tinyllm.tokenizer.codec import Tokenizer
 from tinyllm.tokenizer.files import hugging_face_files, tokenizer_json
 from tinyllm.tokenizer.training import train_model
@@ -45,15 +55,31 @@ def fresh_model() -> bytes:
 
 FRESH = Tokenizer.from_bytes(fresh_model(), "fresh.model")
 FRESH_JSON = HuggingFaceTokenizer.from_str(tokenizer_json(FRESH).decode())
-MODELS = ["fresh", "tok4096/tok4096.model", "stories260K/tok512.model", "llama2-tokenizer/tokenizer.model"]
+DOCUMENTS = sorted((Path(__file__).parent.parent.parent / "docs").glob("*.md"))
 
 
-@pytest.fixture(scope="module", params=MODELS)
+@pytest.fixture(scope="module", params=["fresh", "tok512", *TOKENIZERS])
 def tokenizer(request: pytest.FixtureRequest) -> Tokenizer:
-    if request.param == "fresh":
-        return FRESH
-    shared_data: Path = request.getfixturevalue("shared_data")
-    return Tokenizer.load(shared_data / request.param)
+    match request.param:
+        case "fresh":
+            return FRESH
+        case "tok512":
+            return Tokenizer.load(STORIES_260K / "tok512.model")
+        case name:
+            return Tokenizer.from_bytes(reduced_tokenizer(name), name)
+
+
+@pytest.mark.parametrize("name", TOKENIZERS)
+def test_ids_are_those_of_the_real_tokenizer(name: str) -> None:
+    """Through our codec and through `tokenizer.json`, on texts of many scripts, spaces and signs."""
+    tokenizer = Tokenizer.from_bytes(reduced_tokenizer(name), name)
+    other = HuggingFaceTokenizer.from_str(tokenizer_json(tokenizer).decode())
+    vectors = read_vectors(name)
+    assert len(vectors) >= 80
+    for vector in vectors:
+        assert tokenizer.encode(vector.text) == vector.ids, vector.text
+        assert tokenizer.encode(vector.text, bos=True, eos=True) == vector.with_bos_and_eos, vector.text
+        assert other.encode(vector.text, add_special_tokens=False).ids == vector.ids, vector.text
 
 
 def assert_equal(tokenizer: Tokenizer, texts: list[str]) -> None:
@@ -73,10 +99,10 @@ def test_odd_texts(tokenizer: Tokenizer) -> None:
     assert_equal(tokenizer, odd_texts(1500))
 
 
-def test_shakespeare_lines_and_stories(tokenizer: Tokenizer, shared_data: Path) -> None:
-    lines = (shared_data / "shakespeare" / "tinyshakespeare.txt").read_text(encoding="utf-8").split("\n")
-    stories = (shared_data / "tinystories" / "train-sample.txt").read_text(encoding="utf-8").split("<|endoftext|>")
-    assert_equal(tokenizer, lines[::10] + stories[::5])
+def test_stories_and_lines_of_documents(tokenizer: Tokenizer) -> None:
+    lines = [line for path in DOCUMENTS for line in path.read_text(encoding="utf-8").split("\n")]
+    assert len(lines) > 500
+    assert_equal(tokenizer, [*lines, *write_stories(200, seed=5)])
 
 
 @settings(max_examples=300)
@@ -120,8 +146,22 @@ def test_transformers_loads_the_directory(tokenizer: Tokenizer, tmp_path: Path) 
             assert loaded.decode([1, *ids], skip_special_tokens=True) == tokenizer.decode(ids), text
 
 
-def test_hello_world_of_tok4096(shared_data: Path) -> None:
-    tokenizer = Tokenizer.load(shared_data / "tok4096")
+def test_hello_world_of_tok4096() -> None:
+    tokenizer = Tokenizer.from_bytes(reduced_tokenizer("tok4096"), "tok4096")
     ids = tokenizer.encode("Hello, world!", bos=True, eos=True)
     assert ids == [1, 346, 2233, 4010, 1475, 4021, 2]
     assert tokenizer.decode(ids) == "Hello, world!"
+
+
+REAL = [(name, path) for name in TOKENIZERS for path in development_files(name)]
+if REAL:
+
+    @pytest.mark.parametrize(("name", "path"), REAL, ids=[name for name, _ in REAL])
+    def test_the_stored_ids_are_those_of_the_tokenizer_itself(name: str, path: Path) -> None:
+        """Collected where the development setup keeps the tokenizers; a clone has their ids."""
+        assert hashlib.sha256(path.read_bytes()).hexdigest() == fingerprint(name)
+        real = SentencePieceProcessor(model_file=str(path))
+        for vector in read_vectors(name):
+            assert real.encode(vector.text) == vector.ids
+            assert real.encode(vector.text, add_bos=True, add_eos=True) == vector.with_bos_and_eos
+        assert_equal(Tokenizer.load(path), [*odd_texts(500, seed=2), *write_stories(50, seed=4)])

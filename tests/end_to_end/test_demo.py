@@ -4,6 +4,8 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 Call = Callable[..., tuple[int, str, str]]
 
 
@@ -26,3 +28,34 @@ def test_a_folder_that_no_demo_wrote_is_left_alone(call_tinyllm: Call) -> None:
     assert (code, err.count("\n")) == (2, 1)
     assert "mine is not empty and no demo wrote it" in err
     assert Path("mine/thesis.txt").exists()
+
+
+def test_a_demo_run_again_keeps_a_persons_files(call_tinyllm: Call) -> None:
+    demo = ("demo", "--stories", "400", "--steps", "1", "--out", "show")
+    assert call_tinyllm(*demo)[0] == 0
+    for name in ("notes.txt", "run/notes.txt", "run/model/notes.txt"):
+        Path("show", name).write_text("mine")
+    Path("show/run/checkpoints/keep").mkdir()
+    code, _, err = call_tinyllm(*demo)
+    assert code == 2
+    assert "show/run/model" in err
+    Path("show/run/model/notes.txt").unlink()
+    code, _, err = call_tinyllm(*demo)
+    assert code == 0, err
+    assert Path("show/run/checkpoints/keep").is_dir()
+    assert {Path("show", name).read_text() for name in ("notes.txt", "run/notes.txt")} == {"mine"}
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--steps", "0"], "schedule.num_steps is 0; it should be greater than 0"),
+        (["--max-minutes", "nan"], "--max-minutes is nan; it should be greater than 0 and finite"),
+        (["--max-minutes", "inf"], "--max-minutes is inf; it should be greater than 0 and finite"),
+        (["--max-minutes", "0"], "--max-minutes is 0.0; it should be greater than 0 and finite"),
+    ],
+)
+def test_wrong_numbers_are_told_before_anything_is_made(call_tinyllm: Call, flags: list[str], message: str) -> None:
+    code, out, err = call_tinyllm("demo", "--out", "show", *flags)
+    assert (code, out, err) == (2, "", f"tinyllm: {message}\n")
+    assert not Path("show").exists()

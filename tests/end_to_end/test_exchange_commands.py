@@ -35,6 +35,15 @@ def test_commands_take_the_file_itself(target: str, run: Run, make_model_dir: Ca
     assert (code, "parameters" in out) == (0, True)
 
 
+@pytest.mark.parametrize("target", ["llama2c", "llama2c-v1", "llama2c-q8", "pt", "gguf-f16", "safetensors-bf16"])
+def test_a_width_of_128_is_read_by_every_command(target: str, run: Run, make_model_dir: Callable[..., Path]) -> None:
+    """128 is the width of the bundled model; a llama2.c file of version 0 then begins as a pickle does."""
+    run("export", make_model_dir(hidden_size=128, num_layers=1), "--to", target, "-o", "copy")
+    for command in (["generate", "copy", "Once", "--max-new-tokens", 2, "--device", "cpu"], ["info", "copy"]):
+        assert run(*command)[0] == 0
+    assert run("import", "copy", "-o", "back")[0] == 0
+
+
 def test_a_tokenizer_bin_is_a_tokenizer(run: Run, make_model_dir: Callable[..., Path]) -> None:
     source = make_model_dir()
     run("export", source, "--to", "llama2c", "-o", "model.bin")
@@ -48,7 +57,7 @@ def test_a_tokenizer_bin_is_a_tokenizer(run: Run, make_model_dir: Callable[..., 
         (["import", "none.bin", "-o", "x"], 1, "none.bin does not exist"),
         (["import", "notes.txt", "-o", "x"], 1, "notes.txt is no GGUF, .pt, Hugging Face directory or llama2.c .bin"),
         (["export", "{model}", "--to", "onnx", "-o", "x"], 2, "--to onnx is no format; it can be llama2c,"),
-        (["export", "{model}", "--to", "gguf", "-o", "{model}"], 1, "is a directory that exists already"),
+        (["export", "{model}", "--to", "gguf", "-o", "{model}"], 1, "is there and is not a file"),
     ],
 )
 def test_errors_are_one_line(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from reference_data import STORIES_260K, reduced_tokenizer
 from tinyllm.cli import run_llama, run_llama_generate
 
 ROOT = Path(__file__).parent.parent.parent
@@ -126,7 +127,7 @@ def test_without_a_checkpoint_the_bundled_model_serves(
     assert out.startswith(f"load model from {model}\n")
 
 
-def test_the_programs_of_the_root_run(tmp_path: Path, shared_data: Path) -> None:
+def test_the_programs_of_the_root_run(tmp_path: Path) -> None:
     """As processes, from another folder, with the numbers of the course's document."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "PYTHONIOENCODING": "utf-8"}
 
@@ -135,11 +136,12 @@ def test_the_programs_of_the_root_run(tmp_path: Path, shared_data: Path) -> None
         done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, check=True)
         return done.stdout.decode()
 
-    counted = call("count_words_tokens.py", "--tokenizer", shared_data / "llama2-tokenizer" / "tokenizer.model")
+    (tmp_path / "llama2.model").write_bytes(reduced_tokenizer("llama2"))
+    counted = call("count_words_tokens.py", "--tokenizer", "llama2.model")
     first, *numbers = counted.splitlines()
     assert first.startswith("文本: a man of few words, but when he speaks")
     assert numbers == ["单词数: 54", "Token数: 71"]
-    stories = shared_data / "stories260K" / "stories260K.bin"
+    stories = STORIES_260K / "stories260K.bin"
     said = call("run_llama.py", "--option", "generate", "--pretrained-model-path", stories, "--max_new_tokens", 5)
     assert f"Wrote generated sentence to {HIGH}." in said
     assert "--option generate" in call("run_llama.py", "--help")

@@ -1,5 +1,6 @@
 """`tinyllm tokenizer ...`, `prepare` and `data inspect` as a person calls them: output, errors, exit codes."""
 
+import json
 import os
 import re
 import signal
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import tinyllm
+from reference_data import reduced_tokenizer
 
 STORIES = [f"Tom saw {number} red birds and a big blue ball on day {number * 7}." for number in range(60)]
 Call = Callable[..., tuple[int, str, str]]
@@ -67,8 +69,9 @@ def test_a_text_can_come_from_standard_input(call: Call) -> None:
         assert (Path("from-input") / name).read_bytes() == (Path("from-file") / name).read_bytes()
 
 
-def test_encode_and_decode(call: Call, shared_data: Path) -> None:
-    tokenizer = ("--tokenizer", str(shared_data / "tok4096"))
+def test_encode_and_decode(call: Call) -> None:
+    Path("tok4096.model").write_bytes(reduced_tokenizer("tok4096"))
+    tokenizer = ("--tokenizer", "tok4096.model")
     ids = "1 346 2233 4010 1475 4021 2"
     assert call("tokenizer", "encode", "Hello, world!", "--bos", "--eos", *tokenizer) == (0, ids + "\n", "")
     assert call("tokenizer", "decode", *ids.split(), *tokenizer) == (0, "Hello, world!\n", "")
@@ -79,8 +82,9 @@ def test_encode_and_decode(call: Call, shared_data: Path) -> None:
     assert (code, out.splitlines()[0]) == (0, "   346  ▁He")
 
 
-def test_count(call: Call, shared_data: Path) -> None:
-    tokenizer = ("--tokenizer", str(shared_data / "tok4096"))
+def test_count(call: Call) -> None:
+    Path("tok4096.model").write_bytes(reduced_tokenizer("tok4096"))
+    tokenizer = ("--tokenizer", "tok4096.model")
     code, out, err = call("tokenizer", "count", "Hello, world!", *tokenizer)
     assert (code, out.splitlines()[1].split()[:4], err) == (0, ["text", "1", "2", "5"], "")
     Path("other.txt").write_text("Hello, world!")
@@ -162,3 +166,54 @@ def test_sigint_leaves_a_state_to_go_on_from(call: Call, tmp_path: Path) -> None
     assert call(*command[:5], "whole", *command[6:])[0] == 0
     for path in Path("whole").glob("[!.]*"):
         assert path.read_bytes() == (Path("shards") / path.name).read_bytes()
+
+
+def test_a_tokenizer_json_is_a_tokenizer(call: Call) -> None:
+    call("tokenizer", "train", "stories.txt", "--vocab-size", "300", "-o", "tokenizer")
+    expected = call("tokenizer", "encode", "Tom saw a ball", "--tokenizer", "tokenizer")
+    assert call("tokenizer", "encode", "Tom saw a ball", "--tokenizer", "tokenizer/tokenizer.json") == expected
+    assert call("tokenizer", "count", "stories.txt", "--tokenizer", "tokenizer/tokenizer.json")[0] == 0
+    for name, tokenizer in (("a", "tokenizer"), ("b", "tokenizer/tokenizer.json")):
+        assert call("prepare", "stories.txt", "--tokenizer", tokenizer, "-o", name)[0] == 0
+    assert Path("a/train-00000.bin").read_bytes() == Path("b/train-00000.bin").read_bytes()
+    assert call("data", "inspect", "b")[0] == 0
+
+
+def test_a_byte_level_tokenizer_is_refused_by_name(call: Call) -> None:
+    model = {"type": "BPE", "vocab": {}, "merges": []}
+    content = {"model": model, "pre_tokenizer": {"type": "ByteLevel"}, "decoder": {"type": "ByteLevel"}}
+    Path("tokenizer.json").write_text(json.dumps(content))
+    for command in (
+        ("tokenizer", "encode", "a"),
+        ("prepare", "stories.txt", "-o", "shards"),
+    ):
+        assert "byte-level BPE" in one_error(call(*command, "--tokenizer", "tokenizer.json"), 1)
+
+
+def test_reserved_pieces_are_tokens_only_when_asked(call: Call) -> None:
+    marks = ["<|user|>", "<|a,b|>"]
+    call("tokenizer", "train", "stories.txt", "--vocab-size", "300", "-o", "tokenizer", "--special", *marks)
+    text = "<|user|>Tom<|a,b|>"
+    ids = call("tokenizer", "encode", text)[1].split()
+    assert not {"298", "299"} & set(ids)
+    assert call("tokenizer", "decode", *ids)[1] == f"{text}\n"
+    asked = call("tokenizer", "encode", text, "--allow-special")[1].split()
+    assert (asked[0], asked[-1]) == ("298", "299")
+    assert call("tokenizer", "encode", "Tom")[1].split() == asked[1:-1]
+
+
+@pytest.mark.parametrize(
+    ("marks", "message"),
+    [
+        (["<s>"], "'<s>' is there already"),
+        (["<0x41>"], "'<0x41>' is there already"),
+        (["<|a|>", "<|a|>"], "'<|a|>' is there already"),
+        (["a b"], "'a b' must be 2 to 64 printable characters"),
+        (["x"], "'x' must be 2 to 64 printable characters"),
+        ([f"<{number}>" for number in range(60)], "the vocabulary size is 300; it must be 320 to"),
+    ],
+)
+def test_pieces_that_cannot_be_reserved_are_named(marks: list[str], message: str, call: Call) -> None:
+    result = call("tokenizer", "train", "stories.txt", "--vocab-size", "300", "-o", "tokenizer", "--special", *marks)
+    assert message in one_error(result, 2)
+    assert not Path("tokenizer").exists()

@@ -1,18 +1,25 @@
 """`tinyllm train` as a person calls it: what it prints, what it leaves, how it fails and how it stops."""
 
+import contextlib
+import fcntl
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
+import termios
 import time
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import tinyllm
+from tinyllm import storage
+from tinyllm.training.saved_model import SavedModel
 
 Call = Callable[..., tuple[int, str, str]]
 SMALL = [
@@ -45,6 +52,23 @@ def test_a_run_tells_its_loss_and_leaves_a_model(call_tinyllm: Call, tiny_shards
     assert code == 0, err
 
 
+def test_an_automatic_width_follows_a_flag_and_the_model_loads(call_tinyllm: Call, tiny_shards: Path) -> None:
+    """The recipe names no intermediate_size: 8 x 32 / 3 = 85, rounded up to a multiple of 4."""
+    flags = ["--recipe", "stories260k", "--steps", "2", "--model.hidden_size", "32", "--model.context_length", "32"]
+    flags += ["--model.num_kv_heads", "auto", "--training.sequence_length", "32", "--training.batch_size", "2"]
+    code, _, err = call_tinyllm("train", "--data", tiny_shards, "--out", "run", "--device", "cpu", *flags)
+    assert code == 0, err
+    assert "schedule.warmup_steps 1000 would take all 2 steps of the run; " in err
+    model = tomllib.loads(Path("run/config.toml").read_text())["model"]
+    assert (model["intermediate_size"], model["num_kv_heads"]) == (88, 8)
+    code, out, err = call_tinyllm("generate", "run", "Once", "--max-new-tokens", "2")
+    assert (code, out[:4]) == (0, "Once"), err
+    # The run's own settings fit its own model, though config.json has no multiple_of.
+    call = ["train", "--data", tiny_shards, "--out", "next", "--config", "run/config.toml", "--init-from", "run/model"]
+    code, _, err = call_tinyllm(*call)
+    assert code == 0, err
+
+
 def test_a_finished_run_is_not_overwritten_and_goes_on_with_resume(call_tinyllm: Call, tiny_shards: Path) -> None:
     call_tinyllm("train", "--data", tiny_shards, "--out", "run", *SMALL)
     code, _, err = call_tinyllm("train", "--data", tiny_shards, "--out", "run", *SMALL)
@@ -55,6 +79,20 @@ def test_a_finished_run_is_not_overwritten_and_goes_on_with_resume(call_tinyllm:
     code, _, err = call_tinyllm("train", "--data", tiny_shards, "--out", "run", *longer)
     assert code == 0, err
     assert "going on from run/checkpoints/step-00000006, step 6" in err
+
+
+def test_a_stopped_run_goes_on_without_its_flags(call_tinyllm: Call, tiny_shards: Path) -> None:
+    code, out, err = call_tinyllm("train", "--data", tiny_shards, "--out", "run", *SMALL, "--max-minutes", "1e-9")
+    assert code == 0, err
+    assert "time limit reached at step 1; go on with --resume auto" in err
+    assert out.startswith("step 1: validation loss ")
+    assert "bits a byte; model in run/model, curve in run/loss.svg" in out
+    assert call_tinyllm("info", "run")[0] == 0
+    code, out, err = call_tinyllm("train", "--data", tiny_shards, "--out", "run", "--resume", "auto")
+    assert code == 0, err
+    assert out.startswith("step 6: validation loss ")
+    code, again, err = call_tinyllm("train", "--data", tiny_shards, "--out", "run", "--init-from", "resume")
+    assert (code, again) == (0, out), err
 
 
 @pytest.mark.parametrize(
@@ -70,6 +108,11 @@ def test_a_finished_run_is_not_overwritten_and_goes_on_with_resume(call_tinyllm:
         (["--init-from", "nowhere"], 1, "nowhere does not exist"),
         (["--config", "none.toml"], 2, "--config none.toml does not exist"),
         (["--training.sequence_length", "9999", "--model.context_length", "9999"], 1, "the corpus is too small: "),
+        (["--training.batch_size", "100000000"], 2, "this run needs at least "),
+        (["--model.hidden_size", "4000000"], 2, "this run needs at least "),
+        (["--model.num_heads", "0"], 2, "model.num_heads is 0; it should be greater than 0"),
+        (["--model.num_layers", "-1"], 2, "model.num_layers is -1; it should be greater than 0"),
+        (["--model.intermediate_size", "wide"], 2, "model.intermediate_size is wide; it should be a valid integer"),
     ],
 )
 def test_errors_are_one_line(
@@ -106,21 +149,70 @@ def test_an_output_that_cannot_be_written_fails_before_the_work(call_tinyllm: Ca
     assert "file is a file, not a directory" in err
 
 
-@pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_signal_saves_and_ends_with_its_code(number: int, exit_code: int, tiny_shards: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    command = [sys.executable, "-m", "tinyllm", "train", "--data", str(tiny_shards), "--out", str(run), *SMALL]
-    command[command.index("--steps") + 1] = "1000000"
-    package = str(Path(tinyllm.__file__).parent.parent)
-    process = subprocess.Popen(
-        command, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": package, "OMP_NUM_THREADS": "1"}
-    )
-    deadline = time.monotonic() + 400  # a busy machine compiles slowly
-    while not (run / "model" / "manifest.json").exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
+    process = start_training(tiny_shards, run, 1_000_000, stderr=subprocess.PIPE, text=True)
+    wait_for(run / "model" / "manifest.json")
     process.send_signal(number)
     _, err = process.communicate(timeout=60)
     assert process.returncode == exit_code, err
     step = int(err.split("stopped at step ")[1].split()[0])
     assert (run / "checkpoints" / f"step-{step:08d}" / "manifest.json").exists()
+    model = SavedModel.read(run / "model")
+    assert model is not None
+    assert f"{run / 'model'} is of {model}; go on with --resume auto" in err.splitlines()[-1]
     assert "Traceback" not in err
+
+
+def test_a_terminal_that_closes_leaves_the_run_saved(tiny_shards: Path, tmp_path: Path) -> None:
+    """The kernel sends SIGHUP to whoever the closed terminal controls, and every write to it fails."""
+    run = tmp_path / "run"
+    ours, theirs = pty.openpty()
+    process = start_training(
+        *(tiny_shards, run, 1_000_000),
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    )
+    os.close(theirs)
+    os.set_blocking(ours, False)
+    wait_for(run / "model" / "manifest.json", terminal=ours)
+    os.close(ours)
+    assert process.wait(timeout=60) == 129
+    checkpoints = sorted((run / "checkpoints").iterdir())
+    storage.verify(checkpoints[-1], "checkpoint")
+    storage.verify(run / "model", "model")
+
+
+def test_a_reader_that_leaves_does_not_end_the_run(tiny_shards: Path, tmp_path: Path) -> None:
+    """As `tinyllm train 2>&1 | head -1`, or a dropped ssh without a terminal."""
+    run = tmp_path / "run"
+    process = start_training(tiny_shards, run, 6, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    assert process.stderr is not None
+    assert process.stderr.readline()
+    process.stderr.close()
+    assert process.wait(timeout=400) == 0
+    storage.verify(run / "checkpoints" / "step-00000006", "checkpoint")
+
+
+def start_training(shards: Path, run: Path, num_steps: int, **streams: Any) -> subprocess.Popen[Any]:
+    """`tinyllm train` of the small model in a process of its own."""
+    command = [sys.executable, "-m", "tinyllm", "train", "--data", str(shards), "--out", str(run), *SMALL]
+    command[command.index("--steps") + 1] = str(num_steps)
+    package = str(Path(tinyllm.__file__).parent.parent)
+    environment = {**os.environ, "PYTHONPATH": package, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(command, env=environment, **streams)
+
+
+def wait_for(path: Path, terminal: int | None = None) -> None:
+    """Returns when `path` is there; reads what comes from `terminal`, which would fill up otherwise."""
+    deadline = time.monotonic() + 400  # a busy machine compiles slowly
+    while not path.exists():
+        assert time.monotonic() < deadline
+        if terminal is not None:
+            with contextlib.suppress(BlockingIOError):
+                os.read(terminal, 2**16)
+        time.sleep(0.05)

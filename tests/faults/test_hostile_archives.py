@@ -1,12 +1,16 @@
-"""Hostile tar files: nothing is written anywhere, memory stays small, and what is refused is refused clearly."""
+"""Hostile tar and zip files: nothing is written anywhere, memory stays small, and each refusal is clear."""
 
+import bz2
 import gzip
 import io
 import json
+import lzma
 import os
+import struct
 import subprocess
 import sys
 import tarfile
+import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -35,7 +39,7 @@ def archive(*members: bytes) -> bytes:
 def bomb(num_megabytes: int, content: bytes) -> bytes:
     """A .tar.gz of one member that unpacks to so many megabytes of `content`, made without ever holding it."""
     packer = zlib.compressobj(1, zlib.DEFLATED, 31)
-    info = tarfile.TarInfo("bomb.json" if content.startswith(b"[") else "bomb.txt")
+    info = tarfile.TarInfo({b"[": "bomb.json", b",": "bomb.csv"}.get(content[:1], "bomb.txt"))
     info.size = num_megabytes * 2**20
     parts = [packer.compress(info.tobuf(tarfile.GNU_FORMAT))]
     block = content * (2**20 // len(content))
@@ -93,6 +97,23 @@ def hostile(place: Path) -> dict[str, tuple[bytes, str]]:
         "bomb-of-letters": (bomb(200, b"a"), "has a document of more than"),
         "bomb-of-emoji": (bomb(150, "🦊".encode()), "has a document of more than"),
         "bomb-of-json": (bomb(100, b'[{"text": "'), "bomb.json"),
+        **{
+            f"bomb-of-{name}": (
+                archive(member(f"a.txt.{ending}", compress(b"a" * 2**27))),
+                "has a document of more than",
+            )
+            for name, ending, compress in (("bzip2", "bz2", bz2.compress), ("xz", "xz", lzma.compress))
+        },
+        "bomb-of-commas": (bomb(100, b","), "has a document of more than"),
+        "xz-of-much-memory": (archive(member("a.txt.xz", greedy_xz())), "needs more than 256 MiB to unpack"),
+        "zip-bomb": (zip_of({"bomb.txt": b"a" * 2**27}), "has a document of more than"),
+        "zip-bomb-of-json": (zip_of({"bomb.json": b'[{"text": "' + b"a" * 2**27}), "has a document of more than"),
+        "zip-overlapping": (overlapping_zip(), "its members overlap"),
+        "zip-up": (zip_of({up: TEXT, "/" + there: TEXT, "..\\..\\" + EVIL: TEXT}), ""),
+        "zip-link": (zip_of({"a.txt": b"/etc/passwd"}, mode=0o120777), "has no file that ends in"),
+        "zip-many": (zip_of({f"{number}.bin": b"" for number in range(60_000)}), "has no file that ends in"),
+        "zip-terminal": (zip_of({"\x1b[2J\r\n.txt": TEXT}), ""),
+        "zip-cut": (zip_of({"a.txt": TEXT})[:-30], "is no whole zip archive"),
         "gzip-in-gzip": (archive(member("inner.txt.gz", gzip.compress(b"a" * 2**27))), "has a document of more than"),
         "duplicates": (archive(*[member("a.txt", b"%d" % n) for n in range(2000)]), ""),
         "endless-name": (archive(member("long", b"n" * 2**21, b"L"), member("a.txt")), "a header of 2097152 bytes"),
@@ -105,6 +126,35 @@ def hostile(place: Path) -> dict[str, tuple[bytes, str]]:
     }
 
 
+def greedy_xz() -> bytes:
+    """A file of some bytes that asks for a dictionary of 1.5 GiB."""
+    filters = [{"id": lzma.FILTER_LZMA2, "preset": 0, "dict_size": 2**29}]
+    content = bytearray(lzma.compress(TEXT, filters=filters, check=lzma.CHECK_NONE))
+    assert content[12 + 4] == 34, "the dictionary's size in the block's header"
+    content[12 + 4] = 37
+    content[12 + 8 : 12 + 12] = struct.pack("<L", zlib.crc32(content[12 : 12 + 8]))
+    return bytes(content)
+
+
+def zip_of(members: dict[str, bytes], mode: int = 0o100644) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as opened:
+        for name, content in members.items():
+            info = zipfile.ZipInfo(name)
+            info.external_attr = mode << 16
+            opened.writestr(info, content, zipfile.ZIP_DEFLATED)
+    return file.getvalue()
+
+
+def overlapping_zip() -> bytes:
+    """A directory that names one member a thousand times: a few kilobytes that claim gigabytes."""
+    whole = bytearray(zip_of({"a.txt": b"\n" * 2**24}))
+    start, end = whole.index(b"PK\1\2"), whole.index(b"PK\5\6")
+    entry, mark = whole[start:end], bytearray(whole[end:])
+    struct.pack_into("<2HL", mark, 8, 1000, 1000, 1000 * len(entry))
+    return bytes(whole[:start] + entry * 1000 + mark)
+
+
 def negative() -> bytes:
     header = bytearray(member("a.txt"))
     header[124:136] = b"-0000000001\0"
@@ -113,7 +163,7 @@ def negative() -> bytes:
     return bytes(header)
 
 
-@pytest.mark.promise("11 hostile archives: nothing written, under 512 MB, clear", fast=30, full=30)
+@pytest.mark.promise("11 hostile archives: nothing written, under 512 MB, clear", fast=42, full=42)
 def test_hostile_archives(count: int, tell: Callable[[str], None], tmp_path: Path) -> None:
     place, folder = tmp_path / "place", tmp_path / "archives"
     place.mkdir()
@@ -123,7 +173,7 @@ def test_hostile_archives(count: int, tell: Callable[[str], None], tmp_path: Pat
     paths = []
     for name, (content, _) in cases.items():
         packed = content[:2] == b"\x1f\x8b"
-        paths.append(folder / f"{name}.tar{'.gz' if packed else ''}")
+        paths.append(folder / (f"{name}.zip" if name.startswith("zip-") else f"{name}.tar{'.gz' if packed else ''}"))
         paths[-1].write_bytes(content)
     program = [sys.executable, str(Path(__file__).with_name("read_archives.py")), *map(str, paths)]
     child = subprocess.run(program, capture_output=True, text=True, cwd=place, check=False)

@@ -1,7 +1,10 @@
 """Mutants of every file a run consists of, each in a child process with 2 GiB and 5 s: our errors and no others."""
 
+import bz2
 import json
+import lzma
 import shutil
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,6 +22,10 @@ CASES = {
     "config TOML": ("readers:read_config", "", "ConfigError"),
     "JSON corpus": ("readers:read_corpus", "", "TinyllmError"),
     "JSONL corpus": ("readers:read_corpus", "", "TinyllmError"),
+    "CSV corpus": ("readers:read_corpus", "", "TinyllmError"),
+    "zip corpus": ("readers:read_corpus", "", "TinyllmError"),
+    "bzip2 corpus": ("readers:read_corpus", "", "TinyllmError"),
+    "xz corpus": ("readers:read_corpus", "", "TinyllmError"),
     "safetensors weights": ("readers:read_checkpoint", "model.safetensors", "TinyllmError"),
     "safetensors moments": ("readers:read_checkpoint", "optimizer.safetensors", "TinyllmError"),
     "tokenizer.json": ("tinyllm.exchange.tokenizer_json:read_tokenizer_json", "", "TinyllmError"),
@@ -41,11 +48,22 @@ def originals(whole: Path, tiny_shards: Path, tmp_path: Path) -> dict[str, Path]
         "shard index": tmp_path / f"index.{num_tokens}",
         "JSON corpus": tmp_path / "corpus.json",
         "JSONL corpus": tmp_path / "corpus.jsonl",
+        "CSV corpus": tmp_path / "corpus.csv",
+        "zip corpus": tmp_path / "corpus.zip",
+        "bzip2 corpus": tmp_path / "corpus.csv.bz2",
+        "xz corpus": tmp_path / "corpus.csv.xz",
     }
     paths["config TOML"].write_text(trials.CONFIG)
     shutil.copyfile(tiny_shards / "train-00000.idx", paths["shard index"])
     paths["JSON corpus"].write_text(json.dumps([{"text": text, "id": n} for n, text in enumerate(texts)], indent=1))
     paths["JSONL corpus"].write_text("".join(json.dumps({"story": text}) + "\n" for text in texts))
+    table = "id,text\n" + "".join(f'{n},"{text}"\n' for n, text in enumerate(texts))
+    paths["CSV corpus"].write_text(table)
+    paths["bzip2 corpus"].write_bytes(bz2.compress(table.encode()))
+    paths["xz corpus"].write_bytes(lzma.compress(table.encode()))
+    with zipfile.ZipFile(paths["zip corpus"], "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in (("a.csv", table), ("b.txt", texts[0]), ("c.md", "")):
+            archive.writestr(name, content)
     return paths
 
 

@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT at every kind of moment, once and twice."""
+"""SIGTERM, SIGINT and SIGHUP at every kind of moment, once and twice."""
 
 import os
 import signal
@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 import trials
 
+from tinyllm import storage
 from tinyllm.training import loop, step
 
 SECONDS = 20
-MOMENTS = ("compile", "step", "evaluation", "save", "data")
-CODES = {signal.SIGTERM: 143, signal.SIGINT: 130}
+MOMENTS = ("compile", "step", "evaluation", "save", "data", "stop evaluation")
+CODES = {signal.SIGTERM: 143, signal.SIGINT: 130, signal.SIGHUP: 129}
 
 
 def train_slowly(moment: str, at: int, ready: Path, arguments: list[str]) -> None:
@@ -46,6 +47,10 @@ def train_slowly(moment: str, at: int, ready: Path, arguments: list[str]) -> Non
             loop.Trainer._to_device = slow(loop.Trainer._to_device)  # type: ignore[method-assign]
         case "save":
             loop.storage.disk.after_operation = lambda operation, path: "step-" in path.name and dawdle()
+        case "stop evaluation":
+            # Its own time limit stops the run; everything is saved by then, so the first signal ends it at once.
+            loop.Trainer._validation_batches = slow(loop.Trainer._validation_batches)  # type: ignore[method-assign]
+            arguments += ["--max-minutes", "1e-9"]
         case "data":
             loop.read_batch = slow(loop.read_batch)
     trials.command(*arguments)
@@ -68,11 +73,12 @@ def place_of(moment: str, index: int) -> int:
         "evaluation": 2 + 4 * 2 + 1 + index % 2,
         "save": 1 + index % 6,
         "data": 3 + index,
+        "stop evaluation": 2,
     }[moment]
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
-@pytest.mark.promise("7 SIGTERM, SIGINT", fast=2, full=10)
+@pytest.mark.promise("7 SIGTERM, SIGINT, SIGHUP", fast=2, full=10)
 def test_a_signal_saves_and_a_second_one_ends_at_once(
     moment: str,
     count: int,
@@ -83,10 +89,10 @@ def test_a_signal_saves_and_a_second_one_ends_at_once(
     record_property: Callable[[str, object], None],
 ) -> None:
     record_property(
-        "fault campaign", {"promise": f"7 SIGTERM, SIGINT in {moment}: saved, exit code, one or two signals"}
+        "fault campaign", {"promise": f"7 SIGTERM, SIGINT, SIGHUP in {moment}: saved, exit code, one or two signals"}
     )
     slowest = 0.0
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in CODES:
         for index in range(count):
             run, ready = tmp_path / f"run{number}{index}", tmp_path / f"ready{number}{index}"
             arguments = trials.train_arguments(tiny_shards, run)
@@ -94,8 +100,10 @@ def test_a_signal_saves_and_a_second_one_ends_at_once(
             wait_for(ready, trial)
             start = time.monotonic()
             os.kill(trial.pid, number)
-            twice = index % 2 == 1
-            if twice and moment != "compile":
+            sent_twice = index % 2 == 1
+            # A closed terminal sends several SIGHUP: they are one request.
+            twice = sent_twice and number != signal.SIGHUP
+            if sent_twice and moment not in ("compile", "stop evaluation"):  # the first one ends those
                 time.sleep(0.05)
                 os.kill(trial.pid, number)
             assert trial.end() == CODES[number], trial.text()
@@ -107,7 +115,9 @@ def test_a_signal_saves_and_a_second_one_ends_at_once(
             elif not twice:
                 # The step under way was finished and saved: nothing is lost.
                 assert trials.newest_step(run) == trials.last_logged_step(run) >= 1
+                if moment != "stop evaluation":
+                    storage.verify(run / "model", "model")
             trials.train_to_the_end(tiny_shards, run)
             trials.assert_same_run(run, whole)
     assert slowest < SECONDS
-    tell(f"exit codes 143 and 130; the slowest end took {slowest:.1f} s")
+    tell(f"exit codes 143, 130 and 129; the slowest end took {slowest:.1f} s")

@@ -41,3 +41,13 @@ def test_a_loaded_model_streams_what_it_generates(make_model_dir: Callable[..., 
     model = tinyllm.load(make_model_dir())
     text = model.generate("Once", max_new_tokens=8, seed=3)[0].text
     assert "".join(model.stream("Once", max_new_tokens=8, seed=3)) == text
+
+
+def test_a_run_goes_on_with_its_own_settings(tiny_shards: Path, tmp_path: Path) -> None:
+    small = {"model": {**MODEL, "num_layers": 1}, "training": TRAINING, "schedule": {"num_steps": 4, "warmup_steps": 1}}
+    tinyllm.train(tiny_shards, tmp_path / "run", recipe="storybook", **small)
+    outcome = tinyllm.train(tiny_shards, tmp_path / "run", resume=True, schedule={"num_steps": 6})
+    assert (outcome.reason, outcome.state.step) == ("done", 6)
+    assert outcome.num_tokens == 6 * 2 * 2 * 16
+    with pytest.raises(MismatchError, match=r"batch.batch_size 2, now 3; restore that setting, or start"):
+        tinyllm.train(tiny_shards, tmp_path / "run", resume=True, training={"batch_size": 3})

@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from reference_data import STORIES_260K
 from tinyllm import model_dir, storage
 from tinyllm.config import ModelConfig
 from tinyllm.errors import ArtifactError, FormatError, InputError, MismatchError
@@ -213,6 +214,45 @@ def test_a_config_that_is_not_llama_2_is_refused_by_field(
     assert "\n" not in str(caught.value)
 
 
+def test_everything_that_a_llama_2_has_not_is_told_at_once(make_model_dir: MakeModelDir) -> None:
+    changes = {
+        "hidden_act": "gelu",
+        "attention_bias": True,
+        "mlp_bias": True,
+        "rope_scaling": {"rope_type": "yarn"},
+        "head_dim": 64,
+        "num_hidden_layers": 10**9,
+    }
+    with pytest.raises(FormatError) as caught:
+        read_config(make_foreign(make_model_dir(), **changes))
+    for key in changes:
+        assert f"{key} " in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_sizes_out_of_range_are_told_beside_the_rest(make_model_dir: MakeModelDir) -> None:
+    path = make_foreign(make_model_dir(), hidden_act="gelu", rms_norm_eps=-1, num_hidden_layers=0)
+    with pytest.raises(FormatError, match=r"hidden_act is 'gelu'.*num_hidden_layers.*rms_norm_eps"):
+        read_config(path)
+
+
+@pytest.mark.parametrize("ends", ["2", 2.0, True, [2, "3"], {"a": 1}])
+def test_end_tokens_that_are_no_ids_are_refused(make_model_dir: MakeModelDir, ends: object) -> None:
+    path = make_foreign(make_model_dir())
+    (path / "generation_config.json").write_text(json.dumps({"eos_token_id": ends}))
+    with pytest.raises(FormatError, match="eos_token_id is .*; expected a token id or a list of them"):
+        read_tokenizer(path)
+
+
+def test_a_model_from_before_end_tokens_were_kept_ends_at_bos_and_eos(make_model_dir: MakeModelDir) -> None:
+    path = make_model_dir()
+    files = {file.name: file.read_bytes() for file in path.iterdir() if file.name != "manifest.json"}
+    with storage.commit_directory(path, "model") as draft:
+        for name, content in (files | {"generation_config.json": b'{"eos_token_id": 2}'}).items():
+            (draft.path / name).write_bytes(content)
+    assert read_tokenizer(path).end_ids == {1, 2}
+
+
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff", b"[" * 100_000])
 def test_a_config_that_is_no_json_object_is_refused(make_model_dir: MakeModelDir, content: bytes) -> None:
     path = make_foreign(make_model_dir())
@@ -236,9 +276,9 @@ def test_a_tokenizer_of_another_size_is_refused(make_model_dir: MakeModelDir, ti
 
 
 def test_a_tokenizer_of_the_same_size_but_other_content_is_refused(
-    make_model_dir: MakeModelDir, shared_data: Path, tmp_path: Path
+    make_model_dir: MakeModelDir, tmp_path: Path
 ) -> None:
-    other = Tokenizer.load(shared_data / "stories260K" / "tok512.model")
+    other = Tokenizer.load(STORIES_260K / "tok512.model")
     config = ModelConfig(vocab_size=512, hidden_size=32, num_layers=1, num_heads=2)
     save_model(tmp_path / "m", Transformer(config), config, other, details={"tokenizer_fingerprint": "f" * 64})
     with pytest.raises(MismatchError, match="as many tokens but another content"):

@@ -13,6 +13,7 @@ from typing import NoReturn
 
 from cyclopts import App, CycloptsError
 
+from tinyllm.cli.console import STANDARD_OUTPUT, give_up_output, note, standard_streams
 from tinyllm.errors import TinyllmError
 from tinyllm.version import __version__
 
@@ -92,39 +93,39 @@ def run_command(command: Callable[[list[str]], object], arguments: Sequence[str]
     """
     tokens = [token for token in arguments if token != "--debug"]
     try:
-        command(tokens)
+        with standard_streams():
+            command(tokens)
     except (TinyllmError, CycloptsError, OSError, KeyboardInterrupt, MemoryError, RuntimeError) as error:
         if len(tokens) < len(arguments):
             traceback.print_exc()
-        sys.exit(_report(error))
+        sys.exit(_report(error, give_up_output()))
     sys.exit(0)
 
 
-def _report(error: BaseException) -> int:
-    """Prints the error's line on stderr; gives the exit code."""
+def _report(error: BaseException, output_failed: bool) -> int:
+    """Prints the error's line on stderr; gives the exit code. `output_failed`: stdout takes no more text."""
     match error:
         case BrokenPipeError():
-            # Whoever read our output has seen enough (`tinyllm ... | head`): no error, and nothing left to flush.
-            sys.stdout = None
+            # The reader of our output has seen enough (`tinyllm ... | head`): no error.
             return 0
         case TinyllmError():
-            print(f"tinyllm: {error}", file=sys.stderr)
+            note(f"tinyllm: {error}")
             return error.exit_code
         case CycloptsError():
-            print(f"tinyllm: {_describe_usage(error)} (see tinyllm --help)", file=sys.stderr)
+            note(f"tinyllm: {_describe_usage(error)} (see tinyllm --help)")
             return 2
         case KeyboardInterrupt():
-            print("\ntinyllm: stopped", file=sys.stderr)
+            note("\ntinyllm: stopped")
             return 130
         case OSError():
-            place = f" {error.filename}:" if error.filename else ""
-            print(f"tinyllm:{place} {error.strerror or error}", file=sys.stderr)
+            place = error.filename or (STANDARD_OUTPUT if output_failed else "")
+            note(f"tinyllm: {place}{': ' if place else ''}{error.strerror or error}")
             return 1
         case MemoryError() | RuntimeError():
             from tinyllm.machine.memory import describe_shortage
 
             if shortage := describe_shortage(error):
-                print(f"tinyllm: {shortage}", file=sys.stderr)
+                note(f"tinyllm: {shortage}")
                 return 1
     raise error
 

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from tinyllm import storage
-from tinyllm.cli.console import note
+from tinyllm.cli.console import escape_controls, note
 from tinyllm.cli.progress import progress_bar
 from tinyllm.config import FinetuneConfig, first_problem
 from tinyllm.errors import ConfigError, MismatchError, UsageError
@@ -175,10 +176,10 @@ def show_scores(name: str, scores: Scores, label_names: Sequence[str], console: 
     console.print(f"{name}: {_summary(scores)} on {scores.num_sentences:,} sentences", markup=False)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("true \\ predicted")
-    for label in label_names:
-        table.add_column(label, justify="right")
+    for label in map(escape_controls, label_names):
+        table.add_column(Text(label), justify="right")
     for label, row in zip(label_names, scores.confusion, strict=True):
-        table.add_row(label, *map(str, row))
+        table.add_row(Text(escape_controls(label)), *map(str, row))
     console.print(table)
 
 

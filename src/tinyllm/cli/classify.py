@@ -1,6 +1,5 @@
 """`tinyllm classify train | predict`: sentences to labels."""
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,13 +18,14 @@ from tinyllm.cli.classification import (
     track,
     train_classifier,
 )
-from tinyllm.cli.console import note
+from tinyllm.cli.console import note, show
 from tinyllm.cli.progress import stderr
 from tinyllm.errors import UsageError
 from tinyllm.finetune.examples import format_predictions, parse_sentences, read_bytes, read_label_names
 from tinyllm.finetune.scores import score
 from tinyllm.model_dir import is_classifier
 from tinyllm.runtime import pick_device
+from tinyllm.text_input import read_argument, standard_input
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -131,14 +131,14 @@ def predict(
     from tinyllm.finetune.batches import predict as predict_rows
 
     stdin = sentences == STANDARD_INPUT
-    content = sys.stdin.buffer.read() if stdin else read_bytes(sentences)
+    content = standard_input().read() if stdin else read_bytes(sentences)
     names, scorer, codec, limit = _open_scorer(model, tokenizer, label_names, question, device)
     texts, labels = parse_sentences(content, "standard input" if stdin else str(sentences), len(names))
     rows = encode_all({"sentences": texts}, codec, min(max_sentence_len or limit, limit))["sentences"]
     predictions = predict_rows(scorer, rows, batch_size, track, "sentences")
     lines = format_predictions(predictions, texts)
     if output is None:
-        print(lines, end="")
+        show(lines, end="")
     else:
         storage.write_file(output, lines)
         note(f"wrote {len(texts):,} predictions to {output}")
@@ -164,5 +164,5 @@ def _open_scorer(
 
     names = read_label_names(label_names)
     model, codec = models.open_model(path, tokenizer, pick_device(device))
-    zero_shot = ZeroShot(model, codec, names, question or QUESTION)
+    zero_shot = ZeroShot(model, codec, names, read_argument(question, "--question") if question else QUESTION)
     return names, zero_shot.score_rows, codec, zero_shot.row_limit

@@ -11,9 +11,10 @@ from typing import Annotated, NoReturn
 from cyclopts import App, Parameter
 
 from tinyllm.cli.app import run_command
-from tinyllm.cli.tokenizer import read_text
+from tinyllm.cli.console import show
+from tinyllm.cli.texts import read_text
 from tinyllm.errors import InputError, UsageError
-from tinyllm.exchange.tokenizer_bin import load_tokenizer
+from tinyllm.exchange.tokenizer_source import load_tokenizer
 
 DOCUMENT_TEXT = (
     "a man of few words, but when he speaks, you listen. He is a master of his craft, and he brings a level of "
@@ -66,6 +67,6 @@ def count(
         raise InputError(f"tokenizer {tokenizer} does not exist; name one: --tokenizer FILE")
     counted = DOCUMENT_TEXT if text is None and file is None else read_text(text, file)
     num_tokens = load_tokenizer(tokenizer).num_tokens(counted)
-    print(f"文本: {counted}")
+    show(f"文本: {counted}")
     print(f"单词数: {len(counted.split())}")
     print(f"Token数: {num_tokens}")

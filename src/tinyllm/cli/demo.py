@@ -1,6 +1,7 @@
 """`tinyllm demo`: the whole main job on the embedded corpus, in minutes, with a table at the end."""
 
 import json
+import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tinyllm import storage
-from tinyllm.cli.console import note
+from tinyllm.cli.console import note, show
 from tinyllm.cli.data import storybook
 from tinyllm.cli.shards import prepare
 from tinyllm.cli.tokenizer import train as train_tokenizer
@@ -58,6 +59,9 @@ def demo(
       tinyllm demo --stories 2000 --steps 100 -o small-demo
     """
     start = time.monotonic()
+    demo_config(VOCAB_SIZE, steps)  # a wrong number of steps is told before anything is made
+    if not 0 < max_minutes < math.inf:
+        raise UsageError(f"--max-minutes is {max_minutes}; it should be greater than 0 and finite")
     clear(out)
     corpus, tokenizer, shards, run = (out / name for name in (CORPUS, "tokenizer", "shards", "run"))
     note(f"[1/5] writing {stories:,} stories to {corpus}")
@@ -71,7 +75,7 @@ def demo(
     config = fit_to_time(demo_config(shard_set.tokenizer.vocab_size, steps), max_minutes)
     outcome = run_training(config, shard_set, run, resume=False)
     note(f"[5/5] sampling {NUM_SAMPLES} stories at temperature {TEMPERATURE}")
-    assert outcome.evaluation is not None, "the last update is always evaluated"
+    assert outcome.model is not None, "the last update is always evaluated"
     texts = sample_stories(run / "model")
     tally = judge(texts, corpus)
     show_stories(texts[:3])
@@ -79,8 +83,7 @@ def demo(
         "stories": f"{stories:,}",
         "training tokens": f"{shard_set.train_counts.tokens:,} in the corpus, {outcome.num_tokens:,} seen",
         "parameters": f"{outcome.num_parameters:,}",
-        "validation loss": f"{outcome.evaluation.loss:.4f} nats a token, "
-        f"{outcome.evaluation.bits_per_byte:.4f} bits a byte",
+        "validation loss": f"{outcome.model.loss:.4f} nats a token, {outcome.model.bits_per_byte:.4f} bits a byte",
         "sampled stories": f"{NUM_SAMPLES}: the grammar accepts {tally.accepted}, {tally.new} of them new",
         "peak memory": f"{outcome.peak_memory_bytes / 2**20:,.0f} MiB",
         "loss curve": str(run / "loss.svg"),
@@ -95,19 +98,19 @@ def demo(
 
 def clear(out: Path) -> None:
     """Removes what an earlier demo made, and nothing else. Raises UsageError for a folder that no demo wrote."""
-    from tinyllm.training.run_dir import remove_run
+    from tinyllm.training.run_dir import clear_run
 
     if not out.exists() or not any(out.iterdir()):
         storage.write_file(out / MARKER, "")
         return
     if not (out / MARKER).is_file():
         raise UsageError(f"{out} is not empty and no demo wrote it; choose another folder with --out")
+    clear_run(out / "run")
     if (out / CORPUS).is_file():
         storage.disk.remove_file(out / CORPUS)
     for name, kind in (("tokenizer", "tokenizer"), ("shards", "shards")):
         if (out / name).exists() and not storage.remove_directory(out / name, kind):
             raise UsageError(f"{out / name} holds files that no demo wrote; move them, or choose another --out")
-    remove_run(out / "run")
 
 
 def demo_config(vocab_size: int, steps: int | None) -> Config:
@@ -116,7 +119,7 @@ def demo_config(vocab_size: int, steps: int | None) -> Config:
         [
             ("shards", {"model": {"vocab_size": vocab_size}}),
             ("recipe storybook", read_recipe("storybook")),
-            ("flags", {"schedule": {"num_steps": steps} if steps else {}}),
+            ("flags", {"schedule": {"num_steps": steps} if steps is not None else {}}),
         ]
     )
 
@@ -163,7 +166,7 @@ def judge(texts: list[str], corpus: Path) -> Tally:
 def show_stories(texts: list[str]) -> None:
     """Prints some of the stories."""
     for text in texts:
-        print(f"\n{text}")
+        show(f"\n{text}")
     print()
 
 

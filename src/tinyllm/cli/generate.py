@@ -1,13 +1,13 @@
 """`tinyllm generate`: continue a prompt. Text on stdout, everything else on stderr."""
 
-import json
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from tinyllm.cli.console import TEXT_OR_DASH, note
+from tinyllm import text_input
+from tinyllm.cli.console import TEXT_OR_DASH, note, show, show_json
 from tinyllm.config import SamplingConfig
 from tinyllm.errors import InputError, UsageError
 from tinyllm.generation.generator import Generation, Generator
@@ -73,19 +73,21 @@ def generate(
     if num_samples < 1:
         raise UsageError(f"num_samples is {num_samples}; at least 1 is needed")
     model, text = read_arguments(prompt, unconditional)
+    sampling = _read_stops(sampling)
     if stream and (as_json or num_samples > 1):
         raise UsageError("--stream writes one text as it comes; leave out --json and --num-samples, or --stream")
     generator = load(model, tokenizer=tokenizer, device=device, dtype=dtype, weights=weights, announce=note)
     if model is None:
         _say_bundled(generator)
+    advise_on_prompt(text)
     if stream or (stream is None and sys.stdout.isatty() and num_samples == 1 and not as_json):
         generations = [_write_stream(generator, text, sampling)]
     else:
         generations = generator.generate(text, num_samples=num_samples, sampling=sampling)
         if as_json:
-            print(json.dumps(describe(generator, generations, sampling), indent=2, ensure_ascii=False))
+            show_json(describe(generator, generations, sampling))
             return
-        print(BETWEEN_SAMPLES.join(text + generation.text for generation in generations))
+        show(BETWEEN_SAMPLES.join(text + generation.text for generation in generations))
     _say_how_it_went(generator, generations, stats)
 
 
@@ -137,38 +139,35 @@ def describe(generator: Generator, generations: list[Generation], sampling: Samp
 def read_prompt(argument: str | None) -> str:
     """The prompt itself, from the file after `FILE:`, or from standard input for `-` or no argument."""
     if argument is None or argument == "-":
-        if sys.stdin.isatty() and argument is None:
+        if argument is None and (sys.stdin is None or sys.stdin.isatty()):
             raise UsageError("no prompt; give one in quotes, FILE:path, or - for standard input")
-        prompt = _decode(sys.stdin.buffer.read(PROMPT_LIMIT_BYTES + 1), "standard input")
+        prompt = text_input.read_standard_input(PROMPT_LIMIT_BYTES)
     elif argument.startswith(FILE_PREFIX):
-        path = Path(argument.removeprefix(FILE_PREFIX))
-        if not path.is_file():
-            raise InputError(f"prompt file {path} does not exist or is not a file")
-        with path.open("rb") as file:
-            prompt = _decode(file.read(PROMPT_LIMIT_BYTES + 1), str(path))
+        prompt = text_input.read_file(Path(argument.removeprefix(FILE_PREFIX)), PROMPT_LIMIT_BYTES)
     else:
-        prompt = argument
+        prompt = text_input.read_argument(argument, "the prompt")
     if not prompt.strip():
         raise InputError("the prompt is empty; give some text, or --unconditional to begin from nothing")
     return prompt
 
 
-def _decode(content: bytes, where: str) -> str:
-    """The text of a prompt file, without the newline that ends its last line."""
-    if len(content) > PROMPT_LIMIT_BYTES:
-        raise InputError(f"{where} has more than {PROMPT_LIMIT_BYTES} bytes, longer than any model's context; cut it")
-    try:
-        return content.decode().removesuffix("\n").removesuffix("\r")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{where} is not UTF-8 text: byte {error.start} is 0x{content[error.start]:02x}") from None
+def advise_on_prompt(prompt: str) -> None:
+    """One line where a prompt ends with a space: most tokens bring their own, and then meet one too many."""
+    if prompt.endswith(" "):
+        note("the prompt ends with a space, so the first new word lacks its own; most texts get better without it")
+
+
+def _read_stops(sampling: SamplingConfig) -> SamplingConfig:
+    stops = tuple(text_input.read_argument(stop, "--stop") for stop in sampling.stop)
+    return sampling.model_copy(update={"stop": stops})
 
 
 def _write_stream(generator: Generator, prompt: str, sampling: SamplingConfig) -> Generation:
     stream = generator.stream(prompt, sampling=sampling)
-    print(prompt, end="", flush=True)
+    show(prompt, end="", flush=True)
     for piece in stream:
-        print(piece, end="", flush=True)
-    print()
+        show(piece, end="", flush=True)
+    show()
     return stream.generation
 
 

@@ -9,20 +9,27 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
+from tinyllm.cli.console import show, show_json
 from tinyllm.config import ModelConfig
+from tinyllm.finetune.labels import classifier_shapes, read_label_names
 from tinyllm.model import size
 from tinyllm.model_dir import (
     BYTES_PER_NUMBER,
+    CLASSIFIER,
+    CONFIG_NAME,
     DTYPES,
     StoredTensor,
     bundled_model,
+    check_shapes,
     find_model,
+    is_classifier,
     read_config,
+    read_stored_tensors,
     read_tensors,
     read_tokenizer,
     verify_model,
 )
-from tinyllm.storage import Manifest
+from tinyllm.storage import MANIFEST_NAME, Manifest, verify
 from tinyllm.tokenizer.codec import Tokenizer
 
 
@@ -37,6 +44,15 @@ class Facts:
     tensors: dict[str, StoredTensor]
     source: str | None = None
     """The format, where another tool wrote the file."""
+    label_names: tuple[str, ...] = ()
+    """A classifier's labels; empty for a language model."""
+
+    @property
+    def num_parameters(self) -> int:
+        """Stored numbers; tied embeddings count once."""
+        if self.label_names:
+            return sum(prod(tensor.shape) for tensor in self.tensors.values())
+        return size.num_parameters(self.config)
 
 
 def info(
@@ -49,7 +65,7 @@ def info(
         bool, Parameter(name="--json", help="Write the same as JSON.", negative="", show_default=False)
     ] = False,
 ) -> None:
-    """Parameters, bytes, FLOPs a token and shapes of a model.
+    """Parameters, bytes, FLOPs a token and shapes of a model or classifier.
 
     Checks every file against the manifest on the way. Of other tools' files, bytes are those after decoding to float32.
 
@@ -58,21 +74,32 @@ def info(
       tinyllm info runs/storybook
       tinyllm info runs/storybook --json
     """
-    if model is not None and model.is_file():
-        facts = read_foreign_facts(model)
+    path = bundled_model() if model is None else model if model.is_file() else find_model(model)
+    facts = read_facts(path) if (path / MANIFEST_NAME).is_file() else read_foreign_facts(path)
+    if as_json:
+        show_json(describe(facts))
     else:
-        facts = read_facts(bundled_model() if model is None else find_model(model))
-    print(json.dumps(describe(facts), indent=2, ensure_ascii=False) if as_json else "\n".join(table(facts)))
+        show("\n".join(table(facts)))
 
 
 def read_facts(path: Path) -> Facts:
-    """Reads and checks a model directory. Raises what `load_model` raises."""
+    """Reads and checks a model directory or a classifier's. Raises what `load_model` and `load_classifier` raise."""
+    if is_classifier(path):
+        return _read_classifier_facts(path)
     manifest = verify_model(path)
     return Facts(path, manifest, read_config(path), read_tokenizer(path), read_tensors(path))
 
 
+def _read_classifier_facts(path: Path) -> Facts:
+    manifest = verify(path, CLASSIFIER)
+    config, labels, tensors = read_config(path), read_label_names(path / CONFIG_NAME), read_stored_tensors(path)
+    shapes = {name: tensor.shape for name, tensor in tensors.items()}
+    check_shapes(shapes, classifier_shapes(config, len(labels)), str(path))
+    return Facts(path, manifest, config, read_tokenizer(path), tensors, label_names=tuple(labels))
+
+
 def read_foreign_facts(path: Path) -> Facts:
-    """Reads another tool's file. Raises what `tinyllm.models.read_model` raises."""
+    """Reads another tool's file or directory. Raises what `tinyllm.models.read_model` raises."""
     from tinyllm.exchange.write import tokenizer_of
     from tinyllm.models import read_model
 
@@ -87,7 +114,8 @@ def describe(facts: Facts) -> dict[str, Any]:
     return {
         "model": str(facts.path),
         "config": config.model_dump(),
-        "num_parameters": size.num_parameters(config),
+        **({"labels": list(facts.label_names)} if facts.label_names else {}),
+        "num_parameters": facts.num_parameters,
         "weight_bytes": _weight_bytes(facts.tensors),
         "cache_bytes_float32": size.cache_bytes(config),
         "forward_flops_per_token": size.forward_flops_per_token(config),
@@ -111,11 +139,13 @@ def table(facts: Facts) -> list[str]:
         f"{config.num_heads} heads of {config.head_size}, {config.num_kv_heads} key/value heads",
         "context": f"{config.context_length:,} tokens",
         "vocabulary": f"{config.vocab_size:,} tokens, {'tied' if config.tie_embeddings else 'untied'} embeddings",
-        "parameters": f"{size.num_parameters(config):,}",
+        **({"labels": f"{len(facts.label_names)}: {', '.join(facts.label_names)}"} if facts.label_names else {}),
+        "parameters": f"{facts.num_parameters:,}",
         "bytes": f"{_weight_bytes(facts.tensors):,} ({dtypes}), key/value cache {size.cache_bytes(config):,} (float32)",
         "FLOPs a token": f"{forward:,} forward, {training:,} in training",
         "tokenizer": f"fingerprint {facts.tokenizer.fingerprint[:12]}",
-        **({"format": facts.source} if facts.source else _provenance(facts.manifest)),
+        **({"format": facts.source} if facts.source else {}),
+        **({} if facts.path.is_file() else _provenance(facts.manifest)),
     }
     lines = [f"{name:<14} {value}" for name, value in told.items()]
     return [*lines, "", *_shape_lines(facts.tensors)]

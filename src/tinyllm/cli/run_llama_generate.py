@@ -11,8 +11,9 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from tinyllm import models, storage
-from tinyllm.cli.console import note
+from tinyllm import models, storage, text_input
+from tinyllm.cli.console import note, show
+from tinyllm.cli.generate import advise_on_prompt
 from tinyllm.config import SamplingConfig
 from tinyllm.errors import UsageError
 from tinyllm.generation.generator import Generator, sampling_config
@@ -75,9 +76,11 @@ def generate(
     outputs = name_outputs(temperature, generated_sentence_low_temp_out, generated_sentence_high_temp_out)
     if max_sentence_len is not None and max_sentence_len < 1:
         raise UsageError(f"--max_sentence_len is {max_sentence_len}; at least 1 token is needed")
+    prefix = text_input.read_argument(prefix, "--prefix")
     path = pretrained_model_path or default_model()
     generator = models.load(path, tokenizer=tokenizer, device="cuda" if use_gpu else "cpu")
     print(f"load model from {path}")
+    advise_on_prompt(prefix)
     prompt = _prompt_ids(generator, prefix, max_sentence_len)
     about = Origin(path, _checksum(generator.path or path), generator, len(prompt))
     for sampling, output in zip(settings, outputs, strict=True):
@@ -111,7 +114,7 @@ class Origin:
             "settings": ", ".join(f"{name} {value:g}" for name, value in settings.items()),
             "prompt": f"{self.num_prompt_tokens} tokens",
         }
-        return "".join(f"# {name}: {value}\n" for name, value in facts.items()) + "\n"
+        return "".join(f"# {name}: {text_input.encodable(value)}\n" for name, value in facts.items()) + "\n"
 
 
 def name_outputs(temperatures: list[float], low: Path | None, high: Path | None) -> list[Path]:
@@ -151,20 +154,20 @@ def default_model() -> Path:
 
 def _prompt_ids(generator: Generator, prefix: str, max_tokens: int | None) -> list[int]:
     tokenizer = generator.tokenizer
-    return tokenizer.encode(prefix, bos=tokenizer.bos_id is not None)[:max_tokens]
+    return tokenizer.encode(prefix, bos=tokenizer.begins_with_bos)[:max_tokens]
 
 
 def _generate(generator: Generator, prompt: list[int], sampling: SamplingConfig, stream: bool) -> str:
     """Prints prompt and continuation, piece by piece if `stream`, and gives them."""
     if not stream:
         (generation,) = generator.generate(prompt, sampling=sampling)
-        print(generation.prompt + generation.text)
+        show(generation.prompt + generation.text)
         return generation.prompt + generation.text
     pieces = generator.stream(prompt, sampling=sampling)
-    print(generator.tokenizer.decode(prompt), end="", flush=True)
+    show(generator.tokenizer.decode(prompt), end="", flush=True)
     for piece in pieces:
-        print(piece, end="", flush=True)
-    print()
+        show(piece, end="", flush=True)
+    show()
     return pieces.generation.prompt + pieces.generation.text
 
 

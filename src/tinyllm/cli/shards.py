@@ -17,28 +17,34 @@ from rich.filesize import decimal
 from rich.table import Table
 
 from tinyllm import storage
-from tinyllm.cli.console import note
+from tinyllm.cli.console import note, show
 from tinyllm.cli.progress import progress_bar
+from tinyllm.cli.texts import TextKey, read_text_key
+from tinyllm.corpus.formats import SUPPORTED
 from tinyllm.corpus.text import DocumentRule
 from tinyllm.errors import Interrupted
+from tinyllm.exchange.tokenizer_source import load_tokenizer
 from tinyllm.shards.format import ShardSet
 from tinyllm.shards.writer import SHARD_TOKENS, Progress
 from tinyllm.shards.writer import prepare as prepare_shards
-from tinyllm.tokenizer.codec import Tokenizer
+from tinyllm.text_input import standard_input
 
 LINE_SECONDS = 10
 
 
 def prepare(
     *files: Annotated[
-        str, Parameter(allow_leading_hyphen=True, help="Text files, folders, patterns, or - for standard input.")
+        str,
+        Parameter(
+            allow_leading_hyphen=True, help=f"Files, folders, patterns, or - for standard input; folders: {SUPPORTED}."
+        ),
     ],
-    tokenizer: Annotated[Path, Parameter(help="Tokenizer directory, model directory, or .model file.")],
+    tokenizer: Annotated[Path, Parameter(help="Tokenizer directory, model directory, .model file or tokenizer.json.")],
     output: Annotated[Path, Parameter(name=["--output", "-o"], help="Directory to write.")],
     documents: Annotated[
         DocumentRule, Parameter(help="Where a document ends in plain text; auto: at <|endoftext|>, else a file is one.")
     ] = "auto",
-    text_key: Annotated[str | None, Parameter(help="Key or column of the text in JSON and Parquet.")] = None,
+    text_key: TextKey = None,
     validation_fraction: Annotated[float, Parameter(help="Part of the documents held back for validation.")] = 0.01,
     append_eos: Annotated[
         bool, Parameter(negative="", show_default=False, help="End each document with EOS; BOS begins it anyway.")
@@ -58,14 +64,14 @@ def prepare(
 
       tinyllm prepare stories.txt --tokenizer tokenizer -o shards
     """
-    codec = Tokenizer.load(tokenizer)
+    codec = load_tokenizer(tokenizer)
     with _stopping_gently(output), _save_standard_input(files) as inputs, _Screen() as screen:
         shards = prepare_shards(
             inputs,
             codec,
             output,
             documents=documents,
-            text_key=text_key,
+            text_key=read_text_key(text_key),
             validation_fraction=validation_fraction,
             append_eos=append_eos,
             num_workers=workers,
@@ -96,7 +102,7 @@ def inspect(
 
       tinyllm data inspect shards
     """
-    codec = Tokenizer.load(tokenizer) if tokenizer else None
+    codec = load_tokenizer(tokenizer) if tokenizer else None
     opened = ShardSet.open(shards, tokenizer=codec, verify="full")
     _print_counts(opened)
     details = opened.details
@@ -112,7 +118,7 @@ def inspect(
     if opened.train:
         ids = opened.train[0][: max(0, sample_tokens)].tolist()
         end = ids.index(opened.tokenizer.bos_id, 1) if opened.tokenizer.bos_id in ids[1:] else len(ids)
-        print(f"\nthe first document, {end} tokens of it:\n{opened.tokenizer.decode(ids[:end])}")
+        show(f"\nthe first document, {end} tokens of it:\n{opened.tokenizer.decode(ids[:end])}")
 
 
 @contextmanager
@@ -124,7 +130,7 @@ def _save_standard_input(files: Sequence[str]) -> Iterator[list[str]]:
     with TemporaryDirectory(prefix="tinyllm-") as folder:
         path = Path(folder) / "standard-input.txt"
         with storage.commit_file(path) as file:
-            shutil.copyfileobj(sys.stdin.buffer, file)
+            shutil.copyfileobj(standard_input(), file)
         yield [str(path) if name == "-" else name for name in files]
 
 

@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 
 from tinyllm import storage
 from tinyllm.cli.app import run_command
+from tinyllm.cli.console import show
 from tinyllm.config import Config
 from tinyllm.errors import InputError, UsageError
 from tinyllm.settings import build_config
@@ -154,7 +155,7 @@ def _train(arguments: argparse.Namespace) -> None:
 
 
 def _sample(arguments: argparse.Namespace) -> None:
-    from tinyllm.cli.generate import read_prompt
+    from tinyllm.cli.generate import advise_on_prompt, read_prompt
     from tinyllm.models import load
 
     if not arguments.checkpoint.exists():
@@ -162,8 +163,10 @@ def _sample(arguments: argparse.Namespace) -> None:
     beside = arguments.checkpoint.parent / "model"
     tokenizer = arguments.tokenizer or (beside if beside.is_dir() else None)
     generator = load(arguments.checkpoint, tokenizer=tokenizer, device=arguments.device)
+    prompt = read_prompt(arguments.prompt)
+    advise_on_prompt(prompt)
     results = generator.generate(
-        read_prompt(arguments.prompt),
+        prompt,
         num_samples=arguments.num_samples,
         max_new_tokens=arguments.max_new_tokens,
         temperature=arguments.temperature,
@@ -171,7 +174,7 @@ def _sample(arguments: argparse.Namespace) -> None:
         seed=arguments.seed,
     )
     for number, result in enumerate(results, 1):
-        print(f"Sample {number}:\n{result.prompt}{result.text}\n{'-' * 20}")
+        show(f"Sample {number}:\n{result.prompt}{result.text}\n{'-' * 20}")
 
 
 def translate_constants(constants: dict[str, Any]) -> Config:

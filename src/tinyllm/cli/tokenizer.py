@@ -8,21 +8,24 @@ from typing import Annotated
 from cyclopts import Parameter
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-from tinyllm.cli.console import note
+from tinyllm import text_input
+from tinyllm.cli.console import escape_controls, note, show
+from tinyllm.cli.texts import TextKey, read_text, read_text_key
 from tinyllm.corpus.documents import read_documents
-from tinyllm.corpus.formats import format_of
+from tinyllm.corpus.formats import SUPPORTED, format_of
 from tinyllm.corpus.sources import STANDARD_INPUT, list_sources
 from tinyllm.corpus.text import DocumentRule
-from tinyllm.errors import InputError, UsageError
-from tinyllm.exchange.tokenizer_bin import load_tokenizer
+from tinyllm.errors import UsageError
+from tinyllm.exchange.tokenizer_source import load_tokenizer
 from tinyllm.tokenizer.codec import Tokenizer
 from tinyllm.tokenizer.training import train_tokenizer
 
 TokenizerPath = Annotated[
     Path,
     Parameter(
-        name=["--tokenizer"], help="Tokenizer directory, model directory, .model file or llama2.c tokenizer.bin."
+        name=["--tokenizer"], help="Tokenizer directory, model directory, .model file, tokenizer.json or tokenizer.bin."
     ),
 ]
 DEFAULT_TOKENIZER = Path("tokenizer")
@@ -30,19 +33,31 @@ DEFAULT_TOKENIZER = Path("tokenizer")
 
 def train(
     *files: Annotated[
-        str, Parameter(allow_leading_hyphen=True, help="Text files, folders, patterns, or - for standard input.")
+        str,
+        Parameter(
+            allow_leading_hyphen=True, help=f"Files, folders, patterns, or - for standard input; folders: {SUPPORTED}."
+        ),
     ],
     output: Annotated[Path, Parameter(name=["--output", "-o"], help="Directory to write.")],
     vocab_size: Annotated[int, Parameter(help="Number of tokens; llama2.c's small models use 512 to 4096.")] = 4096,
     documents: Annotated[
         DocumentRule, Parameter(help="Where a document ends in plain text; auto: at <|endoftext|>, else a file is one.")
     ] = "auto",
-    text_key: Annotated[str | None, Parameter(help="Key or column of the text in JSON and Parquet.")] = None,
+    text_key: TextKey = None,
     character_coverage: Annotated[
         float, Parameter(help="Part of all characters that get their own token; others become bytes.")
     ] = 1.0,
     max_input_mb: Annotated[int, Parameter(help="Text to train on, in MB; of more, lines are drawn at random.")] = 100,
     seed: Annotated[int, Parameter(help="Seeds the drawing of lines.")] = 0,
+    special: Annotated[
+        list[str] | None,
+        Parameter(
+            consume_multiple=True,
+            negative="",
+            allow_leading_hyphen=False,
+            help="Pieces to reserve, such as the marks of a chat. Text encodes to them only with --allow-special.",
+        ),
+    ] = None,
     overwrite: Annotated[
         bool, Parameter(negative="", show_default=False, help="Replace a tokenizer that is there already.")
     ] = False,
@@ -54,8 +69,10 @@ def train(
     For example:
 
       tinyllm tokenizer train stories.txt --vocab-size 4096 -o tokenizer
+      tinyllm tokenizer train chats.txt -o tokenizer --special "<|user|>" "<|assistant|>"
     """
-    texts = (document.text for document in read_documents(files, documents=documents, text_key=text_key))
+    found = read_documents(files, documents=documents, text_key=read_text_key(text_key), note=note)
+    texts = (document.text for document in found)
     tokenizer = train_tokenizer(
         texts,
         vocab_size,
@@ -63,6 +80,7 @@ def train(
         character_coverage=character_coverage,
         max_input_bytes=max_input_mb * 1_000_000,
         seed=seed,
+        special=special or (),
         overwrite=overwrite,
     )
     note(f"{output}: {tokenizer.vocab_size} tokens, fingerprint {tokenizer.fingerprint[:12]}")
@@ -74,10 +92,14 @@ def encode(
     ] = None,
     /,
     *,
-    file: Annotated[Path | None, Parameter(help="Encode this UTF-8 file instead, byte for byte.")] = None,
+    file: Annotated[Path | None, Parameter(help="Encode this UTF-8 file instead, without its last newline.")] = None,
     tokenizer: TokenizerPath = DEFAULT_TOKENIZER,
     bos: Annotated[bool, Parameter(negative="", show_default=False, help="Begin with the BOS token.")] = False,
     eos: Annotated[bool, Parameter(negative="", show_default=False, help="End with the EOS token.")] = False,
+    allow_special: Annotated[
+        bool,
+        Parameter(negative="", show_default=False, help="Let <s> or a reserved piece in the text be that one token."),
+    ] = False,
     pieces: Annotated[
         bool, Parameter(negative="", show_default=False, help="One token a line, with its piece.")
     ] = False,
@@ -93,12 +115,12 @@ def encode(
     if (text is None) == (file is None):
         raise UsageError("give a text to encode, - for standard input, or --file PATH")
     codec = load_tokenizer(tokenizer)
-    ids = codec.encode(read_text(text, file), bos, eos)
+    ids = codec.encode(read_text(text, file), bos, eos, allow_special=allow_special)
     if pieces:
         for id in ids:
-            print(f"{id:>6}  {codec.id_to_piece(id)}")
+            show(f"{id:>6}  {codec.id_to_piece(id)}")
     else:
-        print(*ids)
+        show(" ".join(map(str, ids)))
 
 
 def decode(
@@ -115,10 +137,14 @@ def decode(
 
       tinyllm tokenizer decode 1 346 2233 4010 1475 4021 2
     """
-    words = [word for item in ids for word in (sys.stdin.read() if item == "-" else item).replace(",", " ").split()]
+    words = [
+        word
+        for item in ids
+        for word in (text_input.read_standard_input() if item == "-" else item).replace(",", " ").split()
+    ]
     if not words:
         raise UsageError("give token ids to decode, or - to read them from standard input")
-    print(load_tokenizer(tokenizer).decode([_parse_id(word) for word in words]))
+    show(load_tokenizer(tokenizer).decode([_parse_id(word) for word in words]))
 
 
 def count(
@@ -127,7 +153,7 @@ def count(
     ],
     tokenizer: TokenizerPath = DEFAULT_TOKENIZER,
     documents: Annotated[DocumentRule, Parameter(help="Where a document ends in plain text.")] = "auto",
-    text_key: Annotated[str | None, Parameter(help="Key or column of the text in JSON and Parquet.")] = None,
+    text_key: TextKey = None,
 ) -> None:
     """Count words and tokens of texts and files.
 
@@ -141,11 +167,12 @@ def count(
         raise UsageError("give a text or files to count")
     codec = load_tokenizer(tokenizer)
     if len(inputs) == 1 and _is_text(inputs[0]):
-        _print_counts([("text", 1, *_count([inputs[0]], codec))], "text")
+        _print_counts([("text", 1, *_count([text_input.read_argument(inputs[0], "the text")], codec))], "text")
         return
     rows: list[Counts] = []
-    for source in list_sources(inputs):
-        texts = [document.text for document in read_documents([source], documents=documents, text_key=text_key)]
+    key = read_text_key(text_key)
+    for source in list_sources(inputs, note):
+        texts = [found.text for found in read_documents([source], documents=documents, text_key=key, note=note)]
         rows.append((str(source), len(texts), *_count(texts, codec)))
     if len(rows) > 1:
         num_documents, words, tokens, num_bytes = (sum(column) for column in list(zip(*rows, strict=True))[1:])
@@ -173,7 +200,14 @@ def _print_counts(rows: list[Counts], what: str) -> None:
         table.add_column(title, justify="right")
     for name, num_documents, words, tokens, num_bytes in rows:
         per_word, per_token = tokens / max(1, words), num_bytes / max(1, tokens)
-        table.add_row(name, f"{num_documents:,}", f"{words:,}", f"{tokens:,}", f"{per_word:.2f}", f"{per_token:.2f}")
+        table.add_row(
+            Text(escape_controls(name)),
+            f"{num_documents:,}",
+            f"{words:,}",
+            f"{tokens:,}",
+            f"{per_word:.2f}",
+            f"{per_token:.2f}",
+        )
     # Off a terminal no name is folded: whoever reads the table by program has no use for a width.
     Console(highlight=False, width=None if sys.stdout.isatty() else 500).print(table)
 
@@ -186,19 +220,6 @@ def _is_text(item: str) -> bool:
         "/" in item or "*" in item or format_of(item) is not None
     )
     return not looks_like_name
-
-
-def read_text(text: str | None, file: Path | None) -> str:
-    """The text itself, standard input for `-`, or the UTF-8 content of `file`. Raises InputError for another."""
-    if text is not None and text != str(STANDARD_INPUT):
-        return text
-    name = str(file) if file else "standard input"
-    try:
-        return (file.read_bytes() if file else sys.stdin.buffer.read()).decode()
-    except OSError as error:
-        raise InputError(f"cannot read {name}: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"{name} is not UTF-8 at byte {error.start}") from None
 
 
 def _parse_id(word: str) -> int:

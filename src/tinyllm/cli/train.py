@@ -1,6 +1,7 @@
 """`tinyllm train`: build the config, open the shards, run, and show how it goes."""
 
-import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -12,9 +13,9 @@ from tinyllm.cli.console import note
 from tinyllm.cli.progress import progress_bar, stderr
 from tinyllm.config import Config, SampleConfig
 from tinyllm.errors import MismatchError
-from tinyllm.recipes import read_recipe
-from tinyllm.settings import build_config, read_toml, to_toml
+from tinyllm.settings import build_run_config, read_toml, to_toml
 from tinyllm.shards.format import ShardSet
+from tinyllm.text_input import read_argument
 
 if TYPE_CHECKING:
     from tinyllm.model.transformer import Transformer
@@ -28,10 +29,13 @@ def train(
     *,
     data: Annotated[Path, Parameter(help="Shards made by tinyllm prepare.")],
     out: Annotated[Path, Parameter(help="Run directory: config, metrics, checkpoints and model go here.")],
-    recipe: Annotated[str, Parameter(help="Named settings to start from: seed, storybook, stories15m ...")] = "seed",
+    recipe: Annotated[
+        str | None, Parameter(help="Named settings to start from: seed (if not given), storybook, stories15m ...")
+    ] = None,
     config: Annotated[Path | None, Parameter(help="TOML file with settings over the recipe's.")] = None,
     resume: Annotated[
-        Literal["auto", "never"], Parameter(help="auto: go on from the newest whole checkpoint in --out.")
+        Literal["auto", "never"],
+        Parameter(help="auto: go on from the newest whole checkpoint in --out, with the settings of its config.toml."),
     ] = "never",
     steps: Annotated[int | None, Parameter(help="Optimizer updates; short for --schedule.num_steps.")] = None,
     dtype: Annotated[str | None, Parameter(help="auto (the faster one here), float32, bfloat16 or float16.")] = None,
@@ -58,7 +62,7 @@ def train(
     """Train a model on shards, or go on with a run.
 
     Settings come from the recipe, then --config, then flags; RUN/config.toml shows what came out.
-    Ctrl-C saves the current step; --resume auto goes on exactly there.
+    Ctrl-C saves the current step; --resume auto goes on exactly there, with the settings of RUN/config.toml.
 
     For example:
 
@@ -79,17 +83,21 @@ def train(
             "init_from": init_from,
         },
     }
+    sample = {key: read_argument(value, f"--sample.{key}") for key, value in (sample or {}).items()}
     flags = {"model": model, "training": training, "schedule": schedule, "optimizer": optimizer, "sample": sample}
-    settings = build_config(
+    settings, goes_on = build_run_config(
+        shards.tokenizer.vocab_size,
+        out,
         [
-            ("shards", {"model": {"vocab_size": shards.tokenizer.vocab_size}}),
-            (f"recipe {recipe}", read_recipe(recipe)),
             (str(config), read_toml(config) if config else {}),
             ("flags", {name: values for name, values in flags.items() if values}),
             ("flags", {name: {k: v for k, v in values.items() if v is not None} for name, values in short.items()}),
-        ]
+        ],
+        recipe=recipe,
+        resume=resume == "auto",
+        announce=note,
     )
-    run_training(settings, shards, out, resume=resume == "auto" or settings.training.init_from == "resume")
+    run_training(settings, shards, out, resume=goes_on)
 
 
 def run_training(
@@ -116,12 +124,20 @@ def run_training(
         outcome = trainer.train(resume=resume, to_toml=to_toml)
     if outcome.reason == "time":
         note(f"time limit reached at step {outcome.state.step}; go on with --resume auto")
-    if outcome.evaluation is not None:
-        print(
-            f"step {outcome.state.step}: validation loss {outcome.evaluation.loss:.4f}, "
-            f"{outcome.evaluation.bits_per_byte:.4f} bits a byte; model in {out / 'model'}, curve in {out / 'loss.svg'}"
-        )
+    print(describe_outcome(outcome, out))
     return outcome
+
+
+def describe_outcome(outcome: "Outcome", run: Path) -> str:
+    """The last line of a run: the step and loss of the model that is there, or why there is none."""
+    if outcome.reason == "evaluated":
+        assert outcome.evaluation is not None
+        result = outcome.evaluation
+        return f"step {outcome.state.step}: validation loss {result.loss:.4f}, {result.bits_per_byte:.4f} bits a byte"
+    if outcome.model is None:
+        return f"step {outcome.state.step}: no model in {run / 'model'}, as no validation loss was finite"
+    later = f"; no better one up to step {outcome.state.step}" if outcome.model.step < outcome.state.step else ""
+    return f"{outcome.model}; model in {run / 'model'}, curve in {run / 'loss.svg'}{later}"
 
 
 def sample_texts(model: "Transformer", tokenizer: "Tokenizer", config: SampleConfig) -> list[str]:
@@ -132,7 +148,10 @@ def sample_texts(model: "Transformer", tokenizer: "Tokenizer", config: SampleCon
     generator = Generator(TorchEngine(model), tokenizer, model.config)
     limit = min(config.max_new_tokens, model.config.context_length)
     results = generator.generate(
-        config.prompt, num_samples=config.num_samples, max_new_tokens=limit, temperature=config.temperature
+        config.prompt,
+        num_samples=config.num_samples,
+        max_new_tokens=limit,
+        temperature=config.temperature,
     )
     return [result.text for result in results]
 
@@ -159,35 +178,21 @@ class TrainingDisplay:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.bar.stop()
+        with self._if_shown():
+            self.bar.stop()
 
     def note(self, message: str) -> None:
         """One line, above the bar where there is one."""
-        stderr.print(message, markup=False) if stderr.is_terminal else note(message)
+        with self._if_shown():
+            stderr.print(message, markup=False) if stderr.is_terminal else note(message)
 
     def step(self, record: dict[str, Any]) -> None:
         """Moves the bar, or prints every `log_interval` steps."""
-        step, loss = record["step"], record["loss"]
-        shown = "skipped" if loss is None else f"{loss:.4f}"
-        if stderr.is_terminal:
-            assert self.task is not None
-            self.bar.update(
-                self.task,
-                completed=step,
-                description=f"step {step}",
-                loss=shown,
-                validation=self.validation_loss,
-                rate=f"{record['learning_rate']:.1e}",
-                speed=f"{record['tokens_per_second']:,.0f}",
-            )
-        elif step == 1 or step % self.config.training.log_interval == 0:
-            left = (self.config.schedule.num_steps - step) * self._tokens_per_step / record["tokens_per_second"]
-            print(
-                f"step {step}/{self.config.schedule.num_steps}  loss {shown}  lr {record['learning_rate']:.2e}  "
-                f"{record['tokens_per_second']:,.0f} tok/s  {left / 60:.1f} min left",
-                file=sys.stderr,
-                flush=True,
-            )
+        with self._if_shown():
+            if stderr.is_terminal:
+                self._move_bar(record)
+            elif record["step"] == 1 or record["step"] % self.config.training.log_interval == 0:
+                self._print_step(record)
 
     def evaluation(self, record: dict[str, Any]) -> None:
         """Shows the validation loss."""
@@ -199,7 +204,38 @@ class TrainingDisplay:
     def model_saved(self, path: Path) -> None:
         """Nothing to show: the evaluation that made it the best one was shown."""
 
+    @contextmanager
+    def _if_shown(self) -> Iterator[None]:
+        """Lets the run go on where its terminal is closed or its reader is gone: then nobody is there to tell."""
+        with suppress(OSError):
+            yield
+
+    def _move_bar(self, record: dict[str, Any]) -> None:
+        assert self.task is not None
+        self.bar.update(
+            self.task,
+            completed=record["step"],
+            description=f"step {record['step']}",
+            loss=_show_loss(record["loss"]),
+            validation=self.validation_loss,
+            rate=f"{record['learning_rate']:.1e}",
+            speed=f"{record['tokens_per_second']:,.0f}",
+        )
+
+    def _print_step(self, record: dict[str, Any]) -> None:
+        step, num_steps = record["step"], self.config.schedule.num_steps
+        left = (num_steps - step) * self._tokens_per_step / record["tokens_per_second"]
+        note(
+            f"step {step}/{num_steps}  loss {_show_loss(record['loss'])}  lr {record['learning_rate']:.2e}  "
+            f"{record['tokens_per_second']:,.0f} tok/s  {left / 60:.1f} min left"
+        )
+
     @property
     def _tokens_per_step(self) -> int:
         settings = self.config.training
         return settings.batch_size * settings.accumulation_steps * settings.sequence_length
+
+
+def _show_loss(loss: float | None) -> str:
+    """A loss, or the word for an update that was skipped."""
+    return "skipped" if loss is None else f"{loss:.4f}"

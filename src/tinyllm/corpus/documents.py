@@ -1,20 +1,20 @@
 """Files into documents: the one reader that the stages after it use.
 
 Everything streams, so memory is bounded whatever the size of the corpus: by one chunk and one document, of at most
-2**30 characters (2**27 for an item of a JSON array; 2**25 in an archive, where a few kilobytes may unpack to
-gigabytes), and for Parquet by one row group's column.
+2**30 characters (2**27 for an item of a JSON array or a field of a table; 2**25 in an archive, where a few kilobytes
+may unpack to gigabytes), and for Parquet by one row group's column.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
-from tinyllm.corpus import json_records
-from tinyllm.corpus.archive import read_members
-from tinyllm.corpus.formats import SUPPORTED, Content, Format, format_of
+from tinyllm.corpus import archive, json_records, tables, zip_archive
+from tinyllm.corpus.formats import SUPPORTED, Content, Format, format_of, format_of_named
 from tinyllm.corpus.parquet import read_column
-from tinyllm.corpus.sources import STANDARD_INPUT, list_sources, printable
-from tinyllm.corpus.streams import ByteStream, decode_text, decompress, open_bytes, unify_newlines
+from tinyllm.corpus.sources import STANDARD_INPUT, describe_skipped, list_sources, printable
+from tinyllm.corpus.streams import Readable, decode_text, decompress, open_bytes, open_file, unify_newlines
 from tinyllm.corpus.text import DocumentRule, split_text
 from tinyllm.errors import FormatError, InputError
 
@@ -32,18 +32,23 @@ class Document:
 
 
 def read_documents(
-    inputs: Sequence[str | Path], *, documents: DocumentRule = "auto", text_key: str | None = None
+    inputs: Sequence[str | Path],
+    *,
+    documents: DocumentRule = "auto",
+    text_key: str | None = None,
+    note: Callable[[str], None] = lambda _: None,
 ) -> Iterator[Document]:
     """The documents of all files that `inputs` name, in the order of the sorted files; empty ones are left out.
 
     `inputs` are files, folders, patterns, and `-` for standard input, which is read as plain text. `documents` says
     where a document ends in plain text (see `split_text`), `text_key` which key or column holds the text elsewhere.
+    `note` gets one line for the files of folders, and one for the members of each archive, that are not read.
     Raises InputError for what cannot be read, and if there is no document at all.
     """
-    sources = list_sources(inputs)
+    sources = list_sources(inputs, note)
     num_documents = 0
     for path in sources:
-        for source, text in _read_file(path, documents, text_key):
+        for source, text in _read_file(path, _Reading(documents, text_key, note)):
             if text := text.strip():
                 num_documents += 1
                 yield Document(text, source)
@@ -52,41 +57,67 @@ def read_documents(
         raise InputError(f"the corpus is empty: {len(sources)} file(s) read and no text in them ({names})")
 
 
-def _read_file(path: Path, documents: DocumentRule, text_key: str | None) -> Iterator[tuple[str, str]]:
+@dataclass(frozen=True)
+class _Reading:
+    """How files are read: the arguments of `read_documents`."""
+
+    documents: DocumentRule
+    text_key: str | None
+    note: Callable[[str], None]
+
+
+def _read_file(path: Path, reading: _Reading) -> Iterator[tuple[str, str]]:
     """Pairs of source and text."""
     name = printable(path)
-    file_format = Format("text") if path == STANDARD_INPUT else format_of(path.name)
-    assert file_format is not None, "list_sources gives supported endings alone"
+    file_format = Format("text") if path == STANDARD_INPUT else format_of_named(path.name)
     if file_format.content == "parquet":
-        yield from ((name, text) for text in read_column(path, text_key))
+        yield from ((name, text) for text in read_column(path, reading.text_key))
+        return
+    if file_format.content == "zip":
+        with open_file(path) as file:
+            yield from _read_archive(name, zip_archive.read_members(file, name), reading)
         return
     with open_bytes(path, file_format.compression) as stream:
         if file_format.content == "tar":
-            yield from _read_archive(stream, documents, text_key)
+            yield from _read_archive(name, archive.read_members(stream), reading)
         else:
-            pieces = decode_text(stream)
-            for text in _read_texts(stream.name, pieces, file_format.content, documents, text_key):
+            pieces = decode_text(stream, refuse_binary=not file_format.known)
+            for text in _read_texts(stream.name, pieces, file_format.content, reading):
                 yield stream.name, text
 
 
-def _read_archive(archive: ByteStream, documents: DocumentRule, text_key: str | None) -> Iterator[tuple[str, str]]:
+class _Member(Readable, Protocol):
+    """A member of an archive of either kind."""
+
+    @property
+    def name(self) -> str: ...
+
+
+def _read_archive(archive_name: str, members: Iterable[_Member], reading: _Reading) -> Iterator[tuple[str, str]]:
     num_read = 0
-    for member in read_members(archive):
+    skipped: list[str] = []
+    for member in members:
         member_format = format_of(member.name)
-        hidden = member.name.rpartition("/")[2].startswith(".")
-        if member_format is None or member_format.content == "tar" or hidden:
+        if member.name.rpartition("/")[2].startswith("."):
             continue
-        name = f"{archive.name}:{member.name}"
+        if member_format is None or member_format.content in ("tar", "zip"):
+            skipped.append(member.name)
+            continue
+        name = f"{archive_name}:{member.name}"
         if member_format.content == "parquet":
             raise FormatError(f"{name}: Parquet cannot be read as a stream; extract the archive and name its folder")
         num_read += 1
         stream = decompress(name, member, member_format.compression)
         meter = _Meter(decode_text(stream), name)
-        for text in _read_texts(name, iter(meter), member_format.content, documents, text_key):
+        for text in _read_texts(name, iter(meter), member_format.content, reading):
             meter.num_characters = 0
             yield name, text
+    left_out = f"skipped {describe_skipped(skipped)}" if skipped else ""
     if not num_read:
-        raise InputError(f"{archive.name} has no file that ends in {SUPPORTED}")
+        reason = f" ({left_out})" if left_out else ""
+        raise InputError(f"{archive_name} has no file that ends in {SUPPORTED}{reason}")
+    if left_out:
+        reading.note(f"{left_out} of {archive_name}: only files that end in {SUPPORTED} are read, no archives inside")
 
 
 class _Meter:
@@ -109,10 +140,10 @@ class _Meter:
             yield piece
 
 
-def _read_texts(
-    name: str, pieces: Iterator[str], content: Content, documents: DocumentRule, text_key: str | None
-) -> Iterator[str]:
+def _read_texts(name: str, pieces: Iterator[str], content: Content, reading: _Reading) -> Iterator[str]:
     if content == "text":
-        return split_text(unify_newlines(pieces), documents, name)
+        return split_text(unify_newlines(pieces), reading.documents, name)
+    if content in tables.SEPARATORS:
+        return tables.read_texts(unify_newlines(pieces), name, tables.SEPARATORS[content], reading.text_key)
     read_records = json_records.read_array if content == "json" else json_records.read_lines
-    return (json_records.text_of(record, place, text_key) for record, place in read_records(pieces, name))
+    return (json_records.text_of(record, place, reading.text_key) for record, place in read_records(pieces, name))

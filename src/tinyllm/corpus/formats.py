@@ -1,27 +1,36 @@
 """Which files hold text, told by the endings of their names; nothing is opened here.
 
-A name ends in what it holds (`.txt`, `.jsonl`, `.json`, `.parquet`, `.tar`) and may add how it is compressed
-(`.gz`, `.zst`). Parquet compresses inside, so it has no such second ending.
+A name ends in what it holds (`.txt`, `.md`, `.rst`, `.jsonl`, `.json`, `.csv`, `.tsv`, `.parquet`, `.tar`, `.zip`) and
+may add how it is compressed (`.gz`, `.bz2`, `.xz`, `.zst`). Parquet and zip compress inside: they have no such ending.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
-Content = Literal["text", "jsonl", "json", "parquet", "tar"]
-Compression = Literal["none", "gzip", "zstd"]
+Content = Literal["text", "jsonl", "json", "csv", "tsv", "parquet", "tar", "zip"]
+Compression = Literal["none", "gzip", "bzip2", "xz", "zstd"]
 Meaning = TypeVar("Meaning")
 
-SUPPORTED = ".txt, .jsonl, .json, .tar (each also .gz or .zst), .tgz or .parquet"
+SUPPORTED = (
+    ".txt, .md, .rst, .jsonl, .json, .csv, .tsv, .tar (each also .gz, .bz2, .xz or .zst), .tgz, .zip or .parquet"
+)
 
 _CONTENTS: dict[str, Content] = {
     ".txt": "text",
+    ".md": "text",
+    ".rst": "text",
     ".jsonl": "jsonl",
     ".json": "json",
+    ".csv": "csv",
+    ".tsv": "tsv",
     ".parquet": "parquet",
     ".tar": "tar",
+    ".zip": "zip",
 }
-_COMPRESSIONS: dict[str, Compression] = {".gz": "gzip", ".zst": "zstd"}
+_COMPRESSIONS: dict[str, Compression] = {".gz": "gzip", ".bz2": "bzip2", ".xz": "xz", ".zst": "zstd"}
+_SHORT_TARS: dict[str, Compression] = {".tgz": "gzip", ".tbz2": "bzip2", ".txz": "xz"}
+_COMPRESSED_INSIDE = ("parquet", "zip")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,22 +39,35 @@ class Format:
 
     content: Content
     compression: Compression = "none"
+    known: bool = True
+    """Whether the ending says so; else it is read as text because a person named the file."""
 
 
 def format_of(name: str) -> Format | None:
     """The format that the ending of `name` stands for, in any case; None for other endings.
 
     >>> format_of("TinyStories_all_data.tar.gz")
-    Format(content='tar', compression='gzip')
+    Format(content='tar', compression='gzip', known=True)
     """
     name = name.lower()
-    if name.endswith(".tgz"):
-        return Format("tar", "gzip")
+    _, short_tar = _cut_ending(name, _SHORT_TARS)
+    if short_tar:
+        return Format("tar", short_tar)
     stem, compression = _cut_ending(name, _COMPRESSIONS)
     _, content = _cut_ending(stem, _CONTENTS)
-    if content is None or (content == "parquet" and compression):
+    if content is None or (content in _COMPRESSED_INSIDE and compression):
         return None
     return Format(content, compression or "none")
+
+
+def format_of_named(name: str) -> Format:
+    """The format of a file that a person named: that of its ending, else text, compressed where the ending says so.
+
+    >>> format_of_named("server.log.gz")
+    Format(content='text', compression='gzip', known=False)
+    """
+    _, compression = _cut_ending(name.lower(), _COMPRESSIONS)
+    return format_of(name) or Format("text", compression or "none", known=False)
 
 
 def _cut_ending(name: str, endings: Mapping[str, Meaning]) -> tuple[str, Meaning | None]:

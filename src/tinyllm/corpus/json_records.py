@@ -71,7 +71,8 @@ def read_lines(pieces: Iterator[str], name: str) -> Iterator[tuple[object, str]]
 def text_of(record: object, place: str, text_key: str | None) -> str:
     """The text of a record: of `text_key`, else of `story`, else of `text`; a record that is a string is its own text.
 
-    A null is an empty text. Raises InputError that lists the keys seen where none of these is there.
+    A null is an empty text; a list of strings is the text of which they are the lines. Raises InputError that lists the
+    keys seen where none of these is there.
     """
     if isinstance(record, str):
         return _checked(record, place)
@@ -81,13 +82,18 @@ def text_of(record: object, place: str, text_key: str | None) -> str:
     text = record[key]
     if text is None:
         return ""
+    if isinstance(text, list):
+        other = next((line for line in text if not isinstance(line, str)), None)
+        if other is not None or None in text:
+            raise FormatError(f"{place}: key {key!r} holds a list with {_kind(other)} in it, not a list of strings")
+        text = "\n".join(text)
     if not isinstance(text, str):
         raise FormatError(f"{place}: key {key!r} holds {_kind(text)}, not text; choose another with --text-key")
     return _checked(text, place)
 
 
-def find_key(keys: Iterable[str], place: str, text_key: str | None) -> str:
-    """The key under which the text is. Raises InputError with the keys seen."""
+def find_key(keys: Iterable[str], place: str, text_key: str | None, what: str = "key") -> str:
+    """The key under which the text is; `what` messages call it. Raises InputError with the keys seen."""
     keys = list(keys)
     wanted = (text_key,) if text_key is not None else TEXT_KEYS
     for key in wanted:
@@ -95,7 +101,7 @@ def find_key(keys: Iterable[str], place: str, text_key: str | None) -> str:
             return key
     seen = ", ".join(ascii(key)[:40] for key in keys[:12]) + (", …" if len(keys) > 12 else "") or "none"
     missing = " or ".join(map(repr, wanted))
-    raise InputError(f"{place} has no key {missing}; keys seen: {seen}; name the one with the text: --text-key")
+    raise InputError(f"{place} has no {what} {missing}; {what}s seen: {seen}; name the one with the text: --text-key")
 
 
 class _Window:

@@ -1,33 +1,50 @@
 """From what a person names (files, folders, patterns, `-`) to the sorted list of files to read.
 
 The list is the same whatever the order of the arguments and whichever shell expanded them. Only names are looked at.
+A file that is named itself, or by a pattern, is in the list whatever its ending; of a folder only known endings are.
 """
 
 import glob
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from tinyllm.corpus.formats import SUPPORTED, format_of
 from tinyllm.errors import InputError
 
 STANDARD_INPUT = Path("-")
+_NAMES_SHOWN = 3
 
 
-def list_sources(inputs: Sequence[str | Path]) -> list[Path]:
+def list_sources(inputs: Sequence[str | Path], note: Callable[[str], None] = lambda _: None) -> list[Path]:
     """The files that `inputs` name, sorted, each once; standard input is `STANDARD_INPUT`.
 
     A folder gives its files with supported endings, at any depth, without hidden ones and without following links to
-    folders; a pattern gives those among its matches. Raises InputError for a name that leads to no such file.
+    folders; the others are counted and named in one line to `note`. A pattern gives all files that match it.
+    Raises InputError for a name that leads to no such file.
     """
     if not inputs:
         raise InputError(
             "no input named; name files, folders or patterns such as 'data/*.txt', or - for standard input"
         )
-    named = sorted({path for item in inputs for path in _expand(str(item))})
+    skipped: list[Path] = []
+    named = sorted({path for item in inputs for path in _expand(str(item), skipped)})
     # Of several ways to one file, such as a link to it, the first is kept.
     once = {path.resolve(): path for path in reversed(named)}
+    left_out = sorted({path for path in skipped if path.resolve() not in once})
+    if left_out:
+        links = "; links to folders are not followed" if any(path.is_dir() for path in left_out) else ""
+        note(
+            f"skipped {describe_skipped(left_out)}: of a folder only files that end in {SUPPORTED} are read; "
+            f"name a file itself to read it as text{links}"
+        )
     return sorted(once.values())
+
+
+def describe_skipped(names: Sequence[object]) -> str:
+    """The number and the first of some names: "5 files (a.pdf, b.exe, c.doc, …)"."""
+    first = ", ".join(map(printable, names[:_NAMES_SHOWN])) + (", …" if len(names) > _NAMES_SHOWN else "")
+    return f"{len(names):,} {'file' if len(names) == 1 else 'files'} ({first})"
 
 
 def printable(name: object) -> str:
@@ -40,55 +57,55 @@ def unreadable(name: object, error: OSError) -> InputError:
     return InputError(f"cannot read {printable(name)}: {error.strerror or error}")
 
 
-def _expand(item: str) -> list[Path]:
+def _expand(item: str, skipped: list[Path]) -> list[Path]:
     try:
-        return _find(item)
+        return _find(item, skipped)
     except OSError as error:
         raise unreadable(error.filename or item, error) from None
 
 
-def _find(item: str) -> list[Path]:
+def _find(item: str, skipped: list[Path]) -> list[Path]:
     path = Path(item)
     if item == str(STANDARD_INPUT):
         return [STANDARD_INPUT]
     if path.is_dir():
-        return _require(_walk(path), f"{printable(path)} has no file that ends in {SUPPORTED}")
+        return _list_folder(path, skipped)
     if path.exists():
-        if format_of(path.name) is None:
-            raise InputError(
-                f"{printable(path)} does not end in {SUPPORTED}; "
-                "rename it, or hand plain text in through standard input: tinyllm ... - < FILE"
-            )
         return [path]
     if not glob.has_magic(item):
         raise InputError(f"{printable(path)} does not exist")
     # Path.glob takes no absolute patterns.
-    matches = (Path(match) for match in glob.iglob(item, recursive=True))  # noqa: PTH207
-    return _require(
-        (file for match in matches for file in (_walk(match) if match.is_dir() else _supported(match))),
-        f"the pattern {printable(item)} matches no file that ends in {SUPPORTED}",
-    )
+    matches = [Path(match) for match in glob.iglob(item, recursive=True)]  # noqa: PTH207
+    found = [file for match in matches for file in (_walk(match, skipped) if match.is_dir() else [match])]
+    if not found:
+        raise InputError(f"the pattern {printable(item)} matches no file{_beside(skipped)}")
+    return found
 
 
-def _walk(folder: Path) -> Iterator[Path]:
+def _list_folder(folder: Path, skipped: list[Path]) -> list[Path]:
+    before = len(skipped)
+    found = list(_walk(folder, skipped))
+    if not found:
+        raise InputError(f"{printable(folder)} has no file that ends in {SUPPORTED}{_beside(skipped[before:])}")
+    return found
+
+
+def _beside(skipped: Sequence[Path]) -> str:
+    return f"; it has {describe_skipped(sorted(skipped))}; name a file itself to read it as text" if skipped else ""
+
+
+def _walk(folder: Path, skipped: list[Path]) -> Iterator[Path]:
+    """The files to read below `folder`; those that are not, and links to folders, are added to `skipped`."""
     for parent, folders, names in os.walk(folder, onerror=_stop):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in names:
-            yield from _supported(Path(parent, name))
+        skipped += [link for name in folders if (link := Path(parent, name)).is_symlink()]
+        for path in (Path(parent, name) for name in names if not name.startswith(".")):
+            if format_of(path.name) is not None and path.is_file():
+                yield path
+            else:
+                skipped.append(path)
 
 
 def _stop(error: OSError) -> None:
     """A folder that cannot be listed is an error; `os.walk` would pass over it."""
     raise error
-
-
-def _supported(path: Path) -> list[Path]:
-    readable = format_of(path.name) is not None and not path.name.startswith(".") and path.is_file()
-    return [path] if readable else []
-
-
-def _require(paths: Iterable[Path], complaint: str) -> list[Path]:
-    found = list(paths)
-    if not found:
-        raise InputError(complaint)
-    return found

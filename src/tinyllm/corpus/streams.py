@@ -4,12 +4,14 @@ Everything that can be wrong with a file's bytes is said here, as one of our err
 UTF-8. What the text means is for the modules below.
 """
 
+import bz2
 import codecs
 import gzip
 import io
+import lzma
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Protocol, cast
@@ -17,9 +19,11 @@ from typing import BinaryIO, Protocol, cast
 from tinyllm.corpus.formats import Compression
 from tinyllm.corpus.sources import STANDARD_INPUT, printable, unreadable
 from tinyllm.errors import FormatError, InputError
+from tinyllm.text_input import BYTE_ORDER_MARK, not_utf8, standard_input
 
 CHUNK_BYTES = 2**20
-_UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+XZ_LIMIT_BYTES = 2**28
+"""Memory that an xz file may ask for; `xz -9` makes files that need 65 MiB."""
 
 
 class Readable(Protocol):
@@ -46,24 +50,84 @@ class ByteStream:
         except EOFError:
             raise FormatError(f"{self.name} is cut off: its compressed data ends too early; get it again") from None
         except self._damage as error:
+            if "Memory usage limit" in str(error):
+                limit = f"{XZ_LIMIT_BYTES // 2**20} MiB"
+                raise FormatError(f"{self.name} needs more than {limit} to unpack; pack it again by xz -9") from None
             raise FormatError(f"{self.name} is damaged: {error}; get it again") from None
         except OSError as error:
+            if error.errno is None:
+                raise FormatError(f"{self.name} is damaged: {error}; get it again") from None
             raise unreadable(self.name, error) from None
+
+
+class Decompressor(Protocol):
+    """What bz2 and lzma have in common: one compressed stream, decompressed piece by piece."""
+
+    @property
+    def eof(self) -> bool: ...
+    @property
+    def needs_input(self) -> bool: ...
+    @property
+    def unused_data(self) -> bytes: ...
+    def decompress(self, data: bytes, max_length: int = -1) -> bytes: ...
+
+
+class Decompressed:
+    """The content of compressed streams that follow each other in one file, as `bzip2` and `xz` read them.
+
+    Python's own readers take garbage behind a stream for the end of the file. Here it is damage: each stream must be
+    whole, and only zeros, in which xz pads files, may follow the last one. Memory is one chunk and the decompressor's.
+    """
+
+    def __init__(self, file: Readable, make: Callable[[], Decompressor]) -> None:
+        self._file = file
+        self._make = make
+        self._decompressor = make()
+        self._input = b""
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Up to `size` bytes; none at the end. Raises EOFError where a stream is cut off."""
+        while size:
+            if self._decompressor.eof and not self._begin_next_stream():
+                return b""
+            if not self._input and self._decompressor.needs_input:
+                self._input = self._file.read(CHUNK_BYTES)
+                if not self._input:
+                    raise EOFError
+            content = self._decompressor.decompress(self._input, size)
+            self._input = b""
+            if content:
+                return content
+        return b""
+
+    def _begin_next_stream(self) -> bool:
+        """Whether there is another stream."""
+        rest = self._decompressor.unused_data.lstrip(b"\0")
+        while not rest:
+            chunk = self._file.read(CHUNK_BYTES)
+            if not chunk:
+                return False
+            rest = chunk.lstrip(b"\0")
+        self._decompressor, self._input = self._make(), rest
+        return True
 
 
 @contextmanager
 def open_bytes(path: Path, compression: Compression = "none") -> Iterator[ByteStream]:
     """Opens a file, or standard input, as the stream of its decompressed bytes."""
-    name = printable(path)
     if path == STANDARD_INPUT:
-        yield ByteStream("standard input", sys.stdin.buffer)
+        yield ByteStream("standard input", standard_input())
         return
+    with open_file(path) as file:
+        yield decompress(printable(path), file, compression)
+
+
+def open_file(path: Path) -> BinaryIO:
+    """The opened file. Raises InputError where the system refuses."""
     try:
-        file = path.open("rb")
+        return path.open("rb")
     except OSError as error:
-        raise unreadable(name, error) from None
-    with file:
-        yield decompress(name, file, compression)
+        raise unreadable(path, error) from None
 
 
 def decompress(name: str, file: Readable, compression: Compression) -> ByteStream:
@@ -74,6 +138,11 @@ def decompress(name: str, file: Readable, compression: Compression) -> ByteStrea
             return ByteStream(name, file)
         case "gzip":
             return ByteStream(name, gzip.open(cast(BinaryIO, file)), (zlib.error, gzip.BadGzipFile))
+        case "bzip2":
+            # bz2 says that its data is damaged by an OSError, which has no number then.
+            return ByteStream(name, Decompressed(file, bz2.BZ2Decompressor), ())
+        case "xz":
+            return ByteStream(name, Decompressed(file, _make_xz), (lzma.LZMAError,))
         case "zstd":
             if sys.version_info >= (3, 14):
                 from compression import zstd
@@ -82,10 +151,15 @@ def decompress(name: str, file: Readable, compression: Compression) -> ByteStrea
             return ByteStream(name, zstd.open(cast(BinaryIO, file)), (zstd.ZstdError,))
 
 
-def decode_text(stream: ByteStream) -> Iterator[str]:
+def _make_xz() -> lzma.LZMADecompressor:
+    return lzma.LZMADecompressor(memlimit=XZ_LIMIT_BYTES)
+
+
+def decode_text(stream: ByteStream, *, refuse_binary: bool = False) -> Iterator[str]:
     """The stream as strict UTF-8, in pieces; a byte order mark at its beginning is dropped.
 
-    Raises InputError that names the file, the line (from 1) and the byte (from 0) of what is not UTF-8.
+    Raises InputError that names the file, the line (from 1) and the byte (from 0) of what is not UTF-8, and
+    with `refuse_binary` of the first NUL, which text has none of.
     """
     decoder = codecs.getincrementaldecoder("utf-8")()
     num_lines, num_bytes = 0, 0
@@ -98,9 +172,13 @@ def decode_text(stream: ByteStream) -> Iterator[str]:
             # The decoder puts the bytes of a character that the last chunk left unfinished before this chunk.
             offset = num_bytes - (len(error.object) - len(chunk)) + error.start
             line = num_lines + error.object.count(b"\n", 0, error.start) + 1
-            raise _not_utf8(stream.name, line, offset, error) from None
+            raise not_utf8(stream.name, line, offset, error) from None
+        if refuse_binary and b"\0" in chunk:
+            place = chunk.index(b"\0")
+            line = num_lines + chunk.count(b"\n", 0, place) + 1
+            raise InputError(f"{stream.name} is not text: line {line}, byte {num_bytes + place} is NUL; leave it out")
         if text:
-            yield text.removeprefix("\ufeff") if at_start else text
+            yield text.removeprefix(BYTE_ORDER_MARK) if at_start else text
             at_start = False
         if not chunk:
             return
@@ -114,12 +192,3 @@ def unify_newlines(pieces: Iterator[str]) -> Iterator[str]:
     for piece in pieces:
         yield decoder.decode(piece)
     yield decoder.decode("", final=True)
-
-
-def _not_utf8(name: str, line: int, offset: int, error: UnicodeDecodeError) -> InputError:
-    if offset == 0 and error.object[:2] in _UTF16_MARKS:
-        advice = "it begins like UTF-16; convert it: iconv -f UTF-16 -t UTF-8"
-    else:
-        advice = "convert it to UTF-8, for instance with iconv, or leave it out"
-    found = f"0x{error.object[error.start]:02x}, {error.reason}"
-    return InputError(f"{name} is not UTF-8 at line {line}, byte {offset} ({found}); {advice}")

@@ -38,6 +38,8 @@ class ForeignModel:
     tokenizer: "Tokenizer | None"
     source: str
     """The format, for messages: `llama2.c .bin version 0`."""
+    end_ids: frozenset[int] | None = None
+    """Tokens that end a text, where the model's files name them; None where its tokenizer's BOS and EOS do."""
 
 
 def make_config(path: Path, **values: Any) -> ModelConfig:

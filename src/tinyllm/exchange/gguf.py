@@ -72,7 +72,8 @@ def read_gguf(path: Path) -> ForeignModel:
         )
     types = sorted({entry.type.name for entry in contents.tensors.values() if len(entry.shape) > 1})
     source = f"GGUF version {contents.version} ({', '.join(types)})"
-    return ForeignModel(config, halve_heads(tensors, config), tokenizer, source)
+    ends = None if tokenizer is None else tokenizer.end_ids
+    return ForeignModel(config, halve_heads(tensors, config), tokenizer, source, ends)
 
 
 def write_gguf(file: IO[bytes], model: ForeignModel, type: TensorType, name: str) -> None:

@@ -3,6 +3,8 @@
 Pieces, scores and types are the same lists as in a `.model` file, in the same order, so ids are the same. llama.cpp
 itself leaves `remove_extra_whitespaces` aside: there, texts with spaces at an end or several in a row give the ids
 that a tokenizer without that setting would give. The key is written all the same, and read here.
+User-defined pieces are cut out of a text first, and a space goes before each section between them. Unused pieces,
+which llama.cpp's converter makes for rows without a token, become control pieces: neither ever gives text.
 """
 
 from collections.abc import Mapping
@@ -14,10 +16,18 @@ import numpy as np
 from tinyllm.errors import FormatError, InputError
 from tinyllm.exchange.gguf_file import Value, ValueType
 from tinyllm.tokenizer.codec import Tokenizer
-from tinyllm.tokenizer.model_proto import Piece, PieceType
+from tinyllm.tokenizer.model_proto import Piece, PieceType, Spacing
 from tinyllm.tokenizer.proto_writer import write_model_proto
 
+PIECE_LIMIT = 512
+"""Characters of a piece, of which each way to cut it is looked at."""
 _PREFIX = "tokenizer.ggml."
+_NO_TOKEN = 2**32 - 1
+"""What converters write where Hugging Face has -1: no such token."""
+_END_KEYS = ("eos", "eot", "eom")
+"""Tokens at which llama.cpp ends a text: end of sequence, of a turn, of a message."""
+_USUAL_IDS = {"bos": 1, "eos": 2, "unknown": 0}
+"""What llama.cpp assumes of a SentencePiece tokenizer whose file does not say."""
 
 
 def tokenizer_metadata(tokenizer: Tokenizer) -> dict[str, tuple[ValueType, object]]:
@@ -27,9 +37,10 @@ def tokenizer_metadata(tokenizer: Tokenizer) -> dict[str, tuple[ValueType, objec
     """
     if not tokenizer.proto.byte_fallback:
         raise InputError(f"{tokenizer.name} has no byte pieces, without which llama.cpp cannot spell unknown text")
+    ends = _in_order(tokenizer)
     special = {
         "bos_token_id": tokenizer.bos_id,
-        "eos_token_id": tokenizer.eos_id,
+        **{f"{name}_token_id": id for name, id in zip(_END_KEYS, ends, strict=False)},
         "unknown_token_id": tokenizer.unk_id,
         "padding_token_id": tokenizer.pad_id,
     }
@@ -39,13 +50,22 @@ def tokenizer_metadata(tokenizer: Tokenizer) -> dict[str, tuple[ValueType, objec
         "tokens": (ValueType.STRING, [piece.text for piece in tokenizer.pieces]),
         "scores": (ValueType.FLOAT32, [piece.score for piece in tokenizer.pieces]),
         "token_type": (ValueType.INT32, [int(piece.type) for piece in tokenizer.pieces]),
-        **{name: (ValueType.UINT32, id) for name, id in special.items() if id is not None},
-        "add_bos_token": (ValueType.BOOL, tokenizer.bos_id is not None),
+        **{
+            name: (ValueType.UINT32, _NO_TOKEN if id is None else id)
+            for name, id in special.items()
+            if id is not None or name in ("bos_token_id", "eos_token_id")
+        },
+        "add_bos_token": (ValueType.BOOL, tokenizer.begins_with_bos),
         "add_eos_token": (ValueType.BOOL, False),
         "add_space_prefix": (ValueType.BOOL, tokenizer.proto.add_dummy_prefix),
         "remove_extra_whitespaces": (ValueType.BOOL, tokenizer.proto.remove_extra_whitespaces),
     }
     return {_PREFIX + name: value for name, value in values.items()}
+
+
+def _in_order(tokenizer: Tokenizer) -> list[int | None]:
+    """The end tokens, the tokenizer's own EOS first; None as the first where there are none."""
+    return sorted(tokenizer.end_ids, key=lambda id: (id != tokenizer.eos_id, id)) or [None]
 
 
 def read_tokenizer(metadata: Mapping[str, Value], path: Path) -> Tokenizer | None:
@@ -62,17 +82,24 @@ def read_tokenizer(metadata: Mapping[str, Value], path: Path) -> Tokenizer | Non
         )
     pieces = _read_pieces(metadata, path)
     padding_id = _token_id(metadata, "padding", pieces, path)
+    eos_id = _token_id(metadata, "eos", pieces, path)
+    has_user_defined = any(piece.type == PieceType.USER_DEFINED for piece in pieces)
     proto = write_model_proto(
         pieces,
         unk_id=next((id for id, piece in enumerate(pieces) if piece.type == PieceType.UNKNOWN), 0),
         bos_id=_control_id(metadata, "bos", pieces, path),
-        eos_id=_control_id(metadata, "eos", pieces, path),
+        # Any token may end a text; SentencePiece calls only a control piece EOS.
+        eos_id=eos_id if eos_id is not None and pieces[eos_id].type == PieceType.CONTROL else None,
         # Files often name <unk> here for want of a padding token; SentencePiece takes control tokens alone.
         pad_id=padding_id if padding_id and pieces[padding_id].type == PieceType.CONTROL else None,
         add_dummy_prefix=_flag(metadata, "add_space_prefix", True, path),
         remove_extra_whitespaces=_flag(metadata, "remove_extra_whitespaces", False, path),
+        spacing=Spacing.SECTIONS if has_user_defined else Spacing.WHOLE,
+        adds_bos=_flag(metadata, "add_bos_token", True, path),
     )
-    return Tokenizer.from_bytes(proto, f"the tokenizer in {path}")
+    ends = (_token_id(metadata, name, pieces, path) for name in _END_KEYS)
+    tokenizer = Tokenizer.from_bytes(proto, f"the tokenizer in {path}")
+    return tokenizer.with_rules(end_ids=(id for id in ends if id is not None))
 
 
 def _read_pieces(metadata: Mapping[str, Value], path: Path) -> list[Piece]:
@@ -89,6 +116,22 @@ def _read_pieces(metadata: Mapping[str, Value], path: Path) -> list[Piece]:
     if unknown_id is not None and PieceType.UNKNOWN not in types:
         # Files converted from Hugging Face directories may list <unk> as one control token among others.
         pieces[unknown_id] = pieces[unknown_id]._replace(type=PieceType.UNKNOWN)
+    return _without_unused(pieces, path)
+
+
+def _without_unused(pieces: list[Piece], path: Path) -> list[Piece]:
+    """`pieces` with the unused ones as control pieces. Raises FormatError for one that llama.cpp finds in texts."""
+    texts = {piece.text for piece in pieces}
+    for id, piece in enumerate(pieces):
+        if piece.type != PieceType.UNUSED:
+            continue
+        cuts = ((piece.text[:cut], piece.text[cut:]) for cut in range(1, min(len(piece.text), PIECE_LIMIT)))
+        if len(piece.text) == 1 or any(left in texts and right in texts for left, right in cuts):
+            raise FormatError(
+                f"{path}: the token {piece.text!r:.60} (id {id}) is unused, but made of others; tinyllm does not read "
+                "it. Convert the model anew with its type as normal (1) or control (3)"
+            )
+        pieces[id] = piece._replace(type=PieceType.CONTROL)
     return pieces
 
 
@@ -104,8 +147,11 @@ def _numbers(
 
 def _token_id(metadata: Mapping[str, Value], name: str, pieces: list[Piece], path: Path) -> int | None:
     value = metadata.get(f"{_PREFIX}{name}_token_id")
-    # Converters write 2^32 - 1 where Hugging Face has -1: no such token.
-    if value is None or value == 2**32 - 1:
+    if value is None and name in _USUAL_IDS:
+        usual = _USUAL_IDS[name]
+        expected = PieceType.UNKNOWN if name == "unknown" else PieceType.CONTROL
+        return usual if usual < len(pieces) and pieces[usual].type == expected else None
+    if value is None or value == _NO_TOKEN:
         return None
     if type(value) is not int or not 0 <= value < len(pieces):
         raise FormatError(f"{path}: {_PREFIX}{name}_token_id is {value!r}, expected an id from 0 to {len(pieces) - 1}")

@@ -13,15 +13,18 @@ from tinyllm.errors import FormatError, InputError
 from tinyllm.exchange.foreign import LONGEST_CONTEXT, ForeignModel, Tensors, check_tensors
 from tinyllm.exchange.json_file import read_json_object
 from tinyllm.exchange.safetensors_file import read_safetensors
-from tinyllm.exchange.tokenizer_json import read_tokenizer_json
-from tinyllm.model.hugging_face_config import from_hugging_face
+from tinyllm.exchange.tokenizer_source import read_directory_tokenizer
+from tinyllm.model.hugging_face_config import end_ids, from_hugging_face
 from tinyllm.model.size import EMBEDDING, OUTPUT
-from tinyllm.tokenizer.codec import MODEL_NAME, Tokenizer
+from tinyllm.tokenizer.resizing import fit_to
 
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
 INDEX_NAME = "model.safetensors.index.json"
-TOKENIZER_JSON_NAME = "tokenizer.json"
+GENERATION_NAME = "generation_config.json"
+CLASSIFIER_HEAD = "score.weight"
+BODY = "model."
+"""What stands before the names of all tensors but the output projection."""
 
 
 def read_hugging_face(directory: Path) -> ForeignModel:
@@ -32,21 +35,31 @@ def read_hugging_face(directory: Path) -> ForeignModel:
     config_path = directory / CONFIG_NAME
     if not config_path.is_file():
         raise InputError(f"{directory} has no {CONFIG_NAME}; it is no Hugging Face model directory")
-    config = from_hugging_face(read_json_object(config_path), str(config_path))
+    content = read_json_object(config_path)
+    config = from_hugging_face(content, str(config_path))
     if config.context_length > LONGEST_CONTEXT:
         raise FormatError(
             f"{config_path}: max_position_embeddings is {config.context_length}, expected at most {LONGEST_CONTEXT}"
         )
     tensors, types = _read_weights(directory)
-    tensors = _without_known_extras(tensors, config, directory)
+    tensors = _with_usual_names(tensors, config, directory)
     check_tensors(config, tensors, directory)
-    tokenizer = _read_tokenizer(directory)
-    if tokenizer is not None and tokenizer.vocab_size != config.vocab_size:
+    generation = directory / GENERATION_NAME
+    ends = end_ids(content, read_json_object(generation) if generation.is_file() else None, str(directory))
+    ends = frozenset(id for id in ends if id < config.vocab_size)
+    source = f"Hugging Face directory ({', '.join(sorted(types))})"
+    bare = read_directory_tokenizer(directory)
+    if bare is None:
+        return ForeignModel(config, tensors, None, source, ends)
+    tokenizer = fit_to(bare, config.vocab_size)
+    if tokenizer is None:
         raise FormatError(
-            f"{directory}: the tokenizer has {tokenizer.vocab_size} tokens, vocab_size in {CONFIG_NAME} "
+            f"{directory}: the tokenizer has {bare.vocab_size} tokens, vocab_size in {CONFIG_NAME} "
             f"is {config.vocab_size}"
         )
-    return ForeignModel(config, tensors, tokenizer, f"Hugging Face directory ({', '.join(sorted(types))})")
+    if bare.vocab_size < config.vocab_size:
+        source += f", {config.vocab_size - bare.vocab_size} of its rows without a token"
+    return ForeignModel(config, tensors, tokenizer.with_rules(end_ids=ends), source, ends)
 
 
 def _read_weights(directory: Path) -> tuple[Tensors, set[str]]:
@@ -95,19 +108,28 @@ def _read_index(directory: Path) -> dict[str, set[str]]:
     return shards
 
 
-def _without_known_extras(tensors: Tensors, config: ModelConfig, directory: Path) -> Tensors:
-    """`tensors` without the two things that say nothing new: rotary frequencies, and a copy of tied embeddings."""
-    kept = {name: values for name, values in tensors.items() if not name.endswith(".rotary_emb.inv_freq")}
-    if config.tie_embeddings and OUTPUT in kept and EMBEDDING in kept:
-        if not np.array_equal(kept[OUTPUT], kept[EMBEDDING]):
+def _with_usual_names(tensors: Tensors, config: ModelConfig, directory: Path) -> Tensors:
+    """`tensors` as a causal language model has them.
+
+    A bare `LlamaModel` has no `model.` before its names. Rotary frequencies say nothing, and neither does a second
+    copy of tied embeddings; transformers may store either of the two copies.
+    """
+    kept = {name: values for name, values in tensors.items() if not name.endswith("rotary_emb.inv_freq")}
+    bare = EMBEDDING.removeprefix(BODY)
+    if bare in kept and EMBEDDING not in kept:
+        kept = {name if name == OUTPUT else f"{BODY}{name}": values for name, values in kept.items()}
+        if not config.tie_embeddings and OUTPUT not in kept:
+            raise FormatError(
+                f"{directory} holds a bare LlamaModel: no {OUTPUT}, and tie_word_embeddings is not true, so it gives "
+                "no next token. Save the LlamaForCausalLM that it belongs to"
+            )
+    if CLASSIFIER_HEAD in kept and OUTPUT not in kept:
+        raise FormatError(
+            f"{directory} holds a classifier ({CLASSIFIER_HEAD} and no {OUTPUT}), which gives no text; "
+            "give the language model that it was made of"
+        )
+    if config.tie_embeddings and OUTPUT in kept:
+        output = kept.pop(OUTPUT)
+        if not np.array_equal(output, kept.setdefault(EMBEDDING, output)):
             raise FormatError(f"{directory}: tie_word_embeddings is true, but {OUTPUT} is not {EMBEDDING}")
-        del kept[OUTPUT]
     return kept
-
-
-def _read_tokenizer(directory: Path) -> Tokenizer | None:
-    if (directory / MODEL_NAME).is_file():
-        return Tokenizer.load(directory / MODEL_NAME)
-    if (directory / TOKENIZER_JSON_NAME).is_file():
-        return read_tokenizer_json(directory / TOKENIZER_JSON_NAME)
-    return None

@@ -1,8 +1,9 @@
 """llama2.c's `.pt` checkpoints, as `stories42M.pt` is one: `model_args` and a state dict in PyTorch's zip format.
 
-Checkpoints of courses say `compute_query` for `wq`, and `torch.compile` puts `_orig_mod.` before each name; both are
-read. Nothing of the pickle inside is run: PyTorch reads it with `weights_only`, and before that the archive's sizes,
-its checksums and every global that the pickle names are checked here.
+Checkpoints of courses say `compute_query` for `wq`; `torch.compile` puts `_orig_mod.` before each name, and
+`DistributedDataParallel` `module.`. All are read, and so are NumPy scalars, as `best_val_loss` often is one. Nothing
+of the pickle inside is run: PyTorch reads it with `weights_only`, and before that the archive's sizes, its checksums
+and every global that the pickle names are checked here.
 
 The layout is that of karpathy/llama2.c, `train.py` and `model.py`.
 """
@@ -13,6 +14,7 @@ import re
 import struct
 import zipfile
 import zlib
+from codecs import encode
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -30,7 +32,8 @@ if TYPE_CHECKING:
 
 ROPE_THETA = 10_000.0
 """Built into llama2.c's `model.py`, so that no file says it."""
-COMPILED_PREFIX = "_orig_mod."
+WRAPPER_PREFIXES = ("_orig_mod.", "module.")
+"""What `torch.compile` and `DistributedDataParallel` put before each name, in any order."""
 COURSE_NAMES = {"compute_query": "wq", "compute_key": "wk", "compute_value": "wv", "compute_output": "wo"}
 TABLES = ("freqs_cos", "freqs_sin", "freqs_cis", "mask")
 """Last part of the names of buffers that some checkpoints hold and that follow from the config."""
@@ -40,7 +43,9 @@ _FIELDS = {"dim": "hidden_size", "n_layers": "num_layers", "n_heads": "num_heads
 _GATE = "model.layers.0.mlp.gate_proj.weight"
 _GLOBALS = re.compile(
     r"torch \w+Storage|torch\._utils _rebuild_tensor_v2|torch\._utils _rebuild_parameter|collections OrderedDict"
+    r"|numpy\._?core\.multiarray scalar|numpy dtype|_codecs encode"
 )
+_NUMPY_KINDS = ("bool", "float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8")
 # OSError: zipfile seeks to where the archive says, before the beginning too.
 _ZIP_ERRORS = (
     *(zipfile.BadZipFile, zlib.error, struct.error, NotImplementedError, RuntimeError, ValueError, EOFError, OSError),
@@ -148,9 +153,23 @@ def _load(path: Path) -> Any:
     import torch
 
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(_numpy_scalars()):
+            return torch.load(path, map_location="cpu", weights_only=True)
     except _PICKLE_ERRORS as error:
         raise FormatError(f"{path}: data.pkl is damaged: {_one_line(error)}") from None
+
+
+def _numpy_scalars() -> list[Any]:
+    """What a pickle of a NumPy number names: plain data, which PyTorch's own list leaves out."""
+    scalar = np.float64(0).__reduce__()[0]
+    kinds = [type(np.dtype(kind)) for kind in _NUMPY_KINDS]
+    return [(scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")] + [np.dtype, *kinds, encode]
+
+
+def _without_wrappers(name: str) -> str:
+    while name.startswith(WRAPPER_PREFIXES):
+        name = name.split(".", 1)[1]
+    return name
 
 
 def _rename(state: object, path: Path) -> "dict[str, torch.Tensor]":
@@ -163,7 +182,7 @@ def _rename(state: object, path: Path) -> "dict[str, torch.Tensor]":
     for key, tensor in state.items():
         if not isinstance(key, str) or not isinstance(tensor, torch.Tensor):
             raise FormatError(f"{path}: {key!r} in model is a {type(tensor).__name__}, expected a tensor with a name")
-        parts = key.removeprefix(COMPILED_PREFIX).split(".")
+        parts = _without_wrappers(key).split(".")
         if parts[-1] in TABLES:
             continue
         name = LLAMA2C.to_hugging_face(".".join(COURSE_NAMES.get(part, part) for part in parts))
@@ -183,15 +202,16 @@ def _to_numpy(state: "dict[str, torch.Tensor]", path: Path) -> Tensors:
         # A tensor may repeat one stored number along an axis, so its size proves nothing.
         raise FormatError(f"{path} has {path.stat().st_size} bytes, but its tensors say {max(claimed, largest)}")
     for name, tensor in state.items():
-        if tensor.dtype not in (torch.float32, torch.float16, torch.bfloat16):
-            raise FormatError(f"{path}: {name} holds {tensor.dtype}; expected float32, float16 or bfloat16")
+        if tensor.dtype not in (torch.float64, torch.float32, torch.float16, torch.bfloat16):
+            raise FormatError(f"{path}: {name} holds {tensor.dtype}; expected float64, float32, float16 or bfloat16")
     return {name: tensor.detach().to(torch.float32).contiguous().numpy() for name, tensor in state.items()}
 
 
 def _read_config(model_args: object, tensors: Tensors, path: Path) -> ModelConfig:
     if not isinstance(model_args, Mapping):
         raise FormatError(f"{path}: model_args is a {type(model_args).__name__}, expected a dictionary")
-    numbers = {key: value for key, value in model_args.items() if type(value) in (int, float)}
+    plain = {key: value.item() if isinstance(value, np.generic) else value for key, value in model_args.items()}
+    numbers = {key: value for key, value in plain.items() if type(value) in (int, float)}
     missing = [name for name in (*_FIELDS, "max_seq_len") if name not in numbers]
     if missing:
         raise FormatError(f"{path}: model_args has no number {', '.join(missing)}")

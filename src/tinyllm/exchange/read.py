@@ -13,12 +13,14 @@ from tinyllm.exchange.gguf import read_gguf
 from tinyllm.exchange.huggingface import read_hugging_face
 from tinyllm.exchange.llama2c import MAGIC, read_bin
 from tinyllm.exchange.llama2c_pt import read_pt
-from tinyllm.exchange.tokenizer_bin import load_tokenizer
+from tinyllm.exchange.tokenizer_source import load_tokenizer
+from tinyllm.tokenizer.resizing import fit_to
 
 ZIP_MAGIC = b"PK\x03\x04"
 GGUF_MAGIC = b"GGUF"
 BIN_MAGIC = MAGIC.to_bytes(4, "little")
-PICKLE_MAGIC = b"\x80"
+PICKLE_START = b"\x80"
+PICKLE_PROTOCOLS = range(2, 6)
 
 
 def read_model(path: Path, tokenizer: Path | None = None) -> ForeignModel:
@@ -28,17 +30,17 @@ def read_model(path: Path, tokenizer: Path | None = None) -> ForeignModel:
     where model and tokenizer do not have the same number of tokens.
     """
     model = read_weights(path)
-    if tokenizer is not None:
-        model = replace(model, tokenizer=load_tokenizer(tokenizer))
-    elif model.tokenizer is None:
-        model = replace(model, tokenizer=load_tokenizer(find_tokenizer(path, model.config.vocab_size)))
-    assert model.tokenizer is not None
-    if model.tokenizer.vocab_size != model.config.vocab_size:
+    found = model.tokenizer
+    if tokenizer is not None or found is None:
+        found = load_tokenizer(tokenizer or find_tokenizer(path, model.config.vocab_size))
+        if path.is_dir():
+            found = fit_to(found, model.config.vocab_size) or found
+    if found.vocab_size != model.config.vocab_size:
         raise MismatchError(
-            f"{path} knows {model.config.vocab_size} tokens, and {model.tokenizer.name} has "
-            f"{model.tokenizer.vocab_size}; name the tokenizer that the model was trained with: --tokenizer FILE"
+            f"{path} knows {model.config.vocab_size} tokens, and {found.name} has {found.vocab_size}; "
+            "name the tokenizer that the model was trained with: --tokenizer FILE"
         )
-    return model
+    return replace(model, tokenizer=found.with_rules(end_ids=model.end_ids))
 
 
 def read_weights(path: Path) -> ForeignModel:
@@ -53,12 +55,13 @@ def read_weights(path: Path) -> ForeignModel:
         return read_pt(path)
     if start.startswith(GGUF_MAGIC):
         return read_gguf(path)
-    if start.startswith(PICKLE_MAGIC):
+    if _is_pickle(start):
         raise FormatError(
             f"{path} is a bare pickle, which could run anything; it is not read. "
             "Save it once more with torch.save of PyTorch 1.6 or later"
         )
-    if start[8:] == b"{":
+    if start[4:] == b"\0\0\0\0{":
+        # A llama2.c model of 123 layers has "{" there too, but no zeros before it: a feed-forward width above 0.
         raise FormatError(f"{path} is a safetensors file; give the directory that it lies in with its config.json")
     try:
         return read_bin(path)
@@ -71,11 +74,26 @@ def read_weights(path: Path) -> ForeignModel:
         ) from None
 
 
+def _is_pickle(start: bytes) -> bool:
+    """Whether the first bytes of a file are a pickle's: byte 0x80, its protocol, an opcode.
+
+    A llama2.c header of version 0 may begin with 0x80 too: it starts with the width in four bytes, as 128, 384 or 640.
+    The upper two bytes of a width below 65,536 are 0, and a pickle's third byte is an opcode, which is not 0.
+    """
+    return start[:1] == PICKLE_START and start[1:2] != b"" and start[1] in PICKLE_PROTOCOLS and start[2:4] != b"\0\0"
+
+
 def find_tokenizer(model: Path, vocab_size: int) -> Path:
-    """The tokenizer beside `model`, else `tokenizer.model` in the working folder. Raises InputError for neither."""
+    """The tokenizer of `model`: one beside it, that of the run it lies in, or `tokenizer.model` in the working folder.
+
+    A run is a folder with the directory `model`, as `output/` has it beside `output/ckpt.pt`; the tutorial keeps its
+    tokenizers in `data/` beside `output/`. Raises InputError where there is none.
+    """
     folder = model if model.is_dir() else model.parent
-    names = [f"tok{vocab_size}.model", f"tok{vocab_size}.bin", "tokenizer.model", "tokenizer.bin"]
-    for candidate in [*(folder / name for name in names), Path("tokenizer.model")]:
+    names = [f"tok{vocab_size}.model", f"tok{vocab_size}.bin", "tokenizer.model", "tokenizer.bin", "tokenizer.json"]
+    beside = [folder / name for name in names]
+    of_the_run = [folder / "model" / "tokenizer.model", folder.absolute().parent / "data" / f"tok{vocab_size}.model"]
+    for candidate in [*beside, *of_the_run, Path("tokenizer.model")]:
         if candidate.is_file():
             return candidate
     raise InputError(

@@ -10,12 +10,15 @@ from math import prod
 from pathlib import Path
 from typing import IO, Any
 
+import numpy as np
+
 from tinyllm.errors import FormatError
 from tinyllm.exchange.foreign import Tensors
-from tinyllm.exchange.gguf_blocks import TensorType, decode, size_bytes
+from tinyllm.exchange.gguf_blocks import TensorType, decode
 from tinyllm.exchange.json_file import LIMIT_BYTES, parse_json_object
 
-_TYPES = {"F32": TensorType.F32, "F16": TensorType.F16, "BF16": TensorType.BF16}
+_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
+"""Bytes of a number of each type that is read."""
 _LENGTH_BYTES = 8
 
 
@@ -24,14 +27,14 @@ class _Entry:
     """One tensor of the header, checked against the file's size; `begin` counts from the start of the data."""
 
     name: str
-    type: TensorType
+    type: str
     shape: tuple[int, ...]
     begin: int
     end: int
 
 
 def read_safetensors(path: Path) -> tuple[Tensors, set[str]]:
-    """The tensors of the file by name, and the names of their types (`F32`, `F16`, `BF16`).
+    """The tensors of the file by name, and the names of their types (`F64`, `F32`, `F16`, `BF16`).
 
     Raises FormatError where the file is damaged, or has numbers of another type.
     """
@@ -42,7 +45,7 @@ def read_safetensors(path: Path) -> tuple[Tensors, set[str]]:
         _check_cover(entries, path.stat().st_size - data_start, path)
         file.seek(data_start)
         tensors = {entry.name: _read_tensor(file, entry, path) for entry in entries}
-    return tensors, {entry.type.name for entry in entries}
+    return tensors, {entry.type for entry in entries}
 
 
 def _read_header(file: IO[bytes], path: Path) -> tuple[int, dict[str, Any]]:
@@ -61,17 +64,17 @@ def _check_entry(name: str, entry: Any, path: Path) -> _Entry:
     if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
         raise FormatError(f"{path}: {name} has no dtype, shape and data_offsets")
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
-    if not isinstance(dtype, str) or dtype not in _TYPES:
-        raise FormatError(f"{path}: {name} has the dtype {dtype!r}, expected {', '.join(_TYPES)}")
+    if not isinstance(dtype, str) or dtype not in _BYTES:
+        raise FormatError(f"{path}: {name} has the dtype {dtype!r}, expected {', '.join(_BYTES)}")
     if not _are_counts(shape) or len(shape) > 8 or 0 in shape:
         raise FormatError(f"{path}: {name} has the shape {shape!r:.60}, expected whole numbers above 0")
     if not _are_counts(offsets) or len(offsets) != 2:
         raise FormatError(f"{path}: {name} has the data_offsets {offsets!r:.60}, expected two whole numbers")
     begin, end = offsets
-    expected = size_bytes(_TYPES[dtype], prod(shape))
+    expected = _BYTES[dtype] * prod(shape)
     if end - begin != expected:
         raise FormatError(f"{path}: {name} has {end - begin} bytes, expected {expected} for {shape} of {dtype}")
-    return _Entry(name, _TYPES[dtype], tuple(shape), begin, end)
+    return _Entry(name, dtype, tuple(shape), begin, end)
 
 
 def _are_counts(value: Any) -> bool:
@@ -93,4 +96,7 @@ def _read_tensor(file: IO[bytes], entry: _Entry, path: Path) -> Any:
     content = file.read(entry.end - entry.begin)
     if len(content) != entry.end - entry.begin:
         raise FormatError(f"{path} became shorter while it was read; {entry.name} is incomplete")
-    return decode(content, entry.type).reshape(entry.shape)
+    if entry.type == "F64":
+        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, which `check_tensors` refuses
+            return np.frombuffer(content, "<f8").astype(np.float32).reshape(entry.shape)
+    return decode(content, TensorType[entry.type]).reshape(entry.shape)

@@ -26,10 +26,18 @@ _ENTRY = struct.Struct("<fI")
 
 
 def tokenizer_to_bin(tokenizer: Tokenizer) -> bytes:
-    """The content of the `tokenizer.bin` for `tokenizer`. Raises FormatError if its BOS and EOS are not 1 and 2."""
+    """The content of the `tokenizer.bin` for `tokenizer`.
+
+    Raises FormatError if its BOS and EOS are not 1 and 2, or its bytes not 3 to 258: llama2.c has them built in.
+    """
     found = (tokenizer.unk_id, tokenizer.bos_id, tokenizer.eos_id)
     if found != (UNKNOWN_ID, BOS_ID, EOS_ID):
         raise FormatError(f"{tokenizer.name} has unk, bos, eos at {found}; llama2.c has them at 0, 1, 2 built in")
+    first_byte = next((id for id, piece in enumerate(tokenizer.pieces) if piece.type == PieceType.BYTE), FIRST_BYTE_ID)
+    if first_byte != FIRST_BYTE_ID:
+        raise FormatError(
+            f"{tokenizer.name} has its bytes from id {first_byte} on; llama2.c has them from 3 on built in"
+        )
     entries = [(_to_llama2c(id, piece), piece.score) for id, piece in enumerate(tokenizer.pieces)]
     longest = max(len(text) for text, _ in entries)
     return _LONGEST.pack(longest) + b"".join(_ENTRY.pack(score, len(text)) + text for text, score in entries)
@@ -49,17 +57,6 @@ def read_tokenizer_bin(path: Path) -> Tokenizer:
         remove_extra_whitespaces=not any(SPACE * 2 in piece.text for piece in pieces),
     )
     return Tokenizer.from_bytes(proto, str(path))
-
-
-def load_tokenizer(path: Path) -> Tokenizer:
-    """The tokenizer in a `.model` file, a `tokenizer.bin` or a directory. Raises InputError or FormatError."""
-    if path.is_file():
-        with path.open("rb") as file:
-            start = file.read(4)
-        # A `.bin` starts with a small number in four bytes, a `.model` with its first piece: tag, size, tag.
-        if start[2:] == b"\0\0":
-            return read_tokenizer_bin(path)
-    return Tokenizer.load(path)
 
 
 def _read_entries(content: bytes, path: Path) -> list[tuple[str, float]]:

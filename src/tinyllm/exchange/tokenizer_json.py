@@ -3,17 +3,21 @@
 That it is one is checked, not assumed: SentencePiece joins any two neighbours whose concatenation is a piece, so each
 way to cut a piece in two must be a merge, and all merges of one piece must stand together; their order gives the
 scores. A `tokenizer.json` with fewer merges, another pre-tokenizer or no byte fallback (GPT-2, Llama 3) is refused.
+Special added tokens become control pieces, which no text encodes to; the others become user-defined pieces.
 """
 
+import json
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tinyllm.errors import FormatError
 from tinyllm.exchange.json_file import read_json_object
 from tinyllm.tokenizer.codec import SPACE, Tokenizer
-from tinyllm.tokenizer.model_proto import Piece, PieceType
+from tinyllm.tokenizer.model_proto import Piece, PieceType, Spacing
 from tinyllm.tokenizer.proto_writer import write_model_proto
+from tinyllm.tokenizer.resizing import MOST_FILLERS, filler_text
 
 PIECE_LIMIT = 512
 """Characters; real pieces have up to 16, and each way to cut one is looked at."""
@@ -28,55 +32,152 @@ _MODEL_SETTINGS: dict[str, tuple[object, ...]] = {
 }
 
 
+@dataclass(frozen=True)
+class AddedToken:
+    """A token that Hugging Face adds to a vocabulary: cut out of a text as it stands, before anything else."""
+
+    id: int
+    text: str
+    is_special: bool
+    """Whether it stands for no text: BOS, a padding token, the marks of a chat."""
+    is_normalized: bool
+    """Whether it is looked for after the text was normalized."""
+
+
 def read_tokenizer_json(path: Path) -> Tokenizer:
     """The tokenizer in the file `path`, with the names of its special tokens from `tokenizer_config.json` beside it.
 
     Raises FormatError where it is damaged, or where SentencePiece would give other ids.
     """
-    content = read_json_object(path)
+    content, config = read_json_object(path), read_tokenizer_config(path.parent)
     model = content.get("model")
     if not isinstance(model, dict):
         raise FormatError(f"{path} has no model")
+    if _is_byte_level(content):
+        raise FormatError(
+            f"{path} is a byte-level BPE tokenizer, as GPT-2, Llama 3 and Qwen have; tinyllm reads SentencePiece BPE "
+            "with byte fallback, as Llama 1 and 2 have. Use a model with such a tokenizer"
+        )
     for key, allowed in _MODEL_SETTINGS.items():
         if model.get(key) not in allowed:
             raise _refusal(path, f"model.{key} is {model.get(key)!r}, expected {allowed[0]!r}")
-    add_dummy_prefix, remove_extra_whitespaces = _read_spacing(content, path)
-    config_path = path.with_name("tokenizer_config.json")
-    special = _special_texts(model, read_json_object(config_path) if config_path.is_file() else {})
-    texts, control = _read_vocabulary(model, content.get("added_tokens") or [], path)
+    prefix, removes, spacing = read_spacing(content, path)
+    special = _special_texts(model, config)
+    added = read_added_tokens(content.get("added_tokens") or [], path)
+    texts = _read_vocabulary(model, added, path)
+    control = {token.text for token in added if token.is_special}
     control |= {text for text in special.values() if text in texts}
-    types = [_type(text, special["unk"], control) for text in texts]
+    user_defined = {token.text for token in added if not token.is_special} - control
+    types = [_type(text, id, special["unk"], control, user_defined) for id, text in enumerate(texts)]
     scores = _scores(texts, types, _read_merges(model, path), path)
     ids = {text: id for id, text in enumerate(texts)}
     if special["unk"] not in ids:
         raise FormatError(f"{path}: the token for unknown text, {special['unk']!r}, is not in the vocabulary")
+    pieces = [Piece(text, score, type) for text, score, type in zip(texts, scores, types, strict=True)]
+    for token in added:
+        if token.text in user_defined:
+            pieces[token.id] = user_defined_piece(token, prefix=prefix, spacing=spacing)
     proto = write_model_proto(
-        [Piece(text, score, type) for text, score, type in zip(texts, scores, types, strict=True)],
+        pieces,
         unk_id=ids[special["unk"]],
         bos_id=ids.get(special["bos"]),
         eos_id=ids.get(special["eos"]),
         pad_id=ids.get(special["pad"]) if special["pad"] != special["unk"] else None,
-        add_dummy_prefix=add_dummy_prefix,
-        remove_extra_whitespaces=remove_extra_whitespaces,
+        add_dummy_prefix=prefix,
+        remove_extra_whitespaces=removes,
+        spacing=Spacing.WHOLE if spacing == Spacing.SECTIONS and not user_defined else spacing,
+        adds_bos=reads_bos(content, config, special["bos"], path),
     )
     return Tokenizer.from_bytes(proto, str(path))
 
 
-def _read_spacing(content: Mapping[str, Any], path: Path) -> tuple[bool, bool]:
-    """Whether encoding puts a space before the text, and whether it removes extra ones."""
+def read_tokenizer_config(directory: Path) -> dict[str, Any]:
+    """The content of `tokenizer_config.json`; empty where there is none."""
+    path = directory / "tokenizer_config.json"
+    return read_json_object(path) if path.is_file() else {}
+
+
+def read_spacing(content: Mapping[str, Any], path: Path) -> tuple[bool, bool, Spacing]:
+    """Whether encoding puts a space before a text, whether it removes extra ones, and before which sections."""
     normalizer, splitter = content.get("normalizer"), content.get("pre_tokenizer")
     if normalizer is None and isinstance(splitter, dict):
         if splitter.get("type") == "Metaspace" and splitter.get("split") is False:
+            spacings = {"always": Spacing.ALWAYS, "first": Spacing.FIRST, "never": Spacing.SECTIONS}
             scheme = splitter.get("prepend_scheme")
-            if splitter.get("replacement") == SPACE and scheme in ("always", "first", "never"):
-                return scheme != "never", False
+            if splitter.get("replacement") == SPACE and scheme in spacings:
+                return scheme != "never", False, spacings[scheme]
     elif splitter is None and isinstance(normalizer, dict):
         steps = normalizer.get("normalizers") if normalizer.get("type") == "Sequence" else [normalizer]
         for prefix in (True, False):
             for removes in (True, False):
                 if steps == _normalizing_steps(prefix, removes):
-                    return prefix, removes
+                    return prefix, removes, Spacing.SECTIONS
     raise _refusal(path, "its normalizer and pre_tokenizer are not those of a SentencePiece model")
+
+
+def read_added_tokens(listed: Any, path: Path) -> list[AddedToken]:
+    """The tokens of an `added_tokens` array.
+
+    Raises FormatError where one is damaged, or takes spaces around it along.
+    """
+    if not isinstance(listed, list):
+        raise FormatError(f"{path}: added_tokens is not an array")
+    return [_added_token(token, path) for token in listed]
+
+
+def _added_token(token: Any, path: Path) -> AddedToken:
+    if not isinstance(token, dict) or not isinstance(token.get("content"), str) or not token["content"]:
+        raise FormatError(f"{path}: added_tokens holds {token!r:.60}, expected objects with a content")
+    text, id = token["content"], token.get("id")
+    if type(id) is not int or id < 0:
+        raise FormatError(f"{path}: the added token {text!r:.60} has the id {id!r:.60}, expected a whole number")
+    is_special = token.get("special") is True
+    rules = [rule for rule in ("lstrip", "rstrip", "single_word") if token.get(rule)]
+    if rules and not is_special:
+        raise _refusal(path, f"the added token {text!r:.60} takes part of its surroundings ({', '.join(rules)})")
+    return AddedToken(id, text, is_special, token.get("normalized") is True)
+
+
+def user_defined_piece(token: AddedToken, *, prefix: bool, spacing: Spacing) -> Piece:
+    """The piece for an added token that is found in every text.
+
+    One that Hugging Face looks for after normalization is itself normalized, with a space before it.
+    """
+    text = token.text
+    if token.is_normalized and spacing == Spacing.SECTIONS:
+        text = (SPACE if prefix else "") + text.replace(" ", SPACE)
+    return Piece(text, 0.0, PieceType.USER_DEFINED)
+
+
+def reads_bos(content: Mapping[str, Any], config: Mapping[str, Any], bos: str, path: Path) -> bool:
+    """Whether a prompt begins with BOS: by `add_bos_token`, or where that is not said, by the post-processor."""
+    said = config.get("add_bos_token")
+    if said is not None:
+        if not isinstance(said, bool):
+            raise FormatError(
+                f"{path.with_name('tokenizer_config.json')}: add_bos_token is {said!r:.60}, not a truth value"
+            )
+        return said
+    return _begins_with(content.get("post_processor"), bos)
+
+
+def _begins_with(processor: Any, bos: str) -> bool:
+    """Whether a post-processor, or one of a sequence of them, puts `bos` before a text."""
+    if not isinstance(processor, dict):
+        return False
+    parts = processor.get("processors")
+    if processor.get("type") == "Sequence" and isinstance(parts, list):
+        return any(_begins_with(part, bos) for part in parts[:8] if isinstance(part, dict) and part != processor)
+    single = processor.get("single")
+    first = single[0] if isinstance(single, list) and single else None
+    special = first.get("SpecialToken") if isinstance(first, dict) else None
+    return isinstance(special, dict) and special.get("id") == bos
+
+
+def _is_byte_level(content: Mapping[str, Any]) -> bool:
+    """Whether the texts of the vocabulary are bytes written as other characters."""
+    parts = [content.get(name) for name in ("normalizer", "pre_tokenizer", "decoder")]
+    return '"type": "ByteLevel"' in json.dumps(parts)
 
 
 def _normalizing_steps(prefix: bool, removes: bool) -> list[dict[str, Any]]:
@@ -104,36 +205,35 @@ def _special_texts(model: Mapping[str, Any], config: Mapping[str, Any]) -> dict[
     return texts
 
 
-def _read_vocabulary(model: Mapping[str, Any], added: Any, path: Path) -> tuple[list[str], set[str]]:
-    """The text of each id, and the texts that are special tokens."""
+def _read_vocabulary(model: Mapping[str, Any], added: list[AddedToken], path: Path) -> list[str]:
+    """The text of each id. Ids that only added tokens leave out, behind the vocabulary, are unused rows."""
     vocabulary = model.get("vocab")
-    if not isinstance(vocabulary, dict) or not isinstance(added, list):
-        raise FormatError(f"{path}: model.vocab is not an object, or added_tokens is not an array")
+    if not isinstance(vocabulary, dict):
+        raise FormatError(f"{path}: model.vocab is not an object")
     ids = dict(vocabulary)
-    control = set()
     for token in added:
-        if not isinstance(token, dict) or not isinstance(token.get("content"), str):
-            raise FormatError(f"{path}: added_tokens holds {token!r:.60}, expected objects with a content")
-        text = token["content"]
-        if token.get("special") is not True:
-            raise _refusal(path, f"the added token {text!r} is not special")
-        if ids.setdefault(text, token.get("id")) != token.get("id"):
-            raise FormatError(f"{path}: the added token {text!r} has another id in model.vocab")
-        control.add(text)
+        if ids.setdefault(token.text, token.id) != token.id:
+            raise FormatError(f"{path}: the added token {token.text!r:.60} has another id in model.vocab")
     texts = {id: text for text, id in ids.items() if type(id) is int}
-    if sorted(texts) != list(range(len(ids))):
+    highest = max((id for id in vocabulary.values() if type(id) is int), default=-1)
+    last = max(texts, default=-1)
+    if len(texts) != len(ids) or any(id not in texts for id in range(min(highest + 1, len(ids) + 1))) or min(texts) < 0:
         raise FormatError(f"{path}: the ids of its {len(ids)} tokens are not 0 to {len(ids) - 1}")
+    if last - len(ids) > MOST_FILLERS:
+        raise FormatError(f"{path}: an added token has the id {last}, but there are only {len(ids)} tokens")
     longest = max(ids, key=len, default="")
     if len(longest) > PIECE_LIMIT:
         raise FormatError(f"{path}: the token {longest[:20]!r}… has {len(longest)} characters, at most {PIECE_LIMIT}")
-    return [texts[id] for id in range(len(texts))], control
+    return [texts.get(id) or filler_text(id) for id in range(last + 1)]
 
 
-def _type(text: str, unknown: str, control: set[str]) -> PieceType:
+def _type(text: str, id: int, unknown: str, control: set[str], user_defined: set[str]) -> PieceType:
     if text == unknown:
         return PieceType.UNKNOWN
-    if text in control:
+    if text in control or text == filler_text(id):
         return PieceType.CONTROL
+    if text in user_defined:
+        return PieceType.USER_DEFINED
     return PieceType.BYTE if text in _BYTES else PieceType.NORMAL
 
 

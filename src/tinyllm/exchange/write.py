@@ -23,7 +23,8 @@ from tinyllm.exchange.gguf_blocks import TensorType
 from tinyllm.exchange.huggingface import read_hugging_face
 from tinyllm.exchange.llama2c import Version, read_bin, write_bin
 from tinyllm.exchange.llama2c_pt import read_pt, write_pt
-from tinyllm.exchange.tokenizer_bin import load_tokenizer, tokenizer_to_bin
+from tinyllm.exchange.tokenizer_bin import tokenizer_to_bin
+from tinyllm.exchange.tokenizer_source import load_tokenizer
 from tinyllm.model_dir import MODEL
 from tinyllm.tokenizer.codec import MODEL_NAME, Tokenizer
 
@@ -46,6 +47,11 @@ class FileTarget:
     """The file that the format's programs look for; None where the tokenizer is inside."""
     tensor_type: TensorType | None = None
     """For GGUF: what its matrices hold."""
+
+    @property
+    def format_name(self) -> str:
+        """The summary without the kind of numbers."""
+        return self.summary.partition(",")[0]
 
 
 @dataclass(frozen=True)
@@ -119,7 +125,9 @@ def export_model(
         storage.check_replaceable(output, MODEL, overwrite=overwrite)
         storage.check_writable(output)
         return _export_directory(model, found, output)
-    storage.check_new_file(output, f"a {found.summary} file", partial(_can_be_read, found.read), overwrite=overwrite)
+    storage.check_new_file(
+        output, f"a {found.summary.partition(',')[0]} file", partial(_can_be_read, found.read), overwrite=overwrite
+    )
     beside = _files_beside(model, found, output, with_modelfile)
     for path, content in beside.items():
         _check_companion(path, content, overwrite)
@@ -238,9 +246,28 @@ def _compare_tokenizers(expected: Tokenizer, copy: Tokenizer | None, output: Pat
             raise MismatchError(
                 f"{output} was not written: read back, token {id} is {theirs.text!r}, not {ours.text!r}"
             )
+    notes = []
     if copy.encode(SPACES) != expected.encode(SPACES):
         kept = "kept" if len(expected.encode(SPACES)) > len(copy.encode(SPACES)) else "removed"
-        return [
+        notes.append(
             f"the tokenizer's file cannot say that runs of spaces are {kept}; keep {MODEL_NAME} beside it for tinyllm"
-        ]
-    return []
+        )
+    return notes + _unsaid_rules(expected, copy)
+
+
+def _unsaid_rules(expected: Tokenizer, copy: Tokenizer) -> list[str]:
+    """What the format has no words for, of how a text begins and ends, and which pieces are found in every text."""
+    notes = []
+    if copy.end_ids != expected.end_ids:
+        named, ends = (", ".join(map(str, sorted(each.end_ids))) or "none" for each in (expected, copy))
+        notes.append(
+            f"the format cannot say which tokens end a text: the model's are {named}, read back they are {ends}"
+        )
+    if copy.begins_with_bos != expected.begins_with_bos:
+        notes.append("the format cannot say that a prompt begins without BOS")
+    lost = [ours.text for ours, theirs in zip(expected.pieces, copy.pieces, strict=True) if ours.type != theirs.type]
+    if lost:
+        notes.append(
+            f"the tokenizer's file cannot say that {len(lost)} pieces are reserved or user-defined: {lost[0]!r:.60} …"
+        )
+    return notes

@@ -32,7 +32,7 @@ class Encoded:
 
 def encode_sentences(texts: Sequence[str], tokenizer: Tokenizer, limit: int) -> Encoded:
     """BOS and the ids of each text, at most the first `limit` of them."""
-    whole = [tokenizer.encode(text, bos=tokenizer.bos_id is not None) for text in texts]
+    whole = [tokenizer.encode(text, bos=tokenizer.begins_with_bos) for text in texts]
     return Encoded([row[:limit] for row in whole], sum(len(row) > limit for row in whole))
 
 

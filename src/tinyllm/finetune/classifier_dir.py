@@ -11,11 +11,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from tinyllm import storage
-from tinyllm.config import ModelConfig
 from tinyllm.errors import FormatError
 from tinyllm.finetune.classifier import Classifier
+from tinyllm.finetune.labels import classifier_shapes, read_label_names
 from tinyllm.model.hugging_face_config import to_hugging_face
-from tinyllm.model.size import OUTPUT, parameter_shapes
 from tinyllm.model_dir import (
     CLASSIFIER,
     CONFIG_NAME,
@@ -23,13 +22,11 @@ from tinyllm.model_dir import (
     check_shapes,
     commit_model,
     read_config,
-    read_json,
     read_tokenizer,
     token_ids,
 )
 from tinyllm.tokenizer.codec import Tokenizer
-
-HEAD = "score.weight"
+from tinyllm.tokenizer.files import padding_id
 
 
 def save_classifier(path: Path, classifier: Classifier, tokenizer: Tokenizer, details: dict[str, Any]) -> None:
@@ -44,6 +41,8 @@ def save_classifier(path: Path, classifier: Classifier, tokenizer: Tokenizer, de
         "id2label": {str(label): name for label, name in enumerate(classifier.label_names)},
         "label2id": {name: label for label, name in enumerate(classifier.label_names)},
         **token_ids(tokenizer),
+        # transformers finds the last real token of each sentence of a batch by it.
+        "pad_token_id": padding_id(tokenizer),
     }
     context = classifier.config.context_length
     commit_model(path, CLASSIFIER, weights, {CONFIG_NAME: content}, tokenizer, context, details)
@@ -56,13 +55,13 @@ def load_classifier(path: Path, device: torch.device | str = "cpu") -> tuple[Cla
     """
     storage.verify(path, CLASSIFIER)
     config, tokenizer = read_config(path), read_tokenizer(path)
-    label_names = _label_names(path / CONFIG_NAME)
+    label_names = read_label_names(path / CONFIG_NAME)
     try:
         state = load_file(path / WEIGHTS_NAME)
     except SafetensorError as error:
         raise FormatError(f"{path / WEIGHTS_NAME} is not a whole safetensors file: {error}") from None
     shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
-    check_shapes(shapes, _parameter_shapes(config, len(label_names)), str(path))
+    check_shapes(shapes, classifier_shapes(config, len(label_names)), str(path))
     with torch.device("meta"):
         classifier = Classifier(config, label_names)
     classifier = classifier.to_empty(device=device).eval()
@@ -70,20 +69,3 @@ def load_classifier(path: Path, device: torch.device | str = "cpu") -> tuple[Cla
         for name, parameter in classifier.named_parameters():
             parameter.copy_(state[name])
     return classifier, tokenizer
-
-
-def _parameter_shapes(config: ModelConfig, num_labels: int) -> dict[str, tuple[int, ...]]:
-    """The body's, and the head in the place of the output projection."""
-    body = {name: shape for name, shape in parameter_shapes(config).items() if name != OUTPUT}
-    return {**body, HEAD: (num_labels, config.hidden_size)}
-
-
-def _label_names(file: Path) -> list[str]:
-    """The names in `id2label`, in their order. Raises FormatError where they are not numbered from 0."""
-    names = read_json(file).get("id2label")
-    if not isinstance(names, dict) or not names:
-        raise FormatError(f"{file} has no id2label, which names a classifier's labels")
-    ordered = [names.get(str(label)) for label in range(len(names))]
-    if not all(isinstance(name, str) for name in ordered):
-        raise FormatError(f"{file}: id2label does not name labels 0 to {len(names) - 1}")
-    return [str(name) for name in ordered]

@@ -3,7 +3,6 @@
 A label is a number, whose name comes from a JSON file. A file is checked line by line, to its end, before any work.
 """
 
-import codecs
 import json
 from collections import Counter
 from collections.abc import Sequence
@@ -11,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tinyllm.errors import FormatError, InputError
+from tinyllm.text_input import decode
 
 SEPARATOR = " ||| "
 LABEL_LIMIT = 1000
@@ -104,16 +104,8 @@ def read_bytes(path: Path) -> bytes:
 
 
 def _split_lines(content: bytes, where: str) -> list[str]:
-    """At newlines alone: a sentence may hold any other character that Unicode counts as the end of a line."""
-    lines = []
-    for number, line in enumerate(content.removeprefix(codecs.BOM_UTF8).removesuffix(b"\n").split(b"\n"), start=1):
-        try:
-            lines.append(line.decode().removesuffix("\r"))
-        except UnicodeDecodeError as error:
-            raise FormatError(
-                f"{where}, line {number} is not UTF-8: byte {error.start + 1} of the line is "
-                f"0x{line[error.start]:02x}; save the file as UTF-8"
-            ) from None
+    """The lines of a file; they end at newlines alone, not at other characters that Unicode counts as line ends."""
+    lines = decode(content, where).removesuffix("\n").split("\n")
     if not any(line.strip() for line in lines):
         raise InputError(f"{where} is empty; expected lines such as: 3{SEPARATOR}a lovely film")
     return lines

@@ -32,7 +32,7 @@ class Sample:
         self.token_ids: list[int] = []
         self.log_probabilities: list[float] = []
         self.finish_reason: FinishReason | None = None
-        self._end_ids = {tokenizer.bos_id, tokenizer.eos_id}
+        self._end_ids = tokenizer.end_ids
         self._stops = StopStrings(stops)
         self._decoder = tokenizer.stream()
         for token in prompt_ids:

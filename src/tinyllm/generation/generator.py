@@ -39,7 +39,7 @@ class Generation:
     log_probabilities: list[float]
     """Natural logarithm of each token's probability under the model itself, before temperature and filters."""
     finish_reason: FinishReason
-    """What ended it: `length` (max_new_tokens), `stop` (a stop string) or `end` (a BOS or EOS token)."""
+    """What ended it: `length` (max_new_tokens), `stop` (a stop string) or `end` (one of the model's end tokens)."""
     slid: bool
     """Whether the text outgrew the context, so that its beginning was forgotten on the way."""
     seconds: float
@@ -150,11 +150,11 @@ class Generator:
 
     def _prompt_ids(self, prompt: str | Sequence[int]) -> list[int]:
         if isinstance(prompt, str):
-            ids = self.tokenizer.encode(prompt, bos=self.tokenizer.bos_id is not None)
+            ids = self.tokenizer.encode(prompt, bos=self.tokenizer.begins_with_bos)
         else:
             ids = [self.tokenizer.check_id(id) for id in prompt]
         if not ids:
-            raise InputError("the prompt is empty, and this tokenizer has no BOS token to begin from; give a prompt")
+            raise InputError("the prompt is empty, and this model begins no text with BOS; give a prompt")
         if len(ids) > self.engine.context_length:
             raise InputError(
                 f"the prompt has {len(ids)} tokens, but the model's context is {self.engine.context_length}; shorten it"

@@ -4,7 +4,7 @@ transformers 4 and 5 differ on where the base of the rotary frequencies and the 
 either is read.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from pydantic import ValidationError
@@ -27,9 +27,20 @@ FIELDS = {
 """Our name of each field, and theirs. Dropout is no part of it: it belongs to a training run."""
 
 # What transformers assumes where a config.json leaves the key out.
-_DEFAULTS = {"rms_norm_eps": 1e-6, "rope_theta": 10_000.0, "tie_word_embeddings": False, "num_key_value_heads": 0}
-# Parts of the Llama family that this model does not have; each must be absent, null, or the value here.
-_REQUIRED = {"hidden_act": "silu", "attention_bias": False, "mlp_bias": False, "quantization_config": None}
+_DEFAULTS = {
+    "rms_norm_eps": 1e-6,
+    "rope_theta": 10_000.0,
+    "tie_word_embeddings": False,
+    "num_key_value_heads": 0,
+    "max_position_embeddings": 2048,
+}
+# Parts of the Llama family that this model does not have; each must be absent, null, or one of the values here.
+_REQUIRED: dict[str, tuple[object, ...]] = {
+    "hidden_act": ("silu", "swish"),
+    "attention_bias": (False,),
+    "mlp_bias": (False,),
+    "quantization_config": (None,),
+}
 # Far above any model of this kind. Without them a damaged number would ask for all memory before anything is checked.
 _LIMITS = {"num_hidden_layers": 1_000, "max_position_embeddings": 2**20, "vocab_size": 2**24, "hidden_size": 2**16}
 
@@ -56,45 +67,85 @@ def to_hugging_face(config: ModelConfig, dtype: str) -> dict[str, Any]:
 def from_hugging_face(content: Mapping[str, Any], where: str) -> ModelConfig:
     """The shape in the content of a `config.json`; `where` names the file in messages.
 
-    Raises FormatError for a field that is missing or out of range, and for an architecture other than Llama 2's.
+    Raises FormatError that lists every field which is missing, out of range, or no part of a Llama 2.
     """
     stored = {**_DEFAULTS, **content}
+    if stored["num_key_value_heads"] is None:
+        stored["num_key_value_heads"] = 0
     if stored.get("model_type") != "llama":
         raise FormatError(f"{where}: model_type is {stored.get('model_type')!r}; only 'llama' is read")
-    for key, required in _REQUIRED.items():
-        if stored.get(key) not in (None, required):
-            raise FormatError(f"{where}: {key} is {stored[key]!r}; only {required!r} is read")
-    stored["rope_theta"] = _rope_theta(stored, where)
+    problems = [
+        f"{key} is {_shown(stored[key])}; only {allowed[0]!r} is read"
+        for key, allowed in _REQUIRED.items()
+        if stored.get(key) is not None and stored[key] not in allowed
+    ]
+    stored["rope_theta"], scaled = _rope_theta(stored)
+    problems += scaled
     missing = [key for key in FIELDS.values() if key not in stored]
     if missing:
-        raise FormatError(f"{where} has no {', '.join(missing)}")
-    for key, limit in _LIMITS.items():
-        if isinstance(stored[key], int) and stored[key] > limit:
-            raise FormatError(f"{where}: {key} is {stored[key]}; at most {limit} is read")
-    config = _validated({ours: stored[theirs] for ours, theirs in FIELDS.items()}, where)
-    if stored.get("head_dim") not in (None, config.head_size):
-        raise FormatError(f"{where}: head_dim is {stored['head_dim']!r}; only hidden_size / heads is read")
-    return config
+        problems.append(f"it has no {', '.join(missing)}")
+    problems += [
+        f"{key} is {stored[key]}; at most {limit} is read"
+        for key, limit in _LIMITS.items()
+        if isinstance(stored.get(key), int) and stored[key] > limit
+    ]
+    if not missing:
+        config, invalid = _validated({ours: stored[theirs] for ours, theirs in FIELDS.items()})
+        problems += invalid
+        if config is not None:
+            if stored.get("head_dim") not in (None, config.head_size):
+                problems.append(f"head_dim is {_shown(stored['head_dim'])}; only hidden_size / heads is read")
+            if not problems:
+                return config
+    raise FormatError(f"{where}: {'; '.join(problems)}")
 
 
-def _rope_theta(stored: Mapping[str, Any], where: str) -> object:
-    """The base of the rotary frequencies, from either place. Raises FormatError for scaled frequencies."""
+def end_ids(config: Mapping[str, Any], generation: Mapping[str, Any] | None, where: str) -> frozenset[int]:
+    """The tokens that end a text, by a `config.json` and, if there is one, a `generation_config.json`.
+
+    As in transformers, the second file alone counts where it exists, and each may name no token, one, or a list.
+    Ids below 0 name none. Raises FormatError for anything else.
+    """
+    named = (config if generation is None else generation).get("eos_token_id")
+    listed = named if isinstance(named, list) else [named]
+    for id in listed:
+        if id is not None and type(id) is not int:
+            raise FormatError(f"{where}: eos_token_id is {_shown(named)}; expected a token id or a list of them")
+    return frozenset(id for id in listed if id is not None and id >= 0)
+
+
+def _rope_theta(stored: Mapping[str, Any]) -> tuple[object, list[str]]:
+    """The base of the rotary frequencies, from either place, and what changes them otherwise."""
     theta = stored["rope_theta"]
+    problems = []
     for key in ("rope_scaling", "rope_parameters"):
         parameters = stored.get(key) or {}
         if not isinstance(parameters, dict):
-            raise FormatError(f"{where}: {key} is {parameters!r}; expected an object")
+            problems.append(f"{key} is {_shown(parameters)}; expected an object")
+            continue
         kind = parameters.get("rope_type", parameters.get("type", "default"))
         if kind != "default" or parameters.get("partial_rotary_factor", 1) != 1:
-            raise FormatError(f"{where}: {key} changes the rotary frequencies ({kind}); only plain ones are read")
+            problems.append(f"{key} changes the rotary frequencies ({_shown(kind, str)}); only plain ones are read")
         theta = parameters.get("rope_theta", theta)
-    return theta
+    return theta, problems
 
 
-def _validated(values: dict[str, Any], where: str) -> ModelConfig:
+def _validated(values: dict[str, Any]) -> tuple[ModelConfig | None, list[str]]:
+    """The config, or None and what is wrong with each field."""
     try:
-        return ModelConfig(**values)
+        return ModelConfig(**values), []
     except ValidationError as error:
-        first = error.errors()[0]
-        names = [FIELDS.get(str(part), str(part)) for part in first["loc"]]
-        raise FormatError(": ".join([where, *names, first["msg"].removeprefix("Value error, ")])) from None
+        return None, [
+            ": ".join([*(FIELDS.get(str(part), str(part)) for part in each["loc"]), _reason(each["msg"])])
+            for each in error.errors()
+        ]
+
+
+def _reason(message: str) -> str:
+    return message.removeprefix("Value error, ")
+
+
+def _shown(value: object, show: Callable[[object], str] = repr) -> str:
+    """A value as one short line."""
+    text = show(value).replace("\n", " ")
+    return text if len(text) <= 60 else f"{text[:60]}…"

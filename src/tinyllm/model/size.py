@@ -15,9 +15,21 @@ TRAINING_FACTOR = 3  # the backward pass makes two products for each one of the 
 
 def parameter_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     """Name and shape of each stored parameter, in the order of the data's way; tied embeddings are stored once."""
+    layer = _layer_shapes(config)
+    shapes: dict[str, tuple[int, ...]] = {EMBEDDING: (config.vocab_size, config.hidden_size)}
+    for index in range(config.num_layers):
+        shapes |= {f"model.layers.{index}.{name}": shape for name, shape in layer.items()}
+    shapes["model.norm.weight"] = (config.hidden_size,)
+    if not config.tie_embeddings:
+        shapes[OUTPUT] = (config.vocab_size, config.hidden_size)
+    return shapes
+
+
+def _layer_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """Name and shape of each parameter of one transformer block."""
     hidden, inner = config.hidden_size, config.intermediate_size
     keys = config.num_kv_heads * config.head_size
-    layer = {
+    return {
         "input_layernorm.weight": (hidden,),
         "self_attn.q_proj.weight": (hidden, hidden),
         "self_attn.k_proj.weight": (keys, hidden),
@@ -28,18 +40,12 @@ def parameter_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
         "mlp.up_proj.weight": (inner, hidden),
         "mlp.down_proj.weight": (hidden, inner),
     }
-    shapes: dict[str, tuple[int, ...]] = {EMBEDDING: (config.vocab_size, hidden)}
-    for index in range(config.num_layers):
-        shapes |= {f"model.layers.{index}.{name}": shape for name, shape in layer.items()}
-    shapes["model.norm.weight"] = (hidden,)
-    if not config.tie_embeddings:
-        shapes[OUTPUT] = (config.vocab_size, hidden)
-    return shapes
 
 
 def num_parameters(config: ModelConfig) -> int:
-    """Stored numbers; tied embeddings count once."""
-    return sum(map(prod, parameter_shapes(config).values()))
+    """Stored numbers; tied embeddings count once. Fast for any number of layers: no list of them is made."""
+    embeddings = config.vocab_size * config.hidden_size * (1 if config.tie_embeddings else 2)
+    return embeddings + config.num_layers * sum(map(prod, _layer_shapes(config).values())) + config.hidden_size
 
 
 def weight_bytes(config: ModelConfig, bytes_per_parameter: int = 4) -> int:

@@ -5,6 +5,7 @@ A folder of bare `.bin` files is read too, in llama2.c's way: with several, the 
 validation; of a single one, the last tenth. Writing is `writer`'s; cutting into windows is `batches`'.
 """
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tinyllm import storage
+from tinyllm.corpus.sources import list_sources
 from tinyllm.errors import ArtifactError, FormatError, InputError, MismatchError
 from tinyllm.shards.encoding import Tokens, dtype_for
 from tinyllm.shards.text_bytes import TextBytes
@@ -107,10 +109,16 @@ class ShardSet:
         MismatchError for another tokenizer.
         """
         path = Path(path)
-        if not path.is_dir():
-            problem = "is not a directory" if path.exists() else "does not exist"
-            raise InputError(f"{path} {problem}; make shards with: tinyllm prepare FILES --tokenizer DIR -o {path}")
-        if (path / storage.MANIFEST_NAME).exists() or not any(path.glob("*.bin")):
+        if not path.exists():
+            raise InputError(
+                f"{path} does not exist; make shards with: tinyllm prepare FILES --tokenizer DIR -o {path}"
+            )
+        if path.is_file():
+            raise _not_prepared(path)
+        has_manifest, has_ids = (path / storage.MANIFEST_NAME).exists(), any(path.glob("*.bin"))
+        if not (has_manifest or has_ids) and _holds_text(path):
+            raise _not_prepared(path)
+        if has_manifest or not has_ids:
             return cls._open_committed(path, tokenizer, verify)
         return cls._open_bare(path, tokenizer)
 
@@ -154,6 +162,27 @@ class ShardSet:
             validation, train = arrays[:1], arrays[1:]
         train_counts, validation_counts = (count_tokens(split, tokenizer) for split in (train, validation))
         return cls(path, tokenizer, train, validation, train_counts, validation_counts, None)
+
+
+def _holds_text(folder: Path) -> bool:
+    """Whether a folder that has no shards has files for `prepare`; runs and models have none."""
+    if any((folder / name).exists() for name in ("config.toml", "config.json")):
+        return False
+    try:
+        return bool(list_sources([folder]))
+    except InputError:
+        return False
+
+
+def _not_prepared(path: Path) -> InputError:
+    """The error for text where shards are expected, with the command that makes them."""
+    resolved = path.resolve()
+    name = (resolved.name.partition(".")[0] if path.is_file() else resolved.name) or "text"
+    text, shards = shlex.quote(str(path)), shlex.quote(f"{name}-shards")
+    return InputError(
+        f"{path} is text, not shards; run prepare first: tinyllm prepare {text} --tokenizer tokenizer -o {shards} "
+        f"(its tokenizer: tinyllm tokenizer train {text} -o tokenizer), and then name {shards} instead"
+    )
 
 
 def find_document_starts(array: Tokens, bos_id: int | None) -> npt.NDArray[np.int64]:

@@ -16,7 +16,7 @@ import numpy as np
 
 from tinyllm import storage
 from tinyllm.corpus.documents import Document, read_documents
-from tinyllm.corpus.formats import format_of
+from tinyllm.corpus.formats import format_of_named
 from tinyllm.corpus.sources import STANDARD_INPUT, list_sources, unreadable
 from tinyllm.corpus.split import VALIDATION_FRACTION, split_documents
 from tinyllm.corpus.text import DocumentRule
@@ -111,7 +111,7 @@ def prepare(
     storage.check_replaceable(output, "shards", overwrite=overwrite)
     storage.check_writable(output)
     rule, labelled = split_documents(
-        read_documents(inputs, documents=documents, text_key=text_key), validation_fraction
+        read_documents(inputs, documents=documents, text_key=text_key, note=note), validation_fraction
     )
     with storage.commit_directory(output, "shards", resumable=True, with_stamps=True) as draft:
         # Where the split falls by position is known at the end, so then there is nothing to go on from.
@@ -150,8 +150,9 @@ def fingerprint_of(sources: Iterable[Path]) -> str:
     """SHA-256 over names and contents of files, in their order. Raises InputError for one that cannot be read."""
     digest = hashlib.sha256()
     for path in sources:
-        if path == STANDARD_INPUT:
-            raise UsageError("prepare reads its files twice, which standard input cannot do; save the text to a file")
+        if path == STANDARD_INPUT or (path.exists() and not path.is_file()):
+            name = "standard input" if path == STANDARD_INPUT else path
+            raise UsageError(f"prepare reads its files twice, which {name} does not allow; save its text to a file")
         try:
             content = storage.sha256_of(path)
         except OSError as error:
@@ -309,8 +310,8 @@ def _plain_size(sources: Iterable[Path]) -> int | None:
     """Bytes of all sources together; None if one is compressed, so that its size says little of its text."""
     size = 0
     for path in sources:
-        file_format = format_of(path.name)
-        if file_format is None or file_format.compression != "none" or file_format.content == "parquet":
+        file_format = format_of_named(path.name)
+        if file_format.compression != "none" or file_format.content in ("parquet", "zip"):
             return None
         size += path.stat().st_size
     return size

@@ -28,7 +28,7 @@ from tinyllm.storage.manifest import foreign_entries
 
 MARK_NAME = "tinyllm-draft.json"
 MARK_LIMIT_BYTES = 2**16
-_NAME = re.compile(r"\.tinyllm-([0-9a-f]{16})-([0-9a-f]{8})\.draft")
+_NAME = re.compile(r"\.tinyllm-([0-9a-f]{16})-[0-9a-f]{8}\.draft")
 _held_names: set[str] = set()
 """Names of the drafts that `hold` keeps in this process: their targets may be written from inside."""
 
@@ -109,6 +109,11 @@ def hold(target: Path, kind: str) -> Iterator[None]:
                 _held_names.discard(draft.folder.name)
     except OSError as error:
         raise refused(target, 0, error) from error
+
+
+def draft_name(token: str) -> str:
+    """The name of the draft folder with a token of 16 hexadecimal digits."""
+    return f".tinyllm-{token}-{zlib.crc32(b'tinyllm draft ' + token.encode()):08x}.draft"
 
 
 def drafts_of(target: Path) -> list[Draft]:
@@ -193,11 +198,7 @@ def _is_folder(entry: "os.DirEntry[str]") -> bool:
 
 def _is_draft_name(name: str) -> bool:
     match = _NAME.fullmatch(name)
-    return match is not None and match[2] == _checksum(match[1])
-
-
-def _checksum(token: str) -> str:
-    return f"{zlib.crc32(b'tinyllm draft ' + token.encode()):08x}"
+    return match is not None and name == draft_name(match[1])
 
 
 def _read_mark(folder: Path) -> Draft | None:
@@ -216,8 +217,7 @@ def _read_mark(folder: Path) -> Draft | None:
 
 
 def _make_draft(target: Path, kind: str) -> Draft:
-    token = secrets.token_hex(8)
-    draft = Draft(target.parent / f".tinyllm-{token}-{_checksum(token)}.draft", target, kind)
+    draft = Draft(target.parent / draft_name(secrets.token_hex(8)), target, kind)
     disk.make_directory(draft.folder, 0o700)
     mark = {"draft": draft.folder.name, "target": target.name, "kind": kind}
     disk.create_file(draft.folder / MARK_NAME, (json.dumps(mark) + "\n").encode())

@@ -3,7 +3,10 @@
 It neither trains a tokenizer (`training`) nor writes other formats (`files`).
 """
 
+import copy
+import dataclasses
 import hashlib
+import re
 import struct
 from collections.abc import Iterable
 from functools import cached_property
@@ -13,7 +16,8 @@ from typing import Self
 from sentencepiece import SentencePieceProcessor
 
 from tinyllm.errors import ArtifactError, FormatError, InputError
-from tinyllm.tokenizer.model_proto import MODEL_LIMIT_BYTES, ModelProto, Piece, PieceType, parse_model
+from tinyllm.tokenizer.model_proto import MODEL_LIMIT_BYTES, ModelProto, Piece, PieceType, Spacing, parse_model
+from tinyllm.tokenizer.proto_writer import marked_bos, without_prefix
 
 MODEL_NAME = "tokenizer.model"
 SPACE = "\u2581"
@@ -21,7 +25,11 @@ SPACE = "\u2581"
 
 
 class Tokenizer:
-    """A SentencePiece BPE tokenizer: ids are what SentencePiece gives, for every text."""
+    """A SentencePiece BPE tokenizer: ids are what SentencePiece gives, for every text.
+
+    One that came from a Hugging Face directory or a GGUF file may cut user-defined pieces out of a text first, as
+    transformers and llama.cpp do; `proto.spacing` says how.
+    """
 
     def __init__(self, model_proto: bytes, name: str) -> None:
         """Takes the bytes of a `.model` file; `name` stands in messages. Raises FormatError where they are damaged."""
@@ -34,6 +42,8 @@ class Tokenizer:
             raise FormatError(f"{name} is not a usable SentencePiece model: {' '.join(str(error).split())}") from None
         if self._processor.get_piece_size() != len(self.proto.pieces):
             raise FormatError(f"{name} is damaged: SentencePiece finds another number of pieces than its file lists")
+        self.end_ids: frozenset[int] = frozenset(id for id in (self.bos_id, self.eos_id) if id is not None)
+        """Tokens that end a text: BOS and EOS, unless the model's files name others."""
 
     @classmethod
     def from_bytes(cls, model_proto: bytes, name: str) -> Self:
@@ -58,6 +68,16 @@ class Tokenizer:
         if file.name == MODEL_NAME:
             _check_manifest(path, content)
         return cls(content, str(file))
+
+    def with_rules(self, *, adds_bos: bool | None = None, end_ids: Iterable[int] | None = None) -> Self:
+        """A copy for which prompts begin with BOS or not, and other tokens end a text; None keeps a rule."""
+        changed = copy.copy(self)
+        if end_ids is not None:
+            changed.end_ids = frozenset(end_ids)
+        if adds_bos is not None and adds_bos != self.proto.adds_bos:
+            changed.model_proto = marked_bos(self.model_proto, adds_bos)
+            changed.proto = dataclasses.replace(self.proto, adds_bos=adds_bos)
+        return changed
 
     @property
     def vocab_size(self) -> int:
@@ -89,6 +109,17 @@ class Tokenizer:
         """Id of the token for text that nothing else covers; with byte fallback it never occurs."""
         return int(self._processor.unk_id())
 
+    @property
+    def begins_with_bos(self) -> bool:
+        """Whether the model expects BOS before a prompt."""
+        return self.bos_id is not None and self.proto.adds_bos
+
+    @cached_property
+    def encodes_by_pieces_alone(self) -> bool:
+        """Whether pieces and the two whitespace settings decide all ids: nothing is cut out of a text before."""
+        has_cuts = any(piece.type == PieceType.USER_DEFINED for piece in self.pieces)
+        return not has_cuts and self.proto.spacing in (Spacing.WHOLE, Spacing.SECTIONS)
+
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 over texts, scores and types of all pieces: the vocabulary, whichever file it came from."""
@@ -98,13 +129,16 @@ class Tokenizer:
             digest.update(struct.pack("<I", len(text)) + text + struct.pack("<fB", piece.score, piece.type))
         return digest.hexdigest()
 
-    def encode(self, text: str, bos: bool = False, eos: bool = False) -> list[int]:
+    def encode(self, text: str, bos: bool = False, eos: bool = False, *, allow_special: bool = False) -> list[int]:
         """Token ids of `text`, with BOS before and EOS after it if asked.
 
-        Raises InputError where the text is not valid Unicode (a lone surrogate), or has no such token to add.
+        A text that contains `<s>` or another control piece literally gives the ids of those characters. With
+        `allow_special` it gives the piece's id; use that for text of your own, such as a chat template, and not for
+        what a user types. Raises InputError where the text is not valid Unicode (a lone surrogate), or has no such
+        token to add.
         """
         try:
-            ids: list[int] = self._processor.encode(text)
+            ids = self._encode_sections(text, self._all_cuts if allow_special else self._cuts)
         except (UnicodeEncodeError, RuntimeError):
             # SentencePiece's word for a text that is not UTF-8 differs by version; ours is the same.
             _check_unicode(text)
@@ -150,6 +184,49 @@ class Tokenizer:
             )
         return int(id)
 
+    @cached_property
+    def _cuts(self) -> "re.Pattern[str] | None":
+        """The user-defined pieces that are cut out of every text; SentencePiece finds its own by itself."""
+        if self.proto.spacing == Spacing.WHOLE:
+            return None
+        return _any_of(piece.text for piece in self.pieces if _is_cut_out(piece))
+
+    @cached_property
+    def _all_cuts(self) -> "re.Pattern[str] | None":
+        """The same, and the control pieces."""
+        by_us = self.proto.spacing != Spacing.WHOLE
+        return _any_of(
+            piece.text for piece in self.pieces if piece.type == PieceType.CONTROL or (by_us and _is_cut_out(piece))
+        )
+
+    @cached_property
+    def _ids(self) -> dict[str, int]:
+        return {piece.text: id for id, piece in enumerate(self.pieces)}
+
+    @cached_property
+    def _bare_processor(self) -> SentencePieceProcessor:
+        """Encodes without a space before the text."""
+        return SentencePieceProcessor(model_proto=without_prefix(self.model_proto))
+
+    def _encode_sections(self, text: str, cuts: "re.Pattern[str] | None") -> list[int]:
+        """The ids of the pieces that `cuts` finds in `text`, and of what lies between them."""
+        if cuts is None:
+            return self._encode_section(text, is_first=True)
+        ids: list[int] = []
+        end = 0
+        for match in cuts.finditer(text):
+            ids += self._encode_section(text[end : match.start()], is_first=end == 0)
+            ids.append(self._ids[match[0]])
+            end = match.end()
+        return ids + self._encode_section(text[end:], is_first=end == 0)
+
+    def _encode_section(self, text: str, *, is_first: bool) -> list[int]:
+        spacing = self.proto.spacing
+        begins_bare = spacing in (Spacing.FIRST, Spacing.ALWAYS) and text.startswith((" ", SPACE))
+        bare = begins_bare or (spacing == Spacing.FIRST and not is_first)
+        ids: list[int] = (self._bare_processor if bare else self._processor).encode(text)
+        return ids
+
     def _required(self, id: int | None, token: str) -> int:
         if id is None:
             raise InputError(f"{self.name} has no {token} token")
@@ -178,7 +255,7 @@ class StreamDecoder:
         else:
             text = self.finish()
         self._at_start = self._at_start and not text
-        if piece.type == PieceType.NORMAL:
+        if piece.type in (PieceType.NORMAL, PieceType.USER_DEFINED):
             text += self._without_first_space(piece.text).replace(SPACE, " ")
         elif piece.type == PieceType.UNKNOWN:
             text += self._tokenizer.proto.unk_surface
@@ -218,6 +295,17 @@ def _whole_characters(content: bytes) -> tuple[str, bytes]:
         text += "\ufffd"
         content = content[1:]
     return text, b""
+
+
+def _is_cut_out(piece: Piece) -> bool:
+    """Whether a piece is found in the text as it stands; one that begins with ▁ is found after spaces became ▁."""
+    return piece.type == PieceType.USER_DEFINED and not piece.text.startswith(SPACE)
+
+
+def _any_of(texts: Iterable[str]) -> "re.Pattern[str] | None":
+    """A pattern for the longest of `texts` at the leftmost place; None for no texts."""
+    longest_first = sorted(texts, key=len, reverse=True)
+    return re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
 
 
 def _check_unicode(text: str) -> None:

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from tinyllm.tokenizer.codec import MODEL_NAME, SPACE, Tokenizer
-from tinyllm.tokenizer.model_proto import PieceType
+from tinyllm.tokenizer.model_proto import PieceType, Spacing
+from tinyllm.tokenizer.resizing import filler_text
 
 VOCAB_NAME = "tokenizer.vocab"
 JSON_NAME = "tokenizer.json"
@@ -28,6 +29,16 @@ def hugging_face_files(tokenizer: Tokenizer, context_length: int) -> dict[str, b
     }
 
 
+def padding_id(tokenizer: Tokenizer) -> int | None:
+    """The token that fills shorter texts of a batch: the tokenizer's own, else the end token, or None for neither.
+
+    transformers needs one to put texts side by side; nothing of tinyllm uses it.
+    """
+    if tokenizer.pad_id is not None:
+        return tokenizer.pad_id
+    return tokenizer.eos_id if tokenizer.eos_id is not None else min(tokenizer.end_ids, default=None)
+
+
 def vocab_text(tokenizer: Tokenizer) -> bytes:
     """The readable list that SentencePiece writes beside a model: a piece and its score a line."""
     return "".join(f"{piece.text}\t{piece.score:g}\n" for piece in tokenizer.pieces).encode()
@@ -41,14 +52,19 @@ def tokenizer_json(tokenizer: Tokenizer) -> bytes:
     control tokens, as SentencePiece does.
     """
     unk_piece = tokenizer.id_to_piece(tokenizer.unk_id)
+    metaspace = _metaspace(tokenizer)
     return _to_json(
         {
             "version": "1.0",
             "truncation": None,
             "padding": None,
-            "added_tokens": [],
-            "normalizer": {"type": "Sequence", "normalizers": _normalizers(tokenizer)},
-            "pre_tokenizer": None,
+            "added_tokens": [
+                _added_token(text, id, normalized=tokenizer.pieces[id].text.startswith(SPACE))
+                for text, id in _vocabulary(tokenizer).items()
+                if _is_user_defined(tokenizer, id)
+            ],
+            "normalizer": {"type": "Sequence", "normalizers": _normalizers(tokenizer)} if not metaspace else None,
+            "pre_tokenizer": metaspace,
             "post_processor": _bos_template(tokenizer),
             "decoder": {"type": "Sequence", "decoders": _decoders(tokenizer)},
             "model": {
@@ -60,7 +76,7 @@ def tokenizer_json(tokenizer: Tokenizer) -> bytes:
                 "fuse_unk": True,
                 "byte_fallback": tokenizer.proto.byte_fallback,
                 "ignore_merges": False,
-                "vocab": {piece.text: id for id, piece in enumerate(tokenizer.pieces)},
+                "vocab": _vocabulary(tokenizer),
                 "merges": list(merges(tokenizer)),
             },
         },
@@ -81,6 +97,35 @@ def merges(tokenizer: Tokenizer) -> Iterator[tuple[str, str]]:
         for cut in range(len(text) - 1, 0, -1):
             if text[:cut] in normal and text[cut:] in normal:
                 yield text[:cut], text[cut:]
+
+
+def _vocabulary(tokenizer: Tokenizer) -> dict[str, int]:
+    """The id of each text. A user-defined piece that begins with ▁ is found in the text after its normalization.
+
+    Hugging Face lists it without that ▁, and normalizes what it lists.
+    """
+    return {
+        piece.text.removeprefix(SPACE) if piece.type == PieceType.USER_DEFINED else piece.text: id
+        for id, piece in enumerate(tokenizer.pieces)
+    }
+
+
+def _is_user_defined(tokenizer: Tokenizer, id: int) -> bool:
+    return tokenizer.pieces[id].type == PieceType.USER_DEFINED
+
+
+def _added_token(text: str, id: int, *, special: bool = False, normalized: bool = False) -> dict[str, Any]:
+    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": normalized, "special": special}
+    return {"id": id, "content": text, **flags}
+
+
+def _metaspace(tokenizer: Tokenizer) -> dict[str, Any] | None:
+    """The pre-tokenizer that takes the place of a normalizer where spaces go before sections by its rules."""
+    proto = tokenizer.proto
+    if proto.spacing not in (Spacing.FIRST, Spacing.ALWAYS) or proto.remove_extra_whitespaces:
+        return None
+    scheme = proto.spacing.name.lower() if proto.add_dummy_prefix else "never"
+    return {"type": "Metaspace", "replacement": SPACE, "prepend_scheme": scheme, "split": False}
 
 
 def _normalizers(tokenizer: Tokenizer) -> list[dict[str, Any]]:
@@ -105,15 +150,16 @@ def _decoders(tokenizer: Tokenizer) -> list[dict[str, Any]]:
         steps.append(_replace({"Regex": r"\A +"}, ""))
     elif tokenizer.proto.add_dummy_prefix:
         steps.append({"type": "Strip", "content": " ", "start": 1, "stop": 0})
-    hidden = [_replace(_whole(piece.text), "") for piece in tokenizer.pieces if piece.type == PieceType.CONTROL]
+    control = [piece.text for piece in tokenizer.pieces if piece.type == PieceType.CONTROL]
+    hidden = [_replace(_whole(*control), "")] if control else []
     unknown = _replace(_whole(tokenizer.id_to_piece(tokenizer.unk_id)), tokenizer.proto.unk_surface)
     return [*hidden, unknown, *steps]
 
 
-def _whole(piece: str) -> dict[str, str]:
-    """A pattern for a token that is exactly `piece`, in the syntax of Oniguruma."""
-    escaped = "".join(rf"\x{{{ord(character):X}}}" for character in piece)
-    return {"Regex": rf"\A{escaped}\z"}
+def _whole(*pieces: str) -> dict[str, str]:
+    """A pattern for a token that is exactly one of `pieces`, in the syntax of Oniguruma."""
+    escaped = ("".join(rf"\x{{{ord(character):X}}}" for character in piece) for piece in pieces)
+    return {"Regex": rf"\A(?:{'|'.join(escaped)})\z"}
 
 
 def _replace(pattern: dict[str, str], content: str) -> dict[str, Any]:
@@ -122,7 +168,7 @@ def _replace(pattern: dict[str, str], content: str) -> dict[str, Any]:
 
 def _bos_template(tokenizer: Tokenizer) -> dict[str, Any] | None:
     """The post-processor that puts BOS before each sequence."""
-    if tokenizer.bos_id is None:
+    if tokenizer.bos_id is None or not tokenizer.begins_with_bos:
         return None
     piece = tokenizer.id_to_piece(tokenizer.bos_id)
 
@@ -142,13 +188,24 @@ def _bos_template(tokenizer: Tokenizer) -> dict[str, Any] | None:
 
 def _transformers_config(tokenizer: Tokenizer, context_length: int) -> dict[str, Any]:
     """What transformers adds to `tokenizer.json`: names of the special tokens, and to leave them in texts alone."""
-    ids = {"bos": tokenizer.bos_id, "eos": tokenizer.eos_id, "unk": tokenizer.unk_id, "pad": tokenizer.pad_id}
-    present = {f"{name}_token": tokenizer.id_to_piece(id) for name, id in ids.items() if id is not None}
+    named = {
+        "bos": tokenizer.bos_id,
+        "eos": tokenizer.eos_id,
+        "unk": tokenizer.unk_id,
+        "pad": padding_id(tokenizer),
+    }
+    present = {f"{name}_token": tokenizer.id_to_piece(id) for name, id in named.items() if id is not None}
+    reserved = {
+        str(id): {key: value for key, value in _added_token(piece.text, id, special=True).items() if key != "id"}
+        for id, piece in enumerate(tokenizer.pieces)
+        if piece.type == PieceType.CONTROL and id not in named.values() and piece.text != filler_text(id)
+    }
     return {
         # The one class that takes tokenizer.json as it is; LlamaTokenizer would build its own normalizer.
         "tokenizer_class": "PreTrainedTokenizerFast",
         **present,
-        "add_bos_token": tokenizer.bos_id is not None,
+        **({"added_tokens_decoder": reserved} if reserved else {}),
+        "add_bos_token": tokenizer.begins_with_bos,
         "add_eos_token": False,
         "clean_up_tokenization_spaces": False,
         # A text with a literal <s> in it is ordinary text, here as in SentencePiece.

@@ -19,6 +19,8 @@ from tinyllm.errors import FormatError
 
 MODEL_LIMIT_BYTES = 64 * 2**20
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+SPACING_FIELD, WITHOUT_BOS_FIELD = 200, 201
+"""Our own two fields, in the range that SentencePiece leaves to extensions; it keeps them and looks at neither."""
 _BPE = 2  # TrainerSpec.ModelType
 _MODEL_TYPES = {1: "unigram", 3: "word", 4: "char"}
 
@@ -32,6 +34,19 @@ class PieceType(IntEnum):
     USER_DEFINED = 4
     UNUSED = 5
     BYTE = 6
+
+
+class Spacing(IntEnum):
+    """Where encoding puts a space before text, if the model puts one at all (`add_dummy_prefix`)."""
+
+    WHOLE = 0
+    """SentencePiece's rule: before the whole text. SentencePiece itself finds the user-defined pieces."""
+    SECTIONS = 1
+    """Before each section between user-defined pieces: llama.cpp, and Hugging Face's `Prepend` normalizer."""
+    FIRST = 2
+    """Before the text, unless it begins with a space or such a piece: Hugging Face's Metaspace `first`."""
+    ALWAYS = 3
+    """Before each section that does not begin with a space: Hugging Face's Metaspace `always`."""
 
 
 _TYPES = {int(type): type for type in PieceType}
@@ -56,6 +71,9 @@ class ModelProto:
     add_dummy_prefix: bool
     remove_extra_whitespaces: bool
     unk_surface: str
+    spacing: Spacing = Spacing.WHOLE
+    adds_bos: bool = True
+    """Whether a prompt begins with BOS, where there is one."""
 
 
 class _DamagedError(Exception):
@@ -66,7 +84,7 @@ def parse_model(content: bytes, name: str) -> ModelProto:
     """Reads a `.model` file's bytes; `name` is for messages.
 
     Raises FormatError where they are damaged, or where the model is of a kind tinyllm does not handle: anything
-    but BPE without text normalization, user-defined or unused pieces.
+    but BPE without text normalization or unused pieces.
     """
     if len(content) > MODEL_LIMIT_BYTES:
         raise FormatError(f"{name} has {len(content)} bytes, more than the {MODEL_LIMIT_BYTES} of any real tokenizer")
@@ -81,6 +99,8 @@ def parse_model(content: bytes, name: str) -> ModelProto:
             add_dummy_prefix=bool(_last_int(normalizer, 3, 1)),
             remove_extra_whitespaces=bool(_last_int(normalizer, 4, 1)),
             unk_surface=_last_bytes(trainer, 44, " \u2047 ".encode()).decode(),
+            spacing=_spacing(_last_int(fields, SPACING_FIELD, 0)),
+            adds_bos=not _last_int(fields, WITHOUT_BOS_FIELD, 0),
         )
         _check_pieces(proto)
     except (_DamagedError, UnicodeDecodeError) as error:
@@ -242,8 +262,15 @@ def _check_kind(name: str, trainer: _Fields, normalizer: _Fields, denormalizer: 
 
 
 def _check_types(name: str, pieces: list[Piece]) -> None:
-    refused = (PieceType.USER_DEFINED, PieceType.UNUSED)
     for index, piece in enumerate(pieces):
-        if piece.type in refused:
-            kind = piece.type.name.lower().replace("_", "-")
-            raise FormatError(f"{name} has the {kind} piece {piece.text!r} (id {index}), which tinyllm does not handle")
+        if piece.type == PieceType.UNUSED:
+            raise FormatError(
+                f"{name} has the unused piece {piece.text!r} (id {index}), which tinyllm does not handle; "
+                "make it a normal or a control piece"
+            )
+
+
+def _spacing(number: int) -> Spacing:
+    if number not in Spacing.__members__.values():
+        raise _DamagedError(f"field {SPACING_FIELD} is {number}")
+    return Spacing(number)

@@ -9,9 +9,10 @@ Field numbers are those of `sentencepiece_model.proto` in google/sentencepiece.
 import struct
 from collections.abc import Iterable
 
-from tinyllm.tokenizer.model_proto import Piece, PieceType
+from tinyllm.tokenizer.model_proto import SPACING_FIELD, WITHOUT_BOS_FIELD, Piece, PieceType, Spacing
 
 _BPE = 2  # TrainerSpec.ModelType
+_USUAL_UNK_SURFACE = " \u2047 "
 _SPECIAL_FIELDS = {"unk": 40, "bos": 41, "eos": 42, "pad": 43}
 _SPECIAL_PIECE_FIELDS = {"unk": 45, "bos": 46, "eos": 47, "pad": 48}
 
@@ -25,6 +26,9 @@ def write_model_proto(
     pad_id: int | None = None,
     add_dummy_prefix: bool = True,
     remove_extra_whitespaces: bool = False,
+    unk_surface: str = _USUAL_UNK_SURFACE,
+    spacing: Spacing = Spacing.WHOLE,
+    adds_bos: bool = True,
 ) -> bytes:
     """The bytes of a BPE `.model` whose ids are the places in `pieces`; ids that are None name no token.
 
@@ -39,6 +43,7 @@ def write_model_proto(
         _integer(3, _BPE),
         _integer(4, len(pieces)),
         _integer(35, has_bytes),
+        *([] if unk_surface == _USUAL_UNK_SURFACE else [_text(44, unk_surface)]),
         *(_integer(_SPECIAL_FIELDS[name], -1 if id is None else id) for name, id in ids.items()),
         # SentencePiece finds BOS, EOS and padding by their text, whatever the ids above say.
         *(_text(_SPECIAL_PIECE_FIELDS[name], pieces[id].text) for name, id in ids.items() if id is not None),
@@ -49,7 +54,30 @@ def write_model_proto(
         _integer(4, remove_extra_whitespaces),
         _integer(5, True),
     ]
-    return b"".join([*(_message(1, _piece(piece)) for piece in pieces), _message(2, trainer), _message(3, normalizer)])
+    ours = [*([_integer(SPACING_FIELD, spacing)] if spacing else []), *([] if adds_bos else [_bos_mark(adds_bos)])]
+    listed = [_message(1, _piece(piece)) for piece in pieces]
+    return b"".join([*listed, _message(2, trainer), _message(3, normalizer), *ours])
+
+
+def marked_bos(model_proto: bytes, adds_bos: bool) -> bytes:
+    """`model_proto` with the mark that says whether prompts begin with BOS; the last such mark counts."""
+    return model_proto + _bos_mark(adds_bos)
+
+
+def with_reserved(model_proto: bytes, vocab_size: int, texts: Iterable[str]) -> bytes:
+    """`model_proto` with a control piece for each of `texts` behind its own pieces, `vocab_size` in all."""
+    pieces = [_message(1, _piece(Piece(text, 0.0, PieceType.CONTROL))) for text in texts]
+    return b"".join([model_proto, *pieces, _message(2, [_integer(4, vocab_size)])])
+
+
+def without_prefix(model_proto: bytes) -> bytes:
+    """`model_proto` with `add_dummy_prefix` off: encoding puts no space before the text."""
+    # Protobuf merges a message that occurs twice, field by field; the later value counts.
+    return model_proto + _message(3, [_integer(3, False)])
+
+
+def _bos_mark(adds_bos: bool) -> bytes:
+    return _integer(WITHOUT_BOS_FIELD, not adds_bos)
 
 
 def _piece(piece: Piece) -> list[bytes]:

@@ -8,7 +8,7 @@ import heapq
 import io
 import random
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,12 +16,14 @@ from sentencepiece import SentencePieceTrainer
 
 from tinyllm import storage
 from tinyllm.errors import InputError, UsageError
-from tinyllm.tokenizer.codec import MODEL_NAME, Tokenizer
+from tinyllm.tokenizer.codec import MODEL_NAME, SPACE, Tokenizer
 from tinyllm.tokenizer.files import JSON_NAME, VOCAB_NAME, tokenizer_json, vocab_text
+from tinyllm.tokenizer.proto_writer import with_reserved
 
 NUM_META_PIECES = 259
 """Pieces that every vocabulary has: `<unk>`, `<s>`, `</s>` and the 256 bytes."""
 VOCAB_LIMIT = 2**20
+MAX_SPECIAL_CHARACTERS = 64
 MAX_LINE_BYTES = 2**20
 """SentencePiece would drop a longer line; here it is cut."""
 _RESERVED = "\u2585"  # SentencePiece drops a whole line for one of these.
@@ -46,18 +48,21 @@ def train_tokenizer(
     character_coverage: float = 1.0,
     max_input_bytes: int = 100_000_000,
     seed: int = 0,
+    special: Sequence[str] = (),
     overwrite: bool = False,
 ) -> Tokenizer:
     """Trains on documents and commits `output` with `tokenizer.model`, `tokenizer.vocab` and `tokenizer.json`.
 
-    Of more than `max_input_bytes` of text a sample of lines is used, drawn by `seed`; memory stays bounded by it.
-    Raises InputError where the text does not allow `vocab_size` pieces, ArtifactError where `output` cannot be written.
+    `special` reserves pieces, which get the last ids. A text that contains one literally does not encode to it,
+    unless `Tokenizer.encode` is asked to. If there are more than `max_input_bytes` of text, a sample of lines is
+    drawn by `seed`; memory stays bounded by it. Raises InputError where the text does not allow `vocab_size` pieces,
+    UsageError for an option out of range, ArtifactError where `output` cannot be written.
     """
-    _check_options(vocab_size, character_coverage, max_input_bytes)
+    _check_options(vocab_size, character_coverage, max_input_bytes, special)
     storage.check_replaceable(output, "tokenizer", overwrite=overwrite)
     storage.check_writable(output)
     sample = sample_lines(texts, max_input_bytes, seed)
-    model_proto = train_model(sample.lines, vocab_size, character_coverage)
+    model_proto = train_model(sample.lines, vocab_size, character_coverage, special)
     tokenizer = Tokenizer.from_bytes(model_proto, str(output / MODEL_NAME))
     with storage.commit_directory(output, "tokenizer") as draft:
         draft.write(MODEL_NAME, model_proto)
@@ -74,6 +79,7 @@ def train_tokenizer(
                 "character_coverage": character_coverage,
                 "max_input_bytes": max_input_bytes,
                 "seed": seed,
+                **({"special": list(special)} if special else {}),
             },
         }
     return tokenizer
@@ -99,8 +105,13 @@ def sample_lines(texts: Iterable[str], max_bytes: int, seed: int) -> Sample:
     return Sample(lines, num_documents, num_lines, num_bytes)
 
 
-def train_model(lines: list[str], vocab_size: int, character_coverage: float = 1.0) -> bytes:
-    """The bytes of a `.model` file. Raises InputError where `lines` do not allow a vocabulary of that size."""
+def train_model(
+    lines: list[str], vocab_size: int, character_coverage: float = 1.0, special: Sequence[str] = ()
+) -> bytes:
+    """The bytes of a `.model` file with `special` as control pieces.
+
+    Raises InputError where `lines` do not allow a vocabulary of that size.
+    """
     if not lines:
         raise InputError("there is no text to train a tokenizer on; give files with text in them")
     model = io.BytesIO()
@@ -109,7 +120,7 @@ def train_model(lines: list[str], vocab_size: int, character_coverage: float = 1
             sentence_iterator=iter(lines),
             model_writer=model,
             model_type="bpe",
-            vocab_size=vocab_size,
+            vocab_size=vocab_size - len(special),
             character_coverage=character_coverage,
             split_digits=True,
             allow_whitespace_only_pieces=True,
@@ -123,8 +134,9 @@ def train_model(lines: list[str], vocab_size: int, character_coverage: float = 1
             minloglevel=2,
         )
     except RuntimeError as error:
-        raise InputError(_explain(str(error), vocab_size)) from None
-    return model.getvalue()
+        raise InputError(_explain(str(error), vocab_size, len(special))) from None
+    # At the end, since llama2.c has the ids of bytes built in; SentencePiece itself would put them before the bytes.
+    return with_reserved(model.getvalue(), vocab_size, special) if special else model.getvalue()
 
 
 def _lines_of(text: str, document_number: int) -> Iterator[str]:
@@ -142,29 +154,55 @@ def _lines_of(text: str, document_number: int) -> Iterator[str]:
             yield from (line[start : start + max_characters] for start in range(0, len(line), max_characters))
 
 
-def _check_options(vocab_size: int, character_coverage: float, max_input_bytes: int) -> None:
-    if not NUM_META_PIECES < vocab_size <= VOCAB_LIMIT:
+def _check_options(
+    vocab_size: int, character_coverage: float, max_input_bytes: int, special: Sequence[str] = ()
+) -> None:
+    num_fixed = NUM_META_PIECES + len(special)
+    if not num_fixed < vocab_size <= VOCAB_LIMIT:
         raise UsageError(
-            f"the vocabulary size is {vocab_size}; it must be {NUM_META_PIECES + 1} to {VOCAB_LIMIT}, "
-            f"since {NUM_META_PIECES} ids go to bytes and control tokens"
+            f"the vocabulary size is {vocab_size}; it must be {num_fixed + 1} to {VOCAB_LIMIT}, "
+            f"since {num_fixed} ids go to bytes and control tokens"
         )
     if not 0.9 <= character_coverage <= 1:
         raise UsageError(f"the character coverage is {character_coverage}; it must be 0.9 to 1")
     if max_input_bytes <= 0:
         raise UsageError(f"the input is limited to {max_input_bytes} bytes; the limit must be positive")
+    _check_special(special)
 
 
-def _explain(message: str, vocab_size: int) -> str:
+def _check_special(special: Sequence[str]) -> None:
+    """Raises UsageError for a piece that is there already, is named twice, or is no plain text."""
+    taken = {"<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))}
+    for text in special:
+        if text in taken:
+            raise UsageError(f"the special piece {text!r} is there already; leave it out")
+        if (
+            len(text) < 2
+            or len(text) > MAX_SPECIAL_CHARACTERS
+            or not text.isprintable()
+            or SPACE in text
+            or " " in text
+        ):
+            raise UsageError(
+                f"the special piece {text!r:.60} must be 2 to {MAX_SPECIAL_CHARACTERS} printable characters, "
+                "and have no space and no ▁"
+            )
+        taken.add(text)
+
+
+def _explain(message: str, vocab_size: int, num_special: int) -> str:
     """SentencePiece's error in a line that says what to do."""
     if match := re.search(r"value <= (\d+)", message):
+        largest = int(match[1]) + num_special
         return (
-            f"the text is too small for a vocabulary of {vocab_size}: the largest it allows is {match[1]}; "
-            f"use --vocab-size {match[1]} or less, or give more text"
+            f"the text is too small for a vocabulary of {vocab_size}: the largest it allows is {largest}; "
+            f"use --vocab-size {largest} or less, or give more text"
         )
     if match := re.search(r"required_chars\. \d+ vs (\d+)", message):
+        smallest = int(match[1]) + num_special
         return (
             f"the text has too many different characters for a vocabulary of {vocab_size}: with bytes and control "
-            f"tokens they are {match[1]} ids; use --vocab-size {match[1]} or more, or a smaller character coverage"
+            f"tokens they are {smallest} ids; use --vocab-size {smallest} or more, or a smaller character coverage"
         )
     if "sentences_.empty()" in message:
         return "there is no usable text to train a tokenizer on; give files with text in them"

@@ -41,7 +41,7 @@ def _to_bytes(ids: list[int]) -> bytes:
 def splits_at_spaces(tokenizer: Tokenizer) -> bool:
     """Whether encoding word by word gives the ids of the whole: no piece goes over the end of a word."""
     proto = tokenizer.proto
-    if not (proto.add_dummy_prefix and proto.byte_fallback):
+    if not (proto.add_dummy_prefix and proto.byte_fallback and tokenizer.encodes_by_pieces_alone):
         return False
     return not any(SPACE in piece.text.lstrip(SPACE) for piece in proto.pieces)
 

@@ -36,7 +36,7 @@ class TrainingState(BaseModel):
     evaluated_step: int = -1
     """Step of the last evaluation that was finished."""
     best_loss: float | None = None
-    """Lowest validation loss so far, that of RUN/model."""
+    """Lowest validation loss, that of RUN/model."""
     bad_steps: int = 0
     """Updates skipped in a row."""
     total_bad_steps: int = 0

@@ -100,7 +100,7 @@ def _examine_log(path: Path) -> Iterator[Finding]:
 def _what_next(run: Path, whole: list[int]) -> Finding:
     """The run as a whole: finished, to be resumed, or to be started anew."""
     num_steps = _planned_steps(run)
-    command = f"tinyllm train --data SHARDS --config {run / 'config.toml'} --out {run} --resume auto"
+    command = f"tinyllm train --data SHARDS --out {run} --resume auto"
     if not whole:
         return Finding(run, False, "no checkpoint to go on from", f"start it again: {command}")
     if whole[0] == num_steps:

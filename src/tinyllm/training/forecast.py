@@ -1,16 +1,27 @@
 """What a run will need on this machine: memory, disk and time, said before it starts.
 
 Memory and disk are arithmetic on the config; time is a short trial of real updates on random tokens. It writes nothing.
+A run that cannot fit into memory is refused here, and an allocation that fails all the same becomes one line.
 """
 
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from tinyllm.config import Config
+from tinyllm.errors import UsageError
 from tinyllm.model.size import weight_bytes
+
+if TYPE_CHECKING:
+    import torch
 
 LIBRARY_BYTES = 450 * 2**20
 """What Python, PyTorch and the tokenizer take before there is a model."""
 MOMENTS_PER_PARAMETER = 2
+LEAST_BYTES_PER_NUMBER = 1
+"""Of what blocks keep: numbers have 2 bytes at least, and kernels compute up to half of them again."""
 
 
 @dataclass(frozen=True)
@@ -45,14 +56,62 @@ def forecast(config: Config) -> Forecast:
 def activation_bytes(config: Config) -> int:
     """What the backward pass of one microbatch keeps, roughly: each block's inputs to its products, and the logits.
 
+    Logits are kept with their softmax and their gradient.
+    """
+    settings = config.training
+    logits = settings.batch_size * settings.sequence_length * 3 * config.model.vocab_size
+    return 4 * (_block_numbers(config) + logits)
+
+
+def _block_numbers(config: Config) -> int:
+    """How many numbers all blocks keep of one microbatch.
+
     A block keeps about 8 vectors of the residual stream, its queries, keys and values, and 4 of its feed-forward
-    (Korthikanti et al. 2022 count the same for GPT); logits are kept with their softmax and their gradient.
+    (Korthikanti et al. 2022 count the same for GPT).
     """
     model, settings = config.model, config.training
     heads = (model.num_heads + 2 * model.num_kv_heads) * model.head_size
     per_block = 8 * model.hidden_size + 2 * heads + 4 * model.intermediate_size
-    numbers = model.num_layers * per_block + 3 * model.vocab_size
-    return settings.batch_size * settings.sequence_length * numbers * 4
+    return settings.batch_size * settings.sequence_length * model.num_layers * per_block
+
+
+def check_memory(config: Config, device: "torch.device") -> None:
+    """Raises UsageError, with the bytes, if `config` cannot fit into the memory of `device`.
+
+    The need is a lower bound: weights, gradients and one moment in float32, and the least activations, without logits.
+    A run that passes may still be too large.
+    """
+    from tinyllm.runtime import memory_limit_bytes
+
+    limit = memory_limit_bytes(device)
+    states, activations = 3 * weight_bytes(config.model), LEAST_BYTES_PER_NUMBER * _block_numbers(config)
+    if limit is None or states + activations <= limit:
+        return
+    part, cause, remedy = states, "weights, gradients and moments", "a smaller model.hidden_size or model.num_layers"
+    if states <= limit:
+        part, cause = activations, "activations of one microbatch"
+        remedy = "a smaller training.batch_size or training.sequence_length"
+    raise UsageError(
+        f"this run needs at least {states + activations:,} bytes of memory, {part:,} of them for {cause}; "
+        f"{device} has {limit:,}; use {remedy}"
+    )
+
+
+@contextmanager
+def failed_allocations_named() -> Iterator[None]:
+    """Raises UsageError, with the bytes, in the place of an allocation inside that fails."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        # torch raises a RuntimeError of its own on a GPU and a plain one on a CPU; NumPy raises a MemoryError.
+        size = re.search(r"(?:allocate|buffer size:) (\d[\d.]* ?[KMGTPE]?i?(?:B|bytes))", str(error))
+        if size is None and not isinstance(error, MemoryError):
+            raise
+        asked = f": {size[1]} were asked for at once" if size is not None else ""
+        raise UsageError(
+            f"the memory is not enough for this run{asked}; use a smaller training.batch_size, "
+            "training.sequence_length or model"
+        ) from error
 
 
 def tokens_per_step(config: Config) -> int:
@@ -61,11 +120,15 @@ def tokens_per_step(config: Config) -> int:
 
 
 def measure_update_seconds(config: Config, trial_seconds: float) -> float:
-    """Seconds an update takes here: real ones on random tokens, for about `trial_seconds`."""
+    """Seconds an update takes here: real ones on random tokens, for about `trial_seconds`.
+
+    Raises UsageError if they cannot fit into memory.
+    """
     from tinyllm.runtime import pick_device
     from tinyllm.training.fast_path import choose_fast_path
     from tinyllm.training.trial import measure_step_seconds
 
+    check_memory(config, pick_device(config.training.device))
     # Compiling would take longer than the trial; a run that pays for it is faster than what is said here.
     eager = config.model_copy(update={"training": config.training.model_copy(update={"compile": "off"})})
     config = choose_fast_path(eager, pick_device(eager.training.device), num_updates=0).resolve(eager)

@@ -71,7 +71,9 @@ def compare_inputs(saved: dict[str, Any], now: dict[str, Any], checkpoint: Path)
         difference = _describe_difference(name, before, after)
         if name not in HARMLESS:
             raise MismatchError(
-                f"{checkpoint} was made with {difference}; restore that setting, or start a new run with another --out"
+                f"{checkpoint} was made with {difference}; "
+                "restore that setting, or start a new run with another --out; "
+                "without --recipe and --config a run keeps its own settings"
             )
         notes.append(f"changed since the checkpoint: {difference}; {HARMLESS[name]}")
     return notes

@@ -20,7 +20,7 @@ from tinyllm.errors import ArtifactError, DivergenceError, InputError, Interrupt
 from tinyllm.model.init import initialize_mimetic
 from tinyllm.model.size import num_parameters
 from tinyllm.model.transformer import Transformer
-from tinyllm.model_dir import load_model, save_model, verify_model
+from tinyllm.model_dir import save_model, verify_model
 from tinyllm.runtime import (
     StopRequest,
     keep_freed_memory,
@@ -44,11 +44,14 @@ from tinyllm.training.checkpoint import (
 )
 from tinyllm.training.evaluate import Evaluation, evaluate
 from tinyllm.training.fast_path import as_before, choose_fast_path
+from tinyllm.training.forecast import check_memory, failed_allocations_named
+from tinyllm.training.initial_weights import take_weights
 from tinyllm.training.inputs import compare_inputs, describe_inputs
 from tinyllm.training.metrics import MetricsLog
 from tinyllm.training.optimizer import set_learning_rate
 from tinyllm.training.run_dir import check_run_directory
-from tinyllm.training.schedule import learning_rate
+from tinyllm.training.saved_model import SavedModel, check_loadable, model_details
+from tinyllm.training.schedule import fit_warmup, learning_rate
 from tinyllm.training.step import build_updater
 
 Sampler = Callable[[Transformer, Tokenizer, SampleConfig], list[str]]
@@ -93,7 +96,9 @@ class Outcome:
     reason: Literal["done", "time", "evaluated"]
     state: TrainingState
     evaluation: Evaluation | None
-    """The last one."""
+    """The last one; None if nothing was left to do."""
+    model: SavedModel | None
+    """What RUN/model is; None if no evaluation gave a finite loss."""
     num_tokens: int
     """Tokens trained on in all."""
     num_parameters: int
@@ -101,8 +106,7 @@ class Outcome:
     """Largest resident memory of the process."""
 
     def __repr__(self) -> str:
-        loss = "" if self.evaluation is None else f", validation loss {self.evaluation.loss:.4f}"
-        return f"<Outcome {self.reason} at step {self.state.step}{loss}, {self.num_tokens:,} tokens>"
+        return f"Outcome({self.reason!r}, step={self.state.step}, model={self.model!r})"
 
 
 class _BrokenOff(Exception):
@@ -115,21 +119,24 @@ class Trainer:
     def __init__(
         self, config: Config, shards: ShardSet, run: Path, *, reporter: Reporter, sampler: Sampler | None = None
     ) -> None:
-        self.config, self.run, self.reporter, self.sampler = config, run, reporter, sampler
+        self.config, self.run, self.reporter, self.sampler = self._fit_warmup(config, reporter), run, reporter, sampler
         settings = config.training
         if settings.num_threads:
             torch.set_num_threads(settings.num_threads)
         self.device = pick_device(settings.device)
+        check_memory(self.config, self.device)
+        check_loadable(self.config.model)
         self.shards = shards
         self.tokenizer = shards.tokenizer
         self.order = self._order_windows()
         self.validation = self._choose_validation_windows()
         seed_everything(settings.seed)
-        self.model = Transformer(config.model)
+        with failed_allocations_named():
+            self.model = Transformer(config.model)
         if settings.initialization == "mimetic":
             initialize_mimetic(self.model, config.model.num_heads // config.model.num_kv_heads)
-        if settings.init_from not in ("scratch", "resume"):
-            self._take_weights_from(Path(settings.init_from))
+        if settings.init_from not in ("scratch", "resume") and not list_checkpoints(run / "checkpoints"):
+            take_weights(self.model, self.tokenizer, Path(settings.init_from).expanduser())
         self.model.to(self.device).train()
         self.text_bytes = TextBytes(self.tokenizer)
         self.last_evaluation: Evaluation | None = None
@@ -138,11 +145,14 @@ class Trainer:
     def train(self, *, resume: bool, to_toml: Callable[[Config], str]) -> Outcome:
         """Runs to the end, to a signal or to the time limit. Raises Interrupted, after saving, for a signal.
 
-        `to_toml` writes the config for RUN/config.toml, where every `auto` is replaced by what was chosen.
+        Every such stop evaluates its step, so that RUN/model exists. `to_toml` writes the config for RUN/config.toml,
+        where every `auto` is replaced by what was chosen.
         """
         keep_freed_memory()
         check_run_directory(self.run)
-        with storage.exclusive(self.run), stop_signals() as stop:
+        with storage.exclusive(self.run), stop_signals() as stop, failed_allocations_named():
+            if not stop.is_listening:
+                self.reporter.note("training outside the main thread: signals do not save the run, checkpoints do")
             self._clear_away_leftovers()
             checkpoint = self._find_checkpoint(resume)
             self._choose_path(checkpoint)
@@ -166,15 +176,38 @@ class Trainer:
             self._evaluate_if_due(stop)
             at_end = self.state.step == num_steps
             out_of_time = bool(settings.max_minutes) and time.monotonic() - self.started > settings.max_minutes * 60
-            if at_end or stop or out_of_time or self._checkpoint_is_due():
+            stopping = bool(stop)
+            if at_end or stopping or out_of_time or self._checkpoint_is_due():
                 self._save()
-            if stop.signal_number is not None:
-                raise Interrupted(
-                    f"stopped at step {self.state.step} and saved; go on with --resume auto", stop.signal_number
-                )
-            if out_of_time and not at_end:
-                return self._outcome("time")
+            if stopping or (out_of_time and not at_end):
+                self._evaluate_stop(stop)
+                return self._stopped(stop)
         return self._outcome("done")
+
+    def _evaluate_stop(self, stop: StopRequest) -> None:
+        """Evaluates the step that a run stops at, and keeps the model if it is the best; the log has no line of it.
+
+        So the run that goes on has the metrics of one that never stopped. The checkpoint is already written: another
+        signal ends the process at once and loses nothing.
+        """
+        stop.has_work_to_save = False
+        if self.state.evaluated_step == self.state.step:
+            return
+        record = self._measure(self._validation_batches())
+        self.log.curve.add(record)
+        self.log.draw()
+        self.reporter.evaluation(record)
+        self._keep_if_best()
+
+    def _stopped(self, stop: StopRequest) -> Outcome:
+        """The outcome of a run that its time limit stopped. Raises Interrupted for one that a signal stopped."""
+        outcome = self._outcome("time")
+        if stop.signal_number is None:
+            return outcome
+        model = "there is no model yet" if outcome.model is None else f"{self.run / 'model'} is of {outcome.model}"
+        raise Interrupted(
+            f"stopped at step {self.state.step} and saved; {model}; go on with --resume auto", stop.signal_number
+        )
 
     def _evaluate_if_due(self, stop: StopRequest) -> bool:
         """Evaluates, keeps the model if it is the best, and samples, where the schedule says so.
@@ -239,13 +272,17 @@ class Trainer:
             )
 
     def _evaluate(self, stop: StopRequest) -> None:
-        result = evaluate(self.updater, self._validation_batches(stop), self.text_bytes)
-        self.last_evaluation = result
-        record = {"step": self.state.step, "validation_loss": result.loss, "bits_per_byte": result.bits_per_byte}
+        record = self._measure(self._validation_batches(stop))
         if not self.config.training.eval_only:
             self.log.write(record)
             self.log.draw()
         self.reporter.evaluation(record)
+
+    def _measure(self, batches: Iterator[Tensor]) -> dict[str, Any]:
+        """The line of metrics of an evaluation on `batches`."""
+        result = evaluate(self.updater, batches, self.text_bytes)
+        self.last_evaluation = result
+        return {"step": self.state.step, "validation_loss": result.loss, "bits_per_byte": result.bits_per_byte}
 
     def _keep_if_best(self) -> None:
         assert self.last_evaluation is not None
@@ -255,7 +292,7 @@ class Trainer:
             self.state.best_loss = loss
         if best or self.config.training.always_save_checkpoint:
             check_finite(self.model.state_dict(), self.state.step)
-            details = {"step": self.state.step, "validation_loss": loss, "trained_on": self.inputs["shards"]}
+            details = model_details(self.state.step, self.last_evaluation, self.inputs["shards"])
             save_model(self.run / "model", self.model, self.config.model, self.tokenizer, details=details)
             self.reporter.model_saved(self.run / "model")
 
@@ -341,15 +378,23 @@ class Trainer:
             self.reporter.note(change)
         self.state = load_checkpoint(checkpoint, self.model, self.updater)
         self.state.inputs = self.inputs
-        if not (self.run / "model").exists():
-            self.state.best_loss = None
+        # A stop may have kept a better model than the checkpoint knows; without a model any finite loss is the best.
+        saved = SavedModel.read(self.run / "model")
+        if saved is None or not self.config.training.always_save_checkpoint:
+            self.state.best_loss = None if saved is None else saved.loss
         self.reporter.note(f"going on from {checkpoint}, step {self.state.step}")
 
-    def _take_weights_from(self, path: Path) -> None:
-        source, tokenizer = load_model(path)
-        if source.config != self.config.model or tokenizer.fingerprint != self.tokenizer.fingerprint:
-            raise UsageError(f"init_from {path}: its shape or tokenizer is not that of this run; use its own settings")
-        self.model.load_state_dict(source.state_dict())
+    @staticmethod
+    def _fit_warmup(config: Config, reporter: Reporter) -> Config:
+        """`config` with a warmup that ends before the run does; a change is reported."""
+        schedule = fit_warmup(config.schedule)
+        if schedule is config.schedule:
+            return config
+        reporter.note(
+            f"schedule.warmup_steps {config.schedule.warmup_steps} would take all {schedule.num_steps} steps of the "
+            f"run; the learning rate warms up over {schedule.warmup_steps} instead"
+        )
+        return config.model_copy(update={"schedule": schedule})
 
     def _microbatches(self, step: int) -> Iterator[Tensor]:
         settings = self.config.training
@@ -380,7 +425,8 @@ class Trainer:
             read_windows(self.shards.validation, order, chosen[start : start + settings.batch_size]) for start in starts
         ]
 
-    def _validation_batches(self, stop: StopRequest) -> Iterator[Tensor]:
+    def _validation_batches(self, stop: StopRequest | None = None) -> Iterator[Tensor]:
+        """The microbatches of an evaluation, on the device. Raises _BrokenOff where `stop` asks for an end."""
         for batch in self.validation:
             if stop:
                 raise _BrokenOff
@@ -399,6 +445,7 @@ class Trainer:
             reason,
             self.state,
             self.last_evaluation,
+            SavedModel.read(self.run / "model"),
             num_tokens=self.state.step * self._tokens_per_step,
             num_parameters=num_parameters(self.config.model),
             peak_memory_bytes=peak_memory_bytes(),

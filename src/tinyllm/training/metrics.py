@@ -8,6 +8,7 @@ from typing import Any
 
 from tinyllm import storage
 from tinyllm.errors import UsageError
+from tinyllm.text_input import encodable
 from tinyllm.training.loss_curve import CurveRecords, draw_loss_curve
 
 
@@ -41,7 +42,7 @@ class MetricsLog:
 
     def draw(self) -> None:
         """Brings loss.svg up to date."""
-        storage.write_file(self.run / "loss.svg", draw_loss_curve(self.curve.records(), title=self.run.name))
+        storage.write_file(self.run / "loss.svg", draw_loss_curve(self.curve.records(), title=encodable(self.run.name)))
 
     def sync(self) -> None:
         """Makes the lines so far durable: before a checkpoint, so that it never knows more steps than they."""

@@ -32,29 +32,28 @@ def check_run_directory(folder: Path) -> None:
             )
 
 
-def remove_run(folder: Path) -> None:
-    """Removes a run's own files, checkpoints and model. Other files in `folder` stay, and then so does `folder`.
+def clear_run(folder: Path) -> None:
+    """Removes a run's own files, checkpoints and model, so that a new run can begin; other files in `folder` stay.
 
-    Raises UsageError if `folder` is no run, ArtifactError if it is in use.
+    Raises UsageError if `folder` is no run, or if its model holds files of somebody else's, ArtifactError if it is
+    in use.
     """
     if not folder.exists():
         return
     if not is_run(folder):
         raise UsageError(f"{folder} is no run of tinyllm; move it, or choose another place")
+    model = folder / "model"
     with storage.exclusive(folder):
+        if model.exists() and not storage.remove_directory(model, MODEL):
+            raise UsageError(f"{model} holds files that tinyllm did not write; move them, or choose another place")
         for parent in (folder, folder / "checkpoints"):
             storage.remove_dead_drafts(parent)
         for path in list_checkpoints(folder / "checkpoints"):
             if is_checkpoint_of(path):
                 storage.remove_directory(path, KIND)
-        if (folder / "model").exists():
-            storage.remove_directory(folder / "model", MODEL)
-        for name in (*FILES, storage.LOCK_NAME):
+        for name in FILES:
             if (folder / name).is_file():
                 storage.disk.remove_file(folder / name)
-    for path in (folder / "checkpoints", folder):
-        if _is_empty_folder(path):
-            storage.disk.remove_empty_directory(path)
 
 
 def _is_empty_folder(path: Path) -> bool:

@@ -1,11 +1,14 @@
 """Every kind of file gives the documents that were put into it, and every bad one gives one clear error."""
 
+import bz2
 import gzip
 import io
 import json
+import lzma
 import sys
 import tarfile
 import tracemalloc
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +16,7 @@ import pytest
 
 from tinyllm.corpus import json_records, text
 from tinyllm.corpus.documents import Document, read_documents
+from tinyllm.corpus.storybook import write_stories
 from tinyllm.errors import FormatError, InputError
 
 if sys.version_info >= (3, 14):
@@ -21,11 +25,21 @@ else:
     from backports import zstd
 
 STORIES = ["One day, a cat sat.\n\nIt purred.", "Zwölf Bäume \N{SNOWMAN} \N{DOG FACE}", "The end."]
-COMPRESSORS: dict[str, Callable[[bytes], bytes]] = {"": bytes, ".gz": gzip.compress, ".zst": zstd.compress}
+COMPRESSORS: dict[str, Callable[[bytes], bytes]] = {
+    "": bytes,
+    ".gz": gzip.compress,
+    ".bz2": bz2.compress,
+    ".xz": lzma.compress,
+    ".zst": zstd.compress,
+}
 CONTENTS = {
     ".txt": "\n<|endoftext|>\n".join(STORIES),
     ".json": json.dumps([{"id": 1, "story": story} for story in STORIES]),
     ".jsonl": "\n".join(json.dumps({"text": story}) for story in STORIES),
+    ".md": "\n<|endoftext|>\n".join(STORIES),
+    ".rst": "\n<|endoftext|>\n".join(STORIES),
+    ".csv": "id,text\r\n" + "".join(f'1,"{story}"\r\n' for story in STORIES),
+    ".tsv": "story\tid\n" + "".join(f'"{story}"\t1\n' for story in STORIES),
 }
 
 
@@ -47,6 +61,13 @@ def pack(path: Path, members: dict[str, bytes], mode: str = "w") -> Path:
     return path
 
 
+def zip_up(path: Path, members: dict[str, bytes]) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return path
+
+
 @pytest.mark.parametrize("compression", COMPRESSORS)
 @pytest.mark.parametrize("ending", CONTENTS)
 def test_each_format_gives_its_documents(tmp_path: Path, ending: str, compression: str) -> None:
@@ -54,17 +75,26 @@ def test_each_format_gives_its_documents(tmp_path: Path, ending: str, compressio
     assert list(read_documents([path])) == [Document(story, str(path)) for story in STORIES]
 
 
-@pytest.mark.parametrize("ending", [".tar", ".tar.gz", ".tgz", ".tar.zst"])
+@pytest.mark.parametrize(
+    "ending", [".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".zip"]
+)
 def test_an_archive_gives_the_documents_of_its_files_and_names_them(tmp_path: Path, ending: str) -> None:
     members = {f"shards/data{ending}": content.encode() for ending, content in CONTENTS.items()}
     members["shards/data.json.gz"] = gzip.compress(CONTENTS[".json"].encode())
-    members |= {"README.md": b"not read", "shards/._data.json": b"\0 nor this"}
-    plain = pack(tmp_path / "plain.bin", members).read_bytes()
-    compression = {".tgz": ".gz"}.get(ending, ending.removeprefix(".tar"))
-    path = write(tmp_path / f"all{ending}", COMPRESSORS[compression](plain))
-    documents = list(read_documents([path]))
-    assert [document.text for document in documents] == STORIES * 4
+    members |= {"LICENSE": b"not read", "shards/._data.json": b"\0 nor this", "inner.zip": b"nor this"}
+    path = tmp_path / f"all{ending}"
+    if ending == ".zip":
+        zip_up(path, members)
+    else:
+        plain = pack(tmp_path / "plain.bin", members).read_bytes()
+        compression = {".tgz": ".gz", ".tbz2": ".bz2", ".txz": ".xz"}.get(ending, ending.removeprefix(".tar"))
+        write(path, COMPRESSORS[compression](plain))
+    notes: list[str] = []
+    documents = list(read_documents([path], note=notes.append))
+    assert [document.text for document in documents] == STORIES * (len(CONTENTS) + 1)
     assert documents[0].source == f"{path}:shards/data.txt"
+    assert len(notes) == 1
+    assert notes[0].startswith(f"skipped 2 files (LICENSE, inner.zip) of {path}: only files that end in")
 
 
 def test_parquet_gives_the_documents_of_its_column(tmp_path: Path) -> None:
@@ -79,6 +109,50 @@ def test_parquet_gives_the_documents_of_its_column(tmp_path: Path) -> None:
         read_texts(path, text_key="id")
     path.write_bytes(path.read_bytes()[:-10])
     with pytest.raises(FormatError, match="not a whole Parquet file"):
+        read_texts(path)
+
+
+@pytest.mark.parametrize("ending", [".json", ".jsonl", ".parquet"])
+def test_a_list_of_strings_is_read_as_its_lines(tmp_path: Path, ending: str) -> None:
+    records = [{"paragraphs": ["Zwölf Bäume,", "", "\N{SNOWMAN}."]}, {"paragraphs": []}, {"paragraphs": ["one"]}]
+    path = tmp_path / f"poems{ending}"
+    if ending == ".parquet":
+        pyarrow = pytest.importorskip("pyarrow", reason="reading Parquet is an extra")
+        parquet = pytest.importorskip("pyarrow.parquet")
+        parquet.write_table(pyarrow.Table.from_pylist(records), path)
+    else:
+        write(path, json.dumps(records) if ending == ".json" else "\n".join(map(json.dumps, records)))
+    assert read_texts(path, text_key="paragraphs") == ["Zwölf Bäume,\n\n\N{SNOWMAN}.", "one"]
+
+
+def test_a_file_named_on_purpose_is_text_whatever_its_ending(tmp_path: Path) -> None:
+    for name in ("server.log", "README", "story.html"):
+        assert read_texts(write(tmp_path / name, "a\r\nb")) == ["a\nb"]
+    assert read_texts(write(tmp_path / "server.log.gz", gzip.compress(b"a"))) == ["a"]
+
+
+@pytest.mark.parametrize("position", [0, 5, 2**20 - 1, 2**20])
+def test_a_named_file_that_is_binary_is_refused_with_its_place(tmp_path: Path, position: int) -> None:
+    path = write(tmp_path / "a.bin", b"a\n" * (position // 2) + b"a" * (position % 2) + b"\0\0")
+    with pytest.raises(InputError, match=rf"a\.bin is not text: line {position // 2 + 1}, byte {position} is NUL"):
+        read_texts(path)
+    with pytest.raises(InputError, match=r"a\.png is not UTF-8 at line 1, byte 0 \(0x89"):
+        read_texts(write(tmp_path / "a.png", b"\x89PNG\r\n\x1a\n"))
+
+
+def test_compressed_streams_may_follow_each_other(tmp_path: Path) -> None:
+    for ending in (".bz2", ".xz", ".gz"):
+        pack_one = COMPRESSORS[ending]
+        path = write(tmp_path / f"a.txt{ending}", pack_one(b"one,") + pack_one(b"") + pack_one(b" two"))
+        assert read_texts(path) == ["one, two"]
+    padded = lzma.compress(b"one,") + b"\0" * 8 + lzma.compress(b" two") + b"\0" * 4
+    assert read_texts(write(tmp_path / "a.txt.xz", padded)) == ["one, two"]
+
+
+def test_an_xz_file_cannot_ask_for_much_memory(tmp_path: Path) -> None:
+    filters = [{"id": lzma.FILTER_LZMA2, "preset": 0, "dict_size": 2**29}]
+    path = write(tmp_path / "a.txt.xz", lzma.compress(b"text", filters=filters))
+    with pytest.raises(FormatError, match=r"a\.txt\.xz needs more than 256 MiB to unpack; pack it again by xz -9"):
         read_texts(path)
 
 
@@ -125,23 +199,37 @@ def test_standard_input_is_plain_text(monkeypatch: pytest.MonkeyPatch) -> None:
     assert list(read_documents(["-"])) == [Document("a", "standard input"), Document("b", "standard input")]
 
 
-def test_json_shards_and_plain_text_of_the_same_stories_agree(shared_data: Path) -> None:
-    from_json = read_texts(shared_data / "tinystories" / "TinyStories_all_data")
-    from_text = read_texts(shared_data / "tinystories" / "train-sample.txt")
-    assert len(from_json) > 1000
-    assert sorted(from_json) == sorted(from_text)
+def test_json_shards_and_plain_text_of_the_same_stories_agree(tmp_path: Path) -> None:
+    """In the layouts of TinyStories: arrays of objects with other fields beside the story, and one text file."""
+    stories = list(write_stories(1000, seed=1))
+    (tmp_path / "all").mkdir()
+    for number in range(4):
+        records = [{"story": story, "summary": "", "source": "GPT-4"} for story in stories[number::4]]
+        write(tmp_path / "all" / f"data{number:02}.json", json.dumps(records))
+    write(tmp_path / "stories.txt", "".join(f"{story}\n<|endoftext|>\n" for story in stories))
+    assert sorted(read_texts(tmp_path / "all")) == sorted(read_texts(tmp_path / "stories.txt")) == sorted(stories)
 
 
-def test_memory_is_bounded_by_the_document_not_by_the_file(tmp_path: Path) -> None:
-    path = tmp_path / "big.json.gz"
-    with gzip.open(path, "wt", compresslevel=1) as file:
-        file.write("[" + ",".join([json.dumps({"story": "a" * 1000})] * 32_000) + "]")
+@pytest.mark.parametrize("name", ["big.json.gz", "big.csv.bz2", "big.tsv.xz", "big.zip"])
+def test_memory_is_bounded_by_the_document_not_by_the_file(tmp_path: Path, name: str) -> None:
+    story, path = "a" * 1000, tmp_path / name
+    if name == "big.json.gz":
+        with gzip.open(path, "wt", compresslevel=1) as file:
+            file.write("[" + ",".join([json.dumps({"story": story})] * 32_000) + "]")
+    else:
+        table = ("story\n" + f'"{story}"\n' * 32_000).encode()
+        if name == "big.zip":
+            zip_up(path, {"big.csv": table})
+        else:
+            write(path, COMPRESSORS[path.suffix](table))
+        del table
     tracemalloc.start()
     num_documents = sum(1 for _ in read_documents([path]))
     _, peak_bytes = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert num_documents == 32_000
-    assert peak_bytes < 12 * 2**20, "the file has 32 MB"
+    dictionary_bytes = 2**23 if name.endswith(".xz") else 0
+    assert peak_bytes < 12 * 2**20 + dictionary_bytes, "the file has 32 MB"
 
 
 def test_an_item_longer_than_the_window_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -211,7 +299,11 @@ class TestErrors:
             ('["a"]["b"]', r"something follows the array's \]"),
             ("[1]", "item 1 is a number, neither an object nor a string"),
             ("[[]]", "item 1 is a list, neither"),
-            ('[{"text": ["a"]}]', "item 1: key 'text' holds a list, not text; .*--text-key"),
+            ('[{"text": {"a": 1}}]', "item 1: key 'text' holds an object, not text; .*--text-key"),
+            ('[{"text": ["a", 1]}]', "item 1: key 'text' holds a list with a number in it, not a list of strings"),
+            ('[{"text": ["a", null]}]', "item 1: key 'text' holds a list with null in it"),
+            ('[{"text": [["a"]]}]', "item 1: key 'text' holds a list with a list in it"),
+            ('[{"text": ["a", "\\ud800"]}]', r"item 1: \\ud800 is half a surrogate pair"),
             ('["\\ud800 x"]', r"item 1: \\ud800 is half a surrogate pair"),
             ('["a\nb"]', "item 1: not JSON: Invalid control character"),
             ("[" * 100_000, "item 1: nested too deeply"),
@@ -251,7 +343,7 @@ class TestErrors:
         path = write(tmp_path / "a.jsonl", '{"story": "a", "text": "b", "other": "c"}')
         assert [read_texts(path), read_texts(path, text_key="other")] == [["a"], ["c"]]
 
-    @pytest.mark.parametrize("ending", [".gz", ".zst"])
+    @pytest.mark.parametrize("ending", [".gz", ".bz2", ".xz", ".zst"])
     def test_damaged_compression(self, tmp_path: Path, ending: str) -> None:
         whole = COMPRESSORS[ending](bytes(range(32, 127)) * 100)
         with pytest.raises(FormatError, match=rf"a\.txt\{ending} is cut off"):

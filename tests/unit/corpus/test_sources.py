@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from tinyllm.corpus.formats import Format, format_of
+from tinyllm.corpus.formats import Format, format_of, format_of_named
 from tinyllm.corpus.sources import STANDARD_INPUT, list_sources
 from tinyllm.errors import InputError
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for name in ("b.txt", "a.JSON", "deep/er/c.jsonl.gz", "notes.md", ".hidden.txt", ".git/d.txt", "e[1].txt"):
+    for name in ("b.txt", "a.JSON", "deep/er/c.jsonl.gz", "notes.doc", ".hidden.txt", ".git/d.txt", "e[1].txt"):
         path = tmp_path / "corpus" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
@@ -33,6 +33,33 @@ def test_patterns_are_expanded_here_if_the_shell_did_not(folder: Path) -> None:
 
 def test_a_name_that_looks_like_a_pattern_is_a_name_if_it_exists(folder: Path) -> None:
     assert list_sources([folder / "e[1].txt"]) == [folder / "e[1].txt"]
+
+
+def test_a_file_named_by_itself_or_by_a_pattern_counts_whatever_its_ending(folder: Path) -> None:
+    assert list_sources([folder / "notes.doc"]) == [folder / "notes.doc"]
+    assert list_sources(["corpus/*.doc"]) == [folder / "notes.doc"]
+    assert folder / "notes.doc" in list_sources(["corpus/*"])
+
+
+def test_what_a_folder_holds_beyond_text_is_told_in_one_line(folder: Path) -> None:
+    notes: list[str] = []
+    list_sources([folder], notes.append)
+    assert len(notes) == 1
+    assert notes[0].startswith("skipped 1 file (corpus/notes.doc): of a folder only files that end in .txt")
+    for name in ("a.png", "b.exe", "deep/c.PDF"):
+        (folder / name).touch()
+    (folder / "link").symlink_to((folder / "deep").absolute())
+    notes.clear()
+    list_sources([folder, "corpus/deep"], notes.append)
+    assert len(notes) == 1
+    assert notes[0].startswith("skipped 5 files (corpus/a.png, corpus/b.exe, corpus/deep/c.PDF, …): of a folder only")
+    assert notes[0].endswith("links to folders are not followed")
+
+
+def test_a_file_that_is_named_as_well_is_not_skipped(folder: Path) -> None:
+    notes: list[str] = []
+    assert folder / "notes.doc" in list_sources([folder, folder / "notes.doc"], notes.append)
+    assert notes == []
 
 
 def test_order_and_repetition_of_arguments_make_no_difference(folder: Path) -> None:
@@ -60,9 +87,10 @@ def test_standard_input(folder: Path) -> None:
     ("name", "message"),
     [
         ("missing.txt", r"missing\.txt does not exist"),
-        ("corpus/*.csv", r"the pattern corpus/\*\.csv matches no file that ends in \.txt"),
-        ("corpus/notes.md", r"notes\.md does not end in \.txt, .*standard input"),
-        ("empty", r"empty has no file that ends in"),
+        ("corpus/*.csv", r"the pattern corpus/\*\.csv matches no file$"),
+        ("empty", r"empty has no file that ends in \.txt, .* or \.parquet$"),
+        ("pictures", r"pictures has no file that ends in .*; it has 1 file \(pictures/a\.png\); name a file itself"),
+        ("picture*", r"the pattern picture\* matches no file; it has 1 file \(pictures/a\.png\)"),
         ("a" * 300 + ".txt", "(does not exist|cannot read)"),
         ("a\0b.txt", r"a\?b\.txt does not exist"),
     ],
@@ -70,6 +98,8 @@ def test_standard_input(folder: Path) -> None:
 @pytest.mark.usefixtures("folder")
 def test_names_that_lead_nowhere(name: str, message: str) -> None:
     Path("empty").mkdir()
+    Path("pictures").mkdir()
+    Path("pictures/a.png").touch()
     with pytest.raises(InputError, match=message):
         list_sources([name])
 
@@ -98,9 +128,30 @@ def test_a_folder_that_cannot_be_listed_is_an_error(folder: Path, monkeypatch: p
         ("a.tar.zst", Format("tar", "zstd")),
         ("a.parquet", Format("parquet")),
         ("a.parquet.gz", None),
+        ("README.md", Format("text")),
+        ("a.rst.bz2", Format("text", "bzip2")),
+        ("a.csv.xz", Format("csv", "xz")),
+        ("a.TSV", Format("tsv")),
+        ("a.tbz2", Format("tar", "bzip2")),
+        ("a.tar.xz", Format("tar", "xz")),
+        ("a.zip", Format("zip")),
+        ("a.zip.gz", None),
         ("a.gz", None),
         ("txt", None),
     ],
 )
 def test_formats_by_ending(name: str, expected: Format | None) -> None:
     assert format_of(name) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("a.json", Format("json")),
+        ("server.log", Format("text", known=False)),
+        ("server.log.GZ", Format("text", "gzip", known=False)),
+        ("README", Format("text", known=False)),
+    ],
+)
+def test_a_named_file_is_text_unless_its_ending_says_otherwise(name: str, expected: Format) -> None:
+    assert format_of_named(name) == expected

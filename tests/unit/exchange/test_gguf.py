@@ -160,7 +160,7 @@ REFUSED: dict[str, tuple[Metadata, str]] = {
             "tokenizer.ggml.scores": (ValueType.FLOAT32, [0.0]),
             "tokenizer.ggml.token_type": (ValueType.INT32, [2]),
         },
-        "bos_token_id is 1, expected an id from 0 to 0",
+        "eos_token_id is 2, expected an id from 0 to 0",
     ),
     "no tokens": ({"tokenizer.ggml.tokens": (ValueType.STRING, None)}, "tokens is not an array of strings"),
     "few scores": ({"tokenizer.ggml.scores": (ValueType.FLOAT32, [0.0])}, "scores is not an array of 320 float32"),
@@ -220,3 +220,80 @@ def test_a_43_byte_file_ends_at_once(tmp_path: Path) -> None:
     path.write_bytes(struct.pack("<4sIQQ", b"GGUF", 3, 0, 2**60) + bytes(19))
     with pytest.raises(FormatError, match="the number of metadata values is 1152921504606846976, expected at most 1"):
         read_gguf(path)
+
+
+def integers(values: list[int]) -> tuple[ValueType, object]:
+    return ValueType.INT32, values
+
+
+def ends(eos: int | None, eot: int | None = None, eom: int | None = None) -> Metadata:
+    named = {"eos": eos, "eot": eot, "eom": eom}
+    return {f"tokenizer.ggml.{name}_token_id": (ValueType.UINT32, id) for name, id in named.items()}
+
+
+def read_rules(path: Path) -> Tokenizer:
+    tokenizer = read_gguf(path).tokenizer
+    assert tokenizer is not None
+    return tokenizer
+
+
+@pytest.mark.parametrize(
+    ("metadata", "expected"),
+    [
+        (ends(2), {2}),
+        (ends(300), {300}),
+        (ends(2, 300), {2, 300}),
+        (ends(2, 300, 301), {2, 300, 301}),
+        (ends(2**32 - 1, 300), {300}),
+        (ends(None), {2}),
+    ],
+)
+def test_end_tokens_are_kept(
+    metadata: Metadata, expected: set[int], rewrite: Callable[..., Path], tmp_path: Path
+) -> None:
+    """A file that names none means 2, as llama.cpp assumes."""
+    model = read_gguf(rewrite(metadata))
+    assert model.end_ids == expected
+    assert read_rules(save(tmp_path / "again.gguf", model)).end_ids == expected
+
+
+def test_a_prompt_without_bos_is_kept(rewrite: Callable[..., Path], tmp_path: Path) -> None:
+    model = read_gguf(rewrite({"tokenizer.ggml.add_bos_token": (ValueType.BOOL, False)}))
+    assert not read_rules(save(tmp_path / "again.gguf", model)).begins_with_bos
+    assert read_rules(rewrite({"tokenizer.ggml.add_bos_token": (ValueType.BOOL, None)})).begins_with_bos
+
+
+def with_last_pieces(model: ForeignModel, **texts: int) -> Metadata:
+    """The metadata of a vocabulary whose last pieces are `texts` of those types."""
+    assert model.tokenizer is not None
+    pieces = [(piece.text, int(piece.type)) for piece in model.tokenizer.pieces]
+    pieces[len(pieces) - len(texts) :] = list(texts.items())
+    return {
+        "tokenizer.ggml.tokens": (ValueType.STRING, [text for text, _ in pieces]),
+        "tokenizer.ggml.token_type": integers([type for _, type in pieces]),
+    }
+
+
+def test_unused_rows_give_no_text(rewrite: Callable[..., Path], model: ForeignModel) -> None:
+    tokenizer = read_rules(rewrite(with_last_pieces(model, **{"[PAD318]": 5, "[PAD319]": 5})))
+    assert tokenizer.decode([*tokenizer.encode("the fox"), 318, 319]) == "the fox"
+    assert 319 not in tokenizer.encode("[PAD319]")
+
+
+def test_an_unused_piece_that_texts_could_give_is_named(rewrite: Callable[..., Path], model: ForeignModel) -> None:
+    with pytest.raises(FormatError, match=r"'ttt' \(id 319\) is unused, but made of others; .* as normal \(1\)"):
+        read_gguf(rewrite(with_last_pieces(model, tt=1, ttt=5)))
+
+
+def test_user_defined_pieces_are_cut_out_first(
+    rewrite: Callable[..., Path], model: ForeignModel, tmp_path: Path
+) -> None:
+    """A space goes before each section, as llama.cpp puts it; and a control piece is no part of a text."""
+    read = read_gguf(rewrite(with_last_pieces(model, **{"<c>": 3, "<x>": 4})))
+    for tokenizer in (read.tokenizer, read_rules(save(tmp_path / "again.gguf", read))):
+        assert tokenizer is not None
+        fox, red = tokenizer.encode("fox"), tokenizer.encode("red")
+        assert tokenizer.encode("fox<x>red<x>") == [*fox, 319, *red, 319]
+        assert 318 not in tokenizer.encode("<c>red")
+        assert tokenizer.encode("<c>red", allow_special=True) == [318, *red]
+        assert tokenizer.decode([*fox, 319, *red]) == "fox<x> red"

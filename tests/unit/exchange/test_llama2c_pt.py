@@ -35,6 +35,15 @@ def checkpoint(tmp_path: Path) -> tuple[Path, dict[str, Any]]:
     return path, torch.load(path, weights_only=True)
 
 
+def replace_in_pickle(path: Path, old: bytes, new: bytes) -> None:
+    with zipfile.ZipFile(path) as archive:
+        records = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in records.items():
+            assert not name.endswith("data.pkl") or old in content
+            archive.writestr(name, content.replace(old, new) if name.endswith("data.pkl") else content)
+
+
 def same(path: Path) -> bool:
     read, written = read_pt(path), random_model()
     assert read.config == written.config
@@ -56,13 +65,26 @@ def test_what_llama2c_looks_up_is_there(checkpoint: tuple[Path, dict[str, Any]])
     assert content["model"].keys() == expected
 
 
-@pytest.mark.parametrize("kind", ["compiled", "course", "with tables", "without hidden_dim", "half precision"])
+VARIANTS = ("compiled", "wrapped", "course", "with tables", "without hidden_dim")
+OTHER_NUMBERS = ("half precision", "double precision", "NumPy sizes", "NumPy numbers", "NumPy 1 numbers")
+
+
+@pytest.mark.parametrize("kind", [*VARIANTS, *OTHER_NUMBERS])
 def test_variants_are_read(kind: str, checkpoint: tuple[Path, dict[str, Any]]) -> None:
     path, content = checkpoint
     state, args = content["model"], content["model_args"]
+    extras: dict[str, Any] = {"iter_num": 7}
     course = {"wq": "compute_query", "wk": "compute_key", "wv": "compute_value", "wo": "compute_output"}
     if kind == "compiled":
         state = {f"_orig_mod.{name}": tensor for name, tensor in state.items()}
+    elif kind == "wrapped":
+        state = {f"module._orig_mod.{name}": tensor for name, tensor in state.items()}
+    elif kind == "double precision":
+        state = {name: tensor.double() for name, tensor in state.items()}
+    elif kind.endswith("numbers"):
+        extras = {"best_val_loss": np.float32(1.5), "iter_num": np.int64(7), "done": np.bool_(True)}
+    elif kind == "NumPy sizes":
+        args = {name: np.float64(value) if name == "norm_eps" else np.int64(value) for name, value in args.items()}
     elif kind == "course":
         state = {".".join(course.get(part, part) for part in name.split(".")): t for name, t in state.items()}
     elif kind == "with tables":
@@ -71,7 +93,9 @@ def test_variants_are_read(kind: str, checkpoint: tuple[Path, dict[str, Any]]) -
         del args["hidden_dim"], args["norm_eps"]
     else:
         state = {name: tensor.half() for name, tensor in state.items()}
-    torch.save({"model": state, "model_args": args, "optimizer": {"state": {}}, "iter_num": 7}, path)
+    torch.save({"model": state, "model_args": args, "optimizer": {"state": {}}, **extras}, path)
+    if kind == "NumPy 1 numbers":
+        replace_in_pickle(path, b"numpy._core.multiarray", b"numpy.core.multiarray")
     if kind == "half precision":
         exact = random_model().tensors["model.norm.weight"]
         assert (read_pt(path).tensors["model.norm.weight"] == exact.astype(np.float16)).all()

@@ -38,7 +38,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "not an object": ([1], "the header of .* holds a list"),
     "no JSON": (b"{{{", "the header of .* is not valid JSON"),
     "no offsets": ({"a": {"dtype": "F32", "shape": [4]}}, "a has no dtype, shape and data_offsets"),
-    "dtype": ({"a": entry(dtype="I64", shape=(2,))}, "a has the dtype 'I64', expected F32, F16, BF16"),
+    "dtype": ({"a": entry(dtype="I64", shape=(2,))}, "a has the dtype 'I64', expected F64, F32, F16, BF16"),
     "dtype of a kind": ({"a": entry(dtype=["F32"])}, "a has the dtype"),
     "negative": ({"a": entry(shape=(-4,))}, r"a has the shape \[-4\]"),
     "zero": ({"a": entry(shape=(0, 4), offsets=(0, 0))}, r"a has the shape \[0, 4\]"),

@@ -5,36 +5,37 @@ from pathlib import Path
 
 import pytest
 
+from reference_data import STORIES_260K, reduced_tokenizer
+from tinyllm.corpus.storybook import write_stories
 from tinyllm.errors import FormatError
 from tinyllm.exchange.tokenizer_bin import read_tokenizer_bin, tokenizer_to_bin
 from tinyllm.tokenizer.codec import Tokenizer
 
 
 @pytest.fixture(scope="module")
-def tok512(shared_data: Path) -> Tokenizer:
-    return Tokenizer.load(shared_data / "stories260K" / "tok512.model")
+def tok512() -> Tokenizer:
+    return Tokenizer.load(STORIES_260K / "tok512.model")
 
 
-def test_the_export_is_llama2c_s_file(tok512: Tokenizer, shared_data: Path) -> None:
-    assert tokenizer_to_bin(tok512) == (shared_data / "stories260K" / "tok512.bin").read_bytes()
+def test_the_export_is_llama2c_s_file(tok512: Tokenizer) -> None:
+    assert tokenizer_to_bin(tok512) == (STORIES_260K / "tok512.bin").read_bytes()
 
 
-def test_pieces_come_back_with_their_types(tok512: Tokenizer, shared_data: Path) -> None:
-    read = read_tokenizer_bin(shared_data / "stories260K" / "tok512.bin")
+def test_pieces_come_back_with_their_types(tok512: Tokenizer) -> None:
+    read = read_tokenizer_bin(STORIES_260K / "tok512.bin")
     assert read.fingerprint == tok512.fingerprint
     assert (read.unk_id, read.bos_id, read.eos_id, read.pad_id) == (0, 1, 2, None)
 
 
-def test_ids_are_those_of_the_model_on_a_thousand_stories(tok512: Tokenizer, shared_data: Path) -> None:
-    read = read_tokenizer_bin(shared_data / "stories260K" / "tok512.bin")
-    stories = (shared_data / "tinystories" / "train-sample.txt").read_text(encoding="utf-8").split("<|endoftext|>")
-    assert len(stories) > 1000
+def test_ids_are_those_of_the_model_on_a_thousand_stories(tok512: Tokenizer) -> None:
+    read = read_tokenizer_bin(STORIES_260K / "tok512.bin")
+    stories = list(write_stories(1000, seed=1))
     assert [read.encode(story) for story in stories] == [tok512.encode(story) for story in stories]
 
 
-def test_llama_2_keeps_runs_of_spaces(shared_data: Path, tmp_path: Path) -> None:
+def test_llama_2_keeps_runs_of_spaces(tmp_path: Path) -> None:
     """Its `.model` removes no spaces, which a `.bin` shows only by the runs of spaces among its tokens."""
-    model = Tokenizer.load(shared_data / "llama2-tokenizer" / "tokenizer.model")
+    model = Tokenizer.from_bytes(reduced_tokenizer("llama2"), "llama2")
     (tmp_path / "tokenizer.bin").write_bytes(tokenizer_to_bin(model))
     read = read_tokenizer_bin(tmp_path / "tokenizer.bin")
     for text in ("two  spaces, and   three", "  before", "after  ", "été 東京 🦙\n\ttab"):

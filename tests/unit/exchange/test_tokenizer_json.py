@@ -82,6 +82,10 @@ def model(**values: Any) -> Change:
     return lambda content: content["model"].update(values)
 
 
+def added(**values: Any) -> Change:
+    return lambda content: content.update(added_tokens=[{"id": 320, "content": "<x>"} | values])
+
+
 def without_a_merge(content: dict[str, Any]) -> None:
     content["model"]["merges"].pop()
 
@@ -95,7 +99,8 @@ REFUSED: dict[str, tuple[Change, str]] = {
     "GPT-2": (model(byte_fallback=False), "model.byte_fallback is False, expected True"),
     "Llama 3": (model(ignore_merges=True), "model.ignore_merges is True"),
     "normalizer": (lambda c: c.update(normalizer={"type": "NFKC"}), "its normalizer and pre_tokenizer are not those"),
-    "splitter": (lambda c: c.update(pre_tokenizer={"type": "ByteLevel"}), "its normalizer and pre_tokenizer are not"),
+    "splitter": (lambda c: c.update(pre_tokenizer={"type": "Whitespace"}), "its normalizer and pre_tokenizer are"),
+    "byte level": (lambda c: c.update(pre_tokenizer={"type": "ByteLevel"}), "is a byte-level BPE tokenizer, as GPT-2"),
     "a merge less": (without_a_merge, "by any merge"),
     "merges apart": (scattered_merges, "do not stand together"),
     "merges of a kind": (model(merges=[["a"]]), "model.merges holds"),
@@ -103,7 +108,10 @@ REFUSED: dict[str, tuple[Change, str]] = {
     "no vocabulary": (model(vocab=[]), "model.vocab is not an object"),
     "ids": (lambda c: c["model"]["vocab"].update({"<s>": 999}), "are not 0 to 319"),
     "ids of a kind": (lambda c: c["model"]["vocab"].update({"<s>": "1"}), "are not 0 to 319"),
-    "user token": (lambda c: c.update(added_tokens=[{"id": 320, "content": "<x>"}]), "the added token '<x>' is not sp"),
+    "greedy token": (added(lstrip=True), r"the added token '<x>' takes part of its surroundings \(lstrip\)"),
+    "token far away": (added(id=10**6), "an added token has the id 1000000, but there are only 321 tokens"),
+    "token without id": (added(id=None), "the added token '<x>' has the id None"),
+    "token below": (added(id=-1), "the added token '<x>' has the id -1"),
     "token of a kind": (lambda c: c.update(added_tokens=["<x>"]), "added_tokens holds '<x>'"),
     "long token": (lambda c: c["model"]["vocab"].update({"x" * 600: 320}), "has 600 characters, at most 512"),
     "no model": (lambda c: c.pop("model"), "has no model"),

@@ -8,10 +8,12 @@ import pytest
 import torch
 
 from tinyllm import storage
+from tinyllm.cli.model import describe, read_facts, table
 from tinyllm.errors import ArtifactError, FormatError, InputError, MismatchError
 from tinyllm.finetune.classifier import Classifier
 from tinyllm.finetune.classifier_dir import load_classifier, save_classifier
 from tinyllm.model_dir import CLASSIFIER, is_classifier, load_model
+from tinyllm.models import load
 
 NAMES = ["bad", "good", "fine"]
 
@@ -81,3 +83,20 @@ def test_labels_that_do_not_fit_are_refused(
     config.write_text(json.dumps(json.loads(config.read_bytes()) | {"id2label": id2label}))
     with pytest.raises(error, match=message):
         load_classifier(reseal(classifier_dir))
+
+
+def test_info_tells_the_labels_and_every_tensor(classifier_dir: Path) -> None:
+    facts = read_facts(classifier_dir)
+    assert facts.label_names == tuple(NAMES)
+    assert facts.num_parameters == sum(p.numel() for p in load_classifier(classifier_dir)[0].parameters())
+    lines = "\n".join(table(facts))
+    assert "labels         3: bad, good, fine" in lines
+    assert "score.weight" in lines
+    assert "every file matches its checksum" in lines
+    assert describe(facts)["labels"] == NAMES
+
+
+def test_a_classifier_without_its_manifest_is_no_language_model(classifier_dir: Path) -> None:
+    (classifier_dir / "manifest.json").unlink()
+    with pytest.raises(FormatError, match="holds a classifier"):
+        load(classifier_dir)

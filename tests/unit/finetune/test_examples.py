@@ -26,6 +26,13 @@ def test_lines_are_label_and_text() -> None:
     ]
 
 
+@pytest.mark.parametrize("newline", ["\n", "\r\n", "\r"])
+def test_lines_are_the_same_with_every_newline(newline: str) -> None:
+    content = f"1 ||| good{newline}0 ||| bad{newline}".encode()
+    assert parse_examples(content, "f") == [Example("good", 1), Example("bad", 0)]
+    assert parse_sentences(f"\ufeffgood{newline}bad".encode(), "f", 2) == (["good", "bad"], None)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -38,7 +45,7 @@ def test_lines_are_label_and_text() -> None:
         (b"9" * 5000 + b" ||| good\n", "f, line 1: label '9999999999999999999999999999999999999999…' is not a number"),
         (b"1 |||\n", "f, line 1 is '1 |||'; expected label ||| text"),
         (b"1 |||  \r\n", "f, line 1 has no text"),
-        (b"1 ||| good\n1 ||| caf\xe9\n", "f, line 2 is not UTF-8: byte 10 of the line is 0xe9"),
+        (b"1 ||| good\n1 ||| caf\xe9\n", "f is not UTF-8 at line 2, byte 20 (0xe9"),
         (b"", "f is empty; expected lines such as: 3 ||| a lovely film"),
         (b"\n \n", "f is empty"),
     ],

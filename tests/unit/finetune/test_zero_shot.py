@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from reference_data import STORIES_260K, reduced_tokenizer
+from tinyllm.corpus.storybook import write_stories
 from tinyllm.errors import InputError
 from tinyllm.finetune.batches import encode_sentences
 from tinyllm.finetune.zero_shot import QUESTION, ZeroShot, ask, continuation_ids
@@ -13,6 +15,13 @@ from tinyllm.model_dir import load_model
 from tinyllm.tokenizer.codec import Tokenizer
 
 LABELS = ["red", "red ball", "bear", "fox", "a"]
+FILM_SENTENCES = [
+    "A dull , noisy film that never finds its feet .",
+    "It 's warm and funny , and does n't ask you to think .",
+    "Two hours of ... well , what ?",
+    "` Charming ' is the word -- nothing more , nothing less .",
+    "an 84-minute sketch that cost $ 3 million",
+]
 SENTENCES = ["the fox saw a ball", "Once upon a time", "cat cat cat cat cat", "é"]
 
 
@@ -38,14 +47,14 @@ def test_scores_are_those_of_one_text_at_a_time(make_model_dir: Callable[..., Pa
     torch.testing.assert_close(zero_shot.score_rows(rows), expected, rtol=0, atol=1e-4)
 
 
-def test_real_sentences_are_encoded_as_a_whole(shared_data: Path) -> None:
+@pytest.mark.parametrize("name", ["tok512", "llama2"])
+def test_whole_sentences_are_encoded_as_one_text(name: str) -> None:
     """Sentence, question and label are encoded apart; together they are what SentencePiece makes of the text."""
     names = ["awful", "bad", "average", "good", "excellent"]
-    lines = (shared_data / "sst" / "sst-dev.txt").read_text(encoding="utf-8").splitlines()[:100]
-    for file in ("stories260K/tok512.model", "llama2-tokenizer/tokenizer.model"):
-        tokenizer = Tokenizer.load(shared_data / file)
-        for line in lines:
-            text = line.partition(" ||| ")[2]
+    content = (STORIES_260K / "tok512.model").read_bytes() if name == "tok512" else reduced_tokenizer(name)
+    tokenizer = Tokenizer.from_bytes(content, name)
+    for story in write_stories(10, seed=1):
+        for text in (*FILM_SENTENCES, *(f"{sentence} ." for sentence in story.split(". "))):
             question = ask(QUESTION, names)
             parts = tokenizer.encode(text), continuation_ids(tokenizer, question), continuation_ids(tokenizer, "bad")
             assert [*parts[0], *parts[1], *parts[2]] == tokenizer.encode(f"{text} {question}bad")

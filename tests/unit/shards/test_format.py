@@ -117,3 +117,26 @@ def test_uint32_past_65536_ids(tmp_path: Path) -> None:
     assert [dtype_for(size) for size in (512, 65_536, 65_537)] == ["uint16", "uint16", "uint32"]
     np.array([1, 70_000], dtype="<u4").tofile(tmp_path / "x.bin")
     assert read_tokens(tmp_path / "x.bin", "uint32").tolist() == [1, 70_000]
+
+
+@pytest.mark.parametrize("name", ["raw", "my texts", "story.txt"])
+def test_text_where_shards_are_expected_is_answered_with_the_command(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = Path(name) if name.endswith(".txt") else Path(name) / "deep" / "story.txt"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("a story", encoding="utf-8")
+    text, shards = ("'my texts'", "'my texts-shards'") if " " in name else (name, f"{name.removesuffix('.txt')}-shards")
+    command = f"tinyllm prepare {text} --tokenizer tokenizer -o {shards}"
+    with pytest.raises(InputError) as raised:
+        ShardSet.open(name)
+    assert f"{name} is text, not shards; run prepare first: {command} " in str(raised.value)
+
+
+@pytest.mark.parametrize("names", [[], ["config.toml", "metrics.jsonl"], ["config.json"], ["picture.png"]])
+def test_other_folders_are_not_taken_for_text(names: list[str], tmp_path: Path) -> None:
+    for name in names:
+        (tmp_path / name).touch()
+    with pytest.raises(ArtifactError, match=r"has no manifest\.json"):
+        ShardSet.open(tmp_path)

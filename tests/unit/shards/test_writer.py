@@ -1,6 +1,10 @@
 """`prepare` against encoding the documents one by one, and against itself: in parallel, interrupted, damaged."""
 
+import csv
+import json
+import lzma
 import multiprocessing
+import zipfile
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -23,6 +27,30 @@ Run = Callable[..., ShardSet]
 def contents(directory: Path) -> dict[str, bytes]:
     """Every file but the note of when they were verified, which is of this disk alone."""
     return {path.name: path.read_bytes() for path in sorted(directory.iterdir()) if path.name != STAMPS_NAME}
+
+
+@pytest.mark.parametrize("name", ["stories.csv", "stories.zip", "stories.jsonl.xz", "stories.log"])
+def test_shards_are_the_same_from_every_kind_of_file(name: str, run: Run, stories: list[str], tmp_path: Path) -> None:
+    """The split too: it follows from the texts. The size of a packed file is not taken for that of its text."""
+    as_lines = "".join(json.dumps({"text": story}) + "\n" for story in stories)
+    path = tmp_path / name
+    if name == "stories.zip":
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("stories.jsonl", as_lines)
+    elif name == "stories.csv":
+        with path.open("w", encoding="utf-8", newline="") as file:
+            csv.writer(file).writerows([("text",), *((story,) for story in stories)])
+    elif name == "stories.log":
+        path.write_text("<|endoftext|>".join(stories), encoding="utf-8")
+    else:
+        path.write_bytes(lzma.compress(as_lines.encode()))
+    reports: list[Progress] = []
+    shards = run("from-file", inputs=path, report=reports.append)
+    expected = run("from-folder")
+    for file in sorted(expected.path.glob("*-0*")):
+        assert (shards.path / file.name).read_bytes() == file.read_bytes()
+    is_packed = name.endswith((".zip", ".xz"))
+    assert reports[-1].source_bytes == (None if is_packed else path.stat().st_size)
 
 
 def test_shards_hold_every_story_once_with_bos(run: Run, stories: list[str], tokenizer: Tokenizer) -> None:

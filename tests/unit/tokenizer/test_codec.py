@@ -3,16 +3,20 @@
 import hashlib
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sentencepiece import SentencePieceProcessor
 
+from reference_data import reduced_tokenizer
 from tinyllm import storage
 from tinyllm.errors import ArtifactError, FormatError, InputError
 from tinyllm.tokenizer.codec import Tokenizer
-from tinyllm.tokenizer.model_proto import PieceType
+from tinyllm.tokenizer.model_proto import Piece, PieceType, Spacing
+from tinyllm.tokenizer.proto_writer import write_model_proto
 from tinyllm.tokenizer.training import train_model
+from tinyllm.tokenizer.word_cache import cached_encoder
 
 TOKENIZER = Tokenizer.from_bytes(train_model(["a cat  sat 12 é 你 😀 on the mat"] * 3, 285), "test.model")
 PROCESSOR = SentencePieceProcessor(model_proto=TOKENIZER.model_proto)
@@ -46,9 +50,9 @@ def test_stream_never_cuts_a_character() -> None:
     assert not any("\ufffd" in piece for piece in pieces)
 
 
-def test_stream_agrees_where_extra_whitespace_is_removed(shared_data: Path) -> None:
+def test_stream_agrees_where_extra_whitespace_is_removed() -> None:
     """tok4096 drops every leading space, a model of ours only the first."""
-    tokenizer = Tokenizer.load(shared_data / "tok4096")
+    tokenizer = Tokenizer.from_bytes(reduced_tokenizer("tok4096"), "tok4096")
     space = next(id for id, piece in enumerate(tokenizer.pieces) if piece.text == "▁")
     word = tokenizer.encode("cat")[0]
     for ids in ([space, space, word], [1, space, word, space, word], [0, space, word], [word, space]):
@@ -109,3 +113,53 @@ def test_text_file_is_no_model(tmp_path: Path) -> None:
     (tmp_path / "x.model").write_text("Once upon a time\n")
     with pytest.raises(FormatError, match=r"x\.model is not a whole SentencePiece model"):
         Tokenizer.load(tmp_path / "x.model")
+
+
+MARKED = Tokenizer.from_bytes(
+    train_model(["a cat sat on the mat"] * 3, 285, special=["<|a|>", "<|ab|>"]), "marked.model"
+)
+
+
+@given(st.lists(st.sampled_from(["<|a|>", "<|ab|>", "<s>", "cat", " ", "▁", "<|", "é"])).map("".join))
+def test_control_pieces_in_a_text_are_text(text: str) -> None:
+    controls = {id for id, piece in enumerate(MARKED.pieces) if piece.type == PieceType.CONTROL}
+    assert not controls & set(MARKED.encode(text))
+    assert MARKED.decode(MARKED.encode(text)) == text.replace("▁", " ")
+
+
+def test_control_pieces_are_tokens_when_asked() -> None:
+    """The text between two of them is encoded as a text of its own."""
+    cat = MARKED.encode("cat")
+    assert MARKED.encode("<|ab|>cat<s>cat", allow_special=True) == [284, *cat, 1, *cat]
+    assert MARKED.encode("cat", allow_special=True) == cat
+    with pytest.raises(InputError, match="lone surrogate"):
+        MARKED.encode("<|a|>\ud800", allow_special=True)
+
+
+def test_user_defined_pieces_of_a_model_file_are_sentencepieces() -> None:
+    pieces = [*TOKENIZER.pieces, Piece("<x>", 0.0, PieceType.USER_DEFINED), Piece("▁y", 0.0, PieceType.USER_DEFINED)]
+    proto = write_model_proto(pieces, unk_id=0, bos_id=1, eos_id=2)
+    tokenizer, theirs = Tokenizer.from_bytes(proto, "x.model"), SentencePieceProcessor(model_proto=proto)
+    for text in ("a<x>cat", "<x>cat", "<x><x>", " <x> y", "y y<x>", "the mat"):
+        ids = tokenizer.encode(text)
+        assert ids == theirs.encode(text)
+        assert tokenizer.decode(ids) == "".join(stream_text(tokenizer, ids)) == theirs.decode(ids)
+        assert cached_encoder(tokenizer)(text) == np.array(ids, np.uint32).tobytes()
+
+
+def test_rules_travel_in_the_model_file() -> None:
+    changed = TOKENIZER.with_rules(adds_bos=False, end_ids=[7])
+    assert (changed.begins_with_bos, changed.end_ids, changed.bos_id) == (False, {7}, 1)
+    again = Tokenizer.from_bytes(changed.model_proto, "again")
+    assert (again.begins_with_bos, again.end_ids) == (False, {1, 2}), "end tokens are a model's, not a tokenizer's"
+    assert again.fingerprint == TOKENIZER.fingerprint
+    assert Tokenizer.from_bytes(again.with_rules(adds_bos=True).model_proto, "x").begins_with_bos
+    assert TOKENIZER.begins_with_bos
+
+
+@pytest.mark.parametrize("spacing", [Spacing.SECTIONS, Spacing.FIRST, Spacing.ALWAYS])
+def test_words_are_not_remembered_where_sections_decide(spacing: Spacing) -> None:
+    pieces = [*TOKENIZER.pieces, Piece("<x>", 0.0, PieceType.USER_DEFINED)]
+    tokenizer = Tokenizer.from_bytes(write_model_proto(pieces, unk_id=0, bos_id=1, eos_id=2, spacing=spacing), "x")
+    for text in ("a<x>cat sat", "<x> cat", "  cat", "cat <x>"):
+        assert cached_encoder(tokenizer)(text) == np.array(tokenizer.encode(text), np.uint32).tobytes()

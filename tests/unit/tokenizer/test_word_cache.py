@@ -2,7 +2,7 @@
 
 import io
 import random
-from pathlib import Path
+from functools import partial
 
 import numpy as np
 import pytest
@@ -10,6 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sentencepiece import SentencePieceTrainer
 
+from reference_data import STORIES_260K, TOKENIZERS, development_files, reduced_tokenizer
+from tinyllm.corpus.storybook import write_stories
 from tinyllm.tokenizer.codec import Tokenizer
 from tinyllm.tokenizer.training import train_model
 from tinyllm.tokenizer.word_cache import WordCache, cached_encoder, splits_at_spaces
@@ -51,7 +53,11 @@ PARTS += [
     "\u3000",
     "\xa0",
 ]
-MODELS = ["tok4096/tok4096.model", "stories260K/tok512.model", "llama2-tokenizer/tokenizer.model"]
+MODELS = {
+    "tok512": lambda: (STORIES_260K / "tok512.model").read_bytes(),
+    **{name: partial(reduced_tokenizer, name) for name in TOKENIZERS},
+    **{f"{name}-itself": path.read_bytes for name in TOKENIZERS for path in development_files(name)},
+}
 
 
 @pytest.fixture(scope="module")
@@ -76,14 +82,13 @@ def adversarial(count: int) -> list[str]:
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_adversarial_strings_and_real_stories(shared_data: Path, name: str) -> None:
-    tokenizer = Tokenizer.load(shared_data / name)
+def test_adversarial_strings_and_real_stories(name: str) -> None:
+    tokenizer = Tokenizer.from_bytes(MODELS[name](), name)
     assert splits_at_spaces(tokenizer)
     cache = WordCache(tokenizer)
     for text in adversarial(5000):
         assert ids_in(cache.encode(text)) == tokenizer.encode(text), repr(text)
-    stories = (shared_data / "tinystories/train-sample.txt").read_text(encoding="utf-8").split("<|endoftext|>")
-    for story in stories:
+    for story in write_stories(1000, seed=1):
         assert ids_in(cache.encode(story)) == tokenizer.encode(story)
 
 

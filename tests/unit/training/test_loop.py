@@ -2,6 +2,8 @@
 
 import math
 import re
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -68,11 +70,6 @@ def test_bits_a_byte_is_the_loss_of_the_text_in_bits(tiny_shards: Path, tmp_path
     assert outcome.evaluation is not None
     assert outcome.evaluation.loss == pytest.approx(nats / len(targets), rel=1e-5)
     assert outcome.evaluation.bits_per_byte == pytest.approx(nats / math.log(2) / num_bytes, rel=1e-5)
-
-
-def test_an_outcome_shows_itself_in_one_line(tiny_shards: Path, tmp_path: Path) -> None:
-    outcome, _ = train(tiny_shards, tmp_path / "run", make_config(tiny_shards, 4))
-    assert re.fullmatch(r"<Outcome done at step 4, validation loss \d\.\d{4}, [\d,]+ tokens>", repr(outcome))
 
 
 def test_samples_are_written_at_each_evaluation(tiny_shards: Path, tmp_path: Path) -> None:
@@ -143,9 +140,70 @@ def test_a_run_can_begin_from_a_model(tiny_shards: Path, tmp_path: Path) -> None
     config = make_config(tiny_shards, 20, training={"init_from": str(tmp_path / "first" / "model")})
     train(tiny_shards, tmp_path / "second", config)
     assert losses(tmp_path / "second")[1] < 0.8 * losses(tmp_path / "first")[1]
-    other = make_config(tiny_shards, 20, model={"num_layers": 1}, training=config.training.model_dump())
-    with pytest.raises(UsageError, match="its shape or tokenizer is not that of this run"):
-        train(tiny_shards, tmp_path / "third", other)
+
+
+FIXED = {
+    "num_layers": 1,
+    "num_heads": 4,
+    "num_kv_heads": 2,
+    "intermediate_size": 8,
+    "tie_embeddings": False,
+    "norm_eps": 1e-3,
+    "rope_theta": 500.0,
+}
+
+
+def test_a_run_begins_from_a_model_that_differs_only_where_weights_do_not(tiny_shards: Path, tmp_path: Path) -> None:
+    first = {"multiple_of": 4, "intermediate_size": 44}
+    train(tiny_shards, tmp_path / "first", make_config(tiny_shards, 3, model=first))
+    settings = {"init_from": str(tmp_path / "first" / "model"), "eval_only": True}
+    model = first | {"dropout": 0.2, "multiple_of": 8, "context_length": 64}
+    _, trainer = train(tiny_shards, tmp_path / "next", make_config(tiny_shards, 3, model=model, training=settings))
+    saved, _ = load_model(tmp_path / "first" / "model")
+    ours = trainer.model.state_dict()
+    assert all(torch.equal(tensor, ours[name]) for name, tensor in saved.state_dict().items())
+
+
+@pytest.mark.parametrize(("field", "value"), FIXED.items())
+def test_what_differs_between_a_run_and_the_model_it_begins_from_is_named(
+    field: str, value: Any, tiny_shards: Path, tmp_path: Path, make_model_dir: Callable[..., Path]
+) -> None:
+    shape = {"hidden_size": 16, "num_layers": 2, "num_heads": 2, "num_kv_heads": 1, "intermediate_size": 64}
+    source = make_model_dir(**shape)
+    theirs = load_model(source)[0].config.model_dump()[field]
+    config = make_config(tiny_shards, 3, model=shape | {field: value}, training={"init_from": str(source)})
+    with pytest.raises(UsageError, match=re.escape(f"model.{field} is {theirs} there and {value} here")):
+        train(tiny_shards, tmp_path / "run", config)
+    both = make_config(
+        tiny_shards, 3, model=shape | {"num_layers": 3, "rope_theta": 7.0}, training={"init_from": str(source)}
+    )
+    with pytest.raises(UsageError, match=r"model.num_layers is 2 there and 3 here; model.rope_theta is .* here; make"):
+        train(tiny_shards, tmp_path / "run", both)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_resumed_run_does_not_need_the_model_it_began_from(tiny_shards: Path, tmp_path: Path) -> None:
+    train(tiny_shards, tmp_path / "first", make_config(tiny_shards, 3))
+    settings = {"init_from": str(tmp_path / "first" / "model")}
+    train(tiny_shards, tmp_path / "run", make_config(tiny_shards, 3, training=settings))
+    shutil.rmtree(tmp_path / "first")
+    outcome, _ = train(tiny_shards, tmp_path / "run", make_config(tiny_shards, 6, training=settings), resume=True)
+    assert outcome.state.step == 6
+
+
+@pytest.mark.parametrize(("num_steps", "warmup", "fitted"), [(30, 1000, 3), (30, 30, 3), (5, 9, 1), (2, 2, 1)])
+def test_a_warmup_as_long_as_the_run_is_scaled_and_told(
+    num_steps: int, warmup: int, fitted: int, tiny_shards: Path, tmp_path: Path
+) -> None:
+    listener = Listener()
+    config = make_config(tiny_shards, num_steps, schedule={"warmup_steps": warmup})
+    _, trainer = train(tiny_shards, tmp_path / "run", config, listener=listener)
+    assert trainer.config.schedule.warmup_steps == fitted
+    told = [note for note in listener.notes if "warmup" in note]
+    assert len(told) == 1
+    assert told[0].startswith(f"schedule.warmup_steps {warmup} would take all {num_steps} steps of the run; ")
+    rates = [record["learning_rate"] for record in listener.records if "learning_rate" in record]
+    assert max(rates) == config.schedule.peak
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from tinyllm.config import ScheduleConfig
-from tinyllm.training.schedule import learning_rate
+from tinyllm.training.schedule import fit_warmup, learning_rate
 
 
 def test_warmup_reaches_the_peak_and_already_learns_at_the_first_step() -> None:
@@ -28,3 +28,9 @@ def test_wsd_holds_then_falls_straight() -> None:
 def test_a_negative_step_is_refused() -> None:
     with pytest.raises(ValueError, match="step is -1"):
         learning_rate(-1, ScheduleConfig())
+
+
+@pytest.mark.parametrize(("num_steps", "warmup"), [(30, 29), (1, 1), (1, 0), (100, 10), (6000, 30)])
+def test_a_warmup_that_ends_before_the_run_is_kept(num_steps: int, warmup: int) -> None:
+    config = ScheduleConfig(num_steps=num_steps, warmup_steps=warmup)
+    assert fit_warmup(config) is config

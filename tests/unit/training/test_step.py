@@ -15,7 +15,9 @@ from tinyllm.training.kernels import library
 from tinyllm.training.optimizer import build_optimizers, set_learning_rate
 from tinyllm.training.step import TrainingAttention, Updater
 
-NEEDS_KERNELS = pytest.mark.skipif(not library.is_supported(), reason="needs a processor with AMX and a C++ compiler")
+NEEDS_KERNELS = pytest.mark.skipif(
+    not library.is_supported(), reason="needs an x86 processor with AMX and a C++ compiler"
+)
 WAYS = [
     ("float32", "fused"),
     ("bfloat16", "fused"),

@@ -1,0 +1,26 @@
+"""Arguments by which commands take texts: a text or a file, and the key of the text in files of records."""
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from tinyllm import text_input
+
+TextKey = Annotated[
+    str | None, Parameter(help="Key or column of the text in JSON, CSV, TSV and Parquet; default: story, else text.")
+]
+
+
+def read_text(text: str | None, file: Path | None) -> str:
+    """The text itself, standard input for `-`, or the content of `file`. Raises InputError for what is not UTF-8."""
+    if file is not None:
+        return text_input.read_file(file)
+    if text is None or text == "-":
+        return text_input.read_standard_input()
+    return text_input.read_argument(text, "the text")
+
+
+def read_text_key(text_key: str | None) -> str | None:
+    """The value of --text-key as text, whatever the locale. Raises InputError for what is not UTF-8."""
+    return None if text_key is None else text_input.read_argument(text_key, "--text-key")

@@ -1,0 +1,30 @@
+"""What a classifier's directory holds beside a model's body: names of labels, and a head. Without torch."""
+
+from pathlib import Path
+
+from tinyllm.config import ModelConfig
+from tinyllm.errors import FormatError
+from tinyllm.model.size import OUTPUT, parameter_shapes
+from tinyllm.model_dir import read_json
+
+HEAD = "score.weight"
+
+
+def classifier_shapes(config: ModelConfig, num_labels: int) -> dict[str, tuple[int, ...]]:
+    """Name and shape of each parameter: the body's, and the head in the place of the output projection."""
+    body = {name: shape for name, shape in parameter_shapes(config).items() if name != OUTPUT}
+    return {**body, HEAD: (num_labels, config.hidden_size)}
+
+
+def read_label_names(file: Path) -> list[str]:
+    """The names in `id2label` of a `config.json`, in their order.
+
+    Raises FormatError where they are not numbered from 0.
+    """
+    names = read_json(file).get("id2label")
+    if not isinstance(names, dict) or not names:
+        raise FormatError(f"{file} has no id2label, which names a classifier's labels")
+    ordered = [names.get(str(label)) for label in range(len(names))]
+    if not all(isinstance(name, str) for name in ordered):
+        raise FormatError(f"{file}: id2label does not name labels 0 to {len(names) - 1}")
+    return [str(name) for name in ordered]

@@ -1,0 +1,42 @@
+"""The weights that a run starts from when `training.init_from` names a model: compared first, then copied.
+
+Only what gives tensors their shape or their meaning must be equal. Nothing here trains or saves.
+"""
+
+from pathlib import Path
+
+from tinyllm.errors import UsageError
+from tinyllm.model.transformer import Transformer
+from tinyllm.model_dir import load_model
+from tinyllm.tokenizer.codec import Tokenizer
+
+MUST_BE_EQUAL = (
+    "vocab_size",
+    "hidden_size",
+    "num_layers",
+    "num_heads",
+    "num_kv_heads",
+    "intermediate_size",
+    "tie_embeddings",
+    "norm_eps",
+    "rope_theta",
+)
+"""Fields of `ModelConfig` that weights depend on. Context length, dropout and `multiple_of` are free."""
+
+
+def take_weights(model: Transformer, tokenizer: Tokenizer, path: Path) -> None:
+    """Copies the weights of the model directory `path` into `model`.
+
+    Raises UsageError that names every difference in shape or tokenizer, and as `load_model` does.
+    """
+    source, their_tokenizer = load_model(path)
+    differing = [name for name in MUST_BE_EQUAL if getattr(source.config, name) != getattr(model.config, name)]
+    problems = [
+        f"model.{name} is {getattr(source.config, name)} there and {getattr(model.config, name)} here"
+        for name in differing
+    ]
+    if their_tokenizer.fingerprint != tokenizer.fingerprint and "vocab_size" not in differing:
+        problems.append("its tokenizer has as many tokens as that of the shards, but other ones")
+    if problems:
+        raise UsageError(f"cannot start from {path}: {'; '.join(problems)}; make them equal, or name another model")
+    model.load_state_dict(source.state_dict())

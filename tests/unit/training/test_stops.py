@@ -1,0 +1,230 @@
+"""Every stop evaluates its step, keeps the best model, and leaves the later course of the run as it was."""
+
+import os
+import signal
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tinyllm import storage
+from tinyllm.errors import Interrupted
+from tinyllm.model_dir import load_model
+from tinyllm.runtime import stop_signals
+from tinyllm.shards.format import ShardSet
+from tinyllm.training.checkpoint import checkpoint_path, read_state
+from tinyllm.training.loop import Outcome, Trainer
+from tinyllm.training.saved_model import SavedModel
+from training_runs import Listener, make_config, train
+
+NUM_STEPS = 10
+OUT_OF_TIME = {"max_minutes": 1e-9}
+
+
+class Stopper(Listener):
+    """A listener that sends signals to this process at an update or at an evaluation."""
+
+    def __init__(self, signals: dict[tuple[str, int], int]) -> None:
+        super().__init__()
+        self.signals = signals
+
+    def step(self, record: dict[str, Any]) -> None:
+        super().step(record)
+        self.send("update", record["step"])
+
+    def evaluation(self, record: dict[str, Any]) -> None:
+        super().evaluation(record)
+        self.send("evaluation", record["step"])
+
+    def send(self, moment: str, step: int) -> None:
+        if (moment, step) in self.signals:
+            os.kill(os.getpid(), self.signals[moment, step])
+
+
+def start(shards: Path, run: Path, listener: Listener, **sections: Any) -> Trainer:
+    return Trainer(make_config(shards, NUM_STEPS, **sections), ShardSet.open(shards), run, reporter=listener)
+
+
+def go(trainer: Trainer, *, resume: bool = False) -> Outcome:
+    return trainer.train(resume=resume, to_toml=lambda config: "")
+
+
+def evaluations(run: Path) -> list[tuple[int, float]]:
+    records = storage.read_json_lines(run / "metrics.jsonl")
+    return [(r["step"], r["validation_loss"]) for r in records if "validation_loss" in r]
+
+
+def newest_state(run: Path, step: int) -> dict[str, Any]:
+    """The state of a checkpoint without the time it took."""
+    return read_state(checkpoint_path(run / "checkpoints", step)).model_dump(exclude={"seconds"})
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tiny_shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("undisturbed") / "run"
+    train(tiny_shards, run, make_config(tiny_shards, NUM_STEPS))
+    return run
+
+
+def test_the_time_limit_before_the_first_evaluation_leaves_a_model_of_its_step(
+    tiny_shards: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    outcome, trainer = train(tiny_shards, run, make_config(tiny_shards, NUM_STEPS, training=OUT_OF_TIME))
+    assert outcome.reason == "time"
+    assert outcome.evaluation is not None
+    assert outcome.model == SavedModel(1, outcome.evaluation.loss, outcome.evaluation.bits_per_byte)
+    assert repr(outcome).startswith("Outcome('time', step=1, model=SavedModel(step=1, loss=")
+    saved = load_model(run / "model")[0].state_dict()
+    assert all(torch.equal(tensor, saved[name]) for name, tensor in trainer.model.state_dict().items())
+    assert [step for step, _ in evaluations(run)] == [0]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize("place", [("update", 1), ("update", 6), ("evaluation", 4)])
+def test_a_signal_leaves_a_model_and_names_it(
+    place: tuple[str, int], number: int, tiny_shards: Path, tmp_path: Path, undisturbed: Path
+) -> None:
+    run, step = tmp_path / "run", place[1]
+    with pytest.raises(Interrupted) as stopped:
+        go(start(tiny_shards, run, Stopper({place: number})))
+    assert stopped.value.exit_code == 128 + number
+    saved = SavedModel.read(run / "model")
+    assert saved is not None
+    assert saved.step == step
+    said = f"stopped at step {step} and saved; {run / 'model'} is of step {step}: validation loss {saved.loss:.4f}, "
+    assert str(stopped.value).startswith(said)
+    go(start(tiny_shards, run, Listener()), resume=True)
+    assert evaluations(run) == evaluations(undisturbed)
+    assert newest_state(run, NUM_STEPS) == newest_state(undisturbed, NUM_STEPS)
+    assert SavedModel.read(run / "model") == SavedModel.read(undisturbed / "model")
+
+
+def test_a_signal_within_an_evaluation_saves_first_and_then_evaluates_anew(
+    tiny_shards: Path, tmp_path: Path, undisturbed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, sent = tmp_path / "run", []
+    to_device = Trainer._to_device
+
+    def stop_once(self: Trainer, batch: Any) -> Any:
+        if self.state.step == 4 and not self.updater.worker.training and not sent:
+            sent.append(list((run / "checkpoints").iterdir()))
+            os.kill(os.getpid(), signal.SIGTERM)
+        return to_device(self, batch)
+
+    monkeypatch.setattr(Trainer, "_to_device", stop_once)
+    with pytest.raises(Interrupted, match="stopped at step 4 and saved; .*model is of step 4"):
+        go(start(tiny_shards, run, Listener()))
+    assert [path.name for path in sent[0]] == ["step-00000003"]
+    assert checkpoint_path(run / "checkpoints", 4).is_dir()
+    go(start(tiny_shards, run, Listener()), resume=True)
+    assert evaluations(run) == evaluations(undisturbed)
+
+
+@pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
+def test_a_second_signal_ends_the_evaluation_of_a_stop_at_once(
+    second: int, tiny_shards: Path, tmp_path: Path, undisturbed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    whole = Trainer._validation_batches
+
+    def interrupt(self: Trainer, stop: Any = None) -> Any:
+        if stop is None:  # only the evaluation of a stop cannot be broken off
+            os.kill(os.getpid(), second)
+            pytest.fail("the second signal did not end the process")
+        return whole(self, stop)
+
+    monkeypatch.setattr(Trainer, "_validation_batches", interrupt)
+    with pytest.raises(SystemExit) as ended:
+        go(start(tiny_shards, run, Stopper({("update", 6): signal.SIGTERM})))
+    assert ended.value.code == 128 + second
+    monkeypatch.undo()
+    storage.verify(checkpoint_path(run / "checkpoints", 6), "checkpoint")
+    go(start(tiny_shards, run, Listener()), resume=True)
+    assert evaluations(run) == evaluations(undisturbed)
+
+
+def test_a_terminal_that_closes_sends_several_sighup_and_all_is_saved(tiny_shards: Path, tmp_path: Path) -> None:
+    class Twice(Listener):
+        def step(self, record: dict[str, Any]) -> None:
+            if record["step"] == 2:
+                os.kill(os.getpid(), signal.SIGHUP)
+                os.kill(os.getpid(), signal.SIGHUP)
+
+    with pytest.raises(Interrupted, match="stopped at step 2 and saved") as stopped:
+        go(start(tiny_shards, tmp_path / "run", Twice()))
+    assert stopped.value.exit_code == 129
+
+
+def test_an_ignored_sighup_stays_ignored() -> None:
+    """`nohup tinyllm train` must survive the end of its terminal."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with stop_signals() as stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not stop
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def worsen(trainer: Trainer, step: int) -> Callable[[int], None]:
+    """A hook for updates that spoils the weights after `step`, so that no later evaluation is the best."""
+
+    def spoil(now: int) -> None:
+        if now == step:
+            with torch.no_grad():
+                for parameter in trainer.model.parameters():
+                    parameter.normal_()
+            trainer.updater.lend_weights()
+
+    return spoil
+
+
+def test_a_stop_at_a_worse_step_keeps_the_better_model_and_names_it(tiny_shards: Path, tmp_path: Path) -> None:
+    listener = Stopper({("update", 6): signal.SIGTERM})
+    trainer = start(tiny_shards, tmp_path / "run", listener)
+    listener.at_step = worsen(trainer, 5)
+    with pytest.raises(Interrupted, match="stopped at step 6 and saved; .*model is of step 4: validation loss"):
+        go(trainer)
+
+
+def test_the_model_of_a_stop_stays_if_no_later_one_is_better(tiny_shards: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    with pytest.raises(Interrupted):
+        go(start(tiny_shards, run, Stopper({("update", 6): signal.SIGTERM})))
+    best = SavedModel.read(run / "model")
+    listener = Listener()
+    trainer = start(tiny_shards, run, listener)
+    listener.at_step = worsen(trainer, 7)
+    outcome = go(trainer, resume=True)
+    assert best is not None
+    assert best.step == 6
+    assert outcome.model == best
+    assert all(loss > best.loss for step, loss in evaluations(run) if step > 6)
+
+
+def test_a_resume_with_nothing_left_names_the_model(tiny_shards: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    first, _ = train(tiny_shards, run, make_config(tiny_shards, NUM_STEPS))
+    again, _ = train(tiny_shards, run, make_config(tiny_shards, NUM_STEPS), resume=True)
+    assert again.reason == "done"
+    assert again.evaluation is None
+    assert again.model == first.model
+    assert again.model is not None
+
+
+def test_outside_the_main_thread_a_run_is_the_same_and_says_that_signals_do_not_save_it(
+    tiny_shards: Path, tmp_path: Path, undisturbed: Path
+) -> None:
+    listener, outcomes = Listener(), []
+    trainer = start(tiny_shards, tmp_path / "run", listener)
+    thread = threading.Thread(target=lambda: outcomes.append(go(trainer)))
+    thread.start()
+    thread.join()
+    assert outcomes[0].reason == "done"
+    assert sum("outside the main thread: signals do not save the run" in note for note in listener.notes) == 1
+    assert evaluations(tmp_path / "run") == evaluations(undisturbed)
