@@ -184,30 +184,3 @@ def peak_memory_bytes() -> int:
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
-
-
-def memory_limit_bytes(device: "torch.device") -> int | None:
-    """Memory that one process can have at most on `device`, used or not; None where the system does not say.
-
-    A CUDA device has its own. Any other has the machine's memory and swap, or what a container is allowed of them.
-    """
-    if device.type == "cuda":
-        import torch
-
-        return int(torch.cuda.mem_get_info(device)[1])
-    if not hasattr(os, "sysconf") or "SC_PHYS_PAGES" not in os.sysconf_names:
-        return None
-    limit = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") + _swap_bytes()
-    for group in ("memory.max", "memory/memory.limit_in_bytes"):
-        with suppress(OSError, ValueError):  # no such control group, or the word "max"
-            limit = min(limit, int(Path("/sys/fs/cgroup", group).read_text()))
-    return limit
-
-
-def _swap_bytes() -> int:
-    """Size of the swap space; 0 where the system does not say."""
-    with suppress(OSError):
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("SwapTotal:"):
-                return int(line.split()[1]) * 1024
-    return 0

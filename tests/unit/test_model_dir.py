@@ -14,6 +14,8 @@ from reference_data import STORIES_260K
 from tinyllm import model_dir, storage
 from tinyllm.config import ModelConfig
 from tinyllm.errors import ArtifactError, FormatError, InputError, MismatchError
+from tinyllm.exchange.read import read_model
+from tinyllm.exchange.write import tokenizer_of
 from tinyllm.model import size
 from tinyllm.model.transformer import Transformer
 from tinyllm.model_dir import (
@@ -251,6 +253,7 @@ def test_a_model_from_before_end_tokens_were_kept_ends_at_bos_and_eos(make_model
         for name, content in (files | {"generation_config.json": b'{"eos_token_id": 2}'}).items():
             (draft.path / name).write_bytes(content)
     assert read_tokenizer(path).end_ids == {1, 2}
+    assert tokenizer_of(read_model(path)).end_ids == {1, 2}
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff", b"[" * 100_000])

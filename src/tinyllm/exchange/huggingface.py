@@ -14,14 +14,14 @@ from tinyllm.exchange.foreign import LONGEST_CONTEXT, ForeignModel, Tensors, che
 from tinyllm.exchange.json_file import read_json_object
 from tinyllm.exchange.safetensors_file import read_safetensors
 from tinyllm.exchange.tokenizer_source import read_directory_tokenizer
-from tinyllm.model.hugging_face_config import end_ids, from_hugging_face
+from tinyllm.model.hugging_face_config import from_hugging_face
 from tinyllm.model.size import EMBEDDING, OUTPUT
+from tinyllm.model_dir import read_end_ids
 from tinyllm.tokenizer.resizing import fit_to
 
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
 INDEX_NAME = "model.safetensors.index.json"
-GENERATION_NAME = "generation_config.json"
 CLASSIFIER_HEAD = "score.weight"
 BODY = "model."
 """What stands before the names of all tensors but the output projection."""
@@ -35,8 +35,7 @@ def read_hugging_face(directory: Path) -> ForeignModel:
     config_path = directory / CONFIG_NAME
     if not config_path.is_file():
         raise InputError(f"{directory} has no {CONFIG_NAME}; it is no Hugging Face model directory")
-    content = read_json_object(config_path)
-    config = from_hugging_face(content, str(config_path))
+    config = from_hugging_face(read_json_object(config_path), str(config_path))
     if config.context_length > LONGEST_CONTEXT:
         raise FormatError(
             f"{config_path}: max_position_embeddings is {config.context_length}, expected at most {LONGEST_CONTEXT}"
@@ -44,9 +43,9 @@ def read_hugging_face(directory: Path) -> ForeignModel:
     tensors, types = _read_weights(directory)
     tensors = _with_usual_names(tensors, config, directory)
     check_tensors(config, tensors, directory)
-    generation = directory / GENERATION_NAME
-    ends = end_ids(content, read_json_object(generation) if generation.is_file() else None, str(directory))
-    ends = frozenset(id for id in ends if id < config.vocab_size)
+    ends = read_end_ids(directory)
+    if ends is not None:
+        ends = frozenset(id for id in ends if id < config.vocab_size)
     source = f"Hugging Face directory ({', '.join(sorted(types))})"
     bare = read_directory_tokenizer(directory)
     if bare is None:
@@ -54,8 +53,8 @@ def read_hugging_face(directory: Path) -> ForeignModel:
     tokenizer = fit_to(bare, config.vocab_size)
     if tokenizer is None:
         raise FormatError(
-            f"{directory}: the tokenizer has {bare.vocab_size} tokens, vocab_size in {CONFIG_NAME} "
-            f"is {config.vocab_size}"
+            f"model and tokenizer of {directory} do not match: the model knows {config.vocab_size} tokens, "
+            f"the tokenizer has {bare.vocab_size}; give the model the tokenizer it was trained with"
         )
     if bare.vocab_size < config.vocab_size:
         source += f", {config.vocab_size - bare.vocab_size} of its rows without a token"

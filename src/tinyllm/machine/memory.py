@@ -5,21 +5,39 @@ anything is allocated.
 """
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tinyllm.errors import ResourceError
+
+if TYPE_CHECKING:
+    import torch
 
 MEMINFO = Path("/proc/meminfo")
 CGROUPS = Path("/sys/fs/cgroup")
 UNLIMITED_BYTES = 2**60
 """Control groups without a limit say "max", or a number above any machine's memory."""
-_ALLOCATION = re.compile(r"allocate (?:more than )?([\d.,]+ ?(?:[KMGTPE]i?B|bytes)?)")
+_ALLOCATION = re.compile(r"(?:allocate (?:more than )?|buffer size: )([\d.,]+ ?(?:[KMGTPE]i?B|bytes)?)")
+
+_TORCH_WORDS = ("allocate memory", "out of memory", "Invalid buffer size")
+"""PyTorch's words for a failed allocation on a CPU, on a GPU, and on Apple's GPUs."""
 
 
 def available_memory_bytes() -> int | None:
     """Bytes that this process can still have: the machine's or its control group's; None where the system is silent."""
     readings = [_read_machine(), _read_group_v2(CGROUPS), _read_group_v1(CGROUPS / "memory")]
     return min((reading for reading in readings if reading is not None), default=None)
+
+
+def device_memory_bytes(device: "torch.device") -> int | None:
+    """Bytes that this process can still have on `device`: a CUDA device's own memory, else the machine's."""
+    if device.type != "cuda":
+        return available_memory_bytes()
+    import torch
+
+    return int(torch.cuda.mem_get_info(device)[0])
 
 
 def check_memory(what: str, needed_bytes: int, advice: str, available_bytes: int | None = None) -> None:
@@ -37,7 +55,7 @@ def check_memory(what: str, needed_bytes: int, advice: str, available_bytes: int
 def describe_shortage(error: BaseException) -> str | None:
     """One line for an allocation that failed, from Python, NumPy or PyTorch; None for any other error."""
     text = " ".join(str(error).split())
-    is_torch = isinstance(error, RuntimeError) and ("allocate memory" in text or "out of memory" in text)
+    is_torch = isinstance(error, RuntimeError) and any(words in text for words in _TORCH_WORDS)
     if not (isinstance(error, MemoryError) or is_torch):
         return None
     size = _ALLOCATION.search(text)
@@ -45,6 +63,18 @@ def describe_shortage(error: BaseException) -> str | None:
     there = available_memory_bytes()
     available = f", {show_bytes(there)} are available" if there is not None else ""
     return f"the memory is not enough{needed}{available}; use a smaller model, batch or context"
+
+
+@contextmanager
+def shortages_named() -> Iterator[None]:
+    """Raises ResourceError, with the bytes, in the place of an allocation inside that fails."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        shortage = describe_shortage(error)
+        if shortage is None:
+            raise
+        raise ResourceError(shortage) from error
 
 
 def show_bytes(num_bytes: int) -> str:

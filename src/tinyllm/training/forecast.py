@@ -4,14 +4,12 @@ Memory and disk are arithmetic on the config; time is a short trial of real upda
 A run that cannot fit into memory is refused here, and an allocation that fails all the same becomes one line.
 """
 
-import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tinyllm.config import Config
-from tinyllm.errors import UsageError
+from tinyllm.errors import ResourceError
+from tinyllm.machine.memory import device_memory_bytes
 from tinyllm.model.size import weight_bytes
 
 if TYPE_CHECKING:
@@ -76,14 +74,12 @@ def _block_numbers(config: Config) -> int:
 
 
 def check_memory(config: Config, device: "torch.device") -> None:
-    """Raises UsageError, with the bytes, if `config` cannot fit into the memory of `device`.
+    """Raises ResourceError, with the bytes, if `config` cannot fit into the memory of `device`.
 
     The need is a lower bound: weights, gradients and one moment in float32, and the least activations, without logits.
     A run that passes may still be too large.
     """
-    from tinyllm.runtime import memory_limit_bytes
-
-    limit = memory_limit_bytes(device)
+    limit = device_memory_bytes(device)
     states, activations = 3 * weight_bytes(config.model), LEAST_BYTES_PER_NUMBER * _block_numbers(config)
     if limit is None or states + activations <= limit:
         return
@@ -91,27 +87,10 @@ def check_memory(config: Config, device: "torch.device") -> None:
     if states <= limit:
         part, cause = activations, "activations of one microbatch"
         remedy = "a smaller training.batch_size or training.sequence_length"
-    raise UsageError(
+    raise ResourceError(
         f"this run needs at least {states + activations:,} bytes of memory, {part:,} of them for {cause}; "
-        f"{device} has {limit:,}; use {remedy}"
+        f"{device} has {limit:,} left; use {remedy}"
     )
-
-
-@contextmanager
-def failed_allocations_named() -> Iterator[None]:
-    """Raises UsageError, with the bytes, in the place of an allocation inside that fails."""
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:
-        # torch raises a RuntimeError of its own on a GPU and a plain one on a CPU; NumPy raises a MemoryError.
-        size = re.search(r"(?:allocate|buffer size:) (\d[\d.]* ?[KMGTPE]?i?(?:B|bytes))", str(error))
-        if size is None and not isinstance(error, MemoryError):
-            raise
-        asked = f": {size[1]} were asked for at once" if size is not None else ""
-        raise UsageError(
-            f"the memory is not enough for this run{asked}; use a smaller training.batch_size, "
-            "training.sequence_length or model"
-        ) from error
 
 
 def tokens_per_step(config: Config) -> int:
@@ -122,7 +101,7 @@ def tokens_per_step(config: Config) -> int:
 def measure_update_seconds(config: Config, trial_seconds: float) -> float:
     """Seconds an update takes here: real ones on random tokens, for about `trial_seconds`.
 
-    Raises UsageError if they cannot fit into memory.
+    Raises ResourceError if they cannot fit into memory.
     """
     from tinyllm.runtime import pick_device
     from tinyllm.training.fast_path import choose_fast_path

@@ -17,6 +17,7 @@ from torch import Tensor
 from tinyllm import storage
 from tinyllm.config import Config, SampleConfig
 from tinyllm.errors import ArtifactError, DivergenceError, InputError, Interrupted, TinyllmError, UsageError
+from tinyllm.machine.memory import shortages_named
 from tinyllm.model.init import initialize_mimetic
 from tinyllm.model.size import num_parameters
 from tinyllm.model.transformer import Transformer
@@ -44,7 +45,7 @@ from tinyllm.training.checkpoint import (
 )
 from tinyllm.training.evaluate import Evaluation, evaluate
 from tinyllm.training.fast_path import as_before, choose_fast_path
-from tinyllm.training.forecast import check_memory, failed_allocations_named
+from tinyllm.training.forecast import check_memory
 from tinyllm.training.initial_weights import take_weights
 from tinyllm.training.inputs import compare_inputs, describe_inputs
 from tinyllm.training.metrics import MetricsLog
@@ -131,7 +132,7 @@ class Trainer:
         self.order = self._order_windows()
         self.validation = self._choose_validation_windows()
         seed_everything(settings.seed)
-        with failed_allocations_named():
+        with shortages_named():
             self.model = Transformer(config.model)
         if settings.initialization == "mimetic":
             initialize_mimetic(self.model, config.model.num_heads // config.model.num_kv_heads)
@@ -150,7 +151,7 @@ class Trainer:
         """
         keep_freed_memory()
         check_run_directory(self.run)
-        with storage.exclusive(self.run), stop_signals() as stop, failed_allocations_named():
+        with storage.exclusive(self.run), stop_signals() as stop, shortages_named():
             if not stop.is_listening:
                 self.reporter.note("training outside the main thread: signals do not save the run, checkpoints do")
             self._clear_away_leftovers()

@@ -9,13 +9,13 @@ import torch
 
 import tinyllm
 from tinyllm.config import Config
-from tinyllm.errors import UsageError
+from tinyllm.errors import ResourceError, TinyllmError
+from tinyllm.machine.memory import device_memory_bytes, shortages_named
 from tinyllm.model.size import weight_bytes
 from tinyllm.recipes import recipe_names
-from tinyllm.runtime import memory_limit_bytes
 from tinyllm.settings import build_run_config
 from tinyllm.training import forecast
-from tinyllm.training.forecast import check_memory, failed_allocations_named
+from tinyllm.training.forecast import check_memory
 
 CPU = torch.device("cpu")
 
@@ -36,27 +36,29 @@ def config_of(recipe: str = "stories260k", **sections: dict[str, Any]) -> Config
     ],
 )
 def test_a_run_far_beyond_the_memory_is_refused_with_its_bytes(sections: dict[str, Any], cause: str) -> None:
-    with pytest.raises(UsageError, match=rf"needs at least [\d,]+ bytes of memory, [\d,]+ of them {cause}"):
+    with pytest.raises(ResourceError, match=rf"needs at least [\d,]+ bytes of memory, [\d,]+ of them {cause}"):
         check_memory(config_of(**sections), CPU)
 
 
 @pytest.mark.parametrize("recipe", recipe_names())
 def test_every_recipe_fits_into_sixteen_gigabytes(recipe: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tinyllm.runtime.memory_limit_bytes", lambda device: 16 * 2**30)
+    monkeypatch.setattr("tinyllm.training.forecast.device_memory_bytes", lambda device: 16 * 2**30)
     check_memory(config_of(recipe), CPU)
 
 
 def test_the_bound_is_below_the_forecast_and_above_the_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     config = config_of("stories15m")
-    monkeypatch.setattr("tinyllm.runtime.memory_limit_bytes", lambda device: forecast.forecast(config).memory_bytes)
+    monkeypatch.setattr(
+        "tinyllm.training.forecast.device_memory_bytes", lambda device: forecast.forecast(config).memory_bytes
+    )
     check_memory(config, CPU)
-    monkeypatch.setattr("tinyllm.runtime.memory_limit_bytes", lambda device: 3 * weight_bytes(config.model))
-    with pytest.raises(UsageError, match="activations of one microbatch"):
+    monkeypatch.setattr("tinyllm.training.forecast.device_memory_bytes", lambda device: 3 * weight_bytes(config.model))
+    with pytest.raises(ResourceError, match="activations of one microbatch"):
         check_memory(config, CPU)
 
 
 def test_this_machine_says_how_much_memory_it_has() -> None:
-    limit = memory_limit_bytes(CPU)
+    limit = device_memory_bytes(CPU)
     assert limit is not None
     assert 2**28 < limit < 2**50
 
@@ -66,8 +68,8 @@ def test_this_machine_says_how_much_memory_it_has() -> None:
     [(lambda: torch.empty(2**56, dtype=torch.float32), str(2**58)), (lambda: np.empty(2**58, np.uint8), "256. PiB")],
 )
 def test_an_allocation_that_fails_is_one_line_with_its_bytes(allocate: Any, bytes_asked: str) -> None:
-    message = f"not enough for this run: {bytes_asked}.* were asked for at once"
-    with pytest.raises(UsageError, match=message), failed_allocations_named():
+    message = f"memory is not enough: {bytes_asked}.* were asked for at once"
+    with pytest.raises(ResourceError, match=message), shortages_named():
         allocate()
 
 
@@ -80,16 +82,16 @@ def test_an_allocation_that_fails_is_one_line_with_its_bytes(allocate: Any, byte
             ": 8.00 GB were",
         ),
         (RuntimeError("Invalid buffer size: 64.00 GB"), ": 64.00 GB were"),
-        (MemoryError(), "not enough for this run; use"),
+        (MemoryError(), "memory is not enough, "),
     ],
 )
 def test_each_device_says_it_in_its_own_words(error: Exception, bytes_asked: str) -> None:
-    with pytest.raises(UsageError, match=bytes_asked), failed_allocations_named():
+    with pytest.raises(ResourceError, match=bytes_asked), shortages_named():
         raise error
 
 
 def test_other_errors_pass_through() -> None:
-    with pytest.raises(RuntimeError, match="size of tensor"), failed_allocations_named():
+    with pytest.raises(RuntimeError, match="size of tensor"), shortages_named():
         torch.ones(2) + torch.ones(3)
 
 
@@ -108,6 +110,6 @@ def test_train_refuses_what_cannot_be_trained_or_loaded(
     model: dict[str, int], message: str, tiny_shards: Path, tmp_path: Path
 ) -> None:
     small = {"batch_size": 1, "sequence_length": 8}
-    with pytest.raises(UsageError, match=message):
+    with pytest.raises(TinyllmError, match=message):
         tinyllm.train(tiny_shards, tmp_path / "run", recipe="stories260k", model=model, training=small)
     assert not (tmp_path / "run").exists()

@@ -72,6 +72,11 @@ def test_bits_a_byte_is_the_loss_of_the_text_in_bits(tiny_shards: Path, tmp_path
     assert outcome.evaluation.bits_per_byte == pytest.approx(nats / math.log(2) / num_bytes, rel=1e-5)
 
 
+def test_an_outcome_shows_itself_in_one_line(tiny_shards: Path, tmp_path: Path) -> None:
+    outcome, _ = train(tiny_shards, tmp_path / "run", make_config(tiny_shards, 4))
+    assert re.fullmatch(r"Outcome\('done', step=4, model=[^\n]+\)", repr(outcome))
+
+
 def test_samples_are_written_at_each_evaluation(tiny_shards: Path, tmp_path: Path) -> None:
     config = make_config(tiny_shards, 8)
     trainer = Trainer(
