@@ -223,3 +223,28 @@ def test_help_shows_an_example_and_every_flag(generate: Run) -> None:
     assert 'tinyllm generate "Once upon a time"' in generate.out
     for flag in ("--max-new-tokens", "--min-p", "--repetition-penalty", "--stop", "--num-samples", "--json"):
         assert flag in generate.out
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_samples_without_room_are_one_line_with_the_bytes(
+    generate: Run, make_model_dir: MakeModelDir, dtype: str
+) -> None:
+    generate(make_model_dir(), PROMPT, "--device", "cpu", "--dtype", dtype, "--num-samples", "10000000000000")
+    assert generate.code == 1
+    lines = [line for line in generate.err.splitlines() if not line.startswith("compiling")]
+    assert len(lines) == 1
+    assert "bytes) of memory are needed" in lines[0]
+    assert "use fewer samples" in lines[0]
+
+
+def test_an_allocation_that_fails_is_one_line(
+    generate: Run, make_model_dir: MakeModelDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 64000000 bytes.")
+
+    monkeypatch.setattr("tinyllm.cli.generate.load", refuse)
+    generate(make_model_dir(), PROMPT)
+    assert (generate.code, generate.out) == (1, "")
+    assert generate.err.startswith("tinyllm: the memory is not enough: 64000000 bytes were asked for at once")
+    assert generate.err.count("\n") == 1

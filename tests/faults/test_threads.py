@@ -80,7 +80,7 @@ def answer_in_threads(generator: Generator, work: list[Call]) -> dict[int, Texts
     return answers
 
 
-@pytest.mark.promise("14 texts of one generator in 8 threads: 0 wrong", fast=48, full=1000)
+@pytest.mark.promise("17 texts of one generator in 8 threads: 0 wrong", fast=48, full=1000)
 @pytest.mark.parametrize("engine", ["cpu fp32", "cpu int8", "torch float32"])
 def test_every_text_is_the_one_it_is_alone(
     engine: str,

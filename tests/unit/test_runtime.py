@@ -3,8 +3,11 @@
 import platform
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+from tinyllm.runtime import cache_folder
 
 COUNT_PAGES = """
 import resource, sys
@@ -26,3 +29,13 @@ def test_kept_memory_is_not_asked_of_the_system_again() -> None:
         for way in ("keep", "give back")
     }
     assert pages["keep"] < 100 < pages["give back"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has its own folder")
+def test_a_relative_cache_folder_is_ignored(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """It would be a folder of wherever the program is started, with code of whoever made it."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", "here")
+    assert cache_folder().is_relative_to(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "there"))
+    assert cache_folder() == tmp_path / "there" / "tinyllm"

@@ -39,6 +39,8 @@ from tinyllm.tokenizer.codec import MODEL_NAME, Tokenizer
 BATCH_CHARACTERS = 2**20
 PROCESS_BYTES = 2**21
 """Text that is worth a process of its own: to start one takes as long as to encode some of these."""
+MOST_WORKERS = 1024
+"""Each is a process with its own memory; a million of them would stop the machine."""
 SHARD_TOKENS = 2**24
 
 
@@ -320,7 +322,7 @@ def _plain_size(sources: Iterable[Path]) -> int | None:
 def _check_options(tokenizer: Tokenizer, num_workers: int | None, shard_tokens: int) -> None:
     if tokenizer.bos_id is None:
         raise InputError(f"{tokenizer.name} has no BOS token, which must begin each document; use another tokenizer")
-    if num_workers is not None and num_workers < 1:
-        raise UsageError(f"the number of workers is {num_workers}; it must be at least 1")
+    if num_workers is not None and not 1 <= num_workers <= MOST_WORKERS:
+        raise UsageError(f"the number of workers is {num_workers}; it must be 1 to {MOST_WORKERS}")
     if shard_tokens < 1:
         raise UsageError(f"a shard of {shard_tokens} tokens is not possible; give at least 1")
