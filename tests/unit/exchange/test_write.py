@@ -115,7 +115,7 @@ def test_rules_that_a_format_cannot_say_are_told(mild_model: ForeignModel, tmp_p
     assert mild_model.tokenizer is not None
     ruled = replace(mild_model, tokenizer=mild_model.tokenizer.with_rules(adds_bos=False, end_ids=[7, 2]))
     notes = "\n".join(export_model(ruled, "llama2c", tmp_path / "model.bin").notes)
-    assert "which tokens end a text: 2, 7 in the model, 1, 2 read back" in notes
+    assert "which tokens end a text: the model's are 2, 7, read back they are 1, 2" in notes
     assert "that a prompt begins without BOS" in notes
     for target in ("gguf", "safetensors"):
         assert export_model(ruled, target, tmp_path / target).notes == []
