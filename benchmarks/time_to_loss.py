@@ -28,7 +28,7 @@ import torch.nn.functional as F
 from results import make_parser, write_result
 from train_step import plain_step
 
-from tinyllm import artifacts
+from tinyllm import storage
 from tinyllm.config import Config, ModelConfig
 from tinyllm.corpus.storybook import write_stories
 from tinyllm.model.transformer import Transformer
@@ -171,7 +171,7 @@ def learn(run: Path, shards: Path, sections: Sections, num_tokens: int) -> tuple
     config = Config.model_validate(sections)
     eager = EagerStep(sections["model"])
     Trainer(config, shard_set, run, reporter=eager).train(resume=False, to_toml=to_toml)
-    records = artifacts.read_json_lines(run / "metrics.jsonl")
+    records = storage.read_json_lines(run / "metrics.jsonl")
     rate = statistics.median(record["tokens_per_second"] for record in records if "tokens_per_second" in record)
     tokens_per_update = training["batch_size"] * training["accumulation_steps"] * 256
     curve = []

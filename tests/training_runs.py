@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from tinyllm import artifacts
+from tinyllm import storage
 from tinyllm.config import Config
 from tinyllm.shards.format import ShardSet
 from tinyllm.training.loop import Outcome, Trainer
@@ -71,4 +71,4 @@ def train(
 
 def losses(run: Path) -> dict[int, float]:
     """The loss of each step, as metrics.jsonl has it."""
-    return {r["step"]: r["loss"] for r in artifacts.read_json_lines(run / "metrics.jsonl") if "loss" in r}
+    return {r["step"]: r["loss"] for r in storage.read_json_lines(run / "metrics.jsonl") if "loss" in r}

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from tinyllm import artifacts
+from tinyllm import storage
 from tinyllm.cli.data import storybook
 from tinyllm.cli.demo import NUM_STORIES, SEED, VOCAB_SIZE, demo_config
 from tinyllm.cli.shards import prepare
@@ -32,7 +32,7 @@ def main() -> None:
     arguments = parser.parse_args()
     run = arguments.run or train(arguments.work, arguments.steps)
     model, tokenizer = load_model(run / "model")
-    trained = artifacts.read_manifest(run / "model", "model").details
+    trained = storage.read_manifest(run / "model", "model").details
     details = {
         "step": trained["step"],
         "validation_loss": trained["validation_loss"],

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from safetensors import SafetensorError, safe_open
 
-from tinyllm import artifacts
+from tinyllm import storage
 from tinyllm.config import ModelConfig
 from tinyllm.errors import FormatError, InputError, MismatchError
 from tinyllm.model import size
@@ -125,7 +125,7 @@ def commit_model(
     from safetensors.torch import save_file
 
     needed_bytes = sum(tensor.nbytes for tensor in weights.values())
-    with artifacts.commit_directory(path, kind, needed_bytes=needed_bytes) as draft:
+    with storage.commit_directory(path, kind, needed_bytes=needed_bytes) as draft:
         draft.write(WEIGHTS_NAME, lambda file: save_file(dict(weights), file, metadata={"format": "pt"}))
         for name, value in json_files.items():
             draft.write(name, json.dumps(value, indent=2) + "\n")
@@ -161,21 +161,21 @@ def load_model(
     return model, tokenizer
 
 
-def verify_model(path: Path) -> artifacts.Manifest | None:
+def verify_model(path: Path) -> storage.Manifest | None:
     """Checks every file against the manifest, and gives it; None for a foreign directory, which has none.
 
     Raises ArtifactError naming the first file that is missing or damaged, InputError for a classifier.
     """
-    if not (path / artifacts.MANIFEST_NAME).exists():
+    if not (path / storage.MANIFEST_NAME).exists():
         return None
     if is_classifier(path):
         raise InputError(f"{path} holds a classifier, which gives labels and no text; use it with tinyllm classify")
-    return artifacts.verify(path, MODEL)
+    return storage.verify(path, MODEL)
 
 
 def is_classifier(path: Path) -> bool:
     """Whether a directory was committed as a classifier, whose body is that of a model (see `finetune`)."""
-    return (path / artifacts.MANIFEST_NAME).is_file() and artifacts.read_manifest(path).kind == CLASSIFIER
+    return (path / storage.MANIFEST_NAME).is_file() and storage.read_manifest(path).kind == CLASSIFIER
 
 
 def read_tokenizer(path: str | Path) -> Tokenizer:
@@ -183,8 +183,8 @@ def read_tokenizer(path: str | Path) -> Tokenizer:
     path = find_model(path)
     tokenizer = Tokenizer.load(path)
     recorded = None
-    if (path / artifacts.MANIFEST_NAME).exists():
-        recorded = artifacts.read_manifest(path).details.get("tokenizer_fingerprint")
+    if (path / storage.MANIFEST_NAME).exists():
+        recorded = storage.read_manifest(path).details.get("tokenizer_fingerprint")
     _check_tokenizer(tokenizer, read_config(path), recorded, str(path))
     ends = read_end_ids(path)
     return tokenizer if ends is None else tokenizer.with_rules(end_ids=ends)
@@ -195,7 +195,7 @@ def read_end_ids(path: Path) -> frozenset[int] | None:
 
     Raises FormatError where they are no token ids.
     """
-    if (path / artifacts.MANIFEST_NAME).exists() and END_IDS not in artifacts.read_manifest(path).details:
+    if (path / storage.MANIFEST_NAME).exists() and END_IDS not in storage.read_manifest(path).details:
         return None  # a classifier, or a model from before other end tokens were kept
     generation = path / GENERATION_NAME
     found = read_json(generation) if generation.is_file() else None

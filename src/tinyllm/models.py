@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from tinyllm.artifacts import MANIFEST_NAME
 from tinyllm.config import WeightsKind
 from tinyllm.errors import ConfigError
 from tinyllm.model_dir import (
@@ -21,6 +20,7 @@ from tinyllm.model_dir import (
     verify_model,
 )
 from tinyllm.runtime import cache_folder, may_have_gpu, pick_device
+from tinyllm.storage import MANIFEST_NAME
 
 if TYPE_CHECKING:
     import numpy as np

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tinyllm import artifacts
+from tinyllm import storage
 from tinyllm.cli.app import main
 from tinyllm.tokenizer.training import train_tokenizer
 from training_runs import make_config, train
@@ -98,7 +98,7 @@ def test_the_command_it_gives_resumes(capsys: Capture, tiny_shards: Path, tmp_pa
 
 
 def test_a_run_in_progress_is_told(capsys: Capture, run: Path) -> None:
-    with artifacts.exclusive(run):
+    with storage.exclusive(run):
         _, out, _ = call(capsys, "doctor", str(run))
     assert f"{run}: a run is in progress here" in out
 

@@ -7,13 +7,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from tinyllm import artifacts
+from tinyllm import storage
 
 VOCAB_SIZE = 320
 
 
 def read_manifest(directory: Path) -> None:
-    artifacts.verify(directory)
+    storage.verify(directory)
 
 
 def read_index(path: Path) -> None:

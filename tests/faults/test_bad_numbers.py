@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from tinyllm import artifacts
+from tinyllm import storage
 from tinyllm.errors import ArtifactError, DivergenceError
 from tinyllm.shards.format import ShardSet
 from tinyllm.training.loop import Trainer
@@ -136,6 +136,6 @@ def test_wrong_weights_are_never_saved(
         with pytest.raises((ArtifactError, DivergenceError)):
             trainer.train(resume=False, to_toml=lambda config: "")
         assert_all_finite(run)
-        artifacts.verify(run / "checkpoints" / "step-00000006", "checkpoint")
-        artifacts.verify(run / "model", "model")
+        storage.verify(run / "checkpoints" / "step-00000006", "checkpoint")
+        storage.verify(run / "model", "model")
     tell(f"{count} of {count} refused")

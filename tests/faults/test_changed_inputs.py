@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tinyllm import artifacts
+from tinyllm import storage
 from tinyllm.config import Config
 from tinyllm.errors import MismatchError, TinyllmError
 from tinyllm.shards.format import ShardSet
@@ -119,7 +119,7 @@ def test_a_checkpoint_of_another_form_is_no_traceback(tiny_shards: Path, tmp_pat
     begin(tiny_shards, run)
     newest = run / "checkpoints" / "step-00000003"
     state = (newest / "state.json").read_text().replace('"step"', '"stage"')
-    with artifacts.commit_directory(newest, "checkpoint") as draft:
+    with storage.commit_directory(newest, "checkpoint") as draft:
         for name in ("model.safetensors", "optimizer.safetensors"):
             draft.write(name, (newest / name).read_bytes())
         draft.write("state.json", state)

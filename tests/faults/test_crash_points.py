@@ -14,7 +14,7 @@ import torch
 import trials
 from safetensors.torch import load_file
 
-from tinyllm import artifacts
+from tinyllm import storage
 from tinyllm.model.transformer import Transformer
 from tinyllm.model_dir import load_model, save_model
 from tinyllm.shards.format import ShardSet
@@ -57,7 +57,7 @@ def stop_everywhere(place: Path, operation: Operation, check: Callable[[int], No
         shutil.copytree(before, place)
         child = os.fork()
         if child == 0:
-            artifacts._after_operation = StopAfter(point, power_cut)
+            storage.disk.after_operation = StopAfter(point, power_cut)
             operation()
             os._exit(0)
         code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
@@ -98,7 +98,7 @@ def saving_checkpoints(shards: Path, folder: Path, power_cut: bool) -> None:
 def replacing_models(folder: Path, tokenizer: Tokenizer, exchange: bool, power_cut: bool) -> None:
     """In a child: a model directory replaced by another one, with and without an atomic exchange."""
     if not exchange:
-        artifacts._exchange = lambda first, second: False
+        storage._exchange = lambda first, second: False
     config = make_config(folder / "shards").model
     place = folder / "place"
     weights = {}
@@ -110,7 +110,7 @@ def replacing_models(folder: Path, tokenizer: Tokenizer, exchange: bool, power_c
 
     def check(point: int) -> None:
         # A reader, then a writer, finds a whole one.
-        which = artifacts.verify(place / "model", "model").details["which"]
+        which = storage.verify(place / "model", "model").details["which"]
         loaded = load_model(place / "model")[0].state_dict()
         assert all(torch.equal(loaded[key], weights[which][key]) for key in loaded), f"change {point}: a mixture"
         save_model(place / "model", weights["new"], config, tokenizer, details={"which": "new"})
@@ -136,7 +136,7 @@ def preparing_shards(folder: Path, tokenizer: Tokenizer, power_cut: bool) -> Non
 
     def check(point: int) -> None:
         if (place / "shards").exists():
-            artifacts.verify(place / "shards", "shards")
+            storage.verify(place / "shards", "shards")
         make(place / "shards")
         assert trials.contents(place / "shards") == expected, f"change {point}"
         assert sorted(path.name for path in place.iterdir()) == [".shards.lock", "shards"], f"change {point}"
@@ -148,14 +148,14 @@ def replacing_a_file(folder: Path, power_cut: bool) -> None:
     """In a child: one file written over another."""
     place = folder / "place"
     place.mkdir()
-    artifacts.write_file(place / "f", "old")
+    storage.write_file(place / "f", "old")
 
     def check(point: int) -> None:
         assert (place / "f").read_text() in ("old", "new"), f"change {point}"
-        artifacts.remove_drafts(place)
+        storage.remove_dead_drafts(place)
         assert [path.name for path in place.iterdir()] == ["f"]
 
-    print(stop_everywhere(place, lambda: artifacts.write_file(place / "f", "new"), check, power_cut))
+    print(stop_everywhere(place, lambda: storage.write_file(place / "f", "new"), check, power_cut))
 
 
 @pytest.mark.promise("2 stopped after every change of a save: old or new, whole", fast=1, full=2)

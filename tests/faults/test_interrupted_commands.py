@@ -14,7 +14,7 @@ import pytest
 import trials
 
 from loopback import FileServer, Handler, cut, well
-from tinyllm import artifacts
+from tinyllm import storage
 from tinyllm.corpus.download import download
 from tinyllm.errors import InputError, TinyllmError
 from tinyllm.shards.format import ShardSet
@@ -49,7 +49,7 @@ def die_after(changes: int, arguments: list[str]) -> None:
         if left == 0:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    artifacts._after_operation = count_down
+    storage.disk.after_operation = count_down
     trials.command(*arguments)
 
 
@@ -154,7 +154,7 @@ def test_tokenizer_training_is_killed_and_run_again(
         trial.end()
         if output.exists():
             done += 1  # It was killed when all was done, or not at all: it is whole, or nothing.
-            artifacts.verify(output, "tokenizer")
+            storage.verify(output, "tokenizer")
         else:
             again = trials.Trial(tmp_path / "again.txt", trials.command, *arguments(output))
             assert again.end() == 0, again.text()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import trials
 
-from tinyllm import artifacts
+from tinyllm import storage
 from tinyllm.errors import TinyllmError
 from tinyllm.model_dir import load_model
 from tinyllm.shards.format import ShardSet
@@ -79,7 +79,7 @@ def rot_everywhere(places: dict[str, Path], count: int, damage: Damage) -> str:
     """A share of the damage for each kind of file; gives the numbers."""
     shards, run = places["shards"], places["run"]
     newest = run / "checkpoints" / f"step-{trials.NUM_STEPS:08d}"
-    in_shards = [path for path in sorted(shards.iterdir()) if path.name != artifacts.STAMPS_NAME]
+    in_shards = [path for path in sorted(shards.iterdir()) if path.name != storage.STAMPS_NAME]
     assert {path.suffix for path in in_shards} == {".bin", ".idx", ".json", ".model"}
     in_model = sorted((run / "model").iterdir())
     in_tokenizer = [places["tokenizer"] / name for name in ("manifest.json", "tokenizer.model")]
@@ -139,7 +139,7 @@ def test_resume_falls_back(
         trials.assert_same_tensors(
             newest / "model.safetensors", whole / "checkpoints" / newest.name / "model.safetensors"
         )
-        artifacts.verify(run / "model", "model")
+        storage.verify(run / "model", "model")
     tell(f"{count} of {count} went on from the one before, to the same end")
 
 
@@ -152,11 +152,11 @@ def test_what_was_verified_is_not_read_again(
     for path in shards.iterdir():
         # Settled long ago; files of this very moment are read again.
         os.utime(path, (1, 1))
-    monkeypatch.setattr(artifacts, "_TICK_NS", 0)
+    monkeypatch.setattr(storage, "_TICK_NS", 0)
     read: list[str] = []
-    sha256_of = artifacts.sha256_of
-    monkeypatch.setattr(artifacts, "sha256_of", lambda path: read.append(path.name) or sha256_of(path))
-    num_files = len(artifacts.read_manifest(shards).files)
+    sha256_of = storage.sha256_of
+    monkeypatch.setattr(storage, "sha256_of", lambda path: read.append(path.name) or sha256_of(path))
+    num_files = len(storage.read_manifest(shards).files)
     ShardSet.open(shards)
     assert len(read) == num_files
     ShardSet.open(shards)

@@ -45,7 +45,7 @@ def train_slowly(moment: str, at: int, ready: Path, arguments: list[str]) -> Non
         case "evaluation":
             loop.Trainer._to_device = slow(loop.Trainer._to_device)  # type: ignore[method-assign]
         case "save":
-            loop.artifacts._after_operation = lambda operation, path: "step-" in path.name and dawdle()
+            loop.storage.disk.after_operation = lambda operation, path: "step-" in path.name and dawdle()
         case "data":
             loop.read_batch = slow(loop.read_batch)
     trials.command(*arguments)

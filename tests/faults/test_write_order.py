@@ -1,6 +1,6 @@
 """The order of a save on the disk: content, its fsync, manifest, its fsync, directory, rename, parent.
 
-Seen twice: by the hook of `artifacts`, and by the system calls themselves where strace can watch.
+Seen twice: by the hook of `storage`, and by the system calls themselves where strace can watch.
 """
 
 import os
@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import trials
 
-from tinyllm import artifacts
+from tinyllm import storage
 from tinyllm.shards.format import ShardSet
 from tinyllm.training.checkpoint import save_checkpoint
 from tinyllm.training.loop import Trainer
@@ -77,7 +77,7 @@ def test_the_hook_sees_the_promised_order(
 ) -> None:
     events: list[Event] = []
     monkeypatch.setattr(
-        artifacts, "_after_operation", lambda operation, path: events.append((operation.split()[0], path))
+        storage, "_after_operation", lambda operation, path: events.append((operation.split()[0], path))
     )
     save_often(tiny_shards, tmp_path / "run", count, None)
     for step in range(100, 100 + count):

@@ -19,7 +19,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tinyllm import artifacts
+from tinyllm import storage
 from tinyllm.cli.app import main
 from tinyllm.training.checkpoint import list_checkpoints, newest_whole_checkpoint
 from training_runs import losses
@@ -127,10 +127,10 @@ def train_to_the_end(shards: Path, run: Path, *more: str) -> str:
 def assert_same_run(run: Path, expected: Path, num_steps: int = NUM_STEPS) -> None:
     """Weights, optimizer and every line of metrics are those of the other run, bit for bit; nothing half is left."""
     ours, theirs = (path / "checkpoints" / f"step-{num_steps:08d}" for path in (run, expected))
-    artifacts.verify(ours, "checkpoint")
+    storage.verify(ours, "checkpoint")
     for name in ("model.safetensors", "optimizer.safetensors"):
         assert_same_tensors(ours / name, theirs / name)
-    artifacts.verify(run / "model", "model")
+    storage.verify(run / "model", "model")
     assert_same_tensors(run / "model" / "model.safetensors", expected / "model" / "model.safetensors")
     assert metrics(run) == metrics(expected)
     assert len(losses(run)) == num_steps
@@ -147,7 +147,7 @@ def assert_same_tensors(ours: Path, theirs: Path) -> None:
 
 def metrics(run: Path) -> list[dict[str, Any]]:
     """Every line of the log without the speed, which no two runs share."""
-    records = artifacts.read_json_lines(run / "metrics.jsonl")
+    records = storage.read_json_lines(run / "metrics.jsonl")
     return [{key: value for key, value in line.items() if key != "tokens_per_second"} for line in records]
 
 
@@ -158,7 +158,7 @@ def leftovers(run: Path) -> list[str]:
 
 def contents(directory: Path) -> dict[str, bytes]:
     """Every file of a directory but the note of when they were verified, which is of one disk alone."""
-    return {path.name: path.read_bytes() for path in directory.iterdir() if path.name != artifacts.STAMPS_NAME}
+    return {path.name: path.read_bytes() for path in directory.iterdir() if path.name != storage.STAMPS_NAME}
 
 
 def newest_step(run: Path) -> int:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from tinyllm import artifacts, model_dir
+from tinyllm import model_dir, storage
 from tinyllm.config import ModelConfig
 from tinyllm.errors import ArtifactError, FormatError, InputError, MismatchError
 from tinyllm.exchange.read import read_model
@@ -34,7 +34,7 @@ MakeModelDir = Callable[..., Path]
 
 def make_foreign(path: Path, **config: object) -> Path:
     """Takes the manifest away, as if somebody else had written the directory, and changes keys of its config.json."""
-    (path / artifacts.MANIFEST_NAME).unlink()
+    (path / storage.MANIFEST_NAME).unlink()
     content = json.loads((path / "config.json").read_bytes()) | config
     content = {key: value for key, value in content.items() if value != "absent"}
     (path / "config.json").write_text(json.dumps(content))
@@ -248,7 +248,7 @@ def test_end_tokens_that_are_no_ids_are_refused(make_model_dir: MakeModelDir, en
 def test_a_model_from_before_end_tokens_were_kept_ends_at_bos_and_eos(make_model_dir: MakeModelDir) -> None:
     path = make_model_dir()
     files = {file.name: file.read_bytes() for file in path.iterdir() if file.name != "manifest.json"}
-    with artifacts.commit_directory(path, "model") as draft:
+    with storage.commit_directory(path, "model") as draft:
         for name, content in (files | {"generation_config.json": b'{"eos_token_id": 2}'}).items():
             (draft.path / name).write_bytes(content)
     assert read_tokenizer(path).end_ids == {1, 2}

@@ -11,8 +11,8 @@ from typing import NoReturn
 
 from cyclopts import App, CycloptsError
 
-from tinyllm import __version__
 from tinyllm.errors import TinyllmError
+from tinyllm.version import __version__
 
 COMMANDS = {
     "demo": ("tinyllm.cli.demo:demo", "The whole way on the embedded corpus: stories, tokenizer, model, samples."),

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
-from tinyllm import artifacts
+from tinyllm import storage
 from tinyllm.cli.console import note
 from tinyllm.cli.progress import progress_bar
 from tinyllm.config import FinetuneConfig, first_problem
@@ -71,8 +71,8 @@ def check_output_directory(output: Path, model: Path) -> None:
     """Raises UsageError or ArtifactError where a classifier cannot be written to `output`."""
     if output.exists() and model.exists() and output.samefile(model):
         raise UsageError(f"{output} is the model to start from; name another directory for the new one")
-    artifacts.check_replaceable(output, CLASSIFIER)
-    artifacts.check_writable(output)
+    storage.check_replaceable(output, CLASSIFIER)
+    storage.check_writable(output)
 
 
 def train_classifier(
@@ -196,4 +196,4 @@ def check_prediction_files(outputs: Iterable[Path], inputs: Iterable[Path]) -> N
             raise UsageError(f"{path} is a directory; name a file to write the predictions to")
         if path.absolute() in read:
             raise UsageError(f"{path} is an input; name another file to write the predictions to")
-        artifacts.check_writable(path)
+        storage.check_writable(path)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 from rich.console import Console
 
-from tinyllm import artifacts, models
+from tinyllm import models, storage
 from tinyllm.cli.classification import (
     check_limit,
     check_output_directory,
@@ -133,7 +133,7 @@ def predict(
     if output is None:
         print(lines, end="")
     else:
-        artifacts.write_file(output, lines)
+        storage.write_file(output, lines)
         note(f"wrote {len(texts):,} predictions to {output}")
     if labels is not None:
         console = stderr if output is None else Console(highlight=False, soft_wrap=True)

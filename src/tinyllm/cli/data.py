@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 from cyclopts import Parameter
 
-from tinyllm import artifacts
+from tinyllm import storage
 from tinyllm.cli.console import note
 from tinyllm.cli.progress import progress_bar
 from tinyllm.errors import UsageError
@@ -103,8 +103,8 @@ def storybook(
     if to_stdout:
         sys.stdout.writelines(entries)
         return
-    artifacts.check_writable(output)
-    with artifacts.commit_file(output) as file:
+    storage.check_writable(output)
+    with storage.commit_file(output) as file:
         file.writelines(entry.encode() for entry in _with_bar(entries, stories, output.name))
     note(f"{stories} stories, {output.stat().st_size / 1e6:.1f} MB")
     print(output)

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 from rich.filesize import decimal
 
-from tinyllm import __version__, artifacts
+from tinyllm import storage
 from tinyllm.cli.console import note
 from tinyllm.errors import ArtifactError, InputError
 from tinyllm.model.size import num_parameters
 from tinyllm.recipes import read_recipe
 from tinyllm.settings import build_config, read_toml
 from tinyllm.shards.format import ShardSet
+from tinyllm.version import __version__
 
 if TYPE_CHECKING:
     from tinyllm.config import Config
@@ -116,7 +117,7 @@ def foretell(config: "Config", shards: ShardSet, out: Path, trial_seconds: float
         print(f"  time: {seconds:.3g} s an update, {told} for {config.schedule.num_steps:,}, without evaluations")
     if available and need.memory_bytes > available:
         raise InputError("the memory is likely not to be enough; use a smaller training.batch_size or model")
-    artifacts.check_room(out / "checkpoints", need.disk_bytes)
+    storage.check_room(out / "checkpoints", need.disk_bytes)
 
 
 def free_bytes(out: Path) -> int:
@@ -139,4 +140,4 @@ def available_memory_bytes() -> int | None:
 
 
 def _is_shards(path: Path) -> bool:
-    return (path / artifacts.MANIFEST_NAME).exists() and artifacts.read_manifest(path).kind == "shards"
+    return (path / storage.MANIFEST_NAME).exists() and storage.read_manifest(path).kind == "shards"

@@ -9,7 +9,6 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from tinyllm.artifacts import MANIFEST_NAME, Manifest, verify
 from tinyllm.config import ModelConfig
 from tinyllm.finetune.labels import classifier_shapes, read_label_names
 from tinyllm.model import size
@@ -29,6 +28,7 @@ from tinyllm.model_dir import (
     read_tokenizer,
     verify_model,
 )
+from tinyllm.storage import MANIFEST_NAME, Manifest, verify
 from tinyllm.tokenizer.codec import Tokenizer
 
 

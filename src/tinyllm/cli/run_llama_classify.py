@@ -9,7 +9,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from tinyllm import artifacts, models
+from tinyllm import models, storage
 from tinyllm.cli.classification import (
     Task,
     check_limit,
@@ -158,5 +158,5 @@ def _write_predictions(task: Task, predictions: dict[str, list[int]], outputs: d
     for name, examples in task.splits.items():
         found = score([example.label for example in examples], predictions[name], len(task.label_names))
         print(f"{name} acc :: {found.accuracy:.3f}")
-        artifacts.write_file(outputs[name], format_predictions(predictions[name], [e.text for e in examples]))
+        storage.write_file(outputs[name], format_predictions(predictions[name], [e.text for e in examples]))
     show_task_scores(task, predictions)

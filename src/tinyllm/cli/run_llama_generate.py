@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from tinyllm import artifacts, models
+from tinyllm import models, storage
 from tinyllm.cli.console import note
 from tinyllm.config import SamplingConfig
 from tinyllm.errors import UsageError
@@ -85,7 +85,7 @@ def generate(
         sentence = _generate(generator, prompt, sampling, stream)
         print(SEPARATOR)
         header = about.header(sampling) if metadata == "header" else ""
-        artifacts.write_file(output, header + sentence)
+        storage.write_file(output, header + sentence)
         print(f"Wrote generated sentence to {output}.")
 
 
@@ -133,7 +133,7 @@ def name_outputs(temperatures: list[float], low: Path | None, high: Path | None)
     for path in outputs.values():
         if path.is_dir():
             raise UsageError(f"{path} is a directory; name a file to write the generated sentence to")
-        artifacts.check_writable(path)
+        storage.check_writable(path)
     return list(outputs.values())
 
 
@@ -172,4 +172,4 @@ def _checksum(path: Path) -> str:
     file = path / WEIGHTS_NAME if path.is_dir() else path
     if not file.is_file():
         return "none, as the weights are in several files"
-    return f"SHA-256 of {file.name} {artifacts.sha256_of(file)}"
+    return f"SHA-256 of {file.name} {storage.sha256_of(file)}"

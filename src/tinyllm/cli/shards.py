@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.filesize import decimal
 from rich.table import Table
 
-from tinyllm import artifacts
+from tinyllm import storage
 from tinyllm.cli.console import note
 from tinyllm.cli.progress import progress_bar
 from tinyllm.corpus.text import DocumentRule
@@ -123,7 +123,7 @@ def _save_standard_input(files: Sequence[str]) -> Iterator[list[str]]:
         return
     with TemporaryDirectory(prefix="tinyllm-") as folder:
         path = Path(folder) / "standard-input.txt"
-        with artifacts.commit_file(path) as file:
+        with storage.commit_file(path) as file:
             shutil.copyfileobj(sys.stdin.buffer, file)
         yield [str(path) if name == "-" else name for name in files]
 

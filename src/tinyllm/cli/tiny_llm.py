@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from tinyllm import artifacts
+from tinyllm import storage
 from tinyllm.cli.app import run_command
 from tinyllm.config import Config
 from tinyllm.errors import InputError, UsageError
@@ -115,7 +115,7 @@ def _train_vocab(arguments: argparse.Namespace) -> None:
     train_tokenizer(*corpus, vocab_size=arguments.vocab_size, output=tokenizer, overwrite=True)
     for ending in (".model", ".vocab"):
         copy = DATA / f"tok{arguments.vocab_size}{ending}"
-        artifacts.write_file(copy, (tokenizer / f"tokenizer{ending}").read_bytes())
+        storage.write_file(copy, (tokenizer / f"tokenizer{ending}").read_bytes())
     print(f"Trained tokenizer is in {DATA / f'tok{arguments.vocab_size}.model'}")
 
 
@@ -229,9 +229,9 @@ def write_tutorial_checkpoint(model: Path, target: Path, constants: dict[str, An
     from tinyllm.exchange.llama2c_pt import write_pt
     from tinyllm.exchange.read import read_model
 
-    details = artifacts.read_manifest(model, "model").details
+    details = storage.read_manifest(model, "model").details
     entries = {"iter_num": details["step"], "best_val_loss": details["validation_loss"], "config": constants}
-    with artifacts.commit_file(target) as file:
+    with storage.commit_file(target) as file:
         write_pt(file, read_model(model), entries)
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 from rich.progress import Progress, TaskID
 
-from tinyllm import artifacts
+from tinyllm import storage
 from tinyllm.cli.console import note
 from tinyllm.cli.progress import progress_bar, stderr
 from tinyllm.config import Config, SampleConfig
@@ -101,8 +101,8 @@ def run_training(
             f"model.vocab_size is {config.model.vocab_size}, but the shards' tokenizer has "
             f"{shards.tokenizer.vocab_size} tokens; leave model.vocab_size out, or prepare the shards again"
         )
-    artifacts.check_writable(out / "config.toml")
-    artifacts.check_free(out)
+    storage.check_writable(out / "config.toml")
+    storage.check_free(out)
     from tinyllm.model.size import num_parameters
     from tinyllm.training.loop import Trainer
 

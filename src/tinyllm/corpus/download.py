@@ -21,10 +21,11 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict
 
-from tinyllm import __version__, artifacts
+from tinyllm import storage
 from tinyllm.corpus.formats import format_of
 from tinyllm.corpus.streams import open_bytes
 from tinyllm.errors import DownloadError, FormatError, UsageError
+from tinyllm.version import __version__
 
 MAX_FAILURES = 5
 LONGEST_WAIT_SECONDS = 120.0
@@ -52,15 +53,15 @@ def download(
     everything else; the part stays only if the same call can go on with it.
     """
     _check_request(url, sha256)
-    artifacts.check_writable(target)
+    storage.check_writable(target)
     transfer = _Transfer(url, target, sha256, expected_bytes, report or (lambda *_: None), timeout_seconds)
-    with artifacts.exclusive(target.parent, target.name):
+    with storage.exclusive(target.parent, target.name):
         if target.exists():
             _check_existing(target, sha256, expected_bytes)
             return target
         try:
             _persist(transfer, note or (lambda _: None), sleep)
-            artifacts.publish_file(transfer.part, target)
+            storage.publish_file(transfer.part, target)
         except OSError as error:
             raise DownloadError(f"cannot write {error.filename}: {error.strerror}") from error
         finally:
@@ -166,8 +167,8 @@ class _Transfer:
                 version, start = self._begin(response), 0
             total_bytes = version.total_bytes
             if total_bytes is not None:
-                artifacts.check_room(self.part, total_bytes - start)
-            with artifacts.append_file(self.part, start) as file:
+                storage.check_room(self.part, total_bytes - start)
+            with storage.append_file(self.part, start) as file:
                 self._report(start, total_bytes)
                 for chunk in _receive(response):
                     file.write(chunk)
@@ -228,7 +229,7 @@ class _Transfer:
             )
         version = _Version(url=self.url, validator=_validator(response), total_bytes=total_bytes)
         self.drop()
-        artifacts.write_json(self.sidecar, version.model_dump())
+        storage.write_json(self.sidecar, version.model_dump())
         return version
 
     def _check_content(self, was_resumed: bool) -> None:
@@ -288,7 +289,7 @@ def _complaint(part: Path, name: str, sha256: str | None, expected_bytes: int | 
     if expected_bytes is not None and num_bytes != expected_bytes:
         return f"{num_bytes} bytes came, expected are {expected_bytes}"
     if sha256 is not None:
-        found = artifacts.sha256_of(part)
+        found = storage.sha256_of(part)
         return "" if found == sha256.lower() else f"the SHA-256 is {found}, expected is {sha256.lower()}"
     file_format = format_of(name)
     if file_format is None or file_format.compression == "none":

@@ -15,7 +15,7 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
-from tinyllm import artifacts
+from tinyllm import storage
 from tinyllm.errors import InputError, MismatchError, UsageError
 from tinyllm.exchange.build import logits_of_fixed_prompt
 from tinyllm.exchange.foreign import ForeignModel
@@ -116,7 +116,7 @@ def export_model(model: ForeignModel, target: str, output: Path, *, with_modelfi
         raise UsageError(f"--modelfile goes with --to gguf, gguf-f16, gguf-bf16 or gguf-q8, not with {target}")
     if output.is_dir():
         raise InputError(f"{output} is a directory that exists already; choose another name, or remove it")
-    artifacts.check_writable(output)
+    storage.check_writable(output)
     if isinstance(found, DirectoryTarget):
         return _export_directory(model, found, output)
     return _export_file(model, found, output, with_modelfile)
@@ -132,14 +132,14 @@ def _export_file(model: ForeignModel, target: FileTarget, output: Path, with_mod
     beside = _files_beside(model, target, output, with_modelfile)
     expected = logits_of_fixed_prompt(model)
     with ExitStack() as drafts:
-        file = drafts.enter_context(artifacts.commit_file(output))
+        file = drafts.enter_context(storage.commit_file(output))
         target.write(file, model)
         file.flush()
         copy = target.read(Path(file.name))
         difference = _compare(expected, copy, target.tolerance, output)
         tokenizer = copy.tokenizer
         for path, content in beside.items():
-            companion = drafts.enter_context(artifacts.commit_file(path))
+            companion = drafts.enter_context(storage.commit_file(path))
             companion.write(content)
             companion.flush()
             if path.name == target.tokenizer_name:

@@ -10,7 +10,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from tinyllm import artifacts
+from tinyllm import storage
 from tinyllm.errors import FormatError
 from tinyllm.finetune.classifier import Classifier
 from tinyllm.finetune.labels import classifier_shapes, read_label_names
@@ -53,7 +53,7 @@ def load_classifier(path: Path, device: torch.device | str = "cpu") -> tuple[Cla
 
     Raises ArtifactError for a damaged directory, FormatError or MismatchError for one whose parts do not fit.
     """
-    artifacts.verify(path, CLASSIFIER)
+    storage.verify(path, CLASSIFIER)
     config, tokenizer = read_config(path), read_tokenizer(path)
     label_names = read_label_names(path / CONFIG_NAME)
     try:

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from tinyllm import artifacts
+from tinyllm import storage
 from tinyllm.config import FinetuneConfig, OptimizerConfig
 from tinyllm.errors import DivergenceError
 from tinyllm.finetune.batches import Track, pad, predict
@@ -72,7 +72,7 @@ def finetune(
     set_learning_rate([optimizer], config.lr)
     order = torch.Generator().manual_seed(config.seed)
     best_accuracy = -math.inf
-    with artifacts.exclusive(output.parent, output.name):
+    with storage.exclusive(output.parent, output.name):
         for number in range(config.epochs):
             loss, accuracy = _train_epoch(classifier, optimizer, train, config.batch_size, order, track, number)
             scores = _evaluate(classifier, dev, config.batch_size, track)

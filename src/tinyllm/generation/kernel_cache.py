@@ -20,7 +20,7 @@ from typing import Any, Literal
 import llvmlite
 import llvmlite.binding as llvm
 
-from tinyllm import artifacts
+from tinyllm import storage
 from tinyllm.config import WeightsKind
 from tinyllm.errors import ArtifactError
 from tinyllm.runtime import num_available_cores
@@ -79,10 +79,10 @@ def load_kernels(weights_kind: WeightsKind, folder: Path, announce: Callable[[st
         compiled = compile_parts(missing, announce)
         parts |= compiled
         try:
-            artifacts.check_writable(folder)
-            with artifacts.exclusive(folder):
+            storage.check_writable(folder)
+            with storage.exclusive(folder):
                 for part, content in compiled.items():
-                    artifacts.write_file(paths[part], hashlib.sha256(content).digest() + content)
+                    storage.write_file(paths[part], hashlib.sha256(content).digest() + content)
         except (ArtifactError, OSError) as error:
             if any(_read(paths[part]) is None for part in compiled):
                 announce(f"the compiled engine is not kept, so the next start compiles again: {error}")
@@ -130,7 +130,7 @@ def compile_for_another(part: Part, key: str, path: str) -> None:
     llvm.initialize_native_asmprinter()
     if key != _key():
         sys.exit(f"it would compile other sources, those in {Path(__file__).parent}")
-    artifacts.write_file(Path(path), compile_kernels(part))
+    storage.write_file(Path(path), compile_kernels(part))
 
 
 def compile_kernels(part: Part) -> bytes:

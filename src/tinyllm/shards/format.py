@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from tinyllm import artifacts
+from tinyllm import storage
 from tinyllm.errors import ArtifactError, FormatError, InputError, MismatchError
 from tinyllm.shards.encoding import Tokens, dtype_for
 from tinyllm.tokenizer.codec import MODEL_NAME, Tokenizer
@@ -100,7 +100,7 @@ class ShardSet:
     def open(cls, path: str | Path, *, tokenizer: Tokenizer | None = None, verify: Verification = "changed") -> Self:
         """Opens a shard directory, once its files have the manifest's checksums.
 
-        `changed` reads those alone that were never verified or were touched since (`artifacts.verify_changed`), `full`
+        `changed` reads those alone that were never verified or were touched since (`storage.verify_changed`), `full`
         reads every byte, for checksums and ids. A folder of bare `.bin` files needs `tokenizer`; for others it is only
         compared. Raises InputError or FormatError for what is no such directory, ArtifactError for a damaged one,
         MismatchError for another tokenizer.
@@ -109,19 +109,19 @@ class ShardSet:
         if not path.is_dir():
             problem = "is not a directory" if path.exists() else "does not exist"
             raise InputError(f"{path} {problem}; make shards with: tinyllm prepare FILES --tokenizer DIR -o {path}")
-        if (path / artifacts.MANIFEST_NAME).exists() or not any(path.glob("*.bin")):
+        if (path / storage.MANIFEST_NAME).exists() or not any(path.glob("*.bin")):
             return cls._open_committed(path, tokenizer, verify)
         return cls._open_bare(path, tokenizer)
 
     @classmethod
     def _open_committed(cls, path: Path, tokenizer: Tokenizer | None, verify: Verification) -> Self:
-        manifest = (artifacts.verify if verify == "full" else artifacts.verify_changed)(path, "shards")
+        manifest = (storage.verify if verify == "full" else storage.verify_changed)(path, "shards")
         try:
             details = ShardDetails.model_validate(manifest.details)
         except ValidationError as error:
             first = error.errors()[0]
             place = ".".join(map(str, first["loc"]))
-            raise ArtifactError(f"{path / artifacts.MANIFEST_NAME} is damaged at {place}: {first['msg']}") from None
+            raise ArtifactError(f"{path / storage.MANIFEST_NAME} is damaged at {place}: {first['msg']}") from None
         stored = Tokenizer.load(path / MODEL_NAME)
         for found in (stored, tokenizer or stored):
             if found.fingerprint != details.tokenizer_fingerprint:

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from tinyllm import artifacts
+from tinyllm import storage
 from tinyllm.shards.format import NOTHING, Counts, ShardEntry, SplitName
 
 JOURNAL_NAME = "journal.jsonl"
@@ -28,7 +28,7 @@ class Journal:
         lines = _read_lines(directory / JOURNAL_NAME, recipe_fingerprint) if keep else []
         kept = [line for line in lines if self._verify(line)]
         _remove_all_but(directory, {name for line in kept for name in line["sha256"]})
-        self._file = artifacts.JsonLines(directory / JOURNAL_NAME)
+        self._file = storage.JsonLines(directory / JOURNAL_NAME)
         self._file.append({"recipe_fingerprint": recipe_fingerprint})
         for line in kept:
             self._file.append(line)
@@ -38,7 +38,7 @@ class Journal:
     def add(self, entry: ShardEntry, files: dict[str, bytes]) -> None:
         """Writes the files of one finished shard, then its line."""
         for name, content in files.items():
-            artifacts.write_file(self._directory / name, content)
+            storage.write_file(self._directory / name, content)
         digests = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
         self._file.append({"entry": entry.model_dump(), "sha256": digests})
         self.entries.append(entry)
@@ -70,7 +70,7 @@ class Journal:
         }:
             return False
         paths = {self._directory / name: digest for name, digest in digests.items()}
-        if not all(path.is_file() and artifacts.sha256_of(path) == digest for path, digest in paths.items()):
+        if not all(path.is_file() and storage.sha256_of(path) == digest for path, digest in paths.items()):
             return False
         self.entries.append(entry)
         self.sha256.update(digests)
@@ -84,7 +84,7 @@ def shard_name(split: SplitName, entries: list[ShardEntry]) -> str:
 
 def _read_lines(path: Path, recipe_fingerprint: str) -> list[dict[str, Any]]:
     """The lines after the first, if that one names the same recipe."""
-    records = artifacts.read_json_lines(path) if path.exists() else []
+    records = storage.read_json_lines(path) if path.exists() else []
     return records[1:] if records and records[0] == {"recipe_fingerprint": recipe_fingerprint} else []
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tinyllm import artifacts
+from tinyllm import storage
 from tinyllm.corpus.documents import Document, read_documents
 from tinyllm.corpus.formats import format_of
 from tinyllm.corpus.sources import STANDARD_INPUT, list_sources, unreadable
@@ -107,14 +107,14 @@ def prepare(
     if _is_made(output, recipe):
         note(f"{output} is up to date: made from the same files, tokenizer and options")
         return ShardSet.open(output)
-    artifacts.check_replaceable(output, "shards", overwrite=overwrite)
-    artifacts.check_writable(output)
+    storage.check_replaceable(output, "shards", overwrite=overwrite)
+    storage.check_writable(output)
     rule, labelled = split_documents(
         read_documents(inputs, documents=documents, text_key=text_key), validation_fraction
     )
     with (
-        artifacts.exclusive(output.parent, output.name),
-        artifacts.commit_directory(output, "shards", resumable=True) as draft,
+        storage.exclusive(output.parent, output.name),
+        storage.commit_directory(output, "shards", resumable=True) as draft,
     ):
         # Where the split falls by position is known at the end, so then there is nothing to go on from.
         journal = Journal(draft.path, recipe.fingerprint, keep=rule == "hash", note=note)
@@ -143,7 +143,7 @@ def prepare(
             shards=sorted(journal.entries, key=lambda entry: entry.name),
         ).model_dump()
     # All of it was written or read a moment ago: the first start of a training need not read it again.
-    artifacts.remember_verified(output, artifacts.read_manifest(output, "shards"))
+    storage.note_stamps(output, storage.read_manifest(output, "shards"))
     return ShardSet.open(output)
 
 
@@ -154,7 +154,7 @@ def fingerprint_of(sources: Iterable[Path]) -> str:
         if path == STANDARD_INPUT:
             raise UsageError("prepare reads its files twice, which standard input cannot do; save the text to a file")
         try:
-            content = artifacts.sha256_of(path)
+            content = storage.sha256_of(path)
         except OSError as error:
             raise unreadable(path, error) from None
         digest.update(f"{path.name!r} {content}\n".encode())
@@ -292,7 +292,7 @@ def _observe(
 def _is_made(output: Path, recipe: Recipe) -> bool:
     """Whether `output` is a whole shard directory made by this recipe."""
     try:
-        manifest = artifacts.verify_changed(output, "shards")
+        manifest = storage.verify_changed(output, "shards")
     except (ArtifactError, InputError):
         return False  # Not there, or not whole: `check_replaceable` says which.
     return manifest.details.get("recipe_fingerprint") == recipe.fingerprint

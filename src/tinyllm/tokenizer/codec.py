@@ -330,10 +330,10 @@ def _model_in(directory: Path) -> Path:
 
 def _check_manifest(directory: Path, content: bytes) -> None:
     """Raises ArtifactError if `directory` has a manifest that knows another `tokenizer.model`."""
-    from tinyllm import artifacts  # a helper process, which is given the model's bytes, starts faster without it
+    from tinyllm import storage  # a helper process, which is given the model's bytes, starts faster without it
 
-    if not (directory / artifacts.MANIFEST_NAME).exists():
+    if not (directory / storage.MANIFEST_NAME).exists():
         return
-    entry = artifacts.read_manifest(directory).files.get(MODEL_NAME)
+    entry = storage.read_manifest(directory).files.get(MODEL_NAME)
     if entry is not None and entry.sha256 != hashlib.sha256(content).hexdigest():
         raise ArtifactError(f"{directory / MODEL_NAME} is damaged: its SHA-256 is not the one in the manifest")

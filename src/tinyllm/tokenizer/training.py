@@ -14,7 +14,7 @@ from pathlib import Path
 
 from sentencepiece import SentencePieceTrainer
 
-from tinyllm import artifacts
+from tinyllm import storage
 from tinyllm.errors import InputError, UsageError
 from tinyllm.tokenizer.codec import MODEL_NAME, SPACE, Tokenizer
 from tinyllm.tokenizer.files import JSON_NAME, VOCAB_NAME, tokenizer_json, vocab_text
@@ -59,12 +59,12 @@ def train_tokenizer(
     UsageError for an option out of range, ArtifactError where `output` cannot be written.
     """
     _check_options(vocab_size, character_coverage, max_input_bytes, special)
-    artifacts.check_replaceable(output, "tokenizer", overwrite=overwrite)
-    artifacts.check_writable(output)
+    storage.check_replaceable(output, "tokenizer", overwrite=overwrite)
+    storage.check_writable(output)
     sample = sample_lines(texts, max_input_bytes, seed)
     model_proto = train_model(sample.lines, vocab_size, character_coverage, special)
     tokenizer = Tokenizer.from_bytes(model_proto, str(output / MODEL_NAME))
-    with artifacts.commit_directory(output, "tokenizer") as draft:
+    with storage.commit_directory(output, "tokenizer") as draft:
         draft.write(MODEL_NAME, model_proto)
         draft.write(VOCAB_NAME, vocab_text(tokenizer))
         draft.write(JSON_NAME, tokenizer_json(tokenizer))

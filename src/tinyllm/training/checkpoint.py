@@ -1,6 +1,6 @@
 """Checkpoints: everything a run needs to go on as if it had never stopped.
 
-One directory a step, committed by `artifacts`: weights, optimizer moments, and `state.json`. Since batches, learning
+One directory a step, committed by `storage`: weights, optimizer moments, and `state.json`. Since batches, learning
 rate and dropout are functions of the step, the state is little more than that one integer.
 """
 
@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from tinyllm import artifacts
+from tinyllm import storage
 from tinyllm.errors import ArtifactError, MismatchError, TinyllmError
 from tinyllm.training.optimizer import load_optimizer_tensors, optimizer_tensors
 from tinyllm.training.step import Updater
@@ -61,13 +61,13 @@ def save_checkpoint(folder: Path, state: TrainingState, model: nn.Module, update
     check_finite({**weights, **moments}, state.step)
     path = checkpoint_path(folder, state.step)
     state.scaler = updater.scaler.state_dict() if updater.scaler.is_enabled() else {}
-    with artifacts.commit_directory(path, "checkpoint", needed_bytes=num_bytes(weights) + num_bytes(moments)) as draft:
+    with storage.commit_directory(path, "checkpoint", needed_bytes=num_bytes(weights) + num_bytes(moments)) as draft:
         draft.write(WEIGHTS, lambda file: save_file(weights, file))
         draft.write(MOMENTS, lambda file: save_file(moments, file))
         draft.write(STATE, state.model_dump_json(indent=2))
         draft.details = {"step": state.step, "torch_version": torch.__version__}
     for old in list_checkpoints(folder)[keep:]:
-        artifacts.remove_directory(old)
+        storage.remove_directory(old)
     return path
 
 
@@ -131,7 +131,7 @@ def newest_whole_checkpoint(folder: Path) -> tuple[Path | None, dict[Path, str]]
     complaints: dict[Path, str] = {}
     for path in list_checkpoints(folder):
         try:
-            artifacts.verify(path, "checkpoint")
+            storage.verify(path, "checkpoint")
             read_state(path)
         except TinyllmError as error:
             complaints[path] = f"{path.name} is passed over: {error}"

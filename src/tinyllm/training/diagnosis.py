@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tinyllm import artifacts
+from tinyllm import storage
 from tinyllm.errors import InputError, TinyllmError
 from tinyllm.model_dir import load_model
 from tinyllm.shards.format import ShardSet, read_document_ends
@@ -36,9 +36,9 @@ def diagnose(path: Path) -> list[Finding]:
         return [Finding(path, False, f"not finished: {draft} is what an interrupted command left", _again(draft))]
     if not path.is_dir():
         raise InputError(f"{path} is a file, not a directory" if path.exists() else f"{path} does not exist")
-    if any((path / mark).exists() for mark in RUN_MARKS) and not (path / artifacts.MANIFEST_NAME).exists():
+    if any((path / mark).exists() for mark in RUN_MARKS) and not (path / storage.MANIFEST_NAME).exists():
         return list(_examine_run(path))
-    if not (path / artifacts.MANIFEST_NAME).exists() and any(path.glob("*.bin")):
+    if not (path / storage.MANIFEST_NAME).exists() and any(path.glob("*.bin")):
         return [Finding(path, True, "bare .bin files: without a manifest there is nothing to compare them with")]
     return list(_examine_committed(path))
 
@@ -51,7 +51,7 @@ def _examine_committed(path: Path) -> Iterator[Finding]:
         return
     kind = "directory"
     try:
-        manifest = artifacts.verify(path)
+        manifest = storage.verify(path)
         kind = manifest.kind
         story = _EXAMINERS.get(kind, _count_files)(path)
     except TinyllmError as error:
@@ -63,12 +63,12 @@ def _examine_committed(path: Path) -> Iterator[Finding]:
 def _examine_run(run: Path) -> Iterator[Finding]:
     from tinyllm.training.checkpoint import list_checkpoints, read_state
 
-    if _is_held(run / artifacts.LOCK_NAME):
+    if _is_held(run / storage.LOCK_NAME):
         yield Finding(run, True, "a run is in progress here")
     whole: list[int] = []
     for path in list_checkpoints(run / "checkpoints"):
         try:
-            artifacts.verify(path, "checkpoint")
+            storage.verify(path, "checkpoint")
             whole.append(read_state(path).step)
         except TinyllmError as error:
             yield Finding(path, False, str(error), "resume sets it aside and goes on from the one before")
@@ -92,7 +92,7 @@ def _examine_log(path: Path) -> Iterator[Finding]:
         return
     with path.open("rb") as file:
         num_lines = sum(1 for _ in file)
-    records = artifacts.read_json_lines(path)
+    records = storage.read_json_lines(path)
     steps = [record["step"] for record in records if isinstance(record.get("step"), int)]
     story = f"{len(records)} lines, up to step {max(steps, default=0)}"
     if num_lines == len(records):
@@ -149,7 +149,7 @@ def _examine_tokenizer(path: Path) -> str:
 
 
 def _count_files(path: Path) -> str:
-    return f"{len(artifacts.read_manifest(path).files)} files"
+    return f"{len(storage.read_manifest(path).files)} files"
 
 
 _EXAMINERS: dict[str, Callable[[Path], str]] = {

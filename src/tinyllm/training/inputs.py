@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 
-from tinyllm import __version__
 from tinyllm.config import Config
 from tinyllm.errors import MismatchError
 from tinyllm.runtime import pick_device
 from tinyllm.shards.format import ShardSet
+from tinyllm.version import __version__
 
 HARMLESS = {
     "schedule": "the learning rate follows the new schedule from here on",

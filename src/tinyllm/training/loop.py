@@ -14,7 +14,7 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor
 
-from tinyllm import artifacts
+from tinyllm import storage
 from tinyllm.config import Config, SampleConfig
 from tinyllm.errors import ArtifactError, DivergenceError, InputError, Interrupted, TinyllmError, UsageError
 from tinyllm.model.init import initialize_mimetic
@@ -135,12 +135,12 @@ class Trainer:
         `to_toml` writes the config for RUN/config.toml, where every `auto` is replaced by what was chosen.
         """
         keep_freed_memory()
-        with artifacts.exclusive(self.run), stop_signals() as stop:
+        with storage.exclusive(self.run), stop_signals() as stop:
             self._clear_away_leftovers()
             checkpoint = self._find_checkpoint(resume)
             self._choose_path(checkpoint)
             self._restore(checkpoint)
-            artifacts.write_file(self.run / "config.toml", to_toml(self.config))
+            storage.write_file(self.run / "config.toml", to_toml(self.config))
             self.log = MetricsLog(self.run, step=self.state.step, tensorboard=self.config.training.tensorboard)
             try:
                 return self._run(stop)
@@ -275,14 +275,14 @@ class Trainer:
     def _clear_away_leftovers(self) -> None:
         """Removes what an interrupted save left, and sets a damaged RUN/model aside, so that a new one can come."""
         for folder in (self.run, self.run / "checkpoints"):
-            for path in artifacts.remove_drafts(folder):
+            for path in storage.remove_dead_drafts(folder):
                 self.reporter.note(f"{path}, left by a save that was interrupted, is removed")
         model = self.run / "model"
         try:
             if model.exists():
                 verify_model(model)
         except TinyllmError as error:
-            aside = artifacts.set_aside(model)
+            aside = storage.set_aside(model)
             self.reporter.note(f"{error}; it is now {aside}, and the next evaluation writes a new one")
 
     def _find_checkpoint(self, resume: bool) -> Path | None:
@@ -303,7 +303,7 @@ class Trainer:
             self.reporter.note(f"no checkpoint in {folder}; starting at step 0")
             return None
         for damaged in complaints:
-            artifacts.set_aside(damaged)
+            storage.set_aside(damaged)
         return path
 
     def _choose_path(self, checkpoint: Path | None) -> None:

@@ -6,7 +6,7 @@ Records are written as they happen; a run that goes on first drops those after t
 from pathlib import Path
 from typing import Any
 
-from tinyllm import artifacts
+from tinyllm import storage
 from tinyllm.errors import UsageError
 from tinyllm.training.loss_curve import CurveRecords, draw_loss_curve
 
@@ -19,10 +19,10 @@ class MetricsLog:
         self.run = run
         # A run at step 0 has nothing behind it, not even the evaluation of its first weights.
         kept = step if step else -1
-        self.metrics = artifacts.JsonLines(run / "metrics.jsonl", keep_through_step=kept)
-        self.samples = artifacts.JsonLines(run / "samples.jsonl", keep_through_step=kept)
+        self.metrics = storage.JsonLines(run / "metrics.jsonl", keep_through_step=kept)
+        self.samples = storage.JsonLines(run / "samples.jsonl", keep_through_step=kept)
         self.curve = CurveRecords()
-        for record in artifacts.read_json_lines(run / "metrics.jsonl"):
+        for record in storage.read_json_lines(run / "metrics.jsonl"):
             self.curve.add(record)
         self.board = _open_tensorboard(run / "tensorboard", step) if tensorboard else None
 
@@ -41,7 +41,7 @@ class MetricsLog:
 
     def draw(self) -> None:
         """Brings loss.svg up to date."""
-        artifacts.write_file(self.run / "loss.svg", draw_loss_curve(self.curve.records(), title=self.run.name))
+        storage.write_file(self.run / "loss.svg", draw_loss_curve(self.curve.records(), title=self.run.name))
 
     def sync(self) -> None:
         """Makes the lines so far durable: before a checkpoint, so that it never knows more steps than they."""

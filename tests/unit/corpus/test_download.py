@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from loopback import Behaviour, FileServer, Handler, cut, hang_up, status, well, whole
-from tinyllm import artifacts
+from tinyllm import storage
 from tinyllm.corpus.catalogue import KNOWN_CORPORA
 from tinyllm.corpus.download import MAX_FAILURES, download
 from tinyllm.corpus.formats import Format, format_of
@@ -366,7 +366,7 @@ class TestExistingTarget:
 
     def test_two_downloads_of_one_file_do_not_mix(self, fetch: Fetch) -> None:
         with (
-            artifacts.exclusive(fetch.target.parent, fetch.target.name),
+            storage.exclusive(fetch.target.parent, fetch.target.name),
             pytest.raises(ArtifactError, match=r"data\.bin is in use by another run"),
         ):
             fetch()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tinyllm import artifacts
+from tinyllm import storage
 from tinyllm.cli.model import describe, read_facts, table
 from tinyllm.errors import ArtifactError, FormatError, InputError, MismatchError
 from tinyllm.finetune.classifier import Classifier
@@ -27,8 +27,8 @@ def classifier_dir(make_model_dir: Callable[..., Path], tmp_path: Path) -> Path:
 
 def reseal(path: Path) -> Path:
     """A new manifest over files that a test changed, as a broken writer would leave them."""
-    files = {file.name: file.read_bytes() for file in path.iterdir() if file.name != artifacts.MANIFEST_NAME}
-    with artifacts.commit_directory(path, CLASSIFIER) as draft:
+    files = {file.name: file.read_bytes() for file in path.iterdir() if file.name != storage.MANIFEST_NAME}
+    with storage.commit_directory(path, CLASSIFIER) as draft:
         for name, content in files.items():
             (draft.path / name).write_bytes(content)
     return path
@@ -42,7 +42,7 @@ def test_it_comes_back_whole(classifier_dir: Path, make_model_dir: Callable[...,
     assert not found.training
     rows = [[1, 5, 6], [1, 7]]
     torch.testing.assert_close(found.score_rows(rows), expected.score_rows(rows), rtol=0, atol=0)
-    assert artifacts.read_manifest(classifier_dir).details["epoch"] == 3
+    assert storage.read_manifest(classifier_dir).details["epoch"] == 3
 
 
 def test_it_is_no_language_model(classifier_dir: Path, make_model_dir: Callable[..., Path]) -> None:

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tinyllm.artifacts import STAMPS_NAME
 from tinyllm.corpus.split import split_key
 from tinyllm.errors import ArtifactError, InputError, TinyllmError, UsageError
 from tinyllm.shards.format import ShardSet, read_document_ends
 from tinyllm.shards.journal import Journal
 from tinyllm.shards.writer import Progress, _ShardWriter, prepare
+from tinyllm.storage import STAMPS_NAME
 from tinyllm.tokenizer.codec import Tokenizer
 
 Run = Callable[..., ShardSet]

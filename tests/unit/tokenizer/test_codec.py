@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sentencepiece import SentencePieceProcessor
 
-from tinyllm import artifacts
+from tinyllm import storage
 from tinyllm.errors import ArtifactError, FormatError, InputError
 from tinyllm.tokenizer.codec import Tokenizer
 from tinyllm.tokenizer.model_proto import Piece, PieceType, Spacing
@@ -98,8 +98,8 @@ def test_missing_file_says_how_to_make_one(tmp_path: Path) -> None:
 
 
 def test_directory_with_a_changed_model_is_refused(tmp_path: Path) -> None:
-    with artifacts.commit_directory(tmp_path / "tok", "tokenizer") as draft:
-        artifacts.write_file(draft.path / "tokenizer.model", TOKENIZER.model_proto)
+    with storage.commit_directory(tmp_path / "tok", "tokenizer") as draft:
+        storage.write_file(draft.path / "tokenizer.model", TOKENIZER.model_proto)
     assert Tokenizer.load(tmp_path / "tok").fingerprint == TOKENIZER.fingerprint
     changed = bytearray(TOKENIZER.model_proto)
     changed[-1] ^= 1

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from sentencepiece import SentencePieceTrainer
 
-from tinyllm import artifacts
+from tinyllm import storage
 from tinyllm.errors import ArtifactError, InputError, UsageError
 from tinyllm.tokenizer.codec import Tokenizer
 from tinyllm.tokenizer.training import MAX_LINE_BYTES, sample_lines, train_model, train_tokenizer
@@ -20,7 +20,7 @@ def test_same_input_same_bytes(tmp_path: Path, lines: list[str]) -> None:
     for name in ("tokenizer.model", "tokenizer.vocab", "tokenizer.json"):
         assert (tmp_path / "first" / name).read_bytes() == (tmp_path / "second" / name).read_bytes()
     assert str(tmp_path).encode() not in first.model_proto
-    details = artifacts.verify(tmp_path / "first", "tokenizer").details
+    details = storage.verify(tmp_path / "first", "tokenizer").details
     assert details["vocab_size"] == 350
     assert details["fingerprint"] == Tokenizer.load(tmp_path / "first").fingerprint
     assert (details["num_documents"], details["num_lines"]) == (1, 200)

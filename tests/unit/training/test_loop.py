@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from tinyllm import artifacts
+from tinyllm import storage
 from tinyllm.errors import ArtifactError, DivergenceError, InputError, MismatchError, UsageError
 from tinyllm.model_dir import load_model
 from tinyllm.shards.format import ShardSet
@@ -30,7 +30,7 @@ def test_a_run_learns_and_leaves_all_its_files(tiny_shards: Path, tmp_path: Path
         "model",
         "samples.jsonl",
     }
-    evaluations = [r for r in artifacts.read_json_lines(run / "metrics.jsonl") if "validation_loss" in r]
+    evaluations = [r for r in storage.read_json_lines(run / "metrics.jsonl") if "validation_loss" in r]
     assert [r["step"] for r in evaluations] == list(range(0, 41, 4))
     assert math.isclose(min(r["validation_loss"] for r in evaluations), trainer.state.best_loss or 0)
 
@@ -62,14 +62,14 @@ def test_samples_are_written_at_each_evaluation(tiny_shards: Path, tmp_path: Pat
         sampler=lambda model, tokenizer, sample: [f"{sample.prompt} in {model.config.num_layers} layers"],
     )
     trainer.train(resume=False, to_toml=lambda config: "")
-    samples = artifacts.read_json_lines(tmp_path / "run" / "samples.jsonl")
+    samples = storage.read_json_lines(tmp_path / "run" / "samples.jsonl")
     assert [s["step"] for s in samples] == [4, 8]
     assert samples[0]["text"] == "Once upon a time in 2 layers"
 
 
 def test_a_second_run_in_the_directory_is_refused(tiny_shards: Path, tmp_path: Path) -> None:
     config = make_config(tiny_shards, 3)
-    with artifacts.exclusive(tmp_path / "run"), pytest.raises(ArtifactError, match="in use by another run"):
+    with storage.exclusive(tmp_path / "run"), pytest.raises(ArtifactError, match="in use by another run"):
         train(tiny_shards, tmp_path / "run", config)
     train(tiny_shards, tmp_path / "run", config)
     with pytest.raises(UsageError, match="already holds a run; go on with --resume auto"):
@@ -93,7 +93,7 @@ def test_ten_bad_updates_in_a_row_stop_the_run_and_keep_the_checkpoint(tiny_shar
     assert losses(run)[4] is not None
     assert sum("not finite" in note for note in listener.notes) == 11
     assert all(torch.isfinite(p).all() for p in load_model(run / "model")[0].parameters())
-    last = artifacts.read_manifest(sorted((run / "checkpoints").iterdir())[-1], "checkpoint")
+    last = storage.read_manifest(sorted((run / "checkpoints").iterdir())[-1], "checkpoint")
     assert last.details["step"] <= 15
 
 

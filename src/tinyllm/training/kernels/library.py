@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from tinyllm import artifacts
+from tinyllm import storage
 from tinyllm.errors import ArtifactError
 
 SOURCES = sorted(Path(__file__).parent.glob("*.cpp"))
@@ -93,9 +93,9 @@ def _make(folder: Path, announce: Callable[[str], None]) -> ctypes.CDLL:
             raise OSError(f"the C++ compiler failed: {next((line for line in lines if 'error' in line), lines[0])}")
         try:
             path = folder / f"kernels-{_key()}-{_digest(made.read_bytes())}.so"
-            artifacts.check_writable(path)
-            with artifacts.exclusive(folder):
-                artifacts.write_file(path, made.read_bytes())
+            storage.check_writable(path)
+            with storage.exclusive(folder):
+                storage.write_file(path, made.read_bytes())
         except (ArtifactError, OSError) as error:
             if _find(folder) is None:  # else another process was faster
                 announce(f"compiled kernels are not kept, so the next start compiles again: {error}")
