@@ -20,7 +20,7 @@ READERS = {
     "gguf-q8": "tinyllm.exchange.gguf:read_gguf",
     "safetensors": "tinyllm.exchange.huggingface:read_hugging_face",
     "tokenizer.bin": "tinyllm.exchange.tokenizer_bin:read_tokenizer_bin",
-    "tokenizer.model": "tinyllm.exchange.tokenizer_bin:load_tokenizer",
+    "tokenizer.model": "tinyllm.exchange.tokenizer_source:load_tokenizer",
 }
 CASES = [
     *((name, "", "mutate") for name in READERS if name != "safetensors"),
@@ -42,6 +42,9 @@ def write_original(name: str, model: ForeignModel, folder: Path) -> Path:
     assert model.tokenizer is not None
     if name in TARGETS:
         export_model(model, name, path)
+        # Without a manifest, which would find the damage before the reader of the format does.
+        if path.is_dir():
+            (path / "manifest.json").unlink()
     else:
         path.write_bytes(tokenizer_to_bin(model.tokenizer) if name.endswith(".bin") else model.tokenizer.model_proto)
     return path

@@ -33,6 +33,7 @@ MODELFILE_NAME = "Modelfile"
 EXACT, HALF, BRAIN, EIGHT_BITS = 0.0, 2e-3, 2e-2, 5e-2
 """Largest difference of a logit, as a part of the source's range of logits: none, float16, bfloat16, int8 in groups."""
 SPACES = "a  b   c"
+LEADING_SPACE = " a"
 
 
 @dataclass(frozen=True)

@@ -111,3 +111,13 @@ def test_what_a_tokenizer_bin_cannot_say_is_told(mild_model: ForeignModel, tmp_p
     """Our tokenizers keep runs of spaces; nothing in a tokenizer.bin without a token of two spaces says so."""
     (note,) = export_model(mild_model, "llama2c", tmp_path / "model.bin").notes
     assert "cannot say that runs of spaces are kept" in note
+
+
+def test_rules_that_a_format_cannot_say_are_told(mild_model: ForeignModel, tmp_path: Path) -> None:
+    assert mild_model.tokenizer is not None
+    ruled = replace(mild_model, tokenizer=mild_model.tokenizer.with_rules(adds_bos=False, end_ids=[7, 2]))
+    notes = "\n".join(export_model(ruled, "llama2c", tmp_path / "model.bin").notes)
+    assert "which tokens end a text: the model's are 2, 7, read back they are 1, 2" in notes
+    assert "that a prompt begins without BOS" in notes
+    for target in ("gguf", "safetensors"):
+        assert export_model(ruled, target, tmp_path / target).notes == []
