@@ -19,7 +19,7 @@ from tinyllm.cli.classification import (
     track,
     train_classifier,
 )
-from tinyllm.cli.console import note
+from tinyllm.cli.console import TEXT_OR_DASH, note
 from tinyllm.cli.progress import stderr
 from tinyllm.errors import UsageError
 from tinyllm.finetune.examples import format_predictions, parse_sentences, read_bytes, read_label_names
@@ -93,7 +93,7 @@ def train(
 def predict(
     model: Annotated[Path, Parameter(help="A classifier; or a language model, which is asked by --question.")],
     sentences: Annotated[
-        Path, Parameter(allow_leading_hyphen=True, help="File of sentences, a line each, labelled or not; - for stdin.")
+        Path, TEXT_OR_DASH, Parameter(help="File of sentences, a line each, labelled or not; - for standard input.")
     ],
     /,
     *,

@@ -17,7 +17,7 @@ from rich.filesize import decimal
 from rich.table import Table
 
 from tinyllm import storage
-from tinyllm.cli.console import note
+from tinyllm.cli.console import TEXT_OR_DASH, note
 from tinyllm.cli.progress import progress_bar
 from tinyllm.corpus.text import DocumentRule
 from tinyllm.errors import Interrupted
@@ -30,9 +30,7 @@ LINE_SECONDS = 10
 
 
 def prepare(
-    *files: Annotated[
-        str, Parameter(allow_leading_hyphen=True, help="Text files, folders, patterns, or - for standard input.")
-    ],
+    *files: Annotated[str, TEXT_OR_DASH, Parameter(help="Text files, folders, patterns, or - for standard input.")],
     tokenizer: Annotated[Path, Parameter(help="Tokenizer directory, model directory, .model file or tokenizer.json.")],
     output: Annotated[Path, Parameter(name=["--output", "-o"], help="Directory to write.")],
     documents: Annotated[
