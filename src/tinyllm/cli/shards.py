@@ -27,6 +27,11 @@ from tinyllm.shards.writer import SHARD_TOKENS, Progress
 from tinyllm.shards.writer import prepare as prepare_shards
 
 LINE_SECONDS = 10
+SPLIT_RULES = {
+    "hash": "by a hash of each text",
+    "position": "the last tenth of the tokens",
+    "source": "one file for validation",
+}
 
 
 def prepare(
@@ -102,7 +107,7 @@ def inspect(
         print(f"tokenizer   {opened.tokenizer.vocab_size:,} tokens, {opened.tokenizer.name}")
         print("verified    every id is in the vocabulary; without a manifest there are no checksums")
     else:
-        rule = "by a hash of each text" if details.split_rule == "hash" else "the last tenth of the tokens"
+        rule = SPLIT_RULES[details.split_rule]
         print(f"ids         {details.dtype}, BOS before each document{', EOS after' * details.append_eos}")
         print(f"tokenizer   {details.vocab_size:,} tokens, fingerprint {details.tokenizer_fingerprint[:12]}")
         print(f"split       {rule}")
