@@ -62,7 +62,7 @@ def prepare(
       tinyllm prepare stories.txt --tokenizer tokenizer -o shards
     """
     codec = load_tokenizer(tokenizer)
-    with _stopping_gently(output), _save_standard_input(files) as inputs, _Screen() as screen:
+    with stopping_gently(output), _save_standard_input(files) as inputs, EncodingDisplay() as screen:
         shards = prepare_shards(
             inputs,
             codec,
@@ -131,15 +131,15 @@ def _save_standard_input(files: Sequence[str]) -> Iterator[list[str]]:
         yield [str(path) if name == "-" else name for name in files]
 
 
-class _Screen:
-    """The progress of `prepare`: a bar on a terminal, a line every ten seconds elsewhere."""
+class EncodingDisplay:
+    """The progress of encoding a corpus: a bar on a terminal, a line every ten seconds elsewhere."""
 
     def __init__(self) -> None:
         self._bar = progress_bar("{task.fields[numbers]}")
         self._task = self._bar.add_task("encoding", total=None, numbers="")
         self._start = self._last_line = time.monotonic()
 
-    def __enter__(self) -> "_Screen":
+    def __enter__(self) -> "EncodingDisplay":
         self._bar.start()
         return self
 
@@ -151,6 +151,7 @@ class _Screen:
         self._bar.stop()
 
     def report(self, progress: Progress) -> None:
+        """Shows how far it is."""
         now = time.monotonic()
         rate = (progress.text_bytes - progress.kept_bytes) / max(1e-9, now - self._start) / 1e6
         numbers = f"{progress.documents:,} documents  {progress.tokens:,} tokens  {rate:.1f} MB/s"
@@ -185,7 +186,7 @@ def _print_counts(shards: ShardSet) -> None:
 
 
 @contextmanager
-def _stopping_gently(output: Path) -> Iterator[None]:
+def stopping_gently(output: Path) -> Iterator[None]:
     """Turns SIGINT and SIGTERM into one line that says how to go on; what is finished stays in the draft."""
 
     def stop(number: int, _frame: FrameType | None) -> NoReturn:

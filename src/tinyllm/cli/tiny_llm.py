@@ -1,15 +1,16 @@
-"""The four commands of the Tiny-LLM tutorial, with its flags and defaults, on top of tinyllm's own stages.
+"""The four commands of the Tiny-LLM tutorial, with its flags, defaults and lines, on top of tinyllm's own stages.
 
     python train_vocab.py --download True --vocab_size 4096
     python preprocess.py
     python train.py
     python sample.py --prompt "One day, Lily met a Shoggoth"
 
-Files lie where the tutorial has them: `data/` for corpus, tokenizer and shards, `output/` for the run. What differs:
-nothing asks for input, the archive is read in place rather than unpacked, and a step that comes too early says so.
+Files lie where the tutorial has them (`tinyllm.course.layout`), and each call writes them anew. Three things
+differ: nothing asks for input, the archive is read in place, and a step that comes too early says so.
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,13 +18,20 @@ from typing import Any, NoReturn
 
 from tinyllm import storage
 from tinyllm.cli.app import run_command
+from tinyllm.cli.usage import ScriptParser
 from tinyllm.config import Config
-from tinyllm.errors import InputError, UsageError
+from tinyllm.course.layout import (
+    CHECKPOINT,
+    CORPUS_FOLDER,
+    DEFAULT_VOCAB_SIZE,
+    choose_shards,
+    choose_tokenizer,
+    shard_folder,
+    tokenizer_file,
+)
+from tinyllm.course.words import in_script_words
+from tinyllm.errors import Interrupted, TinyllmError
 from tinyllm.settings import build_config
-
-DATA = Path("data")
-CORPUS_FOLDER, CORPUS_ARCHIVE = DATA / "TinyStories_all_data", DATA / "TinyStories_all_data.tar.gz"
-OUTPUT = Path("output")
 
 TRAIN_CONSTANTS: dict[str, Any] = {
     "out_dir": "output",
@@ -55,6 +63,12 @@ TRAIN_CONSTANTS: dict[str, Any] = {
     "dtype": "bfloat16",
 }
 """Every constant of the tutorial's train.py; `device` was cuda:0 there."""
+NO_LOSS = 1e9
+"""What the tutorial has for the best loss before the first evaluation."""
+
+
+FROM_SHARDS, FROM_DEVICE = "that of the shards in data/", "bfloat16, and on a CPU whatever is fastest there"
+"""Defaults that depend on what is there; the tutorial's constants hold where they are given."""
 
 
 def train_vocab() -> NoReturn:
@@ -63,7 +77,7 @@ def train_vocab() -> NoReturn:
         "Train a tokenizer for the TinyStories corpus.", "train_vocab.py --download True --vocab_size 4096"
     )
     parser.add_argument("--download", type=_true_or_false, default=True, help="fetch the corpus if it is not there")
-    parser.add_argument("--vocab_size", type=int, default=4096, help="number of tokens (default 4096)")
+    parser.add_argument("--vocab_size", type=int, default=DEFAULT_VOCAB_SIZE, help="number of tokens (default 4096)")
     parser.add_argument("--data", nargs="+", help=f"text files instead of {CORPUS_FOLDER}/*.json")
     _run(parser, _train_vocab)
 
@@ -71,7 +85,9 @@ def train_vocab() -> NoReturn:
 def preprocess() -> NoReturn:
     """`preprocess.py`: encode the corpus into shards in `data/tok<size>/`."""
     parser = _parser("Turn the corpus into shards of token ids.", "preprocess.py")
-    parser.add_argument("--vocab_size", type=int, help="which tokenizer of data/ to use, if there are several")
+    parser.add_argument(
+        "--vocab_size", type=int, help="which tokenizer of data/ to use; default 4096, else the only one"
+    )
     parser.add_argument("--data", nargs="+", help=f"text files instead of {CORPUS_FOLDER}/*.json")
     _run(parser, _preprocess)
 
@@ -79,9 +95,11 @@ def preprocess() -> NoReturn:
 def train() -> NoReturn:
     """`train.py`: train the model, into the run directory `output/` and the checkpoint `output/ckpt.pt`."""
     parser = _parser("Train the model; every setting is --key=value.", "train.py --max_iters=1000 --batch_size=16")
+    found = {"vocab_size": FROM_SHARDS, "dtype": FROM_DEVICE}
     for name, default in TRAIN_CONSTANTS.items():
         kind: Callable[[str], Any] = _true_or_false if isinstance(default, bool) else type(default)
-        parser.add_argument(f"--{name}", type=kind, default=default, help=f"default {default}")
+        told = f"default {found.get(name, default)}"
+        parser.add_argument(f"--{name}", type=kind, default=None if name in found else default, help=told)
     _run(parser, _train)
 
 
@@ -89,89 +107,91 @@ def sample() -> NoReturn:
     """`sample.py`: continue a prompt with the model of `output/`."""
     parser = _parser("Continue a prompt.", 'sample.py --prompt "One day, Lily met a Shoggoth"')
     parser.add_argument("--prompt", default="One day, Lily met a Shoggoth", help="text to continue, or FILE:path")
-    parser.add_argument("--checkpoint", type=Path, default=OUTPUT / "ckpt.pt", help="default output/ckpt.pt")
-    parser.add_argument("--tokenizer", type=Path, help="default: the one that the model was trained with")
-    parser.add_argument("--num_samples", type=int, default=3)
-    parser.add_argument("--max_new_tokens", type=int, default=256)
-    parser.add_argument("--temperature", type=float, default=1.0)
-    parser.add_argument("--top_k", type=int, default=300)
-    parser.add_argument("--seed", type=int, default=1337)
-    parser.add_argument("--device", default="auto")
+    parser.add_argument("--checkpoint", type=_path, default=CHECKPOINT, help="default output/ckpt.pt")
+    parser.add_argument("--tokenizer", type=_path, help="default: the one that the model was trained with")
+    parser.add_argument("--num_samples", type=int, default=3, help="default 3")
+    parser.add_argument("--max_new_tokens", type=int, default=256, help="default 256")
+    parser.add_argument("--temperature", type=float, default=1.0, help="default 1.0")
+    parser.add_argument("--top_k", type=int, default=300, help="default 300")
+    parser.add_argument("--seed", type=int, default=1337, help="default 1337")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps; default auto")
     _run(parser, _sample)
 
 
 def _train_vocab(arguments: argparse.Namespace) -> None:
-    from tinyllm.cli.data import download
-    from tinyllm.cli.tokenizer import train as train_tokenizer
+    from tinyllm.corpus.documents import read_documents
+    from tinyllm.course import vocabulary
 
-    if arguments.download and not arguments.data and not _corpus():
-        download("tinystories", output=CORPUS_ARCHIVE)
-    corpus = arguments.data or _corpus()
-    if not corpus:
-        raise InputError(
-            f"there is no corpus in {CORPUS_FOLDER}; run python train_vocab.py --download True, or name files by --data"
-        )
-    tokenizer = _tokenizer_folder(arguments.vocab_size)
-    train_tokenizer(*corpus, vocab_size=arguments.vocab_size, output=tokenizer, overwrite=True)
-    for ending in (".model", ".vocab"):
-        copy = DATA / f"tok{arguments.vocab_size}{ending}"
-        storage.write_file(copy, (tokenizer / f"tokenizer{ending}").read_bytes())
-    print(f"Trained tokenizer is in {DATA / f'tok{arguments.vocab_size}.model'}")
+    vocabulary.check_vocab_size(arguments.vocab_size)
+    if arguments.data:
+        texts = (document.text for document in read_documents(arguments.data))
+        vocabulary.train_tokenizer(texts, arguments.vocab_size)
+        return
+    if arguments.download:
+        vocabulary.download()
+    vocabulary.train_vocab(arguments.vocab_size)
 
 
 def _preprocess(arguments: argparse.Namespace) -> None:
-    from tinyllm.cli.shards import prepare
+    from tinyllm.cli.console import note
+    from tinyllm.cli.shards import EncodingDisplay, stopping_gently
+    from tinyllm.course.corpus import corpus_inputs
+    from tinyllm.course.shards import prepare_corpus
 
-    corpus = arguments.data or _corpus()
-    tokenizer = _trained_tokenizer(arguments.vocab_size)
-    if not corpus:
-        raise InputError(
-            f"there is no corpus in {CORPUS_FOLDER}; run python train_vocab.py --download True first, or use --data"
-        )
-    vocab_size = tokenizer.name.removeprefix("tokenizer")
-    prepare(*corpus, tokenizer=tokenizer, output=DATA / f"tok{vocab_size}", overwrite=True)
+    vocab_size = choose_tokenizer(arguments.vocab_size)
+    inputs, output = arguments.data or corpus_inputs(), shard_folder(vocab_size)
+    with stopping_gently(output), EncodingDisplay() as display:
+        prepare_corpus(inputs, tokenizer_file(vocab_size), output, report=display.report, note=note)
     print("Done.")
+    note(f"train on it with: python train.py --vocab_size={vocab_size}")
 
 
 def _train(arguments: argparse.Namespace) -> None:
     from tinyllm.cli.train import TrainingDisplay, run_training
+    from tinyllm.runtime import pick_device
     from tinyllm.shards.format import ShardSet
+    from tinyllm.tokenizer.codec import Tokenizer
 
-    out, folder = Path(arguments.out_dir), DATA / f"tok{arguments.vocab_size}"
-    if not folder.is_dir():
-        raise InputError(f"there are no shards in {folder}; run python preprocess.py first")
-    shards = ShardSet.open(folder)
-    config = translate_constants(vars(arguments))
+    constants = vars(arguments)
+    constants["vocab_size"] = choose_shards(arguments.vocab_size)
+    if arguments.dtype is None:
+        on_cpu = pick_device(arguments.device).type == "cpu"
+        constants["dtype"] = "auto" if on_cpu else TRAIN_CONSTANTS["dtype"]
+    folder, tokenizer = shard_folder(arguments.vocab_size), tokenizer_file(arguments.vocab_size)
+    is_bare = not (folder / storage.MANIFEST_NAME).exists()
+    shards = ShardSet.open(folder, tokenizer=Tokenizer.load(tokenizer) if is_bare else None)
+    config = translate_constants(constants)
+    out = _path(arguments.out_dir)
+    target = out / CHECKPOINT.name
 
     class Display(TrainingDisplay):
-        """Writes the tutorial's checkpoint beside each best model."""
+        """Writes the tutorial's checkpoint beside each best model, and speaks the script's words."""
+
+        def note(self, message: str) -> None:
+            super().note(in_script_words(message))
 
         def model_saved(self, path: Path) -> None:
-            write_tutorial_checkpoint(path, out / "ckpt.pt", vars(arguments))
+            write_tutorial_checkpoint(path, target, constants)
 
-    resume = arguments.init_from == "resume"
-    run_training(config, shards, out, resume=resume, display=Display(config))
+    try:
+        run_training(config, shards, out, resume=arguments.init_from == "resume", display=Display(config))
+    except Interrupted:
+        if not target.exists():
+            write_stopped_checkpoint(out, config, target, constants)
+        raise
 
 
 def _sample(arguments: argparse.Namespace) -> None:
-    from tinyllm.cli.generate import read_prompt
-    from tinyllm.models import load
+    from tinyllm.course.text_generator import TOKENIZER_MODEL, TextGenerator
 
-    if not arguments.checkpoint.exists():
-        raise InputError(f"there is no checkpoint {arguments.checkpoint}; run python train.py first")
-    beside = arguments.checkpoint.parent / "model"
-    tokenizer = arguments.tokenizer or (beside if beside.is_dir() else None)
-    generator = load(arguments.checkpoint, tokenizer=tokenizer, device=arguments.device)
-    results = generator.generate(
-        read_prompt(arguments.prompt),
-        num_samples=arguments.num_samples,
-        max_new_tokens=arguments.max_new_tokens,
-        temperature=arguments.temperature,
-        top_k=arguments.top_k,
-        seed=arguments.seed,
+    generator = TextGenerator(
+        str(arguments.checkpoint), str(arguments.tokenizer or TOKENIZER_MODEL), arguments.seed, arguments.device
     )
-    for number, result in enumerate(results, 1):
-        print(f"Sample {number}:\n{result.prompt}{result.text}\n{'-' * 20}")
+    texts = generator.sample(
+        arguments.prompt, arguments.num_samples, arguments.max_new_tokens, arguments.temperature, arguments.top_k
+    )
+    for number, text in enumerate(texts, 1):
+        print(f"\nSample {number}:\n{text}\n{'-' * 20}")
 
 
 def translate_constants(constants: dict[str, Any]) -> Config:
@@ -235,39 +255,41 @@ def write_tutorial_checkpoint(model: Path, target: Path, constants: dict[str, An
         write_pt(file, read_model(model), entries)
 
 
-def _corpus() -> list[str]:
-    """What preprocess and train_vocab read: the unpacked shards if they are there, else the archive, else nothing."""
-    if any(CORPUS_FOLDER.glob("*.json")):
-        return [str(CORPUS_FOLDER / "*.json")]
-    return [str(CORPUS_ARCHIVE)] if CORPUS_ARCHIVE.exists() else []
+def write_stopped_checkpoint(run: Path, config: Config, target: Path, constants: dict[str, Any]) -> None:
+    """Writes `target` from the newest whole checkpoint of a run that stopped before its first evaluation."""
+    from safetensors.numpy import load_file
+
+    from tinyllm.exchange.foreign import ForeignModel
+    from tinyllm.exchange.llama2c_pt import write_pt
+    from tinyllm.training.checkpoint import WEIGHTS, newest_whole_checkpoint, read_state
+
+    checkpoint, _ = newest_whole_checkpoint(run / "checkpoints")
+    if checkpoint is None:
+        return
+    model = ForeignModel(config.model, load_file(checkpoint / WEIGHTS), None, "checkpoint")
+    entries = {"iter_num": read_state(checkpoint).step, "best_val_loss": NO_LOSS, "config": constants}
+    with storage.commit_file(target) as file:
+        write_pt(file, model, entries)
 
 
-def _tokenizer_folder(vocab_size: int | str) -> Path:
-    return DATA / f"tokenizer{vocab_size}"
-
-
-def _trained_tokenizer(vocab_size: int | None) -> Path:
-    """The tokenizer that train_vocab.py made: the one of that size, or the only one there is."""
-    found = sorted(DATA.glob("tokenizer*/")) if vocab_size is None else [_tokenizer_folder(vocab_size)]
-    if not found or not found[0].is_dir():
-        size = f" --vocab_size {vocab_size}" if vocab_size else ""
-        raise InputError(f"there is no tokenizer in {DATA}; run python train_vocab.py{size} first")
-    if len(found) > 1:
-        sizes = ", ".join(path.name.removeprefix("tokenizer") for path in found)
-        raise UsageError(f"{DATA} has several tokenizers ({sizes}); choose one by --vocab_size")
-    return found[0]
-
-
-def _parser(description: str, example: str) -> argparse.ArgumentParser:
+def _parser(description: str, example: str) -> ScriptParser:
     name = example.split()[0]
-    return argparse.ArgumentParser(prog=name, description=description, epilog=f"example: python {example}")
+    return ScriptParser(prog=name, description=description, epilog=f"example: python {example}")
 
 
-def _run(parser: argparse.ArgumentParser, command: Callable[[argparse.Namespace], None]) -> NoReturn:
+def _run(parser: ScriptParser, command: Callable[[argparse.Namespace], None]) -> NoReturn:
     def parse_and_run(tokens: Sequence[str]) -> None:
-        command(parser.parse_args(tokens))
+        try:
+            command(parser.parse_args(tokens))
+        except TinyllmError as error:
+            error.args = (in_script_words(str(error)),)
+            raise
 
-    run_command(parse_and_run, sys.argv[1:])
+    run_command(parse_and_run, sys.argv[1:], f"python {parser.prog}")
+
+
+def _path(text: str) -> Path:
+    return Path(os.path.expanduser(text))  # noqa: PTH111 (Path.expanduser raises for an unknown ~user)
 
 
 def _true_or_false(text: str) -> bool:
