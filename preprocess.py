@@ -15,6 +15,6 @@ def __getattr__(name: str) -> Any:
 
 
 if __name__ == "__main__":
-    from tinyllm.cli.tiny_llm import preprocess
+    from tinyllm.course.tiny_llm import preprocess
 
     preprocess()

@@ -5,6 +5,6 @@ from tinyllm.course import TextGenerator
 __all__ = ["TextGenerator"]
 
 if __name__ == "__main__":
-    from tinyllm.cli.tiny_llm import sample
+    from tinyllm.course.tiny_llm import sample
 
     sample()

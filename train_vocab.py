@@ -5,6 +5,6 @@ from tinyllm.course import download, train_vocab
 __all__ = ["download", "train_vocab"]
 
 if __name__ == "__main__":
-    from tinyllm.cli.tiny_llm import train_vocab as main
+    from tinyllm.course.tiny_llm import train_vocab as main
 
     main()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tinyllm.cli import run_llama
+from tinyllm.course import run_llama
 
 Run = Callable[..., tuple[int, str, str]]
 ANIMALS = ("fox", "bear", "owl", "cat")

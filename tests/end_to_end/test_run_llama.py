@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from reference_data import STORIES_260K, reduced_tokenizer
-from tinyllm.cli import run_llama, run_llama_generate
+from tinyllm.course import run_llama, run_llama_generate
 
 ROOT = Path(__file__).parent.parent.parent
 LOW, HIGH = "generated-sentence-temp-0.txt", "generated-sentence-temp-1.txt"

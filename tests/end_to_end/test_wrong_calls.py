@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tinyllm.cli import count_words_tokens, run_llama
 from tinyllm.cli.app import COMMANDS
+from tinyllm.course import count_words_tokens, run_llama
 
 Call = Callable[..., tuple[int, str, str]]
 

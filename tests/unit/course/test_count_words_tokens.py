@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tinyllm.cli import count_words_tokens
+from tinyllm.course import count_words_tokens
 from tinyllm.model_dir import bundled_model
 from tinyllm.tokenizer.codec import Tokenizer
 

@@ -15,12 +15,12 @@ from tinyllm.cli.app import call_app, run_command
 from tinyllm.errors import ArgumentsError
 
 OPTIONS = {
-    "generate": ("tinyllm.cli.run_llama_generate:generate", "Continue a text at several temperatures."),
+    "generate": ("tinyllm.course.run_llama_generate:generate", "Continue a text at several temperatures."),
     "prompt": (
-        "tinyllm.cli.run_llama_classify:prompt",
+        "tinyllm.course.run_llama_classify:prompt",
         "Classify sentences by what the model expects after a question.",
     ),
-    "finetune": ("tinyllm.cli.run_llama_classify:finetune", "Train a classifier of sentences from the model."),
+    "finetune": ("tinyllm.course.run_llama_classify:finetune", "Train a classifier of sentences from the model."),
 }
 DEFAULT_OPTION = "generate"
 SCRIPT = "python run_llama.py"
