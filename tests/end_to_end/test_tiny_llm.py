@@ -306,6 +306,7 @@ def test_wrong_flags_are_usage_errors(workshop: Path) -> None:
     for script, arguments, message in (
         ("train_vocab.py", ["--download", "perhaps"], "'perhaps' is neither True nor False"),
         ("train_vocab.py", ["--vocab_size", "9"], "vocab_size is 9; at least 260 is needed"),
+        ("preprocess.py", ["--documents", "page"], "argument --documents: invalid choice: 'page'"),
         ("train.py", ["--dimension=3"], "unknown option --dimension; did you mean --dim?"),
         ("train.py", ["--learning-rate=3"], "unknown option --learning-rate; did you mean --learning_rate?"),
         ("train.py", ["data/tok300"], "unexpected argument 'data/tok300'"),
@@ -315,6 +316,21 @@ def test_wrong_flags_are_usage_errors(workshop: Path) -> None:
         code, out, err = run(workshop, script, *arguments)
         assert (code, out, err.count("\n")) == (2, "", 1), err
         assert message in err
+
+
+def test_advice_about_texts_can_be_followed(workshop: Path) -> None:
+    """Messages of the readers name flags; train_vocab.py and preprocess.py have them."""
+    (workshop / "poems.json").write_text(json.dumps([{"verse": f"The owl saw {n} cats."} for n in range(90)]))
+    for script in ("train_vocab.py", "preprocess.py"):
+        arguments = [script, "--vocab_size", "300", "--data", "poems.json"]
+        code, _, err = run(workshop, *arguments)
+        assert code == 1
+        assert err.endswith("keys seen: 'verse'; name the one with the text: --text_key\n")
+    (workshop / "data/tok300").rename(workshop / "kept")
+    code, _, err = run(workshop, *arguments, "--text_key", "verse", "--workers", "1")
+    assert code == 0, err
+    shutil.rmtree(workshop / "data/tok300")
+    (workshop / "kept").rename(workshop / "data/tok300")
 
 
 def test_messages_speak_the_scripts_words() -> None:

@@ -12,6 +12,7 @@ from typing import NoReturn
 from cyclopts import App
 
 from tinyllm.cli.app import call_app, run_command
+from tinyllm.course.words import RUN_LLAMA_FLAGS, translated, with_flags
 from tinyllm.errors import ArgumentsError
 
 OPTIONS = {
@@ -52,7 +53,8 @@ def _run(tokens: Sequence[str]) -> None:
         help_format="plaintext",
     )
     app.default(getattr(import_module(module), name))
-    call_app(app, rest)
+    with translated(lambda message: with_flags(message, RUN_LLAMA_FLAGS)):
+        call_app(app, rest)
 
 
 def take_option(tokens: Sequence[str]) -> tuple[str | None, list[str]]:

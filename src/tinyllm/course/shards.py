@@ -4,7 +4,6 @@ Files, lines and split are those of Tiny-LLM's preprocess.py. `pretokenize` also
 `tinyllm train` check: document ends, the tokenizer, and a manifest with checksums.
 """
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -60,13 +59,12 @@ def prepare_corpus(
     inputs: list[str],
     tokenizer: Path,
     output: Path,
-    *,
-    report: Callable[[Any], None] = lambda _: None,
-    note: Callable[[str], None] = lambda _: None,
+    **options: Any,
 ) -> None:
     """Writes the shards of `inputs` to `output`, one for each file, and prints a line about each.
 
     Of a single file documents are held back by a hash of their text, since there is no other file to test on.
+    `options` are further arguments of `tinyllm.shards.writer.prepare`.
     """
     from tinyllm.shards.writer import prepare
     from tinyllm.tokenizer.codec import Tokenizer
@@ -77,8 +75,7 @@ def prepare_corpus(
         output,
         validation_source=first_source(inputs),
         overwrite=True,
-        report=report,
-        note=note,
+        **options,
     )
     assert shards.details is not None
     for entry in shards.details.shards:

@@ -14,12 +14,13 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_args
 
 from tinyllm import storage
 from tinyllm.cli.app import run_command
 from tinyllm.cli.usage import ScriptParser
 from tinyllm.config import Config
+from tinyllm.corpus.text import DocumentRule
 from tinyllm.course.layout import (
     CHECKPOINT,
     CORPUS_FOLDER,
@@ -29,8 +30,8 @@ from tinyllm.course.layout import (
     shard_folder,
     tokenizer_file,
 )
-from tinyllm.course.words import in_script_words
-from tinyllm.errors import Interrupted, TinyllmError
+from tinyllm.course.words import in_script_words, translated
+from tinyllm.errors import Interrupted
 from tinyllm.settings import build_config
 
 TRAIN_CONSTANTS: dict[str, Any] = {
@@ -78,7 +79,7 @@ def train_vocab() -> NoReturn:
     )
     parser.add_argument("--download", type=_true_or_false, default=True, help="fetch the corpus if it is not there")
     parser.add_argument("--vocab_size", type=int, default=DEFAULT_VOCAB_SIZE, help="number of tokens (default 4096)")
-    parser.add_argument("--data", nargs="+", help=f"text files instead of {CORPUS_FOLDER}/*.json")
+    _add_text_options(parser)
     _run(parser, _train_vocab)
 
 
@@ -88,7 +89,8 @@ def preprocess() -> NoReturn:
     parser.add_argument(
         "--vocab_size", type=int, help="which tokenizer of data/ to use; default 4096, else the only one"
     )
-    parser.add_argument("--data", nargs="+", help=f"text files instead of {CORPUS_FOLDER}/*.json")
+    _add_text_options(parser)
+    parser.add_argument("--workers", type=int, help="processes that encode; default one a core")
     _run(parser, _preprocess)
 
 
@@ -124,7 +126,7 @@ def _train_vocab(arguments: argparse.Namespace) -> None:
 
     vocabulary.check_vocab_size(arguments.vocab_size)
     if arguments.data:
-        texts = (document.text for document in read_documents(arguments.data))
+        texts = (document.text for document in read_documents(arguments.data, **_text_options(arguments)))
         vocabulary.train_tokenizer(texts, arguments.vocab_size)
         return
     if arguments.download:
@@ -140,8 +142,9 @@ def _preprocess(arguments: argparse.Namespace) -> None:
 
     vocab_size = choose_tokenizer(arguments.vocab_size)
     inputs, output = arguments.data or corpus_inputs(), shard_folder(vocab_size)
+    options = {**_text_options(arguments), "num_workers": arguments.workers}
     with stopping_gently(output), EncodingDisplay() as display:
-        prepare_corpus(inputs, tokenizer_file(vocab_size), output, report=display.report, note=note)
+        prepare_corpus(inputs, tokenizer_file(vocab_size), output, report=display.report, note=note, **options)
     print("Done.")
     note(f"train on it with: python train.py --vocab_size={vocab_size}")
 
@@ -272,6 +275,17 @@ def write_stopped_checkpoint(run: Path, config: Config, target: Path, constants:
         write_pt(file, model, entries)
 
 
+def _add_text_options(parser: ScriptParser) -> None:
+    parser.add_argument("--data", nargs="+", help=f"text files instead of {CORPUS_FOLDER}/*.json")
+    rules = get_args(DocumentRule)
+    parser.add_argument("--documents", choices=rules, default="auto", help="where a document ends in plain text")
+    parser.add_argument("--text_key", help="key of the text in JSON; default story, else text")
+
+
+def _text_options(arguments: argparse.Namespace) -> dict[str, Any]:
+    return {"documents": arguments.documents, "text_key": arguments.text_key}
+
+
 def _parser(description: str, example: str) -> ScriptParser:
     name = example.split()[0]
     return ScriptParser(prog=name, description=description, epilog=f"example: python {example}")
@@ -279,11 +293,8 @@ def _parser(description: str, example: str) -> ScriptParser:
 
 def _run(parser: ScriptParser, command: Callable[[argparse.Namespace], None]) -> NoReturn:
     def parse_and_run(tokens: Sequence[str]) -> None:
-        try:
+        with translated(in_script_words):
             command(parser.parse_args(tokens))
-        except TinyllmError as error:
-            error.args = (in_script_words(str(error)),)
-            raise
 
     run_command(parse_and_run, sys.argv[1:], f"python {parser.prog}")
 

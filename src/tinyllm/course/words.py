@@ -1,9 +1,13 @@
 """The scripts' own words in messages of the stages: `--init_from=resume` for `--resume auto`, `dim` for `hidden_size`.
 
-A message advises what exists in the script that prints it.
+A message advises what exists in the script that prints it. `run_llama.py` has words of its own.
 """
 
 import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+
+from tinyllm.errors import TinyllmError
 
 CONSTANTS = {
     "model.vocab_size": "vocab_size",
@@ -38,15 +42,35 @@ FLAGS = {
     "--resume auto": "--init_from=resume",
     "--out": "--out_dir",
     "--vocab-size": "--vocab_size",
-    "--device cpu": "--device=cpu",
+    "--text-key": "--text_key",
+}
+RUN_LLAMA_FLAGS = {
+    "--device cuda": "--use_gpu",
+    "use --device cpu or auto": "leave --use_gpu out",
 }
 _SHORT = {key.partition(".")[2]: name for key, name in CONSTANTS.items() if "_" in key}
 """Settings without their section; a word without an underscore could be meant otherwise."""
 
 
 def in_script_words(message: str) -> str:
-    """`message` with the scripts' flags and constants in the place of those of `tinyllm train`."""
-    for ours, theirs in FLAGS.items():
-        message = re.sub(rf"(?<![\w-]){re.escape(ours)}(?![\w-])", theirs, message)
+    """`message` with the tutorial's flags and constants in the place of those of `tinyllm`."""
+    message = with_flags(message, FLAGS)
     message = re.sub(r"\b[a-z]+\.[a-z_0-9]+\b", lambda match: CONSTANTS.get(match[0], match[0]), message)
     return re.sub(r"\b[a-z]+(_[a-z]+)+\b", lambda match: _SHORT.get(match[0], match[0]), message)
+
+
+def with_flags(message: str, flags: Mapping[str, str]) -> str:
+    """`message` with the values of `flags` in the place of its keys, where these stand as whole words."""
+    for ours, theirs in flags.items():
+        message = re.sub(rf"(?<![\w-]){re.escape(ours)}(?![\w-])", theirs, message)
+    return message
+
+
+@contextmanager
+def translated(translate: Callable[[str], str]) -> Iterator[None]:
+    """Puts the messages of errors into a script's words."""
+    try:
+        yield
+    except TinyllmError as error:
+        error.args = (translate(str(error)),)
+        raise
