@@ -1,6 +1,6 @@
-"""Generate with a small Llama, or classify: `python run_llama.py --help`. All logic is in `tinyllm.cli.run_llama`."""
+"""Generate with a small Llama, or classify: `python run_llama.py --help`. All logic is in `tinyllm.course`."""
 
-from tinyllm.cli.run_llama import main
+from tinyllm.course.run_llama import main
 
 if __name__ == "__main__":
     main()

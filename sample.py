@@ -1,6 +1,10 @@
-"""Continue a prompt with the trained model: `python sample.py --help`. All logic is in `tinyllm.cli.tiny_llm`."""
+"""Continue a prompt with the trained model: `python sample.py --help`. All logic is in `tinyllm.course`."""
 
-from tinyllm.cli.tiny_llm import sample
+from tinyllm.course import TextGenerator
+
+__all__ = ["TextGenerator"]
 
 if __name__ == "__main__":
+    from tinyllm.course.tiny_llm import sample
+
     sample()

@@ -1,6 +1,6 @@
-"""Train the Tiny-LLM model: `python train.py --help`. All logic is in `tinyllm.cli.tiny_llm`."""
+"""Train the Tiny-LLM model: `python train.py --help`. All logic is in `tinyllm.course`."""
 
-from tinyllm.cli.tiny_llm import train
+from tinyllm.course.tiny_llm import train
 
 if __name__ == "__main__":
     train()

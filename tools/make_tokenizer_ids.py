@@ -14,8 +14,8 @@ from pathlib import Path
 
 from sentencepiece import SentencePieceProcessor
 
-from tinyllm.cli.count_words_tokens import DOCUMENT_TEXT
 from tinyllm.corpus.storybook import write_stories
+from tinyllm.course.count_words_tokens import DOCUMENT_TEXT
 from tinyllm.tokenizer.codec import SPACE, Tokenizer
 from tinyllm.tokenizer.model_proto import PieceType
 

@@ -17,6 +17,10 @@ class UsageError(TinyllmError):
     exit_code = 2
 
 
+class ArgumentsError(UsageError):
+    """Arguments are missing, too many, or do not go together: the command line adds where its help is."""
+
+
 class ConfigError(UsageError, ValueError):
     """A setting that is unknown, of the wrong type, or contradicts another."""
 

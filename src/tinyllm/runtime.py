@@ -94,7 +94,7 @@ class StopRequest:
                 return  # The kernel and the shell both send one when a terminal closes: nobody asked twice.
         if self.signal_number is not None or not self.has_work_to_save:
             # The second one means now: end at once, leaving the last whole checkpoint.
-            _tell(f"\n{name}: stopped; go on with --resume auto")
+            _tell(f"\n{name}: stopped; a resumed run goes on from its last checkpoint")
             sys.exit(128 + number)
         self.signal_number = number
         _tell(f"\n{name}: finishing this step, saving and evaluating it (again to stop at once)")

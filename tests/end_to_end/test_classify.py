@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tinyllm.cli import run_llama
+from tinyllm.course import run_llama
 
 Run = Callable[..., tuple[int, str, str]]
 ANIMALS = ("fox", "bear", "owl", "cat")
@@ -90,13 +90,25 @@ def test_classify_trains_and_predicts(
     code, out, _ = call_tinyllm("classify", "train", model[1], *files, "-o", "colours", *settings)
     assert (code, "classifier in colours" in out) == (0, True)
     code, out, err = call_tinyllm("classify", "predict", "colours", "-", stdin="the owl saw a red\nthe owl saw a cat\n")
-    assert (code, out, err) == (0, "1 ||| the owl saw a red\n0 ||| the owl saw a cat\n", "")
+    assert (code, out, err) == (0, "red ||| the owl saw a red\ngrey ||| the owl saw a cat\n", "")
     code, out, err = call_tinyllm("classify", "predict", "colours", "test.txt", "-o", "out.txt")
     assert (code, err) == (0, "wrote 9 predictions to out.txt\n")
     assert "test.txt: accuracy 1.000, macro F1 1.000 on 9 sentences" in out
+    code, out, err = call_tinyllm("classify", "predict", "colours", "out.txt")  # its own output, labelled by names
+    assert (code, out) == (0, (tmp_path / "out.txt").read_text())
+    assert "out.txt: accuracy 1.000" in err
     flags = ["--label-names", "names.json", "--question", "it is {labels}: "]
     code, out, _ = call_tinyllm("classify", "predict", model[1], "test.txt", *flags)
     assert (code, out.count(" ||| ")) == (0, 9)
+
+
+def test_a_text_in_the_place_of_a_file_is_answered_with_the_way(call_tinyllm: Run, model: list[object]) -> None:
+    code, out, err = call_tinyllm("classify", "predict", model[1], "a lovely film")
+    assert (code, out) == (1, "")
+    assert err == (
+        "tinyllm: a lovely film does not exist; SENTENCES is a file with a sentence a line. To label a text itself: "
+        f'echo "a lovely film" | tinyllm classify predict {model[1]} -\n'
+    )
 
 
 def test_long_sentences_are_cut_with_one_note(run: Run, files: list[object], model: list[object]) -> None:

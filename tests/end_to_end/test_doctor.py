@@ -174,3 +174,29 @@ def test_what_is_no_directory(capsys: Capture, tmp_path: Path, name: str, story:
     (tmp_path / "file").write_text("")
     code, _, err = call(capsys, "doctor", str(tmp_path / name))
     assert (code, story in err) == (1, True)
+
+
+def test_a_folder_of_outputs_is_looked_through(capsys: Capture, run: Path, tiny_shards: Path, tmp_path: Path) -> None:
+    """`tinyllm doctor demo`: the demo's folder has no manifest, but its subfolders have."""
+    shutil.copytree(tiny_shards, tmp_path / "shards")
+    train_tokenizer(["A story of a red fox and an owl."], 280, tmp_path / "deep" / "tokenizer")
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "manifest.txt").write_text("not ours")
+    code, out, err = call(capsys, "doctor", str(tmp_path))
+    assert (code, err, "!" in out) == (0, "", False)
+    for name, story in (("shards", "shards, "), ("deep/tokenizer", "tokenizer, "), ("run", "finished at step 6")):
+        assert f"  {tmp_path / name}: {story}" in out
+    (tmp_path / "deep" / "tokenizer" / "manifest.json").unlink()
+    code, out, err = call(capsys, "doctor", str(tmp_path))
+    assert code == 1
+    assert "1 finding(s) marked with !; the line with -> below each says what to do" in err
+    lines = out.splitlines()
+    (marked,) = (number for number, line in enumerate(lines) if line.startswith("!"))
+    assert lines[marked + 1].startswith("    -> make it again: tinyllm tokenizer train")
+
+
+def test_a_folder_with_nothing_of_ours_is_one_line(capsys: Capture, tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    code, out, err = call(capsys, "doctor", str(tmp_path))
+    assert (code, out) == (1, "")
+    assert err == f"tinyllm: {tmp_path} and its subfolders hold no run, shards, model or tokenizer that tinyllm wrote\n"

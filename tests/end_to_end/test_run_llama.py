@@ -8,9 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from reference_data import STORIES_260K, reduced_tokenizer
-from tinyllm.cli import run_llama, run_llama_generate
+from tinyllm.course import run_llama, run_llama_generate
 
 ROOT = Path(__file__).parent.parent.parent
 LOW, HIGH = "generated-sentence-temp-0.txt", "generated-sentence-temp-1.txt"
@@ -92,6 +93,12 @@ def test_the_prefix_is_cut_to_tokens(run: Run, model: Path, tmp_path: Path) -> N
     [
         (["--option", "dance"], 2, "--option dance does not exist; it can be generate"),
         (["--option"], 2, "--option has no value"),
+        pytest.param(
+            ["--use_gpu"],
+            2,
+            "--use_gpu: this machine or this build of PyTorch has none; leave --use_gpu out",
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here"),
+        ),
         (["--option", "generate", "--option=generate"], 2, "--option is given 2 times"),
         (["--pretrained-model-path", "none.pt"], 1, "none.pt does not exist"),
         (["--pretrained-model-path", "broken.pt"], 1, "broken.pt is not a whole zip archive"),

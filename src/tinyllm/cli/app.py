@@ -14,9 +14,10 @@ from typing import NoReturn
 from cyclopts import App, CycloptsError
 
 from tinyllm.cli.console import STANDARD_OUTPUT, give_up_output, note, standard_streams
-from tinyllm.errors import TinyllmError
+from tinyllm.errors import ArgumentsError, TinyllmError
 from tinyllm.version import __version__
 
+PROGRAM = "tinyllm"
 COMMANDS = {
     "demo": ("tinyllm.cli.demo:demo", "The whole way on the embedded corpus: stories, tokenizer, model, samples."),
     "prepare": ("tinyllm.cli.shards:prepare", "Turn text files into shards of token ids."),
@@ -67,12 +68,12 @@ def build_app(tokens: Sequence[str] = ()) -> App:
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """The `tinyllm` command."""
-    run_command(_call, sys.argv[1:] if arguments is None else arguments)
+    run_command(lambda tokens: call_app(build_app(tokens), tokens), sys.argv[1:] if arguments is None else arguments)
 
 
-def _call(tokens: Sequence[str]) -> object:
+def call_app(app: App, tokens: Sequence[str]) -> object:
     """Parses one command line and calls its command, with `~` expanded in every path: no shell does so in --out=~/x."""
-    command, bound, _ = build_app(tokens).parse_args(tokens)
+    command, bound, _ = app.parse_args(tokens)
     arguments = {name: _expand_home(value) for name, value in bound.arguments.items()}
     bound.arguments.update(arguments)
     return command(*bound.args, **bound.kwargs)
@@ -86,10 +87,11 @@ def _expand_home(value: object) -> object:
     return value
 
 
-def run_command(command: Callable[[list[str]], object], arguments: Sequence[str]) -> NoReturn:
+def run_command(command: Callable[[list[str]], object], arguments: Sequence[str], program: str = PROGRAM) -> NoReturn:
     """Runs one command and ends the process: 0 done, 1 failed, 2 wrongly called, 128 + n ended by signal n.
 
-    `--debug` is taken out of the arguments; with it, the traceback of an error is printed too.
+    `--debug` is taken out of the arguments; with it, the traceback of an error is printed too. `program` is how the
+    command line begins; a wrong one is answered with `PROGRAM --help`.
     """
     tokens = [token for token in arguments if token != "--debug"]
     try:
@@ -98,21 +100,21 @@ def run_command(command: Callable[[list[str]], object], arguments: Sequence[str]
     except (TinyllmError, CycloptsError, OSError, KeyboardInterrupt, MemoryError, RuntimeError) as error:
         if len(tokens) < len(arguments):
             traceback.print_exc()
-        sys.exit(_report(error, give_up_output()))
+        sys.exit(_report(error, tokens, program, give_up_output()))
     sys.exit(0)
 
 
-def _report(error: BaseException, output_failed: bool) -> int:
+def _report(error: BaseException, tokens: list[str], program: str, output_failed: bool) -> int:
     """Prints the error's line on stderr; gives the exit code. `output_failed`: stdout takes no more text."""
     match error:
         case BrokenPipeError():
             # The reader of our output has seen enough (`tinyllm ... | head`): no error.
             return 0
         case TinyllmError():
-            note(f"tinyllm: {error}")
+            note(f"tinyllm: {error}{_pointer(error, tokens, program)}")
             return error.exit_code
         case CycloptsError():
-            note(f"tinyllm: {_describe_usage(error)} (see tinyllm --help)")
+            note(f"tinyllm: {_describe_wrong_call(error, program)}")
             return 2
         case KeyboardInterrupt():
             note("\ntinyllm: stopped")
@@ -130,14 +132,22 @@ def _report(error: BaseException, output_failed: bool) -> int:
     raise error
 
 
-def _describe_usage(error: CycloptsError) -> str:
+def _pointer(error: TinyllmError, tokens: list[str], program: str) -> str:
+    """Where to read about arguments that do not fit together; nothing for other errors."""
+    if not isinstance(error, ArgumentsError):
+        return ""
+    command = next((name for name in COMMANDS if name.split() == tokens[: len(name.split())]), "")
+    return f" (see {' '.join([program, *command.split()] if program == PROGRAM else [program])} --help)"
+
+
+def _describe_wrong_call(error: CycloptsError, program: str) -> str:
     """What cyclopts found, in one line; a section that checked itself tells it better."""
-    if error.__cause__ is not None:
-        # Only a section raises these, so whoever comes here has loaded pydantic; `--help` has not.
-        from pydantic import ValidationError
+    # Neither is needed, nor its imports paid for, before a command line is wrong.
+    from pydantic import ValidationError
 
-        from tinyllm.config import first_problem
+    from tinyllm.cli.usage import describe_usage
+    from tinyllm.config import first_problem
 
-        if isinstance(error.__cause__, ValidationError):
-            return first_problem(error.__cause__)
-    return " ".join(str(error).split())
+    if isinstance(error.__cause__, ValidationError):
+        return first_problem(error.__cause__)
+    return describe_usage(error, program)

@@ -43,13 +43,12 @@ class Task:
 
 def read_task(train: Path, splits: Mapping[str, Path], label_names: Sequence[str] | None) -> Task:
     """Reads and checks every file; without names, labels are called by their numbers in the training file."""
-    known = None if label_names is None else len(label_names)
-    examples = read_examples(train, known)
+    examples = read_examples(train, label_names)
     print(f"load {len(examples)} data from {train}")
     names = number_names(examples, str(train)) if label_names is None else list(label_names)
     found = {}
     for name, path in splits.items():
-        found[name] = read_examples(path, len(names))
+        found[name] = read_examples(path, names)
         print(f"load {len(found[name])} data from {path}")
     return Task(names, examples, found)
 

@@ -18,9 +18,9 @@ from tinyllm.cli.classification import (
     track,
     train_classifier,
 )
-from tinyllm.cli.console import note, show
+from tinyllm.cli.console import TEXT_OR_DASH, note, show
 from tinyllm.cli.progress import stderr
-from tinyllm.errors import UsageError
+from tinyllm.errors import InputError, UsageError
 from tinyllm.finetune.examples import format_predictions, parse_sentences, read_bytes, read_label_names
 from tinyllm.finetune.scores import score
 from tinyllm.model_dir import is_classifier
@@ -93,7 +93,9 @@ def train(
 def predict(
     model: Annotated[Path, Parameter(help="A classifier; or a language model, which is asked by --question.")],
     sentences: Annotated[
-        Path, Parameter(allow_leading_hyphen=True, help="File of sentences, a line each, labelled or not; - for stdin.")
+        Path,
+        TEXT_OR_DASH,
+        Parameter(help="File with a sentence a line, labelled or not; - reads the lines from standard input."),
     ],
     /,
     *,
@@ -114,7 +116,8 @@ def predict(
 ) -> None:
     """Label sentences, with a classifier or zero-shot.
 
-    Writes a line for each: prediction ||| text. Where the sentences are labelled, scores are shown too.
+    Sentences come from a file, or from standard input with -. Writes a line for each: name of the label ||| text.
+    Where the sentences are labelled (label ||| text, by number or name), scores are shown too.
 
     For example:
 
@@ -131,12 +134,17 @@ def predict(
     from tinyllm.finetune.batches import predict as predict_rows
 
     stdin = sentences == STANDARD_INPUT
+    if not stdin and not sentences.exists():
+        raise InputError(
+            f"{sentences} does not exist; SENTENCES is a file with a sentence a line. To label a text itself: "
+            f'echo "{sentences}" | tinyllm classify predict {model} -'
+        )
     content = standard_input().read() if stdin else read_bytes(sentences)
     names, scorer, codec, limit = _open_scorer(model, tokenizer, label_names, question, device)
-    texts, labels = parse_sentences(content, "standard input" if stdin else str(sentences), len(names))
+    texts, labels = parse_sentences(content, "standard input" if stdin else str(sentences), names)
     rows = encode_all({"sentences": texts}, codec, min(max_sentence_len or limit, limit))["sentences"]
     predictions = predict_rows(scorer, rows, batch_size, track, "sentences")
-    lines = format_predictions(predictions, texts)
+    lines = format_predictions([names[label] for label in predictions], texts)
     if output is None:
         show(lines, end="")
     else:

@@ -15,7 +15,14 @@ from typing import Any
 
 from cyclopts import Parameter
 
-from tinyllm.errors import UsageError
+
+class UnknownOption(ValueError):
+    """An argument of free text is an option that the command does not have."""
+
+    def __init__(self, option: str) -> None:
+        super().__init__(f"unknown option {option}")
+        self.option = option
+
 
 STANDARD_OUTPUT = "standard output"
 """Stands where an OSError has the name of a file."""
@@ -23,14 +30,14 @@ _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 """Control characters of ASCII and Latin-1, without newline and tab."""
 
 
-def refuse_flag(_type: object, value: str) -> None:
-    """Raises UsageError where an argument is a flag that the command does not have."""
-    if re.fullmatch(r"--?[A-Za-z][\w-]*(=.*)?", value):
-        raise UsageError(f"unknown option {value}; the command's options: --help")
+def refuse_flag(_type: object, value: object) -> None:
+    """Raises UnknownOption where an argument is a flag that the command does not have."""
+    if re.fullmatch(r"--?[A-Za-z][\w.-]*(=.*)?", str(value)):
+        raise UnknownOption(str(value))
 
 
 TEXT_OR_DASH = Parameter(allow_leading_hyphen=True, validator=refuse_flag)
-"""For arguments of free text: cyclopts takes `-` and `- Hello` for unknown flags otherwise."""
+"""For arguments of free text and `-`: by itself cyclopts takes `-` and `- Hello` for unknown flags."""
 
 
 def show(text: str = "", *, end: str = "\n", flush: bool = False) -> None:

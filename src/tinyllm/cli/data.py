@@ -44,7 +44,6 @@ def download(
     tinyllm data download tinystories --from huggingface
     """
     from tinyllm.corpus import catalogue
-    from tinyllm.corpus.download import download as fetch
     from tinyllm.corpus.formats import format_of
 
     if url is not None:
@@ -61,11 +60,18 @@ def download(
         target = output or DATA_FOLDER / corpus.file_name
     if target.exists():
         note(f"{target} is there already; checking it")
-    with _byte_bar(target.name) as report:
-        fetch(url, target, sha256=sha256, expected_bytes=num_bytes, report=report, note=note)
+    fetch_corpus(url, target, sha256, num_bytes)
     if format_of(target.name):
         note(f"Read it with: tinyllm prepare {target}")
     print(target)
+
+
+def fetch_corpus(url: str, target: Path, sha256: str | None, num_bytes: int | None) -> None:
+    """Downloads `url` to `target` with a bar. Raises DownloadError where it does not end in a whole, checked file."""
+    from tinyllm.corpus.download import download as fetch
+
+    with _byte_bar(target.name) as report:
+        fetch(url, target, sha256=sha256, expected_bytes=num_bytes, report=report, note=note)
 
 
 def storybook(

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 def doctor(
     path: Annotated[
-        Path | None, Parameter(help="Run, shards, model or tokenizer directory; without one, this machine.")
+        Path | None, Parameter(help="Run, shards, model or tokenizer, or a folder of such; without one, this machine.")
     ] = None,
     /,
     *,
@@ -35,13 +35,14 @@ def doctor(
 ) -> None:
     """What is whole, what is damaged, and the command that repairs or resumes.
 
-    Of shards it also tells what a run on them needs: memory, disk, and time by a short trial. Changes nothing.
-    Ends with 1 where something is damaged or does not fit.
+    It looks into subfolders too. Shards also tell what a run on them needs: memory, disk, and time by a short trial.
+    Nothing is changed. The exit code is 1 where something is damaged or does not fit.
 
     For example:
 
       tinyllm doctor
       tinyllm doctor runs/first
+      tinyllm doctor demo
       tinyllm doctor shards --recipe stories15m
     """
     if path is None:
@@ -54,7 +55,7 @@ def doctor(
         show(finding)
     damaged = sum(not finding.whole for finding in findings)
     if damaged:
-        raise ArtifactError(f"{path}: {damaged} finding(s) marked with !; what to do stands after the arrow")
+        raise ArtifactError(f"{path}: {damaged} finding(s) marked with !; the line with -> below each says what to do")
     if _is_shards(path):
         shards = ShardSet.open(path, verify="full")
         settings = build_config(

@@ -9,7 +9,7 @@ from cyclopts import Parameter
 from tinyllm import text_input
 from tinyllm.cli.console import TEXT_OR_DASH, note, show, show_json
 from tinyllm.config import SamplingConfig
-from tinyllm.errors import InputError, UsageError
+from tinyllm.errors import ArgumentsError, InputError, UsageError
 from tinyllm.generation.generator import Generation, Generator
 from tinyllm.generation.window import kept_tokens
 from tinyllm.model import size
@@ -26,7 +26,9 @@ def generate(
         TEXT_OR_DASH,
         Parameter(help="The text to continue, FILE:path, or - for standard input; before it, a model directory."),
     ],
-    sampling: Annotated[SamplingConfig, Parameter(name="*", negative_iterable=())] = SamplingConfig(),  # noqa: B008 (frozen)
+    sampling: Annotated[
+        SamplingConfig, Parameter(name="*", negative_iterable=(), consume_multiple=1)
+    ] = SamplingConfig(),  # noqa: B008 (frozen)
     num_samples: Annotated[int, Parameter(help="Texts to generate, side by side in one batch.")] = 1,
     unconditional: Annotated[
         bool, Parameter(help="Begin from nothing instead of a prompt.", negative="", show_default=False)
@@ -38,7 +40,7 @@ def generate(
         bool,
         Parameter(
             name="--json",
-            help="Write texts, token ids, log-probabilities and settings.",
+            help="Write in JSON format: texts, token ids, log-probabilities, settings.",
             negative="",
             show_default=False,
         ),
@@ -68,14 +70,16 @@ def generate(
       tinyllm generate stories260K.bin "Once upon a time" --temperature 0
       tinyllm generate runs/storybook FILE:prompt.txt --num-samples 4 --json
       tinyllm generate runs/storybook "The fox" --weights int8 --stats
-      echo "Once upon a time" | tinyllm generate --stop "The end"
+      tinyllm generate "Once upon a time" --stop "The end" "!"
+      echo "Once upon a time" | tinyllm generate --temperature 0
     """
     if num_samples < 1:
         raise UsageError(f"num_samples is {num_samples}; at least 1 is needed")
+    check_stops(sampling.stop, prompt, unconditional)
     model, text = read_arguments(prompt, unconditional)
     sampling = _read_stops(sampling)
     if stream and (as_json or num_samples > 1):
-        raise UsageError("--stream writes one text as it comes; leave out --json and --num-samples, or --stream")
+        raise ArgumentsError("--stream writes one text as it comes; leave out --json and --num-samples, or --stream")
     generator = load(model, tokenizer=tokenizer, device=device, dtype=dtype, weights=weights, announce=note)
     if model is None:
         _say_bundled(generator)
@@ -91,14 +95,24 @@ def generate(
     _say_how_it_went(generator, generations, stats)
 
 
+def check_stops(stops: tuple[str, ...], prompt: tuple[str, ...], unconditional: bool) -> None:
+    """Raises ArgumentsError where --stop took the prompt too: it takes every text up to the next option."""
+    has_prompt = len(prompt) > 1 or (len(prompt) == 1 and not is_model(prompt[0]))
+    if len(stops) > 1 and not has_prompt and not unconditional:
+        raise ArgumentsError(
+            f"no prompt: --stop took every text after it ({', '.join(map(repr, stops))}); "
+            "put the prompt before --stop, or - for standard input"
+        )
+
+
 def read_arguments(arguments: tuple[str, ...], unconditional: bool) -> tuple[str | None, str]:
     """The model (None = the bundled one) and the prompt that the arguments mean.
 
-    Raises UsageError for arguments that do not fit together, InputError for a prompt that is empty or unreadable.
+    Raises ArgumentsError for arguments that do not fit together, InputError for a prompt that is empty or unreadable.
     """
     if unconditional:
         if len(arguments) > 1:
-            raise UsageError("--unconditional begins from nothing: give a model or no argument, but no prompt")
+            raise ArgumentsError("--unconditional begins from nothing: give a model or no argument, but no prompt")
         return next(iter(arguments), None), ""
     match arguments:
         case ():
@@ -109,7 +123,7 @@ def read_arguments(arguments: tuple[str, ...], unconditional: bool) -> tuple[str
             return None, read_prompt(only)
         case (model, prompt):
             return model, read_prompt(prompt)
-    raise UsageError(f"{len(arguments)} arguments are more than a model and a prompt; put the prompt in quotes")
+    raise ArgumentsError(f"{len(arguments)} arguments are more than a model and a prompt; put the prompt in quotes")
 
 
 def describe(generator: Generator, generations: list[Generation], sampling: SamplingConfig) -> dict[str, Any]:
@@ -140,7 +154,7 @@ def read_prompt(argument: str | None) -> str:
     """The prompt itself, from the file after `FILE:`, or from standard input for `-` or no argument."""
     if argument is None or argument == "-":
         if argument is None and (sys.stdin is None or sys.stdin.isatty()):
-            raise UsageError("no prompt; give one in quotes, FILE:path, or - for standard input")
+            raise ArgumentsError("no prompt; give one in quotes, FILE:path, or - for standard input")
         prompt = text_input.read_standard_input(PROMPT_LIMIT_BYTES)
     elif argument.startswith(FILE_PREFIX):
         prompt = text_input.read_file(Path(argument.removeprefix(FILE_PREFIX)), PROMPT_LIMIT_BYTES)

@@ -17,7 +17,7 @@ from rich.filesize import decimal
 from rich.table import Table
 
 from tinyllm import storage
-from tinyllm.cli.console import note, show
+from tinyllm.cli.console import TEXT_OR_DASH, note, show
 from tinyllm.cli.progress import progress_bar
 from tinyllm.cli.texts import TextKey, read_text_key
 from tinyllm.corpus.formats import SUPPORTED
@@ -30,14 +30,18 @@ from tinyllm.shards.writer import prepare as prepare_shards
 from tinyllm.text_input import standard_input
 
 LINE_SECONDS = 10
+SPLIT_RULES = {
+    "hash": "by a hash of each text",
+    "position": "the last tenth of the tokens",
+    "source": "one file for validation",
+}
 
 
 def prepare(
     *files: Annotated[
         str,
-        Parameter(
-            allow_leading_hyphen=True, help=f"Files, folders, patterns, or - for standard input; folders: {SUPPORTED}."
-        ),
+        TEXT_OR_DASH,
+        Parameter(help=f"Files, folders, patterns, or - for standard input; folders: {SUPPORTED}."),
     ],
     tokenizer: Annotated[Path, Parameter(help="Tokenizer directory, model directory, .model file or tokenizer.json.")],
     output: Annotated[Path, Parameter(name=["--output", "-o"], help="Directory to write.")],
@@ -65,7 +69,7 @@ def prepare(
       tinyllm prepare stories.txt --tokenizer tokenizer -o shards
     """
     codec = load_tokenizer(tokenizer)
-    with _stopping_gently(output), _save_standard_input(files) as inputs, _Screen() as screen:
+    with stopping_gently(output), _save_standard_input(files) as inputs, EncodingDisplay() as screen:
         shards = prepare_shards(
             inputs,
             codec,
@@ -110,7 +114,7 @@ def inspect(
         print(f"tokenizer   {opened.tokenizer.vocab_size:,} tokens, {opened.tokenizer.name}")
         print("verified    every id is in the vocabulary; without a manifest there are no checksums")
     else:
-        rule = "by a hash of each text" if details.split_rule == "hash" else "the last tenth of the tokens"
+        rule = SPLIT_RULES[details.split_rule]
         print(f"ids         {details.dtype}, BOS before each document{', EOS after' * details.append_eos}")
         print(f"tokenizer   {details.vocab_size:,} tokens, fingerprint {details.tokenizer_fingerprint[:12]}")
         print(f"split       {rule}")
@@ -134,15 +138,15 @@ def _save_standard_input(files: Sequence[str]) -> Iterator[list[str]]:
         yield [str(path) if name == "-" else name for name in files]
 
 
-class _Screen:
-    """The progress of `prepare`: a bar on a terminal, a line every ten seconds elsewhere."""
+class EncodingDisplay:
+    """The progress of encoding a corpus: a bar on a terminal, a line every ten seconds elsewhere."""
 
     def __init__(self) -> None:
         self._bar = progress_bar("{task.fields[numbers]}")
         self._task = self._bar.add_task("encoding", total=None, numbers="")
         self._start = self._last_line = time.monotonic()
 
-    def __enter__(self) -> "_Screen":
+    def __enter__(self) -> "EncodingDisplay":
         self._bar.start()
         return self
 
@@ -154,6 +158,7 @@ class _Screen:
         self._bar.stop()
 
     def report(self, progress: Progress) -> None:
+        """Shows how far it is."""
         now = time.monotonic()
         rate = (progress.text_bytes - progress.kept_bytes) / max(1e-9, now - self._start) / 1e6
         numbers = f"{progress.documents:,} documents  {progress.tokens:,} tokens  {rate:.1f} MB/s"
@@ -188,13 +193,11 @@ def _print_counts(shards: ShardSet) -> None:
 
 
 @contextmanager
-def _stopping_gently(output: Path) -> Iterator[None]:
+def stopping_gently(output: Path) -> Iterator[None]:
     """Turns SIGINT and SIGTERM into one line that says how to go on; what is finished stays in the draft."""
 
     def stop(number: int, _frame: FrameType | None) -> NoReturn:
-        raise Interrupted(
-            f"stopped; finished shards of {output} are kept, and the same command goes on from them", number
-        )
+        raise Interrupted(f"stopped; finished shards of {output} are kept; the same command goes on from them", number)
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -11,13 +11,13 @@ from rich.table import Table
 from rich.text import Text
 
 from tinyllm import text_input
-from tinyllm.cli.console import escape_controls, note, show
+from tinyllm.cli.console import TEXT_OR_DASH, escape_controls, note, show
 from tinyllm.cli.texts import TextKey, read_text, read_text_key
 from tinyllm.corpus.documents import read_documents
 from tinyllm.corpus.formats import SUPPORTED, format_of
 from tinyllm.corpus.sources import STANDARD_INPUT, list_sources
 from tinyllm.corpus.text import DocumentRule
-from tinyllm.errors import UsageError
+from tinyllm.errors import ArgumentsError, UsageError
 from tinyllm.exchange.tokenizer_source import load_tokenizer
 from tinyllm.tokenizer.codec import Tokenizer
 from tinyllm.tokenizer.training import train_tokenizer
@@ -34,9 +34,8 @@ DEFAULT_TOKENIZER = Path("tokenizer")
 def train(
     *files: Annotated[
         str,
-        Parameter(
-            allow_leading_hyphen=True, help=f"Files, folders, patterns, or - for standard input; folders: {SUPPORTED}."
-        ),
+        TEXT_OR_DASH,
+        Parameter(help=f"Files, folders, patterns, or - for standard input; folders: {SUPPORTED}."),
     ],
     output: Annotated[Path, Parameter(name=["--output", "-o"], help="Directory to write.")],
     vocab_size: Annotated[int, Parameter(help="Number of tokens; llama2.c's small models use 512 to 4096.")] = 4096,
@@ -87,9 +86,7 @@ def train(
 
 
 def encode(
-    text: Annotated[
-        str | None, Parameter(allow_leading_hyphen=True, help="Text to encode, or - for standard input.")
-    ] = None,
+    text: Annotated[str | None, TEXT_OR_DASH, Parameter(help="Text to encode, or - for standard input.")] = None,
     /,
     *,
     file: Annotated[Path | None, Parameter(help="Encode this UTF-8 file instead, without its last newline.")] = None,
@@ -113,7 +110,7 @@ def encode(
       tinyllm tokenizer encode "Hello, world!" --bos --eos
     """
     if (text is None) == (file is None):
-        raise UsageError("give a text to encode, - for standard input, or --file PATH")
+        raise ArgumentsError("give a text to encode, - for standard input, or --file PATH")
     codec = load_tokenizer(tokenizer)
     ids = codec.encode(read_text(text, file), bos, eos, allow_special=allow_special)
     if pieces:
@@ -124,9 +121,7 @@ def encode(
 
 
 def decode(
-    *ids: Annotated[
-        str, Parameter(allow_leading_hyphen=True, help="Token ids, or - to read them from standard input.")
-    ],
+    *ids: Annotated[str, TEXT_OR_DASH, Parameter(help="Token ids, or - to read them from standard input.")],
     tokenizer: TokenizerPath = DEFAULT_TOKENIZER,
 ) -> None:
     """Token ids to text.
@@ -143,13 +138,13 @@ def decode(
         for word in (text_input.read_standard_input() if item == "-" else item).replace(",", " ").split()
     ]
     if not words:
-        raise UsageError("give token ids to decode, or - to read them from standard input")
+        raise ArgumentsError("give token ids to decode, or - to read them from standard input")
     show(load_tokenizer(tokenizer).decode([_parse_id(word) for word in words]))
 
 
 def count(
     *inputs: Annotated[
-        str, Parameter(allow_leading_hyphen=True, help="One text, or files, folders, patterns, - for standard input.")
+        str, TEXT_OR_DASH, Parameter(help="One text, or files, folders, patterns, - for standard input.")
     ],
     tokenizer: TokenizerPath = DEFAULT_TOKENIZER,
     documents: Annotated[DocumentRule, Parameter(help="Where a document ends in plain text.")] = "auto",
@@ -164,7 +159,7 @@ def count(
       tinyllm tokenizer count stories.txt
     """
     if not inputs:
-        raise UsageError("give a text or files to count")
+        raise ArgumentsError("give a text or files to count")
     codec = load_tokenizer(tokenizer)
     if len(inputs) == 1 and _is_text(inputs[0]):
         _print_counts([("text", 1, *_count([text_input.read_argument(inputs[0], "the text")], codec))], "text")

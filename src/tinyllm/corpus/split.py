@@ -12,7 +12,7 @@ from typing import Literal
 from tinyllm.corpus.documents import Document
 from tinyllm.errors import InputError, UsageError
 
-SplitRule = Literal["hash", "position"]
+SplitRule = Literal["hash", "position", "source"]
 VALIDATION_FRACTION = 0.01
 LEAST_DOCUMENTS = 20
 
@@ -24,17 +24,20 @@ def split_key(text: str) -> float:
 
 
 def split_documents(
-    documents: Iterable[Document], fraction: float = VALIDATION_FRACTION
+    documents: Iterable[Document], fraction: float = VALIDATION_FRACTION, source: str | None = None
 ) -> tuple[SplitRule, Iterator[tuple[Document, bool]]]:
     """The rule of the split, and each document with whether it is for validation.
 
     By "hash", documents with a key below `fraction` are; if there is none, the one with the lowest key is, and it may
     come later than it stood. Fewer than 20 documents are all labelled False under the rule "position": the caller
     holds the last part of their tokens back instead. At most 20 documents are in memory at a time.
+    With `source`, all documents of that source are for validation, under the rule "source".
     Raises UsageError for a fraction that is not above 0 and at most 0.5, InputError if no document is left to train on.
     """
     if not 0 < fraction <= 0.5:
         raise UsageError(f"the validation fraction is {fraction}; it must be above 0 and at most 0.5")
+    if source is not None:
+        return "source", _require_training(_label_source(documents, source))
     remaining = iter(documents)
     first = list(islice(remaining, LEAST_DOCUMENTS))
     if len(first) < LEAST_DOCUMENTS:
@@ -61,6 +64,15 @@ def _label(documents: Iterable[Document], fraction: float) -> Iterator[tuple[Doc
                 lowest, waiting = key, []
             waiting.append(document)
     yield from ((document, True) for document in waiting)
+
+
+def _label_source(documents: Iterable[Document], source: str) -> Iterator[tuple[Document, bool]]:
+    found = False
+    for document in documents:
+        found = found or document.source == source
+        yield document, document.source == source
+    if not found:
+        raise InputError(f"{source} has no text, so there is nothing for validation; leave the file out or fill it")
 
 
 def _require_training(labelled: Iterable[tuple[Document, bool]]) -> Iterator[tuple[Document, bool]]:

@@ -1,6 +1,6 @@
 """Sentences and their labels: `label ||| text`, one a line, as the course's data has them; and predictions, alike.
 
-A label is a number, whose name comes from a JSON file. A file is checked line by line, to its end, before any work.
+A label is a number from 0, or its name from a JSON file. A file is checked to its end before any work.
 """
 
 import json
@@ -26,28 +26,28 @@ class Example:
     """Its place among the label names, from 0."""
 
 
-def read_examples(path: Path, num_labels: int | None = None) -> list[Example]:
-    """The examples of a file; their labels are below `num_labels`, where that is known.
+def read_examples(path: Path, label_names: Sequence[str] | None = None) -> list[Example]:
+    """The examples of a file, labelled by numbers, or by `label_names` where these are known.
 
     Raises InputError for a file that is missing or empty, FormatError naming the first line that is malformed.
     """
-    return parse_examples(read_bytes(path), str(path), num_labels)
+    return parse_examples(read_bytes(path), str(path), label_names)
 
 
-def parse_examples(content: bytes, where: str, num_labels: int | None = None) -> list[Example]:
+def parse_examples(content: bytes, where: str, label_names: Sequence[str] | None = None) -> list[Example]:
     """The examples in the bytes of a file called `where`; raises as `read_examples` does."""
     lines = _split_lines(content, where)
-    return [_parse_example(line, num_labels, f"{where}, line {number}") for number, line in enumerate(lines, start=1)]
+    return [_parse_example(line, label_names, f"{where}, line {number}") for number, line in enumerate(lines, start=1)]
 
 
-def parse_sentences(content: bytes, where: str, num_labels: int) -> tuple[list[str], list[int] | None]:
+def parse_sentences(content: bytes, where: str, label_names: Sequence[str]) -> tuple[list[str], list[int] | None]:
     """Sentences, one a line, and their labels if the first line has one; then every line must.
 
     Raises as `read_examples` does.
     """
     lines = _split_lines(content, where)
     if SEPARATOR in lines[0]:
-        examples = parse_examples(content, where, num_labels)
+        examples = parse_examples(content, where, label_names)
         return [example.text for example in examples], [example.label for example in examples]
     return [_checked_text(line.strip(), f"{where}, line {number}") for number, line in enumerate(lines, start=1)], None
 
@@ -90,8 +90,8 @@ def majority_label(examples: Sequence[Example]) -> int:
     return max(sorted(counts), key=lambda label: counts[label])
 
 
-def format_predictions(labels: Sequence[int], texts: Sequence[str]) -> str:
-    """A file of lines `prediction ||| text`."""
+def format_predictions(labels: Sequence[int | str], texts: Sequence[str]) -> str:
+    """Lines `prediction ||| text`, with the numbers or the names of the labels."""
     return "".join(f"{label}{SEPARATOR}{text}\n" for label, text in zip(labels, texts, strict=True))
 
 
@@ -111,20 +111,30 @@ def _split_lines(content: bytes, where: str) -> list[str]:
     return lines
 
 
-def _parse_example(line: str, num_labels: int | None, where: str) -> Example:
+def _parse_example(line: str, label_names: Sequence[str] | None, where: str) -> Example:
     label, separator, text = line.partition(SEPARATOR)
     if not separator:
         raise FormatError(
             f"{where} is {_quoted(line)}; expected label{SEPARATOR}text, such as: 3{SEPARATOR}a lovely film"
         )
-    label = label.strip()
+    return Example(_checked_text(text.strip(), where), _parse_label(label.strip(), label_names, where))
+
+
+def _parse_label(label: str, label_names: Sequence[str] | None, where: str) -> int:
+    """The label's place among the names. Digits are a number, even where a name looks like one."""
     # isdigit alone would let through ² and digits of every script.
     if not (label.isascii() and label.isdigit() and len(label) <= len(str(LABEL_LIMIT))):
-        raise FormatError(f"{where}: label {_quoted(label)} is not a number from 0")
-    limit = LABEL_LIMIT if num_labels is None else num_labels
+        if label_names is None:
+            raise FormatError(f"{where}: label {_quoted(label)} is not a number from 0")
+        if label not in label_names:
+            raise FormatError(
+                f"{where}: label {_quoted(label)} is neither a number from 0 nor one of {', '.join(label_names)[:200]}"
+            )
+        return label_names.index(label)
+    limit = LABEL_LIMIT if label_names is None else len(label_names)
     if int(label) >= limit:
         raise FormatError(f"{where}: label {label} is unknown; there are {limit} labels, 0 to {limit - 1}")
-    return Example(_checked_text(text.strip(), where), int(label))
+    return int(label)
 
 
 def _checked_text(text: str, where: str) -> str:

@@ -71,7 +71,7 @@ class ShardDetails(BaseModel):
     """SHA-256 over names and contents of the source files."""
     recipe_fingerprint: str
     """SHA-256 over everything that decides the bytes: sources, tokenizer, options."""
-    split_rule: Literal["hash", "position"]
+    split_rule: Literal["hash", "position", "source"]
     validation_fraction: float
     append_eos: bool
     """Whether EOS ends each document; BOS begins each."""

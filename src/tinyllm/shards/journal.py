@@ -5,7 +5,9 @@ to the same recipe and its files still have the checksums in it; everything else
 """
 
 import hashlib
+import re
 from collections.abc import Callable
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ class Journal:
         self.entries: list[ShardEntry] = []
         self.sha256: dict[str, str] = {}
         self._directory = directory
+        self._broken: set[SplitName] = set()
         lines = _read_lines(directory / JOURNAL_NAME, recipe_fingerprint) if keep else []
         kept = [line for line in lines if self._verify(line)]
         _remove_all_but(directory, {name for line in kept for name in line["sha256"]})
@@ -60,19 +63,20 @@ class Journal:
         self._file.close()
 
     def _verify(self, line: dict[str, Any]) -> bool:
-        """Whether a line's shard is the next one of its split and whole on disk; if so, it is taken over."""
+        """Whether a line's shard and all before it in its split are whole on disk; if so, it is taken over."""
         try:
             entry = ShardEntry.model_validate(line["entry"])
             digests = dict(line["sha256"])
         except (KeyError, TypeError, ValueError, ValidationError):
             return False
-        if entry.name != shard_name(entry.split, self.entries) or set(digests) != {
-            f"{entry.name}.bin",
-            f"{entry.name}.idx",
-        }:
-            return False
         paths = {self._directory / name: digest for name, digest in digests.items()}
-        if not all(path.is_file() and storage.sha256_of(path) == digest for path, digest in paths.items()):
+        if (
+            entry.split in self._broken
+            or Path(entry.name).name != entry.name
+            or set(digests) != {f"{entry.name}.bin", f"{entry.name}.idx"}
+            or not all(path.is_file() and storage.sha256_of(path) == digest for path, digest in paths.items())
+        ):
+            self._broken.add(entry.split)
             return False
         self.entries.append(entry)
         self.sha256.update(digests)
@@ -82,6 +86,15 @@ class Journal:
 def shard_name(split: SplitName, entries: list[ShardEntry]) -> str:
     """The name of the next shard of a split: train-00000, train-00001, ..."""
     return f"{split}-{sum(entry.split == split for entry in entries):05d}"
+
+
+def source_shard_name(source: str, entries: list[ShardEntry]) -> str:
+    """The name of the shard of one source: `data00` for `data/data00.json.gz`; a name that is taken gets a number."""
+    file_name = source.rpartition("/")[2].rpartition(":")[2]
+    stem = Path(re.sub(r"\.(gz|zst|bz2|xz)$", "", file_name)).stem or "shard"
+    taken = {entry.name for entry in entries}
+    names = chain([stem], (f"{stem}-{number}" for number in count(2)))
+    return next(name for name in names if name not in taken)
 
 
 def _read_lines(path: Path, recipe_fingerprint: str) -> list[dict[str, Any]]:

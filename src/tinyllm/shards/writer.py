@@ -7,9 +7,11 @@ interruptions, after which finished shards are kept. Formats of text are `corpus
 
 import hashlib
 import json
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +34,7 @@ from tinyllm.shards.format import (
     SplitName,
     count_tokens,
 )
-from tinyllm.shards.journal import JOURNAL_NAME, Journal, shard_name
+from tinyllm.shards.journal import JOURNAL_NAME, Journal, shard_name, source_shard_name
 from tinyllm.shards.parallel import encode_in_order
 from tinyllm.tokenizer.codec import MODEL_NAME, Tokenizer
 
@@ -55,10 +57,13 @@ class Recipe:
     validation_fraction: float
     append_eos: bool
     shard_tokens: int
+    validation_source: str | None = None
 
     @property
     def fingerprint(self) -> str:
-        return hashlib.sha256(json.dumps(vars(self), sort_keys=True).encode()).hexdigest()
+        # Left out where it decides nothing, so that shards made before it existed are still up to date.
+        facts = {name: value for name, value in vars(self).items() if name != "validation_source" or value is not None}
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -82,6 +87,7 @@ def prepare(
     documents: DocumentRule = "auto",
     text_key: str | None = None,
     validation_fraction: float = VALIDATION_FRACTION,
+    validation_source: str | None = None,
     append_eos: bool = False,
     num_workers: int | None = None,
     shard_tokens: int = SHARD_TOKENS,
@@ -92,6 +98,8 @@ def prepare(
     """Encodes the documents of `inputs` and commits `output`; a second run after an interruption goes on.
 
     `num_workers` None is one process a core. If `output` was made from the same things, it is left as it is.
+    With `validation_source`, the documents of that source (a `Document.source`) are for validation, and each source
+    becomes one shard with its name, whatever its size: the layout of llama2.c.
     Raises InputError naming the file that cannot be used, ArtifactError where `output` cannot be written or is there
     already and `overwrite` is not given.
     """
@@ -105,6 +113,7 @@ def prepare(
         validation_fraction,
         append_eos,
         shard_tokens,
+        validation_source,
     )
     if _is_made(output, recipe):
         storage.remove_dead_drafts_of(output)
@@ -112,14 +121,13 @@ def prepare(
         return ShardSet.open(output)
     storage.check_replaceable(output, "shards", overwrite=overwrite)
     storage.check_writable(output)
-    rule, labelled = split_documents(
-        read_documents(inputs, documents=documents, text_key=text_key, note=note), validation_fraction
-    )
+    read = read_documents(inputs, documents=documents, text_key=text_key, note=note)
+    rule, labelled = split_documents(read, validation_fraction, validation_source)
     with storage.commit_directory(output, "shards", resumable=True, with_stamps=True) as draft:
         # Where the split falls by position is known at the end, so then there is nothing to go on from.
-        journal = Journal(draft.path, recipe.fingerprint, keep=rule == "hash", note=note)
+        journal = Journal(draft.path, recipe.fingerprint, keep=rule != "position", note=note)
         draft.temporary_names.add(JOURNAL_NAME)
-        writers = _SplitWriters(journal, dtype_for(tokenizer.vocab_size), shard_tokens)
+        writers = _SplitWriters(journal, dtype_for(tokenizer.vocab_size), None if rule == "source" else shard_tokens)
         batches = _make_batches(writers.skip_finished(labelled))
         processes = _fitting(num_workers, sources)
         try:
@@ -127,10 +135,12 @@ def prepare(
                 observed = _observe(encoded, report, journal.counts, _plain_size(sources))
                 if rule == "hash":
                     writers.write_by_label(observed)
+                elif rule == "source":
+                    writers.write_by_source(observed)
                 else:
                     note(writers.write_by_position(observed, tokenizer))
         finally:
-            draft.keep = rule == "hash" and bool(journal.entries)
+            draft.keep = rule != "position" and bool(journal.entries)
         draft.write(MODEL_NAME, tokenizer.model_proto)
         draft.sha256 = journal.sha256
         draft.details = ShardDetails(
@@ -174,6 +184,11 @@ class _ShardWriter:
         self._tokens: list[Tokens] = []
         self._lengths: list[Lengths] = []
         self._num_tokens, self._num_bytes = 0, 0
+        self._name: str | None = None
+
+    def call(self, name: str) -> None:
+        """Gives the next shard a name of its own instead of a number."""
+        self._name = name
 
     def add(self, tokens: Tokens, lengths: Lengths, text_bytes: Lengths) -> None:
         """Takes documents; a shard holds at least one, and goes over its size for that alone."""
@@ -199,7 +214,8 @@ class _ShardWriter:
             return
         lengths = np.concatenate(self._lengths)
         counts = Counts(documents=len(lengths), tokens=self._num_tokens, text_bytes=self._num_bytes)
-        entry = ShardEntry(name=shard_name(self._split, self._journal.entries), split=self._split, counts=counts)
+        name = self._name or shard_name(self._split, self._journal.entries)
+        entry = ShardEntry(name=name, split=self._split, counts=counts)
         ends = np.cumsum(lengths).astype("<u8")
         tokens = np.concatenate(self._tokens)
         self._journal.add(entry, {f"{entry.name}.bin": tokens.tobytes(), f"{entry.name}.idx": ends.tobytes()})
@@ -209,8 +225,10 @@ class _ShardWriter:
 class _SplitWriters:
     """The two splits on their way to disk, each in the order of the corpus."""
 
-    def __init__(self, journal: Journal, dtype: str, shard_tokens: int) -> None:
+    def __init__(self, journal: Journal, dtype: str, shard_tokens: int | None) -> None:
+        """`shard_tokens` None: a shard is cut where its source ends, whatever its size."""
         self._journal = journal
+        shard_tokens = shard_tokens or sys.maxsize
         self._train = _ShardWriter("train", journal, dtype, shard_tokens)
         self._validation = _ShardWriter("validation", journal, dtype, shard_tokens)
 
@@ -230,6 +248,23 @@ class _SplitWriters:
             for writer, chosen in ((self._train, ~are_validation), (self._validation, are_validation)):
                 ids = texts.ids[np.repeat(chosen, texts.lengths)]
                 writer.add(ids, texts.lengths[chosen], texts.text_bytes[chosen])
+        self._flush()
+
+    def write_by_source(self, encoded: Iterable[tuple[Batch, EncodedTexts]]) -> None:
+        """Each source becomes one shard, on the side that its documents' labels say."""
+        source = None
+        for batch, texts in encoded:
+            ends = np.cumsum(texts.lengths)
+            for first, past in _runs([document.source for document in batch.documents]):
+                writer = self._validation if batch.are_validation[first] else self._train
+                if batch.documents[first].source != source:
+                    self._flush()
+                    source = batch.documents[first].source
+                    writer.call(source_shard_name(source, self._journal.entries))
+                start = int(ends[first - 1]) if first else 0
+                writer.add(
+                    texts.ids[start : int(ends[past - 1])], texts.lengths[first:past], texts.text_bytes[first:past]
+                )
         self._flush()
 
     def write_by_position(self, encoded: Iterable[tuple[Batch, EncodedTexts]], tokenizer: Tokenizer) -> str:
@@ -256,6 +291,12 @@ class _SplitWriters:
     def _flush(self) -> None:
         self._train.flush()
         self._validation.flush()
+
+
+def _runs(items: Sequence[str]) -> Iterator[tuple[int, int]]:
+    """Begin and end of each stretch of equal items."""
+    cuts = [place for place in range(1, len(items)) if items[place] != items[place - 1]]
+    return pairwise([0, *cuts, len(items)])
 
 
 def _make_batches(labelled: Iterable[tuple[Document, bool]]) -> Iterator[Batch]:

@@ -14,6 +14,8 @@ from tinyllm.shards.format import ShardSet, read_document_ends
 from tinyllm.tokenizer.codec import Tokenizer
 
 RUN_MARKS = ("checkpoints", "metrics.jsonl", "config.toml")
+SEARCH_DEPTH = 3
+"""Levels of subfolders in which outputs are looked for: RUNS/NAME/model has two."""
 
 
 @dataclass(frozen=True)
@@ -27,17 +29,48 @@ class Finding:
     remedy: str = ""
     """What to do about it; empty where there is nothing to do."""
 
+    def __post_init__(self) -> None:
+        assert self.whole or self.remedy, "what is not whole is told with what to do"
+
 
 def diagnose(path: Path) -> list[Finding]:
-    """Looks at every byte below `path`. Raises InputError where there is nothing that tinyllm could have written."""
+    """Findings about every byte below `path`: about itself, or about the outputs in its subfolders.
+
+    Raises InputError where there is nothing that tinyllm could have written.
+    """
     drafts = storage.drafts_of(path)
     if not path.exists() and drafts:
         return [_describe_draft(draft) for draft in drafts]
     if not path.is_dir():
         raise InputError(f"{path} is a file, not a directory" if path.exists() else f"{path} does not exist")
-    if any((path / mark).exists() for mark in RUN_MARKS) and not (path / storage.MANIFEST_NAME).exists():
+    findings = [finding for output in _outputs_in(path, SEARCH_DEPTH) for finding in _examine(output)]
+    findings += [] if _is_output(path) else [_describe_draft(draft) for draft in storage.drafts_in(path)]
+    if not findings:
+        raise InputError(f"{path} and its subfolders hold no run, shards, model or tokenizer that tinyllm wrote")
+    return findings
+
+
+def _outputs_in(folder: Path, depth: int) -> Iterator[Path]:
+    """`folder` where it is an output itself, else the outputs at most `depth` folders below; links are not followed."""
+    if _is_output(folder):
+        yield folder
+    elif depth:
+        for path in sorted(folder.iterdir()):
+            if path.is_dir() and not path.is_symlink() and not path.name.startswith("."):
+                yield from _outputs_in(path, depth - 1)
+
+
+def _is_output(path: Path) -> bool:
+    """Whether a folder looks like one that a command wrote, even where its manifest is gone."""
+    names = (storage.MANIFEST_NAME, *RUN_MARKS, *_MARKS)
+    return any((path / name).exists() for name in names) or any(path.glob("*.bin"))
+
+
+def _examine(path: Path) -> list[Finding]:
+    has_manifest = (path / storage.MANIFEST_NAME).exists()
+    if not has_manifest and any((path / mark).exists() for mark in RUN_MARKS):
         return list(_examine_run(path))
-    if not (path / storage.MANIFEST_NAME).exists() and any(path.glob("*.bin")):
+    if not has_manifest and any(path.glob("*.bin")) and not any(path.glob("*.idx")):
         return [Finding(path, True, "bare .bin files: without a manifest there is nothing to compare them with")]
     return list(_examine_committed(path))
 
@@ -50,7 +83,7 @@ def _examine_committed(path: Path) -> Iterator[Finding]:
         kind = manifest.kind
         story = _EXAMINERS.get(kind, _count_files)(path)
     except TinyllmError as error:
-        yield Finding(path, False, str(error), _REMEDIES.get(_kind_of(path, kind), "").format(path=path))
+        yield Finding(path, False, str(error), _REMEDIES.get(_kind_of(path, kind), _REMEDY).format(path=path))
         return
     yield Finding(path, True, f"{kind}, {story}; every checksum is right")
 
@@ -158,17 +191,20 @@ _REMEDIES = {
     "the same files and options give the same tokenizer",
     "model": "copy it again from where it came from, or train on: tinyllm train --out RUN --resume auto",
     "checkpoint": "go on from another one: tinyllm train --out RUN --resume auto",
+    "classifier": "copy it again from where it came from, or train it again: tinyllm classify train",
 }
+_REMEDY = "copy {path} again from where it came from, or make it again by the command that wrote it"
+_MARKS = {"state.json": "checkpoint", "model.safetensors": "model", "tokenizer.vocab": "tokenizer"}
+"""Files by which the kind of an output is known where its manifest is damaged or gone."""
 
 
 def _kind_of(path: Path, kind: str) -> str:
     """The kind of a directory, even where its manifest is damaged: told by the files that are there."""
-    marks = {"state.json": "checkpoint", "model.safetensors": "model", "tokenizer.vocab": "tokenizer"}
     if kind in _REMEDIES:
         return kind
     if any(path.glob("*.idx")):
         return "shards"
-    return next((meant for name, meant in marks.items() if (path / name).exists()), kind)
+    return next((meant for name, meant in _MARKS.items() if (path / name).exists()), kind)
 
 
 def _describe_draft(draft: storage.Draft) -> Finding:

@@ -19,7 +19,7 @@ from tinyllm.finetune.examples import (
 
 def test_lines_are_label_and_text() -> None:
     content = "\ufeff3 ||| a lovely film\r\n0 ||| dull ||| very\n10 ||| line\u2028separator\n".encode()
-    assert parse_examples(content, "f", 11) == [
+    assert parse_examples(content, "f", [f"name {label}" for label in range(11)]) == [
         Example("a lovely film", 3),
         Example("dull ||| very", 0),
         Example("line\u2028separator", 10),
@@ -38,11 +38,14 @@ def test_lines_are_the_same_with_every_newline(newline: str) -> None:
     [
         (b"1 ||| good\nno label here\n", "f, line 2 is 'no label here'; expected label ||| text"),
         (b"1 ||| good\n\n1 ||| good\n", "f, line 2 is ''; expected label ||| text"),
-        (b"good ||| good\n", "f, line 1: label 'good' is not a number from 0"),
-        (b"-1 ||| good\n", "f, line 1: label '-1' is not a number from 0"),
-        ("² ||| good\n".encode(), "f, line 1: label '²' is not a number from 0"),
+        (b"fine ||| good\n", "f, line 1: label 'fine' is neither a number from 0 nor one of bad, good"),
+        (b"-1 ||| good\n", "f, line 1: label '-1' is neither a number from 0 nor"),
+        ("² ||| good\n".encode(), "f, line 1: label '²' is neither a number from 0 nor"),
         (b"1 ||| good\n" * 6 + b"2 ||| fine\n", "f, line 7: label 2 is unknown; there are 2 labels, 0 to 1"),
-        (b"9" * 5000 + b" ||| good\n", "f, line 1: label '9999999999999999999999999999999999999999…' is not a number"),
+        (
+            b"9" * 5000 + b" ||| good\n",
+            "f, line 1: label '9999999999999999999999999999999999999999…' is neither a number",
+        ),
         (b"1 |||\n", "f, line 1 is '1 |||'; expected label ||| text"),
         (b"1 |||  \r\n", "f, line 1 has no text"),
         (b"1 ||| good\n1 ||| caf\xe9\n", "f is not UTF-8 at line 2, byte 20 (0xe9"),
@@ -52,7 +55,7 @@ def test_lines_are_the_same_with_every_newline(newline: str) -> None:
 )
 def test_errors_name_the_line(content: bytes, message: str) -> None:
     with pytest.raises((FormatError, InputError)) as raised:
-        parse_examples(content, "f", 2)
+        parse_examples(content, "f", ["bad", "good"])
     assert message in str(raised.value)
 
 
@@ -66,13 +69,22 @@ def test_predictions_are_read_back() -> None:
     assert parse_examples(lines.encode(), "f") == [Example("good ||| or not", 2), Example("bad", 0)]
 
 
+def test_names_are_read_back_as_labels() -> None:
+    names = ["bad", "very good", "1"]
+    lines = format_predictions([names[1], names[0]], ["a film", "another"])
+    assert parse_examples(lines.encode(), "f", names) == [Example("a film", 1), Example("another", 0)]
+    assert parse_examples(b"1 ||| digits are a number", "f", names) == [Example("digits are a number", 1)]
+    with pytest.raises(FormatError, match="label 'bad' is not a number from 0"):
+        parse_examples(b"bad ||| a film", "f")
+
+
 def test_sentences_have_labels_or_have_none() -> None:
-    assert parse_sentences(b"good\nbad\n", "f", 2) == (["good", "bad"], None)
-    assert parse_sentences(b"1 ||| good\n0 ||| bad", "f", 2) == (["good", "bad"], [1, 0])
+    assert parse_sentences(b"good\nbad\n", "f", ["bad", "good"]) == (["good", "bad"], None)
+    assert parse_sentences(b"1 ||| good\n0 ||| bad", "f", ["bad", "good"]) == (["good", "bad"], [1, 0])
     with pytest.raises(FormatError, match="line 2 is 'bad'; expected label"):
-        parse_sentences(b"1 ||| good\nbad\n", "f", 2)
+        parse_sentences(b"1 ||| good\nbad\n", "f", ["bad", "good"])
     with pytest.raises(FormatError, match="line 2 has no text"):
-        parse_sentences(b"good\n\nbad\n", "f", 2)
+        parse_sentences(b"good\n\nbad\n", "f", ["bad", "good"])
 
 
 @pytest.mark.parametrize("content", ['["bad", "good"]', '{"1": "good", "0": "bad"}'])

@@ -8,6 +8,7 @@ import zipfile
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -242,3 +243,56 @@ def test_two_runs_at_once_are_kept_apart(run: Run) -> None:
 
     with pytest.raises(ArtifactError, match="is being written by another process"):
         run(report=start_another)
+
+
+def by_source(folder: Path, stories: list[str], tokenizer: Tokenizer, name: str = "by-source", **options: Any) -> Path:
+    """Shards of four JSON files, of which the first is for validation; one has the name of another elsewhere."""
+    for number, place in enumerate(("data00.json", "data01.json", "data02.json", "more/data01.json")):
+        path = folder / "json" / place
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps([{"story": story} for story in stories[number::4]]))
+    first = str(folder / "json" / "data00.json")
+    prepare([folder / "json"], tokenizer, folder / name, validation_source=first, num_workers=1, **options)
+    return folder / name
+
+
+def test_each_source_is_a_shard_of_its_own(stories: list[str], tokenizer: Tokenizer, tmp_path: Path) -> None:
+    folder = by_source(tmp_path, stories, tokenizer)
+    names = ["data00", "data01", "data02", "data01-2"]
+    assert sorted(path.stem for path in folder.glob("*.bin")) == sorted(names)
+    for number, name in enumerate(names):
+        expected = [id for story in stories[number::4] for id in tokenizer.encode(story.strip(), bos=True)]
+        assert np.fromfile(folder / f"{name}.bin", dtype="<u2").tolist() == expected
+    shards = ShardSet.open(folder, verify="full")
+    assert (len(shards.validation), shards.validation_counts.documents) == (1, len(stories[::4]))
+    assert (len(shards.train), shards.train_counts.documents) == (3, len(stories) - len(stories[::4]))
+
+
+def test_shards_by_source_go_on_after_an_interruption(
+    stories: list[str], tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = contents(by_source(tmp_path, stories, tokenizer, "whole"))
+    monkeypatch.setattr("tinyllm.shards.writer.BATCH_CHARACTERS", 500)
+    reports = 0
+
+    def stop(progress: Progress) -> None:
+        nonlocal reports
+        reports += 1
+        if progress.documents > 200:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        by_source(tmp_path, stories, tokenizer, "again", report=stop)
+    notes: list[str] = []
+    assert contents(by_source(tmp_path, stories, tokenizer, "again", note=notes.append)) == expected
+    assert any(note.startswith("going on with 2 finished shard(s)") for note in notes)
+
+
+def test_a_validation_source_without_text_is_an_error(stories: list[str], tokenizer: Tokenizer, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("")
+    (tmp_path / "b.txt").write_text(stories[0])
+    files = [tmp_path / "a.txt", tmp_path / "b.txt"]
+    with pytest.raises(InputError, match=r"a\.txt has no text, so there is nothing for validation"):
+        prepare(files, tokenizer, tmp_path / "out", validation_source=str(files[0]), num_workers=1)
+    with pytest.raises(InputError, match="leaves nothing to train on"):
+        prepare(files, tokenizer, tmp_path / "out", validation_source=str(files[1]), num_workers=1)

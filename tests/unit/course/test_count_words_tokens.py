@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tinyllm.cli import count_words_tokens
+from tinyllm.course import count_words_tokens
+from tinyllm.model_dir import bundled_model
 from tinyllm.tokenizer.codec import Tokenizer
 
 
@@ -43,3 +44,35 @@ def test_errors_say_what_to_do(tokenizer_file: str, capsys: pytest.CaptureFixtur
     assert "none does not exist; name one: --tokenizer FILE" in capsys.readouterr().err
     assert call("a text", "--file", "x", "--tokenizer", tokenizer_file) == 2
     assert "not both" in capsys.readouterr().err
+
+
+def test_without_a_tokenizer_the_bundled_one_counts_and_says_so(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert call() == 0
+    out, err = capsys.readouterr()
+    bundled = Tokenizer.load(bundled_model())
+    assert out.splitlines()[1:] == ["单词数: 54", f"Token数: {bundled.num_tokens(count_words_tokens.DOCUMENT_TEXT)}"]
+    assert err.count("\n") == 1
+    assert "counted with the bundled tokenizer of 2,048 tokens; for the document's 71" in err
+
+
+@pytest.mark.parametrize("place", count_words_tokens.LLAMA2_PLACES)
+def test_the_llama_2_tokenizer_is_found(
+    place: str,
+    tiny_tokenizer: Tokenizer,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / place).parent.mkdir(exist_ok=True)
+    (tmp_path / place).write_bytes(tiny_tokenizer.model_proto)
+    (tmp_path / "elsewhere").mkdir()
+    for folder, script in ((tmp_path, "count.py"), (tmp_path / "elsewhere", str(tmp_path / "count.py"))):
+        monkeypatch.chdir(folder)
+        monkeypatch.setattr(sys, "argv", [script])
+        assert call("the red fox") == 0
+        out, err = capsys.readouterr()
+        assert out.splitlines()[2] == f"Token数: {tiny_tokenizer.num_tokens('the red fox')}"
+        assert err == ""

@@ -3,6 +3,7 @@
 This module knows the options and finds the one that is meant; what each does stands where `OPTIONS` says.
 """
 
+import difflib
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -10,23 +11,26 @@ from typing import NoReturn
 
 from cyclopts import App
 
-from tinyllm.cli.app import run_command
-from tinyllm.errors import UsageError
+from tinyllm.cli.app import call_app, run_command
+from tinyllm.course.words import RUN_LLAMA_FLAGS, translated, with_flags
+from tinyllm.errors import ArgumentsError
 
 OPTIONS = {
-    "generate": ("tinyllm.cli.run_llama_generate:generate", "Continue a text at several temperatures."),
+    "generate": ("tinyllm.course.run_llama_generate:generate", "Continue a text at several temperatures."),
     "prompt": (
-        "tinyllm.cli.run_llama_classify:prompt",
+        "tinyllm.course.run_llama_classify:prompt",
         "Classify sentences by what the model expects after a question.",
     ),
-    "finetune": ("tinyllm.cli.run_llama_classify:finetune", "Train a classifier of sentences from the model."),
+    "finetune": ("tinyllm.course.run_llama_classify:finetune", "Train a classifier of sentences from the model."),
 }
 DEFAULT_OPTION = "generate"
+SCRIPT = "python run_llama.py"
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Runs one option and ends the process, as the `tinyllm` command does."""
-    run_command(_run, sys.argv[1:] if arguments is None else arguments)
+    tokens = sys.argv[1:] if arguments is None else arguments
+    run_command(_run, tokens, _program(tokens))
 
 
 def _run(tokens: Sequence[str]) -> None:
@@ -36,10 +40,12 @@ def _run(tokens: Sequence[str]) -> None:
         return
     option = option or DEFAULT_OPTION
     if option not in OPTIONS:
-        raise UsageError(f"--option {option} does not exist; it can be {', '.join(OPTIONS)}")
+        close = difflib.get_close_matches(option, OPTIONS, n=1)
+        near = f"; did you mean {close[0]}?" if close else ""
+        raise ArgumentsError(f"--option {option} does not exist; it can be {', '.join(OPTIONS)}{near}")
     module, _, name = OPTIONS[option][0].partition(":")
     app = App(
-        name=f"python run_llama.py --option {option}",
+        name=f"{SCRIPT} --option {option}",
         version_flags=(),
         result_action="return_value",
         exit_on_error=False,
@@ -47,23 +53,33 @@ def _run(tokens: Sequence[str]) -> None:
         help_format="plaintext",
     )
     app.default(getattr(import_module(module), name))
-    app(rest)
+    with translated(lambda message: with_flags(message, RUN_LLAMA_FLAGS)):
+        call_app(app, rest)
 
 
 def take_option(tokens: Sequence[str]) -> tuple[str | None, list[str]]:
-    """The value of `--option`, None where it is not there, and the other tokens. Raises UsageError for two or none."""
+    """The value of `--option`, None where it is not there, and the other tokens.
+
+    Raises ArgumentsError where the option stands twice, or without a value.
+    """
     rest, options = list(tokens), []
     for place, token in enumerate(tokens):
         name, equals, value = token.partition("=")
         if name != "--option":
             continue
         if not equals and place + 1 == len(tokens):
-            raise UsageError(f"--option has no value; it can be {', '.join(OPTIONS)}")
+            raise ArgumentsError(f"--option has no value; it can be {', '.join(OPTIONS)}")
         options.append(value if equals else tokens[place + 1])
         rest[place : place + (1 if equals else 2)] = []
     if len(options) > 1:
-        raise UsageError(f"--option is given {len(options)} times: {', '.join(options)}; one run does one thing")
+        raise ArgumentsError(f"--option is given {len(options)} times: {', '.join(options)}; one run does one thing")
     return (options[0] if options else None), rest
+
+
+def _program(tokens: Sequence[str]) -> str:
+    """How the command line begins, for a pointer to the help: with the option, where there is a known one."""
+    named = [name for name in OPTIONS if any(token in (name, f"--option={name}") for token in tokens)]
+    return f"{SCRIPT} --option {named[0]}" if named else SCRIPT
 
 
 def _overview() -> str:
@@ -71,10 +87,10 @@ def _overview() -> str:
     lines = [f"  --option {name:<{width}}  {text}" for name, (_, text) in OPTIONS.items()]
     return "\n".join(
         [
-            "Usage: python run_llama.py [--option NAME] [flags]",
+            f"Usage: {SCRIPT} [--option NAME] [flags]",
             "",
             *lines,
             "",
-            f"Without --option it is {DEFAULT_OPTION}. Flags of one: python run_llama.py --option NAME --help",
+            f"Without --option it is {DEFAULT_OPTION}. Flags of one: {SCRIPT} --option NAME --help",
         ]
     )

@@ -22,7 +22,7 @@ from tinyllm.cli.classification import (
     track,
     train_classifier,
 )
-from tinyllm.cli.run_llama_generate import default_model
+from tinyllm.course.run_llama_generate import default_model
 from tinyllm.errors import UsageError
 from tinyllm.finetune.examples import format_predictions, read_label_names
 from tinyllm.finetune.scores import score

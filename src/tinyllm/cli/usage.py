@@ -1,0 +1,176 @@
+"""The line for a wrong command line: the word that is wrong, the nearest right one, and the command's help.
+
+Commands built with cyclopts and scripts built with argparse speak the same way. Values of the right form that a command
+refuses are the command's matter.
+"""
+
+import argparse
+import difflib
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import NoReturn
+
+from cyclopts import (
+    App,
+    Argument,
+    CycloptsError,
+    MissingArgumentError,
+    UnknownCommandError,
+    UnknownOptionError,
+    UnusedCliTokensError,
+)
+
+from tinyllm.cli.console import UnknownOption
+from tinyllm.errors import ArgumentsError
+
+NUM_SUGGESTIONS = 3
+LEAST_WORD = 4
+"""Letters of an option that are looked for in the help of other options; shorter words stand everywhere."""
+FLAG = re.compile(r"--?[A-Za-z][\w.-]*")
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option of a command."""
+
+    names: tuple[str, ...]
+    help: str = ""
+
+
+def describe_usage(error: CycloptsError, program: str) -> str:
+    """One line about `error`, with a pointer to the help of the command that was called.
+
+    `program` is how the command line begins: `tinyllm`, or `python run_llama.py --option generate`.
+    """
+    command = " ".join([program, *(error.command_chain or ())])
+    return f"{_describe(error, command)} (see {command} --help)"
+
+
+def unknown_option(option: str, options: Iterable[Option]) -> str:
+    """A sentence that names an option that does not exist, and the nearest ones that do."""
+    name = option.partition("=")[0]
+    return _suggest(name, near_options(name, options))
+
+
+def near_options(option: str, options: Iterable[Option]) -> list[str]:
+    """The options that `option` may be meant for, at most three: by spelling, by a common word, or by their help.
+
+    One letter stands for an option with a word that begins with it: `-n` for `--num-samples`.
+    """
+    helps = {name: each.help for each in options for name in each.names if not name.startswith("--no-")}
+    wanted = set(_words(option))
+    if len(option.lstrip("-")) == 1:
+        initials = {name: [word[:1] for word in _words(name)] for name in helps}
+        first = [name for name in helps if initials[name][0] in wanted]
+        return (first + [name for name in helps if wanted & set(initials[name][1:])])[:NUM_SUGGESTIONS]
+    if longer := [name for name in helps if wanted <= set(_words(name))]:
+        return longer[:NUM_SUGGESTIONS]
+    if close := difflib.get_close_matches(_plain(option), map(_plain, helps), n=1):
+        return [name for name in helps if _plain(name) == close[0]][:1]
+    wanted = {word for word in wanted if len(word) >= LEAST_WORD}
+    if common := [name for name in helps if wanted & set(_words(name))]:
+        return common[:NUM_SUGGESTIONS]
+    told = [name for name, text in helps.items() if wanted & set(re.findall(r"[a-z]+", text.lower()))]
+    return told[:NUM_SUGGESTIONS]
+
+
+class ScriptParser(argparse.ArgumentParser):
+    """An argparse parser whose errors are ArgumentsErrors in one line, with suggestions."""
+
+    def parse_args(self, tokens: Sequence[str]) -> argparse.Namespace:  # type: ignore[override]
+        """The parsed arguments. Raises ArgumentsError that names the first word that is wrong."""
+        arguments, extra = self.parse_known_args(tokens)
+        wrong = next((token for token in extra if FLAG.match(token)), None)
+        if wrong is not None:
+            self.error(unknown_option(wrong, self._options()))
+        if extra:
+            self.error(f"unexpected argument {extra[0]!r}: {self.prog} takes options alone")
+        return arguments
+
+    def error(self, message: str) -> NoReturn:
+        """Raises ArgumentsError with `message`."""
+        raise ArgumentsError(message)
+
+    def _options(self) -> list[Option]:
+        return [Option(tuple(action.option_strings), action.help or "") for action in self._actions]
+
+
+def _suggest(option: str, near: list[str]) -> str:
+    return f"unknown option {option}" + (f"; did you mean {' or '.join(near)}?" if near else "")
+
+
+def _describe(error: CycloptsError, command: str) -> str:
+    options = _options_of(error)
+    match error:
+        case CycloptsError(__cause__=UnknownOption() as cause):
+            return unknown_option(cause.option, options)
+        case UnknownOptionError():
+            return unknown_option(error.token.keyword or error.token.value, options)
+        case UnknownCommandError(unused_tokens=[token, *_], app=App() as app) if token.startswith("-"):
+            return unknown_option(token, [Option((*app.help_flags, *app.version_flags))])
+        case UnusedCliTokensError():
+            return _unexpected(error, list(error.unused_tokens or []), command)
+        case MissingArgumentError():
+            return _describe_missing(error, options, command)
+        case _:
+            return " ".join(str(error).split())
+
+
+def _describe_missing(error: MissingArgumentError, options: list[Option], command: str) -> str:
+    """What is missing: a value, or an argument; a wrong word that may be meant for it comes first."""
+    assert error.argument is not None
+    name = error.keyword or error.argument.name
+    if error.keyword is not None or error.argument.tokens:
+        return f"{name} needs a value"
+    known = {name for option in options for name in option.names}
+    typed = [token.partition("=")[0] for token in error.root_input_tokens or []]
+    for token in typed:
+        if FLAG.fullmatch(token) and token not in known and token.split(".")[0] not in known:
+            near = near_options(token, options)
+            return _suggest(token, [name] if name in near else near)
+    words = [token for token in error.unused_tokens or [] if not token.startswith("-")]
+    if words and name.startswith("-"):
+        return f"{_unexpected(error, words, command)}; did you mean {name} {words[0]}?"
+    help_text = (error.argument.parameter.help or "no help").rstrip(".")
+    return f"{name} is missing ({help_text})"
+
+
+def _unexpected(error: CycloptsError, words: list[str], command: str) -> str:
+    names = [argument.name for argument in _collection(error) if not argument.field_info.is_keyword]
+    takes = f"takes {' and '.join(names)} alone" if names else "takes options alone"
+    return f"unexpected argument {words[0]!r}: {command} {takes}"
+
+
+def _options_of(error: CycloptsError) -> list[Option]:
+    """The options of the command that was called, with the settings of its sections (`--model.hidden_size`)."""
+    options = []
+    for argument in _collection(error):
+        names = tuple(name for name in argument.names if name.startswith("-"))
+        options.append(Option(names, argument.parameter.help or ""))
+        options += [Option((f"{name}.{key}",)) for name in names for key in _section_keys(name, argument.hint)]
+    return options
+
+
+def _section_keys(option: str, hint: object) -> list[str]:
+    if "dict" not in str(hint):
+        return []
+    from tinyllm.config import Config
+
+    section = Config.model_fields.get(option.lstrip("-"))
+    return list(getattr(section.annotation, "model_fields", {})) if section else []
+
+
+def _collection(error: CycloptsError) -> "list[Argument]":
+    """The arguments of the command that was called; none where it was a group of commands."""
+    if error.app is None or error.app.default_command is None:
+        return []
+    return [argument for argument in error.app.assemble_argument_collection() if argument.parse]
+
+
+def _words(option: str) -> list[str]:
+    return re.split(r"[-_.]", option.lstrip("-").lower())
+
+
+def _plain(option: str) -> str:
+    return option.replace("_", "-").lower()

@@ -1,0 +1,313 @@
+"""The four commands of the Tiny-LLM tutorial, with its flags, defaults and lines, on top of tinyllm's own stages.
+
+    python train_vocab.py --download True --vocab_size 4096
+    python preprocess.py
+    python train.py
+    python sample.py --prompt "One day, Lily met a Shoggoth"
+
+Files lie where the tutorial has them (`tinyllm.course.layout`), and each call writes them anew. Three things
+differ: nothing asks for input, the archive is read in place, and a step that comes too early says so.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn, get_args
+
+from tinyllm import storage
+from tinyllm.cli.app import run_command
+from tinyllm.cli.console import show
+from tinyllm.cli.usage import ScriptParser
+from tinyllm.config import Config
+from tinyllm.corpus.text import DocumentRule
+from tinyllm.course.layout import (
+    CHECKPOINT,
+    CORPUS_FOLDER,
+    DEFAULT_VOCAB_SIZE,
+    choose_shards,
+    choose_tokenizer,
+    shard_folder,
+    tokenizer_file,
+)
+from tinyllm.course.words import in_script_words, translated
+from tinyllm.errors import Interrupted
+from tinyllm.settings import build_config
+
+TRAIN_CONSTANTS: dict[str, Any] = {
+    "out_dir": "output",
+    "eval_interval": 2000,
+    "log_interval": 1,
+    "eval_iters": 100,
+    "eval_only": False,
+    "always_save_checkpoint": False,
+    "init_from": "scratch",
+    "batch_size": 8,
+    "max_seq_len": 256,
+    "vocab_size": 4096,
+    "dim": 288,
+    "n_layers": 8,
+    "n_heads": 8,
+    "n_kv_heads": 4,
+    "multiple_of": 32,
+    "dropout": 0.0,
+    "gradient_accumulation_steps": 4,
+    "learning_rate": 5e-4,
+    "max_iters": 100000,
+    "weight_decay": 0.1,
+    "beta1": 0.9,
+    "beta2": 0.95,
+    "grad_clip": 1.0,
+    "decay_lr": True,
+    "warmup_iters": 1000,
+    "device": "auto",
+    "dtype": "bfloat16",
+}
+"""Every constant of the tutorial's train.py; `device` was cuda:0 there."""
+NO_LOSS = 1e9
+"""What the tutorial has for the best loss before the first evaluation."""
+
+
+FROM_SHARDS, FROM_DEVICE = "that of the shards in data/", "bfloat16, and on a CPU whatever is fastest there"
+"""Defaults that depend on what is there; the tutorial's constants hold where they are given."""
+
+
+def train_vocab() -> NoReturn:
+    """`train_vocab.py`: fetch the corpus if asked, and train the tokenizer `data/tok<size>.model`."""
+    parser = _parser(
+        "Train a tokenizer for the TinyStories corpus.", "train_vocab.py --download True --vocab_size 4096"
+    )
+    parser.add_argument("--download", type=_true_or_false, default=True, help="fetch the corpus if it is not there")
+    parser.add_argument("--vocab_size", type=int, default=DEFAULT_VOCAB_SIZE, help="number of tokens (default 4096)")
+    _add_text_options(parser)
+    _run(parser, _train_vocab)
+
+
+def preprocess() -> NoReturn:
+    """`preprocess.py`: encode the corpus into shards in `data/tok<size>/`."""
+    parser = _parser("Turn the corpus into shards of token ids.", "preprocess.py")
+    parser.add_argument(
+        "--vocab_size", type=int, help="which tokenizer of data/ to use; default 4096, else the only one"
+    )
+    _add_text_options(parser)
+    parser.add_argument("--workers", type=int, help="processes that encode; default one a core")
+    _run(parser, _preprocess)
+
+
+def train() -> NoReturn:
+    """`train.py`: train the model, into the run directory `output/` and the checkpoint `output/ckpt.pt`."""
+    parser = _parser("Train the model; every setting is --key=value.", "train.py --max_iters=1000 --batch_size=16")
+    found = {"vocab_size": FROM_SHARDS, "dtype": FROM_DEVICE}
+    for name, default in TRAIN_CONSTANTS.items():
+        kind: Callable[[str], Any] = _true_or_false if isinstance(default, bool) else type(default)
+        told = f"default {found.get(name, default)}"
+        parser.add_argument(f"--{name}", type=kind, default=None if name in found else default, help=told)
+    _run(parser, _train)
+
+
+def sample() -> NoReturn:
+    """`sample.py`: continue a prompt with the model of `output/`."""
+    parser = _parser("Continue a prompt.", 'sample.py --prompt "One day, Lily met a Shoggoth"')
+    parser.add_argument("--prompt", default="One day, Lily met a Shoggoth", help="text to continue, or FILE:path")
+    parser.add_argument("--checkpoint", type=_path, default=CHECKPOINT, help="default output/ckpt.pt")
+    parser.add_argument("--tokenizer", type=_path, help="default: the one that the model was trained with")
+    parser.add_argument("--num_samples", type=int, default=3, help="default 3")
+    parser.add_argument("--max_new_tokens", type=int, default=256, help="default 256")
+    parser.add_argument("--temperature", type=float, default=1.0, help="default 1.0")
+    parser.add_argument("--top_k", type=int, default=300, help="default 300")
+    parser.add_argument("--seed", type=int, default=1337, help="default 1337")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps; default auto")
+    _run(parser, _sample)
+
+
+def _train_vocab(arguments: argparse.Namespace) -> None:
+    from tinyllm.corpus.documents import read_documents
+    from tinyllm.course import vocabulary
+
+    vocabulary.check_vocab_size(arguments.vocab_size)
+    if arguments.data:
+        texts = (document.text for document in read_documents(arguments.data, **_text_options(arguments)))
+        vocabulary.train_tokenizer(texts, arguments.vocab_size)
+        return
+    if arguments.download:
+        vocabulary.download()
+    vocabulary.train_vocab(arguments.vocab_size)
+
+
+def _preprocess(arguments: argparse.Namespace) -> None:
+    from tinyllm.cli.console import note
+    from tinyllm.cli.shards import EncodingDisplay, stopping_gently
+    from tinyllm.course.corpus import corpus_inputs
+    from tinyllm.course.shards import prepare_corpus
+
+    vocab_size = choose_tokenizer(arguments.vocab_size)
+    inputs, output = arguments.data or corpus_inputs(), shard_folder(vocab_size)
+    options = {**_text_options(arguments), "num_workers": arguments.workers}
+    with stopping_gently(output), EncodingDisplay() as display:
+        prepare_corpus(inputs, tokenizer_file(vocab_size), output, report=display.report, note=note, **options)
+    print("Done.")
+    note(f"train on it with: python train.py --vocab_size={vocab_size}")
+
+
+def _train(arguments: argparse.Namespace) -> None:
+    from tinyllm.cli.train import TrainingDisplay, run_training
+    from tinyllm.runtime import pick_device
+    from tinyllm.shards.format import ShardSet
+    from tinyllm.tokenizer.codec import Tokenizer
+
+    constants = vars(arguments)
+    constants["vocab_size"] = choose_shards(arguments.vocab_size)
+    if arguments.dtype is None:
+        on_cpu = pick_device(arguments.device).type == "cpu"
+        constants["dtype"] = "auto" if on_cpu else TRAIN_CONSTANTS["dtype"]
+    folder, tokenizer = shard_folder(arguments.vocab_size), tokenizer_file(arguments.vocab_size)
+    is_bare = not (folder / storage.MANIFEST_NAME).exists()
+    shards = ShardSet.open(folder, tokenizer=Tokenizer.load(tokenizer) if is_bare else None)
+    config = translate_constants(constants)
+    out = _path(arguments.out_dir)
+    target = out / CHECKPOINT.name
+
+    class Display(TrainingDisplay):
+        """Writes the tutorial's checkpoint beside each best model, and speaks the script's words."""
+
+        def note(self, message: str) -> None:
+            super().note(in_script_words(message))
+
+        def model_saved(self, path: Path) -> None:
+            write_tutorial_checkpoint(path, target, constants)
+
+    try:
+        run_training(config, shards, out, resume=arguments.init_from == "resume", display=Display(config))
+    except Interrupted:
+        if not target.exists():
+            write_stopped_checkpoint(out, config, target, constants)
+        raise
+
+
+def _sample(arguments: argparse.Namespace) -> None:
+    from tinyllm.course.text_generator import TOKENIZER_MODEL, TextGenerator
+
+    generator = TextGenerator(
+        str(arguments.checkpoint), str(arguments.tokenizer or TOKENIZER_MODEL), arguments.seed, arguments.device
+    )
+    texts = generator.sample(
+        arguments.prompt, arguments.num_samples, arguments.max_new_tokens, arguments.temperature, arguments.top_k
+    )
+    for number, text in enumerate(texts, 1):
+        show(f"\nSample {number}:\n{text}\n{'-' * 20}")
+
+
+def translate_constants(constants: dict[str, Any]) -> Config:
+    """The config that the tutorial's constants describe."""
+    decays = constants["decay_lr"]
+    return build_config(
+        [
+            (
+                "train.py",
+                {
+                    "model": {
+                        "vocab_size": constants["vocab_size"],
+                        "hidden_size": constants["dim"],
+                        "num_layers": constants["n_layers"],
+                        "num_heads": constants["n_heads"],
+                        "num_kv_heads": constants["n_kv_heads"],
+                        "multiple_of": constants["multiple_of"],
+                        "context_length": constants["max_seq_len"],
+                        "dropout": constants["dropout"],
+                    },
+                    "training": {
+                        "batch_size": constants["batch_size"],
+                        "accumulation_steps": constants["gradient_accumulation_steps"],
+                        "sequence_length": constants["max_seq_len"],
+                        "eval_interval": constants["eval_interval"],
+                        "eval_iters": constants["eval_iters"],
+                        "eval_only": constants["eval_only"],
+                        "always_save_checkpoint": constants["always_save_checkpoint"],
+                        "init_from": constants["init_from"],
+                        "log_interval": constants["log_interval"],
+                        "checkpoint_interval": constants["eval_interval"],
+                        "device": constants["device"],
+                        "dtype": constants["dtype"],
+                    },
+                    "schedule": {
+                        "num_steps": constants["max_iters"],
+                        "peak": constants["learning_rate"],
+                        "floor": 0.0 if decays else constants["learning_rate"],
+                        "warmup_steps": constants["warmup_iters"] if decays else 0,
+                    },
+                    "optimizer": {
+                        "beta1": constants["beta1"],
+                        "beta2": constants["beta2"],
+                        "weight_decay": constants["weight_decay"],
+                        "grad_clip": constants["grad_clip"],
+                    },
+                },
+            )
+        ]
+    )
+
+
+def write_tutorial_checkpoint(model: Path, target: Path, constants: dict[str, Any]) -> None:
+    """Writes `target` with model, model_args, iter_num, best_val_loss and config, from a model directory."""
+    from tinyllm.exchange.llama2c_pt import write_pt
+    from tinyllm.exchange.read import read_model
+
+    details = storage.read_manifest(model, "model").details
+    entries = {"iter_num": details["step"], "best_val_loss": details["validation_loss"], "config": constants}
+    with storage.commit_file(target) as file:
+        write_pt(file, read_model(model), entries)
+
+
+def write_stopped_checkpoint(run: Path, config: Config, target: Path, constants: dict[str, Any]) -> None:
+    """Writes `target` from the newest whole checkpoint of a run that stopped before its first evaluation."""
+    from safetensors.numpy import load_file
+
+    from tinyllm.exchange.foreign import ForeignModel
+    from tinyllm.exchange.llama2c_pt import write_pt
+    from tinyllm.training.checkpoint import WEIGHTS, newest_whole_checkpoint, read_state
+
+    checkpoint, _ = newest_whole_checkpoint(run / "checkpoints")
+    if checkpoint is None:
+        return
+    model = ForeignModel(config.model, load_file(checkpoint / WEIGHTS), None, "checkpoint")
+    entries = {"iter_num": read_state(checkpoint).step, "best_val_loss": NO_LOSS, "config": constants}
+    with storage.commit_file(target) as file:
+        write_pt(file, model, entries)
+
+
+def _add_text_options(parser: ScriptParser) -> None:
+    parser.add_argument("--data", nargs="+", help=f"text files instead of {CORPUS_FOLDER}/*.json")
+    rules = get_args(DocumentRule)
+    parser.add_argument("--documents", choices=rules, default="auto", help="where a document ends in plain text")
+    parser.add_argument("--text_key", help="key of the text in JSON; default story, else text")
+
+
+def _text_options(arguments: argparse.Namespace) -> dict[str, Any]:
+    return {"documents": arguments.documents, "text_key": arguments.text_key}
+
+
+def _parser(description: str, example: str) -> ScriptParser:
+    name = example.split()[0]
+    return ScriptParser(prog=name, description=description, epilog=f"example: python {example}")
+
+
+def _run(parser: ScriptParser, command: Callable[[argparse.Namespace], None]) -> NoReturn:
+    def parse_and_run(tokens: Sequence[str]) -> None:
+        with translated(in_script_words):
+            command(parser.parse_args(tokens))
+
+    run_command(parse_and_run, sys.argv[1:], f"python {parser.prog}")
+
+
+def _path(text: str) -> Path:
+    return Path(os.path.expanduser(text))  # noqa: PTH111 (Path.expanduser raises for an unknown ~user)
+
+
+def _true_or_false(text: str) -> bool:
+    """`--download False` means no: `bool("False")` would be true."""
+    if text.lower() in ("true", "1", "yes"):
+        return True
+    if text.lower() in ("false", "0", "no"):
+        return False
+    raise argparse.ArgumentTypeError(f"{text!r} is neither True nor False")
