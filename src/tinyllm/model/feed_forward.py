@@ -10,7 +10,7 @@ from tinyllm.config import ModelConfig
 
 
 class FeedForward(nn.Module):
-    """One layer's feed-forward."""
+    """The feed-forward network of one layer."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -19,6 +19,6 @@ class FeedForward(nn.Module):
         self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """`x` (B, T, D), each position by itself: (B, T, D)."""
-        written: Tensor = self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
-        return written
+        """Output (B, T, D) of `x` (B, T, D); positions are independent."""
+        output: Tensor = self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+        return output

@@ -1,7 +1,7 @@
-"""A model's shape as Hugging Face's `config.json` writes it: pure translation there and back, and what is refused.
+"""Translates between `ModelConfig` and Hugging Face's `config.json`, and refuses models that are not Llama 2.
 
-transformers 4 and 5 differ on where the base of the rotary frequencies and the dtype stand. Both places are written,
-either is read.
+transformers 4 and 5 store the base of the rotary frequencies and the dtype under different keys. Both keys are
+written; either is read.
 """
 
 from collections.abc import Callable, Mapping
@@ -24,9 +24,9 @@ FIELDS = {
     "rope_theta": "rope_theta",
     "tie_embeddings": "tie_word_embeddings",
 }
-"""Our name of each field, and theirs. Dropout is no part of it: it belongs to a training run."""
+"""Field of `ModelConfig` -> key of `config.json`. Dropout has none: it belongs to a training run."""
 
-# What transformers assumes where a config.json leaves the key out.
+# The defaults of transformers for keys that a config.json omits.
 _DEFAULTS = {
     "rms_norm_eps": 1e-6,
     "rope_theta": 10_000.0,
@@ -34,19 +34,19 @@ _DEFAULTS = {
     "num_key_value_heads": 0,
     "max_position_embeddings": 2048,
 }
-# Parts of the Llama family that this model does not have; each must be absent, null, or one of the values here.
+# Features of the Llama family that this model lacks; each key must be absent, null, or one of these values.
 _REQUIRED: dict[str, tuple[object, ...]] = {
     "hidden_act": ("silu", "swish"),
     "attention_bias": (False,),
     "mlp_bias": (False,),
     "quantization_config": (None,),
 }
-# Far above any model of this kind. Without them a damaged number would ask for all memory before anything is checked.
+# Far above any model of this kind. They stop a damaged number from allocating all memory before the checks.
 _LIMITS = {"num_hidden_layers": 1_000, "max_position_embeddings": 2**20, "vocab_size": 2**24, "hidden_size": 2**16}
 
 
 def to_hugging_face(config: ModelConfig, dtype: str) -> dict[str, Any]:
-    """The content of `config.json`, but for the ids of special tokens, which the tokenizer knows."""
+    """The content of `config.json`, without the ids of special tokens: those come from the tokenizer."""
     return {
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",
@@ -65,9 +65,9 @@ def to_hugging_face(config: ModelConfig, dtype: str) -> dict[str, Any]:
 
 
 def from_hugging_face(content: Mapping[str, Any], where: str) -> ModelConfig:
-    """The shape in the content of a `config.json`; `where` names the file in messages.
+    """The `ModelConfig` of a `config.json` with this `content`; `where` names the file in messages.
 
-    Raises FormatError that lists every field which is missing, out of range, or no part of a Llama 2.
+    Raises FormatError listing every field that is missing, out of range, or not a feature of Llama 2.
     """
     stored = {**_DEFAULTS, **content}
     if stored["num_key_value_heads"] is None:
@@ -101,10 +101,10 @@ def from_hugging_face(content: Mapping[str, Any], where: str) -> ModelConfig:
 
 
 def end_ids(config: Mapping[str, Any], generation: Mapping[str, Any] | None, where: str) -> frozenset[int]:
-    """The tokens that end a text, by a `config.json` and, if there is one, a `generation_config.json`.
+    """Ids of the tokens that end a text, from `generation_config.json` if it exists, else from `config.json`.
 
-    As in transformers, the second file alone counts where it exists, and each may name no token, one, or a list.
-    Ids below 0 name none. Raises FormatError for anything else.
+    The rule is that of transformers. `eos_token_id` may be null, one id, or a list; negative ids are ignored.
+    Raises FormatError for anything else.
     """
     named = (config if generation is None else generation).get("eos_token_id")
     listed = named if isinstance(named, list) else [named]
@@ -115,7 +115,7 @@ def end_ids(config: Mapping[str, Any], generation: Mapping[str, Any] | None, whe
 
 
 def _rope_theta(stored: Mapping[str, Any]) -> tuple[object, list[str]]:
-    """The base of the rotary frequencies, from either place, and what changes them otherwise."""
+    """The base of the rotary frequencies, from either key, and one line for each unsupported scaling."""
     theta = stored["rope_theta"]
     problems = []
     for key in ("rope_scaling", "rope_parameters"):
@@ -131,7 +131,7 @@ def _rope_theta(stored: Mapping[str, Any]) -> tuple[object, list[str]]:
 
 
 def _validated(values: dict[str, Any]) -> tuple[ModelConfig | None, list[str]]:
-    """The config, or None and what is wrong with each field."""
+    """The config, or None and one line for each invalid field."""
     try:
         return ModelConfig(**values), []
     except ValidationError as error:
@@ -146,6 +146,6 @@ def _reason(message: str) -> str:
 
 
 def _shown(value: object, show: Callable[[object], str] = repr) -> str:
-    """A value as one short line."""
+    """`value` as one line of at most 60 characters."""
     text = show(value).replace("\n", " ")
     return text if len(text) <= 60 else f"{text[:60]}…"

@@ -1,11 +1,11 @@
-"""Weights before the first step.
+"""Initial weights.
 
-By default: normal with standard deviation 0.02, residual projections narrower (GPT-2). Each layer adds two terms to the
-residual stream, so the projections that write them start smaller by 1/sqrt(2 x layers): the stream's variance then does
-not grow with depth. Gains start at one.
+The default is that of GPT-2: matrices ~ N(0, 0.02^2), residual projections ~ N(0, 0.02^2 / (2 x layers)), gains 1.
+Each layer adds two terms to the residual stream; the smaller projections keep the stream's variance independent of
+depth.
 
-`initialize_mimetic` goes on from there: attention that already copies, as trained attention does. A small model meets
-too few tokens to find by itself that what was said before comes again, and this gives it the circuit to sharpen.
+`initialize_mimetic` replaces the attention weights by ones that copy earlier tokens, as trained attention does. A small
+model sees too few tokens to learn from scratch that names and phrases recur.
 
 Shapes: D model size, K key/value heads, C channels of one head.
 """
@@ -20,7 +20,7 @@ RESIDUAL_PROJECTIONS = ("o_proj.weight", "down_proj.weight")
 
 
 def initial_deviation(name: str, num_layers: int) -> float:
-    """Standard deviation of the initial values of the matrix called `name`."""
+    """Standard deviation of the initial values of the matrix `name`."""
     if name.endswith(RESIDUAL_PROJECTIONS):
         return STANDARD_DEVIATION / math.sqrt(2 * num_layers)
     return STANDARD_DEVIATION
@@ -28,7 +28,7 @@ def initial_deviation(name: str, num_layers: int) -> float:
 
 @torch.no_grad()
 def initialize(model: nn.Module, num_layers: int) -> None:
-    """Sets every parameter of `model` in place, from torch's global generator: the same seed, the same weights."""
+    """Sets every parameter of `model` in place, drawn from torch's global generator."""
     for name, parameter in model.named_parameters():
         if parameter.dim() == 1:
             nn.init.ones_(parameter)
@@ -38,11 +38,14 @@ def initialize(model: nn.Module, num_layers: int) -> None:
 
 @torch.no_grad()
 def initialize_mimetic(model: nn.Module, num_groups: int) -> None:
-    """After `initialize`: each head attends to tokens like its own, and writes what it reads (Trockman & Kolter 2023).
+    """Sets embedding and attention weights so that each head copies tokens like its own (Trockman & Kolter 2023).
 
-    Keys and queries are the same random orthonormal projection, and the output projection is the transpose of the
-    values'; `num_groups` query heads share one key/value head. Rows of the embedding get a length of about sqrt(2):
-    starting at 0.02 a number, names of one kind were found to end up nearly alike, which leaves a copy little to tell.
+        W_q = W_k   random orthonormal
+        W_o = W_v^T / num_groups,   W_v random orthonormal
+        embedding rows ~ N(0, 2 / D), of length about sqrt(2)
+
+    `num_groups` query heads share one key/value head. Call `initialize` first. With a standard deviation of 0.02,
+    the embeddings of similar names stay nearly equal after training, and a copying head cannot tell them apart.
     """
     for name, module in model.named_modules():
         if name.endswith("embed_tokens"):
@@ -51,10 +54,10 @@ def initialize_mimetic(model: nn.Module, num_groups: int) -> None:
             nn.init.orthogonal_(module.k_proj.weight)
             nn.init.orthogonal_(module.v_proj.weight)
             module.q_proj.weight.copy_(_repeat_heads(module.k_proj.weight, module.head_size, num_groups))
-            written = _repeat_heads(module.v_proj.weight, module.head_size, num_groups)
-            module.o_proj.weight.copy_(written.T / num_groups)
+            values = _repeat_heads(module.v_proj.weight, module.head_size, num_groups)
+            module.o_proj.weight.copy_(values.T / num_groups)
 
 
 def _repeat_heads(rows: Tensor, head_size: int, times: int) -> Tensor:
-    """`rows` (K x C, D) with each head's C rows `times` times in a row."""
+    """`rows` (K x C, D) with the C rows of each head repeated `times` times: (K x times x C, D)."""
     return rows.view(-1, head_size, rows.shape[1]).repeat_interleave(times, dim=0).flatten(0, 1)

@@ -1,9 +1,10 @@
-"""Keys and values of the positions already read, so that the next token costs one position instead of all.
+"""The key/value cache: with it, each new token costs one position instead of the whole text.
 
-Memory for the whole context is taken once. The cache does not know about windows: when it is full, whoever
-generates decides what to keep, resets it, and reads again.
+Memory for the whole context is allocated once. The cache does not slide: a caller that fills it calls `reset` and
+prefills again.
 
-Shapes: L layers, B batch, K key/value heads, T new positions, S positions so far, D channels of one head.
+Shapes: L layers, B batch, K key/value heads, T new positions, S positions including cached ones, D channels of one
+head.
 """
 
 import torch
@@ -13,7 +14,7 @@ from tinyllm.config import ModelConfig
 
 
 class KVCache:
-    """Room for `config.context_length` positions of each row; the first `length` are filled."""
+    """Keys and values (L, B, K, context, D) each; the first `length` positions are filled."""
 
     def __init__(
         self,
@@ -29,14 +30,14 @@ class KVCache:
 
     @property
     def batch_size(self) -> int:
-        """Rows that are generated side by side."""
+        """Number of rows generated in parallel, B."""
         return self.keys.shape[1]
 
     def extend(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Writes one layer's `keys` and `values` (B, K, T, D) after the first `length`; gives all so far (B, K, S, D).
+        """Appends `keys`, `values` (B, K, T, D) of one layer; returns those of all S positions, (B, K, S, D) each.
 
-        A batch of one fills every row: a prompt that all rows share is read once. `length` moves on only with
-        `advance`, when the last layer is through.
+        A batch of one is written to every row, for a prompt that all rows share. `length` stays the same until
+        `advance`, because every layer appends at the same position.
         """
         batch, end = keys.shape[0], self.length + keys.shape[2]
         self.keys[layer, :, :, self.length : end] = keys
@@ -44,9 +45,9 @@ class KVCache:
         return self.keys[layer, :batch, :, :end], self.values[layer, :batch, :, :end]
 
     def advance(self, num_positions: int) -> None:
-        """Counts positions that every layer has written."""
+        """Adds `num_positions` to `length`, after every layer has appended them."""
         self.length += num_positions
 
     def reset(self) -> None:
-        """Forgets everything; the memory stays."""
+        """Empties the cache; its memory stays allocated."""
         self.length = 0

@@ -1,4 +1,4 @@
-"""Root mean square normalization (Zhang & Sennrich 2019): scale without centring, one gain a channel, no bias.
+"""Root mean square normalization (Zhang & Sennrich 2019): y = g * x / sqrt(mean(x^2) + eps), no bias.
 
 Shapes: D channels.
 """
@@ -16,8 +16,8 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        """`x` (..., D) normalized over its last axis; dtype of `x`, or of the gain where that is wider."""
-        # Squares are summed in float32: in bfloat16 a sum of 288 terms loses the last ones.
+        """`x` (..., D) normalized over its last axis; dtype of `x`, or of the gain if that is wider."""
+        # The mean of squares runs in float32: in bfloat16 a sum of 288 terms drops the last ones.
         wide = x.float()
         normed = wide * torch.rsqrt(wide.square().mean(dim=-1, keepdim=True) + self.eps)
         return self.weight * normed.to(x.dtype)

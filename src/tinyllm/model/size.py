@@ -1,7 +1,7 @@
-"""How large and how costly a model is: pure arithmetic on its config, without building it and without torch.
+"""Parameters, bytes and FLOPs of a model: arithmetic on its config, without building the model and without torch.
 
-FLOPs count a multiplication and an addition as two, matrix products alone, and attention over the whole context
-without the causal half, as PaLM (Chowdhery et al. 2022, appendix B) and nanoGPT count them.
+FLOPs follow PaLM (Chowdhery et al. 2022, appendix B) and nanoGPT: a multiply-add counts as two, only matrix products
+count, and attention counts the whole context, without the causal half.
 """
 
 from math import prod
@@ -10,11 +10,11 @@ from tinyllm.config import ModelConfig
 
 EMBEDDING = "model.embed_tokens.weight"
 OUTPUT = "lm_head.weight"
-TRAINING_FACTOR = 3  # the backward pass makes two products for each one of the forward pass
+TRAINING_FACTOR = 3  # one product in the forward pass, two in the backward pass
 
 
 def parameter_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
-    """Name and shape of each stored parameter, in the order of the data's way; tied embeddings are stored once."""
+    """Name and shape of each stored parameter, from input to output; tied embeddings are stored once."""
     layer = _layer_shapes(config)
     shapes: dict[str, tuple[int, ...]] = {EMBEDDING: (config.vocab_size, config.hidden_size)}
     for index in range(config.num_layers):
@@ -43,18 +43,18 @@ def _layer_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
 
 
 def num_parameters(config: ModelConfig) -> int:
-    """Stored numbers; tied embeddings count once. Fast for any number of layers: no list of them is made."""
+    """Number of stored parameters; tied embeddings count once. Takes the same time for any number of layers."""
     embeddings = config.vocab_size * config.hidden_size * (1 if config.tie_embeddings else 2)
     return embeddings + config.num_layers * sum(map(prod, _layer_shapes(config).values())) + config.hidden_size
 
 
 def weight_bytes(config: ModelConfig, bytes_per_parameter: int = 4) -> int:
-    """Size of the weights in memory: 4 bytes a parameter in float32, 2 in bfloat16."""
+    """Bytes of the weights in memory: 4 a parameter in float32, 2 in bfloat16."""
     return num_parameters(config) * bytes_per_parameter
 
 
 def cache_bytes(config: ModelConfig, bytes_per_value: int = 4) -> int:
-    """Size of the key/value cache of one row over the whole context."""
+    """Bytes of the key/value cache of one row over the whole context."""
     return 2 * config.num_layers * config.num_kv_heads * config.head_size * config.context_length * bytes_per_value
 
 
@@ -63,7 +63,7 @@ def forward_flops_per_token(config: ModelConfig) -> int:
     shapes = parameter_shapes(config)
     matrices = sum(prod(shape) for name, shape in shapes.items() if len(shape) == 2 and name not in (EMBEDDING, OUTPUT))
     output = config.vocab_size * config.hidden_size
-    attention = 2 * config.num_layers * config.hidden_size * config.context_length  # scores, and their mix of values
+    attention = 2 * config.num_layers * config.hidden_size * config.context_length  # Q K^T and P V
     return 2 * (matrices + output + attention)
 
 

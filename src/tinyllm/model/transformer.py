@@ -1,7 +1,7 @@
 """The Llama 2 decoder (Touvron et al. 2023): embedding, pre-norm blocks, final norm, output projection.
 
-Parameters carry the names of Hugging Face's `LlamaForCausalLM`, so that a state dict needs no translation.
-The loss is not computed here: training projects as much of `hidden_states` as it wants to.
+Parameters have the names of Hugging Face's `LlamaForCausalLM`, so a state dict needs no translation.
+The loss is in `training/loss.py`.
 
 Shapes: B batch, T time, D model size, V vocabulary.
 """
@@ -22,7 +22,7 @@ from tinyllm.runtime import compiled
 
 
 class Block(nn.Module):
-    """One layer: attention and feed-forward, each reading the normalized stream and adding to it."""
+    """One pre-norm layer: x + attention(norm(x)), then x + feed_forward(norm(x))."""
 
     def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__()
@@ -33,20 +33,20 @@ class Block(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor, cache: KVCache | None = None) -> Tensor:
-        """The stream `x` (B, T, D) after this layer."""
+        """The residual stream (B, T, D) after this layer, given the stream `x` (B, T, D) before it."""
         x = x + self.dropout(self.self_attn(self.input_layernorm(x), cos, sin, cache))
         stream: Tensor = x + self.dropout(self.mlp(self.post_attention_layernorm(x)))
         return stream
 
 
 def run_block(block: nn.Module, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """One block without a cache. Compiled once, it serves every layer: layers differ in their weights alone."""
+    """The output of one block without a cache. One compilation serves all layers: only their weights differ."""
     stream: Tensor = block(x, cos, sin)
     return stream
 
 
 class Decoder(nn.Module):
-    """Everything up to the output projection; Hugging Face's `LlamaModel`."""
+    """The model without its output projection; Hugging Face's `LlamaModel`."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -59,7 +59,7 @@ class Decoder(nn.Module):
         self.compiled_block: Callable[[nn.Module, Tensor, Tensor, Tensor], Tensor] | None = None
 
     def forward(self, tokens: Tensor, cache: KVCache | None = None) -> Tensor:
-        """`tokens` (B, T) int64 to normalized hidden states (B, T, D). Raises ValueError past the context length."""
+        """Normalized hidden states (B, T, D) of `tokens` (B, T) int64. Raises ValueError past the context length."""
         start = 0 if cache is None else cache.length
         cos, sin = self.rotary_of(start, start + tokens.shape[1])
         x = self.dropout(self.embed_tokens(tokens))
@@ -94,14 +94,14 @@ class Transformer(nn.Module):
         initialize(self, config.num_layers)
 
     def forward(self, tokens: Tensor, cache: KVCache | None = None) -> Tensor:
-        """Logits (B, T, V) of the token after each of `tokens` (B, T) int64, which come after what `cache` holds.
+        """Logits (B, T, V) of the next token after each of `tokens` (B, T) int64, which follow the cached positions.
 
-        Raises ValueError when both together are longer than the context.
+        Raises ValueError if cached positions and `tokens` together exceed the context.
         """
         return self.project(self.hidden_states(tokens, cache))
 
     def hidden_states(self, tokens: Tensor, cache: KVCache | None = None) -> Tensor:
-        """What `forward` projects: final hidden states (B, T, D), after the last norm."""
+        """Hidden states (B, T, D) after the last norm, before the output projection."""
         hidden: Tensor = self.model(tokens, cache)
         return hidden
 
@@ -110,19 +110,19 @@ class Transformer(nn.Module):
         return F.linear(hidden, self.output_weight)
 
     def use_attention(self, kind: AttentionKind) -> None:
-        """Chooses how every layer computes its attention; the mathematics is the same, only the speed differs."""
+        """Sets the attention implementation of every layer; results are equal, speed differs."""
         for module in self.modules():
             if isinstance(module, Attention):
                 module.kind = kind
 
     def compile_blocks(self, enabled: bool = True) -> None:
-        """Whether training runs its blocks through torch.compile; evaluation and generation never do.
+        """Enables or disables torch.compile for the blocks in training; compilation happens at the first step.
 
-        Shapes vary there, and each new one would be compiled anew. The code is made at the first training step.
+        Evaluation and generation stay eager: their shapes vary, and each new shape would compile again.
         """
         self.model.compiled_block = compiled(run_block) if enabled else None
 
     @property
     def output_weight(self) -> Tensor:
-        """The matrix (V, D) of the output projection: the embedding itself where the two are tied."""
+        """The weight (V, D) of the output projection; tied models use the embedding."""
         return self.model.embed_tokens.weight if self.lm_head is None else self.lm_head.weight
