@@ -276,7 +276,7 @@ class SamplingConfig(Section):
     """Texts that end the generation; they are cut off. A single text may stand alone."""
 
 
-class SampleConfig(Section):
+class TrainingSamplesConfig(Section):
     """The samples that training writes at each evaluation."""
 
     prompt: str = "Once upon a time"
@@ -311,7 +311,7 @@ class Config(Section):
     training: TrainingConfig = TrainingConfig()
     schedule: ScheduleConfig = ScheduleConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
-    sample: SampleConfig = SampleConfig()
+    sample: TrainingSamplesConfig = TrainingSamplesConfig()
 
     @model_validator(mode="after")
     def _check_window(self) -> Self:

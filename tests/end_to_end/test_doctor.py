@@ -70,9 +70,9 @@ def test_every_kind_of_damage_is_marked_with_what_to_do(capsys: Capture, run: Pa
     assert code == 1
     assert "4 finding(s) marked with !" in err
     assert f"! {newest}: {newest}/optimizer.safetensors is damaged: it has 0 bytes" in out
-    assert "resume sets it aside and goes on from the one before" in out
+    assert "resume sets it aside and goes on from an earlier checkpoint" in out
     assert f"! {run}/model: {run}/model/config.json is missing" in out
-    assert f"! {run}/checkpoints/step-00000009: not finished: {draft} is what an interrupted command left" in out
+    assert f"! {run}/checkpoints/step-00000009: not finished: an interrupted command left {draft}" in out
     assert "1 line(s) cannot be read" in out
     assert f"  {run}: stopped at step 3 of 6\n    -> go on with: tinyllm train --data SHARDS" in out
     assert snapshot(run) == before
@@ -158,7 +158,7 @@ def test_shards_that_were_not_finished(capsys: Capture, tmp_path: Path) -> None:
     draft = leave_draft(tmp_path / "shards", "shards", {"train-00000.idx": b""})
     code, out, _ = call(capsys, "doctor", str(tmp_path / "shards"))
     assert code == 1
-    assert f"! {tmp_path}/shards: not finished: {draft} is what an interrupted command left" in out
+    assert f"! {tmp_path}/shards: not finished: an interrupted command left {draft}" in out
     assert "run the same command again; its 1 finished shard(s) are kept" in out
 
 

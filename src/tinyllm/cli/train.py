@@ -11,7 +11,7 @@ from rich.progress import Progress, TaskID
 from tinyllm import storage
 from tinyllm.cli.console import note
 from tinyllm.cli.progress import progress_bar, stderr
-from tinyllm.config import Config, SampleConfig
+from tinyllm.config import Config, TrainingSamplesConfig
 from tinyllm.errors import MismatchError
 from tinyllm.settings import build_run_config, read_toml, to_toml
 from tinyllm.shards.format import ShardSet
@@ -140,7 +140,7 @@ def describe_outcome(outcome: "Outcome", run: Path) -> str:
     return f"{outcome.model}; model in {run / 'model'}, curve in {run / 'loss.svg'}{later}"
 
 
-def sample_texts(model: "Transformer", tokenizer: "Tokenizer", config: SampleConfig) -> list[str]:
+def sample_texts(model: "Transformer", tokenizer: "Tokenizer", config: TrainingSamplesConfig) -> list[str]:
     """Continuations of the fixed prompt by a model in training."""
     from tinyllm.generation.generator import Generator
     from tinyllm.generation.torch_engine import TorchEngine

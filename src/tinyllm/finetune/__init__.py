@@ -1,1 +1,1 @@
-"""From a language model to a classifier of sentences: zero-shot by its own probabilities, or fine-tuned with a head."""
+"""Classification of sentences with a language model: zero-shot by its probabilities, or fine-tuned with a head."""

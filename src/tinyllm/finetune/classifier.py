@@ -1,6 +1,6 @@
-"""A decoder with a linear head on the last real token's state: Hugging Face's `LlamaForSequenceClassification`.
+"""A decoder with a linear head on the hidden state of the last token: Hugging Face's `LlamaForSequenceClassification`.
 
-Parameters carry its names, so that a saved classifier loads there as it is. The head has no bias there, so none here.
+Parameters have the same names, so transformers loads a saved classifier unchanged. The head has no bias there either.
 
 Shapes: B sentences, T tokens of the longest, D model size, L labels.
 """
@@ -17,7 +17,7 @@ from tinyllm.model.transformer import Decoder, Transformer
 
 
 class Classifier(nn.Module):
-    """Gives each sentence a logit for each label."""
+    """Computes one logit per label for each sentence."""
 
     def __init__(self, config: ModelConfig, label_names: list[str], dropout: float = 0.0) -> None:
         super().__init__()
@@ -29,7 +29,7 @@ class Classifier(nn.Module):
 
     @classmethod
     def from_language_model(cls, language_model: Transformer, label_names: list[str], seed: int) -> Self:
-        """The body of `language_model`, shared with it, and a fresh head drawn by `seed`, the same on any device."""
+        """A classifier that shares the decoder of `language_model`, with a head from `seed`, equal on every device."""
         with torch.device("meta"):
             classifier = cls(language_model.config, label_names)
         shape, draws = classifier.score.weight.shape, torch.Generator().manual_seed(seed)
@@ -40,11 +40,11 @@ class Classifier(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """The device of the weights."""
         return self.score.weight.device
 
     def forward(self, tokens: Tensor, lengths: Tensor) -> Tensor:
-        """Logits (B, L) of sentences `tokens` (B, T), padded on the right, of which `lengths` (B,) are real."""
+        """Logits (B, L) of sentences `tokens` (B, T), padded on the right; `lengths` (B,) exclude padding."""
         hidden = self.model(tokens)
         last = hidden[torch.arange(len(tokens), device=tokens.device), lengths - 1]
         logits: Tensor = self.score(self.dropout(last))
@@ -52,6 +52,6 @@ class Classifier(nn.Module):
 
     @torch.no_grad()
     def score_rows(self, rows: list[list[int]]) -> Tensor:
-        """Logits (B, L) of token ids of any lengths, without gradients: what `batches.predict` wants."""
+        """Logits (B, L) of rows of token ids of any lengths, without gradients; a scorer for `batches.predict`."""
         logits: Tensor = self(*pad(rows, self.device))
         return logits

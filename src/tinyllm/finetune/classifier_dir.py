@@ -1,6 +1,6 @@
-"""A classifier on disk: a model directory whose config names its labels and whose weights hold the head.
+"""Saves and loads classifiers: model directories whose config names the labels and whose weights include the head.
 
-That is Hugging Face's directory of a `LlamaForSequenceClassification`, with our manifest, of kind `classifier`.
+The format is Hugging Face's directory of a `LlamaForSequenceClassification`, with our manifest of kind `classifier`.
 """
 
 from pathlib import Path
@@ -30,9 +30,9 @@ from tinyllm.tokenizer.files import padding_id
 
 
 def save_classifier(path: Path, classifier: Classifier, tokenizer: Tokenizer, details: dict[str, Any]) -> None:
-    """Commits a classifier at `path`, replacing one that is there; `details` go into the manifest.
+    """Commits a classifier at `path`, replacing an existing classifier; `details` go into the manifest.
 
-    Raises ArtifactError if the disk refuses, or `path` is something else that must not be replaced.
+    Raises ArtifactError if the disk refuses, or if `path` holds anything but a classifier.
     """
     weights = {name: tensor.detach().to("cpu").contiguous() for name, tensor in classifier.state_dict().items()}
     content = {
@@ -41,7 +41,7 @@ def save_classifier(path: Path, classifier: Classifier, tokenizer: Tokenizer, de
         "id2label": {str(label): name for label, name in enumerate(classifier.label_names)},
         "label2id": {name: label for label, name in enumerate(classifier.label_names)},
         **token_ids(tokenizer),
-        # transformers finds the last real token of each sentence of a batch by it.
+        # transformers finds the last token of each sentence in a batch by this id.
         "pad_token_id": padding_id(tokenizer),
     }
     context = classifier.config.context_length
@@ -51,7 +51,7 @@ def save_classifier(path: Path, classifier: Classifier, tokenizer: Tokenizer, de
 def load_classifier(path: Path, device: torch.device | str = "cpu") -> tuple[Classifier, Tokenizer]:
     """The classifier in evaluation mode on `device`, without dropout, and its tokenizer.
 
-    Raises ArtifactError for a damaged directory, FormatError or MismatchError for one whose parts do not fit.
+    Raises ArtifactError for a damaged directory, FormatError or MismatchError if its files do not fit together.
     """
     storage.verify(path, CLASSIFIER)
     config, tokenizer = read_config(path), read_tokenizer(path)

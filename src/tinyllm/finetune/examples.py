@@ -1,6 +1,6 @@
-"""Sentences and their labels: `label ||| text`, one a line, as the course's data has them; and predictions, alike.
+"""Reads and writes labelled sentences, one a line: `label ||| text`, the format of the course's data.
 
-A label is a number from 0, or its name from a JSON file. A file is checked to its end before any work.
+A label is a number from 0, or a name from a JSON file. The whole file is checked before its examples are used.
 """
 
 import json
@@ -23,11 +23,11 @@ class Example:
 
     text: str
     label: int
-    """Its place among the label names, from 0."""
+    """Index of the label in the list of label names, from 0."""
 
 
 def read_examples(path: Path, label_names: Sequence[str] | None = None) -> list[Example]:
-    """The examples of a file, labelled by numbers, or by `label_names` where these are known.
+    """The examples of a file, with labels as numbers or as one of `label_names`.
 
     Raises InputError for a file that is missing or empty, FormatError naming the first line that is malformed.
     """
@@ -35,15 +35,15 @@ def read_examples(path: Path, label_names: Sequence[str] | None = None) -> list[
 
 
 def parse_examples(content: bytes, where: str, label_names: Sequence[str] | None = None) -> list[Example]:
-    """The examples in the bytes of a file called `where`; raises as `read_examples` does."""
+    """The examples in `content`; `where` names the file in messages. Raises as `read_examples` does."""
     lines = _split_lines(content, where)
     return [_parse_example(line, label_names, f"{where}, line {number}") for number, line in enumerate(lines, start=1)]
 
 
 def parse_sentences(content: bytes, where: str, label_names: Sequence[str]) -> tuple[list[str], list[int] | None]:
-    """Sentences, one a line, and their labels if the first line has one; then every line must.
+    """The sentences of `content`, one a line, and their labels; None if the first line has no label.
 
-    Raises as `read_examples` does.
+    If the first line has a label, every line needs one. Raises as `read_examples` does.
     """
     lines = _split_lines(content, where)
     if SEPARATOR in lines[0]:
@@ -72,20 +72,20 @@ def read_label_names(path: Path) -> list[str]:
 
 
 def number_names(examples: Sequence[Example], where: str) -> list[str]:
-    """Names for labels that have none, their numbers. Raises InputError where a number below the largest never occurs.
+    """The label numbers as names. Raises InputError if a number below the largest never occurs.
 
-    A gap is more likely a mistake than a class, and it would be one that nobody can learn.
+    A gap is more likely a mistake than a class, and no model can learn a class without examples.
     """
     found = {example.label for example in examples}
     missing = next((label for label in range(max(found) + 1) if label not in found), None)
     if missing is not None or len(found) < 2:
-        told = "all lines have one label" if missing is None else f"label {missing} never occurs, but {max(found)} does"
-        raise InputError(f"{where}: {told}; number the labels from 0, or name them with --label-names")
+        what = "all lines have one label" if missing is None else f"label {missing} never occurs, but {max(found)} does"
+        raise InputError(f"{where}: {what}; number the labels from 0, or name them with --label-names")
     return [str(label) for label in range(len(found))]
 
 
 def majority_label(examples: Sequence[Example]) -> int:
-    """The most frequent label; of several, the lowest."""
+    """The most frequent label; the lowest one on a tie."""
     counts = Counter(example.label for example in examples)
     return max(sorted(counts), key=lambda label: counts[label])
 
@@ -104,7 +104,7 @@ def read_bytes(path: Path) -> bytes:
 
 
 def _split_lines(content: bytes, where: str) -> list[str]:
-    """The lines of a file; they end at newlines alone, not at other characters that Unicode counts as line ends."""
+    """The lines of a file. Only newlines end a line, not the other line separators of Unicode."""
     lines = decode(content, where).removesuffix("\n").split("\n")
     if not any(line.strip() for line in lines):
         raise InputError(f"{where} is empty; expected lines such as: 3{SEPARATOR}a lovely film")
@@ -121,8 +121,8 @@ def _parse_example(line: str, label_names: Sequence[str] | None, where: str) -> 
 
 
 def _parse_label(label: str, label_names: Sequence[str] | None, where: str) -> int:
-    """The label's place among the names. Digits are a number, even where a name looks like one."""
-    # isdigit alone would let through ² and digits of every script.
+    """The index of the label. Digits are always a number, even if a label's name consists of digits."""
+    # isdigit alone accepts ² and the digits of every script.
     if not (label.isascii() and label.isdigit() and len(label) <= len(str(LABEL_LIMIT))):
         if label_names is None:
             raise FormatError(f"{where}: label {_quoted(label)} is not a number from 0")

@@ -1,4 +1,4 @@
-"""What a classifier's directory holds beside a model's body: names of labels, and a head. Without torch."""
+"""Label names and tensor shapes of a classifier's directory, without torch."""
 
 from pathlib import Path
 
@@ -11,15 +11,15 @@ HEAD = "score.weight"
 
 
 def classifier_shapes(config: ModelConfig, num_labels: int) -> dict[str, tuple[int, ...]]:
-    """Name and shape of each parameter: the body's, and the head in the place of the output projection."""
+    """Name and shape of each parameter: those of the model, with the head in place of the output projection."""
     body = {name: shape for name, shape in parameter_shapes(config).items() if name != OUTPUT}
     return {**body, HEAD: (num_labels, config.hidden_size)}
 
 
 def read_label_names(file: Path) -> list[str]:
-    """The names in `id2label` of a `config.json`, in their order.
+    """The label names in `id2label` of a `config.json`, in the order of their ids.
 
-    Raises FormatError where they are not numbered from 0.
+    Raises FormatError if the ids do not count from 0.
     """
     names = read_json(file).get("id2label")
     if not isinstance(names, dict) or not names:

@@ -1,7 +1,7 @@
-"""Fine-tuning: epochs over the training sentences; the weights with the best accuracy on the dev sentences are kept.
+"""Fine-tunes a classifier for several epochs, and saves the weights with the best accuracy on the dev sentences.
 
-As the course does it: AdamW at a constant rate, no weight decay, cross entropy, dropout before the head. The order of
-sentences is drawn anew for each epoch; the same seed gives the same weights on the same machine.
+The settings are the course's: AdamW at a constant rate, no weight decay, cross entropy, dropout before the head. Each
+epoch shuffles the sentences. The same seed gives the same weights on the same machine.
 """
 
 import math
@@ -38,17 +38,17 @@ class LabelledRows:
 
 @dataclass(frozen=True)
 class Epoch:
-    """What one pass over the training sentences brought."""
+    """Loss and scores of one pass over the training sentences."""
 
     number: int
-    """From 0, as the course counts them."""
+    """Number of the epoch, from 0."""
     train_loss: float
-    """Mean over the epoch's sentences, while learning and with dropout, in nats."""
+    """Mean loss of the epoch's sentences, in nats, measured during the updates and with dropout."""
     train_accuracy: float
-    """Likewise while learning: no second pass over the training sentences."""
+    """Accuracy on the epoch's sentences, measured during the updates."""
     dev: Scores
     is_best: bool
-    """Whether no earlier epoch was as good on the dev sentences; then its weights were saved."""
+    """Whether its dev accuracy exceeds that of every earlier epoch; if so, its weights were saved."""
 
 
 def finetune(
@@ -61,10 +61,10 @@ def finetune(
     track: Track,
     report: Callable[[Epoch], None],
 ) -> None:
-    """Trains `classifier` in place and leaves the best one of all epochs in the directory `output`.
+    """Trains `classifier` in place and saves the best epoch's weights in the directory `output`.
 
-    Raises DivergenceError at the first loss that is not finite, ArtifactError if the disk refuses or another run
-    writes there.
+    Raises DivergenceError at the first loss that is not finite, ArtifactError if the disk refuses or another command
+    writes to `output`.
     """
     keep_freed_memory()
     seed_everything(config.seed)
@@ -86,15 +86,16 @@ def finetune(
 
 
 def shuffled_batches(lengths: Sequence[int], batch_size: int, order: torch.Generator) -> list[list[int]]:
-    """Every place once, in random batches of sentences of like length: half the padding of plain shuffling, or less.
+    """All indices 0 .. len(lengths) - 1 in random batches of sentences of similar length.
 
-    Places are shuffled, sorted by length within pools of `POOL_BATCHES` batches, and the batches shuffled once more.
+    Indices are shuffled, sorted by length within pools of `POOL_BATCHES` batches, and the batches are shuffled again.
+    That halves the padding of plain shuffling, or better.
     """
-    places: list[int] = torch.randperm(len(lengths), generator=order).tolist()
+    indices: list[int] = torch.randperm(len(lengths), generator=order).tolist()
     pool_size = POOL_BATCHES * batch_size
-    pools = [places[start : start + pool_size] for start in range(0, len(places), pool_size)]
-    alike = [place for pool in pools for place in sorted(pool, key=lambda place: lengths[place])]
-    batches = [alike[start : start + batch_size] for start in range(0, len(alike), batch_size)]
+    pools = [indices[start : start + pool_size] for start in range(0, len(indices), pool_size)]
+    by_length = [index for pool in pools for index in sorted(pool, key=lambda index: lengths[index])]
+    batches = [by_length[start : start + batch_size] for start in range(0, len(by_length), batch_size)]
     return [batches[number] for number in torch.randperm(len(batches), generator=order).tolist()]
 
 
@@ -107,20 +108,20 @@ def _train_epoch(
     track: Track,
     number: int,
 ) -> tuple[float, float]:
-    """One update a batch; gives the mean loss and the accuracy of the batches as they went by."""
+    """Does one update per batch; returns the mean loss and the accuracy, both measured during the updates."""
     classifier.train()
     lengths = [len(row) for row in data.rows]
     total_loss, num_right = 0.0, 0
-    for places in track(shuffled_batches(lengths, batch_size, order), f"train-{number}"):
-        labels = torch.tensor([data.labels[place] for place in places], device=classifier.device)
-        logits = classifier(*pad([data.rows[place] for place in places], classifier.device))
+    for indices in track(shuffled_batches(lengths, batch_size, order), f"train-{number}"):
+        labels = torch.tensor([data.labels[index] for index in indices], device=classifier.device)
+        logits = classifier(*pad([data.rows[index] for index in indices], classifier.device))
         loss = F.cross_entropy(logits, labels)
         if not math.isfinite(loss.item()):
             raise DivergenceError(f"the loss is {loss.item()} in epoch {number}; try a lower --lr")
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-        total_loss += loss.item() * len(places)
+        total_loss += loss.item() * len(indices)
         num_right += int((logits.argmax(dim=1) == labels).sum())
     return total_loss / len(data.rows), num_right / len(data.rows)
 

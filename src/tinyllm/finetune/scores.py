@@ -1,4 +1,4 @@
-"""How good predictions are: accuracy, macro F1, and the table of what was taken for what. Pure counting."""
+"""Scores of predictions: accuracy, macro F1, and the confusion matrix."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,24 +6,24 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Scores:
-    """Predictions against the truth."""
+    """Scores of predictions against true labels."""
 
     confusion: tuple[tuple[int, ...], ...]
     """`confusion[true][predicted]` counts sentences."""
 
     @property
     def num_sentences(self) -> int:
-        """How many were counted."""
+        """Number of sentences."""
         return sum(map(sum, self.confusion))
 
     @property
     def accuracy(self) -> float:
-        """The part of sentences whose prediction is right."""
+        """Fraction of sentences with the right prediction."""
         return sum(row[label] for label, row in enumerate(self.confusion)) / self.num_sentences
 
     @property
     def macro_f1(self) -> float:
-        """Mean F1 of the labels that are true or predicted at least once, each counting the same (as scikit-learn)."""
+        """Unweighted mean F1 over labels that are true or predicted at least once, as in scikit-learn."""
         values = []
         for label, row in enumerate(self.confusion):
             num_true, num_predicted = sum(row), sum(other[label] for other in self.confusion)
@@ -33,7 +33,7 @@ class Scores:
 
 
 def score(labels: Sequence[int], predictions: Sequence[int], num_labels: int) -> Scores:
-    """Counts `predictions` against `labels`, at least one, all of them below `num_labels`."""
+    """The scores of `predictions` against `labels`: at least one of each, all below `num_labels`."""
     counts = [[0] * num_labels for _ in range(num_labels)]
     for label, prediction in zip(labels, predictions, strict=True):
         counts[label][prediction] += 1

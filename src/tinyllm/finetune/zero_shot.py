@@ -1,9 +1,11 @@
-"""Classification without training: which label's name does the language model expect most after a question?
+"""Classification without training, by the probability of each label's name after the sentence and a question.
 
-A label counts with the log-probability of all its tokens, given the sentence, the question and the tokens before.
-So longer names start behind shorter ones; that is the model's own word on the whole text, and nothing evens it out.
+    score(label) = sum over its tokens of log p(token | sentence, question, earlier tokens of the label)
 
-Shapes: B sentences, L labels, S stems, N new tokens of a label, D model size, V vocabulary.
+Longer names have lower scores; they are not normalized by length.
+
+Shapes: B sentences, L labels, S stems, N tokens of a label, D model size, V vocabulary. A stem is a label without its
+last token; stems that begin a longer one are left out.
 """
 
 import torch
@@ -16,20 +18,20 @@ from tinyllm.model.transformer import Transformer
 from tinyllm.tokenizer.codec import Tokenizer
 
 QUESTION = "Is this movie {labels}? This movie is "
-"""The course's suffix; `{labels}` become `awful, bad, average, good, or excellent`."""
+"""The course's suffix; `{labels}` becomes `awful, bad, average, good, or excellent`."""
 
 
 def ask(question: str, label_names: list[str]) -> str:
-    """The question with the names of the labels in it."""
+    """`question` with the names of the labels in place of `{labels}`."""
     *first, last = label_names
     joined = f"{first[0]} or {last}" if len(first) == 1 else f"{', '.join(first)}, or {last}"
     return question.replace("{labels}", joined)
 
 
 def continuation_ids(tokenizer: Tokenizer, text: str) -> list[int]:
-    """Token ids of `text` as they are after a word and a space; a space at its end belongs to what comes next.
+    """Token ids of `text` after another word and a space, without the space at the end of `text`.
 
-    Raises InputError for a tokenizer that joins words across spaces, whose ids would depend on the word.
+    Raises InputError for a tokenizer that joins words across spaces: the ids would depend on the word before.
     """
     before = tokenizer.encode("movie")
     whole = tokenizer.encode(f"movie {text.strip()}")
@@ -42,15 +44,15 @@ class ZeroShot:
     """A language model, a question, and labels that could follow it."""
 
     def __init__(self, model: Transformer, tokenizer: Tokenizer, label_names: list[str], question: str) -> None:
-        """Raises InputError where question and labels alone leave no room for a sentence in the context."""
+        """Raises InputError if question and labels leave no room for a sentence in the context."""
         self.model = model.eval()
         self.question = continuation_ids(tokenizer, ask(question, label_names))
         self.labels = [continuation_ids(tokenizer, name) for name in label_names]
         prefixes = {tuple(label[:-1]) for label in self.labels}
         self.stems = sorted(p for p in prefixes if not any(p != q and q[: len(p)] == p for q in prefixes))
-        """What stands after the question in some row: a causal model that reads `▁aw` has read the row without it."""
+        """Tokens that follow the question in the rows to compute. Their prefixes need no row: the model is causal."""
         self.row_limit = model.config.context_length - len(self.question) - max(map(len, self.stems))
-        """Tokens of a sentence, BOS included, that fit before the question and a label."""
+        """Largest number of tokens of a sentence, BOS included, before the question and a label."""
         if self.row_limit < 2:
             raise InputError(
                 f"question and labels have {len(self.question)} + {max(map(len, self.stems))} tokens, and the model's "
@@ -63,18 +65,18 @@ class ZeroShot:
         tokens, _ = pad([row + self.question + list(stem) for row in rows for stem in self.stems], self._device)
         hidden = self.model.hidden_states(tokens)
         hidden = hidden.view(len(rows), len(self.stems), *hidden.shape[1:])
-        # The position of the question's last token, which expects a label's first one.
+        # Position of the question's last token: its logits predict the first token of a label.
         ends = torch.tensor([len(row) + len(self.question) - 1 for row in rows], device=self._device)
         return torch.stack([self._score_label(label, hidden, ends) for label in self.labels], dim=1)
 
     def _score_label(self, label: list[int], hidden: Tensor, ends: Tensor) -> Tensor:
-        """(B,) from the hidden states (B, S, T, D) of every row with every stem."""
-        stem = next(place for place, ids in enumerate(self.stems) if list(ids[: len(label) - 1]) == label[:-1])
+        """Log-probabilities (B,) of `label` from the hidden states (B, S, T, D) of each sentence with each stem."""
+        stem = next(index for index, ids in enumerate(self.stems) if list(ids[: len(label) - 1]) == label[:-1])
         targets = torch.tensor(label, device=self._device)
         sentences = torch.arange(len(ends), device=self._device)[:, None]
         positions = ends[:, None] + torch.arange(len(label), device=self._device)
-        expected = self.model.project(hidden[sentences, stem, positions]).float()  # (B, N, V)
-        log_probabilities = F.log_softmax(expected, dim=-1)
+        logits = self.model.project(hidden[sentences, stem, positions]).float()  # (B, N, V)
+        log_probabilities = F.log_softmax(logits, dim=-1)
         return log_probabilities.gather(2, targets.expand(len(ends), -1)[..., None]).sum(dim=(1, 2))
 
     @property

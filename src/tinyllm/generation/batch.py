@@ -1,8 +1,8 @@
-"""The loop of generation: the samples of one prompt side by side, token by token, each with its own random stream.
+"""The generation loop: all samples of one prompt in one batch, token by token, each with its own random stream.
 
-It takes ids and checked settings, and knows neither files nor defaults: those are the generator's.
+Its inputs are token ids and checked settings; files and defaults are the generator's task.
 
-Shapes: B samples side by side, V vocabulary.
+Shapes: B samples of a batch, V vocabulary.
 """
 
 import time
@@ -21,11 +21,11 @@ from tinyllm.tokenizer.codec import Tokenizer
 FinishReason = Literal["length", "stop", "end"]
 
 UNIFORMS_AT_ONCE = 64
-"""Numbers that a sample draws ahead: each for itself would cost more than what it is for."""
+"""Random numbers that a sample draws at once: a call for each number would cost more than choosing the token."""
 
 
 class Sample:
-    """One text in the making."""
+    """One text while it is generated."""
 
     def __init__(self, tokenizer: Tokenizer, prompt_ids: Sequence[int], stops: Sequence[str]) -> None:
         self.text = ""
@@ -36,11 +36,11 @@ class Sample:
         self._stops = StopStrings(stops)
         self._decoder = tokenizer.stream()
         for token in prompt_ids:
-            # The decoder drops the space before the first word; after a prompt, the first new word is not that one.
+            # The decoder drops the space before the first word of a text; the first generated word is not the first.
             self._decoder.push(token)
 
     def add(self, token: int, log_probability: float, *, last: bool) -> str:
-        """Takes the next token, unless the text has ended; gives the part of the text that is certain by now."""
+        """Appends the next token, unless the text has ended; returns the new text that no stop string can cut off."""
         if self.finish_reason:
             return ""
         self.token_ids.append(token)
@@ -60,7 +60,7 @@ class Sample:
 
 
 class Batch:
-    """All samples of one prompt; iterate over `pieces` to generate them."""
+    """The samples of one prompt; iterating over `pieces` generates them."""
 
     def __init__(
         self, engine: Engine, tokenizer: Tokenizer, prompt_ids: Sequence[int], num_samples: int, config: SamplingConfig
@@ -76,26 +76,26 @@ class Batch:
 
     @property
     def slid(self) -> bool:
-        """Whether the texts outgrew the context."""
+        """Whether the texts outgrew the context, so that the window moved."""
         return self._window.slid
 
     @property
     def ended(self) -> bool:
-        """Whether every text is whole."""
+        """Whether every text has ended."""
         return all(sample.finish_reason for sample in self.samples)
 
     def leave_engine(self) -> None:
-        """Makes room in the engine for another batch; `enter_engine` comes before the next piece."""
+        """Moves the batch's cache out of the engine; call `enter_engine` before the next piece."""
         self._window.leave_engine()
 
     def enter_engine(self) -> None:
-        """Takes the engine back as it was left."""
+        """Moves the batch's cache back into the engine."""
         self._window.enter_engine()
 
     def pieces(self) -> Iterator[list[str]]:
-        """What each sample's text grows by at each step, until every one has ended.
+        """Yields the new text of each sample after each step, until every sample has ended.
 
-        Raises FormatError when the model gives logits that are not finite.
+        Raises FormatError if the model's logits are not finite.
         """
         start = time.perf_counter()
         logits = self._window.read()
@@ -111,7 +111,7 @@ class Batch:
             logits = self._window.extend(tokens)
 
     def _draw(self, logits: Logits, step: int) -> tuple[Tokens, Doubles]:
-        """One token for each row of `logits` (B, V), and its log-probability: (B,) each."""
+        """One token for each row of `logits` (B, V) and its log-probability, (B,) each."""
         if step % UNIFORMS_AT_ONCE == 0:
             self._uniforms = np.stack([stream.random(UNIFORMS_AT_ONCE) for stream in self._streams], axis=1)
         uniforms = self._uniforms[step % UNIFORMS_AT_ONCE]

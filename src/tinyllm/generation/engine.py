@@ -1,6 +1,6 @@
-"""What computes logits, seen from the generator: any of several engines, with or without torch.
+"""The protocol of engines, which compute logits for the generator, with or without torch.
 
-Shapes: B samples side by side, T time, V vocabulary.
+Shapes: B rows of a batch, T time, V vocabulary.
 """
 
 from typing import Protocol
@@ -17,45 +17,45 @@ Doubles = npt.NDArray[np.float64]
 
 
 class Engine(Protocol):
-    """A loaded model with a cache: the keys and values of what it has read.
+    """A loaded model with a key/value cache.
 
-    One thread at a time may call an engine. Texts take turns by moving caches out and in: each text's logits are then
-    the same as alone, to the last bit.
+    One thread at a time may call an engine. Texts take turns by moving their caches out and in; the logits of each text
+    are bit-identical to those of the text alone.
     """
 
     @property
     def context_length(self) -> int:
-        """Tokens that it can hold."""
+        """Largest number of tokens that a row of the cache can hold."""
 
     @property
     def length(self) -> int:
-        """Tokens that it holds now, in each row."""
+        """Number of tokens in each row of the cache."""
 
     @property
     def description(self) -> str:
-        """What computes, in a few words."""
+        """The engine's name, device and precision, for the user."""
 
     def release_cache(self) -> object:
-        """The cache with what was read, moved out of the engine, which then holds nothing."""
+        """Moves the cache out of the engine and returns it; the engine is then empty."""
 
     def restore_cache(self, cache: object) -> None:
-        """Puts a cache back that `release_cache` gave; the one in the engine is dropped."""
+        """Puts back a cache that `release_cache` returned, in place of the current one."""
 
     def missing_bytes(self, num_texts: int, num_positions: int) -> int:
-        """Bytes of memory needed beyond those held, for so many texts of so many tokens each."""
+        """Bytes to allocate beyond those held, for `num_texts` texts of `num_positions` tokens each."""
 
     def available_bytes(self) -> int | None:
-        """Bytes of memory left where the cache is kept; None where the system does not say."""
+        """Bytes of memory left where the cache is allocated; None if unknown."""
 
     def prefill(self, tokens: Tokens) -> Logits:
-        """Forgets everything, reads `tokens` (B, T) with 1 <= T <= context_length; logits (B, V) of what comes next."""
+        """Empties the cache and reads `tokens` (B, T), 1 <= T <= context_length; returns next-token logits (B, V)."""
 
     def decode(self, tokens: Tokens) -> Logits:
-        """Reads one more token of each row (B,) where `length` < `context_length`; logits (B, V) of what comes next."""
+        """Reads one more token of each row (B,), if `length` < `context_length`; returns next-token logits (B, V)."""
 
     def choose(self, logits: Logits, seen: Mask, uniforms: Doubles, config: SamplingConfig) -> tuple[Tokens, Doubles]:
         """The next token of each row of `logits` (B, V) and its log-probability, (B,) each, as `sampling` defines them.
 
-        `seen` (B, V) marks tokens that occurred; one number of [0, 1) for each row is in `uniforms` (B,). Raises
-        FormatError for logits that are not finite.
+        `seen` (B, V) marks tokens that occurred; `uniforms` (B,) holds one random number in [0, 1) for each row.
+        Raises FormatError for logits that are not finite.
         """

@@ -1,8 +1,8 @@
-"""The one front of generation: a prompt and settings in, texts out, at once or as they come.
+"""The public interface of generation: prompt and settings in, texts out, whole or as a stream.
 
-`generate` and `stream` run the same loop, so the pieces of a stream are the text of `generate` with the same seed.
-Any number of threads may use one generator: texts take turns on its engine (see `turns`). Which engine computes logits
-is none of its business; torch loads only where `load` picks the torch engine.
+`generate` and `stream` run the same loop: with the same seed, the pieces of a stream join to the text of `generate`.
+Any number of threads may use one generator: texts take turns on its engine (see `turns`). A generator works with any
+engine; torch is imported only if `load` chooses the torch engine.
 """
 
 from collections.abc import Iterator, Sequence
@@ -23,7 +23,7 @@ from tinyllm.model_dir import DTYPES, bundled_model, find_model, load_model
 from tinyllm.tokenizer.codec import Tokenizer
 
 SAMPLE_BYTES, TOKEN_BYTES = 4096, 64
-"""Memory outside the engine: of a sample's random stream, decoder and lists, and of each of its tokens."""
+"""Memory outside the engine for each sample (random stream, decoder, lists), and for each token of a sample."""
 
 
 @dataclass(frozen=True)
@@ -31,30 +31,30 @@ class Generation:
     """One generated text."""
 
     prompt: str
-    """What it continues."""
+    """The text that it continues."""
     text: str
     """The continuation alone."""
     token_ids: list[int]
-    """Every token drawn, the one that ended the text included."""
+    """Every token drawn, including the one that ended the text."""
     log_probabilities: list[float]
-    """Natural logarithm of each token's probability under the model itself, before temperature and filters."""
+    """Log-probability of each token under the model, before temperature and filters, in nats."""
     finish_reason: FinishReason
-    """What ended it: `length` (max_new_tokens), `stop` (a stop string) or `end` (one of the model's end tokens)."""
+    """The reason why the text ended: `length` (max_new_tokens), `stop` (a stop string) or `end` (an end token)."""
     slid: bool
-    """Whether the text outgrew the context, so that its beginning was forgotten on the way."""
+    """Whether the text outgrew the context, so that the window dropped its beginning."""
     seconds: float
-    """From the prompt to the last token; the samples of a batch share them."""
+    """Time from the prompt to the last token; the same for all samples of a batch."""
 
     @property
     def tokens_per_second(self) -> float:
-        """Tokens of this text a second."""
+        """Tokens of this text per second."""
         return len(self.token_ids) / self.seconds
 
 
 class TextStream(Iterator[str]):
-    """The pieces of one text as they come, none ending inside a character.
+    """Iterates over the pieces of one text as they are generated; no piece ends inside a character.
 
-    Other texts may be generated between two pieces, by any thread. A stream that is given up needs no closing.
+    Any thread may generate other texts between two pieces. An unfinished stream needs no closing.
     """
 
     def __init__(self, prompt: str, batch: Batch, turns: Turns) -> None:
@@ -73,7 +73,7 @@ class TextStream(Iterator[str]):
 
     @property
     def generation(self) -> Generation:
-        """The whole result; runs to the end first, if pieces are left."""
+        """The whole result; generates the remaining pieces first."""
         for _ in self:
             pass
         return _results(self._prompt, self._batch)[0]
@@ -87,7 +87,7 @@ class Generator:
         self.tokenizer = tokenizer
         self.config = config
         self.path = path
-        """The model directory, where it came from one."""
+        """The model directory or file that it was loaded from; None for a model in memory."""
         self._turns = Turns()
 
     def __repr__(self) -> str:
@@ -102,12 +102,12 @@ class Generator:
         sampling: SamplingConfig | None = None,
         **settings: Any,
     ) -> list[Generation]:
-        """`num_samples` continuations of `prompt`, generated side by side; "" begins from BOS alone.
+        """`num_samples` continuations of `prompt`, generated in one batch; "" begins from BOS alone.
 
-        Token ids in place of a text are taken as they are, so they bring their own BOS.
+        A prompt of token ids is used unchanged: include BOS if the model needs it.
 
-        `settings` are fields of `SamplingConfig`, and win over those of `sampling`. Sample i is the same however many
-        are beside it. Raises ConfigError for a setting out of range, InputError for a prompt longer than the context,
+        `settings` are fields of `SamplingConfig` and override those of `sampling`. Sample i does not depend on
+        `num_samples`. Raises ConfigError for a setting out of range, InputError for a prompt longer than the context,
         ResourceError for more samples than memory holds.
 
         >>> tinyllm.load().generate("Once upon a time", temperature=0)[0].text  # doctest: +SKIP
@@ -122,7 +122,10 @@ class Generator:
     def stream(
         self, prompt: str | Sequence[int] = "", *, sampling: SamplingConfig | None = None, **settings: Any
     ) -> TextStream:
-        """As `generate` for one sample, piece by piece as the text comes; its `generation` has the rest."""
+        """A stream of the pieces of one continuation of `prompt`; `stream.generation` is the whole result.
+
+        Arguments and errors are those of `generate`.
+        """
         batch = self._batch(prompt, 1, sampling, settings)
         return TextStream(self._prompt_text(prompt), batch, self._turns)
 
@@ -137,13 +140,13 @@ class Generator:
         return Batch(self.engine, self.tokenizer, ids, num_samples, merged)
 
     def _check_memory(self, num_samples: int, num_prompt_tokens: int, max_new_tokens: int) -> None:
-        """Raises ResourceError where so many samples have no room; it comes before anything is made for them."""
+        """Raises ResourceError if `num_samples` samples do not fit into memory; called before any allocation."""
         num_positions = min(num_prompt_tokens + max_new_tokens, self.engine.context_length)
         needed = self.engine.missing_bytes(num_samples, num_positions)
         what = f"num_samples {num_samples} with a context of {self.engine.context_length} tokens"
         check_memory(what, needed, "use fewer samples, or call again for more", self.engine.available_bytes())
-        books = self.tokenizer.vocab_size + SAMPLE_BYTES + num_positions * TOKEN_BYTES
-        check_memory(what, num_samples * books, "use fewer samples, or call again for more")
+        sample_bytes = self.tokenizer.vocab_size + SAMPLE_BYTES + num_positions * TOKEN_BYTES
+        check_memory(what, num_samples * sample_bytes, "use fewer samples, or call again for more")
 
     def _prompt_text(self, prompt: str | Sequence[int]) -> str:
         return prompt if isinstance(prompt, str) else self.tokenizer.decode(prompt)
@@ -154,7 +157,7 @@ class Generator:
         else:
             ids = [self.tokenizer.check_id(id) for id in prompt]
         if not ids:
-            raise InputError("the prompt is empty, and this model begins no text with BOS; give a prompt")
+            raise InputError("the prompt is empty, and this model has no BOS to begin with; give a prompt")
         if len(ids) > self.engine.context_length:
             raise InputError(
                 f"the prompt has {len(ids)} tokens, but the model's context is {self.engine.context_length}; shorten it"
@@ -166,7 +169,7 @@ def load(path: str | Path | None = None, *, device: str = "auto", dtype: str = "
     """A generator from a model directory or a run directory; without `path`, from the bundled model.
 
     Raises InputError, FormatError, ArtifactError or MismatchError for a directory that is missing, foreign, damaged
-    or does not fit together, UsageError for a device or dtype that is not here.
+    or inconsistent, UsageError for a device that is not available, ConfigError for an unknown dtype.
     """
     import torch
 
@@ -181,7 +184,7 @@ def load(path: str | Path | None = None, *, device: str = "auto", dtype: str = "
 
 
 def sampling_config(**settings: Any) -> SamplingConfig:
-    """Checked settings. Raises ConfigError naming the first that is unknown or out of range."""
+    """A `SamplingConfig` of `settings`. Raises ConfigError naming the first that is unknown or out of range."""
     try:
         return SamplingConfig(**settings)
     except ValidationError as error:

@@ -1,13 +1,13 @@
-"""Ends a text at the first of several strings, while the text still arrives in pieces of any size.
+"""Cuts a text at the first of several stop strings, while the text arrives in pieces of any size.
 
-A piece may end with the beginning of a stop string: that much is held back until it is clear.
+A piece may end with the beginning of a stop string. That part is held back until the next piece decides.
 """
 
 from collections.abc import Sequence
 
 
 class StopStrings:
-    """Lets a text through until a stop string is whole; cuts that off, whatever the pieces it came in."""
+    """Passes text on up to the first complete stop string; the result does not depend on the pieces."""
 
     def __init__(self, stops: Sequence[str]) -> None:
         self._stops = tuple(stop for stop in stops if stop)
@@ -15,13 +15,13 @@ class StopStrings:
         self.found = False
 
     def push(self, piece: str) -> str:
-        """What of the text is surely before any stop string. After one was `found`, nothing more."""
+        """Adds `piece`; returns the text that is certain to precede every stop string, or "" once one was `found`."""
         if self.found:
             return ""
         text, self._held = self._held + piece, ""
         ends = [(start + len(stop), start) for stop in self._stops if (start := text.find(stop)) >= 0]
         if ends:
-            # The one that is whole first, as if the text came one character at a time.
+            # The stop string that is complete first, as if the text came one character at a time.
             self.found = True
             return text[: min(ends)[1]]
         held = max((_overlap(text, stop) for stop in self._stops), default=0)
@@ -29,12 +29,12 @@ class StopStrings:
         return text
 
     def finish(self) -> str:
-        """What was held back, now that nothing follows."""
+        """Returns the text held back, after the last piece."""
         text, self._held = self._held, ""
         return text
 
 
 def _overlap(text: str, stop: str) -> int:
-    """Length of the longest end of `text` with which `stop` begins."""
+    """Length of the longest suffix of `text` that is a proper prefix of `stop`."""
     longest = min(len(text), len(stop) - 1)
     return next((length for length in range(longest, 0, -1) if text.endswith(stop[:length])), 0)

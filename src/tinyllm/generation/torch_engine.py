@@ -1,6 +1,6 @@
-"""The PyTorch engine: any device, prefill in one pass, then one token a step through the KV cache.
+"""The PyTorch engine, for every device: prefill in one pass, then one token a step with the key/value cache.
 
-Shapes: B samples side by side, T time, V vocabulary.
+Shapes: B rows of a batch, T time, V vocabulary.
 """
 
 from typing import TYPE_CHECKING
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class TorchEngine:
-    """Runs a model where its weights are, in their dtype; logits come back as float32."""
+    """Runs a model on the device and in the dtype of its weights; returns logits as float32."""
 
     def __init__(self, model: "Transformer") -> None:
         self._model = model.eval()
@@ -27,39 +27,39 @@ class TorchEngine:
 
     @property
     def context_length(self) -> int:
-        """Tokens that it can hold."""
+        """Largest number of tokens that a row of the cache can hold."""
         return self._model.config.context_length
 
     @property
     def length(self) -> int:
-        """Tokens that it holds now, in each row."""
+        """Number of tokens in each row of the cache."""
         return 0 if self._cache is None else self._cache.length
 
     @property
     def description(self) -> str:
-        """What computes, in a few words."""
+        """The engine's name, device and precision, for the user."""
         weight = self._model.output_weight
         return f"PyTorch engine on {weight.device}, {str(weight.dtype).removeprefix('torch.')}"
 
     def release_cache(self) -> KVCache | None:
-        """The cache with what was read, moved out of the engine, which then holds nothing."""
+        """Moves the cache out of the engine and returns it; the engine is then empty."""
         cache, self._cache = self._cache, None
         return cache
 
     def restore_cache(self, cache: object) -> None:
-        """Puts a cache back that `release_cache` gave; the one in the engine is dropped."""
+        """Puts back a cache that `release_cache` returned, in place of the current one."""
         assert cache is None or isinstance(cache, KVCache)
         self._cache = cache
 
-    def missing_bytes(self, num_texts: int, num_positions: int) -> int:  # noqa: ARG002 (it has room for all positions)
-        """Bytes of memory needed beyond those held, for so many texts; the cache has room for the whole context."""
+    def missing_bytes(self, num_texts: int, num_positions: int) -> int:  # noqa: ARG002 (the cache always spans the context)
+        """Bytes to allocate beyond those held, for `num_texts` texts; the cache always spans the whole context."""
         config, weight = self._model.config, self._model.output_weight
         held = 0 if self._cache is None else self._cache.keys.nbytes + self._cache.values.nbytes
-        logits = config.vocab_size * (weight.itemsize + 8)  # as they are computed, as float32, and a copy
+        logits = config.vocab_size * (weight.itemsize + 8)  # in the model's dtype, as float32, and a copy
         return max(0, num_texts * (cache_bytes(config, weight.itemsize) + logits) - held)
 
     def available_bytes(self) -> int | None:
-        """Bytes of memory left on the model's device; None where its system does not say."""
+        """Bytes of memory left on the model's device; None if unknown."""
         device = self._model.output_weight.device
         if device.type == "cuda":
             unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
@@ -67,20 +67,20 @@ class TorchEngine:
         return available_memory_bytes() if device.type == "cpu" else None
 
     def prefill(self, tokens: Tokens) -> Logits:
-        """Forgets everything, reads `tokens` (B, T); logits (B, V) of what comes next."""
+        """Empties the cache and reads `tokens` (B, T); returns next-token logits (B, V)."""
         cache = self._empty_cache(len(tokens))
         if (tokens == tokens[:1]).all():
-            # The samples of one prompt: read once, the cache gives it to every row.
+            # The samples of one prompt: it is read once, and the cache copies it to every row.
             return self._read(tokens[:1], cache).repeat(len(tokens), axis=0)
         return self._read(tokens, cache)
 
     def decode(self, tokens: Tokens) -> Logits:
-        """Reads one more token of each row (B,); logits (B, V) of what comes next."""
+        """Reads one more token of each row (B,); returns next-token logits (B, V)."""
         assert self._cache is not None, "prefill comes before decode"
         return self._read(tokens[:, None], self._cache)
 
     def choose(self, logits: Logits, seen: Mask, uniforms: Doubles, config: SamplingConfig) -> tuple[Tokens, Doubles]:
-        """The next token of each row of `logits` (B, V), and its log-probability."""
+        """The next token of each row of `logits` (B, V) and its log-probability, (B,) each."""
         tokens = sampling.choose(logits, seen, uniforms, config)
         return tokens, sampling.log_probability(logits, tokens)
 
@@ -93,7 +93,7 @@ class TorchEngine:
 
     def _empty_cache(self, batch_size: int) -> KVCache:
         if self._cache is None or self._cache.batch_size != batch_size:
-            self._cache = None  # so that its memory can serve the new one
+            self._cache = None  # free its memory before the new cache is allocated
             weight = self._model.output_weight
             self._cache = KVCache(self._model.config, batch_size, weight.device, weight.dtype)
         self._cache.reset()

@@ -1,1 +1,1 @@
-"""The machine under tinyllm: how much memory it has, and where compiled code is kept."""
+"""The machine that tinyllm runs on: its memory, and the cache of compiled code."""

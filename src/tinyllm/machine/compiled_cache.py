@@ -1,8 +1,8 @@
-"""Compiled code in a user's cache folder: kept under a name that tells what it is, and loaded only if it is the user's.
+"""The cache of compiled code in a user's cache folder; only files that the user owns are loaded.
 
-A file is called NAME-KEY-DIGEST and an ending. The key covers what the code depends on, the digest its content. A
-digest proves that a file is whole, not who wrote it. So the folder and the file must belong to the user, and nobody
-else may write to them; code from anywhere else is never run.
+A file is named NAME-KEY-DIGEST and a suffix. The key covers everything that the code depends on; the digest is that of
+the content. A digest proves that a file is whole, not who wrote it. So folder and file must belong to the user, and
+must not be writable by others.
 """
 
 import ctypes
@@ -21,12 +21,12 @@ PRIVATE_FOLDER, PRIVATE_FILE = 0o700, 0o600
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 _OPEN = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 _SYSTEM_USERS = (0, 65534)
-"""Root, and whoever has no number inside a container: there that is the root outside."""
+"""Root, and the id of users that are not mapped into a container, such as the host's root."""
 Announce = Callable[[str], None]
 
 
 def key_of(facts: Iterable[bytes]) -> str:
-    """Sixteen hexadecimal digits that differ wherever one of the facts does."""
+    """The first 16 hexadecimal digits of the SHA-256 of all `facts`."""
     digest = hashlib.sha256()
     for fact in facts:
         digest.update(len(fact).to_bytes(8, "little") + fact)
@@ -34,7 +34,7 @@ def key_of(facts: Iterable[bytes]) -> str:
 
 
 class CompiledCache:
-    """One folder of compiled code; a folder that is not private is left alone, with one line."""
+    """One folder of compiled code. A folder that is not private is not used, and `announce` gets the reason."""
 
     def __init__(self, folder: Path, announce: Announce) -> None:
         self._folder = folder
@@ -44,7 +44,7 @@ class CompiledCache:
             announce(f"{folder} is not used, so each start compiles again: {self._complaint}")
 
     def find(self, name: str, key: str, ending: str) -> tuple[Path, bytes] | None:
-        """The kept code and its path; None where there is none that is whole and the user's."""
+        """Path and content of the cached code; None if there is no whole file that belongs to the user."""
         if self._complaint:
             return None
         try:
@@ -55,7 +55,7 @@ class CompiledCache:
             try:
                 content, complaint = _read_private(path)
             except OSError:
-                continue  # removed or replaced in the meantime, or a link
+                continue  # removed or replaced meanwhile, or a link
             if complaint:
                 self._announce(f"{path} is not used: {complaint}")
             elif path.name == _file_name(name, key, content, ending):
@@ -63,7 +63,10 @@ class CompiledCache:
         return None
 
     def keep(self, name: str, key: str, ending: str, content: bytes) -> Path | None:
-        """Writes code for the next start; None where the folder is not private, or cannot be written (one line)."""
+        """Writes code to the cache and returns its path; None if the folder is not private or not writable.
+
+        `announce` gets one line if writing fails.
+        """
         if self._complaint:
             return None
         path = self._folder / _file_name(name, key, content, ending)
@@ -76,16 +79,16 @@ class CompiledCache:
         except (ArtifactError, OSError) as error:
             if found := self.find(name, key, ending):
                 return found[0]  # another process was faster
-            self._announce(f"the compiled code is not kept, so the next start compiles again: {error}")
+            self._announce(f"the compiled code is not cached, so the next start compiles again: {error}")
             return None
         return path
 
 
 def load_library(path: Path | None, content: bytes, announce: Announce) -> ctypes.CDLL:
-    """The shared library `content`, loaded from `path` where it is kept, else from a private temporary copy.
+    """The shared library `content`, loaded from `path`, else from a private temporary copy, else from memory.
 
-    A file system may forbid running its files (`noexec`): then one line says which copy is used. Raises OSError where
-    no place allows it.
+    A file system may forbid running its files (`noexec`); `announce` then gets a line that names the copy in use.
+    Raises OSError if no copy can be loaded.
     """
     if path is not None:
         try:
@@ -111,7 +114,7 @@ def load_library(path: Path | None, content: bytes, announce: Announce) -> ctype
 
 
 def complaint_about_folder(folder: Path) -> str:
-    """Why code in `folder` cannot be trusted; empty for a private folder, or one that is not there yet."""
+    """The reason why code in `folder` cannot be trusted; empty for a private or missing folder."""
     if not hasattr(os, "getuid"):
         return ""  # Windows protects a user's profile by access lists
     try:
@@ -127,7 +130,7 @@ def complaint_about_folder(folder: Path) -> str:
 
 
 def make_private_folder(folder: Path) -> None:
-    """Makes `folder`, and the missing folders above it, for the user alone. Raises OSError or ArtifactError."""
+    """Creates `folder` and its missing parents, accessible to the user alone. Raises OSError or ArtifactError."""
     if folder.is_dir():
         return
     make_private_folder(folder.parent)
@@ -139,12 +142,12 @@ def make_private_folder(folder: Path) -> None:
 
 
 def _read_private(path: Path) -> tuple[bytes, str]:
-    """The content of a file and "", or nothing and why it is not trusted. It is judged by what was opened."""
+    """The content of a file and "", or b"" and the reason why it is not trusted. Checks the open file, not its path."""
     descriptor = os.open(path, _OPEN)
     with os.fdopen(descriptor, "rb") as file:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
-            return b"", "it is no file"
+            return b"", "it is not a regular file"
         complaint = _complaint(status) if hasattr(os, "getuid") else ""
         return (b"", complaint) if complaint else (file.read(), "")
 
@@ -156,7 +159,7 @@ def _complaint(status: os.stat_result) -> str:
 
 
 def _complaint_about_parent(status: os.stat_result) -> str:
-    """Why others could put another folder in the place of ours. A sticky folder, such as /tmp, protects its names."""
+    """The reason why others could replace a folder in this parent; a sticky parent such as /tmp is safe."""
     if status.st_uid not in (os.getuid(), *_SYSTEM_USERS):
         return f"it belongs to user {status.st_uid}"
     sticky = status.st_mode & stat.S_ISVTX

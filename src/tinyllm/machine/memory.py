@@ -1,7 +1,6 @@
-"""How much memory this process can have, and the one line for work that needs more.
+"""Measures the memory available to this process, and turns failed allocations into one error line.
 
-The system promises memory that it does not have, and ends the process later. Sizes are therefore compared before
-anything is allocated.
+Linux grants more memory than it has and kills the process later. So sizes are compared before an allocation.
 """
 
 import re
@@ -18,21 +17,21 @@ if TYPE_CHECKING:
 MEMINFO = Path("/proc/meminfo")
 CGROUPS = Path("/sys/fs/cgroup")
 UNLIMITED_BYTES = 2**60
-"""Control groups without a limit say "max", or a number above any machine's memory."""
+"""Control groups without a limit report "max", or a number above this."""
 _ALLOCATION = re.compile(r"(?:allocate (?:more than )?|buffer size: )([\d.,]+ ?(?:[KMGTPE]i?B|bytes)?)")
 
 _TORCH_WORDS = ("allocate memory", "out of memory", "Invalid buffer size")
-"""PyTorch's words for a failed allocation on a CPU, on a GPU, and on Apple's GPUs."""
+"""Parts of PyTorch's messages for a failed allocation on CPUs, on GPUs, and on Apple's GPUs."""
 
 
 def available_memory_bytes() -> int | None:
-    """Bytes that this process can still have: the machine's or its control group's; None where the system is silent."""
+    """Bytes that this process can still allocate, of the machine or its control group; None if unknown."""
     readings = [_read_machine(), _read_group_v2(CGROUPS), _read_group_v1(CGROUPS / "memory")]
     return min((reading for reading in readings if reading is not None), default=None)
 
 
 def device_memory_bytes(device: "torch.device") -> int | None:
-    """Bytes that this process can still have on `device`: a CUDA device's own memory, else the machine's."""
+    """Bytes that this process can still allocate on `device`: a CUDA device's own memory, else the machine's."""
     if device.type != "cuda":
         return available_memory_bytes()
     import torch
@@ -41,9 +40,9 @@ def device_memory_bytes(device: "torch.device") -> int | None:
 
 
 def check_memory(what: str, needed_bytes: int, advice: str, available_bytes: int | None = None) -> None:
-    """Raises ResourceError if `what` needs more bytes than there are; `advice` says what to do about it.
+    """Raises ResourceError if `what` needs more bytes than are available; `advice` ends the message.
 
-    `available_bytes` is for memory other than this process's own, such as a GPU's.
+    `available_bytes` replaces the measurement, for memory such as a GPU's.
     """
     available = available_memory_bytes() if available_bytes is None else available_bytes
     if available is not None and needed_bytes > available:
@@ -67,7 +66,7 @@ def describe_shortage(error: BaseException) -> str | None:
 
 @contextmanager
 def shortages_named() -> Iterator[None]:
-    """Raises ResourceError, with the bytes, in the place of an allocation inside that fails."""
+    """Replaces the exception of a failed allocation in its body by ResourceError, with the bytes."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
@@ -106,18 +105,18 @@ def _read_group_v1(folder: Path) -> int | None:
 
 
 def _left_in_group(limit: Path, used: Path, statistics: Path, reclaimable: str) -> int | None:
-    """Bytes below a control group's limit; pages of files that nobody reads count as free."""
+    """Bytes left below a control group's limit; inactive pages of files count as free."""
     try:
         limit_bytes, used_bytes = int(limit.read_text()), int(used.read_text())
     except (OSError, ValueError):
-        return None  # no such group, or "max": it has no limit
+        return None  # no such group, or "max": no limit
     if limit_bytes > UNLIMITED_BYTES:
         return None
     return max(0, limit_bytes - used_bytes + _read_fields(statistics).get(reclaimable, 0))
 
 
 def _read_fields(path: Path) -> dict[str, int]:
-    """Lines of a name and a number, as the kernel writes them; none where there is no such file."""
+    """Name -> number for each line of a file of the kernel; empty if the file does not exist."""
     try:
         rows = [line.split() for line in path.read_text().splitlines()]
     except OSError:

@@ -1,7 +1,7 @@
-"""Checkpoints: everything a run needs to go on as if it had never stopped.
+"""Checkpoints: everything that a resumed run needs to give the same numbers as an uninterrupted one.
 
-One directory a step, committed by `storage`: weights, optimizer moments, and `state.json`. Since batches, learning
-rate and dropout are functions of the step, the state is little more than that one integer.
+One directory a step, committed by `storage`: weights, optimizer moments, and `state.json`. Batches, learning rate and
+dropout are functions of the step, so the state is little more than the step itself.
 """
 
 import json
@@ -27,37 +27,37 @@ WEIGHTS, MOMENTS, STATE = "model.safetensors", "optimizer.safetensors", "state.j
 
 
 class TrainingState(BaseModel):
-    """What a run knows beside its weights and its optimizer."""
+    """The state of a run beside its weights and its optimizer."""
 
     model_config = ConfigDict(extra="forbid")
 
     step: int = 0
-    """Optimizer updates done."""
+    """Number of optimizer updates done."""
     evaluated_step: int = -1
-    """Step of the last evaluation that was finished."""
+    """Step of the last complete evaluation; -1 before the first."""
     best_loss: float | None = None
-    """Lowest validation loss, that of RUN/model."""
+    """Lowest validation loss, in nats a token: the loss of RUN/model."""
     bad_steps: int = 0
-    """Updates skipped in a row."""
+    """Number of updates skipped in a row."""
     total_bad_steps: int = 0
-    """Updates skipped in all."""
+    """Number of updates skipped in total."""
     seconds: float = 0.0
-    """Time spent training, over all sessions of the run."""
+    """Time spent on updates, over all sessions of the run."""
     scaler: dict[str, Any] = {}
     """The float16 gradient scaler's state."""
     inputs: dict[str, Any] = {}
-    """What the run was made from: shapes, batch, shards and tokenizer; compared when it goes on."""
+    """Shapes, batch, shards and tokenizer of the run (see `describe_inputs`); compared on resume."""
 
 
 def checkpoint_path(folder: Path, step: int) -> Path:
-    """Where the checkpoint of `step` lies: names sort by step."""
+    """The path of the checkpoint of `step`; names sort by step."""
     return folder / f"step-{step:08d}"
 
 
 def save_checkpoint(folder: Path, state: TrainingState, model: nn.Module, updater: Updater, keep: int) -> Path:
-    """Commits the checkpoint of `state.step`, then removes all but the `keep` newest. Gives its path.
+    """Commits the checkpoint of `state.step`, then removes all but the `keep` newest. Returns its path.
 
-    Raises ArtifactError rather than save a weight that is not finite.
+    Raises ArtifactError, and saves nothing, if a weight or a moment is not finite.
     """
     weights = {name: parameter.detach().contiguous() for name, parameter in model.named_parameters()}
     moments = optimizer_tensors(model, updater.optimizers)
@@ -76,24 +76,24 @@ def save_checkpoint(folder: Path, state: TrainingState, model: nn.Module, update
 
 
 def check_finite(tensors: Mapping[str, Tensor], step: int) -> None:
-    """Raises ArtifactError naming the first tensor with a number that is not finite: such a model is never saved."""
+    """Raises ArtifactError naming the first tensor with a number that is not finite; called before each save."""
     for name, tensor in tensors.items():
         if not torch.isfinite(tensor).all():
             raise ArtifactError(
                 f"{name} holds a number that is not finite at step {step}; nothing was saved, "
-                "and what was saved before is whole. Lower schedule.peak, and go on with --resume auto"
+                "and earlier checkpoints are whole. Lower schedule.peak, and go on with --resume auto"
             )
 
 
 def num_bytes(tensors: Mapping[str, Tensor]) -> int:
-    """Size of tensors on the disk, but for a header of a few kilobytes."""
+    """Bytes of `tensors` on disk, without the file's header of a few kilobytes."""
     return sum(tensor.nbytes for tensor in tensors.values())
 
 
 def load_checkpoint(path: Path, model: nn.Module, updater: Updater) -> TrainingState:
-    """Puts a verified checkpoint's weights and moments into `model` and `updater`; gives its state.
+    """Copies a verified checkpoint's weights and moments into `model` and `updater`; returns its state.
 
-    Raises ArtifactError where a file cannot be read, MismatchError where it belongs to another model.
+    Raises ArtifactError if a file cannot be read, MismatchError if it belongs to another model.
     """
     state = read_state(path)
     try:
@@ -107,7 +107,7 @@ def load_checkpoint(path: Path, model: nn.Module, updater: Updater) -> TrainingS
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             parameter.copy_(weights[name])
-    updater.lend_weights()
+    updater.sync_shadow()
     try:
         load_optimizer_tensors(model, updater.optimizers, moments)
     except MismatchError as error:
@@ -118,7 +118,7 @@ def load_checkpoint(path: Path, model: nn.Module, updater: Updater) -> TrainingS
 
 
 def read_state(path: Path) -> TrainingState:
-    """The state of a checkpoint. Raises ArtifactError naming what is off."""
+    """The state of a checkpoint. Raises ArtifactError naming the problem if `state.json` cannot be read."""
     try:
         return TrainingState.model_validate(json.loads((path / STATE).read_text(encoding="utf-8")))
     except (ValidationError, ValueError, OSError) as error:
@@ -126,12 +126,12 @@ def read_state(path: Path) -> TrainingState:
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
-    """Checkpoint directories by name, newest first: `step-` and the step's digits, nothing else."""
+    """The directories named `step-` and digits in `folder`, newest first."""
     return sorted((p for p in folder.glob("step-*") if _NAME.fullmatch(p.name) and p.is_dir()), reverse=True)
 
 
 def is_checkpoint_of(path: Path) -> bool:
-    """Whether `path` was committed as the checkpoint of the step in its name; a copy under another name was not."""
+    """Whether `path` was committed under its own name; False for a renamed copy of a checkpoint."""
     try:
         return storage.read_manifest(path, KIND).details.get("step") == int(path.name.removeprefix("step-"))
     except TinyllmError:
@@ -139,7 +139,7 @@ def is_checkpoint_of(path: Path) -> bool:
 
 
 def newest_whole_checkpoint(folder: Path) -> tuple[Path | None, dict[Path, str]]:
-    """The newest checkpoint that verifies, or None, and a line about each newer one that does not."""
+    """The newest checkpoint that verifies, or None, and one line for each newer one that does not."""
     complaints: dict[Path, str] = {}
     for path in list_checkpoints(folder):
         try:

@@ -1,6 +1,6 @@
-"""What is whole in a directory that tinyllm wrote, what is not, and what repairs it. Nothing is changed.
+"""Checks everything that tinyllm wrote below a directory, and names a remedy for each problem. Changes nothing.
 
-A run, shards, a model or a tokenizer is recognised by what it holds. Whether a run will fit is `forecast`'s matter.
+Runs, shards, models and tokenizers are recognised by their files. `forecast` tells whether a run will fit.
 """
 
 from collections.abc import Callable, Iterator
@@ -15,28 +15,28 @@ from tinyllm.tokenizer.codec import Tokenizer
 
 RUN_MARKS = ("checkpoints", "metrics.jsonl", "config.toml")
 SEARCH_DEPTH = 3
-"""Levels of subfolders in which outputs are looked for: RUNS/NAME/model has two."""
+"""Levels of subfolders that are searched for outputs: RUNS/NAME/model has two."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at."""
+    """The result of checking one file or directory."""
 
     path: Path
     whole: bool
     story: str
-    """What was found, in one line."""
+    """The result, in one line."""
     remedy: str = ""
-    """What to do about it; empty where there is nothing to do."""
+    """The command or action that repairs it; empty if nothing needs doing."""
 
     def __post_init__(self) -> None:
-        assert self.whole or self.remedy, "what is not whole is told with what to do"
+        assert self.whole or self.remedy, "a finding that is not whole needs a remedy"
 
 
 def diagnose(path: Path) -> list[Finding]:
-    """Findings about every byte below `path`: about itself, or about the outputs in its subfolders.
+    """One finding for each output at `path` or in its subfolders; every byte is read.
 
-    Raises InputError where there is nothing that tinyllm could have written.
+    Raises InputError if tinyllm wrote nothing there.
     """
     drafts = storage.drafts_of(path)
     if not path.exists() and drafts:
@@ -51,7 +51,7 @@ def diagnose(path: Path) -> list[Finding]:
 
 
 def _outputs_in(folder: Path, depth: int) -> Iterator[Path]:
-    """`folder` where it is an output itself, else the outputs at most `depth` folders below; links are not followed."""
+    """`folder` if it is an output, else the outputs at most `depth` folders below; links are not followed."""
     if _is_output(folder):
         yield folder
     elif depth:
@@ -61,7 +61,7 @@ def _outputs_in(folder: Path, depth: int) -> Iterator[Path]:
 
 
 def _is_output(path: Path) -> bool:
-    """Whether a folder looks like one that a command wrote, even where its manifest is gone."""
+    """Whether `path` looks like an output of a command, even without its manifest."""
     names = (storage.MANIFEST_NAME, *RUN_MARKS, *_MARKS)
     return any((path / name).exists() for name in names) or any(path.glob("*.bin"))
 
@@ -71,12 +71,12 @@ def _examine(path: Path) -> list[Finding]:
     if not has_manifest and any((path / mark).exists() for mark in RUN_MARKS):
         return list(_examine_run(path))
     if not has_manifest and any(path.glob("*.bin")) and not any(path.glob("*.idx")):
-        return [Finding(path, True, "bare .bin files: without a manifest there is nothing to compare them with")]
+        return [Finding(path, True, "bare .bin files: without a manifest they cannot be checked")]
     return list(_examine_committed(path))
 
 
 def _examine_committed(path: Path) -> Iterator[Finding]:
-    """One directory with a manifest."""
+    """The finding for one directory with a manifest."""
     kind = "directory"
     try:
         manifest = storage.verify(path)
@@ -99,7 +99,7 @@ def _examine_run(run: Path) -> Iterator[Finding]:
             storage.verify(path, "checkpoint")
             whole.append(read_state(path).step)
         except TinyllmError as error:
-            yield Finding(path, False, str(error), "resume sets it aside and goes on from the one before")
+            yield Finding(path, False, str(error), "resume sets it aside and goes on from an earlier checkpoint")
             continue
         yield Finding(path, True, f"checkpoint of step {whole[-1]}; every checksum is right")
     if (run / "model").exists():
@@ -112,7 +112,7 @@ def _examine_run(run: Path) -> Iterator[Finding]:
             yield _describe_draft(draft)
         for path in sorted(folder.glob("*.damaged*")):
             yield Finding(path, True, "damaged, and set aside earlier; remove it when you do not need it")
-    yield _what_next(run, whole)
+    yield _examine_progress(run, whole)
 
 
 def _examine_log(path: Path) -> Iterator[Finding]:
@@ -130,8 +130,8 @@ def _examine_log(path: Path) -> Iterator[Finding]:
         yield Finding(path, False, f"{story}; {lost} line(s) cannot be read", "resume leaves them out")
 
 
-def _what_next(run: Path, whole: list[int]) -> Finding:
-    """The run as a whole: finished, to be resumed, or to be started anew."""
+def _examine_progress(run: Path, whole: list[int]) -> Finding:
+    """Whether the run is finished, can be resumed, or must start again; `whole` are the steps of whole checkpoints."""
     num_steps = _planned_steps(run)
     command = f"tinyllm train --data SHARDS --out {run} --resume auto"
     if not whole:
@@ -195,23 +195,23 @@ _REMEDIES = {
 }
 _REMEDY = "copy {path} again from where it came from, or make it again by the command that wrote it"
 _MARKS = {"state.json": "checkpoint", "model.safetensors": "model", "tokenizer.vocab": "tokenizer"}
-"""Files by which the kind of an output is known where its manifest is damaged or gone."""
+"""File -> kind of the output that it belongs to, for outputs whose manifest is damaged or missing."""
 
 
 def _kind_of(path: Path, kind: str) -> str:
-    """The kind of a directory, even where its manifest is damaged: told by the files that are there."""
+    """`kind` if it is a known kind, else the kind that the files in `path` imply."""
     if kind in _REMEDIES:
         return kind
     if any(path.glob("*.idx")):
         return "shards"
-    return next((meant for name, meant in _MARKS.items() if (path / name).exists()), kind)
+    return next((implied for name, implied in _MARKS.items() if (path / name).exists()), kind)
 
 
 def _describe_draft(draft: storage.Draft) -> Finding:
-    """An output that is being written, or one whose writer died."""
+    """The finding for an output that a command is writing, or left unfinished."""
     if draft.is_live:
         return Finding(draft.target, True, f"a command is writing it, in {draft.folder}")
     num_shards = sum(1 for _ in draft.new.glob("*.idx"))
     kept = f"; its {num_shards} finished shard(s) are kept" if num_shards else ""
-    story = f"not finished: {draft.folder} is what an interrupted command left"
+    story = f"not finished: an interrupted command left {draft.folder}"
     return Finding(draft.target, False, story, f"run the same command again{kept}")

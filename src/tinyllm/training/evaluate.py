@@ -1,6 +1,6 @@
-"""The validation loss on a fixed set of windows, in nats a token and in bits a byte.
+"""Validation loss on a fixed set of windows, in nats a token and in bits a byte.
 
-Bits a byte do not depend on the tokenizer, so that runs with different vocabularies can be compared.
+Bits a byte do not depend on the tokenizer: they compare runs with different vocabularies.
 """
 
 import math
@@ -16,18 +16,18 @@ from tinyllm.training.step import Updater
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What the model scores on the validation windows."""
+    """Loss of the model on the validation windows."""
 
     loss: float
     """Nats a token."""
     bits_per_byte: float
-    """Bits of all predicted tokens over the bytes of text they stand for."""
+    """Total bits of the predicted tokens / bytes of their text."""
 
 
 @torch.no_grad()
 def evaluate(updater: Updater, microbatches: Iterable[Tensor], text_bytes: TextBytes) -> Evaluation:
-    """Mean loss over `microbatches`, each (B, T + 1) int64; `text_bytes` counts what their ids stand for."""
-    model = updater.worker.eval()
+    """Mean loss over `microbatches`, each (B, T + 1) int64; `text_bytes` counts the bytes of their text."""
+    model = updater.shadow.eval()
     nats, num_tokens, num_bytes = 0.0, 0, 0
     for tokens in microbatches:
         nats += updater.summed_loss(tokens).item()

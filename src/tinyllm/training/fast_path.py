@@ -1,8 +1,8 @@
-"""How a run computes on this machine: precision, attention and torch.compile, by a short measurement at its start.
+"""Chooses precision, attention and torch.compile for a run, by a short measurement at its start.
 
-Which is fastest depends on the processor, the shapes and the length of the run, so it is tried: a model cut to two
-layers, one microbatch, each candidate a few times. What is set explicitly is not measured. torch.compile is not tried:
-whether it pays is estimated from how much it gave on the machines where tinyllm was measured (docs/benchmarks.md).
+The fastest choice depends on the processor, the shapes and the length of the run. Each candidate runs a few times on
+one microbatch and a model cut to two layers. Explicit settings are not measured. torch.compile is not run either: an
+estimate from the measurements in docs/benchmarks.md decides whether it pays.
 """
 
 import time
@@ -25,20 +25,20 @@ Candidate = tuple[str, TrainingAttention]
 MEASURED_TOKENS = 1024
 NUM_MEASUREMENTS = 3
 CLEARLY_FASTER = 0.9
-"""bfloat16 must take at most this part of float32's time: below that, exactness is worth more."""
+"""bfloat16 is chosen only if its time is at most this fraction of float32's."""
 COMPILED_PART: dict[TrainingAttention, float] = {"fused": 0.8, "explicit": 0.58, "tiled": 1.0}
-"""What a compiled update takes of the same one in eager mode: explicit attention is most of what there is to fuse.
+"""Time of a compiled update / time of an eager one. Explicit attention gains most: it has most to fuse.
 
-`tiled`, the pass by our own kernels, is not compiled at all."""
+`tiled` uses the custom kernels and is never compiled."""
 COMPILE_CPU_SECONDS = 50.0
-"""Of all processors together, most of it in the C++ compiler; the same for any number of layers."""
+"""CPU time of torch.compile over all processors, mostly the C++ compiler's; independent of the number of layers."""
 MAX_ATTENTION_BYTES = 2**30
-"""Explicit attention keeps its weights for the backward pass; past this it is not considered."""
+"""Largest total of attention weights (B, H, T, T) over all layers for which explicit attention is a candidate."""
 
 
 @dataclass(frozen=True)
 class FastPath:
-    """What was chosen, and why in one line."""
+    """The chosen settings, and the reason in one line."""
 
     dtype: str
     attention: TrainingAttention
@@ -46,15 +46,15 @@ class FastPath:
     reason: str
 
     def resolve(self, config: Config) -> Config:
-        """`config` with what was chosen in the place of every `auto`."""
+        """`config` with the chosen value in place of each `auto`."""
         chosen = {"dtype": self.dtype, "attention": self.attention, "compile": "on" if self.compiled else "off"}
         return config.model_copy(update={"training": config.training.model_copy(update=chosen)})
 
 
-def as_before(config: Config, saved: Mapping[str, Any], device: torch.device) -> Config:
-    """`config` with what a checkpoint's inputs `saved` say in the place of every `auto`: a run goes on as it began.
+def restore_path(config: Config, saved: Mapping[str, Any], device: torch.device) -> Config:
+    """`config` with the values of a checkpoint's inputs `saved` in place of each `auto`.
 
-    Where `device` has no tiles, `auto` stays in their place, and for compilation, which goes with it.
+    If `saved` has tiled attention and `device` lacks it, attention and compile stay `auto`.
     """
     settings = config.training.model_dump()
     names = ("dtype", "attention", "compile")
@@ -65,17 +65,17 @@ def as_before(config: Config, saved: Mapping[str, Any], device: torch.device) ->
     return config.model_copy(update={"training": config.training.model_copy(update=known)})
 
 
-def load_kernels(config: Config, device: torch.device, announce: Callable[[str], None]) -> bool:
-    """Whether `config` can have tiled attention on `device`; loads its kernels, or compiles them.
+def load_train_kernels(config: Config, device: torch.device, announce: Callable[[str], None]) -> bool:
+    """Loads or compiles the training kernels if `config` may use them on `device`; returns whether it can.
 
-    `announce` gets a line before that, and the reason where it fails. Raises UsageError if it does and no other
-    attention is allowed.
+    `announce` gets one line before compiling, and one with the reason if loading fails. Raises UsageError on failure
+    if `config` requires tiled attention.
     """
     settings = config.training
     required = settings.attention == "tiled"
     fits = device.type == "cpu" and settings.dtype in ("auto", "bfloat16") and not config.model.dropout
-    wanted = settings.attention == "auto" and settings.compile != "on"
-    if not required and not (wanted and fits and library.is_supported()):
+    allowed = settings.attention == "auto" and settings.compile != "on"
+    if not required and not (allowed and fits and library.is_supported()):
         return False
     problem = "tiled attention needs a CPU, bfloat16, and a model without dropout"
     if fits:
@@ -91,12 +91,12 @@ def load_kernels(config: Config, device: torch.device, announce: Callable[[str],
 def choose_fast_path(
     config: Config, device: torch.device, num_updates: int, announce: Callable[[str], None] = lambda _: None
 ) -> FastPath:
-    """The fastest way for `num_updates` updates of `config` on `device`; takes seconds where something is `auto`.
+    """The fastest settings for `num_updates` updates of `config` on `device`; measures for seconds if any is `auto`.
 
-    Loads and announces as `load_kernels` does, and raises as it does.
+    Loads kernels, announces and raises as `load_train_kernels` does.
     """
     settings = config.training
-    candidates = _candidates(config, device, load_kernels(config, device, announce))
+    candidates = _candidates(config, device, load_train_kernels(config, device, announce))
     if len(candidates) == 1 and settings.compile != "auto":
         seconds = {candidates[0]: 0.0}
     else:
@@ -107,7 +107,7 @@ def choose_fast_path(
     times = when_compiled if compiled else seconds
     dtype, attention = best = _fastest(times)
     if attention == "tiled":
-        compiled, compile_reason = False, "not compiled: its kernels leave nothing to fuse"
+        compiled, compile_reason = False, "not compiled: the custom kernels are already fused"
     reason = f"{dtype}, {attention} attention"
     if len(candidates) > 1:
         slowest = max(times, key=times.__getitem__)
@@ -116,7 +116,7 @@ def choose_fast_path(
 
 
 def measure_update_seconds(config: Config, device: torch.device, dtype: str, attention: TrainingAttention) -> float:
-    """Seconds of an eager update without its optimizer, scaled up from two layers and some windows."""
+    """Seconds of an eager update without its optimizer, extrapolated from two layers and one microbatch."""
     settings = config.training
     short = config.model.model_copy(update={"num_layers": min(2, config.model.num_layers)})
     num_windows = max(1, min(settings.batch_size, MEASURED_TOKENS // settings.sequence_length))
@@ -130,10 +130,10 @@ def measure_update_seconds(config: Config, device: torch.device, dtype: str, att
 
 
 def _time_passes(updater: Updater, tokens: torch.Tensor) -> float:
-    """Seconds of a forward and backward pass: the least of some, the one that other programs disturbed least.
+    """Seconds of a forward and backward pass: the minimum of several, to exclude noise of other programs.
 
-    On a CPU one thread is timed by the time it really ran, and the others are taken to share the work evenly: threads
-    that wait for each other beside other programs would tell of those programs alone.
+    On a CPU this is the process time of one thread / number of threads. The wall time of several threads would
+    measure how long they wait for processors that other programs hold.
     """
     num_threads = torch.get_num_threads()
     on_cpu = updater.device.type == "cpu"
@@ -147,11 +147,11 @@ def _time_passes(updater: Updater, tokens: torch.Tensor) -> float:
             seconds.append(clock() - start)
     finally:
         torch.set_num_threads(num_threads)
-    return min(seconds[1:]) / (num_threads if on_cpu else 1)  # the first one also allocates
+    return min(seconds[1:]) / (num_threads if on_cpu else 1)  # the first pass also allocates memory
 
 
 def _candidates(config: Config, device: torch.device, has_kernels: bool) -> list[Candidate]:
-    """What may be chosen, the most exact first."""
+    """The pairs of dtype and attention to measure, most precise first."""
     settings, shape = config.training, config.model
     dtypes, attentions = ["float32"], ["fused"]
     if device.type == "cuda" and torch.cuda.is_bf16_supported():
@@ -184,7 +184,7 @@ def _fastest(seconds: Mapping[Candidate, float]) -> Candidate:
 def _decide_compile(
     setting: str, device: torch.device, eager_seconds: float, compiled_seconds: float
 ) -> tuple[bool, str]:
-    """Whether to compile a run that takes so long without and with it, and why."""
+    """Whether to compile a run of `eager_seconds` that takes `compiled_seconds` when compiled, and the reason."""
     if setting == "off":
         return False, "not compiled, as set"
     if device.type == "mps":
@@ -196,5 +196,9 @@ def _decide_compile(
     saved = eager_seconds - compiled_seconds
     cost = COMPILE_CPU_SECONDS / torch.get_num_threads()
     if saved < 2 * cost:
-        return False, f"not compiled: that takes about {cost:.0f} s and would save about {saved:.0f} s"
-    return True, f"compiled: takes about {cost:.0f} s, saves about {saved / 60:.1f} of {eager_seconds / 60:.1f} minutes"
+        return False, f"not compiled: compiling takes about {cost:.0f} s and would save about {saved:.0f} s"
+    return (
+        True,
+        f"compiled: compiling takes about {cost:.0f} s and saves about {saved / 60:.1f} of "
+        f"{eager_seconds / 60:.1f} minutes",
+    )

@@ -1,7 +1,7 @@
-"""What a run will need on this machine: memory, disk and time, said before it starts.
+"""Memory, disk and time that a run needs on this machine, known before it starts. Writes nothing.
 
-Memory and disk are arithmetic on the config; time is a short trial of real updates on random tokens. It writes nothing.
-A run that cannot fit into memory is refused here, and an allocation that fails all the same becomes one line.
+Memory and disk are arithmetic on the config; time comes from a short trial of real updates on random tokens.
+`check_memory` refuses a run that cannot fit into memory.
 """
 
 from dataclasses import dataclass
@@ -16,31 +16,32 @@ if TYPE_CHECKING:
     import torch
 
 LIBRARY_BYTES = 450 * 2**20
-"""What Python, PyTorch and the tokenizer take before there is a model."""
+"""Memory of Python, PyTorch and the tokenizer without a model."""
 MOMENTS_PER_PARAMETER = 2
 LEAST_BYTES_PER_NUMBER = 1
-"""Of what blocks keep: numbers have 2 bytes at least, and kernels compute up to half of them again."""
+"""Lower bound for activations: at least 2 bytes each, and custom kernels recompute up to half of them."""
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """What a run is expected to need."""
+    """The expected needs of a run."""
 
     memory_bytes: int
-    """At its peak: weights, gradients, moments and the activations of a microbatch."""
+    """Peak memory: weights, gradients, moments and the activations of one microbatch."""
     checkpoint_bytes: int
-    """One checkpoint."""
+    """Disk space of one checkpoint."""
     disk_bytes: int
-    """All checkpoints that are kept and one more while it is written, and RUN/model twice while it is replaced."""
+    """Disk space of keep_checkpoints + 1 checkpoints and two copies of RUN/model: a new one is written before an old
+    one is removed."""
     tokens: int
-    """Seen by the run in all."""
+    """Number of tokens that the run trains on."""
 
 
 def forecast(config: Config) -> Forecast:
     """The needs of a run with `config`."""
     settings, weights = config.training, weight_bytes(config.model)
     checkpoint = weights * (1 + MOMENTS_PER_PARAMETER)
-    # In 16 bits a rounded copy of the model and its gradients lie beside the float32 ones.
+    # 16-bit training adds a 16-bit copy of the weights and their gradients to the float32 ones.
     copies = 2 if settings.dtype == "float32" else 3
     states = weights * (copies + MOMENTS_PER_PARAMETER)
     return Forecast(
@@ -52,9 +53,9 @@ def forecast(config: Config) -> Forecast:
 
 
 def activation_bytes(config: Config) -> int:
-    """What the backward pass of one microbatch keeps, roughly: each block's inputs to its products, and the logits.
+    """Approximate bytes of one microbatch's activations: the inputs of each block's matrix products, and the logits.
 
-    Logits are kept with their softmax and their gradient.
+    Logits count three times: with their softmax and their gradient.
     """
     settings = config.training
     logits = settings.batch_size * settings.sequence_length * 3 * config.model.vocab_size
@@ -62,10 +63,10 @@ def activation_bytes(config: Config) -> int:
 
 
 def _block_numbers(config: Config) -> int:
-    """How many numbers all blocks keep of one microbatch.
+    """Number of activations that all blocks store for one microbatch.
 
-    A block keeps about 8 vectors of the residual stream, its queries, keys and values, and 4 of its feed-forward
-    (Korthikanti et al. 2022 count the same for GPT).
+    Per token and block: 8 x hidden + 2 x (queries, keys, values) + 4 x feed-forward, as Korthikanti et al. (2022)
+    count for GPT.
     """
     model, settings = config.model, config.training
     heads = (model.num_heads + 2 * model.num_kv_heads) * model.head_size
@@ -74,9 +75,9 @@ def _block_numbers(config: Config) -> int:
 
 
 def check_memory(config: Config, device: "torch.device") -> None:
-    """Raises ResourceError, with the bytes, if `config` cannot fit into the memory of `device`.
+    """Raises ResourceError with the bytes needed and available if `config` cannot fit into the memory of `device`.
 
-    The need is a lower bound: weights, gradients and one moment in float32, and the least activations, without logits.
+    The bytes needed are a lower bound: weights, gradients and one moment in float32, and activations without logits.
     A run that passes may still be too large.
     """
     limit = device_memory_bytes(device)
@@ -94,12 +95,12 @@ def check_memory(config: Config, device: "torch.device") -> None:
 
 
 def tokens_per_step(config: Config) -> int:
-    """Tokens that one optimizer update predicts."""
+    """Number of tokens that one optimizer update predicts."""
     return config.training.batch_size * config.training.accumulation_steps * config.training.sequence_length
 
 
 def measure_update_seconds(config: Config, trial_seconds: float) -> float:
-    """Seconds an update takes here: real ones on random tokens, for about `trial_seconds`.
+    """Seconds of one update on this machine, from real updates on random tokens for about `trial_seconds`.
 
     Raises ResourceError if they cannot fit into memory.
     """
@@ -108,10 +109,10 @@ def measure_update_seconds(config: Config, trial_seconds: float) -> float:
     from tinyllm.training.trial import measure_step_seconds
 
     check_memory(config, pick_device(config.training.device))
-    # Compiling would take longer than the trial; a run that pays for it is faster than what is said here.
+    # Compiling would take longer than the trial, so a run that compiles is faster than this estimate.
     eager = config.model_copy(update={"training": config.training.model_copy(update={"compile": "off"})})
     config = choose_fast_path(eager, pick_device(eager.training.device), num_updates=0).resolve(eager)
-    # One microbatch stands for all of an update, so that the trial of a large batch ends in time.
+    # One microbatch, multiplied afterwards, so that the trial of a large batch ends in time.
     settings = config.training.model_copy(update={"accumulation_steps": 1})
     short = config.model_copy(update={"training": settings})
     first = measure_step_seconds(short, num_steps=1)

@@ -1,6 +1,6 @@
-"""The weights that a run starts from when `training.init_from` names a model: compared first, then copied.
+"""Copies the weights of the model that `training.init_from` names into a new run's model.
 
-Only what gives tensors their shape or their meaning must be equal. Nothing here trains or saves.
+Fields that decide the shape or the meaning of a tensor must be equal. Nothing here trains or saves.
 """
 
 from pathlib import Path
@@ -21,13 +21,13 @@ MUST_BE_EQUAL = (
     "norm_eps",
     "rope_theta",
 )
-"""Fields of `ModelConfig` that weights depend on. Context length, dropout and `multiple_of` are free."""
+"""Fields of `ModelConfig` that decide shapes or meaning of weights; context length, dropout, `multiple_of` do not."""
 
 
-def take_weights(model: Transformer, tokenizer: Tokenizer, path: Path) -> None:
+def copy_weights(model: Transformer, tokenizer: Tokenizer, path: Path) -> None:
     """Copies the weights of the model directory `path` into `model`.
 
-    Raises UsageError that names every difference in shape or tokenizer, and as `load_model` does.
+    Raises UsageError naming every difference in shape or tokenizer, and the errors of `load_model`.
     """
     source, their_tokenizer = load_model(path)
     differing = [name for name in MUST_BE_EQUAL if getattr(source.config, name) != getattr(model.config, name)]
@@ -36,7 +36,7 @@ def take_weights(model: Transformer, tokenizer: Tokenizer, path: Path) -> None:
         for name in differing
     ]
     if their_tokenizer.fingerprint != tokenizer.fingerprint and "vocab_size" not in differing:
-        problems.append("its tokenizer has as many tokens as that of the shards, but other ones")
+        problems.append("its tokenizer and that of the shards have the same number of tokens, but different ones")
     if problems:
         raise UsageError(f"cannot start from {path}: {'; '.join(problems)}; make them equal, or name another model")
     model.load_state_dict(source.state_dict())

@@ -1,6 +1,6 @@
-"""What a run is made from, and whether a run that goes on is still made from the same.
+"""Records the inputs of a run in its checkpoints, and compares them on resume.
 
-A difference that changes the mathematics is refused; one that does not is told. Nothing is loaded here.
+A difference that changes the mathematics is an error; any other is reported. Nothing is loaded here.
 """
 
 from pathlib import Path
@@ -18,7 +18,7 @@ HARMLESS = {
     "schedule": "the learning rate follows the new schedule from here on",
     "attention": "sums may round differently from here on",
     "compile": "sums may round differently from here on",
-    "evaluation": "losses before and after may be of other windows or steps",
+    "evaluation": "losses before and after may come from different windows or steps",
     "device": "results may differ in the last bits from here on",
     "threads": "sums may round differently from here on",
     "torch": "results may differ in the last bits from here on",
@@ -27,7 +27,7 @@ HARMLESS = {
 
 
 def describe_inputs(config: Config, shards: ShardSet) -> dict[str, Any]:
-    """The facts that decide every number of a run, in a form that JSON keeps exactly; no setting is `auto` any more."""
+    """Everything that decides the numbers of a run, as JSON values. No setting of `config` may be `auto`."""
     settings = config.training
     return {
         "model": config.model.model_dump(),
@@ -54,18 +54,18 @@ def describe_inputs(config: Config, shards: ShardSet) -> dict[str, Any]:
 
 
 def fingerprint_shards(shards: ShardSet) -> str:
-    """What tells these shards from others: sources, tokenizer and options; of bare `.bin` files the sizes."""
+    """Identifies shards by sources, tokenizer and options; bare `.bin` files by their sizes in bytes."""
     if shards.details is not None:
         return shards.details.recipe_fingerprint
     sizes = [array.nbytes for split in (shards.train, shards.validation) for array in split]
     return f"bare files of {', '.join(map(str, sizes))} bytes"
 
 
-def compare_inputs(saved: dict[str, Any], now: dict[str, Any], checkpoint: Path) -> list[str]:
-    """A line for each harmless difference. Raises MismatchError for one that would make it another run."""
+def compare_inputs(saved: dict[str, Any], current: dict[str, Any], checkpoint: Path) -> list[str]:
+    """One line for each harmless difference. Raises MismatchError for a difference that changes the mathematics."""
     notes = []
-    for name in sorted(set(saved) | set(now)):
-        before, after = saved.get(name), now.get(name)
+    for name in sorted(set(saved) | set(current)):
+        before, after = saved.get(name), current.get(name)
         if before == after:
             continue
         difference = _describe_difference(name, before, after)

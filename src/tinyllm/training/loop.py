@@ -1,7 +1,7 @@
-"""The training loop: fetch, update, log, evaluate, save; on again from the newest whole checkpoint.
+"""The training loop: fetch, update, log, evaluate, save; resumes from the newest whole checkpoint.
 
-It prints nothing: what happens goes to a `Reporter`. Samples come from a function that the caller passes in, since
-generation is another room.
+It prints nothing: a `Reporter` receives every event. The caller passes the function that draws samples, because
+training does not import generation.
 """
 
 import math
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from tinyllm import storage
-from tinyllm.config import Config, SampleConfig
+from tinyllm.config import Config, TrainingSamplesConfig
 from tinyllm.errors import ArtifactError, DivergenceError, InputError, Interrupted, TinyllmError, UsageError
 from tinyllm.machine.memory import shortages_named
 from tinyllm.model.init import initialize_mimetic
@@ -44,9 +44,9 @@ from tinyllm.training.checkpoint import (
     save_checkpoint,
 )
 from tinyllm.training.evaluate import Evaluation, evaluate
-from tinyllm.training.fast_path import as_before, choose_fast_path
+from tinyllm.training.fast_path import choose_fast_path, restore_path
 from tinyllm.training.forecast import check_memory
-from tinyllm.training.initial_weights import take_weights
+from tinyllm.training.initial_weights import copy_weights
 from tinyllm.training.inputs import compare_inputs, describe_inputs
 from tinyllm.training.metrics import MetricsLog
 from tinyllm.training.optimizer import set_learning_rate
@@ -55,53 +55,53 @@ from tinyllm.training.saved_model import SavedModel, check_loadable, model_detai
 from tinyllm.training.schedule import fit_warmup, learning_rate
 from tinyllm.training.step import build_updater
 
-Sampler = Callable[[Transformer, Tokenizer, SampleConfig], list[str]]
+Sampler = Callable[[Transformer, Tokenizer, TrainingSamplesConfig], list[str]]
 
 
 class Reporter(Protocol):
-    """Who hears what happens in a run; the command line draws a bar from it."""
+    """Receives the events of a run; the command line draws a progress bar from them."""
 
     def note(self, message: str) -> None:
-        """Something the user should know, in one line."""
+        """Called with one line for the user."""
 
     def step(self, record: dict[str, Any]) -> None:
-        """An update is done; `record` is its line of metrics."""
+        """Called after each update; `record` is its line of metrics."""
 
     def evaluation(self, record: dict[str, Any]) -> None:
-        """An evaluation is done; `record` is its line of metrics."""
+        """Called after each evaluation; `record` is its line of metrics."""
 
     def model_saved(self, path: Path) -> None:
-        """The model directory `path` was written."""
+        """Called after the model directory `path` was written."""
 
 
 class Silence:
-    """A `Reporter` that keeps everything to itself."""
+    """A `Reporter` that ignores every event."""
 
     def note(self, message: str) -> None:
-        """Not told."""
+        """Ignores the message."""
 
     def step(self, record: dict[str, Any]) -> None:
-        """Not told."""
+        """Ignores the update."""
 
     def evaluation(self, record: dict[str, Any]) -> None:
-        """Not told."""
+        """Ignores the evaluation."""
 
     def model_saved(self, path: Path) -> None:
-        """Not told."""
+        """Ignores the saved model."""
 
 
 @dataclass(frozen=True, repr=False)
 class Outcome:
-    """How a run ended."""
+    """The result of a run."""
 
     reason: Literal["done", "time", "evaluated"]
     state: TrainingState
     evaluation: Evaluation | None
-    """The last one; None if nothing was left to do."""
+    """The last evaluation; None if nothing was left to do."""
     model: SavedModel | None
-    """What RUN/model is; None if no evaluation gave a finite loss."""
+    """Step and loss of RUN/model; None if no evaluation gave a finite loss."""
     num_tokens: int
-    """Tokens trained on in all."""
+    """Number of tokens trained on, over all sessions."""
     num_parameters: int
     peak_memory_bytes: int
     """Largest resident memory of the process."""
@@ -110,8 +110,8 @@ class Outcome:
         return f"Outcome({self.reason!r}, step={self.state.step}, model={self.model!r})"
 
 
-class _BrokenOff(Exception):
-    """An evaluation ended before its end because the run was asked to stop."""
+class _EvaluationStopped(Exception):
+    """A stop request interrupted an evaluation."""
 
 
 class Trainer:
@@ -137,17 +137,17 @@ class Trainer:
         if settings.initialization == "mimetic":
             initialize_mimetic(self.model, config.model.num_heads // config.model.num_kv_heads)
         if settings.init_from not in ("scratch", "resume") and not list_checkpoints(run / "checkpoints"):
-            take_weights(self.model, self.tokenizer, Path(settings.init_from).expanduser())
+            copy_weights(self.model, self.tokenizer, Path(settings.init_from).expanduser())
         self.model.to(self.device).train()
         self.text_bytes = TextBytes(self.tokenizer)
         self.last_evaluation: Evaluation | None = None
         self.started = time.monotonic()
 
     def train(self, *, resume: bool, to_toml: Callable[[Config], str]) -> Outcome:
-        """Runs to the end, to a signal or to the time limit. Raises Interrupted, after saving, for a signal.
+        """Trains until the last step, a signal or the time limit. Raises Interrupted, after saving, for a signal.
 
-        Every such stop evaluates its step, so that RUN/model exists. `to_toml` writes the config for RUN/config.toml,
-        where every `auto` is replaced by what was chosen.
+        Every stop evaluates its step, so that RUN/model exists. `to_toml` formats the config for RUN/config.toml, with
+        the chosen value in place of each `auto`.
         """
         keep_freed_memory()
         check_run_directory(self.run)
@@ -186,9 +186,9 @@ class Trainer:
         return self._outcome("done")
 
     def _evaluate_stop(self, stop: StopRequest) -> None:
-        """Evaluates the step that a run stops at, and keeps the model if it is the best; the log has no line of it.
+        """Evaluates the step that a run stops at, and saves the model if it is the best; writes no line of metrics.
 
-        So the run that goes on has the metrics of one that never stopped. The checkpoint is already written: another
+        So a resumed run logs the same metrics as an uninterrupted one. The checkpoint is already written: a second
         signal ends the process at once and loses nothing.
         """
         stop.has_work_to_save = False
@@ -201,7 +201,7 @@ class Trainer:
         self._keep_if_best()
 
     def _stopped(self, stop: StopRequest) -> Outcome:
-        """The outcome of a run that its time limit stopped. Raises Interrupted for one that a signal stopped."""
+        """The outcome of a run that the time limit stopped. Raises Interrupted if a signal stopped it."""
         outcome = self._outcome("time")
         if stop.signal_number is None:
             return outcome
@@ -211,9 +211,9 @@ class Trainer:
         )
 
     def _evaluate_if_due(self, stop: StopRequest) -> bool:
-        """Evaluates, keeps the model if it is the best, and samples, where the schedule says so.
+        """Evaluates at every `eval_interval`, saves the best model, and samples; returns whether it did.
 
-        A stop request leaves it out or breaks it off; the run that goes on does it first, so its log has it.
+        A stop request skips or interrupts the evaluation. A resumed run repeats it first.
         """
         step = self.state.step
         due = step % self.config.training.eval_interval == 0 or step == self.config.schedule.num_steps
@@ -221,7 +221,7 @@ class Trainer:
             return False
         try:
             self._evaluate(stop)
-        except _BrokenOff:
+        except _EvaluationStopped:
             return False
         if step:
             self._keep_if_best()
@@ -230,13 +230,13 @@ class Trainer:
         return True
 
     def _update(self, stop: StopRequest) -> None:
-        """One optimizer update, logged; a bad one is counted, and too many in a row end the run."""
+        """Does one optimizer update and logs it. Raises DivergenceError after `max_bad_steps` skipped ones in a row."""
         settings, start = self.config.training, time.perf_counter()
         step = self.state.step
         rate = learning_rate(step, self.config.schedule)
         set_learning_rate(self.updater.optimizers, rate)
         if self.config.model.dropout:
-            # Dropout is a function of the step, so that a resumed run drops the same activations.
+            # Dropout is a function of the step: a resumed run drops the same activations.
             seed_everything(settings.seed + 1 + step)
         result = self.updater.update(self._microbatches(step), self._tokens_per_step)
         seconds = time.perf_counter() - start
@@ -280,7 +280,7 @@ class Trainer:
         self.reporter.evaluation(record)
 
     def _measure(self, batches: Iterator[Tensor]) -> dict[str, Any]:
-        """The line of metrics of an evaluation on `batches`."""
+        """Evaluates on `batches`; returns the line of metrics."""
         result = evaluate(self.updater, batches, self.text_bytes)
         self.last_evaluation = result
         return {"step": self.state.step, "validation_loss": result.loss, "bits_per_byte": result.bits_per_byte}
@@ -318,7 +318,7 @@ class Trainer:
         return self.state.step % settings.checkpoint_interval == 0 or (settings.always_save_checkpoint and evaluated)
 
     def _clear_away_leftovers(self) -> None:
-        """Removes what an interrupted save left, and sets a damaged RUN/model aside, so that a new one can come."""
+        """Removes drafts of interrupted saves, and renames a damaged RUN/model to make room for a new one."""
         for folder in (self.run, self.run / "checkpoints"):
             for draft in storage.remove_dead_drafts(folder):
                 self.reporter.note(f"{draft.folder}, left by an interrupted save of {draft.target}, is removed")
@@ -328,10 +328,13 @@ class Trainer:
                 verify_model(model)
         except TinyllmError as error:
             aside = storage.set_aside(model)
-            self.reporter.note(f"{error}; it is now {aside}, and the next evaluation writes a new one")
+            self.reporter.note(f"{error}; it was moved to {aside}, and the next evaluation writes a new one")
 
     def _find_checkpoint(self, resume: bool) -> Path | None:
-        """The newest whole checkpoint to go on from; without `resume` it makes sure that a run overwrites nothing."""
+        """The newest whole checkpoint; None for a new run. Raises UsageError if a new run would overwrite one.
+
+        Raises ArtifactError if every checkpoint is damaged.
+        """
         folder = self.run / "checkpoints"
         path, complaints = newest_whole_checkpoint(folder)
         for complaint in complaints.values():
@@ -352,13 +355,13 @@ class Trainer:
         return path
 
     def _choose_path(self, checkpoint: Path | None) -> None:
-        """Settles precision, attention and compilation, and builds the updater; a run that goes on keeps its own."""
+        """Chooses precision, attention and compilation, and builds the updater; a resumed run keeps its choice."""
         num_updates = self.config.schedule.num_steps
         if self.config.training.eval_only:
             num_updates = 0
         config = self.config
         if checkpoint is not None:
-            config = as_before(config, read_state(checkpoint).inputs, self.device)
+            config = restore_path(config, read_state(checkpoint).inputs, self.device)
         path = choose_fast_path(config, self.device, num_updates, self.reporter.note)
         self.reporter.note(f"training on {self.device}: {path.reason}")
         self.config = path.resolve(config)
@@ -370,7 +373,7 @@ class Trainer:
                 self.config = replace(path, compiled=False).resolve(config)
 
     def _restore(self, checkpoint: Path | None) -> None:
-        """The state at the start, that of `checkpoint` if there is one and it belongs to this run."""
+        """Sets the state: that of `checkpoint`, or a new one. Raises MismatchError for a checkpoint of other inputs."""
         self.inputs = describe_inputs(self.config, self.shards)
         self.state = TrainingState(inputs=self.inputs)
         if checkpoint is None:
@@ -379,7 +382,7 @@ class Trainer:
             self.reporter.note(change)
         self.state = load_checkpoint(checkpoint, self.model, self.updater)
         self.state.inputs = self.inputs
-        # A stop may have kept a better model than the checkpoint knows; without a model any finite loss is the best.
+        # A stop may have saved a better model after the checkpoint; without a model any finite loss is the best.
         saved = SavedModel.read(self.run / "model")
         if saved is None or not self.config.training.always_save_checkpoint:
             self.state.best_loss = None if saved is None else saved.loss
@@ -387,7 +390,7 @@ class Trainer:
 
     @staticmethod
     def _fit_warmup(config: Config, reporter: Reporter) -> Config:
-        """`config` with a warmup that ends before the run does; a change is reported."""
+        """`config` with a warmup shorter than the run; reports a change."""
         schedule = fit_warmup(config.schedule)
         if schedule is config.schedule:
             return config
@@ -414,7 +417,7 @@ class Trainer:
         return WindowOrder([len(array) for array in arrays], settings.sequence_length, settings.seed, starts)
 
     def _choose_validation_windows(self) -> list[Windows]:
-        """The microbatches of every evaluation. A validation set shorter than a window is read in shorter windows."""
+        """The microbatches of every evaluation; a validation set shorter than a window gives shorter windows."""
         settings, lengths = self.config.training, [len(array) for array in self.shards.validation]
         length = min(settings.sequence_length, max(lengths, default=0) - 1)
         if length < 1:
@@ -427,10 +430,10 @@ class Trainer:
         ]
 
     def _validation_batches(self, stop: StopRequest | None = None) -> Iterator[Tensor]:
-        """The microbatches of an evaluation, on the device. Raises _BrokenOff where `stop` asks for an end."""
+        """The microbatches of an evaluation, on the device. Raises _EvaluationStopped on a stop request."""
         for batch in self.validation:
             if stop:
-                raise _BrokenOff
+                raise _EvaluationStopped
             yield self._to_device(batch)
 
     def _to_device(self, batch: Windows) -> Tensor:

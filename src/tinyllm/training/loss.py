@@ -1,4 +1,4 @@
-"""The loss: cross entropy of the next tokens, summed.
+"""The loss: cross entropy of the next tokens, summed over tokens.
 
 Shapes: B windows, T tokens a window predicts, D model size, V vocabulary.
 """
@@ -10,11 +10,11 @@ from tinyllm.model.transformer import Transformer
 
 
 def summed_loss(model: Transformer, tokens: Tensor) -> Tensor:
-    """Cross entropy of each window's next tokens, summed: `tokens` (B, T + 1) int64 -> scalar float32, in nats."""
+    """Summed cross entropy of the next tokens of `tokens` (B, T + 1) int64: scalar float32, in nats."""
     return sum_losses(model.hidden_states(tokens[:, :-1]), model.output_weight, tokens[:, 1:])
 
 
 def sum_losses(hidden: Tensor, output_weight: Tensor, targets: Tensor) -> Tensor:
-    """The same from hidden states (B, T, D) on, for `targets` (B, T); logits are made in the model's precision."""
+    """Summed cross entropy of `targets` (B, T) given `hidden` (B, T, D); logits have the model's dtype."""
     logits = F.linear(hidden, output_weight)
     return F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), reduction="sum")

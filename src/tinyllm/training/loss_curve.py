@@ -1,6 +1,6 @@
-"""The loss curve as a self-contained SVG: text in, text out, no plotting library.
+"""The loss curve as a self-contained SVG, without a plotting library. Reads and writes no files.
 
-It draws the training loss smoothed over a fiftieth of the run, the raw loss faintly behind it, and the validation loss.
+It draws the raw training loss, a moving average over a fiftieth of the run, and the validation loss.
 """
 
 import math
@@ -10,13 +10,13 @@ from typing import Any
 
 WIDTH, HEIGHT = 760, 420
 LEFT, RIGHT, TOP, BOTTOM = 60, 20, 44, 46
-MAX_POINTS = 1200  # more are not visible and would make the file large
+MAX_POINTS = 1200  # more points are not visible and make the file large
 
 Point = tuple[float, float]
 
 
 def draw_loss_curve(records: Sequence[dict[str, Any]], title: str) -> str:
-    """SVG text of the records of metrics.jsonl; an empty frame where there is nothing to draw yet."""
+    """The SVG text for `records` of metrics.jsonl; an empty frame if no record has a loss."""
     training = _series(records, "loss")
     validation = _series(records, "validation_loss")
     frame = _Frame(training + validation)
@@ -36,7 +36,7 @@ def draw_loss_curve(records: Sequence[dict[str, Any]], title: str) -> str:
 
 
 class CurveRecords:
-    """What a curve is drawn from, thinned as the run grows: a long one takes no more memory than a short one."""
+    """Records of metrics, thinned to at most `2 * MAX_POINTS` of each kind however long the run is."""
 
     def __init__(self) -> None:
         self._kept: dict[str, list[dict[str, Any]]] = {"loss": [], "validation_loss": []}
@@ -45,7 +45,7 @@ class CurveRecords:
         self._strides = dict.fromkeys(self._kept, 1)
 
     def add(self, record: dict[str, Any]) -> None:
-        """Takes one line of metrics, in the order of steps."""
+        """Adds one line of metrics; lines come in the order of steps."""
         for name, kept in self._kept.items():
             if name not in record:
                 continue
@@ -58,7 +58,7 @@ class CurveRecords:
                 self._strides[name] *= 2
 
     def records(self) -> list[dict[str, Any]]:
-        """Evenly spread lines of each kind, the newest one among them."""
+        """Evenly spaced records of each kind, including the newest one."""
         return [
             record
             for name, kept in self._kept.items()
@@ -67,7 +67,7 @@ class CurveRecords:
 
 
 class _Frame:
-    """The mapping from (step, loss) to the page."""
+    """Maps (step, loss) to coordinates on the page, in pixels."""
 
     def __init__(self, points: Sequence[Point]) -> None:
         self.max_step = max([step for step, _ in points], default=1) or 1
@@ -122,7 +122,7 @@ def _series(records: Sequence[dict[str, Any]], name: str) -> list[Point]:
 
 
 def _smooth(points: Sequence[Point]) -> list[Point]:
-    """Exponential moving average over about a fiftieth of the points, without a bias to the start."""
+    """Exponential moving average over about a fiftieth of the points, corrected for its start."""
     keep = 1 - 1 / max(1, len(points) / 50)
     mean, weight, smoothed = 0.0, 0.0, []
     for step, loss in points:

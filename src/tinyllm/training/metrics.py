@@ -1,6 +1,6 @@
-"""What a run writes down while it learns: metrics.jsonl, samples.jsonl, loss.svg, and TensorBoard if asked.
+"""The logs of a run: metrics.jsonl, samples.jsonl, loss.svg, and TensorBoard if asked.
 
-Records are written as they happen; a run that goes on first drops those after the step it goes on from.
+Records are written at once. A resumed run first removes records after the step that it resumes from.
 """
 
 from pathlib import Path
@@ -16,9 +16,9 @@ class MetricsLog:
     """The logs of one run directory."""
 
     def __init__(self, run: Path, *, step: int, tensorboard: bool = False) -> None:
-        """Opens the logs of `run` to go on after `step`. Raises UsageError for TensorBoard without its extra."""
+        """Opens the logs of `run` and removes records after `step`. Raises UsageError if TensorBoard is missing."""
         self.run = run
-        # A run at step 0 has nothing behind it, not even the evaluation of its first weights.
+        # At step 0 not even the evaluation of the initial weights is done, so no record stays.
         kept = step if step else -1
         self.metrics = storage.JsonLines(run / "metrics.jsonl", keep_through_step=kept)
         self.samples = storage.JsonLines(run / "samples.jsonl", keep_through_step=kept)
@@ -28,7 +28,7 @@ class MetricsLog:
         self.board = _open_tensorboard(run / "tensorboard", step) if tensorboard else None
 
     def write(self, record: dict[str, Any]) -> None:
-        """One line of metrics: `step` and what was measured at it."""
+        """Appends one line of metrics: `step` and its measurements."""
         self.metrics.append(record)
         self.curve.add(record)
         if self.board is not None:
@@ -37,20 +37,20 @@ class MetricsLog:
                     self.board.add_scalar(name, value, record["step"])
 
     def write_sample(self, record: dict[str, Any]) -> None:
-        """One line of samples: `step`, `prompt` and `text`."""
+        """Appends one line of samples: `step`, `prompt` and `text`."""
         self.samples.append(record)
 
     def draw(self) -> None:
-        """Brings loss.svg up to date."""
+        """Writes loss.svg from all records."""
         storage.write_file(self.run / "loss.svg", draw_loss_curve(self.curve.records(), title=encodable(self.run.name)))
 
     def sync(self) -> None:
-        """Makes the lines so far durable: before a checkpoint, so that it never knows more steps than they."""
+        """Flushes all lines to disk; called before a checkpoint, so that the logs reach its step."""
         self.metrics.sync()
         self.samples.sync()
 
     def close(self) -> None:
-        """Ends the logs; what was written is already on disk."""
+        """Closes the logs."""
         self.metrics.close()
         self.samples.close()
         if self.board is not None:

@@ -1,8 +1,11 @@
-"""Muon (Jordan et al. 2024): momentum, made orthogonal by Newton-Schulz iterations, for the matrices of hidden layers.
+"""Muon (Jordan et al. 2024): momentum orthogonalized by Newton-Schulz iterations, for the matrices of hidden layers.
 
-An update of every matrix moves all its directions by the same amount, where Adam moves mostly along the few strongest.
-The same as `torch.optim.Muon`, except that matrices of one shape go through the iterations together, as one batch: a
-small model has dozens of small matrices, and one by one they cost more in calls than in arithmetic.
+    M <- momentum * M + (1 - momentum) * G
+    W <- (1 - lr * weight_decay) * W - lr * scale * orthogonalize((1 - momentum) * G + momentum * M)
+
+All singular values of an update are about equal; Adam's updates are dominated by a few. Same as `torch.optim.Muon`,
+except that matrices of one shape are iterated as one batch: for dozens of small matrices, calls cost more than
+arithmetic.
 
 Shapes: N matrices of one shape, R rows, C columns.
 """
@@ -16,14 +19,14 @@ from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
 QUINTIC = (3.4445, -4.7750, 2.0315)
-"""Coefficients that grow small singular values fastest and leave all near 1 (Jordan et al. 2024)."""
+"""Coefficients of the odd polynomial that moves singular values to about 1 fastest (Jordan et al. 2024)."""
 NUM_ITERATIONS = 5
 ADAM_RMS = 0.2
-"""Root mean square of Adam's updates in practice; scaled to it, Muon takes Adam's learning rate (Liu et al. 2025)."""
+"""Typical root mean square of Adam's updates; scaled to it, Muon uses Adam's learning rate (Liu et al. 2025)."""
 
 
 class Muon(torch.optim.Optimizer):
-    """For matrices alone; embeddings, the output projection and gains belong to AdamW."""
+    """The optimizer of the hidden matrices; embeddings, the output projection and gains belong to AdamW."""
 
     def __init__(
         self,
@@ -34,14 +37,14 @@ class Muon(torch.optim.Optimizer):
         weight_decay: float = 0.1,
         dtype: torch.dtype = torch.bfloat16,
     ) -> None:
-        """`dtype` is that of the iterations; they forgive rounding, so bfloat16 will do where it is fast."""
+        """Runs the iterations in `dtype`; they tolerate rounding, so bfloat16 is enough."""
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
         self.dtype = dtype
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
-        """One update of every matrix that has a gradient."""
-        assert closure is None, "Muon looks at one gradient only"
+        """Updates every matrix that has a gradient."""
+        assert closure is None, "Muon takes no closure: it evaluates the gradient once"
         for group in self.param_groups:
             for matrices in group_by_shape(p for p in group["params"] if p.grad is not None):
                 self._update(matrices, group)
@@ -50,7 +53,7 @@ class Muon(torch.optim.Optimizer):
         gradients = [p.grad for p in matrices if p.grad is not None]
         means = [self._mean(p) for p in matrices]
         torch._foreach_lerp_(means, gradients, 1 - group["momentum"])
-        ahead = torch._foreach_lerp(gradients, means, group["momentum"])  # Nesterov: where the mean is going
+        ahead = torch._foreach_lerp(gradients, means, group["momentum"])  # Nesterov momentum
         directions = orthogonalize(torch.stack(ahead).to(self.dtype)).float()
         torch._foreach_mul_(matrices, 1 - group["lr"] * group["weight_decay"])
         scale = ADAM_RMS * math.sqrt(max(matrices[0].shape))
@@ -65,9 +68,9 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonalize(matrices: Tensor, num_iterations: int = NUM_ITERATIONS) -> Tensor:
-    """`matrices` (N, R, C) with their singular values moved to about 1; same shape and dtype.
+    """`matrices` (N, R, C) with all singular values at about 1; same shape and dtype.
 
-    Each iteration applies an odd polynomial to the singular values, by products of matrices alone.
+    Iteration: X <- a X + b (X X^T) X + c (X X^T)^2 X with (a, b, c) = QUINTIC.
     """
     tall = matrices.shape[1] > matrices.shape[2]
     x = matrices.mT if tall else matrices
@@ -80,7 +83,7 @@ def orthogonalize(matrices: Tensor, num_iterations: int = NUM_ITERATIONS) -> Ten
 
 
 def group_by_shape(tensors: Iterable[Tensor]) -> list[list[Tensor]]:
-    """`tensors` in lists of one shape each, in the order of their first."""
+    """`tensors` grouped by shape; groups in the order of their first tensor."""
     groups: dict[torch.Size, list[Tensor]] = {}
     for tensor in tensors:
         groups.setdefault(tensor.shape, []).append(tensor)

@@ -1,6 +1,7 @@
-"""The optimizers: AdamW for everything, or Muon for the hidden matrices and AdamW for the rest; their state by name.
+"""Builds the optimizers, and converts their state to and from named tensors.
 
-It builds and converts; what a step does with them stands in `step.py`, the rate in `schedule.py`.
+AdamW updates every parameter, or Muon the hidden matrices and AdamW the rest. The update is in `step.py`, the learning
+rate in `schedule.py`.
 """
 
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from tinyllm.training.muon import Muon
 
 
 def build_optimizers(model: nn.Module, config: OptimizerConfig, dtype: torch.dtype = torch.float32) -> list[Optimizer]:
-    """The optimizers of `config.name`, each with its part of the parameters; `dtype` is that of Muon's products."""
+    """The optimizers of `config.name`, each with its share of the parameters; `dtype` is for Muon's products."""
     hidden = [p for name, p in model.named_parameters() if config.name == "muon" and _is_hidden_matrix(name, p)]
     taken = {id(p) for p in hidden}
     optimizers: list[Optimizer] = [_build_adamw([p for p in model.parameters() if id(p) not in taken], config)]
@@ -25,7 +26,7 @@ def build_optimizers(model: nn.Module, config: OptimizerConfig, dtype: torch.dty
 
 
 def _build_adamw(parameters: list[nn.Parameter], config: OptimizerConfig) -> torch.optim.AdamW:
-    """AdamW (Loshchilov & Hutter 2019), fused. Norm gains are not decayed: they have no scale to shrink towards."""
+    """Fused AdamW (Loshchilov & Hutter 2019); matrices are decayed, norm gains are not."""
     groups = [
         {"params": [p for p in parameters if p.dim() >= 2], "weight_decay": config.weight_decay},
         {"params": [p for p in parameters if p.dim() < 2], "weight_decay": 0.0},
@@ -34,12 +35,12 @@ def _build_adamw(parameters: list[nn.Parameter], config: OptimizerConfig) -> tor
 
 
 def _is_hidden_matrix(name: str, parameter: nn.Parameter) -> bool:
-    # The embedding and the output projection are tables of one row a token: their rows should move by themselves.
+    # The embedding and the output projection hold one row a token; orthogonalizing them would couple the rows.
     return parameter.dim() == 2 and "embed_tokens" not in name and "lm_head" not in name
 
 
 def set_learning_rate(optimizers: Sequence[Optimizer], rate: float) -> None:
-    """The rate of the next update, for all groups."""
+    """Sets the learning rate of every parameter group."""
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["lr"] = rate
@@ -57,7 +58,7 @@ def optimizer_tensors(model: nn.Module, optimizers: Sequence[Optimizer]) -> dict
 
 
 def load_optimizer_tensors(model: nn.Module, optimizers: Sequence[Optimizer], tensors: dict[str, Tensor]) -> None:
-    """Puts back what `optimizer_tensors` gave. Raises MismatchError if a name or shape belongs to another model."""
+    """Restores the state that `optimizer_tensors` returned. Raises MismatchError if a name or shape differs."""
     if not tensors:
         return
     owners = {p: optimizer for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]}

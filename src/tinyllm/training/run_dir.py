@@ -1,4 +1,4 @@
-"""A run directory: the names in it, and whether a folder may hold a run.
+"""The run directory: its file names, and the checks before a run writes into a folder.
 
 config.toml  metrics.jsonl  samples.jsonl  loss.svg  checkpoints/  model/  .lock
 """
@@ -15,33 +15,33 @@ NAMES = (*FILES, "checkpoints", "model", storage.LOCK_NAME)
 
 
 def is_run(folder: Path) -> bool:
-    """Whether `folder` is a run of tinyllm: it has its lock, or a checkpoint (version 0.1 left the lock empty)."""
+    """Whether tinyllm wrote a run in `folder`: it has the lock or a checkpoint (version 0.1 left the lock empty)."""
     if storage.has_lock_text(folder / storage.LOCK_NAME):
         return True
     return any(is_checkpoint_of(path) for path in list_checkpoints(folder / "checkpoints"))
 
 
 def check_run_directory(folder: Path) -> None:
-    """Raises UsageError where a run in `folder` would replace files that tinyllm did not write."""
+    """Raises UsageError if a run in `folder` would replace files that tinyllm did not write."""
     if not folder.is_dir() or is_run(folder):
         return
     for name in NAMES:
         if (folder / name).exists() and not _is_empty_folder(folder / name):
             raise UsageError(
-                f"{folder / name} is there, and no run of tinyllm wrote it; choose another --out directory, or move it"
+                f"{folder / name} exists, and no run of tinyllm wrote it; choose another --out directory, or move it"
             )
 
 
 def clear_run(folder: Path) -> None:
-    """Removes a run's own files, checkpoints and model, so that a new run can begin; other files in `folder` stay.
+    """Removes the files, checkpoints and model of the run in `folder`; other files stay.
 
-    Raises UsageError if `folder` is no run, or if its model holds files of somebody else's, ArtifactError if it is
-    in use.
+    Raises UsageError if `folder` is not a run, or if its model directory holds files that tinyllm did not write.
+    Raises ArtifactError if the run is in use.
     """
     if not folder.exists():
         return
     if not is_run(folder):
-        raise UsageError(f"{folder} is no run of tinyllm; move it, or choose another place")
+        raise UsageError(f"{folder} is not a run of tinyllm; move it, or choose another place")
     model = folder / "model"
     with storage.exclusive(folder):
         if model.exists() and not storage.remove_directory(model, MODEL):

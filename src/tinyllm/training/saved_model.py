@@ -1,6 +1,6 @@
-"""What RUN/model is: the step and the validation loss that its manifest records. Nothing here writes.
+"""Step and validation loss of RUN/model, from its manifest. Nothing here writes.
 
-A shape that would be saved but not loaded is refused before training.
+`check_loadable` refuses, before training, a shape that a saved model could not be loaded with.
 """
 
 from collections.abc import Mapping
@@ -17,18 +17,18 @@ from tinyllm.training.evaluate import Evaluation
 
 @dataclass(frozen=True)
 class SavedModel:
-    """A model that a run saved, and how it scored on the validation set."""
+    """Step and validation loss of a model that a run saved."""
 
     step: int
-    """Optimizer updates that made it."""
+    """Number of optimizer updates before it was saved."""
     loss: float
     """Validation loss, in nats a token."""
     bits_per_byte: float | None
-    """The same in bits a byte; None in models of version 0.1.0, which did not record it."""
+    """Validation loss in bits a byte; None for models of version 0.1.0, which did not record it."""
 
     @classmethod
     def read(cls, path: Path) -> Self | None:
-        """The facts of the model directory `path`; None if there is none, or if no training run saved it.
+        """The record in the manifest of the model directory `path`; None if no training run saved a model there.
 
         Raises ArtifactError for a damaged directory.
         """
@@ -45,7 +45,7 @@ class SavedModel:
 
 
 def check_loadable(config: ModelConfig) -> None:
-    """Raises UsageError if a model of this shape, once saved, would not be read again."""
+    """Raises UsageError if a saved model of this shape could not be loaded."""
     try:
         from_hugging_face(to_hugging_face(config, "float32"), "its config.json")
     except FormatError as error:
@@ -53,7 +53,7 @@ def check_loadable(config: ModelConfig) -> None:
 
 
 def model_details(step: int, evaluation: Evaluation, trained_on: str) -> Mapping[str, Any]:
-    """What the manifest of RUN/model records, for `SavedModel.read`."""
+    """The manifest's details of RUN/model, read by `SavedModel.read`."""
     return {
         "step": step,
         "validation_loss": evaluation.loss,

@@ -1,11 +1,11 @@
-"""One optimizer update: microbatches forward and backward, clip, step; or a skip where numbers went wrong.
+"""One optimizer update: microbatches forward and backward, clip, step; skipped if loss or gradient is not finite.
 
-The loss is summed over tokens and divided once by their number in the whole update, so that accumulating four
-microbatches is the same mathematics as one batch four times as large.
+The loss of an update is sum over tokens / number of tokens of the update. So four accumulated microbatches equal one
+batch four times as large.
 
-In 16 bits the forward and backward passes run on a copy of the model; the model itself stays float32, receives the
-gradients, and lends its rounded weights to the copy after each update (Micikevicius et al. 2018, mixed precision).
-The passes are autograd's, or those of our own kernels (`kernel_pass.py`).
+In 16 bits the forward and backward passes run on a 16-bit copy of the model, the shadow. The model itself stays
+float32: it receives the shadow's gradients, and the shadow its rounded weights (mixed precision, Micikevicius et al.
+2018). The passes are autograd's, or the custom kernels' (`kernel_pass.py`).
 
 Shapes: B windows of a microbatch, T tokens a window predicts, V vocabulary.
 """
@@ -30,24 +30,27 @@ from tinyllm.training.loss import sum_losses, summed_loss
 from tinyllm.training.optimizer import build_optimizers
 
 TrainingAttention = Literal[AttentionKind, "tiled"]
-"""`tiled` is that of our own kernels; who takes it takes all of them."""
+"""`tiled` enables every custom kernel."""
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 @dataclass(frozen=True)
 class StepResult:
-    """What one update did."""
+    """Loss and gradient norm of one update."""
 
     loss: float
-    """Mean loss of the update's tokens before it, in nats a token."""
+    """Mean loss of the update's tokens under the weights before it, in nats a token."""
     grad_norm: float
     """Global norm of the gradient before clipping."""
     skipped: bool
-    """Whether the weights were left alone because the loss or the gradient was not finite."""
+    """Whether the weights stayed the same because the loss or the gradient was not finite."""
 
 
 class Updater:
-    """Applies updates to a model: its optimizers, its copy in 16 bits, and for float16 alone the gradient scaler."""
+    """Applies updates to a model: its optimizers, its 16-bit shadow, and for float16 the gradient scaler.
+
+    In float32 the shadow is the model itself.
+    """
 
     def __init__(
         self,
@@ -63,41 +66,41 @@ class Updater:
         self.optimizers = list(optimizers)
         self.device = device
         self.grad_clip = grad_clip or math.inf
-        self.worker = model if dtype == "float32" else copy.deepcopy(model).to(DTYPES[dtype])
+        self.shadow = model if dtype == "float32" else copy.deepcopy(model).to(DTYPES[dtype])
         self.kernels = None
         if attention == "tiled":
-            self.kernels = KernelPass(self.worker)
+            self.kernels = KernelPass(self.shadow)
         else:
-            self.worker.use_attention(attention)
-        self.masters: list[Tensor] = list(model.parameters())
-        self.workers: list[Tensor] = list(self.worker.parameters())
-        self.gradients = [] if self.worker is model else [torch.zeros_like(p) for p in self.masters]
+            self.shadow.use_attention(attention)
+        self.weights: list[Tensor] = list(model.parameters())
+        self.shadow_weights: list[Tensor] = list(self.shadow.parameters())
+        self.gradients = [] if self.shadow is model else [torch.zeros_like(p) for p in self.weights]
         if self.kernels is not None:
             self.gradients = self.kernels.gradients
         self.scaler = torch.amp.GradScaler(device.type, enabled=dtype == "float16")
         self.compile(compiled)
 
     def compile(self, enabled: bool) -> None:
-        """Whether blocks and loss run through torch.compile, each compiled at its first use; kernels of ours do not."""
+        """Enables or disables torch.compile for blocks and loss, compiled at first use; no effect on custom kernels."""
         enabled = enabled and self.kernels is None
-        self.worker.compile_blocks(enabled)
+        self.shadow.compile_blocks(enabled)
         self._sum_losses = runtime.compiled(sum_losses) if enabled else sum_losses
 
     def update(self, microbatches: Iterable[Tensor], num_tokens: int) -> StepResult:
-        """One update from `microbatches`, each (B, T + 1) int64, which predict `num_tokens` tokens in all."""
+        """Does one update from `microbatches`, each (B, T + 1) int64, that predict `num_tokens` tokens in total."""
         total = torch.zeros((), device=self.device)
         for index, tokens in enumerate(microbatches):
             total += self.backward(tokens, num_tokens, first=index == 0)
         for optimizer in self.optimizers:
             self.scaler.unscale_(optimizer)
         if self.kernels is None:
-            gradients = [master.grad for master in self.masters if master.grad is not None]
+            gradients = [weight.grad for weight in self.weights if weight.grad is not None]
             norm = nn.utils.get_total_norm(gradients, foreach=True)
         else:
-            gradients = [self.kernels.gradient]  # the same, as one
+            gradients = [self.kernels.gradient]  # all gradients, in one flat tensor
             norm = self.kernels.gradient_norm()
-        loss, grad_norm = torch.stack((total, norm)).tolist()  # one wait for the device, not two
-        result = StepResult(loss, grad_norm, skipped=self._numbers_went_wrong(loss, grad_norm))
+        loss, grad_norm = torch.stack((total, norm)).tolist()  # one synchronization, not two
+        result = StepResult(loss, grad_norm, skipped=self._must_skip(loss, grad_norm))
         if not result.skipped and grad_norm > self.grad_clip:
             torch._foreach_mul_(gradients, self.grad_clip / grad_norm)
         for optimizer in self.optimizers:
@@ -105,79 +108,79 @@ class Updater:
                 self.scaler.step(optimizer)
             optimizer.zero_grad(set_to_none=True)
         self.scaler.update()
-        self.lend_weights()
+        self.sync_shadow()
         return result
 
     def backward(self, tokens: Tensor, num_tokens: int, *, first: bool = True) -> Tensor:
-        """Adds the gradient of `tokens` (B, T + 1) to the model's; gives their part of the mean loss.
+        """Accumulates the gradient of `tokens` (B, T + 1); returns their share of the mean loss.
 
-        In 16 bits the `first` of an update takes the place of what is there.
+        In 16 bits the `first` microbatch of an update overwrites the gradient instead.
         """
         if self.kernels is not None:
             part = self.kernels.backward(tokens, num_tokens, adds=not first)
         else:
-            hidden = self.worker.hidden_states(tokens[:, :-1])
-            part = self._sum_losses(hidden, self.worker.output_weight, tokens[:, 1:]) / num_tokens
+            hidden = self.shadow.hidden_states(tokens[:, :-1])
+            part = self._sum_losses(hidden, self.shadow.output_weight, tokens[:, 1:]) / num_tokens
             self.scaler.scale(part).backward()  # type: ignore[no-untyped-call]
             self._widen_gradients(first=first)
         if self.gradients:
-            for master, gradient in zip(self.masters, self.gradients, strict=True):
-                master.grad = gradient
+            for weight, gradient in zip(self.weights, self.gradients, strict=True):
+                weight.grad = gradient
         return part.detach()
 
     @torch.no_grad()
     def summed_loss(self, tokens: Tensor) -> Tensor:
-        """Cross entropy of each window's next tokens, summed: `tokens` (B, T + 1) -> scalar float32, in nats."""
+        """Summed cross entropy of the next tokens of `tokens` (B, T + 1): scalar float32, in nats."""
         if self.kernels is not None:
             return self.kernels.summed_loss(tokens)
-        return summed_loss(self.worker, tokens)
+        return summed_loss(self.shadow, tokens)
 
     def warm_up(self, tokens: Tensor) -> str:
-        """Compiles by a pass over `tokens` (B, T + 1) that changes nothing; where it fails, gives the reason.
+        """Compiles by a pass over `tokens` (B, T + 1) that changes no weight; returns the reason if that fails.
 
-        Then updates run without it. Compilers fail in many ways: without their headers, without a place to write ...
+        After a failure, updates run without torch.compile. Usual causes are missing headers and a read-only disk.
         """
         problem = ""
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # advice to people who write compilers
+                warnings.simplefilter("ignore")  # internal advice of the compiler
                 self.backward(tokens, 1)
         except (RuntimeError, OSError) as error:
             self.compile(False)
             problem = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
-        for parameter in (*self.workers, *self.masters):
+        for parameter in (*self.shadow_weights, *self.weights):
             parameter.grad = None
         return problem
 
     @torch.no_grad()
-    def lend_weights(self) -> None:
-        """Rounds the model's weights into the copy; to be called whenever they changed from outside."""
+    def sync_shadow(self) -> None:
+        """Copies the model's weights, rounded, into the shadow; call it after changing weights from outside."""
         if self.gradients:
-            torch._foreach_copy_(self.workers, self.masters)
+            torch._foreach_copy_(self.shadow_weights, self.weights)
 
     @torch.no_grad()
     def _widen_gradients(self, *, first: bool) -> None:
-        """Takes the copy's gradients in 16 bits and adds them up in float32."""
+        """Adds the shadow's 16-bit gradients to the float32 gradients, or overwrites these if `first`."""
         if not self.gradients:
             return
-        narrow = [worker.grad for worker in self.workers if worker.grad is not None]
+        narrow = [shadow.grad for shadow in self.shadow_weights if shadow.grad is not None]
         if first:
             torch._foreach_copy_(self.gradients, narrow)
         else:
             torch._foreach_add_(self.gradients, narrow)
-        for worker in self.workers:
-            worker.grad = None
+        for shadow in self.shadow_weights:
+            shadow.grad = None
 
-    def _numbers_went_wrong(self, loss: float, grad_norm: float) -> bool:
-        # A float16 gradient may overflow on the way to the right scale; then the scaler skips and halves by itself.
-        # Below 1 the scale cannot be what made it overflow.
+    def _must_skip(self, loss: float, grad_norm: float) -> bool:
+        # A float16 gradient may overflow because the scale is too large: the scaler skips the update and halves the
+        # scale by itself. A scale below 1 is not the cause of an overflow.
         if self.scaler.is_enabled() and math.isfinite(loss) and self.scaler.get_scale() >= 1:
             return False
         return not (math.isfinite(loss) and math.isfinite(grad_norm))
 
 
 def build_updater(model: Transformer, config: Config, device: torch.device) -> Updater:
-    """The updater that `config` asks for, where no setting is `auto`."""
+    """The updater for `config`, in which no setting is `auto`."""
     settings = config.training
     assert settings.dtype != "auto"
     assert settings.attention != "auto"

@@ -1,6 +1,6 @@
-"""How long an update takes on this machine: a few real ones on random tokens, timed.
+"""Measures the time of an update on this machine, by real updates on random tokens.
 
-For those who must plan a run before it starts; nothing of a run is read or written.
+Callers use it to plan a run before it starts. Nothing of a run is read or written.
 """
 
 import statistics
@@ -15,9 +15,9 @@ from tinyllm.training.step import build_updater
 
 
 def measure_step_seconds(config: Config, num_steps: int = 15) -> float:
-    """Median seconds of an optimizer update with the shapes and device of `config`, where no setting is `auto`.
+    """Median seconds of an optimizer update with the shapes and device of `config`, in which no setting is `auto`.
 
-    Where it compiles, a run that follows in the same process finds the code ready.
+    If it compiles, a later run in the same process reuses the compiled code.
     """
     settings = config.training
     device = pick_device(settings.device)
@@ -31,4 +31,4 @@ def measure_step_seconds(config: Config, num_steps: int = 15) -> float:
         start = time.perf_counter()
         updater.update([tokens] * settings.accumulation_steps, num_tokens)
         seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds[2:])  # the first two also allocate
+    return statistics.median(seconds[2:])  # the first two updates also allocate memory

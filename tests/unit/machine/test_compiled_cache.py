@@ -130,7 +130,7 @@ def test_a_folder_that_cannot_be_made_costs_one_line(tmp_path: Path, lines: list
     (tmp_path / "file").write_text("in the way of a folder")
     assert CompiledCache(tmp_path / "file" / "kernels", lines.append).keep("fp32", "key", ".o", CODE) is None
     (line,) = lines
-    assert "the compiled code is not kept" in line
+    assert "the compiled code is not cached" in line
 
 
 def test_a_key_changes_with_every_fact_and_with_where_one_ends() -> None:

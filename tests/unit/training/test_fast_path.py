@@ -8,7 +8,7 @@ import torch
 from tinyllm import config as sections
 from tinyllm.errors import UsageError
 from tinyllm.training import fast_path
-from tinyllm.training.fast_path import as_before, choose_fast_path, load_kernels, measure_update_seconds
+from tinyllm.training.fast_path import choose_fast_path, load_train_kernels, measure_update_seconds, restore_path
 from tinyllm.training.kernels import library
 from training_runs import Listener, losses, make_config, train
 
@@ -132,7 +132,7 @@ def test_tiled_attention_is_measured_with_the_others(monkeypatch: pytest.MonkeyP
     pretend_kernels(monkeypatch)
     path = choose_fast_path(make(), CPU, 10_000)
     assert (path.dtype, path.attention, path.compiled) == (*TILED, False)
-    assert path.reason.endswith("not compiled: its kernels leave nothing to fuse")
+    assert path.reason.endswith("not compiled: the custom kernels are already fused")
     assert not choose_fast_path(make(attention="tiled", compile="on"), CPU, 10).compiled
     assert ("float32", "tiled") not in asked
     asked.clear()
@@ -145,33 +145,33 @@ def test_tiled_attention_is_measured_with_the_others(monkeypatch: pytest.MonkeyP
 def test_tiled_attention_is_loaded_only_where_a_run_can_have_it(monkeypatch: pytest.MonkeyPatch) -> None:
     notes: list[str] = []
     pretend_kernels(monkeypatch)
-    assert load_kernels(make(), CPU, notes.append)
-    assert load_kernels(make(attention="tiled"), CPU, notes.append)
-    assert not load_kernels(make(attention="fused"), CPU, notes.append)
-    assert not load_kernels(make(dtype="float32"), CPU, notes.append)
-    assert not load_kernels(make(compile="on"), CPU, notes.append), "compilers do not touch kernels"
+    assert load_train_kernels(make(), CPU, notes.append)
+    assert load_train_kernels(make(attention="tiled"), CPU, notes.append)
+    assert not load_train_kernels(make(attention="fused"), CPU, notes.append)
+    assert not load_train_kernels(make(dtype="float32"), CPU, notes.append)
+    assert not load_train_kernels(make(compile="on"), CPU, notes.append), "compilers do not touch kernels"
     for dtype in ("float32", "float16"):
         with pytest.raises(UsageError, match="needs a CPU, bfloat16, and a model without dropout; choose another"):
             choose_fast_path(make(dtype=dtype, attention="tiled", compile="off"), CPU, 1)
     pretend_kernels(monkeypatch, supported=False)
-    assert not load_kernels(make(), CPU, notes.append)
+    assert not load_train_kernels(make(), CPU, notes.append)
     assert notes == [], "most machines have none: nothing to tell"
     pretend_kernels(monkeypatch, problem="it broke")
-    assert not load_kernels(make(), CPU, notes.append)
+    assert not load_train_kernels(make(), CPU, notes.append)
     assert notes == ["training goes on without tiled attention: it broke"]
     with pytest.raises(UsageError, match="it broke; choose another with --training.attention explicit"):
-        load_kernels(make(attention="tiled"), CPU, notes.append)
+        load_train_kernels(make(attention="tiled"), CPU, notes.append)
 
 
 def test_a_run_with_tiled_attention_goes_on_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     saved = {"dtype": "bfloat16", "attention": "tiled", "compile": "off"}
     pretend_kernels(monkeypatch)
-    assert as_before(make(), saved, CPU).training.attention == "tiled"
-    assert as_before(make(), saved, torch.device("cuda")).training.attention == "auto"
+    assert restore_path(make(), saved, CPU).training.attention == "tiled"
+    assert restore_path(make(), saved, torch.device("cuda")).training.attention == "auto"
     pretend_kernels(monkeypatch, supported=False)
-    assert as_before(make(), saved, CPU).training.attention == "auto"
-    assert as_before(make(), saved, CPU).training.compile == "auto", "that it was off was because of the tiles"
-    assert as_before(make(), saved, CPU).training.dtype == "bfloat16"
+    assert restore_path(make(), saved, CPU).training.attention == "auto"
+    assert restore_path(make(), saved, CPU).training.compile == "auto", "that it was off was because of the tiles"
+    assert restore_path(make(), saved, CPU).training.dtype == "bfloat16"
 
 
 @pytest.mark.skipif(not library.is_supported(), reason="needs an x86 processor with AMX and a C++ compiler")

@@ -95,7 +95,7 @@ def test_every_way_takes_the_clipped_gradient_of_all_microbatches(
     exact, parts = copy.deepcopy(model).double(), batches(3)
     before = [p.detach().clone() for p in model.parameters()]
     assert updater.warm_up(parts[0]) == ""
-    assert all(p.grad is None for p in (*model.parameters(), *updater.worker.parameters()))
+    assert all(p.grad is None for p in (*model.parameters(), *updater.shadow.parameters()))
     result = updater.update(parts, num_tokens=48)
 
     tokens = torch.cat(parts)
@@ -110,8 +110,8 @@ def test_every_way_takes_the_clipped_gradient_of_all_microbatches(
     expected = [p.grad for p in exact.parameters() if p.grad is not None]
     errors = [(move - right).square().sum() for move, right in zip(moves, expected, strict=True)]
     assert sum(errors) ** 0.5 < tolerance * size
-    for master, worker in zip(model.parameters(), updater.worker.parameters(), strict=True):
-        assert torch.equal(master.to(worker.dtype), worker)
+    for weight, shadow in zip(model.parameters(), updater.shadow.parameters(), strict=True):
+        assert torch.equal(weight.to(shadow.dtype), shadow)
 
 
 @pytest.mark.parametrize(("dtype", "attention"), WAYS)
@@ -120,7 +120,7 @@ def test_every_way_skips_what_is_not_finite_and_goes_on_as_if_nothing_was(
     load_kernels: None, dtype: str, attention: TrainingAttention, bad: float
 ) -> None:
     (model, updater), (twin, undisturbed) = make_exact(dtype, attention), make_exact(dtype, attention)
-    gain = updater.worker.model.norm.weight.data
+    gain = updater.shadow.model.norm.weight.data
     right = gain.clone()
     gain[0] = bad
     poisoned = [p.detach().clone() for p in model.parameters()]
@@ -141,8 +141,8 @@ def test_the_loss_of_an_evaluation_is_that_of_the_way_that_trains(
     _, updater = make_exact("bfloat16", "tiled")
     tokens = batches(1)[0]
     loss = updater.backward(tokens, 1)
-    monkeypatch.setattr(updater.worker, "forward", None)  # autograd's way, which is left alone
-    monkeypatch.setattr(updater.worker, "hidden_states", None)
+    monkeypatch.setattr(updater.shadow, "forward", None)  # autograd's way, which is left alone
+    monkeypatch.setattr(updater.shadow, "hidden_states", None)
     assert updater.summed_loss(tokens) == loss
 
 
@@ -153,7 +153,7 @@ def test_every_precision_learns_and_keeps_float32_weights(dtype: str) -> None:
     losses = [updater.update(tokens, num_tokens=16).loss for _ in range(30)]
     assert losses[-1] < 0.6 * losses[0]
     assert all(p.dtype == torch.float32 for p in model.parameters())
-    assert all(p.grad is None for p in updater.worker.parameters())
+    assert all(p.grad is None for p in updater.shadow.parameters())
 
 
 def test_only_matrices_decay() -> None:
@@ -176,7 +176,7 @@ def test_a_gradient_that_is_not_finite_changes_nothing(bad: float) -> None:
 def test_float16_overflow_is_left_to_the_scaler() -> None:
     model, updater = make("float16")
     scale = updater.scaler.get_scale()
-    handle = next(updater.worker.parameters()).register_hook(lambda gradient: gradient * math.inf)
+    handle = next(updater.shadow.parameters()).register_hook(lambda gradient: gradient * math.inf)
     result = updater.update(batches(1), num_tokens=16)
     handle.remove()
     assert not result.skipped

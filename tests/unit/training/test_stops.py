@@ -110,7 +110,7 @@ def test_a_signal_within_an_evaluation_saves_first_and_then_evaluates_anew(
     to_device = Trainer._to_device
 
     def stop_once(self: Trainer, batch: Any) -> Any:
-        if self.state.step == 4 and not self.updater.worker.training and not sent:
+        if self.state.step == 4 and not self.updater.shadow.training and not sent:
             sent.append(list((run / "checkpoints").iterdir()))
             os.kill(os.getpid(), signal.SIGTERM)
         return to_device(self, batch)
@@ -179,7 +179,7 @@ def worsen(trainer: Trainer, step: int) -> Callable[[int], None]:
             with torch.no_grad():
                 for parameter in trainer.model.parameters():
                     parameter.normal_()
-            trainer.updater.lend_weights()
+            trainer.updater.sync_shadow()
 
     return spoil
 

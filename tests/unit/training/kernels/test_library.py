@@ -53,5 +53,5 @@ def test_what_goes_wrong_is_told(tmp_path: Path) -> None:
     assert load_elsewhere(tmp_path / "cache", PATH="")[-1].startswith("'the kernels need Linux")
     (tmp_path / "file").write_text("no folder")
     told = load_elsewhere(tmp_path / "file", PATH="/usr/bin:/bin")
-    assert any("the compiled code is not kept" in line for line in told)
+    assert any("the compiled code is not cached" in line for line in told)
     assert told[-1] == "''", "it works all the same"
