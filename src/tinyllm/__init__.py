@@ -1,6 +1,6 @@
 """tinyllm: train your own small language model from raw text, and use it.
 
-The public names load on first use, so that `import tinyllm` costs neither torch nor numba.
+The public names load on first use: `import tinyllm` loads neither torch nor numba.
 """
 
 from importlib import import_module

@@ -1,6 +1,6 @@
-"""The public functions: what a program calls instead of the command line.
+"""The public functions, for programs that do not use the command line.
 
-Thin, as commands are: each builds a config and calls a stage. They print nothing.
+Each function builds a config and calls a stage. They print nothing.
 """
 
 from pathlib import Path
@@ -14,9 +14,10 @@ if TYPE_CHECKING:
 
 
 def generate(prompt: str = "", *, model: str | Path | None = None, **settings: Any) -> str:
-    """`prompt` and its continuation by `model`, or by the bundled model; `settings` as in `SamplingConfig`.
+    """`prompt` and its continuation by `model`, by default the bundled one; `settings` are fields of `SamplingConfig`.
 
-    For several texts, or streams, keep a model loaded: `tinyllm.load(path)`. Raises as that and its methods do.
+    For several texts or streams, load the model once with `tinyllm.load(path)`. Raises the errors of `load` and
+    `Generator.generate`.
     """
     from tinyllm.models import load
 
@@ -33,16 +34,16 @@ def train(
     reporter: "Reporter | None" = None,
     **sections: dict[str, Any],
 ) -> "Outcome":
-    """Trains on the shards `data` into the run directory `out`; `sections` go over the recipe's settings.
+    """Trains on the shards `data` into the run directory `out`; `sections` override the recipe's settings.
 
     >>> tinyllm.train("shards", "runs/mine", recipe="storybook", schedule={"num_steps": 500})  # doctest: +SKIP
 
-    With `resume` the run in `out` goes on from its newest checkpoint, with the settings of its own config.toml; any
-    other run starts from `recipe`, which is "seed" if not given. `reporter` hears of steps, evaluations and notes.
-    Outside the main thread signals do not save the run.
+    With `resume` the run in `out` continues from its newest checkpoint, with the settings of its own config.toml. Any
+    other run starts from `recipe`, by default "seed". `reporter` receives steps, evaluations and notes. Outside the
+    main thread, signals do not save the run.
 
-    Raises ConfigError, MismatchError or UsageError before the first step for settings that do not fit, Interrupted
-    after saving for a signal, DivergenceError where numbers stay bad.
+    Raises ConfigError, MismatchError or UsageError before the first step for invalid settings, Interrupted after
+    saving for a signal, DivergenceError if losses or gradients stay non-finite.
     """
     from tinyllm.shards.format import ShardSet
     from tinyllm.training.loop import Silence, Trainer

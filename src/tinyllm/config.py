@@ -1,11 +1,11 @@
-"""The configuration: frozen sections, each field with its meaning and unit, checked when it is made.
+"""The configuration: frozen sections, each field with its meaning and unit, validated on construction.
 
-A `Config` is built once, by the command line, from four layers: defaults, a recipe, a TOML file, flags. Below that,
-modules take one section or plain numbers; nothing reads globals or the environment. This module holds no logic of
-training or models: only names, types, ranges, and how sections fit each other.
+`settings` builds a `Config` once, from four layers: defaults, a recipe, a TOML file, flags. All other modules take one
+section or plain numbers; none reads globals or the environment. This module holds names, types, ranges, and the
+relations between fields, and no logic of training or models.
 
-Values are parsed first and checked afterwards: a flag's "128", a TOML file's 128 and Python's 128 are the same value.
-Automatic values are resolved from parsed fields, so a finished section holds no automatic size.
+Values are parsed before they are checked: "128" from a flag and 128 from TOML or Python are the same value.
+Automatic sizes are resolved on construction: a section never holds an automatic size.
 """
 
 from typing import Annotated, Literal, Self
@@ -22,19 +22,19 @@ from pydantic import (
 )
 
 WeightsKind = Literal["fp32", "bf16", "int8"]
-"""How precisely the CPU engine keeps weights."""
+"""Precision of the CPU engine's weights."""
 
 
 class Section(BaseModel):
-    """Base of all sections: immutable, documented field by field, and closed to unknown keys."""
+    """Base class of all sections: immutable, with a docstring per field; unknown keys are errors."""
 
-    # Building the checks of all sections takes a tenth of a second, at every start: each builds its own at first use.
+    # Building the validators of all sections takes 0.1 s at every start; `defer_build` builds each at first use.
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
 
     @field_validator("*", mode="before")
     @classmethod
-    def _refuse_false_kinds(cls, value: object, info: ValidationInfo) -> object:
-        """Raises ValueError for true or false in a number's place, read as 1 and 0 otherwise, and for broken text."""
+    def _refuse_wrong_types(cls, value: object, info: ValidationInfo) -> object:
+        """`value`. Raises ValueError for a boolean in place of a number, and for text that UTF-8 cannot encode."""
         assert info.field_name is not None
         if isinstance(value, bool) and cls.model_fields[info.field_name].annotation in (int, float):
             raise ValueError(f"it is {str(value).lower()}; it should be a number")
@@ -47,19 +47,19 @@ class Section(BaseModel):
 
 
 def _parse_automatic(value: object) -> object:
-    """0 for None and "auto", so that an automatic value has one form; any other value unchanged."""
+    """0 for None and "auto"; any other value unchanged."""
     return 0 if value is None or (isinstance(value, str) and value.strip().lower() == "auto") else value
 
 
 Automatic = Annotated[int, BeforeValidator(_parse_automatic), Field(ge=0)]
-"""A number of which 0, "auto" and Python's None mean: choose it for me."""
+"""An integer; 0, "auto" and None mean that it is chosen automatically."""
 LARGEST_SIZE = 2**40
-"""Above any size of a model. Memory sets the real limit; this one keeps numbers printable."""
+"""Larger than any size of a model. Memory is the real limit; this one keeps numbers printable."""
 SHOWN_CHARACTERS = 60
 
 
 def first_problem(error: ValidationError) -> str:
-    """What is wrong with a section, in one line: the field, what it is, what it should be."""
+    """The first problem of a section in one line: the field, its value, and the allowed values."""
     first = error.errors()[0]
     reason = first["msg"].removeprefix("Value error, ")
     if not first["loc"]:
@@ -75,7 +75,7 @@ def first_problem(error: ValidationError) -> str:
 
 
 def _shorten(value: object) -> str:
-    """A value on one line, at most `SHOWN_CHARACTERS` long."""
+    """`value` on one line, cut to `SHOWN_CHARACTERS`."""
     text = str(value)
     text = text if text and text.isprintable() else repr(text)
     return text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS] + "…"
@@ -85,7 +85,7 @@ class ModelConfig(Section):
     """Shape of a Llama 2 model (Touvron et al. 2023)."""
 
     vocab_size: int = Field(gt=0, le=LARGEST_SIZE)
-    """Number of token ids the model knows; the tokenizer must have as many."""
+    """Number of token ids; the tokenizer must have as many."""
     hidden_size: int = Field(default=288, gt=0, le=LARGEST_SIZE)
     """Channels of the residual stream."""
     num_layers: int = Field(default=8, gt=0, le=LARGEST_SIZE)
@@ -95,11 +95,11 @@ class ModelConfig(Section):
     num_kv_heads: Automatic = Field(default=0, le=LARGEST_SIZE, validate_default=True)
     """Key and value heads, shared by groups of query heads; 0 or auto = as many as query heads."""
     multiple_of: int = Field(default=32, gt=0, le=LARGEST_SIZE)
-    """The automatic intermediate size is a multiple of this."""
+    """The automatic `intermediate_size` is a multiple of this."""
     intermediate_size: Automatic = Field(default=0, le=LARGEST_SIZE, validate_default=True)
-    """Channels inside the feed-forward; 0 or auto = two thirds of 4 x hidden_size, rounded up to `multiple_of`."""
+    """Channels inside the feed-forward; 0 or auto = 8/3 x hidden_size, rounded up to `multiple_of`."""
     context_length: int = Field(default=256, gt=0, le=LARGEST_SIZE)
-    """Longest sequence the model attends over, in tokens."""
+    """Longest sequence that the model attends over, in tokens."""
     norm_eps: float = Field(default=1e-5, gt=0)
     """Added to the mean square in RMSNorm."""
     rope_theta: float = Field(default=10_000.0, gt=0)
@@ -112,14 +112,14 @@ class ModelConfig(Section):
     @field_validator("num_kv_heads")
     @classmethod
     def _resolve_num_kv_heads(cls, value: int, info: ValidationInfo) -> int:
-        """As many heads as queries have where it is automatic. `info.data` lacks fields that did not parse."""
+        """`value`, or num_heads if it is automatic. `info.data` lacks fields that failed to parse."""
         automatic: int = info.data.get("num_heads", value)
         return value or automatic
 
     @field_validator("intermediate_size")
     @classmethod
     def _resolve_intermediate_size(cls, value: int, info: ValidationInfo) -> int:
-        """The width of Llama's feed-forward where it is automatic."""
+        """`value`, or the width of Llama's feed-forward if it is automatic."""
         if value or not {"hidden_size", "multiple_of"} <= info.data.keys():
             return value
         hidden: int = info.data["hidden_size"]
@@ -163,11 +163,11 @@ class ScheduleConfig(Section):
     floor: float = Field(default=0.0, ge=0)
     """Learning rate at the end of the run."""
     warmup_steps: int = Field(default=100, ge=0)
-    """Updates over which the rate rises linearly from 0 to the peak; a tenth of a run that is not longer."""
+    """Updates over which the rate rises linearly from 0 to the peak; num_steps / 10 if num_steps is not larger."""
     shape: Literal["cosine", "wsd"] = "cosine"
     """Decay after warmup: cosine, or warmup-stable-decay (flat, then linear)."""
     decay_fraction: float = Field(default=0.2, gt=0, le=1)
-    """For wsd: the last part of the time after warmup in which the rate falls."""
+    """For wsd: the fraction of the steps after warmup in which the rate falls, at the end of the run."""
 
     @model_validator(mode="after")
     def _check_order(self) -> Self:
@@ -177,12 +177,12 @@ class ScheduleConfig(Section):
 
 
 class OptimizerConfig(Section):
-    """Which optimizer, and gradient clipping."""
+    """The optimizer and gradient clipping."""
 
     name: Literal["adamw", "muon"] = "adamw"
     """adamw (Loshchilov & Hutter 2019) for all parameters, or muon (Jordan et al. 2024) for the hidden matrices."""
     momentum: float = Field(default=0.95, ge=0, lt=1)
-    """Muon's decay of the mean of gradients; embeddings and gains go by AdamW's fields below."""
+    """Decay of the mean of gradients in Muon; embeddings and gains use AdamW's fields below."""
     beta1: float = Field(default=0.9, ge=0, lt=1)
     """Decay of the mean of gradients."""
     beta2: float = Field(default=0.95, ge=0, lt=1)
@@ -190,7 +190,7 @@ class OptimizerConfig(Section):
     eps: float = Field(default=1e-8, gt=0)
     """Added to the root of the mean square."""
     weight_decay: float = Field(default=0.1, ge=0)
-    """Decoupled decay of matrices; norm gains have none."""
+    """Decoupled weight decay of matrices; norm gains have none."""
     grad_clip: float = Field(default=1.0, ge=0)
     """Largest global norm of the gradient; 0 = no clipping."""
 
@@ -205,75 +205,75 @@ class TrainingConfig(Section):
     sequence_length: int = Field(default=256, gt=0, le=LARGEST_SIZE)
     """Tokens a window predicts; at most the model's context_length."""
     align_documents: bool = False
-    """Whether windows begin where documents do, rather than every sequence_length tokens."""
+    """Whether windows begin at document starts instead of every sequence_length tokens."""
     eval_interval: int = Field(default=100, gt=0)
     """Steps between evaluations on the validation set."""
     eval_iters: int = Field(default=100, gt=0, le=LARGEST_SIZE)
-    """Microbatches in one evaluation: always the same windows."""
+    """Microbatches in one evaluation, the same windows each time."""
     eval_only: bool = False
     """Evaluate once and stop."""
     always_save_checkpoint: bool = False
-    """Save a checkpoint and RUN/model after each evaluation, better or not."""
+    """Save a checkpoint and RUN/model after each evaluation, even if the loss did not improve."""
     init_from: str = "scratch"
-    """Where the weights come from: scratch, resume (this run's newest checkpoint), or a model directory."""
+    """Source of the weights: scratch, resume (this run's newest checkpoint), or a model directory."""
     initialization: Literal["normal", "mimetic"] = "normal"
-    """Fresh weights: GPT-2's, or with attention that already copies (see `model/init.py`)."""
+    """Initial weights: GPT-2's normal ones, or attention that copies earlier tokens (see `model/init.py`)."""
     checkpoint_interval: int = Field(default=1000, gt=0)
-    """Steps between checkpoints; the last step always makes one."""
+    """Steps between checkpoints; the last step always writes one."""
     keep_checkpoints: int = Field(default=2, gt=0)
-    """Newest checkpoints kept; older ones are removed."""
+    """Number of newest checkpoints to keep; older ones are removed."""
     log_interval: int = Field(default=10, gt=0)
-    """Steps between lines of output off a terminal; metrics.jsonl has every step."""
+    """Steps between lines of output if stderr is no terminal; metrics.jsonl has every step."""
     max_minutes: float = Field(default=0.0, ge=0)
     """Wall time after which the run saves and stops, in minutes; 0 = no limit."""
     max_bad_steps: int = Field(default=10, gt=0)
-    """Updates in a row that may be skipped for a non-finite loss or gradient before the run stops."""
+    """Updates in a row with a non-finite loss or gradient after which the run stops."""
     seed: int = Field(default=1337, ge=0, lt=2**63)
     """Seeds the initial weights, dropout and the order of the data."""
     device: str = "auto"
     """auto (cuda, else mps, else cpu), or a torch device such as cpu or cuda:0."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """Precision of the forward and backward pass; weights and optimizer stay float32. auto = the faster one here."""
+    """Precision of the forward and backward pass; weights and optimizer stay float32. auto = the fastest measured."""
     attention: Literal["auto", "fused", "explicit", "tiled"] = "auto"
-    """PyTorch's fused kernel, two products and a softmax, or tiles of AMX; auto = the fastest one here.
+    """PyTorch's fused kernel, explicit products and softmax, or AMX tiles; auto = the fastest measured.
 
-    With tiles come kernels of our own for all but plain products; they need a CPU with AMX, bfloat16, and no dropout.
+    `tiled` enables every custom kernel; it needs a CPU with AMX, bfloat16, and a model without dropout.
     """
     compile: Literal["auto", "on", "off"] = "auto"
-    """Whether torch.compile builds the training step; auto = if the run is long enough to pay for it.
+    """Whether torch.compile compiles the training step; auto = if the run is long enough to save time.
 
-    With attention `tiled` it has no effect; `on` with attention `auto` leaves our own kernels out.
+    It has no effect with attention `tiled`; `on` with attention `auto` excludes the custom kernels.
     """
     tensorboard: bool = False
-    """Whether metrics also go to RUN/tensorboard (needs the extra `track`)."""
+    """Whether metrics are also written to RUN/tensorboard (needs the extra `track`)."""
     num_threads: Automatic = Field(default=0, le=1024)
-    """CPU threads; 0 or auto = torch's own choice. Thousands end the process inside the thread library."""
+    """CPU threads; 0 or auto = torch's choice. Thousands of threads crash the thread library, hence the limit."""
 
 
 def _parse_stops(value: object) -> object:
-    """One text as a tuple of it."""
+    """A tuple of one text for a text; any other value unchanged."""
     return (value,) if isinstance(value, str) else value
 
 
 class SamplingConfig(Section):
-    """How the next token is drawn, and when a text ends."""
+    """Rules for drawing the next token and for ending a text."""
 
     max_new_tokens: int = Field(default=256, gt=0)
-    """Tokens to generate at most."""
+    """Largest number of tokens to generate."""
     temperature: float = Field(default=1.0, ge=0)
     """Divides the logits; 0 = always the most likely token."""
     top_k: int = Field(default=0, ge=0)
-    """Keep only this many most likely tokens; 0 = all."""
+    """Keep only the k most likely tokens; 0 = all."""
     top_p: float = Field(default=1.0, gt=0, le=1)
-    """Keep the smallest set of tokens with this probability in sum (Holtzman et al. 2020)."""
+    """Keep the smallest set of tokens whose probabilities sum to p (Holtzman et al. 2020)."""
     min_p: float = Field(default=0.0, ge=0, lt=1)
-    """Keep tokens with at least this part of the most likely one's probability (Nguyen et al. 2024)."""
+    """Keep tokens whose probability is at least min_p x the largest one (Nguyen et al. 2024)."""
     repetition_penalty: float = Field(default=1.0, gt=0)
     """Divides positive and multiplies negative logits of tokens that occurred (Keskar et al. 2019); 1 = off."""
     seed: int = Field(default=1337, ge=0, lt=2**63)
-    """Seeds the draws: the same seed gives the same text, alone or in a batch."""
+    """Seed of the random draws: the same seed gives the same text, alone or in a batch."""
     stop: Annotated[tuple[str, ...], BeforeValidator(_parse_stops)] = ()
-    """Texts that end the generation; they are cut off. A single text may stand alone."""
+    """Texts that end the generation; they are cut off. In Python, one string is allowed too."""
 
 
 class TrainingSamplesConfig(Section):
@@ -284,18 +284,18 @@ class TrainingSamplesConfig(Section):
     num_samples: int = Field(default=1, ge=0)
     """Samples at each evaluation; 0 = none."""
     max_new_tokens: int = Field(default=100, gt=0)
-    """Tokens of each sample."""
+    """Largest number of tokens of a sample."""
     temperature: float = Field(default=0.8, ge=0)
-    """As in generation."""
+    """Divides the logits; 0 = always the most likely token."""
 
 
 class FinetuneConfig(Section):
-    """How a model becomes a classifier. Names and defaults are the course's."""
+    """Settings of training a classifier. Names and defaults are the course's."""
 
     epochs: int = Field(default=10, gt=0)
     """Passes over the training sentences."""
     lr: float = Field(default=1e-5, gt=0)
-    """Learning rate, constant. Small models want more: 1e-3 for 260 K parameters."""
+    """Learning rate, constant. Small models need a higher one: 1e-3 for 260 K parameters."""
     batch_size: int = Field(default=8, gt=0)
     """Sentences in one update."""
     dropout: float = Field(default=0.3, ge=0, lt=1)
@@ -305,7 +305,7 @@ class FinetuneConfig(Section):
 
 
 class Config(Section):
-    """Everything a training run is made from."""
+    """All settings of a training run."""
 
     model: ModelConfig
     training: TrainingConfig = TrainingConfig()

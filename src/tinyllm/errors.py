@@ -1,36 +1,36 @@
-"""One exception tree for everything a user can cause or meet.
+"""The exception tree for everything that a user can cause or meet.
 
-A message is one line that names what is wrong, where, the limit, and what to do about it. The command line prints
-exactly that line; nothing here formats tracebacks or exits. Invariants of our own code stay `assert`s.
+A message is one line that names the problem, the place, the limit, and the remedy. The command line prints exactly
+that line. Nothing here formats tracebacks or exits. Invariants of the code itself are `assert`s.
 """
 
 
 class TinyllmError(Exception):
-    """Anything that tinyllm tells its user instead of showing a traceback."""
+    """Base class of all errors that are shown as one line instead of a traceback."""
 
     exit_code = 1
 
 
 class UsageError(TinyllmError):
-    """The command itself is off: a flag out of range, an argument that is missing."""
+    """The command line is wrong: a flag out of range, a missing argument."""
 
     exit_code = 2
 
 
 class ArgumentsError(UsageError):
-    """Arguments are missing, too many, or do not go together: the command line adds where its help is."""
+    """Arguments are missing, too many, or contradictory; the command line adds a pointer to its help."""
 
 
 class ConfigError(UsageError, ValueError):
-    """A setting that is unknown, of the wrong type, or contradicts another."""
+    """A setting is unknown, of the wrong type, or contradicts another."""
 
 
 class InputError(TinyllmError):
-    """What the user handed in cannot be used: a missing file, invalid text, a corpus too small."""
+    """The user's input cannot be used: a missing file, invalid text, a corpus too small."""
 
 
 class FormatError(InputError):
-    """A file is not what its name or header claims. Names the file, the field, what was found and what was expected."""
+    """A file does not match its name or header. Names the file, the field, the value found and the one expected."""
 
 
 class ArtifactError(TinyllmError):
@@ -38,15 +38,15 @@ class ArtifactError(TinyllmError):
 
 
 class ResourceError(TinyllmError):
-    """The machine has too little memory for what was asked. Names the bytes needed and those available."""
+    """The machine has too little memory for a request. Names the bytes needed and the bytes available."""
 
 
 class MismatchError(TinyllmError):
-    """Two whole things do not belong together: a model and a tokenizer, or a run and its shards."""
+    """Two valid objects do not belong together: a model and a tokenizer, or a run and its shards."""
 
 
 class DownloadError(TinyllmError):
-    """A download that did not end in a complete, checked file."""
+    """A download did not give a complete, checked file."""
 
 
 class DivergenceError(TinyllmError):

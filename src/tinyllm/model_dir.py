@@ -1,10 +1,11 @@
-"""The native model directory, which is a Hugging Face Llama directory with our manifest: save, find, read, verify.
+"""Saves, finds, reads and verifies the native model directory: a Hugging Face Llama directory with our manifest.
 
-`config.json`, `generation_config.json`, `model.safetensors`, the tokenizer's files, and `manifest.json`. A model and
-its tokenizer never travel apart. A foreign directory without a manifest is read as it is; then names, shapes and
-sizes are all that can be checked. Sharded weights and other formats are not read here, and no pickle ever.
+    config.json  generation_config.json  model.safetensors  manifest.json  and the tokenizer's files
 
-Only `save_model` and `load_model` load torch: the rest serves engines and commands that do without it.
+Model and tokenizer are always stored together. A foreign directory without a manifest is read too; then only names,
+shapes and sizes can be checked. Sharded weights, other formats and pickles are not read here.
+
+Only `save_model`, `commit_model` and `load_model` import torch; engines and commands without torch use the rest.
 """
 
 import json
@@ -30,25 +31,25 @@ if TYPE_CHECKING:
 CONFIG_NAME = "config.json"
 GENERATION_NAME = "generation_config.json"
 END_IDS = "end_token_ids"
-"""The manifest's word for the tokens that end a text. Directories without it end at BOS and EOS."""
+"""Key of the manifest for the ids of tokens that end a text. Without this key, BOS and EOS end a text."""
 WEIGHTS_NAME = "model.safetensors"
 MODEL, CLASSIFIER = "model", "classifier"
-"""What a manifest calls a directory: a language model, or its body with a head that gives labels."""
+"""Kinds of a manifest: a language model, or a classifier (a decoder with a head that gives labels)."""
 CONFIG_LIMIT_BYTES = 2**20
 DTYPES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
-"""What safetensors calls the kinds of numbers that weights may have, and what torch and `config.json` call them."""
+"""Name of each allowed dtype in safetensors -> its name in torch and `config.json`."""
 BYTES_PER_NUMBER = {"F32": 4, "BF16": 2, "F16": 2}
 
 
 class StoredTensor(NamedTuple):
-    """What the weights file says of one tensor."""
+    """Shape and dtype of one tensor in the weights file."""
 
     shape: tuple[int, ...]
     dtype: str
 
 
 def bundled_model() -> Path:
-    """The model that comes with the package. Raises InputError where this installation has none."""
+    """The directory of the model in the package. Raises InputError if this installation has none."""
     path = Path(__file__).parent / "bundled" / "storybook"
     if not (path / CONFIG_NAME).is_file():
         raise InputError(f"this installation has no bundled model at {path}; name a model directory of your own")
@@ -56,9 +57,9 @@ def bundled_model() -> Path:
 
 
 def find_model(path: str | Path) -> Path:
-    """The model directory that `path` means: itself, or the best model of a run directory, `path/model`.
+    """The model directory at `path`, or the best model `path/model` of the run directory `path`.
 
-    Raises InputError where there is neither.
+    Raises InputError if there is neither.
     """
     path = Path(path)
     try:
@@ -66,7 +67,7 @@ def find_model(path: str | Path) -> Path:
             if (candidate / CONFIG_NAME).is_file():
                 return candidate
     except OSError as error:
-        # A prompt in the model's place: too long for a path.
+        # A prompt in place of a model is too long for a path.
         raise InputError(f"model {str(path)[:40]}… is not a directory: {error.strerror}") from None
     if not path.is_dir():
         reason = "is a file, not a model directory" if path.exists() else "does not exist"
@@ -84,11 +85,11 @@ def save_model(
     dtype: "torch.dtype | None" = None,
     check: Callable[[Path], None] | None = None,
 ) -> None:
-    """Commits a model directory at `path` in one step, replacing one that is there.
+    """Commits a model directory at `path`, replacing an existing one.
 
-    `model` is a module or its state dict; `dtype` rounds the weights, None keeps theirs; `details` go into the
-    manifest; `check` may refuse the finished draft by raising. Raises MismatchError if weights, config and tokenizer
-    do not fit, ArtifactError if the disk refuses.
+    `model` is a module or its state dict. `dtype` rounds the weights; None keeps their dtype. `details` go into the
+    manifest. `check` is called with the finished draft and refuses it by raising. Raises MismatchError if weights,
+    config and tokenizer do not fit together, ArtifactError if the disk refuses.
     """
     import torch
 
@@ -121,9 +122,10 @@ def commit_model(
     details: Mapping[str, Any],
     check: Callable[[Path], None] | None = None,
 ) -> None:
-    """Commits weights, JSON files by name, and the tokenizer's files as a directory of `kind`; checks nothing.
+    """Commits weights, JSON files (name -> content) and the tokenizer's files as a directory of `kind`.
 
-    Raises ArtifactError if the disk refuses, or `path` is something else that must not be replaced.
+    Does not check that they fit together. Raises ArtifactError if the disk refuses, or if `path` holds anything that
+    must not be replaced.
     """
     from safetensors.torch import save_file
 
@@ -142,8 +144,8 @@ def load_model(
 ) -> "tuple[Transformer, Tokenizer]":
     """The model in evaluation mode on `device`, in `dtype` (None = float32), and its tokenizer.
 
-    Raises InputError, FormatError or ArtifactError for a directory that is missing, foreign or damaged, MismatchError
-    for weights or a tokenizer that do not fit the config.
+    Raises InputError, FormatError or ArtifactError for a missing, foreign or damaged directory, MismatchError if
+    weights or tokenizer do not fit the config.
     """
     import torch
     from safetensors.torch import load_file
@@ -165,7 +167,7 @@ def load_model(
 
 
 def verify_model(path: Path) -> storage.Manifest | None:
-    """Checks every file against the manifest, and gives it; None for a foreign directory, which has none.
+    """Checks every file against the manifest and returns it; None for a foreign directory without a manifest.
 
     Raises ArtifactError naming the first file that is missing or damaged, InputError for a classifier.
     """
@@ -177,7 +179,7 @@ def verify_model(path: Path) -> storage.Manifest | None:
 
 
 def is_classifier(path: Path) -> bool:
-    """Whether a directory was committed as a classifier, whose body is that of a model (see `finetune`)."""
+    """Whether the manifest of `path` has the kind `classifier` (see `finetune`)."""
     return (path / storage.MANIFEST_NAME).is_file() and storage.read_manifest(path).kind == CLASSIFIER
 
 
@@ -194,12 +196,12 @@ def read_tokenizer(path: str | Path) -> Tokenizer:
 
 
 def read_end_ids(path: Path) -> frozenset[int] | None:
-    """The tokens that end a text of the model in directory `path`; None where BOS and EOS do.
+    """Ids of the tokens that end a text of the model in directory `path`; None if these are BOS and EOS.
 
-    Raises FormatError where they are no token ids.
+    Raises FormatError for a value that is not a token id.
     """
     if (path / storage.MANIFEST_NAME).exists() and END_IDS not in storage.read_manifest(path).details:
-        return None  # a classifier, or a model from before other end tokens were kept
+        return None  # a classifier, or a model of a version that did not record end tokens
     generation = path / GENERATION_NAME
     found = read_json(generation) if generation.is_file() else None
     return end_ids(read_json(path / CONFIG_NAME), found, str(path))
@@ -208,8 +210,8 @@ def read_end_ids(path: Path) -> frozenset[int] | None:
 def read_tensors(path: str | Path) -> dict[str, StoredTensor]:
     """Shape and dtype of each tensor of a model directory, from the header of its weights file.
 
-    Raises InputError where there is no such file, FormatError where it is damaged or holds no floating-point numbers,
-    MismatchError where it does not fit the config.
+    Raises InputError if the file is missing, FormatError if it is damaged or has a dtype other than `DTYPES`,
+    MismatchError if it does not fit the config.
     """
     path = find_model(path)
     stored = read_stored_tensors(path)
@@ -218,7 +220,10 @@ def read_tensors(path: str | Path) -> dict[str, StoredTensor]:
 
 
 def read_stored_tensors(path: Path) -> dict[str, StoredTensor]:
-    """The same for a directory whose weights need not be those of a language model, such as a classifier's."""
+    """Shape and dtype of each tensor, without a check against the config; for classifiers too.
+
+    Raises InputError and FormatError as `read_tensors` does.
+    """
     file = path / WEIGHTS_NAME
     if not file.is_file():
         raise InputError(f"{file} is missing; weights are read from this one file, not from shards or .bin files")
@@ -235,7 +240,7 @@ def read_stored_tensors(path: Path) -> dict[str, StoredTensor]:
 
 
 def read_config(path: str | Path) -> ModelConfig:
-    """The shape of the model in a directory, from its `config.json`. Raises FormatError where it is not a Llama's."""
+    """The `ModelConfig` of a model directory, from its `config.json`. Raises FormatError if it is not a Llama 2."""
     file = find_model(path) / CONFIG_NAME
     return from_hugging_face(read_json(file), str(file))
 
@@ -254,9 +259,9 @@ def read_json(file: Path) -> dict[str, Any]:
 
 
 def token_ids(tokenizer: Tokenizer) -> dict[str, int | None]:
-    """What `config.json` says of the special tokens.
+    """The ids of special tokens for `config.json`.
 
-    No padding token unless the tokenizer has one: transformers would not train the embedding of the token named here.
+    pad_token_id is null unless the tokenizer has a padding token: transformers does not train its embedding.
     """
     return {
         "bos_token_id": tokenizer.bos_id,
@@ -266,7 +271,7 @@ def token_ids(tokenizer: Tokenizer) -> dict[str, int | None]:
 
 
 def generation_ids(tokenizer: Tokenizer) -> dict[str, int | list[int] | None]:
-    """What `generation_config.json` says: every token that ends a text, and one to fill shorter texts of a batch."""
+    """The ids for `generation_config.json`: BOS, every token that ends a text, and a padding token for batches."""
     ends = sorted(tokenizer.end_ids, key=lambda id: (id != tokenizer.eos_id, id))
     return {
         "bos_token_id": tokenizer.bos_id,
@@ -276,7 +281,7 @@ def generation_ids(tokenizer: Tokenizer) -> dict[str, int | list[int] | None]:
 
 
 def check_shapes(shapes: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]], where: str) -> None:
-    """Raises MismatchError listing tensors that are missing, too many, or of another shape than expected."""
+    """Raises MismatchError listing tensors that are missing, unexpected, or of another shape than `expected`."""
     problems = {
         "missing": [name for name in expected if name not in shapes],
         "unexpected": [name for name in shapes if name not in expected],
@@ -286,13 +291,13 @@ def check_shapes(shapes: Mapping[str, tuple[int, ...]], expected: Mapping[str, t
             if name in shapes and tuple(shapes[name]) != shape
         ],
     }
-    told = [f"{len(names)} {problem} ({_some(names)})" for problem, names in problems.items() if names]
-    if told:
-        raise MismatchError(f"the weights of {where} do not fit its {CONFIG_NAME}: {'; '.join(told)}")
+    parts = [f"{len(names)} {problem} ({_some(names)})" for problem, names in problems.items() if names]
+    if parts:
+        raise MismatchError(f"the weights of {where} do not fit its {CONFIG_NAME}: {'; '.join(parts)}")
 
 
 def _check_tensors(shapes: Mapping[str, tuple[int, ...]], config: ModelConfig, where: str) -> None:
-    # Two things old files carry that say nothing new: rotary frequencies, and a second copy of tied embeddings.
+    # Redundant tensors of old files: rotary frequencies, and a second copy of tied embeddings.
     harmless = {name for name in shapes if name.endswith("rotary_emb.inv_freq")}
     if config.tie_embeddings:
         harmless.add(size.OUTPUT)
@@ -314,5 +319,5 @@ def _check_tokenizer(tokenizer: Tokenizer, config: ModelConfig, fingerprint: obj
 
 
 def _some(names: list[str]) -> str:
-    """The first three of `names`; a whole model's would fill the screen."""
+    """The first three of `names`, joined for a message."""
     return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")

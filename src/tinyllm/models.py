@@ -1,6 +1,6 @@
-"""From a path to a model, whatever it is the path of: ours, a run's, or another tool's file.
+"""Loads a model from any path: a model directory, a run directory, or another tool's file.
 
-The one place that knows both `model_dir` and `exchange`. Commands and `tinyllm.load` come here; the rooms do not.
+This is the only module that combines `model_dir` and `exchange`. Commands and `tinyllm.load` use it.
 """
 
 from collections.abc import Callable, Mapping
@@ -34,18 +34,18 @@ if TYPE_CHECKING:
 
 
 def is_model(path: str | Path) -> bool:
-    """Whether `path` is meant as a model: a directory with one, or any file. What it holds is not looked at."""
+    """Whether `path` is a file or a directory with a model; contents are not read."""
     path = Path(path)
     try:
         return path.is_file() or any((place / CONFIG_NAME).is_file() for place in (path, path / "model"))
     except (OSError, ValueError):
-        return False  # a prompt, too long for a name or with a NUL in it
+        return False  # a prompt: too long for a path, or with a NUL character
 
 
 def read_model(path: str | Path, tokenizer: str | Path | None = None) -> "ForeignModel":
-    """The model at `path` as arrays, with its tokenizer: what exports start from.
+    """The model at `path` as NumPy arrays, with its tokenizer; exports start from it.
 
-    Raises InputError, FormatError, ArtifactError or MismatchError where it is missing, damaged, or does not fit.
+    Raises InputError, FormatError, ArtifactError or MismatchError if it is missing, damaged or inconsistent.
     """
     from tinyllm.exchange import read
 
@@ -61,9 +61,9 @@ def open_model(
     device: "torch.device | str" = "cpu",
     dtype: "torch.dtype | None" = None,
 ) -> "tuple[Transformer, Tokenizer]":
-    """The model at `path` on `device`, in `dtype` (None = float32), and its tokenizer or the one that is named.
+    """The model at `path` on `device`, in `dtype` (None = float32), and its tokenizer, or the one given.
 
-    Raises as `read_model` does.
+    Raises the errors of `read_model`.
     """
     path = _locate(path)
     if _is_ours(path, tokenizer):
@@ -84,14 +84,18 @@ def load(
     weights: str = "auto",
     announce: Callable[[str], None] | None = None,
 ) -> "Generator":
-    """A generator from a model directory, a run directory, or a llama2.c, GGUF or Hugging Face model.
+    """A generator for a model directory, a run directory, or a llama2.c, GGUF or Hugging Face model.
 
-    Without `path` it is the bundled model. `tokenizer` names a `.model` or `tokenizer.bin` for files that hold none
-    and have none beside them. On a CPU the engine is our own, without torch, and `weights` says how precisely it keeps
-    them: fp32 (auto), bf16 or int8; another `dtype` than float32 asks for torch there as well. `announce` gets a line
-    when something takes long or goes another way. Raises InputError, FormatError, ArtifactError or MismatchError for a
-    model that is missing, foreign, damaged or does not fit its tokenizer, UsageError for a device that is not here,
-    ConfigError for a dtype or weights that do not exist or do not go together.
+    path       default: the bundled model
+    tokenizer  a `.model` or `tokenizer.bin`, for model files with no tokenizer inside or beside them
+    device     auto, cpu, cuda, cuda:N or mps
+    dtype      float32, bfloat16 or float16; on a CPU, any but float32 uses the torch engine
+    weights    precision of the CPU engine, which runs without torch: fp32 (auto), bf16 or int8
+    announce   called with one line before a long step and at each fallback
+
+    Raises InputError, FormatError, ArtifactError or MismatchError for a model that is missing, foreign, damaged or
+    inconsistent, UsageError for a device that is not available, ConfigError for an unknown dtype or weights, or for
+    weights without the CPU engine.
     """
     if dtype not in DTYPES.values():
         raise ConfigError(f"dtype is {dtype}; it can be {', '.join(DTYPES.values())}")
@@ -101,7 +105,7 @@ def load(
     found = bundled_model() if path is None else _locate(path)
     if dtype == "float32" and (device == "cpu" or (device == "auto" and not may_have_gpu())):
         kind = next(kind for kind in get_args(WeightsKind) if weights in (kind, "auto"))
-        return _load_without_torch(found, tokenizer, kind, announce or _say_nothing)
+        return _load_without_torch(found, tokenizer, kind, announce or _ignore_line)
     if weights != "auto":
         raise ConfigError(f"weights {weights} are for the CPU engine: device cpu and dtype float32")
     return _load_with_torch(found, tokenizer, device, dtype)
@@ -125,7 +129,9 @@ def _load_without_torch(
         model = read_model(path, tokenizer)
         config, opened_tokenizer, tensors = model.config, tokenizer_of(model), model.tensors
     weights = PackedWeights(config, tensors, kind)
-    kernels = load_kernels(kind, cache_folder() / "kernels", announce)  # after what can be wrong with the model
+    kernels = load_kernels(
+        kind, cache_folder() / "kernels", announce
+    )  # last: compiling may take long, and loading may fail
     engine = CpuEngine(config, weights, kernels)
     return Generator(engine, opened_tokenizer, config, path)
 
@@ -140,16 +146,16 @@ def _load_with_torch(path: Path, tokenizer: str | Path | None, device: str, dtyp
     return Generator(TorchEngine(model), opened_tokenizer, model.config, path)
 
 
-def _say_nothing(line: str) -> None:
-    """For callers that want no lines."""
+def _ignore_line(line: str) -> None:
+    """The default of `announce`: does nothing."""
 
 
 def _is_ours(path: Path, tokenizer: str | Path | None) -> bool:
-    """Whether `path` is a directory that tinyllm wrote, taken with its own tokenizer."""
+    """Whether tinyllm wrote the directory `path`, and no other tokenizer is given."""
     return tokenizer is None and (path / MANIFEST_NAME).is_file()
 
 
 def _locate(path: str | Path) -> Path:
-    """The file or model directory that `path` means. Raises InputError where there is none."""
+    """The file or model directory at `path`. Raises InputError if there is none."""
     path = Path(path)
     return path if path.is_file() else find_model(path)

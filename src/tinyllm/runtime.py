@@ -1,6 +1,6 @@
-"""The machine under a run: device, precision, threads, random seeds, signals and memory.
+"""Device, threads, random seeds, signals and memory of the process.
 
-It looks at the machine and sets what PyTorch keeps process-wide; it holds nothing itself.
+Functions here query the machine and set process-wide state of PyTorch; the module holds no state.
 """
 
 import ctypes
@@ -25,16 +25,16 @@ if TYPE_CHECKING:
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-"""Their numbers in glibc's <malloc.h>."""
+"""Constants of glibc's <malloc.h>."""
 
 
 def num_available_cores() -> int:
-    """Cores that this process may use."""
+    """Number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def pick_device(name: str = "auto") -> "torch.device":
-    """The torch device for `auto` (cuda, else mps, else cpu) or for a name. Raises UsageError if it is not here."""
+    """The torch device for `auto` (cuda, else mps, else cpu) or a name. Raises UsageError if it is not available."""
     import torch
 
     if name == "auto":
@@ -56,7 +56,7 @@ def pick_device(name: str = "auto") -> "torch.device":
 
 
 def may_have_gpu() -> bool:
-    """Whether it is worth loading PyTorch to look for a GPU: a driver is there, or this is a Mac that has one."""
+    """Whether this machine may have a GPU: a driver is installed, or it is an ARM Mac. Does not load PyTorch."""
     if sys.platform == "darwin":
         return platform.machine() == "arm64"
     if sys.platform == "win32":
@@ -72,16 +72,16 @@ def seed_everything(seed: int) -> None:
 
 
 class StopRequest:
-    """What `stop_signals` gives: `signal_number` is None until SIGINT, SIGTERM or SIGHUP came."""
+    """The state of `stop_signals`: `signal_number` is None until SIGINT, SIGTERM or SIGHUP arrives."""
 
     def __init__(self) -> None:
         self.signal_number: int | None = None
         self.has_work_to_save = False
-        """While False, the first signal ends the process at once: there is nothing that waiting would save."""
+        """While False, the first signal ends the process at once: there is no work to save."""
         self.is_listening = True
-        """False outside the main thread, where Python lets nobody handle signals."""
+        """False outside the main thread, where Python allows no signal handlers."""
         self.terminals = [number for number in (1, 2) if os.isatty(number)]
-        """Descriptors of standard output and error that are terminals; they fail once the terminal is closed."""
+        """Descriptors of standard output and error that are terminals; writing fails after the terminal closes."""
 
     def __bool__(self) -> bool:
         return self.signal_number is not None
@@ -91,24 +91,24 @@ class StopRequest:
         if name == "SIGHUP":
             self._leave_terminal()
             if self.signal_number is not None:
-                return  # The kernel and the shell both send one when a terminal closes: nobody asked twice.
+                return  # The kernel and the shell each send one when a terminal closes: not a second request.
         if self.signal_number is not None or not self.has_work_to_save:
-            # The second one means now: end at once, leaving the last whole checkpoint.
-            _tell(f"\n{name}: stopped; a resumed run goes on from its last checkpoint")
+            # The second signal ends the process at once; the last whole checkpoint stays.
+            _print_line(f"\n{name}: stopped; a resumed run goes on from its last checkpoint")
             sys.exit(128 + number)
         self.signal_number = number
-        _tell(f"\n{name}: finishing this step, saving and evaluating it (again to stop at once)")
+        _print_line(f"\n{name}: finishing this step, saving and evaluating it (again to stop at once)")
 
     def _leave_terminal(self) -> None:
-        """Sends output to nowhere in the place of a terminal that is closed, so that no later line fails."""
-        nowhere = os.open(os.devnull, os.O_WRONLY)
+        """Redirects output from a closed terminal to the null device, so that later lines do not fail."""
+        null = os.open(os.devnull, os.O_WRONLY)
         for number in self.terminals:
-            os.dup2(nowhere, number)
-        os.close(nowhere)
+            os.dup2(null, number)
+        os.close(null)
 
 
-def _tell(message: str) -> None:
-    """One line on stderr, left out where it cannot be written: a handler's work must go on."""
+def _print_line(message: str) -> None:
+    """Prints one line on stderr; ignores a failure, because a signal handler must finish."""
     with suppress(OSError, RuntimeError, ValueError):  # closed, full, or interrupted in the middle of another line
         if sys.stderr is not None:
             print(message, file=sys.stderr)
@@ -116,10 +116,11 @@ def _tell(message: str) -> None:
 
 @contextmanager
 def stop_signals() -> Iterator[StopRequest]:
-    """Within it the first SIGINT, SIGTERM or SIGHUP is noted rather than obeyed; the second ends the process at once.
+    """Records the first SIGINT, SIGTERM or SIGHUP in its body; a second one ends the process at once.
 
-    The first one also ends it until `has_work_to_save` is set: compiling a model may take a minute. A SIGHUP that is
-    ignored (nohup) stays ignored. Outside the main thread signals are left alone, and `is_listening` is False.
+    Until `has_work_to_save` is set, the first signal ends the process too: compiling a model may take a minute.
+    A SIGHUP that is ignored (nohup) stays ignored. Outside the main thread no handler is installed, and `is_listening`
+    is False.
     """
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
@@ -138,24 +139,24 @@ def stop_signals() -> Iterator[StopRequest]:
 
 
 def has_cpp_compiler() -> bool:
-    """Whether torch.compile finds a C++ compiler: $CXX, or the platform's usual one."""
+    """Whether torch.compile finds a C++ compiler: $CXX, or the platform's default."""
     return shutil.which(os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++")) is not None
 
 
 def compiled(function: Function) -> Function:
-    """`function` by torch.compile, for fixed shapes; the code is made at its first call."""
+    """`function` through torch.compile, for fixed shapes; compilation happens at the first call."""
     import torch
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the compiler's own modules use what PyTorch has deprecated
+        warnings.simplefilter("ignore")  # the compiler itself uses deprecated parts of PyTorch
         return cast(Function, torch.compile(function, dynamic=False))
 
 
 def keep_freed_memory() -> None:
-    """Lets this process keep the memory it frees, so that the next update has it at once; where that can be set.
+    """Sets glibc to keep freed memory in the process; no effect on other systems.
 
-    glibc gives large pieces back to the system, which clears them page by page when they are asked for again: 40,000
-    pages in each update of a model of 8.5 M parameters, a fifth of its time.
+    By default glibc returns large blocks to the system, which clears every page on the next allocation: 40,000 pages in
+    each update of a model of 8.5 M parameters, a fifth of the update's time.
     """
     if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
         libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
@@ -163,12 +164,12 @@ def keep_freed_memory() -> None:
 
 
 def cache_folder() -> Path:
-    """Where this user's programs keep what they can make again: tinyllm's own folder there. It need not exist yet.
+    """The path of tinyllm's folder in the user's cache folder; it may not exist.
 
-    Raises UsageError where this user has no home and names no folder.
+    Raises UsageError if the user has no home folder and XDG_CACHE_HOME is not set.
     """
     named = os.environ.get("LOCALAPPDATA" if sys.platform == "win32" else "XDG_CACHE_HOME", "")
-    if Path(named).is_absolute():  # a relative one would be a folder of wherever the program is started
+    if Path(named).is_absolute():  # a relative path would depend on the working directory
         return Path(named) / "tinyllm"
     try:
         home = Path.home()
@@ -179,7 +180,7 @@ def cache_folder() -> Path:
 
 
 def peak_memory_bytes() -> int:
-    """Largest resident memory of this process so far."""
+    """Peak resident memory of this process, in bytes."""
     import resource
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -1,7 +1,7 @@
-"""One configuration from four layers: defaults < recipe < TOML file < flags; and back into a TOML file.
+"""Builds a `Config` from four layers, defaults < recipe < TOML file < flags, and writes it as TOML.
 
-A run that goes on has its own RUN/config.toml as the lowest layer. Every wrong key or value becomes one line that names
-it, says what is allowed, and suggests the nearest name.
+For a resumed run, RUN/config.toml replaces the recipe. Every wrong key or value gives one line that names it, the
+allowed values, and the nearest valid name.
 """
 
 import difflib
@@ -21,7 +21,7 @@ from tinyllm.text_input import decode
 Layer = Mapping[str, Mapping[str, Any]]
 DEFAULT_RECIPE = "seed"
 SESSION_SETTINGS = {"max_minutes", "eval_only"}
-"""Fields of `TrainingConfig` that hold for one session of a run; RUN/config.toml does not keep them."""
+"""Fields of `TrainingConfig` that apply to one session of a run; RUN/config.toml omits them."""
 
 
 def build_run_config(
@@ -33,11 +33,11 @@ def build_run_config(
     resume: bool = False,
     announce: Callable[[str], None] = lambda _: None,
 ) -> tuple[Config, bool]:
-    """The config of a training run into `run`, and whether it goes on: with `resume`, or by init_from "resume".
+    """The config of a training run in `run`, and whether it resumes: by `resume`, or by init_from "resume".
 
-    A run that goes on starts from its own config.toml, any other from `recipe`, or from the default one. A recipe that
-    is named goes over the run's own settings; `layers` go over both. `announce` gets a line if config.toml cannot be
-    read. Raises ConfigError for a setting that is wrong, UsageError for a recipe that does not exist.
+    Layers, each overriding the one before: the config.toml of a resumed run, `recipe`, `layers`. A new run without
+    `recipe` uses the default recipe. `announce` gets a line if config.toml cannot be read. Raises ConfigError for a
+    wrong setting, UsageError for an unknown recipe.
     """
     named = [(origin, _without_resume(layer)) for origin, layer in layers]
     resume = resume or any(kept is not layer for (_, kept), (_, layer) in zip(named, layers, strict=True))
@@ -51,7 +51,7 @@ def build_run_config(
 
 
 def build_config(layers: Iterable[tuple[str, Layer]]) -> Config:
-    """The config of `layers`, each with the name that errors call it by; later ones win. Raises ConfigError."""
+    """The config of `layers`, pairs of a name for errors and a layer; later layers win. Raises ConfigError."""
     merged: dict[str, dict[str, Any]] = {}
     for origin, layer in layers:
         for section, values in layer.items():
@@ -68,7 +68,7 @@ def build_config(layers: Iterable[tuple[str, Layer]]) -> Config:
 
 
 def _without_resume(layer: Layer) -> Layer:
-    """`layer` without init_from "resume", which says that a run goes on rather than where its weights came from."""
+    """`layer` without init_from "resume": it requests a resume and is not a source of weights."""
     training = layer.get("training")
     if not isinstance(training, Mapping):
         return layer
@@ -77,10 +77,10 @@ def _without_resume(layer: Layer) -> Layer:
 
 
 def _read_own_config(path: Path, announce: Callable[[str], None]) -> dict[str, Any]:
-    """The settings that a run keeps in its config.toml; none, and a line, if they cannot be read.
+    """The settings in a run's config.toml; empty, with one line to `announce`, if they cannot be read.
 
-    The vocabulary comes from the shards. Tiled attention depends on the machine, so it is chosen again: the checkpoint
-    remembers it for a machine that has it.
+    vocab_size is dropped: it comes from the shards. Tiled attention becomes auto, because not every machine supports
+    it; the checkpoint records the choice for a machine that does.
     """
     if not path.exists():
         return {}
@@ -100,7 +100,7 @@ def _read_own_config(path: Path, announce: Callable[[str], None]) -> dict[str, A
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """A TOML file's tables. Raises ConfigError with the place of a syntax error."""
+    """The tables of a TOML file. Raises ConfigError if it is missing or invalid, with the line of a syntax error."""
     try:
         return tomllib.loads(decode(path.read_bytes(), str(path)))
     except FileNotFoundError:
@@ -112,11 +112,11 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def to_toml(config: Config) -> str:
-    """The resolved config as TOML: every field with its value, but for those of one session."""
+    """`config` as TOML: every field but `SESSION_SETTINGS`."""
     lines = []
     for section, values in config.model_dump(exclude={"training": SESSION_SETTINGS}).items():
         lines.append(f"[{section}]")
-        # TOML's basic strings, numbers and booleans are written as JSON writes them, the delete character aside.
+        # Strings, numbers and booleans of TOML equal those of JSON, except for the delete character.
         lines += [
             f"{key} = {json.dumps(value, ensure_ascii=False)}".replace("\x7f", "\\u007f")
             for key, value in values.items()

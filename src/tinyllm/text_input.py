@@ -1,7 +1,7 @@
-"""Texts that a person gives: an argument, a file, standard input. All of them become text by one rule.
+"""Reads text from arguments, files and standard input by one rule.
 
-The rule: strict UTF-8, no byte order mark, `\\r\\n` and `\\r` read as `\\n`, and no newline after the last line. So the
-same text has the same token ids however it arrives. Corpora are read as streams by `tinyllm.corpus`, by the same rule.
+The rule: strict UTF-8, no byte order mark, `\\r\\n` and `\\r` become `\\n`, and no newline after the last line. So a
+text has the same token ids from every source. `tinyllm.corpus` reads corpora as streams by the same rule.
 """
 
 import codecs
@@ -16,10 +16,10 @@ _UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 def read_argument(argument: str, where: str) -> str:
-    """The text of a command line's argument; `where` names it in messages.
+    """The text of a command-line argument; `where` names it in messages.
 
-    Raises InputError for bytes that are not UTF-8. Under a locale such as C, Python hands every byte above 127 over as
-    a lone surrogate; the bytes behind them are decoded as UTF-8 here, whatever the locale is.
+    Raises InputError for bytes that are not UTF-8. In the C locale, Python passes each byte above 127 as a lone
+    surrogate; this function decodes these bytes as UTF-8 in every locale.
     """
     try:
         content = argument.encode("utf-8", "surrogateescape")
@@ -30,7 +30,7 @@ def read_argument(argument: str, where: str) -> str:
 
 
 def read_file(path: Path, limit_bytes: int | None = None) -> str:
-    """The text of a file. Raises InputError where it cannot be read, is not UTF-8 or has more than `limit_bytes`."""
+    """The text of a file. Raises InputError if it cannot be read, is not UTF-8, or exceeds `limit_bytes`."""
     try:
         with path.open("rb") as file:
             return _read(file, str(path), limit_bytes)
@@ -41,7 +41,7 @@ def read_file(path: Path, limit_bytes: int | None = None) -> str:
 
 
 def read_standard_input(limit_bytes: int | None = None) -> str:
-    """The text of standard input up to its end. Raises InputError as `read_file` does, and where there is none."""
+    """The text of standard input up to its end. Raises InputError as `read_file` does, and if it is closed."""
     try:
         return _read(standard_input(), "standard input", limit_bytes)
     except OSError as error:
@@ -49,14 +49,14 @@ def read_standard_input(limit_bytes: int | None = None) -> str:
 
 
 def standard_input() -> BinaryIO:
-    """The bytes of standard input. Raises InputError where the process has none, as after `<&-`."""
+    """The binary stream of standard input. Raises InputError if it is closed, as by `<&-`."""
     if sys.stdin is None:
         raise InputError("there is no standard input: it is closed; give the text as an argument or a file")
     return sys.stdin.buffer
 
 
 def decode(content: bytes, where: str) -> str:
-    """`content` as text, its last newline included. Raises InputError naming line and byte of what is not UTF-8."""
+    """`content` as text, with its last newline. Raises InputError naming line and byte of the first invalid UTF-8."""
     try:
         text = content.decode()
     except UnicodeDecodeError as error:
@@ -66,12 +66,12 @@ def decode(content: bytes, where: str) -> str:
 
 
 def encodable(name: object) -> str:
-    r"""`name` with bytes that are not UTF-8 as escapes such as `\udcff`; a file's name may hold any bytes."""
+    r"""`name` with bytes that are not UTF-8 as escapes such as `\udcff`; file names may hold any bytes."""
     return str(name).encode(errors="backslashreplace").decode()
 
 
 def not_utf8(where: str, line: int, offset: int, error: UnicodeDecodeError) -> InputError:
-    """The error for bytes that are not UTF-8: `line` counts from 1, `offset` in bytes from 0."""
+    """The error for bytes that are not UTF-8; `line` counts from 1, `offset` from 0 in bytes."""
     if offset == 0 and error.object[:2] in _UTF16_MARKS:
         advice = "it begins like UTF-16; convert it: iconv -f UTF-16 -t UTF-8"
     else:

@@ -1,3 +1,3 @@
-"""The version of the package: one line that everything else reads."""
+"""The version of the package, the only place where it is defined."""
 
 __version__ = "0.1.0"

@@ -106,7 +106,7 @@ def test_a_text_in_the_place_of_a_file_is_answered_with_the_way(call_tinyllm: Ru
     code, out, err = call_tinyllm("classify", "predict", model[1], "a lovely film")
     assert (code, out) == (1, "")
     assert err == (
-        "tinyllm: a lovely film does not exist; SENTENCES is a file with a sentence a line. To label a text itself: "
+        "tinyllm: a lovely film does not exist; SENTENCES is a file with a sentence a line. To label one text: "
         f'echo "a lovely film" | tinyllm classify predict {model[1]} -\n'
     )
 
@@ -164,6 +164,6 @@ def test_a_classifier_keeps_its_labels(
     code, _, err = call_tinyllm("classify", "train", "numbers", *train, "-o", "numbers")
     assert (code, "numbers is the model to start from" in err) == (2, True)
     code, _, err = call_tinyllm("classify", "predict", model[1], "test.txt")
-    assert (code, "it needs --label-names" in err) == (2, True)
+    assert (code, "a language model needs --label-names" in err) == (2, True)
     code, _, err = call_tinyllm("classify", "predict", "numbers", "test.txt", "-o", "test.txt")
     assert (code, "test.txt is an input" in err) == (2, True)

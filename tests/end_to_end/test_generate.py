@@ -148,7 +148,9 @@ def test_arguments_that_do_not_fit_are_refused(generate: Run, arguments: list[st
 @pytest.mark.parametrize("prompt", ["", " ", "\n"])
 def test_an_empty_prompt_is_refused_with_the_way_out(generate: Run, make_model_dir: MakeModelDir, prompt: str) -> None:
     assert generate(make_model_dir(), prompt).code == 1
-    assert generate.err == ("tinyllm: the prompt is empty; give some text, or --unconditional to begin from nothing\n")
+    assert generate.err == (
+        "tinyllm: the prompt is empty; give some text, or --unconditional to generate without one\n"
+    )
 
 
 def test_a_prompt_longer_than_the_context_is_refused(generate: Run, make_model_dir: MakeModelDir) -> None:

@@ -119,7 +119,7 @@ def test_a_prompt_under_the_c_locale_is_the_same_text(tokenizer_file: Path, tiny
 @pytest.mark.parametrize(
     ("redirect", "expected"),
     [
-        (">&-", (0, b"", b"standard output is closed: what this command prints is lost\n")),
+        (">&-", (0, b"", b"standard output is closed: the output of this command is lost\n")),
         (">&- 2>&-", (0, b"", b"")),
         ("<&-", (0, b"339\n", b"")),
         ("<&- 2>&-", (0, b"339\n", b"")),

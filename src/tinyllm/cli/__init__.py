@@ -1,4 +1,4 @@
-"""The `tinyllm` command: parse, call a stage, print. No stage's logic lives here."""
+"""The `tinyllm` command: parses arguments, calls a stage, prints the result. Contains no logic of a stage."""
 
 from typing import NoReturn
 
@@ -6,7 +6,7 @@ __all__ = ["main"]
 
 
 def main() -> NoReturn:
-    """Runs the command. Its modules load only then: helper processes import the script that calls this, too."""
+    """Runs the command. Imports its modules late, because worker processes import the calling script too."""
     from tinyllm.cli.app import main as run
 
     run()

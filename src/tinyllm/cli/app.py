@@ -1,7 +1,7 @@
-"""The command tree and what happens when a command fails.
+"""The command tree, and the error line and exit code of a failed command.
 
-Commands are named by import path and load when they are called, so that `tinyllm --help` costs no torch.
-An error of ours is one line on stderr and an exit code; `--debug` adds the traceback.
+Commands are import paths, loaded when they are called, so that `tinyllm --help` does not load torch.
+A `TinyllmError` gives one line on stderr and an exit code; `--debug` adds the traceback.
 """
 
 import os
@@ -19,22 +19,22 @@ from tinyllm.version import __version__
 
 PROGRAM = "tinyllm"
 COMMANDS = {
-    "demo": ("tinyllm.cli.demo:demo", "The whole way on the embedded corpus: stories, tokenizer, model, samples."),
+    "demo": ("tinyllm.cli.demo:demo", "Write stories, train a tokenizer and a model on them, and sample: in minutes."),
     "prepare": ("tinyllm.cli.shards:prepare", "Turn text files into shards of token ids."),
-    "train": ("tinyllm.cli.train:train", "Train a model on shards, or go on with a run."),
+    "train": ("tinyllm.cli.train:train", "Train a model on shards, or resume a run."),
     "generate": ("tinyllm.cli.generate:generate", "Continue a prompt with a model."),
-    "info": ("tinyllm.cli.model:info", "Parameters, bytes, FLOPs a token and shapes of a model."),
-    "doctor": ("tinyllm.cli.doctor:doctor", "What is whole, what is damaged, what to do; or whether a run will fit."),
-    "import": ("tinyllm.cli.exchange:import_model", "Make a model directory of another tool's model."),
-    "export": ("tinyllm.cli.exchange:export", "Write a model in another tool's format, and prove that it is the same."),
+    "info": ("tinyllm.cli.model:info", "Show parameters, bytes, FLOPs a token and shapes of a model."),
+    "doctor": ("tinyllm.cli.doctor:doctor", "Check runs, shards, models and tokenizers, or whether a run will fit."),
+    "import": ("tinyllm.cli.exchange:import_model", "Convert another tool's model to a model directory."),
+    "export": ("tinyllm.cli.exchange:export", "Write a model in another tool's format, and compare the logits."),
     "classify train": ("tinyllm.cli.classify:train", "Train a classifier of sentences from a model."),
     "classify predict": ("tinyllm.cli.classify:predict", "Label sentences, with a classifier or zero-shot."),
-    "data download": ("tinyllm.cli.data:download", "Fetch a corpus, resumable and checked."),
+    "data download": ("tinyllm.cli.data:download", "Download a corpus, with resume and checksum."),
     "data storybook": ("tinyllm.cli.data:storybook", "Write children's stories from a seeded grammar."),
-    "data inspect": ("tinyllm.cli.shards:inspect", "Counts, a decoded sample and checksums of shards."),
+    "data inspect": ("tinyllm.cli.shards:inspect", "Check shards; show counts and a decoded sample."),
     "tokenizer train": ("tinyllm.cli.tokenizer:train", "Train a SentencePiece BPE tokenizer on text files."),
-    "tokenizer encode": ("tinyllm.cli.tokenizer:encode", "Text to token ids."),
-    "tokenizer decode": ("tinyllm.cli.tokenizer:decode", "Token ids to text."),
+    "tokenizer encode": ("tinyllm.cli.tokenizer:encode", "Convert text to token ids."),
+    "tokenizer decode": ("tinyllm.cli.tokenizer:decode", "Convert token ids to text."),
     "tokenizer count": ("tinyllm.cli.tokenizer:count", "Count words and tokens of texts and files."),
 }
 GROUPS = {
@@ -45,7 +45,7 @@ GROUPS = {
 
 
 def build_app(tokens: Sequence[str] = ()) -> App:
-    """The command tree. Only the command that `tokens` call is imported: its help is its own docstring."""
+    """The command tree. Imports only the command that `tokens` name, whose help is its docstring."""
     app = App(
         name="tinyllm",
         help="Train your own small language model from raw text, and use it.",
@@ -72,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 
 def call_app(app: App, tokens: Sequence[str]) -> object:
-    """Parses one command line and calls its command, with `~` expanded in every path: no shell does so in --out=~/x."""
+    """Parses one command line and calls its command; expands `~` in every path, as no shell does in --out=~/x."""
     command, bound, _ = app.parse_args(tokens)
     arguments = {name: _expand_home(value) for name, value in bound.arguments.items()}
     bound.arguments.update(arguments)
@@ -88,10 +88,10 @@ def _expand_home(value: object) -> object:
 
 
 def run_command(command: Callable[[list[str]], object], arguments: Sequence[str], program: str = PROGRAM) -> NoReturn:
-    """Runs one command and ends the process: 0 done, 1 failed, 2 wrongly called, 128 + n ended by signal n.
+    """Runs one command and exits: 0 success, 1 failure, 2 wrong usage, 128 + n stopped by signal n.
 
-    `--debug` is taken out of the arguments; with it, the traceback of an error is printed too. `program` is how the
-    command line begins; a wrong one is answered with `PROGRAM --help`.
+    `--debug` is removed from the arguments and prints the traceback of an error. `program` is the beginning of the
+    command line; errors of usage point to `PROGRAM --help`.
     """
     tokens = [token for token in arguments if token != "--debug"]
     try:
@@ -105,10 +105,10 @@ def run_command(command: Callable[[list[str]], object], arguments: Sequence[str]
 
 
 def _report(error: BaseException, tokens: list[str], program: str, output_failed: bool) -> int:
-    """Prints the error's line on stderr; gives the exit code. `output_failed`: stdout takes no more text."""
+    """Prints the error's line on stderr; returns the exit code. `output_failed`: stdout cannot be written."""
     match error:
         case BrokenPipeError():
-            # The reader of our output has seen enough (`tinyllm ... | head`): no error.
+            # The reader of the output stopped reading (`tinyllm ... | head`): not an error.
             return 0
         case TinyllmError():
             note(f"tinyllm: {error}{_pointer(error, tokens, program)}")
@@ -133,7 +133,7 @@ def _report(error: BaseException, tokens: list[str], program: str, output_failed
 
 
 def _pointer(error: TinyllmError, tokens: list[str], program: str) -> str:
-    """Where to read about arguments that do not fit together; nothing for other errors."""
+    """A pointer to the command's help for an ArgumentsError; empty for other errors."""
     if not isinstance(error, ArgumentsError):
         return ""
     command = next((name for name in COMMANDS if name.split() == tokens[: len(name.split())]), "")
@@ -141,8 +141,8 @@ def _pointer(error: TinyllmError, tokens: list[str], program: str) -> str:
 
 
 def _describe_wrong_call(error: CycloptsError, program: str) -> str:
-    """What cyclopts found, in one line; a section that checked itself tells it better."""
-    # Neither is needed, nor its imports paid for, before a command line is wrong.
+    """The error of cyclopts in one line; for an invalid section, the section's own message."""
+    # Imported late: only a wrong command line needs them.
     from pydantic import ValidationError
 
     from tinyllm.cli.usage import describe_usage

@@ -1,4 +1,4 @@
-"""What the commands that classify share: read and encode sentences, open models, show bars and scores."""
+"""Functions shared by the classify commands: read and encode sentences, open models, show progress and scores."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -33,16 +33,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Task:
-    """What is to be told apart: labels, and sentences for training and for each evaluation."""
+    """A classification task: labels, training sentences, and sentences of each evaluation split."""
 
     label_names: list[str]
     train: list[Example]
     splits: dict[str, list[Example]]
-    """Dev and test sentences, or whatever the predictions are judged on, by name."""
+    """Name of each evaluation split, such as dev or test -> its sentences."""
 
 
 def read_task(train: Path, splits: Mapping[str, Path], label_names: Sequence[str] | None) -> Task:
-    """Reads and checks every file; without names, labels are called by their numbers in the training file."""
+    """Reads and checks every file. Without `label_names`, the numbers in the training file are the names."""
     examples = read_examples(train, label_names)
     print(f"load {len(examples)} data from {train}")
     names = number_names(examples, str(train)) if label_names is None else list(label_names)
@@ -54,7 +54,7 @@ def read_task(train: Path, splits: Mapping[str, Path], label_names: Sequence[str
 
 
 def finetune_config(**settings: float) -> FinetuneConfig:
-    """Checked settings. Raises ConfigError naming the first that is out of range."""
+    """A `FinetuneConfig` of `settings`. Raises ConfigError naming the first that is out of range."""
     try:
         return FinetuneConfig.model_validate(settings)
     except ValidationError as error:
@@ -62,15 +62,15 @@ def finetune_config(**settings: float) -> FinetuneConfig:
 
 
 def check_limit(max_tokens: int | None) -> None:
-    """Raises UsageError where --max_sentence_len leaves no token of a sentence beside BOS."""
+    """Raises UsageError if `max_tokens` leaves no room for a token beside BOS."""
     if max_tokens is not None and max_tokens < 2:
-        raise UsageError(f"--max_sentence_len is {max_tokens}; at least 2 tokens are needed, of which BOS is one")
+        raise UsageError(f"--max_sentence_len is {max_tokens}; at least 2 tokens are needed, BOS included")
 
 
 def check_output_directory(output: Path, model: Path, *, overwrite: bool) -> None:
-    """Raises UsageError or ArtifactError where a classifier cannot be written to `output`."""
+    """Raises UsageError or ArtifactError if a classifier cannot be written to `output`."""
     if output.exists() and model.exists() and output.samefile(model):
-        raise UsageError(f"{output} is the model to start from; name another directory for the new one")
+        raise UsageError(f"{output} is the model to start from; name another directory for the classifier")
     storage.check_replaceable(output, CLASSIFIER, overwrite=overwrite)
     storage.check_writable(output)
 
@@ -86,7 +86,10 @@ def train_classifier(
     device: str,
     max_tokens: int | None = None,
 ) -> "tuple[Task, dict[str, list[int]]]":
-    """Fine-tunes on `train`, keeps the best epoch on the split `dev` in `output`; its predictions for each split."""
+    """Fine-tunes on `train` and saves the best epoch on the split `dev` to `output`.
+
+    Returns the task, and the saved classifier's predictions for each split.
+    """
     from tinyllm.finetune.batches import predict
     from tinyllm.finetune.classifier_dir import load_classifier
     from tinyllm.finetune.loop import LabelledRows, finetune
@@ -109,9 +112,9 @@ def train_classifier(
 def open_classifier(
     path: Path, tokenizer: Path | None, label_names: list[str], seed: int, device: str
 ) -> "tuple[Classifier, Tokenizer]":
-    """A classifier to go on with, or a language model with a fresh head.
+    """The classifier at `path`, or the language model at `path` with a new head, and its tokenizer.
 
-    Raises MismatchError for a classifier of other labels, and what `open_model` raises.
+    Raises MismatchError for a classifier with other labels, and the errors of `open_model`.
     """
     from tinyllm import models
     from tinyllm.finetune.classifier import Classifier
@@ -125,13 +128,13 @@ def open_classifier(
     if classifier.label_names != label_names:
         raise MismatchError(
             f"{path} is a classifier of {', '.join(classifier.label_names)}, not of {', '.join(label_names)}; "
-            "go on with its labels, or start from a language model"
+            "use its labels, or start from a language model"
         )
     return classifier, found
 
 
 def encode_all(texts: Mapping[str, Sequence[str]], tokenizer: "Tokenizer", limit: int) -> dict[str, list[list[int]]]:
-    """Token ids of every sentence, by split; one note tells how many were cut to `limit` tokens."""
+    """Token ids of every sentence, by split; prints one note if sentences were cut to `limit` tokens."""
     from tinyllm.finetune.batches import encode_sentences
 
     encoded = {name: encode_sentences(sentences, tokenizer, limit) for name, sentences in texts.items()}
@@ -143,13 +146,13 @@ def encode_all(texts: Mapping[str, Sequence[str]], tokenizer: "Tokenizer", limit
 
 
 def track(batches: Sequence[list[int]], description: str) -> Iterator[list[int]]:
-    """The batches, with a bar on a terminal."""
+    """Yields the batches, with a progress bar on a terminal."""
     with progress_bar() as bar:
         yield from bar.track(batches, description=description)
 
 
 def show_epoch(epoch: "Epoch") -> None:
-    """The course's line."""
+    """Prints the scores of one epoch in the course's format."""
     kept = ", kept" if epoch.is_best else ""
     print(
         f"epoch {epoch.number}: train loss :: {epoch.train_loss:.3f}, train acc :: {epoch.train_accuracy:.3f}, "
@@ -159,7 +162,7 @@ def show_epoch(epoch: "Epoch") -> None:
 
 
 def show_task_scores(task: Task, predictions: Mapping[str, list[int]]) -> None:
-    """Scores of each split, beside those of always saying the most frequent training label."""
+    """Prints the scores of each split, and those of always predicting the most frequent training label."""
     majority = majority_label(task.train)
     for name, examples in task.splits.items():
         labels = [example.label for example in examples]
@@ -171,7 +174,7 @@ def show_task_scores(task: Task, predictions: Mapping[str, list[int]]) -> None:
 
 
 def show_scores(name: str, scores: Scores, label_names: Sequence[str], console: Console) -> None:
-    """Accuracy, macro F1 and the confusion table, on `console`."""
+    """Prints accuracy, macro F1 and the confusion matrix on `console`."""
     console.print(f"{name}: {_summary(scores)} on {scores.num_sentences:,} sentences", markup=False)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("true \\ predicted")
@@ -187,7 +190,7 @@ def _summary(scores: Scores) -> str:
 
 
 def check_prediction_files(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:
-    """Raises UsageError or ArtifactError where predictions cannot be written, or would replace what is read."""
+    """Raises UsageError or ArtifactError if predictions cannot be written, or would replace an input."""
     outputs, read = list(outputs), {path.absolute() for path in inputs}
     if len({path.absolute() for path in outputs}) < len(outputs):
         raise UsageError("two predictions would be written to the same file; name two files")

@@ -1,4 +1,4 @@
-"""`tinyllm classify train | predict`: sentences to labels."""
+"""`tinyllm classify train` and `tinyllm classify predict`."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -47,12 +47,12 @@ MaxTokens = Annotated[
 
 
 def train(
-    model: Annotated[Path, Parameter(help="Language model of any format, or a classifier to go on with.")],
+    model: Annotated[Path, Parameter(help="Language model of any format, or a classifier to train further.")],
     /,
     *,
     train: Annotated[Path, Parameter(help="Training sentences, a line each: label ||| text.")],
-    dev: Annotated[Path, Parameter(help="Sentences on which the best epoch is chosen.")],
-    test: Annotated[Path | None, Parameter(help="Sentences on which it is judged at the end.")] = None,
+    dev: Annotated[Path, Parameter(help="Sentences that choose the best epoch.")],
+    test: Annotated[Path | None, Parameter(help="Sentences that score the best epoch at the end.")] = None,
     label_names: Annotated[
         Path | None, Parameter(help="JSON list of names of labels 0, 1, ...; default: their numbers.")
     ] = None,
@@ -61,17 +61,17 @@ def train(
     lr: Annotated[float, Parameter(help="Learning rate; 1e-3 suits models under 1 M parameters.")] = 1e-4,
     batch_size: Annotated[int, Parameter(help="Sentences in one update.")] = 32,
     dropout: Annotated[float, Parameter(help="Probability of dropping a channel before the head.")] = 0.3,
-    seed: Annotated[int, Parameter(help="Seeds head, dropout and order.")] = 1337,
+    seed: Annotated[int, Parameter(help="Seed of head, dropout and order.")] = 1337,
     max_sentence_len: MaxTokens = None,
     tokenizer: TokenizerFile = None,
     device: Device = "auto",
     overwrite: Annotated[
-        bool, Parameter(negative="", show_default=False, help="Replace a classifier that is there already.")
+        bool, Parameter(negative="", show_default=False, help="Replace an existing classifier.")
     ] = False,
 ) -> None:
     """Train a classifier of sentences from a model.
 
-    The epoch with the best accuracy on the dev sentences is kept, as a directory that transformers loads too.
+    The epoch with the best accuracy on the dev sentences is saved, as a directory that transformers loads too.
 
     For example:
 
@@ -91,7 +91,7 @@ def train(
 
 
 def predict(
-    model: Annotated[Path, Parameter(help="A classifier; or a language model, which is asked by --question.")],
+    model: Annotated[Path, Parameter(help="A classifier, or a language model, which answers --question.")],
     sentences: Annotated[
         Path,
         TEXT_OR_DASH,
@@ -104,20 +104,20 @@ def predict(
         Path | None, Parameter(help="For a language model: JSON list of the names to choose from.")
     ] = None,
     question: Annotated[
-        str | None, Parameter(help="For a language model: what follows a sentence; {labels} stand for the names.")
+        str | None, Parameter(help="For a language model: text after each sentence; {labels} becomes the names.")
     ] = None,
-    batch_size: Annotated[int, Parameter(help="Sentences side by side.")] = 32,
+    batch_size: Annotated[int, Parameter(help="Sentences in one batch.")] = 32,
     max_sentence_len: MaxTokens = None,
     tokenizer: TokenizerFile = None,
     device: Device = "auto",
     overwrite: Annotated[
-        bool, Parameter(negative="", show_default=False, help="Replace a text file that is there already.")
+        bool, Parameter(negative="", show_default=False, help="Replace an existing text file.")
     ] = False,
 ) -> None:
     """Label sentences, with a classifier or zero-shot.
 
-    Sentences come from a file, or from standard input with -. Writes a line for each: name of the label ||| text.
-    Where the sentences are labelled (label ||| text, by number or name), scores are shown too.
+    Sentences come from a file, or from standard input with -. Writes one line for each: name of the label ||| text.
+    If the sentences have labels (label ||| text, by number or name), scores are shown too.
 
     For example:
 
@@ -136,7 +136,7 @@ def predict(
     stdin = sentences == STANDARD_INPUT
     if not stdin and not sentences.exists():
         raise InputError(
-            f"{sentences} does not exist; SENTENCES is a file with a sentence a line. To label a text itself: "
+            f"{sentences} does not exist; SENTENCES is a file with a sentence a line. To label one text: "
             f'echo "{sentences}" | tinyllm classify predict {model} -'
         )
     content = standard_input().read() if stdin else read_bytes(sentences)
@@ -158,16 +158,16 @@ def predict(
 def _open_scorer(
     path: Path, tokenizer: Path | None, label_names: Path | None, question: str | None, device: str
 ) -> "tuple[list[str], Scorer, Tokenizer, int]":
-    """Names of the labels, what scores them, the tokenizer, and how many tokens of a sentence it can take."""
+    """Label names, the function that scores them, the tokenizer, and the largest number of tokens of a sentence."""
     if is_classifier(path):
         from tinyllm.finetune.classifier_dir import load_classifier
 
         if label_names or question:
-            raise UsageError(f"{path} is a classifier, which knows its labels; leave out --label-names and --question")
+            raise UsageError(f"{path} is a classifier with labels of its own; leave out --label-names and --question")
         classifier, codec = load_classifier(path, pick_device(device))
         return classifier.label_names, classifier.score_rows, codec, classifier.config.context_length
     if label_names is None:
-        raise UsageError(f"{path} is no classifier; as a language model it needs --label-names to choose from")
+        raise UsageError(f"{path} is not a classifier; a language model needs --label-names to choose from")
     from tinyllm.finetune.zero_shot import QUESTION, ZeroShot
 
     names = read_label_names(label_names)

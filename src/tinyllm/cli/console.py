@@ -1,7 +1,7 @@
-"""How commands speak: results on stdout, everything else on stderr. Bars and tables are in `progress`.
+"""Output of commands: results on stdout, everything else on stderr. Progress bars are in `progress`.
 
-Characters that a stream's encoding lacks are written as escapes, so no command fails on an ASCII terminal or pipe. On a
-terminal control characters are escaped too: a model's text may hold sequences that would change the terminal.
+Characters outside a stream's encoding are written as escapes, so no command fails on an ASCII terminal or pipe.
+On a terminal, control characters are escaped too, because generated text may contain terminal commands.
 """
 
 import io
@@ -17,7 +17,7 @@ from cyclopts import Parameter
 
 
 class UnknownOption(ValueError):
-    """An argument of free text is an option that the command does not have."""
+    """A free-text argument looks like an option that the command does not have."""
 
     def __init__(self, option: str) -> None:
         super().__init__(f"unknown option {option}")
@@ -25,23 +25,23 @@ class UnknownOption(ValueError):
 
 
 STANDARD_OUTPUT = "standard output"
-"""Stands where an OSError has the name of a file."""
+"""The name of stdout in place of a file's name in an OSError."""
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-"""Control characters of ASCII and Latin-1, without newline and tab."""
+"""Control characters of ASCII and Latin-1, except newline and tab."""
 
 
 def refuse_flag(_type: object, value: object) -> None:
-    """Raises UnknownOption where an argument is a flag that the command does not have."""
+    """Raises UnknownOption if a free-text argument looks like a flag."""
     if re.fullmatch(r"--?[A-Za-z][\w.-]*(=.*)?", str(value)):
         raise UnknownOption(str(value))
 
 
 TEXT_OR_DASH = Parameter(allow_leading_hyphen=True, validator=refuse_flag)
-"""For arguments of free text and `-`: by itself cyclopts takes `-` and `- Hello` for unknown flags."""
+"""For arguments of free text and `-`: by default cyclopts reads `-` and `- Hello` as unknown flags."""
 
 
 def show(text: str = "", *, end: str = "\n", flush: bool = False) -> None:
-    """Writes a result to stdout. Raises OSError, named "standard output", where it cannot be written."""
+    """Writes a result to stdout. Raises OSError with the name "standard output" if writing fails."""
     if sys.stdout is None:
         return
     try:
@@ -51,23 +51,23 @@ def show(text: str = "", *, end: str = "\n", flush: bool = False) -> None:
 
 
 def show_json(value: Any) -> None:
-    """Writes `value` as JSON, which stays JSON on a terminal and in every encoding."""
+    """Writes `value` as JSON that is valid on a terminal and in every encoding."""
     is_unicode = (getattr(sys.stdout, "encoding", None) or "utf-8").lower().replace("-", "").startswith("utf")
     text = json.dumps(value, indent=2, ensure_ascii=not is_unicode)
     show(_CONTROLS.sub(lambda match: f"\\u{ord(match[0]):04x}", text))
 
 
 def note(message: str) -> None:
-    """One line on stderr for the person at the keyboard; never part of a command's result.
+    """Prints one line for the user on stderr; never part of a command's result.
 
-    A stderr that takes no more text is given up: a command's result does not depend on it.
+    If stderr cannot be written, later notes are dropped: a command's result does not depend on them.
     """
     if sys.stderr is None:
         return
     try:
         print(escape_controls(message) if sys.stderr.isatty() else message, file=sys.stderr, flush=True)
     except OSError:
-        sys.stderr = _Nowhere()
+        sys.stderr = _NullStream()
 
 
 def escape_controls(text: str) -> str:
@@ -77,16 +77,16 @@ def escape_controls(text: str) -> str:
 
 @contextmanager
 def standard_streams() -> Iterator[None]:
-    """Makes stdout and stderr fit for whatever a command writes, and flushes stdout at the end.
+    """Prepares stdout and stderr for any text, and flushes stdout at the end.
 
-    Closed streams (`>&-`, pythonw) are replaced by ones that go nowhere, with a line on stderr once a result is lost.
-    Raises OSError, named "standard output", where the last of the output cannot be written.
+    Closed streams (`>&-`, pythonw) are replaced by null streams; a line on stderr tells when a result is lost.
+    Raises OSError with the name "standard output" if the final flush fails.
     """
     _open_missing_descriptors()
     if sys.stderr is None:
-        sys.stderr = _Nowhere()
+        sys.stderr = _NullStream()
     if sys.stdout is None:
-        sys.stdout = _Nowhere("standard output is closed: what this command prints is lost")
+        sys.stdout = _NullStream("standard output is closed: the output of this command is lost")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -99,7 +99,7 @@ def standard_streams() -> Iterator[None]:
 
 
 def give_up_output() -> bool:
-    """Whether stdout takes no more text. It is given up then: Python would write the rest again at its end."""
+    """Flushes stdout; returns True and drops stdout if that fails, since Python would flush again at exit."""
     try:
         _flush_output()
     except OSError:
@@ -117,12 +117,12 @@ def _flush_output() -> None:
 
 
 def _named(error: OSError) -> OSError:
-    """`error` with the stream's name where a file's name would be; a broken pipe stays one."""
+    """`error` with "standard output" in place of a file's name; a BrokenPipeError is unchanged."""
     return error if isinstance(error, BrokenPipeError) else OSError(error.errno, error.strerror, STANDARD_OUTPUT)
 
 
 def _open_missing_descriptors() -> None:
-    """Opens descriptors 0 to 2 where they are closed: else the next file opened would be taken for a stream."""
+    """Opens closed descriptors 0 to 2 on the null device: otherwise the next opened file would get their number."""
     for descriptor in range(3):
         try:
             os.fstat(descriptor)
@@ -130,17 +130,17 @@ def _open_missing_descriptors() -> None:
             os.open(os.devnull, os.O_RDWR)
 
 
-class _Nowhere(io.TextIOBase):
-    """A stream that keeps nothing; `told` is said on stderr when the first text comes."""
+class _NullStream(io.TextIOBase):
+    """A stream that drops all text; prints `warning` on stderr before the first text."""
 
-    def __init__(self, told: str = "") -> None:
-        self._told = told
+    def __init__(self, warning: str = "") -> None:
+        self._warning = warning
 
     def writable(self) -> bool:
         return True
 
     def write(self, text: str, /) -> int:
-        if self._told and text.strip():
-            told, self._told = self._told, ""
-            note(told)
+        if self._warning and text.strip():
+            warning, self._warning = self._warning, ""
+            note(warning)
         return len(text)

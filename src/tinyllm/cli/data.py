@@ -1,4 +1,4 @@
-"""`tinyllm data download | storybook`."""
+"""`tinyllm data download` and `tinyllm data storybook`."""
 
 import json
 import sys
@@ -21,22 +21,22 @@ STANDARD_OUTPUT = Path("-")
 
 
 def download(
-    name: Annotated[str | None, Parameter(help="Corpus to fetch: tinystories (the default without --url).")] = None,
+    name: Annotated[str | None, Parameter(help="Corpus to download: tinystories (default without --url).")] = None,
     /,
     *,
     source: Annotated[
-        Literal["modelscope", "huggingface"], Parameter(name="--from", help="Where from.")
+        Literal["modelscope", "huggingface"], Parameter(name="--from", help="Source of the corpus.")
     ] = "modelscope",
-    url: Annotated[str | None, Parameter(help="Fetch this address instead.")] = None,
+    url: Annotated[str | None, Parameter(help="Download this address instead.")] = None,
     output: Annotated[
-        Path | None, Parameter(name=["--output", "-o"], help="File to write; without it, data/ and the file's name.")
+        Path | None, Parameter(name=["--output", "-o"], help="File to write; default: data/ and the file's name.")
     ] = None,
-    sha256: Annotated[str | None, Parameter(help="Checksum that the file must have, 64 hexadecimal digits.")] = None,
+    sha256: Annotated[str | None, Parameter(help="Expected checksum of the file, 64 hexadecimal digits.")] = None,
 ) -> None:
-    """Fetch a corpus, resumable and checked.
+    """Download a corpus, with resume and checksum.
 
-    A broken download is taken up where it ended, by itself and by the next call. The file appears only when it is whole
-    and right; archives need not be unpacked, they are read as they are.
+    A broken download continues where it stopped, also in the next call. The file appears only when it is complete and
+    its checksum is right. tinyllm reads archives directly, without unpacking.
 
     For example:
 
@@ -55,11 +55,11 @@ def download(
         corpus = catalogue.KNOWN_CORPORA.get(name or "tinystories")
         if corpus is None:
             known = ", ".join(catalogue.KNOWN_CORPORA)
-            raise UsageError(f"{name!r} is not a known corpus ({known}); fetch others with --url ADDRESS")
+            raise UsageError(f"{name!r} is not a known corpus ({known}); download others with --url ADDRESS")
         url, num_bytes, sha256 = corpus.urls[source], corpus.num_bytes, sha256 or corpus.sha256
         target = output or DATA_FOLDER / corpus.file_name
     if target.exists():
-        note(f"{target} is there already; checking it")
+        note(f"{target} exists already; checking it")
     fetch_corpus(url, target, sha256, num_bytes)
     if format_of(target.name):
         note(f"Read it with: tinyllm prepare {target}")
@@ -67,7 +67,7 @@ def download(
 
 
 def fetch_corpus(url: str, target: Path, sha256: str | None, num_bytes: int | None) -> None:
-    """Downloads `url` to `target` with a bar. Raises DownloadError where it does not end in a whole, checked file."""
+    """Downloads `url` to `target` with a progress bar. Raises DownloadError without a complete, checked file."""
     from tinyllm.corpus.download import download as fetch
 
     with _byte_bar(target.name) as report:
@@ -76,23 +76,23 @@ def fetch_corpus(url: str, target: Path, sha256: str | None, num_bytes: int | No
 
 def storybook(
     *,
-    stories: Annotated[int, Parameter(help="How many stories; each is different.")] = 20_000,
+    stories: Annotated[int, Parameter(help="Number of stories, all different.")] = 20_000,
     seed: Annotated[int, Parameter(help="The same seed writes the same stories on every machine.")] = 7,
     output: Annotated[
         Path,
         Parameter(
             name=["--output", "-o"],
             allow_leading_hyphen=True,
-            help="File to write, .txt or .jsonl; - for standard output, as .txt.",
+            help="File to write, .txt or .jsonl; - writes .txt to standard output.",
         ),
     ] = DEFAULT_STORYBOOK,
     overwrite: Annotated[
-        bool, Parameter(negative="", show_default=False, help="Replace a text file that is there already.")
+        bool, Parameter(negative="", show_default=False, help="Replace an existing text file.")
     ] = False,
 ) -> None:
     """Write children's stories from a seeded grammar.
 
-    As .txt each story is followed by a line <|endoftext|>, as .jsonl it is an object with the key story.
+    In .txt, a line <|endoftext|> follows each story. In .jsonl, each story is an object with the key story.
 
     For example:
 
@@ -103,7 +103,7 @@ def storybook(
 
     to_stdout = output == STANDARD_OUTPUT
     if not to_stdout and output.suffix not in (".txt", ".jsonl"):
-        raise UsageError(f"{output} ends in neither .txt nor .jsonl; the ending says how the stories are written")
+        raise UsageError(f"{output} ends in neither .txt nor .jsonl; the suffix chooses the format")
     as_entry = _as_json_line if output.suffix == ".jsonl" else _as_text
     try:
         entries = (as_entry(story) for story in write_stories(stories, seed))
@@ -141,7 +141,7 @@ def _file_name(url: str) -> str:
 
 @contextmanager
 def _byte_bar(name: str) -> Iterator[Callable[[int, int | None], None]]:
-    """A bar for a transfer: what it gives takes the bytes there are and those there will be."""
+    """A progress bar for a transfer; yields a function that takes the bytes received and the bytes in total."""
     with progress_bar("{task.fields[amount]}") as bar:
         task = bar.add_task(name, total=None, amount="")
 

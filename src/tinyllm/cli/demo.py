@@ -1,4 +1,4 @@
-"""`tinyllm demo`: the whole main job on the embedded corpus, in minutes, with a table at the end."""
+"""`tinyllm demo`: from generated stories to a trained model and its samples in minutes, with a table of results."""
 
 import json
 import math
@@ -34,24 +34,24 @@ CORPUS = "stories.jsonl"
 
 @dataclass(frozen=True)
 class Tally:
-    """How the sampled stories fared."""
+    """Counts of the sampled stories."""
 
     accepted: int
-    """Stories that the grammar could have written."""
+    """Stories that the grammar accepts."""
     new: int
-    """Of these, stories that are not in the training set."""
+    """Accepted stories that are not in the training set."""
 
 
 def demo(
     *,
     out: Annotated[Path, Parameter(name=["--out", "-o"], help="Folder for everything the demo makes.")] = Path("demo"),
     stories: Annotated[int, Parameter(help="Stories to write and train on.")] = NUM_STORIES,
-    steps: Annotated[int | None, Parameter(help="Optimizer updates; the recipe's number if not given.")] = None,
-    max_minutes: Annotated[float, Parameter(help="Training time at most; a slower machine makes fewer updates.")] = 3.9,
+    steps: Annotated[int | None, Parameter(help="Optimizer updates; default: the recipe's number.")] = None,
+    max_minutes: Annotated[float, Parameter(help="Largest training time; a slower machine does fewer updates.")] = 3.9,
 ) -> None:
-    """The whole way on the embedded corpus: stories, tokenizer, shards, model, samples.
+    """Write stories, train a tokenizer and a model on them, and sample: in minutes.
 
-    About five minutes on two cores. Run again, it starts from scratch in the same folder.
+    About five minutes on two cores. A second call starts from scratch in the same folder.
 
     For example:
 
@@ -59,7 +59,7 @@ def demo(
       tinyllm demo --stories 2000 --steps 100 -o small-demo
     """
     start = time.monotonic()
-    demo_config(VOCAB_SIZE, steps)  # a wrong number of steps is told before anything is made
+    demo_config(VOCAB_SIZE, steps)  # reports a wrong number of steps before anything is written
     if not 0 < max_minutes < math.inf:
         raise UsageError(f"--max-minutes is {max_minutes}; it should be greater than 0 and finite")
     clear(out)
@@ -97,7 +97,7 @@ def demo(
 
 
 def clear(out: Path) -> None:
-    """Removes what an earlier demo made, and nothing else. Raises UsageError for a folder that no demo wrote."""
+    """Removes the outputs of an earlier demo, and nothing else. Raises UsageError for a folder that no demo wrote."""
     from tinyllm.training.run_dir import clear_run
 
     if not out.exists() or not any(out.iterdir()):
@@ -114,7 +114,7 @@ def clear(out: Path) -> None:
 
 
 def demo_config(vocab_size: int, steps: int | None) -> Config:
-    """The storybook recipe, with another number of updates if asked."""
+    """The config of the storybook recipe, with `steps` updates if given."""
     return build_config(
         [
             ("shards", {"model": {"vocab_size": vocab_size}}),
@@ -125,7 +125,7 @@ def demo_config(vocab_size: int, steps: int | None) -> Config:
 
 
 def fit_to_time(config: Config, max_minutes: float) -> Config:
-    """`config` with the fast path of this machine, and as many updates as fit into the time, at most its own number."""
+    """`config` with this machine's fast path, and its number of updates reduced to those that fit into the time."""
     from tinyllm.runtime import pick_device
     from tinyllm.training.fast_path import choose_fast_path
     from tinyllm.training.trial import measure_step_seconds
@@ -135,7 +135,7 @@ def fit_to_time(config: Config, max_minutes: float) -> Config:
     note(path.reason)
     config = path.resolve(config)
     seconds = measure_step_seconds(config, num_steps=40)
-    left = max_minutes * 60 - (time.monotonic() - start)  # compiling counts too
+    left = max_minutes * 60 - (time.monotonic() - start)  # includes compiling
     num_steps = max(1, min(config.schedule.num_steps, int(left / seconds)))
     if num_steps < config.schedule.num_steps:
         note(f"an update takes {seconds:.2f} s here: {num_steps} instead of {config.schedule.num_steps} updates")
@@ -144,7 +144,7 @@ def fit_to_time(config: Config, max_minutes: float) -> Config:
 
 
 def sample_stories(model: Path) -> list[str]:
-    """Stories from nothing: each begins after BOS and ends where the model ends it."""
+    """Stories without a prompt: each begins after BOS and ends at an end token."""
     from tinyllm.generation.generator import load
 
     generator = load(model)
@@ -154,7 +154,7 @@ def sample_stories(model: Path) -> list[str]:
 
 
 def judge(texts: list[str], corpus: Path) -> Tally:
-    """Counts the texts that the grammar could have written, and those of them that are not in `corpus`."""
+    """Counts the texts that the grammar accepts, and the accepted ones that are not in `corpus`."""
     from tinyllm.corpus.storybook import is_story
 
     with corpus.open(encoding="utf-8") as file:
@@ -164,14 +164,14 @@ def judge(texts: list[str], corpus: Path) -> Tally:
 
 
 def show_stories(texts: list[str]) -> None:
-    """Prints some of the stories."""
+    """Prints `texts`."""
     for text in texts:
         show(f"\n{text}")
     print()
 
 
 def show_table(rows: dict[str, str]) -> None:
-    """Prints what the demo made, measured and found."""
+    """Prints the results of the demo as a table of names and values."""
     table = Table(title="tinyllm demo", show_header=False, title_justify="left")
     for name, value in rows.items():
         table.add_row(name, value)

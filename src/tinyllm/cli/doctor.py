@@ -1,4 +1,4 @@
-"""`tinyllm doctor`: what is whole and what is not; and for shards, whether a run on them will fit."""
+"""`tinyllm doctor`: checks what tinyllm wrote; for shards, forecasts whether a run on them fits."""
 
 import shutil
 from pathlib import Path
@@ -24,19 +24,21 @@ if TYPE_CHECKING:
 
 def doctor(
     path: Annotated[
-        Path | None, Parameter(help="Run, shards, model or tokenizer, or a folder of such; without one, this machine.")
+        Path | None, Parameter(help="Run, shards, model, tokenizer, or a folder of them; default: this machine.")
     ] = None,
     /,
     *,
-    recipe: Annotated[str, Parameter(help="For shards: the settings of the run to foretell.")] = "seed",
-    config: Annotated[Path | None, Parameter(help="For shards: TOML file with settings over the recipe's.")] = None,
-    out: Annotated[Path, Parameter(help="For shards: where the run would be, for the room on that disk.")] = Path(),
+    recipe: Annotated[str, Parameter(help="For shards: recipe of the run to forecast.")] = "seed",
+    config: Annotated[Path | None, Parameter(help="For shards: TOML file that overrides the recipe.")] = None,
+    out: Annotated[
+        Path, Parameter(help="For shards: directory of the run, to check the free space on its disk.")
+    ] = Path(),
     trial_seconds: Annotated[float, Parameter(help="For shards: length of the trial; 0 for none.")] = 10.0,
 ) -> None:
-    """What is whole, what is damaged, and the command that repairs or resumes.
+    """Check runs, shards, models and tokenizers, or whether a run will fit.
 
-    It looks into subfolders too. Shards also tell what a run on them needs: memory, disk, and time by a short trial.
-    Nothing is changed. The exit code is 1 where something is damaged or does not fit.
+    Checks subfolders too, and names the command that repairs or resumes. For shards it forecasts memory, disk and time
+    of a run, by a short trial. Nothing is changed. The exit code is 1 if something is damaged or does not fit.
 
     For example:
 
@@ -65,11 +67,11 @@ def doctor(
                 (str(config), read_toml(config) if config else {}),
             ]
         )
-        foretell(settings, shards, out, trial_seconds)
+        show_forecast(settings, shards, out, trial_seconds)
 
 
 def describe_machine(out: Path) -> None:
-    """Prints what a run would run on."""
+    """Prints versions, device, memory, and the free disk space at `out`."""
     import platform
 
     import torch
@@ -84,13 +86,13 @@ def describe_machine(out: Path) -> None:
 
 
 def show(finding: "Finding") -> None:
-    """One line, marked where something is not whole."""
+    """Prints one line for a finding, with the mark ! if it is not whole, and its remedy below."""
     remedy = f"\n    -> {finding.remedy}" if finding.remedy else ""
     print(f"{' ' if finding.whole else '!'} {finding.path}: {finding.story}{remedy}")
 
 
-def foretell(config: "Config", shards: ShardSet, out: Path, trial_seconds: float) -> None:
-    """Prints what a run needs and what is there. Raises InputError or ArtifactError where it cannot succeed."""
+def show_forecast(config: "Config", shards: ShardSet, out: Path, trial_seconds: float) -> None:
+    """Prints what a run needs and what is available. Raises InputError or ArtifactError if it cannot succeed."""
     from tinyllm.training.forecast import forecast, measure_update_seconds
 
     need, settings = forecast(config), config.training
@@ -104,26 +106,26 @@ def foretell(config: "Config", shards: ShardSet, out: Path, trial_seconds: float
     print(f"  model: {num_parameters(config.model):,} parameters, {settings.dtype}")
     print(f"  data: {need.tokens:,} tokens to see, {epochs:.1f} times the training set")
     available = available_memory_bytes()
-    there = f" of {decimal(available)} available" if available else ""
-    print(f"  memory: about {decimal(need.memory_bytes)}{there}")
+    limit = f" of {decimal(available)} available" if available else ""
+    print(f"  memory: about {decimal(need.memory_bytes)}{limit}")
     free = free_bytes(out)
     print(
         f"  disk: {decimal(need.disk_bytes)} of {decimal(free)} free, for {settings.keep_checkpoints} checkpoints "
-        f"of {decimal(need.checkpoint_bytes)} and what is written before they go"
+        f"of {decimal(need.checkpoint_bytes)} and the files that replace them"
     )
     if trial_seconds > 0:
         note(f"trying updates for about {trial_seconds:.0f} s ...")
         seconds = measure_update_seconds(config, trial_seconds)
         hours = seconds * config.schedule.num_steps / 3600
-        told = f"{hours:.1f} hours" if hours >= 1 else f"{hours * 60:.1f} minutes"
-        print(f"  time: {seconds:.3g} s an update, {told} for {config.schedule.num_steps:,}, without evaluations")
+        duration = f"{hours:.1f} hours" if hours >= 1 else f"{hours * 60:.1f} minutes"
+        print(f"  time: {seconds:.3g} s an update, {duration} for {config.schedule.num_steps:,}, without evaluations")
     if available and need.memory_bytes > available:
-        raise InputError("the memory is likely not to be enough; use a smaller training.batch_size or model")
+        raise InputError("the memory is probably too small; use a smaller training.batch_size or model")
     storage.check_room(out / "checkpoints", need.disk_bytes)
 
 
 def free_bytes(out: Path) -> int:
-    """Room on the disk of a directory that may not be there yet."""
+    """Free bytes on the disk of `out`, a directory that may not exist."""
     parent = out.absolute()
     while not parent.exists():
         parent = parent.parent

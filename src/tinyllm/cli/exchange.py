@@ -1,4 +1,4 @@
-"""`tinyllm import` and `tinyllm export`: models from and for other tools, each compared with its copy."""
+"""`tinyllm import` and `tinyllm export`: convert models from and to other tools' formats, and compare the logits."""
 
 from pathlib import Path
 from typing import Annotated
@@ -24,13 +24,13 @@ def import_model(
     output: Annotated[Path, Parameter(name=["--output", "-o"], help="Model directory to write.")],
     tokenizer: TokenizerFile = None,
     overwrite: Annotated[
-        bool, Parameter(negative="", show_default=False, help="Replace a model directory that is there already.")
+        bool, Parameter(negative="", show_default=False, help="Replace an existing model directory.")
     ] = False,
 ) -> None:
-    """Make a model directory of another tool's model.
+    """Convert another tool's model to a model directory.
 
-    The format is known by the file's content. Weights become float32; quantized ones are decoded. The directory is
-    read back, and its logits are compared with the file's before it counts.
+    The file's content determines the format. Weights become float32; quantized ones are decoded. Before the directory
+    is committed, it is read back and its logits are compared with the file's.
 
     For example:
 
@@ -57,11 +57,11 @@ def export(
         bool, Parameter(negative="", show_default=False, help="Replace an earlier export of the same format.")
     ] = False,
 ) -> None:
-    """Write a model in another tool's format, and prove that it is the same.
+    """Write a model in another tool's format, and compare the logits.
 
-    The file is read back; its logits on a fixed prompt are compared with the model's, and the largest difference is
-    printed. Beyond what the format rounds this is an error, and no file is left. The tokenizer goes along: inside, or
-    as tokenizer.bin (llama2c) or tokenizer.model (pt) in the same folder.
+    The file is read back, its logits on a fixed prompt are compared with the model's, and the largest difference is
+    printed. A difference beyond the format's rounding is an error, and no file is left. The tokenizer is stored inside,
+    or as tokenizer.bin (llama2c) or tokenizer.model (pt) in the same folder.
 
     For example:
 

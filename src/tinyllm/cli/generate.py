@@ -1,4 +1,4 @@
-"""`tinyllm generate`: continue a prompt. Text on stdout, everything else on stderr."""
+"""`tinyllm generate`: continues a prompt; text on stdout, everything else on stderr."""
 
 import sys
 from pathlib import Path
@@ -24,17 +24,17 @@ def generate(
     *prompt: Annotated[
         str,
         TEXT_OR_DASH,
-        Parameter(help="The text to continue, FILE:path, or - for standard input; before it, a model directory."),
+        Parameter(help="[MODEL] PROMPT: an optional model directory, then a text, FILE:path, or - for standard input."),
     ],
     sampling: Annotated[
         SamplingConfig, Parameter(name="*", negative_iterable=(), consume_multiple=1)
     ] = SamplingConfig(),  # noqa: B008 (frozen)
-    num_samples: Annotated[int, Parameter(help="Texts to generate, side by side in one batch.")] = 1,
+    num_samples: Annotated[int, Parameter(help="Texts to generate in one batch.")] = 1,
     unconditional: Annotated[
-        bool, Parameter(help="Begin from nothing instead of a prompt.", negative="", show_default=False)
+        bool, Parameter(help="Generate without a prompt.", negative="", show_default=False)
     ] = False,
     stream: Annotated[
-        bool | None, Parameter(help="Write the text as it comes; the default on a terminal for one sample.")
+        bool | None, Parameter(help="Write each piece of text at once; default on a terminal for one sample.")
     ] = None,
     as_json: Annotated[
         bool,
@@ -54,14 +54,14 @@ def generate(
     ] = "float32",
     weights: Annotated[
         Literal["auto", "fp32", "bf16", "int8"],
-        Parameter(help="How precisely a CPU keeps the weights: fp32 (auto) is exact, int8 the fastest."),
+        Parameter(help="Precision of the weights on a CPU: fp32 (auto) is exact, int8 is fastest."),
     ] = "auto",
-    stats: Annotated[bool, Parameter(help="Say what computed, and how fast.", negative="", show_default=False)] = False,
+    stats: Annotated[bool, Parameter(help="Show the engine and its speed.", negative="", show_default=False)] = False,
 ) -> None:
     """Continue a prompt with a model.
 
-    The model is a model directory, a run directory, or a llama2.c, GGUF or Hugging Face model; without one it is the
-    model that comes with tinyllm.
+    The model is a model directory, a run directory, or a llama2.c, GGUF or Hugging Face model. The default is the
+    model bundled with tinyllm.
 
     For example:
 
@@ -79,7 +79,7 @@ def generate(
     model, text = read_arguments(prompt, unconditional)
     sampling = _read_stops(sampling)
     if stream and (as_json or num_samples > 1):
-        raise ArgumentsError("--stream writes one text as it comes; leave out --json and --num-samples, or --stream")
+        raise ArgumentsError("--stream writes one text in pieces; leave out --json and --num-samples, or --stream")
     generator = load(model, tokenizer=tokenizer, device=device, dtype=dtype, weights=weights, announce=note)
     if model is None:
         _say_bundled(generator)
@@ -96,7 +96,7 @@ def generate(
 
 
 def check_stops(stops: tuple[str, ...], prompt: tuple[str, ...], unconditional: bool) -> None:
-    """Raises ArgumentsError where --stop took the prompt too: it takes every text up to the next option."""
+    """Raises ArgumentsError if --stop consumed the prompt: it takes every text up to the next option."""
     has_prompt = len(prompt) > 1 or (len(prompt) == 1 and not is_model(prompt[0]))
     if len(stops) > 1 and not has_prompt and not unconditional:
         raise ArgumentsError(
@@ -106,13 +106,13 @@ def check_stops(stops: tuple[str, ...], prompt: tuple[str, ...], unconditional: 
 
 
 def read_arguments(arguments: tuple[str, ...], unconditional: bool) -> tuple[str | None, str]:
-    """The model (None = the bundled one) and the prompt that the arguments mean.
+    """The model (None = the bundled one) and the prompt in `arguments`.
 
-    Raises ArgumentsError for arguments that do not fit together, InputError for a prompt that is empty or unreadable.
+    Raises ArgumentsError for contradictory arguments, InputError for a prompt that is empty or unreadable.
     """
     if unconditional:
         if len(arguments) > 1:
-            raise ArgumentsError("--unconditional begins from nothing: give a model or no argument, but no prompt")
+            raise ArgumentsError("--unconditional takes no prompt; give at most one argument, a model")
         return next(iter(arguments), None), ""
     match arguments:
         case ():
@@ -127,7 +127,7 @@ def read_arguments(arguments: tuple[str, ...], unconditional: bool) -> tuple[str
 
 
 def describe(generator: Generator, generations: list[Generation], sampling: SamplingConfig) -> dict[str, Any]:
-    """What --json writes."""
+    """The object that --json writes."""
     num_tokens = sum(len(generation.token_ids) for generation in generations)
     seconds = generations[0].seconds
     return {
@@ -151,7 +151,7 @@ def describe(generator: Generator, generations: list[Generation], sampling: Samp
 
 
 def read_prompt(argument: str | None) -> str:
-    """The prompt itself, from the file after `FILE:`, or from standard input for `-` or no argument."""
+    """The prompt: the argument, the file after `FILE:`, or standard input for `-` or no argument."""
     if argument is None or argument == "-":
         if argument is None and (sys.stdin is None or sys.stdin.isatty()):
             raise ArgumentsError("no prompt; give one in quotes, FILE:path, or - for standard input")
@@ -161,14 +161,14 @@ def read_prompt(argument: str | None) -> str:
     else:
         prompt = text_input.read_argument(argument, "the prompt")
     if not prompt.strip():
-        raise InputError("the prompt is empty; give some text, or --unconditional to begin from nothing")
+        raise InputError("the prompt is empty; give some text, or --unconditional to generate without one")
     return prompt
 
 
 def advise_on_prompt(prompt: str) -> None:
-    """One line where a prompt ends with a space: most tokens bring their own, and then meet one too many."""
+    """Prints a note if the prompt ends with a space: most tokens begin with one, so the text would have two."""
     if prompt.endswith(" "):
-        note("the prompt ends with a space, so the first new word lacks its own; most texts get better without it")
+        note("the prompt ends with a space, but most tokens begin with one; texts are usually better without it")
 
 
 def _read_stops(sampling: SamplingConfig) -> SamplingConfig:

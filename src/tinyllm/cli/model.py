@@ -1,4 +1,4 @@
-"""`tinyllm info`: what a model is and costs, read from its directory without building it."""
+"""`tinyllm info`: shape, size and cost of a model, read from its directory without building it."""
 
 import json
 import re
@@ -35,7 +35,7 @@ from tinyllm.tokenizer.codec import Tokenizer
 
 @dataclass(frozen=True)
 class Facts:
-    """What a model directory says of itself."""
+    """The contents of a model directory, without its weights."""
 
     path: Path
     manifest: Manifest | None
@@ -43,13 +43,13 @@ class Facts:
     tokenizer: Tokenizer
     tensors: dict[str, StoredTensor]
     source: str | None = None
-    """The format, where another tool wrote the file."""
+    """The format of another tool's file; None for a model directory."""
     label_names: tuple[str, ...] = ()
     """A classifier's labels; empty for a language model."""
 
     @property
     def num_parameters(self) -> int:
-        """Stored numbers; tied embeddings count once."""
+        """Number of stored parameters; tied embeddings count once."""
         if self.label_names:
             return sum(prod(tensor.shape) for tensor in self.tensors.values())
         return size.num_parameters(self.config)
@@ -65,9 +65,9 @@ def info(
         bool, Parameter(name="--json", help="Write the same as JSON.", negative="", show_default=False)
     ] = False,
 ) -> None:
-    """Parameters, bytes, FLOPs a token and shapes of a model or classifier.
+    """Show parameters, bytes, FLOPs a token and shapes of a model.
 
-    Checks every file against the manifest on the way. Of other tools' files, bytes are those after decoding to float32.
+    Checks every file against the manifest. For other tools' files, bytes are those after decoding to float32.
 
     For example:
 
@@ -83,7 +83,7 @@ def info(
 
 
 def read_facts(path: Path) -> Facts:
-    """Reads and checks a model directory or a classifier's. Raises what `load_model` and `load_classifier` raise."""
+    """Reads and checks a model or classifier directory. Raises the errors of `load_model` and `load_classifier`."""
     if is_classifier(path):
         return _read_classifier_facts(path)
     manifest = verify_model(path)
@@ -99,7 +99,7 @@ def _read_classifier_facts(path: Path) -> Facts:
 
 
 def read_foreign_facts(path: Path) -> Facts:
-    """Reads another tool's file or directory. Raises what `tinyllm.models.read_model` raises."""
+    """Reads another tool's file or directory. Raises the errors of `tinyllm.models.read_model`."""
     from tinyllm.exchange.write import tokenizer_of
     from tinyllm.models import read_model
 
@@ -109,7 +109,7 @@ def read_foreign_facts(path: Path) -> Facts:
 
 
 def describe(facts: Facts) -> dict[str, Any]:
-    """What --json writes."""
+    """The object that --json writes."""
     config = facts.config
     return {
         "model": str(facts.path),
@@ -129,11 +129,11 @@ def describe(facts: Facts) -> dict[str, Any]:
 
 
 def table(facts: Facts) -> list[str]:
-    """The lines to read: facts first, then one line for each kind of tensor."""
+    """The lines of the text output: facts first, then one line for each kind of tensor."""
     config = facts.config
     dtypes = ", ".join(sorted({DTYPES[tensor.dtype] for tensor in facts.tensors.values()}))
     forward, training = size.forward_flops_per_token(config), size.training_flops_per_token(config)
-    told = {
+    rows = {
         "model": str(facts.path),
         "shape": f"{config.num_layers} layers, hidden {config.hidden_size}, feed-forward {config.intermediate_size}, "
         f"{config.num_heads} heads of {config.head_size}, {config.num_kv_heads} key/value heads",
@@ -147,7 +147,7 @@ def table(facts: Facts) -> list[str]:
         **({"format": facts.source} if facts.source else {}),
         **({} if facts.path.is_file() else _provenance(facts.manifest)),
     }
-    lines = [f"{name:<14} {value}" for name, value in told.items()]
+    lines = [f"{name:<14} {value}" for name, value in rows.items()]
     return [*lines, "", *_shape_lines(facts.tensors)]
 
 
@@ -161,7 +161,7 @@ def _provenance(manifest: Manifest | None) -> dict[str, str]:
 
 
 def _shape_lines(tensors: dict[str, StoredTensor]) -> list[str]:
-    """One line for each name and shape; layers that are alike share theirs."""
+    """One line for each name, shape and dtype; equal tensors of several layers share a line."""
     rows: dict[tuple[str, str, str], int] = {}
     for name, tensor in tensors.items():
         shape = " x ".join(map(str, tensor.shape))

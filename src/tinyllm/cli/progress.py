@@ -1,4 +1,4 @@
-"""Bars and styled lines on stderr, shown on a terminal alone. A command that starts fast does without them."""
+"""Progress bars on stderr, shown only on a terminal. Importing rich is slow, so fast commands avoid this module."""
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -7,7 +7,7 @@ stderr = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def progress_bar(*columns: str) -> Progress:
-    """A bar on stderr with the given extra text columns (rich templates); shows nothing off a terminal."""
+    """A progress bar on stderr with extra text columns (rich templates); hidden if stderr is no terminal."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),

@@ -46,22 +46,22 @@ def prepare(
     tokenizer: Annotated[Path, Parameter(help="Tokenizer directory, model directory, .model file or tokenizer.json.")],
     output: Annotated[Path, Parameter(name=["--output", "-o"], help="Directory to write.")],
     documents: Annotated[
-        DocumentRule, Parameter(help="Where a document ends in plain text; auto: at <|endoftext|>, else a file is one.")
+        DocumentRule, Parameter(help="End of a document in plain text; auto: <|endoftext|>, else the end of the file.")
     ] = "auto",
     text_key: TextKey = None,
-    validation_fraction: Annotated[float, Parameter(help="Part of the documents held back for validation.")] = 0.01,
+    validation_fraction: Annotated[float, Parameter(help="Fraction of documents for validation.")] = 0.01,
     append_eos: Annotated[
-        bool, Parameter(negative="", show_default=False, help="End each document with EOS; BOS begins it anyway.")
+        bool, Parameter(negative="", show_default=False, help="End each document with EOS; BOS is always added.")
     ] = False,
-    workers: Annotated[int | None, Parameter(help="Processes that encode; without it, one a core.")] = None,
-    shard_tokens: Annotated[int, Parameter(help="Most tokens of a shard.")] = SHARD_TOKENS,
+    workers: Annotated[int | None, Parameter(help="Number of encoding processes; default: one per core.")] = None,
+    shard_tokens: Annotated[int, Parameter(help="Largest number of tokens in a shard.")] = SHARD_TOKENS,
     overwrite: Annotated[
-        bool, Parameter(negative="", show_default=False, help="Replace shards made from something else.")
+        bool, Parameter(negative="", show_default=False, help="Replace shards made from other files or options.")
     ] = False,
 ) -> None:
     """Turn text files into shards of token ids.
 
-    After an interruption the same command goes on; finished shards are kept. The result is the same bytes for any
+    After an interruption the same command continues; finished shards are kept. The output bytes do not depend on the
     number of workers. The tokenizer is stored with the shards.
 
     For example:
@@ -98,9 +98,9 @@ def inspect(
     ] = None,
     sample_tokens: Annotated[int, Parameter(help="Tokens of the first document to show.")] = 100,
 ) -> None:
-    """Counts, a decoded sample and checksums of shards.
+    """Check shards; show counts and a decoded sample.
 
-    Reads every byte: each file's SHA-256 must be the manifest's, and each id one of the vocabulary.
+    Reads every byte: each file's SHA-256 must match the manifest, and each id must be in the vocabulary.
 
     For example:
 
@@ -127,7 +127,7 @@ def inspect(
 
 @contextmanager
 def _save_standard_input(files: Sequence[str]) -> Iterator[list[str]]:
-    """`files`, with `-` saved as a temporary file: `prepare` reads twice, which standard input cannot."""
+    """`files`, with standard input saved as a temporary file in place of `-`: `prepare` reads its inputs twice."""
     if "-" not in files:
         yield list(files)
         return
@@ -139,7 +139,7 @@ def _save_standard_input(files: Sequence[str]) -> Iterator[list[str]]:
 
 
 class EncodingDisplay:
-    """The progress of encoding a corpus: a bar on a terminal, a line every ten seconds elsewhere."""
+    """Shows the progress of encoding a corpus: a bar on a terminal, else a line every ten seconds."""
 
     def __init__(self) -> None:
         self._bar = progress_bar("{task.fields[numbers]}")
@@ -153,12 +153,12 @@ class EncodingDisplay:
     def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
         task = self._bar.tasks[self._task]
         if error is None:
-            # Files hold more than their documents' text, so a finished bar would stop short of its end.
+            # Files hold more bytes than their documents' text, so the bar would end below 100 %.
             self._bar.update(self._task, completed=task.total or task.completed, total=task.total or task.completed)
         self._bar.stop()
 
     def report(self, progress: Progress) -> None:
-        """Shows how far it is."""
+        """Shows `progress`."""
         now = time.monotonic()
         rate = (progress.text_bytes - progress.kept_bytes) / max(1e-9, now - self._start) / 1e6
         numbers = f"{progress.documents:,} documents  {progress.tokens:,} tokens  {rate:.1f} MB/s"
@@ -194,7 +194,7 @@ def _print_counts(shards: ShardSet) -> None:
 
 @contextmanager
 def stopping_gently(output: Path) -> Iterator[None]:
-    """Turns SIGINT and SIGTERM into one line that says how to go on; what is finished stays in the draft."""
+    """Turns SIGINT and SIGTERM into Interrupted with one line on how to continue; finished shards stay in the draft."""
 
     def stop(number: int, _frame: FrameType | None) -> NoReturn:
         raise Interrupted(f"stopped; finished shards of {output} are kept; the same command goes on from them", number)

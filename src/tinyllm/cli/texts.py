@@ -1,4 +1,4 @@
-"""Arguments by which commands take texts: a text or a file, and the key of the text in files of records."""
+"""Arguments for texts, shared by commands: a text or a file, and the key of the text in records."""
 
 from pathlib import Path
 from typing import Annotated
@@ -13,7 +13,7 @@ TextKey = Annotated[
 
 
 def read_text(text: str | None, file: Path | None) -> str:
-    """The text itself, standard input for `-`, or the content of `file`. Raises InputError for what is not UTF-8."""
+    """The text: `text`, standard input for `-`, or the content of `file`. Raises InputError if it is not UTF-8."""
     if file is not None:
         return text_input.read_file(file)
     if text is None or text == "-":
@@ -22,5 +22,5 @@ def read_text(text: str | None, file: Path | None) -> str:
 
 
 def read_text_key(text_key: str | None) -> str | None:
-    """The value of --text-key as text, whatever the locale. Raises InputError for what is not UTF-8."""
+    """The value of --text-key, decoded as UTF-8 in every locale. Raises InputError if it is not UTF-8."""
     return None if text_key is None else text_input.read_argument(text_key, "--text-key")

@@ -1,4 +1,4 @@
-"""`tinyllm tokenizer train | encode | decode | count`."""
+"""`tinyllm tokenizer train`, `encode`, `decode` and `count`."""
 
 import sys
 from collections.abc import Iterable
@@ -40,25 +40,25 @@ def train(
     output: Annotated[Path, Parameter(name=["--output", "-o"], help="Directory to write.")],
     vocab_size: Annotated[int, Parameter(help="Number of tokens; llama2.c's small models use 512 to 4096.")] = 4096,
     documents: Annotated[
-        DocumentRule, Parameter(help="Where a document ends in plain text; auto: at <|endoftext|>, else a file is one.")
+        DocumentRule, Parameter(help="End of a document in plain text; auto: <|endoftext|>, else the end of the file.")
     ] = "auto",
     text_key: TextKey = None,
     character_coverage: Annotated[
-        float, Parameter(help="Part of all characters that get their own token; others become bytes.")
+        float, Parameter(help="Fraction of all characters that get their own token; others become bytes.")
     ] = 1.0,
-    max_input_mb: Annotated[int, Parameter(help="Text to train on, in MB; of more, lines are drawn at random.")] = 100,
-    seed: Annotated[int, Parameter(help="Seeds the drawing of lines.")] = 0,
+    max_input_mb: Annotated[int, Parameter(help="Largest text to train on, in MB; above it, lines are sampled.")] = 100,
+    seed: Annotated[int, Parameter(help="Seed of the sampling of lines.")] = 0,
     special: Annotated[
         list[str] | None,
         Parameter(
             consume_multiple=True,
             negative="",
             allow_leading_hyphen=False,
-            help="Pieces to reserve, such as the marks of a chat. Text encodes to them only with --allow-special.",
+            help="Pieces to reserve, such as chat markers. Text encodes to them only with --allow-special.",
         ),
     ] = None,
     overwrite: Annotated[
-        bool, Parameter(negative="", show_default=False, help="Replace a tokenizer that is there already.")
+        bool, Parameter(negative="", show_default=False, help="Replace an existing tokenizer.")
     ] = False,
 ) -> None:
     """Train a SentencePiece BPE tokenizer on text files.
@@ -89,21 +89,21 @@ def encode(
     text: Annotated[str | None, TEXT_OR_DASH, Parameter(help="Text to encode, or - for standard input.")] = None,
     /,
     *,
-    file: Annotated[Path | None, Parameter(help="Encode this UTF-8 file instead, without its last newline.")] = None,
+    file: Annotated[Path | None, Parameter(help="Encode this UTF-8 file, without its last newline.")] = None,
     tokenizer: TokenizerPath = DEFAULT_TOKENIZER,
     bos: Annotated[bool, Parameter(negative="", show_default=False, help="Begin with the BOS token.")] = False,
     eos: Annotated[bool, Parameter(negative="", show_default=False, help="End with the EOS token.")] = False,
     allow_special: Annotated[
         bool,
-        Parameter(negative="", show_default=False, help="Let <s> or a reserved piece in the text be that one token."),
+        Parameter(negative="", show_default=False, help="Encode <s> or a reserved piece in the text as one token."),
     ] = False,
     pieces: Annotated[
         bool, Parameter(negative="", show_default=False, help="One token a line, with its piece.")
     ] = False,
 ) -> None:
-    """Text to token ids.
+    """Convert text to token ids.
 
-    Prints the ids on one line. In pieces, ▁ stands for a space and <0x0A> for a byte that no piece covers.
+    Prints the ids on one line. In pieces, ▁ is a space, and <0x0A> is a byte that no piece covers.
 
     For example:
 
@@ -124,9 +124,9 @@ def decode(
     *ids: Annotated[str, TEXT_OR_DASH, Parameter(help="Token ids, or - to read them from standard input.")],
     tokenizer: TokenizerPath = DEFAULT_TOKENIZER,
 ) -> None:
-    """Token ids to text.
+    """Convert token ids to text.
 
-    Control tokens such as BOS and EOS give no text; bytes that are no character give U+FFFD.
+    Control tokens such as BOS and EOS give no text; invalid UTF-8 bytes give U+FFFD.
 
     For example:
 
@@ -147,12 +147,12 @@ def count(
         str, TEXT_OR_DASH, Parameter(help="One text, or files, folders, patterns, - for standard input.")
     ],
     tokenizer: TokenizerPath = DEFAULT_TOKENIZER,
-    documents: Annotated[DocumentRule, Parameter(help="Where a document ends in plain text.")] = "auto",
+    documents: Annotated[DocumentRule, Parameter(help="End of a document in plain text.")] = "auto",
     text_key: TextKey = None,
 ) -> None:
     """Count words and tokens of texts and files.
 
-    Words are what whitespace separates. BOS and EOS are not counted.
+    Words are separated by whitespace. BOS and EOS are not counted.
 
     For example:
 
@@ -203,12 +203,12 @@ def _print_counts(rows: list[Counts], what: str) -> None:
             f"{per_word:.2f}",
             f"{per_token:.2f}",
         )
-    # Off a terminal no name is folded: whoever reads the table by program has no use for a width.
+    # If stdout is no terminal, names are not folded: a program reads the table.
     Console(highlight=False, width=None if sys.stdout.isatty() else 500).print(table)
 
 
 def _is_text(item: str) -> bool:
-    """Whether an argument is a text rather than a name: no such file, and nothing that looks like one."""
+    """Whether an argument is a text: no file of this name exists, and it does not look like a file name."""
     if item == str(STANDARD_INPUT) or (len(item) < 4096 and "\0" not in item and Path(item).exists()):
         return False
     looks_like_name = not any(character.isspace() for character in item) and (

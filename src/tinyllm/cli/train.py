@@ -1,4 +1,4 @@
-"""`tinyllm train`: build the config, open the shards, run, and show how it goes."""
+"""`tinyllm train`: builds the config, opens the shards, trains, and shows progress."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -27,18 +27,18 @@ Settings = dict[str, str] | None
 
 def train(
     *,
-    data: Annotated[Path, Parameter(help="Shards made by tinyllm prepare.")],
-    out: Annotated[Path, Parameter(help="Run directory: config, metrics, checkpoints and model go here.")],
-    recipe: Annotated[
-        str | None, Parameter(help="Named settings to start from: seed (if not given), storybook, stories15m ...")
-    ] = None,
-    config: Annotated[Path | None, Parameter(help="TOML file with settings over the recipe's.")] = None,
+    data: Annotated[Path, Parameter(help="Shards written by tinyllm prepare.")],
+    out: Annotated[Path, Parameter(help="Run directory for config, metrics, checkpoints and model.")],
+    recipe: Annotated[str | None, Parameter(help="Named settings: seed (default), storybook, stories15m ...")] = None,
+    config: Annotated[Path | None, Parameter(help="TOML file with settings that override the recipe.")] = None,
     resume: Annotated[
         Literal["auto", "never"],
-        Parameter(help="auto: go on from the newest whole checkpoint in --out, with the settings of its config.toml."),
+        Parameter(
+            help="auto: continue from the newest whole checkpoint in --out, with the settings of its config.toml."
+        ),
     ] = "never",
     steps: Annotated[int | None, Parameter(help="Optimizer updates; short for --schedule.num_steps.")] = None,
-    dtype: Annotated[str | None, Parameter(help="auto (the faster one here), float32, bfloat16 or float16.")] = None,
+    dtype: Annotated[str | None, Parameter(help="auto (the fastest measured), float32, bfloat16 or float16.")] = None,
     device: Annotated[str | None, Parameter(help="auto, cpu, cuda, cuda:N or mps.")] = None,
     seed: Annotated[int | None, Parameter(help="Seed of weights, dropout and data order.")] = None,
     max_minutes: Annotated[float | None, Parameter(help="Save and stop after this wall time.")] = None,
@@ -46,7 +46,7 @@ def train(
     eval_only: Annotated[bool | None, Parameter(help="Evaluate once and stop.")] = None,
     verify: Annotated[
         Literal["changed", "full"],
-        Parameter(help="Checksums of shards: changed, of files not read before or touched since; full, of all."),
+        Parameter(help="Checksums of shards to verify: changed (new or modified files) or full (all files)."),
     ] = "changed",
     init_from: Annotated[str | None, Parameter(help="scratch, resume, or a model directory.")] = None,
     model: Annotated[
@@ -59,10 +59,10 @@ def train(
     optimizer: Annotated[Settings, Parameter(name="--optimizer", help="--optimizer.KEY VALUE: AdamW or Muon.")] = None,
     sample: Annotated[Settings, Parameter(name="--sample", help="--sample.KEY VALUE: samples in training.")] = None,
 ) -> None:
-    """Train a model on shards, or go on with a run.
+    """Train a model on shards, or resume a run.
 
-    Settings come from the recipe, then --config, then flags; RUN/config.toml shows what came out.
-    Ctrl-C saves the current step; --resume auto goes on exactly there, with the settings of RUN/config.toml.
+    Settings come from the recipe, then --config, then flags; RUN/config.toml holds the result.
+    Ctrl-C saves the current step; --resume auto continues from it, with the settings of RUN/config.toml.
 
     For example:
 
@@ -103,7 +103,7 @@ def train(
 def run_training(
     config: Config, shards: ShardSet, out: Path, *, resume: bool, display: "TrainingDisplay | None" = None
 ) -> "Outcome":
-    """Trains with a bar on a terminal and plain lines elsewhere; gives the loop's `Outcome`."""
+    """Trains, with a progress bar on a terminal and plain lines elsewhere; returns the loop's `Outcome`."""
     if config.model.vocab_size != shards.tokenizer.vocab_size:
         raise MismatchError(
             f"model.vocab_size is {config.model.vocab_size}, but the shards' tokenizer has "
@@ -129,7 +129,7 @@ def run_training(
 
 
 def describe_outcome(outcome: "Outcome", run: Path) -> str:
-    """The last line of a run: the step and loss of the model that is there, or why there is none."""
+    """The last line of a run: step and loss of the saved model, or the reason why there is none."""
     if outcome.reason == "evaluated":
         assert outcome.evaluation is not None
         result = outcome.evaluation
@@ -141,7 +141,7 @@ def describe_outcome(outcome: "Outcome", run: Path) -> str:
 
 
 def sample_texts(model: "Transformer", tokenizer: "Tokenizer", config: TrainingSamplesConfig) -> list[str]:
-    """Continuations of the fixed prompt by a model in training."""
+    """Continuations of `config.prompt` by a model in training."""
     from tinyllm.generation.generator import Generator
     from tinyllm.generation.torch_engine import TorchEngine
 
@@ -157,7 +157,7 @@ def sample_texts(model: "Transformer", tokenizer: "Tokenizer", config: TrainingS
 
 
 class TrainingDisplay:
-    """A `Reporter`: a bar on a terminal; elsewhere a line at each log interval and each evaluation."""
+    """A `Reporter` that shows a bar on a terminal, else a line at each log interval and each evaluation."""
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -182,12 +182,12 @@ class TrainingDisplay:
             self.bar.stop()
 
     def note(self, message: str) -> None:
-        """One line, above the bar where there is one."""
+        """Prints one line, above the bar if there is one."""
         with self._if_shown():
             stderr.print(message, markup=False) if stderr.is_terminal else note(message)
 
     def step(self, record: dict[str, Any]) -> None:
-        """Moves the bar, or prints every `log_interval` steps."""
+        """Moves the bar, or prints a line every `log_interval` steps."""
         with self._if_shown():
             if stderr.is_terminal:
                 self._move_bar(record)
@@ -202,11 +202,11 @@ class TrainingDisplay:
         )
 
     def model_saved(self, path: Path) -> None:
-        """Nothing to show: the evaluation that made it the best one was shown."""
+        """Does nothing: `evaluation` has already shown the loss."""
 
     @contextmanager
     def _if_shown(self) -> Iterator[None]:
-        """Lets the run go on where its terminal is closed or its reader is gone: then nobody is there to tell."""
+        """Ignores failed output, so that the run continues after its terminal or pipe is closed."""
         with suppress(OSError):
             yield
 
@@ -237,5 +237,5 @@ class TrainingDisplay:
 
 
 def _show_loss(loss: float | None) -> str:
-    """A loss, or the word for an update that was skipped."""
+    """The loss with four decimals, or "skipped" for a skipped update."""
     return "skipped" if loss is None else f"{loss:.4f}"

@@ -1,7 +1,6 @@
-"""The line for a wrong command line: the word that is wrong, the nearest right one, and the command's help.
+"""The error line for wrong usage: the wrong word, the nearest valid one, and a pointer to the command's help.
 
-Commands built with cyclopts and scripts built with argparse speak the same way. Values of the right form that a command
-refuses are the command's matter.
+Commands (cyclopts) and scripts (argparse) share the format. Commands themselves report values out of range.
 """
 
 import argparse
@@ -26,7 +25,7 @@ from tinyllm.errors import ArgumentsError
 
 NUM_SUGGESTIONS = 3
 LEAST_WORD = 4
-"""Letters of an option that are looked for in the help of other options; shorter words stand everywhere."""
+"""Shortest word, in letters, that is searched in the help of other options; shorter words match everywhere."""
 FLAG = re.compile(r"--?[A-Za-z][\w.-]*")
 
 
@@ -39,24 +38,24 @@ class Option:
 
 
 def describe_usage(error: CycloptsError, program: str) -> str:
-    """One line about `error`, with a pointer to the help of the command that was called.
+    """One line for `error`, with a pointer to the called command's help.
 
-    `program` is how the command line begins: `tinyllm`, or `python run_llama.py --option generate`.
+    `program` is the beginning of the command line: `tinyllm`, or `python run_llama.py --option generate`.
     """
     command = " ".join([program, *(error.command_chain or ())])
     return f"{_describe(error, command)} (see {command} --help)"
 
 
 def unknown_option(option: str, options: Iterable[Option]) -> str:
-    """A sentence that names an option that does not exist, and the nearest ones that do."""
+    """A line that names an unknown option and the nearest known ones."""
     name = option.partition("=")[0]
     return _suggest(name, near_options(name, options))
 
 
 def near_options(option: str, options: Iterable[Option]) -> list[str]:
-    """The options that `option` may be meant for, at most three: by spelling, by a common word, or by their help.
+    """At most three options nearest to `option`: by spelling, by a common word, or by their help.
 
-    One letter stands for an option with a word that begins with it: `-n` for `--num-samples`.
+    A single letter matches options with a word that begins with it: `-n` matches `--num-samples`.
     """
     helps = {name: each.help for each in options for name in each.names if not name.startswith("--no-")}
     wanted = set(_words(option))
@@ -76,10 +75,10 @@ def near_options(option: str, options: Iterable[Option]) -> list[str]:
 
 
 class ScriptParser(argparse.ArgumentParser):
-    """An argparse parser whose errors are ArgumentsErrors in one line, with suggestions."""
+    """An argparse parser that raises ArgumentsError with one line and suggestions."""
 
     def parse_args(self, tokens: Sequence[str]) -> argparse.Namespace:  # type: ignore[override]
-        """The parsed arguments. Raises ArgumentsError that names the first word that is wrong."""
+        """The parsed arguments. Raises ArgumentsError naming the first wrong word."""
         arguments, extra = self.parse_known_args(tokens)
         wrong = next((token for token in extra if FLAG.match(token)), None)
         if wrong is not None:
@@ -118,7 +117,7 @@ def _describe(error: CycloptsError, command: str) -> str:
 
 
 def _describe_missing(error: MissingArgumentError, options: list[Option], command: str) -> str:
-    """What is missing: a value, or an argument; a wrong word that may be meant for it comes first."""
+    """The line for a missing value or argument; a misspelled option that may be the argument is named first."""
     assert error.argument is not None
     name = error.keyword or error.argument.name
     if error.keyword is not None or error.argument.tokens:
@@ -143,7 +142,7 @@ def _unexpected(error: CycloptsError, words: list[str], command: str) -> str:
 
 
 def _options_of(error: CycloptsError) -> list[Option]:
-    """The options of the command that was called, with the settings of its sections (`--model.hidden_size`)."""
+    """The options of the called command, with the settings of its sections (`--model.hidden_size`)."""
     options = []
     for argument in _collection(error):
         names = tuple(name for name in argument.names if name.startswith("-"))
@@ -162,7 +161,7 @@ def _section_keys(option: str, hint: object) -> list[str]:
 
 
 def _collection(error: CycloptsError) -> "list[Argument]":
-    """The arguments of the command that was called; none where it was a group of commands."""
+    """The arguments of the called command; empty for a group of commands."""
     if error.app is None or error.app.default_command is None:
         return []
     return [argument for argument in error.app.assemble_argument_collection() if argument.parse]

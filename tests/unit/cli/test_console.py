@@ -102,7 +102,7 @@ def test_a_closed_stdout_loses_the_result_with_one_line(
         print("another")
 
     assert run(command) == 0
-    assert capsys.readouterr().err == "standard output is closed: what this command prints is lost\n"
+    assert capsys.readouterr().err == "standard output is closed: the output of this command is lost\n"
 
 
 def test_a_closed_stderr_does_not_send_notes_to_stdout(

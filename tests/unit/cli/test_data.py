@@ -46,7 +46,7 @@ class TestDownload:
         assert run("data", "download", "tinystories", "--from", "huggingface", "-o", "here.txt") == 0
         assert file_server.requests[0]["path"] == "/huggingface/all.txt"
         assert run("data", "download", "-o", "here.txt") == 0
-        assert "here.txt is there already; checking it" in capsys.readouterr().err
+        assert "here.txt exists already; checking it" in capsys.readouterr().err
         file_server.content = b"x" * len(file_server.content)
         assert run("data", "download") == 1
         assert "SHA-256" in capsys.readouterr().err
