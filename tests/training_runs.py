@@ -1,4 +1,4 @@
-"""Tiny training runs, for the tests that start, stop and compare them."""
+"""Tiny training runs for tests that start, stop and compare them."""
 
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ TRAINING = {
     "checkpoint_interval": 3,
     "num_threads": 1,
     "device": "cpu",
-    # Pinned, so that every machine runs the same test; what `auto` chooses is tested where it is chosen.
+    # Fixed, so that every machine runs the same test; test_fast_path.py tests the choice of `auto`.
     "dtype": "float32",
     "attention": "fused",
     "compile": "off",
@@ -26,7 +26,7 @@ TRAINING = {
 
 
 class Listener:
-    """A `Reporter` that remembers, and calls `at_step` after each update."""
+    """A `Reporter` that records all events and calls `at_step` after each update."""
 
     def __init__(self, at_step: Any = None) -> None:
         self.notes: list[str] = []
@@ -49,7 +49,7 @@ class Listener:
 
 
 def make_config(shards: Path, num_steps: int = 10, **sections: dict[str, Any]) -> Config:
-    """A config of the tiny model; `sections` go over it."""
+    """A config of the tiny model; `sections` override it."""
     vocab_size = ShardSet.open(shards).tokenizer.vocab_size
     return Config.model_validate(
         {
@@ -64,11 +64,11 @@ def make_config(shards: Path, num_steps: int = 10, **sections: dict[str, Any]) -
 def train(
     shards: Path, run: Path, config: Config, *, resume: bool = False, listener: Listener | None = None
 ) -> tuple[Outcome, Trainer]:
-    """One run to its end; gives its outcome and the trainer with the final weights."""
+    """Trains to the end; returns the outcome, and the trainer with the final weights."""
     trainer = Trainer(config, ShardSet.open(shards), run, reporter=listener or Listener())
     return trainer.train(resume=resume, to_toml=lambda config: ""), trainer
 
 
 def losses(run: Path) -> dict[int, float]:
-    """The loss of each step, as metrics.jsonl has it."""
+    """Step -> loss, from metrics.jsonl."""
     return {r["step"]: r["loss"] for r in storage.read_json_lines(run / "metrics.jsonl") if "loss" in r}

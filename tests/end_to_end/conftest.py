@@ -1,4 +1,4 @@
-"""Commands as a person types them, run in this process and in an empty folder."""
+"""Fixtures that run a command in this process and in an empty folder."""
 
 import io
 import sys
@@ -16,7 +16,7 @@ Call = Callable[..., tuple[int, str, str]]
 def in_empty_folder(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[Callable[[Sequence[str]], object]], Call]:
-    """Makes of a program's `main` a function that gives exit code, stdout and stderr of a call."""
+    """Wraps a program's `main` in a function that returns exit code, stdout and stderr of a call."""
     monkeypatch.chdir(tmp_path)
 
     def prepare(program: Callable[[Sequence[str]], object]) -> Call:
@@ -34,5 +34,5 @@ def in_empty_folder(
 
 @pytest.fixture
 def call_tinyllm(in_empty_folder: Callable[[Callable[[Sequence[str]], object]], Call]) -> Call:
-    """Runs one `tinyllm` command."""
+    """A function that runs one `tinyllm` command."""
     return in_empty_folder(main)

@@ -1,4 +1,4 @@
-"""Both options of `run_llama.py` that classify, and `tinyllm classify`, as a person runs them."""
+"""`tinyllm classify`, and both classifying options of `run_llama.py`."""
 
 import json
 from collections.abc import Callable
@@ -14,7 +14,7 @@ ANIMALS = ("fox", "bear", "owl", "cat")
 
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
-    """Runs `run_llama.py` in an empty folder: exit code, stdout, stderr."""
+    """Runs `run_llama.py` in an empty folder; returns exit code, stdout and stderr."""
     monkeypatch.chdir(tmp_path)
 
     def call(*arguments: object) -> tuple[int, str, str]:
@@ -28,7 +28,7 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp
 
 @pytest.fixture
 def files(tmp_path: Path) -> list[object]:
-    """Flags that name small data: label 1 says `red`, label 0 does not."""
+    """Flags for small data: sentences with `red` have label 1, others label 0."""
     for name, num_lines in {"train": 48, "dev": 12, "test": 9}.items():
         lines = [f"{i % 3 and 1} ||| the {ANIMALS[i % 4]} saw a {'red' if i % 3 else 'cat'}" for i in range(num_lines)]
         (tmp_path / f"{name}.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -67,7 +67,7 @@ def test_prompt_writes_and_scores_predictions(
     assert "true \\ predicted  grey  red" in out
 
 
-def test_finetune_learns_writes_and_goes_on(
+def test_finetune_learns_writes_and_trains_further(
     run: Run, call_tinyllm: Run, files: list[object], model: list[object], tmp_path: Path
 ) -> None:
     flags = ["--option", "finetune", *files, *outputs("finetuning"), "--batch_size", 4]
@@ -94,7 +94,9 @@ def test_classify_trains_and_predicts(
     code, out, err = call_tinyllm("classify", "predict", "colours", "test.txt", "-o", "out.txt")
     assert (code, err) == (0, "wrote 9 predictions to out.txt\n")
     assert "test.txt: accuracy 1.000, macro F1 1.000 on 9 sentences" in out
-    code, out, err = call_tinyllm("classify", "predict", "colours", "out.txt")  # its own output, labelled by names
+    code, out, err = call_tinyllm(
+        "classify", "predict", "colours", "out.txt"
+    )  # predicts on its own output, which has label names
     assert (code, out) == (0, (tmp_path / "out.txt").read_text())
     assert "out.txt: accuracy 1.000" in err
     flags = ["--label-names", "names.json", "--question", "it is {labels}: "]
@@ -102,7 +104,7 @@ def test_classify_trains_and_predicts(
     assert (code, out.count(" ||| ")) == (0, 9)
 
 
-def test_a_text_in_the_place_of_a_file_is_answered_with_the_way(call_tinyllm: Run, model: list[object]) -> None:
+def test_a_text_in_place_of_a_file_gets_the_right_command(call_tinyllm: Run, model: list[object]) -> None:
     code, out, err = call_tinyllm("classify", "predict", model[1], "a lovely film")
     assert (code, out) == (1, "")
     assert err == (

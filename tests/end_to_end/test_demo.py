@@ -1,4 +1,4 @@
-"""`tinyllm demo`, small: every stage runs and the table tells what it made."""
+"""A small `tinyllm demo`: every stage runs and the table shows its results."""
 
 import re
 from collections.abc import Callable
@@ -21,7 +21,7 @@ def test_a_small_demo_runs_to_its_table(call_tinyllm: Call) -> None:
     assert Path("show/run/loss.svg").read_text().startswith("<svg")
 
 
-def test_a_folder_that_no_demo_wrote_is_left_alone(call_tinyllm: Call) -> None:
+def test_a_folder_that_no_demo_wrote_is_refused(call_tinyllm: Call) -> None:
     Path("mine").mkdir()
     Path("mine/thesis.txt").write_text("years of work")
     code, _, err = call_tinyllm("demo", "--out", "mine")
@@ -30,7 +30,7 @@ def test_a_folder_that_no_demo_wrote_is_left_alone(call_tinyllm: Call) -> None:
     assert Path("mine/thesis.txt").exists()
 
 
-def test_a_demo_run_again_keeps_a_persons_files(call_tinyllm: Call) -> None:
+def test_a_second_demo_keeps_files_of_the_user(call_tinyllm: Call) -> None:
     demo = ("demo", "--stories", "400", "--steps", "1", "--out", "show")
     assert call_tinyllm(*demo)[0] == 0
     for name in ("notes.txt", "run/notes.txt", "run/model/notes.txt"):
@@ -55,7 +55,9 @@ def test_a_demo_run_again_keeps_a_persons_files(call_tinyllm: Call) -> None:
         (["--max-minutes", "0"], "--max-minutes is 0.0; it should be greater than 0 and finite"),
     ],
 )
-def test_wrong_numbers_are_told_before_anything_is_made(call_tinyllm: Call, flags: list[str], message: str) -> None:
+def test_wrong_numbers_are_refused_before_anything_is_written(
+    call_tinyllm: Call, flags: list[str], message: str
+) -> None:
     code, out, err = call_tinyllm("demo", "--out", "show", *flags)
     assert (code, out, err) == (2, "", f"tinyllm: {message}\n")
     assert not Path("show").exists()

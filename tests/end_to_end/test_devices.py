@@ -14,7 +14,7 @@ MODEL = {"hidden_size": 32, "num_layers": 2, "num_heads": 2, "num_kv_heads": 1, 
 
 
 @pytest.mark.parametrize("device", ["cpu", GPU])
-def test_a_run_learns_goes_on_and_generates(device: str, tiny_shards: Path, tmp_path: Path) -> None:
+def test_a_run_learns_resumes_and_generates(device: str, tiny_shards: Path, tmp_path: Path) -> None:
     def train(num_steps: int, resume: bool) -> float:
         outcome = tinyllm.train(
             tiny_shards,

@@ -1,4 +1,4 @@
-"""`tinyllm doctor` as a person calls it: it finds what is damaged, changes nothing, and its advice works."""
+"""`tinyllm doctor` finds damage, changes nothing, and its advice works."""
 
 import re
 import shutil
@@ -24,7 +24,7 @@ def call(capsys: Capture, *arguments: str) -> tuple[int, str, str]:
 
 
 def snapshot(folder: Path) -> dict[str, tuple[int, int, bytes]]:
-    """Everything there is, with the times by which a change would show."""
+    """Every path with the times and the content that reveal a change."""
     return {
         str(path): (path.stat().st_mtime_ns, path.stat().st_ino, path.read_bytes() if path.is_file() else b"")
         for path in [folder, *folder.rglob("*")]
@@ -58,7 +58,7 @@ def test_a_finished_run_is_whole_and_untouched(capsys: Capture, run: Path) -> No
     assert snapshot(run) == before
 
 
-def test_every_kind_of_damage_is_marked_with_what_to_do(capsys: Capture, run: Path) -> None:
+def test_every_kind_of_damage_is_marked_with_a_remedy(capsys: Capture, run: Path) -> None:
     newest = run / "checkpoints" / "step-00000006"
     (newest / "optimizer.safetensors").write_bytes(b"")
     (run / "model" / "config.json").unlink()
@@ -78,7 +78,7 @@ def test_every_kind_of_damage_is_marked_with_what_to_do(capsys: Capture, run: Pa
     assert snapshot(run) == before
 
 
-def test_the_command_it_gives_resumes(capsys: Capture, tiny_shards: Path, tmp_path: Path) -> None:
+def test_the_suggested_command_resumes(capsys: Capture, tiny_shards: Path, tmp_path: Path) -> None:
     run, config = tmp_path / "run", tmp_path / "tiny.toml"
     config.write_text(
         "[model]\nhidden_size = 16\nnum_layers = 1\nnum_heads = 2\nnum_kv_heads = 1\ncontext_length = 16\n"
@@ -86,7 +86,7 @@ def test_the_command_it_gives_resumes(capsys: Capture, tiny_shards: Path, tmp_pa
         'eval_iters = 1\ndevice = "cpu"\ndtype = "float32"\n[schedule]\nnum_steps = 6\n[sample]\nnum_samples = 0\n'
     )
     flags = ("--data", str(tiny_shards), "--config", str(config), "--out", str(run))
-    # A time limit of no time: it saves after its first step.
+    # A tiny time limit: the run saves after its first step.
     assert call(capsys, "train", *flags, "--max-minutes", "0.000001")[0] == 0
     code, out, _ = call(capsys, "doctor", str(run))
     assert code == 0
@@ -98,20 +98,20 @@ def test_the_command_it_gives_resumes(capsys: Capture, tiny_shards: Path, tmp_pa
     assert (code, "finished at step 6" in out) == (0, True)
 
 
-def test_a_run_in_progress_is_told(capsys: Capture, run: Path) -> None:
+def test_a_run_in_progress_is_reported(capsys: Capture, run: Path) -> None:
     with storage.exclusive(run):
         _, out, _ = call(capsys, "doctor", str(run))
     assert f"{run}: a run is in progress here" in out
 
 
-def test_a_run_without_a_checkpoint_is_to_be_started_again(capsys: Capture, run: Path) -> None:
+def test_a_run_without_a_checkpoint_must_start_again(capsys: Capture, run: Path) -> None:
     shutil.rmtree(run / "checkpoints")
     code, out, _ = call(capsys, "doctor", str(run))
     assert code == 1
     assert "no checkpoint to go on from" in out
 
 
-def test_shards_tell_what_a_run_on_them_needs(capsys: Capture, tiny_shards: Path, tmp_path: Path) -> None:
+def test_shards_give_a_forecast_of_a_run(capsys: Capture, tiny_shards: Path, tmp_path: Path) -> None:
     config = tmp_path / "tiny.toml"
     config.write_text(
         "[model]\nhidden_size = 16\nnum_layers = 1\nnum_heads = 2\nnum_kv_heads = 1\ncontext_length = 16\n"
@@ -170,14 +170,14 @@ def test_without_a_directory_it_describes_the_machine(capsys: Capture) -> None:
 
 
 @pytest.mark.parametrize(("name", "story"), [("nothing", "does not exist"), ("file", "is a file, not a directory")])
-def test_what_is_no_directory(capsys: Capture, tmp_path: Path, name: str, story: str) -> None:
+def test_a_path_that_is_not_a_directory(capsys: Capture, tmp_path: Path, name: str, story: str) -> None:
     (tmp_path / "file").write_text("")
     code, _, err = call(capsys, "doctor", str(tmp_path / name))
     assert (code, story in err) == (1, True)
 
 
-def test_a_folder_of_outputs_is_looked_through(capsys: Capture, run: Path, tiny_shards: Path, tmp_path: Path) -> None:
-    """`tinyllm doctor demo`: the demo's folder has no manifest, but its subfolders have."""
+def test_subfolders_are_searched(capsys: Capture, run: Path, tiny_shards: Path, tmp_path: Path) -> None:
+    """`tinyllm doctor demo`: the folder has no manifest, but its subfolders do."""
     shutil.copytree(tiny_shards, tmp_path / "shards")
     train_tokenizer(["A story of a red fox and an owl."], 280, tmp_path / "deep" / "tokenizer")
     (tmp_path / "notes").mkdir()
@@ -195,7 +195,7 @@ def test_a_folder_of_outputs_is_looked_through(capsys: Capture, run: Path, tiny_
     assert lines[marked + 1].startswith("    -> make it again: tinyllm tokenizer train")
 
 
-def test_a_folder_with_nothing_of_ours_is_one_line(capsys: Capture, tmp_path: Path) -> None:
+def test_a_folder_without_outputs_gives_one_line(capsys: Capture, tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     code, out, err = call(capsys, "doctor", str(tmp_path))
     assert (code, out) == (1, "")

@@ -1,4 +1,4 @@
-"""`tinyllm import`, `tinyllm export` and every command that takes a model, on models of other tools."""
+"""`tinyllm import`, `tinyllm export`, and commands that take a model, on models of other tools."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +13,7 @@ def run(call_tinyllm: Run) -> Run:
     return call_tinyllm
 
 
-def test_there_and_back(run: Run, make_model_dir: Callable[..., Path], tmp_path: Path) -> None:
+def test_export_and_import_round_trip(run: Run, make_model_dir: Callable[..., Path], tmp_path: Path) -> None:
     source = make_model_dir("source")
     code, out, err = run("export", source, "--to", "llama2c", "-o", "model.bin")
     assert code == 0
@@ -27,7 +27,7 @@ def test_there_and_back(run: Run, make_model_dir: Callable[..., Path], tmp_path:
 
 
 @pytest.mark.parametrize("target", ["llama2c-q8", "pt", "gguf-q8", "safetensors-fp16"])
-def test_commands_take_the_file_itself(target: str, run: Run, make_model_dir: Callable[..., Path]) -> None:
+def test_commands_accept_model_files(target: str, run: Run, make_model_dir: Callable[..., Path]) -> None:
     run("export", make_model_dir(), "--to", target, "-o", "copy")
     code, out, _ = run("generate", "copy", "Once upon", "--max-new-tokens", 5, "--device", "cpu")
     assert (code, out.startswith("Once upon")) == (0, True)
@@ -37,7 +37,7 @@ def test_commands_take_the_file_itself(target: str, run: Run, make_model_dir: Ca
 
 @pytest.mark.parametrize("target", ["llama2c", "llama2c-v1", "llama2c-q8", "pt", "gguf-f16", "safetensors-bf16"])
 def test_a_width_of_128_is_read_by_every_command(target: str, run: Run, make_model_dir: Callable[..., Path]) -> None:
-    """128 is the width of the bundled model; a llama2.c file of version 0 then begins as a pickle does."""
+    """A llama2.c file of version 0 with the bundled model's width of 128 begins with the byte of a pickle."""
     run("export", make_model_dir(hidden_size=128, num_layers=1), "--to", target, "-o", "copy")
     for command in (["generate", "copy", "Once", "--max-new-tokens", 2, "--device", "cpu"], ["info", "copy"]):
         assert run(*command)[0] == 0
@@ -60,7 +60,7 @@ def test_a_tokenizer_bin_is_a_tokenizer(run: Run, make_model_dir: Callable[..., 
         (["export", "{model}", "--to", "gguf", "-o", "{model}"], 1, "is there and is not a file"),
     ],
 )
-def test_errors_are_one_line(
+def test_errors_give_one_line(
     arguments: list[str], code: int, message: str, run: Run, make_model_dir: Callable[..., Path], tmp_path: Path
 ) -> None:
     (tmp_path / "notes.txt").write_text("some text that is long enough to be taken for a header")

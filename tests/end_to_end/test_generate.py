@@ -1,4 +1,4 @@
-"""`tinyllm generate` as a person types it."""
+"""`tinyllm generate`."""
 
 import io
 import json
@@ -21,7 +21,7 @@ MakeModelDir = Callable[..., Path]
 
 
 class Run:
-    """Runs the command in this process; `code`, `out` and `err` are those of the last run."""
+    """Runs the command in this process; `code`, `out` and `err` hold the last result."""
 
     def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
         self._capsys = capsys
@@ -54,7 +54,7 @@ def test_stdout_is_the_prompt_and_its_continuation(generate: Run, make_model_dir
     assert "8 tokens in" in generate.err
 
 
-def test_a_terminal_gets_the_same_text_as_it_comes(
+def test_a_terminal_gets_the_same_text_as_a_stream(
     generate: Run, make_model_dir: MakeModelDir, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = make_model_dir()
@@ -85,14 +85,14 @@ def test_json_has_everything(generate: Run, make_model_dir: MakeModelDir) -> Non
     assert generate.err == ""
 
 
-def test_samples_are_told_apart(generate: Run, make_model_dir: MakeModelDir) -> None:
+def test_samples_are_separated(generate: Run, make_model_dir: MakeModelDir) -> None:
     generate(make_model_dir(), PROMPT, "--num-samples", "3", "--max-new-tokens", "5")
     texts = generate.out.split("\n---\n")
     assert len(texts) == 3
     assert all(text.startswith(PROMPT) for text in texts)
 
 
-def test_the_window_slides_and_says_so_once(generate: Run, make_model_dir: MakeModelDir) -> None:
+def test_a_sliding_window_gives_one_note(generate: Run, make_model_dir: MakeModelDir) -> None:
     generate(make_model_dir(), PROMPT, "--max-new-tokens", "100")
     assert generate.code == 0
     assert generate.err.count("window slid") == 1
@@ -119,7 +119,7 @@ def test_the_prompt_may_come_from_a_file_or_standard_input(
     assert generate(path, "--max-new-tokens", "5").out == expected
 
 
-def test_the_bundled_model_needs_no_name_and_is_said(
+def test_the_bundled_model_is_the_default_and_is_named(
     generate: Run, make_model_dir: MakeModelDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(model_dir, "__file__", str(tmp_path / "model_dir.py"))
@@ -133,7 +133,7 @@ def test_the_bundled_model_needs_no_name_and_is_said(
     assert generate.err.splitlines()[0].startswith(f"model: {path} (bundled, 0.0 M parameters")
 
 
-def test_a_text_can_begin_from_nothing(generate: Run, make_model_dir: MakeModelDir) -> None:
+def test_a_text_needs_no_prompt(generate: Run, make_model_dir: MakeModelDir) -> None:
     path = make_model_dir()
     expected = load(path, device="cpu").generate("", max_new_tokens=6)[0].text
     assert generate(path, "--unconditional", "--max-new-tokens", "6").out == expected + "\n"
@@ -146,7 +146,7 @@ def test_arguments_that_do_not_fit_are_refused(generate: Run, arguments: list[st
 
 
 @pytest.mark.parametrize("prompt", ["", " ", "\n"])
-def test_an_empty_prompt_is_refused_with_the_way_out(generate: Run, make_model_dir: MakeModelDir, prompt: str) -> None:
+def test_an_empty_prompt_is_refused_with_a_remedy(generate: Run, make_model_dir: MakeModelDir, prompt: str) -> None:
     assert generate(make_model_dir(), prompt).code == 1
     assert generate.err == (
         "tinyllm: the prompt is empty; give some text, or --unconditional to generate without one\n"
@@ -174,7 +174,9 @@ def test_a_prompt_longer_than_the_context_is_refused(generate: Run, make_model_d
         (["--colour", "red"], "--colour"),
     ],
 )
-def test_a_wrong_flag_is_one_line(generate: Run, make_model_dir: MakeModelDir, flags: list[str], message: str) -> None:
+def test_a_wrong_flag_gives_one_line(
+    generate: Run, make_model_dir: MakeModelDir, flags: list[str], message: str
+) -> None:
     assert generate(make_model_dir(), PROMPT, *flags).code == 2
     assert message in generate.err
     assert generate.err.count("\n") == 1
@@ -182,14 +184,14 @@ def test_a_wrong_flag_is_one_line(generate: Run, make_model_dir: MakeModelDir, f
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
-def test_cuda_without_a_gpu_is_one_line(generate: Run, make_model_dir: MakeModelDir) -> None:
+def test_cuda_without_a_gpu_gives_one_line(generate: Run, make_model_dir: MakeModelDir) -> None:
     assert generate(make_model_dir(), PROMPT, "--device", "cuda").code == 2
     assert generate.err == (
         "tinyllm: --device cuda: this machine or this build of PyTorch has none; use --device cpu or auto\n"
     )
 
 
-def test_a_missing_or_damaged_model_is_one_line(generate: Run, make_model_dir: MakeModelDir, tmp_path: Path) -> None:
+def test_a_missing_or_damaged_model_gives_one_line(generate: Run, make_model_dir: MakeModelDir, tmp_path: Path) -> None:
     assert generate(tmp_path / "nowhere", PROMPT).code == 1
     assert "nowhere does not exist" in generate.err
     path = make_model_dir()
@@ -200,7 +202,7 @@ def test_a_missing_or_damaged_model_is_one_line(generate: Run, make_model_dir: M
     assert generate.err.count("\n") == 1
 
 
-def test_a_model_with_the_tokenizer_of_another_is_one_line(generate: Run, make_model_dir: MakeModelDir) -> None:
+def test_a_model_with_a_wrong_tokenizer_gives_one_line(generate: Run, make_model_dir: MakeModelDir) -> None:
     path = make_model_dir()
     (path / "manifest.json").unlink()
     shutil.copyfile(STORIES_260K / "tok512.model", path / "tokenizer.model")
@@ -228,9 +230,7 @@ def test_help_shows_an_example_and_every_flag(generate: Run) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_samples_without_room_are_one_line_with_the_bytes(
-    generate: Run, make_model_dir: MakeModelDir, dtype: str
-) -> None:
+def test_too_many_samples_give_one_line_with_the_bytes(generate: Run, make_model_dir: MakeModelDir, dtype: str) -> None:
     generate(make_model_dir(), PROMPT, "--device", "cpu", "--dtype", dtype, "--num-samples", "10000000000000")
     assert generate.code == 1
     lines = [line for line in generate.err.splitlines() if not line.startswith("compiling")]
@@ -239,7 +239,7 @@ def test_samples_without_room_are_one_line_with_the_bytes(
     assert "use fewer samples" in lines[0]
 
 
-def test_an_allocation_that_fails_is_one_line(
+def test_a_failed_allocation_gives_one_line(
     generate: Run, make_model_dir: MakeModelDir, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object, **__: object) -> None:

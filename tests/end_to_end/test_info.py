@@ -1,4 +1,4 @@
-"""`tinyllm info` as a person types it."""
+"""`tinyllm info`."""
 
 import json
 import subprocess
@@ -19,7 +19,7 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[obj
     return ended.value.code, *capsys.readouterr()
 
 
-def test_info_tells_sizes_costs_and_shapes(
+def test_info_shows_sizes_costs_and_shapes(
     capsys: pytest.CaptureFixture[str], make_model_dir: Callable[..., Path]
 ) -> None:
     path = make_model_dir()
@@ -46,7 +46,7 @@ def test_json_has_every_tensor(capsys: pytest.CaptureFixture[str], make_model_di
     assert result["config"]["num_kv_heads"] == 2
 
 
-def test_a_foreign_directory_says_that_it_could_not_be_checked(
+def test_a_foreign_directory_is_reported_as_unchecked(
     capsys: pytest.CaptureFixture[str], make_model_dir: Callable[..., Path]
 ) -> None:
     path = make_model_dir()
@@ -54,7 +54,7 @@ def test_a_foreign_directory_says_that_it_could_not_be_checked(
     assert "not written by tinyllm" in run(capsys, path)[1]
 
 
-def test_a_missing_model_is_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_a_missing_model_gives_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     code, out, err = run(capsys, tmp_path / "nowhere")
     assert (code, out) == (1, "")
     assert err.count("\n") == 1

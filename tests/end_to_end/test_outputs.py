@@ -1,4 +1,4 @@
-"""Outputs as a person names them: existing ones are refused, --overwrite replaces its own kind, links are followed."""
+"""Outputs: existing ones are refused, --overwrite replaces only its own kind, links are followed."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +19,7 @@ def call(
     monkeypatch: pytest.MonkeyPatch,
     make_model_dir: Callable[..., Path],
 ) -> Call:
-    """Runs a command in a folder with a model, texts and a tokenizer; gives exit code and stderr."""
+    """Runs a command in a folder with a model, texts and a tokenizer; returns exit code and stderr."""
     monkeypatch.chdir(tmp_path)
     make_model_dir("model")
     lines = [f"Once upon a time the fox number {i} saw a red ball." for i in range(40)]
@@ -52,18 +52,18 @@ OUTPUTS = {
 
 
 def named(command: list[str], name: str) -> tuple[list[str], str]:
-    """The command with another output, and that output."""
+    """The command with another output, and the path of that output."""
     words = [word.replace("OUT", name) for word in command]
     return words, words[-1]
 
 
 @pytest.mark.parametrize("command", OUTPUTS.values(), ids=OUTPUTS)
-def test_what_exists_is_refused_unless_it_is_to_be_replaced(call: Call, command: list[str]) -> None:
+def test_an_existing_output_is_refused_without_overwrite(call: Call, command: list[str]) -> None:
     words, output = named(command, "new")
     assert call(*words)[0] == 0
     before = storage_state(Path(output))
     if command[0] == "prepare":
-        words = [*words, "--append-eos"]  # The same shards again are up to date.
+        words = [*words, "--append-eos"]  # Equal shards are up to date.
     code, err = call(*words)
     assert (code, "exists already" in err, "--overwrite" in err) == (1, True, True)
     assert storage_state(Path(output)) == before
@@ -72,7 +72,7 @@ def test_what_exists_is_refused_unless_it_is_to_be_replaced(call: Call, command:
 
 
 @pytest.mark.parametrize("command", OUTPUTS.values(), ids=OUTPUTS)
-def test_overwrite_replaces_its_own_kind_alone(call: Call, command: list[str]) -> None:
+def test_overwrite_replaces_only_its_own_kind(call: Call, command: list[str]) -> None:
     words, output = named(command, "precious")
     precious = b"\x80\x81 my notes in no format of tinyllm's\n"
     Path(output).write_bytes(precious)
@@ -109,7 +109,7 @@ def test_an_unknown_users_home_is_a_plain_name(call: Call) -> None:
 
 
 @pytest.mark.parametrize("name", ["config.toml", "metrics.jsonl", "model", "checkpoints", "loss.svg", ".lock"])
-def test_a_run_does_not_begin_among_files_of_others(call: Call, tiny_shards: Path, name: str) -> None:
+def test_a_run_does_not_start_in_a_folder_with_other_files(call: Call, tiny_shards: Path, name: str) -> None:
     path = Path("mine") / name
     path.parent.mkdir()
     if "." in name:
@@ -125,5 +125,5 @@ def test_a_run_does_not_begin_among_files_of_others(call: Call, tiny_shards: Pat
 
 
 def storage_state(path: Path) -> object:
-    """Content of a file, or the manifest of a directory."""
+    """The content of a file, or of a directory's manifest."""
     return path.read_bytes() if path.is_file() else storage.read_manifest(path)

@@ -1,4 +1,4 @@
-"""`python run_llama.py` as a person runs it: printed lines, files, and errors before any work."""
+"""`python run_llama.py`: printed lines, files, and errors before any work."""
 
 import os
 import re
@@ -26,7 +26,7 @@ def run(in_empty_folder: Callable[..., Run]) -> Run:
 
 @pytest.fixture
 def model(make_model_dir: Callable[..., Path]) -> Path:
-    """Long enough a context for the default prefix, which this tokenizer spells in bytes."""
+    """A model whose context holds the default prefix, which this tokenizer encodes as bytes."""
     return make_model_dir(context_length=256)
 
 
@@ -58,7 +58,7 @@ def test_a_stream_prints_the_same(run: Run, model: Path) -> None:
     assert run(*flags)[1] == run("--option=generate", *flags, "--stream")[1]
 
 
-def test_the_header_says_how_a_file_came_to_be(run: Run, model: Path, tmp_path: Path) -> None:
+def test_the_header_records_the_settings_of_a_file(run: Run, model: Path, tmp_path: Path) -> None:
     run("--pretrained-model-path", model, "--seed", 7, "--top-k", 5, "--max_new_tokens", 3, "--prefix", "the fox")
     header, _, text = (tmp_path / HIGH).read_text(encoding="utf-8").partition("\n\n")
     facts = dict(line.removeprefix("# ").split(": ", 1) for line in header.splitlines())
@@ -69,7 +69,7 @@ def test_the_header_says_how_a_file_came_to_be(run: Run, model: Path, tmp_path: 
     assert text.startswith("the fox")
 
 
-def test_temperatures_have_files_of_their_own(run: Run, model: Path, tmp_path: Path) -> None:
+def test_each_temperature_has_its_own_file(run: Run, model: Path, tmp_path: Path) -> None:
     flags = ["--pretrained-model-path", model, "--max_new_tokens", 2, "--prefix", "the"]
     code, out, _ = run(*flags, "--temperature", 0.2, 0.7, 1.5, "--generated_sentence_low_temp_out", "low.txt")
     assert code == 0
@@ -80,7 +80,7 @@ def test_temperatures_have_files_of_their_own(run: Run, model: Path, tmp_path: P
     assert written == {"low.txt", "generated-sentence-temp-0.7.txt", "generated-sentence-temp-1.5.txt"}
 
 
-def test_the_prefix_is_cut_to_tokens(run: Run, model: Path, tmp_path: Path) -> None:
+def test_the_prefix_is_cut_to_max_tokens(run: Run, model: Path, tmp_path: Path) -> None:
     flags = ["--pretrained-model-path", model, "--max_new_tokens", 1, "--prefix", "Once upon a time"]
     run(*flags, "--max_sentence_len", 2, "--temperature", 0)
     header, _, text = (tmp_path / LOW).read_text(encoding="utf-8").partition("\n\n")
@@ -112,7 +112,7 @@ def test_the_prefix_is_cut_to_tokens(run: Run, model: Path, tmp_path: Path) -> N
         (["--max_sentence_len", "0"], 2, "--max_sentence_len is 0"),
     ],
 )
-def test_errors_are_one_line_and_leave_no_file(
+def test_errors_give_one_line_and_leave_no_file(
     arguments: list[str], code: int, message: str, run: Run, model: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "broken.pt").write_bytes(b"PK\x03\x04 and no more")
@@ -124,7 +124,7 @@ def test_errors_are_one_line_and_leave_no_file(
     assert list(tmp_path.glob("*.txt")) == []
 
 
-def test_without_a_checkpoint_the_bundled_model_serves(
+def test_without_a_checkpoint_the_bundled_model_is_used(
     run: Run, model: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(run_llama_generate, "bundled_model", lambda: model)
@@ -135,7 +135,7 @@ def test_without_a_checkpoint_the_bundled_model_serves(
 
 
 def test_the_programs_of_the_root_run(tmp_path: Path) -> None:
-    """As processes, from another folder, with the numbers of the course's document."""
+    """Runs them as processes from another folder, with the numbers of the course's document."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "PYTHONIOENCODING": "utf-8"}
 
     def call(program: str, *arguments: object) -> str:

@@ -1,4 +1,4 @@
-"""Texts go in by every way with the same ids, and come out on every kind of terminal, pipe and closed stream."""
+"""Texts have the same ids from every source, and are printed on every terminal, pipe and closed stream."""
 
 import io
 import os
@@ -34,13 +34,13 @@ def environment(**changes: str) -> dict[str, str]:
 
 
 def run(*arguments: object, redirect: str = "", **changes: str) -> tuple[int, bytes, bytes]:
-    """Exit code, stdout and stderr of a `tinyllm` process, called by a shell with `redirect` behind it."""
+    """Exit code, stdout and stderr of a `tinyllm` process that a shell starts with `redirect` appended."""
     command = ["sh", "-c", f'"$@" {redirect}', "sh", sys.executable, "-m", "tinyllm", *map(str, arguments)]
     ended = subprocess.run(command, capture_output=True, env=environment(**changes), check=False)
     return ended.returncode, ended.stdout, ended.stderr
 
 
-def test_the_same_text_has_the_same_ids_however_it_arrives(
+def test_a_text_has_the_same_ids_from_every_source(
     call_tinyllm: Call, tokenizer_file: Path, tiny_tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = " ".join(map(str, tiny_tokenizer.encode(PLAIN))) + "\n"
@@ -54,7 +54,7 @@ def test_the_same_text_has_the_same_ids_however_it_arrives(
     assert out.splitlines()[1].split()[3] == str(len(tiny_tokenizer.encode(PLAIN)))
 
 
-def test_prompts_of_every_origin_are_the_same(call_tinyllm: Call, make_model_dir: MakeModelDir) -> None:
+def test_prompts_from_every_source_are_the_same(call_tinyllm: Call, make_model_dir: MakeModelDir) -> None:
     model = make_model_dir(context_length=64)
     Path("windows.txt").write_bytes(WINDOWS)
     flags = ("--max-new-tokens", "4", "--device", "cpu")
@@ -66,7 +66,7 @@ def test_prompts_of_every_origin_are_the_same(call_tinyllm: Call, make_model_dir
     assert call_tinyllm("generate", model, PLAIN.replace("\n", "\r\n"), *flags)[1] == expected
 
 
-def test_a_space_at_the_end_of_a_prompt_is_advised_on(
+def test_a_space_at_the_end_of_a_prompt_gives_a_note(
     call_tinyllm: Call,
     in_empty_folder: Callable[[Callable[..., object]], Call],
     make_model_dir: MakeModelDir,
@@ -127,7 +127,7 @@ def test_a_prompt_under_the_c_locale_is_the_same_text(tokenizer_file: Path, tiny
     ],
 )
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
-def test_streams_that_are_closed_or_full(
+def test_closed_and_full_streams(
     redirect: str, expected: tuple[int, bytes, bytes], tokenizer_file: Path, tiny_tokenizer: Tokenizer
 ) -> None:
     ids = " ".join(map(str, tiny_tokenizer.encode("fox"))).encode()
@@ -136,7 +136,7 @@ def test_streams_that_are_closed_or_full(
 
 
 @posix
-def test_standard_input_that_is_closed_is_one_line(tokenizer_file: Path) -> None:
+def test_closed_standard_input_gives_one_line(tokenizer_file: Path) -> None:
     for command in ("encode", "decode", "count"):
         code, out, err = run("tokenizer", command, "-", "--tokenizer", tokenizer_file, redirect="<&-")
         assert (code, out) == (1, b"")
@@ -145,13 +145,13 @@ def test_standard_input_that_is_closed_is_one_line(tokenizer_file: Path) -> None
 
 
 @posix
-def test_a_reader_that_has_seen_enough_is_no_error(tokenizer_file: Path) -> None:
+def test_a_reader_that_stops_early_is_not_an_error(tokenizer_file: Path) -> None:
     code, _, err = run("data", "storybook", "--stories", "20000", "-o", "-", redirect="| head -1 >/dev/null")
     assert (code, err) == (0, b"")
 
 
 @posix
-def test_a_terminal_is_not_changed_by_what_a_model_writes(tokenizer_file: Path, tiny_tokenizer: Tokenizer) -> None:
+def test_generated_text_cannot_control_a_terminal(tokenizer_file: Path, tiny_tokenizer: Tokenizer) -> None:
     text = "fox\x1b[2J\x07\tend"
     command = [sys.executable, "-m", "tinyllm", "tokenizer", "decode", "--tokenizer", str(tokenizer_file)]
     command += map(str, tiny_tokenizer.encode(text))
@@ -165,7 +165,7 @@ def test_a_terminal_is_not_changed_by_what_a_model_writes(tokenizer_file: Path, 
     assert shown == b"fox\\x1b[2J\\x07\tend\r\n"
 
 
-def test_what_a_folder_holds_beyond_text_is_told_once(call_tinyllm: Call, tokenizer_file: Path) -> None:
+def test_skipped_files_of_a_folder_give_one_note(call_tinyllm: Call, tokenizer_file: Path) -> None:
     Path("texts").mkdir()
     for number in range(30):
         Path(f"texts/{number}.txt").write_text(f"Once upon a time the fox saw {number} balls.", encoding="utf-8")
@@ -194,7 +194,7 @@ def test_the_key_of_a_text_is_the_same_under_the_c_locale(tokenizer_file: Path, 
 
 
 @posix
-def test_a_pipe_is_no_file_to_prepare(tokenizer_file: Path, tmp_path: Path, call_tinyllm: Call) -> None:
+def test_prepare_refuses_a_pipe(tokenizer_file: Path, tmp_path: Path, call_tinyllm: Call) -> None:
     os.mkfifo(tmp_path / "pipe.txt")
     code, _, err = call_tinyllm("prepare", tmp_path / "pipe.txt", "--tokenizer", tokenizer_file, "-o", "shards")
     assert (code, err.count("\n")) == (2, 1)
@@ -211,7 +211,7 @@ def test_the_prompt_of_samples_in_training_is_read_as_a_prompt(call_tinyllm: Cal
 
 
 @posix
-def test_a_run_may_have_a_name_that_is_no_text(tmp_path: Path) -> None:
+def test_a_run_may_have_a_name_that_is_not_utf8(tmp_path: Path) -> None:
     run = tmp_path / os.fsdecode(b"run\xff")
     run.mkdir()
     log = MetricsLog(run, step=0)

@@ -1,4 +1,4 @@
-"""The tutorial's four commands and its Python, as a reader types them in a copy of the clone."""
+"""The tutorial's four commands and its Python, run in a copy of the clone."""
 
 import json
 import os
@@ -44,7 +44,7 @@ def run(folder: Path, script: str, *arguments: str) -> tuple[int, str, str]:
 
 
 def run_python(folder: Path, code: str) -> str:
-    """What a program prints that stands beside the scripts."""
+    """The output of a program that is saved beside the scripts."""
     (folder / "program.py").write_text(code)
     status, out, err = run(folder, "program.py")
     assert status == 0, err
@@ -52,7 +52,7 @@ def run_python(folder: Path, code: str) -> str:
 
 
 def write_corpus(folder: Path) -> None:
-    """Three files in the tutorial's place, each with stories of its own."""
+    """Three files in the tutorial's data folder, each with different stories."""
     corpus = folder / "data" / "TinyStories_all_data"
     corpus.mkdir(parents=True)
     for number in range(3):
@@ -65,7 +65,7 @@ def write_corpus(folder: Path) -> None:
 
 @pytest.fixture(scope="session")
 def make_clone(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Path]:
-    """Makes a copy of what a clone has: the scripts and the source."""
+    """Copies the scripts and the source of a clone."""
 
     def make() -> Path:
         folder = tmp_path_factory.mktemp("clone")
@@ -79,7 +79,7 @@ def make_clone(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Path]:
 
 @pytest.fixture(scope="module")
 def clone(make_clone: Callable[[], Path]) -> Path:
-    """A clone with a corpus, in which the four commands ran in their order."""
+    """A clone with a corpus, after the four commands in their order."""
     folder = make_clone()
     write_corpus(folder)
     return folder
@@ -87,14 +87,14 @@ def clone(make_clone: Callable[[], Path]) -> Path:
 
 @pytest.fixture(scope="module")
 def workshop(clone: Path) -> Path:
-    """The clone after the first two commands, for tests that need shards."""
+    """A clone after the first two commands, for tests that need shards."""
     if not (clone / "data" / "tok300").exists():
         assert run(clone, "train_vocab.py", "--vocab_size", "300")[0] == 0
         assert run(clone, "preprocess.py")[0] == 0
     return clone
 
 
-def test_each_step_before_its_predecessor_says_which_is_missing(make_clone: Callable[[], Path]) -> None:
+def test_each_step_without_its_predecessor_names_the_missing_step(make_clone: Callable[[], Path]) -> None:
     folder = make_clone()
     for script, arguments, missing in (
         ("sample.py", [], "run python train.py first"),
@@ -163,7 +163,7 @@ def test_the_first_file_is_for_testing(workshop: Path) -> None:
 
 
 def test_the_documents_python(workshop: Path) -> None:
-    """Imports that stand beside the scripts, with the documents' arguments."""
+    """Imports beside the scripts, with the arguments of the documents."""
     out = run_python(
         workshop,
         "from tokenizer import Tokenizer\n"
@@ -195,7 +195,7 @@ def test_the_documents_python(workshop: Path) -> None:
 
 
 def test_process_shard_writes_what_train_reads(workshop: Path, make_clone: Callable[[], Path]) -> None:
-    """The bare files of the document's function: the same ids, and train.py tests on the first."""
+    """process_shard writes bare files with the same ids, and train.py evaluates on the first."""
     bare = make_clone()
     shutil.copytree(workshop / "data/TinyStories_all_data", bare / "data/TinyStories_all_data")
     shutil.copy(workshop / "data/tok300.model", bare / "data")
@@ -218,11 +218,11 @@ def test_process_shard_writes_what_train_reads(workshop: Path, make_clone: Calla
     assert len(shards.validation[0]) == len(np.fromfile(bare / "data/tok300/data00.bin", dtype="<u2"))
 
 
-def test_the_archive_is_read_as_if_it_were_unpacked(workshop: Path, make_clone: Callable[[], Path]) -> None:
+def test_the_archive_is_read_like_its_files(workshop: Path, make_clone: Callable[[], Path]) -> None:
     packed = make_clone()
     (packed / "data").mkdir()
     with tarfile.open(packed / "data/TinyStories_all_data.tar.gz", "w:gz") as archive:
-        for number in (2, 0, 1):  # not in the order of the names
+        for number in (2, 0, 1):  # a different order than that of the names
             archive.add(workshop / f"data/TinyStories_all_data/data0{number}.json", f"data0{number}.json")
     code, out, err = run(packed, "train_vocab.py", "--vocab_size", "300")
     assert code == 0, err
@@ -235,7 +235,7 @@ def test_the_archive_is_read_as_if_it_were_unpacked(workshop: Path, make_clone: 
     assert sorted(path.name for path in (packed / "data/tok300").glob("*.bin")) == [f"data0{n}.bin" for n in range(3)]
 
 
-def test_files_are_written_anew_and_one_file_alone_is_split_by_text(workshop: Path) -> None:
+def test_outputs_are_replaced_and_a_single_file_is_split_by_text(workshop: Path) -> None:
     (workshop / "mine.txt").write_text("\n".join(f"The owl saw {number} cats.<|endoftext|>" for number in range(90)))
     before = (workshop / "data/tok300/manifest.json").read_bytes()
     code, out, err = run(workshop, "preprocess.py", "--vocab_size", "300", "--data", "mine.txt")
@@ -279,7 +279,7 @@ def test_after_ctrl_c_before_the_first_evaluation_it_samples(workshop: Path) -> 
     code, _, err = run(workshop, "train.py", *settings)
     assert code == 2
     assert "already holds a run; go on with --init_from=resume, or choose another --out_dir directory" in err
-    shutil.rmtree(workshop / "stopped" / "model", ignore_errors=True)  # a stop that left no evaluated model
+    shutil.rmtree(workshop / "stopped" / "model", ignore_errors=True)  # a stop without an evaluated model
     assert run(workshop, "sample.py", "--checkpoint", "stopped/ckpt.pt", "--max_new_tokens", "3")[0] == 0
 
 
@@ -319,7 +319,7 @@ def test_wrong_flags_are_usage_errors(workshop: Path) -> None:
 
 
 def test_advice_about_texts_can_be_followed(workshop: Path) -> None:
-    """Messages of the readers name flags; train_vocab.py and preprocess.py have them."""
+    """Messages of the readers name flags that train_vocab.py and preprocess.py have."""
     (workshop / "poems.json").write_text(json.dumps([{"verse": f"The owl saw {n} cats."} for n in range(90)]))
     for script in ("train_vocab.py", "preprocess.py"):
         arguments = [script, "--vocab_size", "300", "--data", "poems.json"]
@@ -333,7 +333,7 @@ def test_advice_about_texts_can_be_followed(workshop: Path) -> None:
     (workshop / "kept").rename(workshop / "data/tok300")
 
 
-def test_messages_speak_the_scripts_words() -> None:
+def test_messages_use_the_names_of_the_scripts() -> None:
     assert in_script_words("go on with --resume auto, or another --out directory; --output stays") == (
         "go on with --init_from=resume, or another --out_dir directory; --output stays"
     )
@@ -342,8 +342,8 @@ def test_messages_speak_the_scripts_words() -> None:
     ) == ("lower learning_rate; dim is 3, training.num_threads is 4; see output/config.toml")
 
 
-def test_every_word_is_that_of_its_constant() -> None:
-    """The table of words against the config that the constants make."""
+def test_every_name_is_that_of_its_constant() -> None:
+    """The table of names against the config that the constants give."""
     for setting, constant in CONSTANTS.items():
         section, _, key = setting.partition(".")
         value = TRAIN_CONSTANTS[constant]

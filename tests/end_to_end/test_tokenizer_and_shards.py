@@ -1,4 +1,4 @@
-"""`tinyllm tokenizer ...`, `prepare` and `data inspect` as a person calls them: output, errors, exit codes."""
+"""`tinyllm tokenizer ...`, `prepare` and `data inspect`: output, errors, exit codes."""
 
 import json
 import os
@@ -21,7 +21,7 @@ Call = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture
 def call(call_tinyllm: Call, tmp_path: Path) -> Call:
-    """Runs one command in a fresh folder with `stories.txt`."""
+    """Runs one command in a new folder with `stories.txt`."""
     (tmp_path / "stories.txt").write_text("\n<|endoftext|>\n".join(STORIES), encoding="utf-8")
     return call_tinyllm
 
@@ -50,7 +50,7 @@ def test_from_text_to_shards_and_back(call: Call) -> None:
     assert re.search(r"^train +1 +5\d ", out, re.MULTILINE)
     assert "uint16, BOS before each document\n" in out
     assert "every checksum" in out
-    # The sample is the first document for training, and ends where the next one begins.
+    # The sample is the first training document, up to the beginning of the next one.
     assert any(out.endswith(f"tokens of it:\n{story}\n") for story in STORIES[:5])
 
     code, _, err = call("prepare", "stories.txt", "--tokenizer", "tokenizer", "-o", "shards")
@@ -97,7 +97,7 @@ def test_count(call: Call) -> None:
     assert "does not exist" in one_error(call("tokenizer", "count", "absent.txt", *tokenizer), 1)
 
 
-def test_errors_are_one_line(call: Call) -> None:
+def test_errors_give_one_line(call: Call) -> None:
     train = ("tokenizer", "train", "stories.txt", "-o", "tokenizer", "--vocab-size")
     assert "the largest it allows is" in one_error(call(*train, "9000"), 1)
     assert "it must be 260" in one_error(call(*train, "5"), 2)
@@ -139,7 +139,7 @@ def test_help_names_the_flags(call: Call, command: str, flag: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
-def test_sigint_leaves_a_state_to_go_on_from(call: Call, tmp_path: Path) -> None:
+def test_after_sigint_the_same_command_continues(call: Call, tmp_path: Path) -> None:
     assert call("tokenizer", "train", "stories.txt", "--vocab-size", "300", "-o", "tokenizer")[0] == 0
     Path("big.txt").write_text("\n<|endoftext|>\n".join(f"{story} {n}" for n in range(1500) for story in STORIES))
     command = ["prepare", "big.txt", "--tokenizer", "tokenizer", "-o", "shards", "--workers", "2"]
@@ -190,7 +190,7 @@ def test_a_byte_level_tokenizer_is_refused_by_name(call: Call) -> None:
         assert "byte-level BPE" in one_error(call(*command, "--tokenizer", "tokenizer.json"), 1)
 
 
-def test_reserved_pieces_are_tokens_only_when_asked(call: Call) -> None:
+def test_reserved_pieces_are_tokens_only_with_allow_special(call: Call) -> None:
     marks = ["<|user|>", "<|a,b|>"]
     call("tokenizer", "train", "stories.txt", "--vocab-size", "300", "-o", "tokenizer", "--special", *marks)
     text = "<|user|>Tom<|a,b|>"

@@ -1,4 +1,4 @@
-"""`tinyllm train` as a person calls it: what it prints, what it leaves, how it fails and how it stops."""
+"""`tinyllm train`: its output, its files, its errors and its stops."""
 
 import contextlib
 import fcntl
@@ -31,7 +31,7 @@ SMALL = [
 ]
 
 
-def test_a_run_tells_its_loss_and_leaves_a_model(call_tinyllm: Call, tiny_shards: Path) -> None:
+def test_a_run_prints_its_loss_and_saves_a_model(call_tinyllm: Call, tiny_shards: Path) -> None:
     Path("more.toml").write_text("[training]\nkeep_checkpoints = 1\nlog_interval = 2\n")
     code, out, err = call_tinyllm("train", "--data", tiny_shards, "--out", "run", "--config", "more.toml", *SMALL)
     assert code == 0, err
@@ -47,7 +47,7 @@ def test_a_run_tells_its_loss_and_leaves_a_model(call_tinyllm: Call, tiny_shards
 
     code, out, err = call_tinyllm("generate", "run", "Once upon", "--max-new-tokens", "3", "--temperature", "0")
     assert (code, out[:9]) == (0, "Once upon"), err
-    # The resolved settings of a run are a config for the next one.
+    # The resolved settings of a run are a valid --config.
     code, _, err = call_tinyllm("train", "--data", tiny_shards, "--out", "again", "--config", "run/config.toml")
     assert code == 0, err
 
@@ -63,13 +63,13 @@ def test_an_automatic_width_follows_a_flag_and_the_model_loads(call_tinyllm: Cal
     assert (model["intermediate_size"], model["num_kv_heads"]) == (88, 8)
     code, out, err = call_tinyllm("generate", "run", "Once", "--max-new-tokens", "2")
     assert (code, out[:4]) == (0, "Once"), err
-    # The run's own settings fit its own model, though config.json has no multiple_of.
+    # The run's settings fit its model, although config.json has no multiple_of.
     call = ["train", "--data", tiny_shards, "--out", "next", "--config", "run/config.toml", "--init-from", "run/model"]
     code, _, err = call_tinyllm(*call)
     assert code == 0, err
 
 
-def test_a_finished_run_is_not_overwritten_and_goes_on_with_resume(call_tinyllm: Call, tiny_shards: Path) -> None:
+def test_a_finished_run_is_not_overwritten_and_continues_with_resume(call_tinyllm: Call, tiny_shards: Path) -> None:
     call_tinyllm("train", "--data", tiny_shards, "--out", "run", *SMALL)
     code, _, err = call_tinyllm("train", "--data", tiny_shards, "--out", "run", *SMALL)
     assert code == 2
@@ -81,7 +81,7 @@ def test_a_finished_run_is_not_overwritten_and_goes_on_with_resume(call_tinyllm:
     assert "going on from run/checkpoints/step-00000006, step 6" in err
 
 
-def test_a_stopped_run_goes_on_without_its_flags(call_tinyllm: Call, tiny_shards: Path) -> None:
+def test_a_stopped_run_resumes_without_its_flags(call_tinyllm: Call, tiny_shards: Path) -> None:
     code, out, err = call_tinyllm("train", "--data", tiny_shards, "--out", "run", *SMALL, "--max-minutes", "1e-9")
     assert code == 0, err
     assert "time limit reached at step 1; go on with --resume auto" in err
@@ -115,7 +115,7 @@ def test_a_stopped_run_goes_on_without_its_flags(call_tinyllm: Call, tiny_shards
         (["--model.intermediate_size", "wide"], 2, "model.intermediate_size is wide; it should be a valid integer"),
     ],
 )
-def test_errors_are_one_line(
+def test_errors_give_one_line(
     call_tinyllm: Call, tiny_shards: Path, flags: list[str], exit_code: int, message: str
 ) -> None:
     arguments = flags if "--recipe" in flags else ["--recipe", "storybook", *flags]
@@ -126,7 +126,7 @@ def test_errors_are_one_line(
     assert not Path("run/model").exists()
 
 
-def test_shards_that_are_missing_or_tampered_with(call_tinyllm: Call, tiny_shards: Path, tmp_path: Path) -> None:
+def test_missing_and_modified_shards(call_tinyllm: Call, tiny_shards: Path, tmp_path: Path) -> None:
     code, _, err = call_tinyllm("train", "--data", "none", "--out", "run")
     assert (code, err.count("\n")) == (1, 1)
     assert "none does not exist; make shards with: tinyllm prepare" in err
@@ -142,7 +142,7 @@ def test_shards_that_are_missing_or_tampered_with(call_tinyllm: Call, tiny_shard
     assert "manifest.json is damaged: its text does not match its own checksum" in err
 
 
-def test_an_output_that_cannot_be_written_fails_before_the_work(call_tinyllm: Call, tiny_shards: Path) -> None:
+def test_an_unwritable_output_fails_before_the_work(call_tinyllm: Call, tiny_shards: Path) -> None:
     Path("file").write_text("")
     code, _, err = call_tinyllm("train", "--data", tiny_shards, "--out", "file/run", *SMALL)
     assert (code, err.count("\n")) == (1, 1)
@@ -165,8 +165,8 @@ def test_a_signal_saves_and_ends_with_its_code(number: int, exit_code: int, tiny
     assert "Traceback" not in err
 
 
-def test_a_terminal_that_closes_leaves_the_run_saved(tiny_shards: Path, tmp_path: Path) -> None:
-    """The kernel sends SIGHUP to whoever the closed terminal controls, and every write to it fails."""
+def test_a_closed_terminal_saves_the_run(tiny_shards: Path, tmp_path: Path) -> None:
+    """The kernel sends SIGHUP to the processes of a closed terminal, and every write to it fails."""
     run = tmp_path / "run"
     ours, theirs = pty.openpty()
     process = start_training(
@@ -187,8 +187,8 @@ def test_a_terminal_that_closes_leaves_the_run_saved(tiny_shards: Path, tmp_path
     storage.verify(run / "model", "model")
 
 
-def test_a_reader_that_leaves_does_not_end_the_run(tiny_shards: Path, tmp_path: Path) -> None:
-    """As `tinyllm train 2>&1 | head -1`, or a dropped ssh without a terminal."""
+def test_a_closed_pipe_does_not_end_the_run(tiny_shards: Path, tmp_path: Path) -> None:
+    """The same as `tinyllm train 2>&1 | head -1`, or a lost ssh connection without a terminal."""
     run = tmp_path / "run"
     process = start_training(tiny_shards, run, 6, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
     assert process.stderr is not None
@@ -199,7 +199,7 @@ def test_a_reader_that_leaves_does_not_end_the_run(tiny_shards: Path, tmp_path: 
 
 
 def start_training(shards: Path, run: Path, num_steps: int, **streams: Any) -> subprocess.Popen[Any]:
-    """`tinyllm train` of the small model in a process of its own."""
+    """Starts `tinyllm train` of the small model in a new process."""
     command = [sys.executable, "-m", "tinyllm", "train", "--data", str(shards), "--out", str(run), *SMALL]
     command[command.index("--steps") + 1] = str(num_steps)
     package = str(Path(tinyllm.__file__).parent.parent)
@@ -208,7 +208,7 @@ def start_training(shards: Path, run: Path, num_steps: int, **streams: Any) -> s
 
 
 def wait_for(path: Path, terminal: int | None = None) -> None:
-    """Returns when `path` is there; reads what comes from `terminal`, which would fill up otherwise."""
+    """Waits until `path` exists; reads from `terminal` meanwhile, so that its buffer does not fill up."""
     deadline = time.monotonic() + 400  # a busy machine compiles slowly
     while not path.exists():
         assert time.monotonic() < deadline

@@ -1,4 +1,4 @@
-"""Command lines that are wrong: one line names the wrong word, the nearest right one, and that command's help."""
+"""Wrong command lines give one line with the wrong word, the nearest valid one, and the command's help."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -56,7 +56,7 @@ def test_a_wrong_word_is_named(line: str, message: str, command: str, call_tinyl
 
 @pytest.mark.parametrize("command", list(COMMANDS))
 def test_every_command_names_an_unknown_option_first(command: str, call_tinyllm: Call) -> None:
-    """Also where other arguments are missing, and where arguments of free text could take it."""
+    """Holds if other arguments are missing too, and if free-text arguments could consume the option."""
     code, _, err = call_tinyllm(*command.split(), "--zzyzx", "5")
     assert (code, err) == (2, f"tinyllm: unknown option --zzyzx (see tinyllm {command} --help)\n")
 

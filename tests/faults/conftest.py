@@ -1,7 +1,7 @@
-"""The fault campaign: each promise with the number of times it is tried, and a table of what came out at the end.
+"""The fault campaign: the number of trials of each guarantee, and a table of results at the end.
 
-`make test` tries each a few times, `make test-faults` (pytest --faults full) as often as the promise is worth. What
-cannot run on a machine is in the table as skipped, never as passed.
+`make test` runs a few trials of each, `make test-faults` (pytest --faults full) the full number. A test that
+cannot run on a machine is listed as skipped, never as passed.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ ROW = "fault campaign"
 
 @pytest.fixture
 def count(request: pytest.FixtureRequest, record_property: Callable[[str, object], None]) -> int:
-    """How often this test tries its promise."""
+    """Number of trials of this test."""
     promise = request.node.get_closest_marker("promise")
     tries = int(promise.kwargs[request.config.getoption("--faults")])
     record_property(ROW, {"promise": promise.args[0], "count": tries})
@@ -25,13 +25,13 @@ def count(request: pytest.FixtureRequest, record_property: Callable[[str, object
 
 @pytest.fixture
 def tell(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
-    """Adds to this test's row what it saw."""
+    """A function that adds a result to this test's row of the table."""
     return lambda text: record_property(ROW, {"result": text})
 
 
 @pytest.fixture(scope="session")
 def whole(tiny_shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny run that nothing happened to."""
+    """The tiny run without any fault."""
     run = tmp_path_factory.mktemp("whole") / "run"
     trials.train_to_the_end(tiny_shards, run)
     return run

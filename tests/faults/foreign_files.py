@@ -1,4 +1,4 @@
-"""Other people's files with every name that a program could mistake for its own, planted around inputs and outputs."""
+"""Plants foreign files with names that a program could mistake for its own around inputs and outputs."""
 
 import json
 import os
@@ -23,13 +23,13 @@ INSIDE_RUN = (
 
 
 def plant(folder: Path, names: list[str], number: random.Random) -> list[Path]:
-    """Puts foreign things beside each of `names` in `folder`, and drafts that are none; gives what was put there."""
+    """Creates foreign files and false drafts beside each of `names` in `folder`; returns their paths."""
     planted = [path for name in names for path in _beside(folder / name, number)]
     return planted + list(_false_drafts(folder, names, number))
 
 
 def plant_inside_run(run: Path, number: random.Random) -> list[Path]:
-    """Puts foreign things into an existing run; gives them."""
+    """Creates foreign files in an existing run; returns their paths."""
     planted = [run / name for name in INSIDE_RUN]
     for path in planted:
         _put(path, number, "file" if path.suffix in (".txt", ".md") else None)
@@ -37,7 +37,7 @@ def plant_inside_run(run: Path, number: random.Random) -> list[Path]:
 
 
 def picture(path: Path) -> object:
-    """What lies at `path`: bytes of a file, names and pictures of a folder, the target of a link."""
+    """A snapshot of `path`: a file's bytes, a folder's names and snapshots, or a link's target."""
     if path.is_symlink():
         return ("link", os.readlink(path))  # noqa: PTH115 (the text of the link, not a path)
     if path.is_dir():
@@ -81,7 +81,7 @@ def _false_drafts(folder: Path, names: list[str], number: random.Random) -> Iter
     (without_mark / "new" / "diary.txt").write_text("precious")
     yield without_mark
     for target in names or ["anything"]:
-        # The mark speaks of another draft: a copy that somebody made under another name.
+        # The mark names another draft: this one is a copy under another name.
         copied = folder / name()
         (copied / "new").mkdir(parents=True)
         (copied / "new" / "diary.txt").write_text("precious")

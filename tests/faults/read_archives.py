@@ -1,6 +1,6 @@
-"""Run as a program: reads each archive named, and prints what came of it and the memory it took, one line each.
+"""A program that reads each given archive and prints its result and peak memory, one line each.
 
-Without torch, so that the memory is the reader's own: python read_archives.py ARCHIVE...
+It does not load torch, so that the memory is the reader's own: python read_archives.py ARCHIVE...
 """
 
 import json
@@ -13,7 +13,7 @@ from tinyllm.errors import TinyllmError
 
 
 def peak_bytes() -> int:
-    """Largest memory of this program; Linux's getrusage would count that of the process it was started from."""
+    """Peak memory of this program, in bytes. On Linux, getrusage would include that of the parent process."""
     status = Path("/proc/self/status")
     if status.exists():
         return next(int(line.split()[1]) * 1024 for line in status.read_text().splitlines() if "VmHWM" in line)

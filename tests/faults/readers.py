@@ -1,6 +1,6 @@
-"""Readers of the files that a run consists of, each a function of the file's path, for mutants to be thrown at.
+"""Readers of the files of a run, each a function of the file's path, for tests with damaged copies.
 
-The modules are imported by the reader that needs them: a child for a corpus waits for no torch.
+Each reader imports its own modules: a child process for a corpus does not load torch.
 """
 
 from functools import cache
@@ -17,7 +17,7 @@ def read_manifest(directory: Path) -> None:
 
 
 def read_index(path: Path) -> None:
-    """Its name ends in the number of tokens."""
+    """Reads an index file whose name ends in the number of tokens."""
     from tinyllm.shards.format import read_document_ends
 
     read_document_ends(path, int(path.suffix[1:]))
@@ -43,15 +43,15 @@ def read_checkpoint_state(directory: Path) -> None:
 
 
 def read_checkpoint(directory: Path) -> None:
-    """Past its manifest, as if that had let it through."""
+    """Loads a checkpoint without checking its manifest."""
     from tinyllm.training.checkpoint import load_checkpoint
 
-    load_checkpoint(directory, *_trainee())
+    load_checkpoint(directory, *_model_and_updater())
 
 
 @cache
-def _trainee() -> tuple[Any, Any]:
-    """A model and an updater of the shape that the checkpoint has."""
+def _model_and_updater() -> tuple[Any, Any]:
+    """A model and an updater with the shape of the checkpoint."""
     import tomllib
 
     import torch

@@ -1,4 +1,4 @@
-"""Numbers that go wrong: NaN, infinity, gradients a thousand times too large, float16 that overflows."""
+"""Bad numbers in training: NaN, infinity, gradients 1,000 times too large, float16 overflow."""
 
 import math
 from collections.abc import Callable
@@ -20,7 +20,7 @@ LIMIT = 10
 
 
 def once_built(trainer: Trainer, change: Callable[[Updater], object]) -> None:
-    """Calls `change` with the updater, which a run builds when it starts."""
+    """Calls `change` with the updater once the run has built it."""
     choose = trainer._choose_path
 
     def choose_and_change(checkpoint: Path | None) -> None:
@@ -46,7 +46,7 @@ def make_trainer(shards: Path, run: Path, dtype: str = "float32", num_steps: int
 
 
 def assert_all_finite(run: Path) -> int:
-    """Every weight and moment on the disk is finite; gives the number of files looked at."""
+    """Asserts that every weight and moment on disk is finite; returns the number of files checked."""
     files = sorted(run.rglob("*.safetensors"))
     for file in files:
         for name, tensor in load_file(file).items():
@@ -81,7 +81,7 @@ def test_ten_in_a_row_stop_the_run(count: int, tell: Callable[[str], None], tiny
         inject(trainer, math.nan, set(range(first, 100)))
         with pytest.raises(DivergenceError, match=f"{LIMIT} updates in a row"):
             trainer.train(resume=False, to_toml=lambda config: "")
-        # In float16 the scaler first halves its scale, 2**16, in vain.
+        # In float16 the scaler first halves its scale down from 2**16, without effect.
         halvings = 17 if dtype == "float16" else 0
         assert trainer.state.step == first + LIMIT + halvings
         assert_all_finite(tmp_path / f"run{index}")
@@ -110,7 +110,7 @@ def test_float16_overflow_is_left_to_the_scaler(
         assert trainer.state.total_bad_steps == 0
         assert not any("not finite" in note for note in listener.notes)
         assert losses(run)[20] < losses(run)[1]
-        # A log that other programs read has no Infinity in it.
+        # The log must be valid JSON, without Infinity.
         assert "Infinity" not in (run / "metrics.jsonl").read_text()
         assert_all_finite(run)
     tell(f"{count} of {count} runs learned on, no update counted as bad")
@@ -120,7 +120,7 @@ def test_float16_overflow_is_left_to_the_scaler(
 def test_wrong_weights_are_never_saved(
     count: int, tell: Callable[[str], None], tiny_shards: Path, tmp_path: Path
 ) -> None:
-    """As when an update itself overflows: a weight goes wrong, which the next save must notice."""
+    """An update overflows and makes a weight infinite; the next save must detect it."""
     for index in range(count):
         run = tmp_path / f"run{index}"
         trainer, listener = make_trainer(tiny_shards, run)

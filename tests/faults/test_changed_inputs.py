@@ -1,4 +1,4 @@
-"""What may change between a run and its resume: refused before the first step, or allowed and told."""
+"""Inputs that change between a run and its resume: refused before the first step, or allowed with a note."""
 
 import shutil
 from collections.abc import Callable
@@ -70,7 +70,7 @@ def make_shards(folder: Path, tokenizer: Tokenizer, text: str) -> Path:
 
 
 @pytest.mark.promise("9 changed inputs: refused before a step, or allowed and told", fast=24, full=24)
-def test_changed_inputs_are_refused_or_told(
+def test_changed_inputs_are_refused_or_noted(
     count: int,
     tell: Callable[[str], None],
     tiny_shards: Path,
@@ -113,8 +113,8 @@ def test_changed_inputs_are_refused_or_told(
     tell(f"{len(REFUSED) + 2} refused, {len(TOLD) + len(LIBRARIES)} allowed and told")
 
 
-def test_a_checkpoint_of_another_form_is_no_traceback(tiny_shards: Path, tmp_path: Path) -> None:
-    """A later version may write a state that this one does not know."""
+def test_a_checkpoint_of_another_format_gives_one_line(tiny_shards: Path, tmp_path: Path) -> None:
+    """A state of a later version may have unknown fields."""
     run = tmp_path / "run"
     begin(tiny_shards, run)
     newest = run / "checkpoints" / "step-00000003"

@@ -1,7 +1,7 @@
-"""Every crash point: the process stops after each change on the disk in turn, and what is there is old or new.
+"""Crash points: the process stops after each change on disk in turn, and the output is either old or new.
 
-Two kinds of stop: a killed process, whose writes all arrive, and a power cut, which empties every file that was not
-yet made durable.
+Two kinds of stop: a killed process, whose writes all reach the disk, and a power cut, which empties every unsynced
+file.
 """
 
 import os
@@ -29,7 +29,7 @@ Operation = Callable[[], None]
 
 
 class StopAfter:
-    """The hook: stops the process after the given number of changes; in a power cut, files not synced are lost."""
+    """A hook that stops the process after the given number of changes; a power cut loses unsynced files."""
 
     def __init__(self, num_changes: int, power_cut: bool) -> None:
         self.left, self.power_cut = num_changes, power_cut
@@ -70,7 +70,7 @@ def stop_everywhere(place: Path, operation: Operation, check: Callable[[int], No
 
 
 def saving_checkpoints(shards: Path, folder: Path, power_cut: bool) -> None:
-    """In a child: a checkpoint on top of two others, which removes the oldest; then what `Trainer` clears away."""
+    """Runs in a child: saves a third checkpoint, which removes the oldest, and then cleans up as `Trainer` does."""
     trainer = Trainer(make_config(shards, 9), ShardSet.open(shards), folder / "run", reporter=Listener())
     trainer.train(resume=False, to_toml=lambda config: "")
     checkpoints = folder / "run" / "checkpoints"
@@ -96,7 +96,7 @@ def saving_checkpoints(shards: Path, folder: Path, power_cut: bool) -> None:
 
 
 def replacing_models(folder: Path, tokenizer: Tokenizer, exchange: bool, power_cut: bool) -> None:
-    """In a child: a model directory replaced by another one, with and without an atomic exchange."""
+    """Runs in a child: replaces a model directory, with and without an atomic exchange."""
     if not exchange:
         storage.disk.exchange = lambda first, second: False
     config = make_config(folder / "shards").model
@@ -109,7 +109,7 @@ def replacing_models(folder: Path, tokenizer: Tokenizer, exchange: bool, power_c
     save_model(place / "model", weights["old"], config, tokenizer, details={"which": "old"})
 
     def check(point: int) -> None:
-        # A writer brings back a directory that lost its name between two renames; without one, a reader finds it.
+        # A writer restores a directory that lost its name between two renames; a reader finds it without a writer.
         if not exchange:
             storage.remove_dead_drafts(place)
         which = storage.verify(place / "model", "model").details["which"]
@@ -125,7 +125,7 @@ def replacing_models(folder: Path, tokenizer: Tokenizer, exchange: bool, power_c
 
 
 def preparing_shards(folder: Path, tokenizer: Tokenizer, power_cut: bool) -> None:
-    """In a child: `prepare` to the end or to a stop, and again: the bytes of an undisturbed one."""
+    """Runs in a child: `prepare` up to a stop and then again gives the bytes of an uninterrupted one."""
     (folder / "corpus.txt").write_text("\n".join(f"The {n}th fox saw a red ball." for n in range(60)))
 
     def make(output: Path) -> None:
@@ -147,7 +147,7 @@ def preparing_shards(folder: Path, tokenizer: Tokenizer, power_cut: bool) -> Non
 
 
 def replacing_a_file(folder: Path, power_cut: bool) -> None:
-    """In a child: one file written over another."""
+    """Runs in a child: replaces a file."""
     place = folder / "place"
     place.mkdir()
     storage.write_file(place / "f", "old")
@@ -190,6 +190,6 @@ def test_every_crash_point_leaves_the_old_or_the_new(
 
 
 def in_child(scene: Callable[..., None], arguments: list[object], power_cut: bool) -> None:
-    """Calls a scene; a tokenizer travels as its bytes."""
+    """Calls a scene; the tokenizer is passed as bytes."""
     made = [Tokenizer.from_bytes(a, "tiny.model") if isinstance(a, bytes) else a for a in arguments]
     scene(*made, power_cut)

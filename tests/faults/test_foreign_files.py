@@ -1,4 +1,4 @@
-"""Nobody else's files are touched: for every command, foreign names around its inputs and outputs stay as they are.
+"""Foreign files stay unchanged: every command leaves foreign names around its inputs and outputs as they are.
 
 The commands run in a copy of one small project. Reading commands must leave the whole project as it was; writing
 commands must leave everything that they were not asked to write. Then writers are killed after a random change on
@@ -62,7 +62,7 @@ WRITERS: dict[str, tuple[list[str], str]] = {
 
 @pytest.fixture(scope="module")
 def project(tiny_shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with one of everything that a command reads."""
+    """A folder with one input of each kind that commands read."""
     folder = tmp_path_factory.mktemp("project")
     lines = [f"Once upon a time the {animal} number {i} saw a ball." for i in range(30) for animal in ("fox", "owl")]
     (folder / "stories.txt").write_text("\n<|endoftext|>\n".join(lines))
@@ -84,13 +84,13 @@ def project(tiny_shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 def run_in(folder: Path, command: list[str]) -> None:
-    """In a child: a command as a person types it in that folder."""
+    """Runs in a child: a command in the given folder."""
     os.chdir(folder)
     trials.command(*command)
 
 
 def die_in(folder: Path, num_changes: int, command: list[str]) -> None:
-    """In a child: the command, killed after so many changes on the disk."""
+    """Runs in a child: the command, killed after the given number of changes on disk."""
     left = [num_changes]
 
     def kill(operation: str, path: Path) -> None:
@@ -103,7 +103,7 @@ def die_in(folder: Path, num_changes: int, command: list[str]) -> None:
 
 
 def copy_with_foreign_files(project: Path, place: Path, number: random.Random) -> tuple[Path, dict[Path, object]]:
-    """A copy of the project with foreign files in it, and their pictures."""
+    """A copy of the project with foreign files, and their snapshots."""
     shutil.copytree(project, place, symlinks=True)
     planted = plant(place, [*INPUTS, "new", "new.txt", "new.gguf", "sub"], number)
     planted += plant_inside_run(place / "run", number)
@@ -125,7 +125,7 @@ def test_readers_change_nothing(count: int, tell: Callable[[str], None], project
         before = picture(place)
         for story, command in READERS.items():
             trial = trials.Trial(tmp_path / "out.txt", run_in, place, command)
-            # doctor ends with 1 where it finds something to tell; nothing else may fail.
+            # doctor exits with 1 if it finds damage; no other command may fail.
             assert trial.end() in ((0, 1) if command[0] == "doctor" else (0,)), f"{story}: {trial.text()}"
             assert picture(place) == before, f"{story} changed something"
         num_files += len(pictures)

@@ -1,4 +1,4 @@
-"""A disk that is full, or a file that may not grow, in the middle of a save."""
+"""A full disk, or a file size limit, in the middle of a save."""
 
 import re
 import resource
@@ -16,7 +16,7 @@ SMALLEST = 3000
 
 
 def train_with_file_limit(limit_bytes: int, arguments: list[str]) -> None:
-    """`tinyllm train` whose files may not grow past a size from its second checkpoint on."""
+    """Runs `tinyllm train` with a file size limit from its second checkpoint on."""
     save, saves = loop.save_checkpoint, []
 
     def save_limited(*positional: object) -> object:
@@ -30,7 +30,7 @@ def train_with_file_limit(limit_bytes: int, arguments: list[str]) -> None:
 
 
 def train_with_ballast(free_bytes: int, ballast: Path, arguments: list[str]) -> None:
-    """`tinyllm train` on a disk that has only so many bytes left from its second checkpoint on."""
+    """Runs `tinyllm train` on a disk with the given number of free bytes from its second checkpoint on."""
     save, saves = loop.save_checkpoint, []
 
     def save_crowded(*positional: object) -> object:
@@ -44,7 +44,7 @@ def train_with_ballast(free_bytes: int, ballast: Path, arguments: list[str]) -> 
 
 
 def fill(ballast: Path, free_bytes: int) -> None:
-    """Grows a file until the disk has about `free_bytes` left."""
+    """Extends a file until the disk has about `free_bytes` left."""
     with ballast.open("wb", buffering=0) as file:
         try:
             while True:
@@ -54,7 +54,7 @@ def fill(ballast: Path, free_bytes: int) -> None:
 
 
 def check(trial: trials.Trial, run: Path, shards: Path, make_room: Callable[[], None], whole: Path) -> None:
-    """One line with path and bytes, the last checkpoint whole; and after more room the same end as ever."""
+    """Expects one line with path and bytes and a whole last checkpoint; with more space, the run ends as usual."""
     code, text = trial.end(), trial.text()
     assert code == 1, text
     assert "Traceback" not in text
@@ -76,7 +76,7 @@ def test_a_file_size_limit(
     largest = max(path.stat().st_size for path in newest.iterdir())
     for index in range(count):
         run = tmp_path / f"run{index}"
-        # What the command says goes to a file as well, which needs some room.
+        # The command's output goes to a file too, which needs some space.
         limit = SMALLEST + index * (largest - SMALLEST - 100) // max(1, count - 1)
         trial = trials.Trial(
             tmp_path / "out.txt", train_with_file_limit, limit, trials.train_arguments(tiny_shards, run)
@@ -87,7 +87,7 @@ def test_a_file_size_limit(
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 2 MB in memory; skipped where only root may make one."""
+    """A file system of 2 MB in memory; the test is skipped if only root may create one."""
     place = tmp_path / "disk"
     place.mkdir()
     mounted = subprocess.run(

@@ -1,4 +1,4 @@
-"""Hostile tar and zip files: nothing is written anywhere, memory stays small, and each refusal is clear."""
+"""Hostile tar and zip files: nothing is written, memory stays small, and each error is clear."""
 
 import bz2
 import gzip
@@ -23,7 +23,7 @@ EVIL = "tinyllm-was-here.txt"
 
 
 def member(name: str, content: bytes = TEXT, kind: bytes = tarfile.REGTYPE, **fields: object) -> bytes:
-    """One member's header and content, whatever it says."""
+    """Header and content of one member, without any check."""
     info = tarfile.TarInfo(name)
     info.type = kind
     info.size = len(content)
@@ -37,7 +37,7 @@ def archive(*members: bytes) -> bytes:
 
 
 def bomb(num_megabytes: int, content: bytes) -> bytes:
-    """A .tar.gz of one member that unpacks to so many megabytes of `content`, made without ever holding it."""
+    """A .tar.gz whose one member unpacks to the given megabytes of `content`; built without holding them in memory."""
     packer = zlib.compressobj(1, zlib.DEFLATED, 31)
     info = tarfile.TarInfo({b"[": "bomb.json", b",": "bomb.csv"}.get(content[:1], "bomb.txt"))
     info.size = num_megabytes * 2**20
@@ -60,14 +60,14 @@ def record(key: bytes, value: bytes) -> bytes:
 
 
 def huge_header(kind: bytes) -> bytes:
-    """A header that claims four gigabytes of name."""
+    """A header that claims a name of four gigabytes."""
     info = tarfile.TarInfo("long")
     info.type, info.size = kind, 2**32
     return info.tobuf(tarfile.GNU_FORMAT)
 
 
 def hostile(place: Path) -> dict[str, tuple[bytes, str]]:
-    """Archives by name, each with what its refusal must say; empty where its text is read and its name is a label."""
+    """Archive -> a part of its error; empty if its text is read and its name is only a label."""
     up, there = f"../../{EVIL}", str(place / EVIL)
     links = {"symlink": tarfile.SYMTYPE, "hardlink": tarfile.LNKTYPE}
     devices = {"char": tarfile.CHRTYPE, "block": tarfile.BLKTYPE, "fifo": tarfile.FIFOTYPE}
@@ -127,7 +127,7 @@ def hostile(place: Path) -> dict[str, tuple[bytes, str]]:
 
 
 def greedy_xz() -> bytes:
-    """A file of some bytes that asks for a dictionary of 1.5 GiB."""
+    """A file of a few bytes that requests a dictionary of 1.5 GiB."""
     filters = [{"id": lzma.FILTER_LZMA2, "preset": 0, "dict_size": 2**29}]
     content = bytearray(lzma.compress(TEXT, filters=filters, check=lzma.CHECK_NONE))
     assert content[12 + 4] == 34, "the dictionary's size in the block's header"
@@ -147,7 +147,7 @@ def zip_of(members: dict[str, bytes], mode: int = 0o100644) -> bytes:
 
 
 def overlapping_zip() -> bytes:
-    """A directory that names one member a thousand times: a few kilobytes that claim gigabytes."""
+    """A zip whose directory lists one member a thousand times: a few kilobytes that claim gigabytes."""
     whole = bytearray(zip_of({"a.txt": b"\n" * 2**24}))
     start, end = whole.index(b"PK\1\2"), whole.index(b"PK\5\6")
     entry, mark = whole[start:end], bytearray(whole[end:])
@@ -194,7 +194,7 @@ def test_hostile_archives(count: int, tell: Callable[[str], None], tmp_path: Pat
     tell(f"{refused} refused, {count - refused} read with names as labels; {peak / 2**20:.0f} MiB at most")
 
 
-def test_the_bombs_are_what_they_seem() -> None:
+def test_the_bombs_are_valid_archives() -> None:
     with tarfile.open(fileobj=io.BytesIO(bomb(3, b"a")), mode="r:gz") as opened:
         inside = opened.extractfile("bomb.txt")
         assert inside is not None

@@ -1,4 +1,4 @@
-"""`prepare`, tokenizer training and downloads that are killed or cut off anywhere, and then run again."""
+"""`prepare`, tokenizer training and downloads are killed at any point and then run again."""
 
 import os
 import random
@@ -40,7 +40,7 @@ def tokenizer(tiny_tokenizer: Tokenizer, tmp_path: Path) -> Path:
 
 
 def die_after(changes: int, arguments: list[str]) -> None:
-    """A command that is killed after so many changes on the disk."""
+    """Runs a command that is killed after the given number of changes on disk."""
     left = changes
 
     def count_down(operation: str, path: Path) -> None:
@@ -54,7 +54,7 @@ def die_after(changes: int, arguments: list[str]) -> None:
 
 
 def die_later(seconds: float, arguments: list[str]) -> None:
-    """A command that is killed after some time."""
+    """Runs a command that is killed after the given time."""
 
     def kill_later() -> None:
         time.sleep(seconds)
@@ -94,7 +94,7 @@ def test_prepare_is_killed_and_run_again(
 
 
 @pytest.mark.promise("10 a worker that dies, a document that cannot be read: named", fast=2, full=10)
-def test_what_prepare_cannot_do_is_named(
+def test_impossible_tasks_of_prepare_are_named(
     count: int,
     tell: Callable[[str], None],
     corpus: Path,
@@ -117,7 +117,7 @@ def test_what_prepare_cannot_do_is_named(
 
         def kill_a_worker(progress: object, deaths: list[int] = deaths) -> None:
             if deaths:
-                return  # what was encoded before is still reported
+                return  # documents encoded before the kill are still reported
             children = subprocess.run(
                 ["ps", "-ww", "-o", "pid=,args=", "--ppid", str(os.getpid())], capture_output=True
             )
@@ -153,7 +153,7 @@ def test_tokenizer_training_is_killed_and_run_again(
             trial = trials.Trial(tmp_path / "out.txt", die_after, 1 + index // 2 % 13, arguments(output))
         trial.end()
         if output.exists():
-            done += 1  # It was killed when all was done, or not at all: it is whole, or nothing.
+            done += 1  # Killed after its end, or not at all: the output is whole, or absent.
             storage.verify(output, "tokenizer")
         else:
             again = trials.Trial(tmp_path / "again.txt", trials.command, *arguments(output))
@@ -164,13 +164,13 @@ def test_tokenizer_training_is_killed_and_run_again(
 
 
 def offsets(count: int, size: int) -> list[int]:
-    """Places to cut: the edges, and others in between."""
+    """Offsets to cut at: the edges, and others between them."""
     number = random.Random(count)
     return [*(number.randrange(size) for _ in range(max(2, count - 3))), 0, 1, size - 1][:count]
 
 
 @pytest.mark.promise("10 downloads cut off anywhere: the same bytes", fast=20, full=200)
-def test_a_download_goes_on_where_it_was_cut(
+def test_a_download_resumes_where_it_was_cut(
     count: int, tell: Callable[[str], None], file_server: FileServer, tmp_path: Path
 ) -> None:
     for index, place in enumerate(offsets(count, len(file_server.content))):
@@ -191,7 +191,7 @@ download(sys.argv[1], Path(sys.argv[2]))
 
 
 @pytest.mark.promise("10 downloads killed anywhere, run again: the same bytes", fast=2, full=20)
-def test_a_killed_download_goes_on(
+def test_a_killed_download_resumes(
     count: int, tell: Callable[[str], None], file_server: FileServer, tmp_path: Path
 ) -> None:
     went_on = 0

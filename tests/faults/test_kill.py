@@ -1,4 +1,4 @@
-"""SIGKILL at any moment: the run goes on, and ends as the run that was never killed."""
+"""SIGKILL at any moment: the resumed run ends like an uninterrupted one."""
 
 import mmap
 import os
@@ -19,7 +19,7 @@ SAVING = b"S"
 
 
 def train_and_die(seconds: float, moment: str, flag: Path, arguments: list[str]) -> None:
-    """`tinyllm train` that is killed `seconds` after its start, or after the beginning of some save."""
+    """Runs `tinyllm train`, killed `seconds` after its start or after the beginning of a save."""
     with flag.open("r+b") as file:
         shared = mmap.mmap(file.fileno(), 1)
     number = random.Random(f"{seconds} {moment}")
@@ -51,7 +51,7 @@ def train_and_die(seconds: float, moment: str, flag: Path, arguments: list[str])
 
 
 @pytest.mark.promise("1 killed at a random moment, goes on bit for bit", fast=10, full=200)
-def test_a_killed_run_goes_on_bit_for_bit(
+def test_a_killed_run_resumes_bit_for_bit(
     count: int, tell: Callable[[str], None], tiny_shards: Path, whole: Path, tmp_path: Path
 ) -> None:
     start = time.monotonic()

@@ -1,4 +1,4 @@
-"""Mutants of every file a run consists of, each in a child process with 2 GiB and 5 s: our errors and no others."""
+"""Damaged copies of every file of a run, read in a child process with 2 GiB and 5 s, give only TinyllmErrors."""
 
 import bz2
 import json
@@ -14,7 +14,7 @@ import trials
 from fuzz import run_mutants
 from tinyllm.shards.format import ShardSet
 
-# What it is, the reader, the damaged file inside a directory, the error a reader may raise.
+# Kind, reader, the damaged file inside a directory, and the error that the reader may raise.
 CASES = {
     "manifest": ("readers:read_manifest", "manifest.json", "TinyllmError"),
     "shard index": ("readers:read_index", "", "TinyllmError"),
@@ -34,7 +34,7 @@ CASES = {
 
 @pytest.fixture
 def originals(whole: Path, tiny_shards: Path, tmp_path: Path) -> dict[str, Path]:
-    """A whole file of each kind."""
+    """A valid file of each kind."""
     checkpoint = whole / "checkpoints" / f"step-{trials.NUM_STEPS:08d}"
     texts = [f"Story {n} of a fox — “red”, \\ and \n so on." for n in range(40)]
     num_tokens = ShardSet.open(tiny_shards).train_counts.tokens
@@ -69,7 +69,7 @@ def originals(whole: Path, tiny_shards: Path, tmp_path: Path) -> dict[str, Path]
 
 @pytest.mark.parametrize("kind", CASES)
 @pytest.mark.promise("12 mutants", fast=100, full=10_000)
-def test_mutants_meet_our_errors_alone(
+def test_mutants_give_only_our_errors(
     kind: str,
     count: int,
     tell: Callable[[str], None],
@@ -79,6 +79,6 @@ def test_mutants_meet_our_errors_alone(
     record_property("fault campaign", {"promise": f"12 mutants of {kind}: only our errors, 2 GiB, 5 s"})
     reader, damaged, refusal = CASES[kind]
     outcome = run_mutants(reader, originals[kind], count, damaged=damaged, refusal=refusal)
-    # Damage in the numbers of weights, or in the text of a corpus, is nothing that a reader could see.
+    # No reader can detect damage in the values of weights or in the text of a corpus.
     assert outcome.refused > count // 10
     tell(f"{outcome.refused} refused, {outcome.read} read")

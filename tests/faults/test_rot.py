@@ -1,4 +1,4 @@
-"""Files that rot: cut off anywhere, or with one bit flipped, each is noticed before use and named."""
+"""Damaged files, cut off anywhere or with one bit flipped, are detected before use and named."""
 
 import random
 import shutil
@@ -37,7 +37,7 @@ def cut(content: bytes, number: random.Random) -> bytes:
 def damage_each(
     files: list[Path], count: int, damage: Damage, use: Callable[[], object], whole: Callable[[], object]
 ) -> int:
-    """Damages one file after the other, `count` times in all; each time `use` must refuse and name the file."""
+    """Damages the files in turn, `count` times in total; each time `use` must refuse and name the file."""
     number = random.Random(count)
     for index in range(count):
         file = files[index % len(files)]
@@ -69,7 +69,7 @@ def test_cuts(count: int, tell: Callable[[str], None], places: dict[str, Path]) 
 
 @pytest.fixture
 def places(tiny_shards: Path, whole: Path, tiny_tokenizer: Tokenizer, tmp_path: Path) -> dict[str, Path]:
-    """Copies of a run, of shards, and a tokenizer to be damaged."""
+    """Copies of a run, shards and a tokenizer, to be damaged."""
     shutil.copytree(tiny_shards, tmp_path / "shards")
     shutil.copytree(whole, tmp_path / "run")
     train_tokenizer([f"Story {n} of a red fox." for n in range(50)], 290, tmp_path / "tokenizer")
@@ -77,7 +77,7 @@ def places(tiny_shards: Path, whole: Path, tiny_tokenizer: Tokenizer, tmp_path: 
 
 
 def rot_everywhere(places: dict[str, Path], count: int, damage: Damage) -> str:
-    """A share of the damage for each kind of file; gives the numbers."""
+    """Damages each kind of file a share of `count` times; returns the numbers."""
     shards, run = places["shards"], places["run"]
     newest = run / "checkpoints" / f"step-{trials.NUM_STEPS:08d}"
     in_shards = [path for path in sorted(shards.iterdir()) if path.name != storage.STAMPS_NAME]

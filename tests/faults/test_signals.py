@@ -1,4 +1,4 @@
-"""SIGTERM, SIGINT and SIGHUP at every kind of moment, once and twice."""
+"""SIGTERM, SIGINT and SIGHUP in every phase of a run, once and twice."""
 
 import os
 import signal
@@ -19,36 +19,36 @@ CODES = {signal.SIGTERM: 143, signal.SIGINT: 130, signal.SIGHUP: 129}
 
 
 def train_slowly(moment: str, at: int, ready: Path, arguments: list[str]) -> None:
-    """`tinyllm train` that says when it is at the given moment, and stays there for a while."""
+    """Runs `tinyllm train`, which reports when it reaches the given moment and waits there."""
     calls = 0
 
-    def dawdle() -> None:
+    def pause() -> None:
         nonlocal calls
         calls += 1
         if calls == at:
             ready.touch()
             end = time.monotonic() + 0.5
-            # In slices, as Python runs a handler between two operations.
+            # Short sleeps: Python runs a signal handler between two operations.
             while time.monotonic() < end:
                 time.sleep(0.01)
 
     def slow(function: Callable[..., Any]) -> Callable[..., Any]:
-        def dawdling(*positional: Any, **named: Any) -> Any:
-            dawdle()
+        def paused(*positional: Any, **named: Any) -> Any:
+            pause()
             return function(*positional, **named)
 
-        return dawdling
+        return paused
 
     match moment:
         case "compile" | "step":
-            # A model is compiled inside its first update.
+            # The model is compiled in the first update.
             step.Updater.update = slow(step.Updater.update)  # type: ignore[method-assign]
         case "evaluation":
             loop.Trainer._to_device = slow(loop.Trainer._to_device)  # type: ignore[method-assign]
         case "save":
-            loop.storage.disk.after_operation = lambda operation, path: "step-" in path.name and dawdle()
+            loop.storage.disk.after_operation = lambda operation, path: "step-" in path.name and pause()
         case "stop evaluation":
-            # Its own time limit stops the run; everything is saved by then, so the first signal ends it at once.
+            # The time limit stops the run after everything is saved, so the first signal ends it at once.
             loop.Trainer._validation_batches = slow(loop.Trainer._validation_batches)  # type: ignore[method-assign]
             arguments += ["--max-minutes", "1e-9"]
         case "data":
@@ -65,11 +65,11 @@ def wait_for(path: Path, trial: trials.Trial) -> None:
 
 
 def place_of(moment: str, index: int) -> int:
-    """At which call to dawdle: the first update compiles; evaluations come after four updates of two microbatches."""
+    """The call to wait in: the first update compiles; evaluations follow four updates of two microbatches."""
     return {
         "compile": 1,
         "step": 2 + index % 10,
-        # Two batches of the first evaluation, then 8 of training, then the second evaluation.
+        # Two batches of the first evaluation, 8 of training, then the second evaluation.
         "evaluation": 2 + 4 * 2 + 1 + index % 2,
         "save": 1 + index % 6,
         "data": 3 + index,
@@ -101,9 +101,9 @@ def test_a_signal_saves_and_a_second_one_ends_at_once(
             start = time.monotonic()
             os.kill(trial.pid, number)
             sent_twice = index % 2 == 1
-            # A closed terminal sends several SIGHUP: they are one request.
+            # A closed terminal sends several SIGHUP: they count as one request.
             twice = sent_twice and number != signal.SIGHUP
-            if sent_twice and moment not in ("compile", "stop evaluation"):  # the first one ends those
+            if sent_twice and moment not in ("compile", "stop evaluation"):  # the first signal ends them
                 time.sleep(0.05)
                 os.kill(trial.pid, number)
             assert trial.end() == CODES[number], trial.text()
@@ -113,7 +113,7 @@ def test_a_signal_saves_and_a_second_one_ends_at_once(
             if moment == "compile":
                 assert trials.last_logged_step(run) == 0
             elif not twice:
-                # The step under way was finished and saved: nothing is lost.
+                # The current step was finished and saved: nothing is lost.
                 assert trials.newest_step(run) == trials.last_logged_step(run) >= 1
                 if moment != "stop evaluation":
                     storage.verify(run / "model", "model")

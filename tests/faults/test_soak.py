@@ -1,4 +1,4 @@
-"""A long run with many saves, evaluations and samples: memory, open files and disk stay where they were."""
+"""A long run with many saves, evaluations and samples: memory, open files and disk use do not grow."""
 
 import os
 import threading
@@ -13,11 +13,11 @@ from tinyllm.training import loop
 
 KEPT = 2
 SETTLING = 1 / 30
-"""The part of the time after which memory is measured: the first minute of thirty."""
+"""The fraction of the run before the first measurement: one minute of thirty."""
 
 
 def train_watched(seconds: float, readings: Path, arguments: list[str]) -> None:
-    """`tinyllm train` that writes down its memory, open files and checkpoints after each save."""
+    """Runs `tinyllm train`, which records memory, open files and checkpoints after each save."""
     save = loop.save_checkpoint
     last_save = 0.0
     step_result = loop.Trainer._checkpoint_is_due
@@ -44,7 +44,7 @@ def train_watched(seconds: float, readings: Path, arguments: list[str]) -> None:
 
 
 @pytest.mark.promise("13 soak, seconds: memory +2 %, no file, no checkpoint too many", fast=5, full=1800)
-def test_a_long_run_loses_nothing(count: int, tell: Callable[[str], None], tiny_shards: Path, tmp_path: Path) -> None:
+def test_a_long_run_leaks_nothing(count: int, tell: Callable[[str], None], tiny_shards: Path, tmp_path: Path) -> None:
     if not Path("/proc/self/statm").exists():
         pytest.skip("memory is read from /proc, which this system has not")
     run, readings = tmp_path / "run", tmp_path / "readings.txt"

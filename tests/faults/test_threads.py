@@ -1,4 +1,4 @@
-"""One generator in eight threads: every text is the one that the same call gives alone."""
+"""One generator in eight threads: every text equals that of the same call alone."""
 
 import threading
 from collections.abc import Callable
@@ -23,11 +23,11 @@ Texts = list[tuple[str, list[int], list[float]]]
 
 
 def calls(count: int) -> list[Call]:
-    """`count` calls of different prompts, lengths and numbers of samples: greedy and sampled, whole and as streams."""
+    """`count` calls with different prompts, lengths and numbers of samples: greedy and sampled, whole and streamed."""
     return [
         {
             "prompt": PROMPTS[number % len(PROMPTS)],
-            "max_new_tokens": 1 + number * 7 % 45,  # some outgrow the context of 32 tokens
+            "max_new_tokens": 1 + number * 7 % 45,  # some exceed the context of 32 tokens
             "num_samples": 1 if number % 3 else 1 + number % 5,
             "temperature": number % 2 * 0.9,
             "seed": number,
@@ -38,7 +38,7 @@ def calls(count: int) -> list[Call]:
 
 
 def answer(generator: Generator, call: Call) -> Texts:
-    """What a call gives, with every number."""
+    """The result of a call, with every number."""
     settings = {name: value for name, value in call.items() if name not in ("prompt", "is_stream", "num_samples")}
     if call["is_stream"]:
         stream = generator.stream(call["prompt"], **settings)
@@ -51,7 +51,7 @@ def answer(generator: Generator, call: Call) -> Texts:
 
 
 def answer_in_threads(generator: Generator, work: list[Call]) -> dict[int, Texts | Exception]:
-    """What the calls give when eight threads share them; a thread leaves a stream half read before each call."""
+    """The results of the calls from eight threads; each thread starts a stream and leaves it before each call."""
     open_calls: SimpleQueue[int] = SimpleQueue()
     answers: dict[int, Texts | Exception] = {}
     for number in range(len(work)):
@@ -76,13 +76,13 @@ def answer_in_threads(generator: Generator, work: list[Call]) -> dict[int, Texts
         thread.start()
     for thread in threads:
         thread.join(PATIENCE_SECONDS)
-        assert not thread.is_alive(), "a thread waits for ever"
+        assert not thread.is_alive(), "a thread hangs"
     return answers
 
 
 @pytest.mark.promise("17 texts of one generator in 8 threads: 0 wrong", fast=48, full=1000)
 @pytest.mark.parametrize("engine", ["cpu fp32", "cpu int8", "torch float32"])
-def test_every_text_is_the_one_it_is_alone(
+def test_every_text_equals_that_of_a_single_thread(
     engine: str,
     count: int,
     tell: Callable[[str], None],
@@ -100,6 +100,6 @@ def test_every_text_is_the_one_it_is_alone(
     alone = [answer(generator, call) for call in work]
     together = answer_in_threads(generator, work)
     wrong = [number for number in range(count) if together[number] != alone[number]]
-    assert len({text for texts in alone for text, _, _ in texts}) > count / 4, "the texts are really different"
+    assert len({text for texts in alone for text, _, _ in texts}) > count / 4, "the texts differ"
     assert not wrong, f"{len(wrong)} of {count} wrong, the first: {together[wrong[0]]!r}, not {alone[wrong[0]]!r}"
     tell(f"{engine}: {count} calls, {sum(map(len, alone))} texts in {NUM_THREADS} threads, 0 wrong")

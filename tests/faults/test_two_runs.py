@@ -1,4 +1,4 @@
-"""Two runs that want one directory at the same time, and the lock of one that was killed."""
+"""Two runs in one directory at the same time, and the lock of a killed run."""
 
 import os
 import signal
@@ -15,7 +15,7 @@ SECONDS = 5
 
 
 def train_at(start: float, arguments: list[str]) -> None:
-    """`tinyllm train` at a common moment; says how long it took."""
+    """Runs `tinyllm train` from a common start time; prints its duration."""
     time.sleep(max(0.0, start - time.time()))
     begin = time.monotonic()
     try:
@@ -35,7 +35,7 @@ def test_one_of_two_runs_is_refused(
         start = time.time() + 0.3
         both = [trials.Trial(tmp_path / f"out{place}.txt", train_at, start, arguments) for place in range(2)]
         codes = [trial.end() for trial in both]
-        # Where one was done before the other began, the other finds a finished run, which is no error.
+        # If one run ends before the other starts, the other finds a finished run: not an error.
         assert sorted(codes) in ([0, 1], [0, 0]), [trial.text() for trial in both]
         for trial, code in zip(both, codes, strict=True):
             if code:

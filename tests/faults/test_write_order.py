@@ -1,6 +1,6 @@
-"""The order of a save on the disk: content, its fsync, manifest, its fsync, directory, rename, parent.
+"""The order of a save on disk: content, its fsync, manifest, its fsync, directory, rename, parent.
 
-Seen twice: by the hook of `storage`, and by the system calls themselves where strace can watch.
+Observed by the hook of `storage`, and by the system calls if strace is available.
 """
 
 import re
@@ -27,7 +27,7 @@ _PLACE = re.compile(r"^\d+<([^>]*)>")
 
 
 def assert_order(events: list[Event], final: Path) -> None:
-    """One save's events, `(operation, path)` with the operations write, sync and rename, are in the promised order."""
+    """Asserts the order of one save's events, `(operation, path)` with the operations write, sync and rename."""
     draft = draft_of(events, final)
 
     def first(operation: str, path: Path) -> int:
@@ -52,14 +52,14 @@ def assert_order(events: list[Event], final: Path) -> None:
 
 
 def draft_of(events: list[Event], final: Path) -> Path:
-    """The content folder whose files were written last before `final` got its name."""
+    """The content folder written last before `final` got its name."""
     end = events.index(("rename", final))
     written = [path for operation, path in events[:end] if operation == "write" and path.name == MANIFEST]
     return written[-1].parent
 
 
 def save_often(shards: Path, run: Path, saves: int, go: Path | None) -> Trainer:
-    """Trains one step and saves it under many numbers; waits for the file `go` if there is one."""
+    """Trains one step and saves it as many steps; first waits for the file `go`, if given."""
     trainer = Trainer(make_config(shards, 1), ShardSet.open(shards), run, reporter=Listener())
     trainer.train(resume=False, to_toml=lambda config: "")
     while go is not None and not go.exists():
@@ -78,7 +78,7 @@ def events_of(events: list[Event], final: Path) -> list[Event]:
 
 
 @pytest.mark.promise("3 write, fsync, manifest, rename in order (hook)", fast=5, full=50)
-def test_the_hook_sees_the_promised_order(
+def test_the_hook_sees_the_documented_order(
     count: int, tell: Callable[[str], None], tiny_shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     events: list[Event] = []
@@ -93,7 +93,7 @@ def test_the_hook_sees_the_promised_order(
 
 
 def parse_strace(text: str) -> list[Event]:
-    """The events in a log of `strace -f -y`. A file renamed inside a draft keeps what was written to its first name."""
+    """The events in a log of `strace -f -y`; a file renamed inside a draft keeps the events of its first name."""
     events: list[Event] = []
     for line in text.splitlines():
         match = _CALL.match(line)
@@ -108,7 +108,7 @@ def parse_strace(text: str) -> list[Event]:
         elif name.startswith("rename"):
             source, target = (Path(path) for path in re.findall(r'"([^"]*)"', arguments))
             if source.parent == target.parent and source.name.startswith(".tmp"):
-                # safetensors writes under a name of its own first.
+                # safetensors first writes to a temporary name.
                 events = [(operation, target if path == source else path) for operation, path in events]
             else:
                 events.append(("rename", target))
@@ -116,7 +116,7 @@ def parse_strace(text: str) -> list[Event]:
 
 
 @pytest.mark.promise("3 write, fsync, manifest, rename in order (strace)", fast=5, full=50)
-def test_the_system_calls_are_in_the_promised_order(
+def test_the_system_calls_are_in_the_documented_order(
     count: int, tell: Callable[[str], None], tiny_shards: Path, tmp_path: Path
 ) -> None:
     if shutil.which("strace") is None:

@@ -1,7 +1,7 @@
-"""Trials: commands in processes of their own that may be killed, started from a server that has torch in memory.
+"""Trials: commands in child processes that may be killed, forked from a server that has imported torch.
 
-A trial is a function of some module here, run in a child whose output goes to a file. The server is forked from for
-each, so that two hundred starts cost no two hundred imports.
+A trial is a function of a module here, run in a child whose output goes to a file. Forking the server for each
+trial avoids two hundred imports for two hundred starts.
 """
 
 import contextlib
@@ -57,7 +57,7 @@ num_samples = 0
 
 
 class Trial:
-    """A child process that calls `function(*arguments)`; `output` is the file with what it printed."""
+    """A child process that calls `function(*arguments)` and writes its output to the file `output`."""
 
     def __init__(self, output: Path, function: Callable[..., object], *arguments: Any) -> None:
         self.output = output
@@ -67,7 +67,7 @@ class Trial:
         self.pid = self.process.pid
 
     def end(self, seconds: float = PATIENCE_SECONDS) -> int:
-        """Waits for its end; gives the exit code, negative for a signal. A trial that hangs is killed, and fails."""
+        """Waits for the end; returns the exit code, negative for a signal. Kills a trial that hangs, and fails."""
         self.process.join(seconds)
         hangs = self.process.is_alive()
         if hangs:
@@ -78,7 +78,7 @@ class Trial:
         return self.process.exitcode
 
     def text(self) -> str:
-        """What it printed so far."""
+        """The output up to this moment."""
         return self.output.read_text(errors="replace") if self.output.exists() else ""
 
 
@@ -86,7 +86,7 @@ class Trial:
 def _server() -> ForkServerContext:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["warm"])
-    # The server finds modules by PYTHONPATH alone when it is started, and says nothing of those it does not find.
+    # At its start the server finds modules only by PYTHONPATH, and ignores those that it does not find.
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
         forkserver.ensure_running()
@@ -98,18 +98,18 @@ def _call(output: Path, function: Callable[..., object], arguments: tuple[Any, .
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     torch.set_num_threads(1)
-    # The server's streams are the test runner's, which may be captured.
+    # The server has the streams of the test runner, which may be captured.
     sys.stdout, sys.stderr = (os.fdopen(number, "w", buffering=1, closefd=False) for number in (1, 2))
     function(*arguments)
 
 
 def command(*arguments: str) -> None:
-    """A tinyllm command as a person types it; its exit code becomes the process's."""
+    """Runs a tinyllm command; its exit code becomes that of the process."""
     main(list(arguments))
 
 
 def train_arguments(shards: Path, run: Path, *more: str) -> list[str]:
-    """`tinyllm train` of the tiny model, with --resume auto."""
+    """The arguments of `tinyllm train --resume auto` for the tiny model."""
     config = run.parent / "tiny.toml"
     if not config.exists():
         config.write_text(CONFIG)
@@ -117,7 +117,7 @@ def train_arguments(shards: Path, run: Path, *more: str) -> list[str]:
 
 
 def train_to_the_end(shards: Path, run: Path, *more: str) -> str:
-    """Goes on with a run, or begins it, until it is done; gives what it said."""
+    """Starts or resumes a run until it is done; returns its output."""
     trial = Trial(run.parent / f"{run.name}.end.txt", command, *train_arguments(shards, run, *more))
     code = trial.end()
     assert code == 0, trial.text()
@@ -125,7 +125,7 @@ def train_to_the_end(shards: Path, run: Path, *more: str) -> str:
 
 
 def assert_same_run(run: Path, expected: Path, num_steps: int = NUM_STEPS) -> None:
-    """Weights, optimizer and every line of metrics are those of the other run, bit for bit; nothing half is left."""
+    """Asserts that weights, optimizer and metrics equal those of the other run bit for bit, and no draft is left."""
     ours, theirs = (path / "checkpoints" / f"step-{num_steps:08d}" for path in (run, expected))
     storage.verify(ours, "checkpoint")
     for name in ("model.safetensors", "optimizer.safetensors"):
@@ -146,7 +146,7 @@ def assert_same_tensors(ours: Path, theirs: Path) -> None:
 
 
 def metrics(run: Path) -> list[dict[str, Any]]:
-    """Every line of the log without the speed, which no two runs share."""
+    """Every line of the log without the speed, which differs between runs."""
     records = storage.read_json_lines(run / "metrics.jsonl")
     return [{key: value for key, value in line.items() if key != "tokens_per_second"} for line in records]
 
@@ -157,12 +157,12 @@ def leftovers(run: Path) -> list[str]:
 
 
 def contents(directory: Path) -> dict[str, bytes]:
-    """Every file of a directory but the note of when they were verified, which is of one disk alone."""
+    """Every file of a directory, except the record of verification times, which depends on the disk."""
     return {path.name: path.read_bytes() for path in directory.iterdir() if path.name != storage.STAMPS_NAME}
 
 
 def newest_step(run: Path) -> int:
-    """The step of the newest whole checkpoint; 0 if there is none."""
+    """The step of the newest whole checkpoint; 0 without one."""
     path, _ = newest_whole_checkpoint(run / "checkpoints")
     return int(path.name.removeprefix("step-")) if path else 0
 

@@ -1,6 +1,6 @@
-"""Imported once by the server of trials: makes torch import now what it imports on its first optimizer step.
+"""Makes torch import the modules of its first optimizer step; the server of trials imports this once.
 
-No backward pass: threads of autograd would not survive the fork.
+It runs no backward pass: threads of autograd do not survive a fork.
 """
 
 import sympy  # noqa: F401

@@ -1,4 +1,4 @@
-"""The public functions do what the commands do."""
+"""The public functions behave like the commands."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -43,7 +43,7 @@ def test_a_loaded_model_streams_what_it_generates(make_model_dir: Callable[..., 
     assert "".join(model.stream("Once", max_new_tokens=8, seed=3)) == text
 
 
-def test_a_run_goes_on_with_its_own_settings(tiny_shards: Path, tmp_path: Path) -> None:
+def test_a_run_resumes_with_its_own_settings(tiny_shards: Path, tmp_path: Path) -> None:
     small = {"model": {**MODEL, "num_layers": 1}, "training": TRAINING, "schedule": {"num_steps": 4, "warmup_steps": 1}}
     tinyllm.train(tiny_shards, tmp_path / "run", recipe="storybook", **small)
     outcome = tinyllm.train(tiny_shards, tmp_path / "run", resume=True, schedule={"num_steps": 6})

@@ -1,4 +1,4 @@
-"""The config against llama2.c's sizes, and each contradiction named by its numbers."""
+"""The config against the sizes of llama2.c, and an error with numbers for each contradiction."""
 
 import pytest
 from pydantic import ValidationError
@@ -10,8 +10,8 @@ from tinyllm.config import Config, ModelConfig, SamplingConfig, ScheduleConfig
     ("hidden", "multiple_of", "expected"),
     [(288, 32, 768), (512, 32, 1376), (768, 32, 2048), (64, 4, 172), (4096, 256, 11008)],
 )
-def test_intermediate_size_is_that_of_llama2c(hidden: int, multiple_of: int, expected: int) -> None:
-    """The sizes of stories15M, 42M, 110M, 260K and Llama 2 7B, as their checkpoints have them."""
+def test_intermediate_size_equals_llama2c(hidden: int, multiple_of: int, expected: int) -> None:
+    """The sizes in the checkpoints of stories15M, 42M, 110M, 260K and Llama 2 7B."""
     assert ModelConfig(vocab_size=32000, hidden_size=hidden, multiple_of=multiple_of).intermediate_size == expected
 
 

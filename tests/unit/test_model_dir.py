@@ -1,4 +1,4 @@
-"""Saving and loading a model directory, and one clear error for each way in which it can be wrong."""
+"""Saving and loading a model directory, and one clear error for each kind of invalid directory."""
 
 import json
 import subprocess
@@ -34,7 +34,7 @@ MakeModelDir = Callable[..., Path]
 
 
 def make_foreign(path: Path, **config: object) -> Path:
-    """Takes the manifest away, as if somebody else had written the directory, and changes keys of its config.json."""
+    """Removes the manifest, as in a directory of another tool, and changes keys of config.json."""
     (path / storage.MANIFEST_NAME).unlink()
     content = json.loads((path / "config.json").read_bytes()) | config
     content = {key: value for key, value in content.items() if value != "absent"}
@@ -50,7 +50,7 @@ def change_weights(path: Path, change: Callable[[dict[str, torch.Tensor]], None]
 
 
 @pytest.mark.parametrize("tie_embeddings", [True, False])
-def test_a_saved_model_comes_back_whole(
+def test_a_saved_model_loads_with_equal_weights(
     make_model_dir: MakeModelDir, tiny_tokenizer: Tokenizer, tie_embeddings: bool
 ) -> None:
     path = make_model_dir(tie_embeddings=tie_embeddings, norm_eps=1e-6)
@@ -62,7 +62,7 @@ def test_a_saved_model_comes_back_whole(
     torch.testing.assert_close(model.state_dict(), load_file(path / "model.safetensors"), rtol=0, atol=0)
 
 
-def test_weights_can_be_rounded_on_saving_and_widened_on_loading(
+def test_weights_are_rounded_on_saving_and_widened_on_loading(
     tmp_path: Path, make_model_dir: MakeModelDir, tiny_tokenizer: Tokenizer
 ) -> None:
     model, _ = load_model(make_model_dir())
@@ -75,7 +75,7 @@ def test_weights_can_be_rounded_on_saving_and_widened_on_loading(
     assert load_model(tmp_path / "small", dtype=torch.bfloat16)[0].output_weight.dtype == torch.bfloat16
 
 
-def test_the_manifest_tells_what_the_model_is(tmp_path: Path, tiny_tokenizer: Tokenizer) -> None:
+def test_the_manifest_describes_the_model(tmp_path: Path, tiny_tokenizer: Tokenizer) -> None:
     config = ModelConfig(vocab_size=320, hidden_size=32, num_layers=1, num_heads=2)
     save_model(tmp_path / "m", Transformer(config), config, tiny_tokenizer, details={"data": "sentences"})
     manifest = verify_model(tmp_path / "m")
@@ -92,24 +92,24 @@ def test_the_same_model_gives_the_same_bytes(make_model_dir: MakeModelDir) -> No
     assert {p.name: p.read_bytes() for p in first.iterdir()} == {p.name: p.read_bytes() for p in second.iterdir()}
 
 
-def test_a_run_directory_means_its_model(make_model_dir: MakeModelDir, tmp_path: Path) -> None:
+def test_a_run_directory_gives_its_model(make_model_dir: MakeModelDir, tmp_path: Path) -> None:
     path = make_model_dir("model")
     assert find_model(tmp_path) == find_model(path) == path
 
 
-def test_a_directory_without_a_manifest_is_taken_as_it_is(make_model_dir: MakeModelDir) -> None:
+def test_a_directory_without_a_manifest_is_read(make_model_dir: MakeModelDir) -> None:
     path = make_foreign(make_model_dir())
     assert verify_model(path) is None
     load_model(path)
 
 
-def test_both_places_of_the_rope_base_are_read(make_model_dir: MakeModelDir) -> None:
+def test_both_keys_of_the_rope_base_are_read(make_model_dir: MakeModelDir) -> None:
     old = make_foreign(make_model_dir("old", rope_theta=5_000.0), rope_parameters="absent")
     new = make_foreign(make_model_dir("new", rope_theta=5_000.0), rope_theta="absent")
     assert read_config(old).rope_theta == read_config(new).rope_theta == 5_000.0
 
 
-def test_what_old_files_carry_besides_is_no_harm(make_model_dir: MakeModelDir) -> None:
+def test_redundant_tensors_of_old_files_are_ignored(make_model_dir: MakeModelDir) -> None:
     path = make_foreign(make_model_dir())
 
     def add(weights: dict[str, torch.Tensor]) -> None:
@@ -130,7 +130,7 @@ def test_a_missing_model_is_named(tmp_path: Path) -> None:
         load_model(tmp_path / "file")
 
 
-def test_a_prompt_in_the_place_of_a_model_is_no_traceback() -> None:
+def test_a_prompt_in_place_of_a_model_gives_one_line() -> None:
     with pytest.raises(InputError, match="model Once upon a time"):
         find_model("Once upon a time " * 100)
 
@@ -216,7 +216,7 @@ def test_a_config_that_is_not_llama_2_is_refused_by_field(
     assert "\n" not in str(caught.value)
 
 
-def test_everything_that_a_llama_2_has_not_is_told_at_once(make_model_dir: MakeModelDir) -> None:
+def test_all_unsupported_fields_are_listed_at_once(make_model_dir: MakeModelDir) -> None:
     changes = {
         "hidden_act": "gelu",
         "attention_bias": True,
@@ -232,21 +232,21 @@ def test_everything_that_a_llama_2_has_not_is_told_at_once(make_model_dir: MakeM
     assert "\n" not in str(caught.value)
 
 
-def test_sizes_out_of_range_are_told_beside_the_rest(make_model_dir: MakeModelDir) -> None:
+def test_sizes_out_of_range_are_listed_with_the_rest(make_model_dir: MakeModelDir) -> None:
     path = make_foreign(make_model_dir(), hidden_act="gelu", rms_norm_eps=-1, num_hidden_layers=0)
     with pytest.raises(FormatError, match=r"hidden_act is 'gelu'.*num_hidden_layers.*rms_norm_eps"):
         read_config(path)
 
 
 @pytest.mark.parametrize("ends", ["2", 2.0, True, [2, "3"], {"a": 1}])
-def test_end_tokens_that_are_no_ids_are_refused(make_model_dir: MakeModelDir, ends: object) -> None:
+def test_end_tokens_that_are_not_ids_are_refused(make_model_dir: MakeModelDir, ends: object) -> None:
     path = make_foreign(make_model_dir())
     (path / "generation_config.json").write_text(json.dumps({"eos_token_id": ends}))
     with pytest.raises(FormatError, match="eos_token_id is .*; expected a token id or a list of them"):
         read_tokenizer(path)
 
 
-def test_a_model_from_before_end_tokens_were_kept_ends_at_bos_and_eos(make_model_dir: MakeModelDir) -> None:
+def test_a_manifest_without_end_tokens_ends_at_bos_and_eos(make_model_dir: MakeModelDir) -> None:
     path = make_model_dir()
     files = {file.name: file.read_bytes() for file in path.iterdir() if file.name != "manifest.json"}
     with storage.commit_directory(path, "model") as draft:
@@ -257,7 +257,7 @@ def test_a_model_from_before_end_tokens_were_kept_ends_at_bos_and_eos(make_model
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff", b"[" * 100_000])
-def test_a_config_that_is_no_json_object_is_refused(make_model_dir: MakeModelDir, content: bytes) -> None:
+def test_a_config_that_is_not_a_json_object_is_refused(make_model_dir: MakeModelDir, content: bytes) -> None:
     path = make_foreign(make_model_dir())
     (path / "config.json").write_bytes(content)
     with pytest.raises(FormatError, match=r"config.json"):
@@ -288,13 +288,13 @@ def test_a_tokenizer_of_the_same_size_but_other_content_is_refused(
         read_tokenizer(tmp_path / "m")
 
 
-def test_an_installation_without_its_bundled_model_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_installation_without_its_bundled_model_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(model_dir, "__file__", str(tmp_path / "model_dir.py"))
     with pytest.raises(InputError, match=r"no bundled model at .*storybook; name a model directory"):
         bundled_model()
 
 
-def test_the_bundled_model_lies_in_the_package(
+def test_the_bundled_model_is_in_the_package(
     make_model_dir: MakeModelDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(model_dir, "__file__", str(tmp_path / "model_dir.py"))
@@ -303,7 +303,7 @@ def test_the_bundled_model_lies_in_the_package(
     assert bundled_model() == path
 
 
-def test_reading_about_a_model_loads_no_torch(make_model_dir: MakeModelDir) -> None:
+def test_reading_the_facts_of_a_model_loads_no_torch(make_model_dir: MakeModelDir) -> None:
     program = (
         "import sys; from tinyllm import model_dir as m; import tinyllm.generation.generator; p = sys.argv[1]; "
         "m.read_config(p), m.read_tensors(p), m.read_tokenizer(p), m.verify_model(m.find_model(p)); "

@@ -1,4 +1,4 @@
-"""What runtime sets for the whole process, seen from a process of its own."""
+"""Process-wide settings of runtime, tested in a separate process."""
 
 import platform
 import subprocess
@@ -23,7 +23,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - faults)
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is told to keep memory")
-def test_kept_memory_is_not_asked_of_the_system_again() -> None:
+def test_kept_memory_is_not_requested_from_the_system_again() -> None:
     pages = {
         way: int(subprocess.run([sys.executable, "-c", COUNT_PAGES, way], capture_output=True, check=True).stdout)
         for way in ("keep", "give back")
@@ -33,7 +33,7 @@ def test_kept_memory_is_not_asked_of_the_system_again() -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has its own folder")
 def test_a_relative_cache_folder_is_ignored(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """It would be a folder of wherever the program is started, with code of whoever made it."""
+    """A relative path would depend on the working directory, so another user could supply the code."""
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("XDG_CACHE_HOME", "here")
     assert cache_folder().is_relative_to(tmp_path)

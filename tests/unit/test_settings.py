@@ -1,4 +1,4 @@
-"""Four layers become one config, and every wrong name gets its line."""
+"""Four layers give one config, and every wrong name gives one line."""
 
 import json
 import math
@@ -66,7 +66,7 @@ WAYS = {
     "Python": ("sections", lambda key, value: {"model": {key: value}}),
     "Python None": ("sections", lambda key, value: {"model": {key: value or None}}),
 }
-"""Each way in: what errors call it, and how it writes a field. A 0 is the automatic value."""
+"""Each source of settings: its name in errors, and its form of a field. 0 is the automatic value."""
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -75,11 +75,11 @@ WAYS = {
     ("key", "value"),
     [("num_kv_heads", 0), ("intermediate_size", 0), ("hidden_size", 96), ("multiple_of", 24)],
 )
-def test_automatic_sizes_are_resolved_the_same_by_every_way_in(name: str, way: str, key: str, value: int) -> None:
-    """Each value as text, TOML and Python gives one config, whose sizes are positive and which loads again."""
+def test_automatic_sizes_resolve_equally_from_every_source(name: str, way: str, key: str, value: int) -> None:
+    """A value as text, TOML and Python gives the same config, with positive sizes, and loads again."""
     origin, write = WAYS[way]
     recipe = read_recipe(name)
-    # A hidden_size of 96 suits the heads of every recipe: 4, 6, 8 and 12.
+    # A hidden_size of 96 is divisible by the heads of every recipe: 4, 6, 8 and 12.
     model = build_config([VOCABULARY, (name, recipe), (origin, write(key, value))]).model
     given = recipe["model"] | {key: value}
     assert model.num_kv_heads == (given.get("num_kv_heads") or given["num_heads"])
@@ -96,7 +96,7 @@ NO_SIZES = ["", "none", "many", "1.5", "1e3", "nan", "-1", -1, 1.5, True, False,
 
 @pytest.mark.parametrize("value", NO_SIZES)
 @pytest.mark.parametrize("key", [name for name, field in ModelConfig.model_fields.items() if field.annotation is int])
-def test_a_size_that_is_none_gets_one_line(key: str, value: object) -> None:
+def test_an_invalid_size_gets_one_line(key: str, value: object) -> None:
     with pytest.raises(ConfigError) as caught:
         build_config([VOCABULARY, ("recipe stories260k", read_recipe("stories260k")), ("f", {"model": {key: value}})])
     message = str(caught.value)
@@ -109,25 +109,25 @@ def test_a_size_that_is_none_gets_one_line(key: str, value: object) -> None:
 
 @pytest.mark.parametrize("value", [0, "0", None])
 @pytest.mark.parametrize("key", ["hidden_size", "num_heads", "num_layers", "multiple_of", "context_length"])
-def test_zero_is_automatic_only_where_the_field_says_so(key: str, value: object) -> None:
+def test_zero_is_automatic_only_for_automatic_fields(key: str, value: object) -> None:
     with pytest.raises(ConfigError, match=rf"model.{key} is (0|None); it should be"):
         build_config([VOCABULARY, ("recipe seed", read_recipe("seed")), ("sections", {"model": {key: value}})])
 
 
 @pytest.mark.parametrize("value", ["0", "auto", None, 0])
-def test_threads_are_automatic_by_every_word_for_it(value: object) -> None:
+def test_every_automatic_value_of_threads_is_accepted(value: object) -> None:
     config = build_config([VOCABULARY, ("sections", {"training": {"num_threads": value}})])
     assert config.training.num_threads == 0
 
 
 def write_own_config(run: Path, **sections: dict[str, object]) -> None:
-    """RUN/config.toml as the loop writes it, for a run of the stories260k recipe with `sections` over it."""
+    """Writes RUN/config.toml as the loop does, for the stories260k recipe with `sections` over it."""
     layers = [VOCABULARY, ("recipe", read_recipe("stories260k")), ("flags", sections)]
     run.mkdir(exist_ok=True)
     (run / "config.toml").write_text(to_toml(build_config(layers)), encoding="utf-8")
 
 
-def test_a_run_that_goes_on_has_its_own_settings_and_what_is_named_over_them(tmp_path: Path) -> None:
+def test_a_resumed_run_has_its_own_settings_and_the_given_ones_over_them(tmp_path: Path) -> None:
     write_own_config(tmp_path / "run", model={"num_layers": 2}, training={"batch_size": 3, "max_minutes": 5})
     run, flags = tmp_path / "run", ("flags", {"schedule": {"num_steps": "60"}})
     config, goes_on = build_run_config(512, run, [flags], resume=True)
@@ -143,14 +143,14 @@ def test_a_run_that_goes_on_has_its_own_settings_and_what_is_named_over_them(tmp
 
 
 @pytest.mark.parametrize("way", [{"init_from": "resume"}, {"init-from": "resume"}])
-def test_init_from_resume_goes_on_and_keeps_where_the_weights_came_from(way: dict[str, str], tmp_path: Path) -> None:
+def test_init_from_resume_resumes_and_keeps_the_source_of_the_weights(way: dict[str, str], tmp_path: Path) -> None:
     write_own_config(tmp_path / "run", training={"init_from": "models/first"})
     config, goes_on = build_run_config(512, tmp_path / "run", [("flags", {"training": way})])
     assert goes_on
     assert config.training.init_from == "models/first"
 
 
-def test_a_run_that_goes_on_chooses_tiles_again_and_takes_the_shards_vocabulary(tmp_path: Path) -> None:
+def test_a_resumed_run_chooses_tiles_again_and_uses_the_vocabulary_of_the_shards(tmp_path: Path) -> None:
     write_own_config(
         tmp_path / "run", training={"attention": "tiled", "dtype": "bfloat16", "compile": "off", "eval_only": True}
     )
@@ -162,7 +162,7 @@ def test_a_run_that_goes_on_chooses_tiles_again_and_takes_the_shards_vocabulary(
 
 
 @pytest.mark.parametrize("content", ["[model", "[model]\nwide = 3\n", "[training]\nbatch_size = 0\n", "x = 1\n"])
-def test_own_settings_that_cannot_be_read_are_told_and_left_out(content: str, tmp_path: Path) -> None:
+def test_unreadable_settings_of_a_run_are_ignored_with_a_note(content: str, tmp_path: Path) -> None:
     (tmp_path / "config.toml").write_text(content)
     told: list[str] = []
     config, _ = build_run_config(512, tmp_path, [], resume=True, announce=told.append)
@@ -171,7 +171,7 @@ def test_own_settings_that_cannot_be_read_are_told_and_left_out(content: str, tm
     assert config.model.hidden_size == read_recipe("seed")["model"]["hidden_size"]
 
 
-def test_what_holds_for_one_session_is_not_kept() -> None:
+def test_settings_of_one_session_are_not_saved() -> None:
     config = build_config([VOCABULARY, ("flags", {"training": {"max_minutes": 0.2, "eval_only": True}})])
     assert not {"max_minutes", "eval_only"} & tomllib.loads(to_toml(config))["training"].keys()
 
@@ -182,12 +182,12 @@ def test_every_prompt_survives_its_toml(prompt: str) -> None:
     assert Config.model_validate(tomllib.loads(to_toml(config))) == config
 
 
-def test_text_that_no_file_can_keep_is_refused() -> None:
+def test_text_that_utf8_cannot_encode_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"sample.prompt: it is not valid UTF-8"):
         build_config([VOCABULARY, ("flags", {"sample": {"prompt": "\udcff"}})])
 
 
-def test_a_broken_toml_file_is_named_with_its_place(tmp_path: Path) -> None:
+def test_a_broken_toml_file_is_named_with_its_line(tmp_path: Path) -> None:
     (tmp_path / "c.toml").write_text("[model\nx = 1\n")
     with pytest.raises(ConfigError, match=r"c.toml is not valid TOML: .*line 1"):
         read_toml(tmp_path / "c.toml")

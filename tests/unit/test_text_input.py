@@ -1,4 +1,4 @@
-"""One text, however it arrives, is the same text; what is not UTF-8 is named with its place."""
+"""Every source gives the same text; invalid UTF-8 is reported with its place."""
 
 import io
 import sys
@@ -14,7 +14,7 @@ PLAIN = "Zoë saw\n\na fox.\nThe end."
 
 
 def pipe_in(monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
-    # Newlines of a text stream would be translated: only the bytes count.
+    # A text stream would translate newlines, so the test supplies bytes.
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content), encoding="latin-1", newline=None))
 
 
@@ -37,8 +37,8 @@ def test_a_byte_order_mark_inside_a_text_stays() -> None:
     assert decode("\ufeffa\ufeff".encode(), "a.txt") == "a\ufeff"
 
 
-def test_the_bytes_behind_lone_surrogates_are_the_text() -> None:
-    """Python's way to hand `Zoë` over under LC_ALL=C."""
+def test_lone_surrogates_are_decoded_as_utf8() -> None:
+    """The argument `Zoë` as Python passes it under LC_ALL=C."""
     argument = "Zoë".encode().decode("ascii", "surrogateescape")
     assert argument != "Zoë"
     assert read_argument(argument, "the prompt") == "Zoë"
@@ -66,7 +66,7 @@ def test_invalid_utf8_names_line_and_byte(
         read_argument(content.decode("utf-8", "surrogateescape"), "the prompt")
 
 
-def test_what_cannot_be_read_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreadable_files_give_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match=r"none\.txt does not exist"):
         read_file(tmp_path / "none.txt")
     with pytest.raises(InputError, match="cannot read .*: Is a directory|Permission denied"):

@@ -1,4 +1,4 @@
-"""What is written reaches every terminal, pipe and closed stream, or ends in one line."""
+"""Output works on every terminal, pipe and closed stream, or gives one error line."""
 
 import io
 import json
@@ -14,7 +14,7 @@ HOSTILE = "a\tb\n\x1b]0;title\x07\r\x7f\x9b2J ë 🦊"
 
 
 class Terminal(io.TextIOWrapper):
-    """A stream that says it is a terminal."""
+    """A stream that reports to be a terminal."""
 
     def __init__(self, encoding: str) -> None:
         super().__init__(io.BytesIO(), encoding=encoding)
@@ -61,7 +61,7 @@ def test_only_a_terminal_gets_escapes(monkeypatch: pytest.MonkeyPatch, capsys: p
 
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
 @pytest.mark.parametrize("kind", [Terminal, lambda encoding: io.TextIOWrapper(io.BytesIO(), encoding=encoding)])
-def test_json_stays_json(
+def test_json_is_valid_on_every_stream(
     encoding: str, kind: Callable[[str], io.TextIOWrapper], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = kind(encoding)
@@ -92,9 +92,7 @@ def test_characters_that_an_encoding_lacks_are_escaped(
     assert err.read_back() == expected
 
 
-def test_a_closed_stdout_loses_the_result_with_one_line(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_closed_stdout_gives_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(sys, "stdout", None)
 
     def command() -> None:
@@ -120,7 +118,7 @@ def test_a_closed_stderr_does_not_send_notes_to_stdout(
 
 
 @pytest.mark.parametrize("write", [show, lambda text: print(text), lambda text: sys.stdout.write(text)])
-def test_a_full_stdout_is_one_line_and_a_failure(
+def test_a_full_stdout_gives_one_line_and_fails(
     write: Callable[[str], object], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     class FullOutput(Full):
@@ -130,7 +128,7 @@ def test_a_full_stdout_is_one_line_and_a_failure(
     monkeypatch.setattr(sys, "stdout", FullOutput())
     assert run(lambda: write("a result")) == 1
     assert capsys.readouterr().err == "tinyllm: standard output: No space left on device\n"
-    assert sys.stdout is None, "Python would flush it once more at its end"
+    assert sys.stdout is None, "Python would flush it again at exit"
 
 
 def test_a_full_stderr_does_not_end_a_command(

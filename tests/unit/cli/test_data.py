@@ -1,4 +1,4 @@
-"""`tinyllm data download | storybook` as a person calls them."""
+"""`tinyllm data download` and `tinyllm data storybook`."""
 
 import hashlib
 import json
@@ -13,7 +13,7 @@ from tinyllm.corpus.documents import read_documents
 
 
 def run(*arguments: str | Path) -> int:
-    """The command's exit code."""
+    """Runs the command; returns its exit code."""
     with pytest.raises(SystemExit) as caught:
         main([str(argument) for argument in arguments])
     assert isinstance(caught.value.code, int)
@@ -27,7 +27,9 @@ def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 class TestDownload:
-    def test_an_address_is_fetched_into_data(self, file_server: FileServer, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_an_address_is_downloaded_into_data(
+        self, file_server: FileServer, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         file_server.plan = [cut(1000)]
         digest = hashlib.sha256(file_server.content).hexdigest()
         assert run("data", "download", "--url", f"{file_server.address}/my%20corpus.txt?x=1", "--sha256", digest) == 0
@@ -53,7 +55,7 @@ class TestDownload:
         assert file_server.requests[1]["path"] == "/modelscope/all.txt"
         assert not Path("data/all.txt").exists()
 
-    def test_what_is_not_there(self, file_server: FileServer, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_missing_corpora_and_addresses(self, file_server: FileServer, capsys: pytest.CaptureFixture[str]) -> None:
         file_server.plan = [status(404)]
         assert run("data", "download", "--url", f"{file_server.address}/a.txt") == 1
         assert capsys.readouterr().err == f"tinyllm: {file_server.address}/a.txt: the server has no such file (404)\n"

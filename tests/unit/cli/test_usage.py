@@ -1,4 +1,4 @@
-"""The nearest option to a wrong one, by spelling, by words, by initials and by help."""
+"""The options nearest to a wrong one: by spelling, words, initials and help."""
 
 import pytest
 
@@ -41,7 +41,7 @@ def test_near_options(typed: str, near: list[str]) -> None:
         (["--size"], "argument --size: expected one argument"),
     ],
 )
-def test_a_script_names_what_is_wrong(tokens: list[str], message: str) -> None:
+def test_a_script_names_the_wrong_word(tokens: list[str], message: str) -> None:
     parser = ScriptParser(prog="script.py", allow_abbrev=False)
     parser.add_argument("--learning_rate", type=float)
     parser.add_argument("--size", type=int)

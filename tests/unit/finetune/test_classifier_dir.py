@@ -1,4 +1,4 @@
-"""A classifier's directory: it comes back whole, and is neither damaged nor taken for a language model in silence."""
+"""A classifier's directory: round trip, and errors for damage and for use as a language model."""
 
 import json
 from collections.abc import Callable
@@ -26,7 +26,7 @@ def classifier_dir(make_model_dir: Callable[..., Path], tmp_path: Path) -> Path:
 
 
 def reseal(path: Path) -> Path:
-    """A new manifest over files that a test changed, as a broken writer would leave them."""
+    """Writes a valid manifest for files that a test changed."""
     files = {file.name: file.read_bytes() for file in path.iterdir() if file.name != storage.MANIFEST_NAME}
     with storage.commit_directory(path, CLASSIFIER) as draft:
         for name, content in files.items():
@@ -34,7 +34,7 @@ def reseal(path: Path) -> Path:
     return path
 
 
-def test_it_comes_back_whole(classifier_dir: Path, make_model_dir: Callable[..., Path]) -> None:
+def test_a_saved_classifier_loads_with_equal_weights(classifier_dir: Path, make_model_dir: Callable[..., Path]) -> None:
     model, tokenizer = load_model(make_model_dir(tie_embeddings=False))
     expected = Classifier.from_language_model(model, NAMES, seed=1)
     found, found_tokenizer = load_classifier(classifier_dir)
@@ -45,21 +45,21 @@ def test_it_comes_back_whole(classifier_dir: Path, make_model_dir: Callable[...,
     assert storage.read_manifest(classifier_dir).details["epoch"] == 3
 
 
-def test_it_is_no_language_model(classifier_dir: Path, make_model_dir: Callable[..., Path]) -> None:
+def test_a_classifier_is_refused_as_a_language_model(classifier_dir: Path, make_model_dir: Callable[..., Path]) -> None:
     assert is_classifier(classifier_dir)
     assert not is_classifier(make_model_dir())
     with pytest.raises(InputError, match="holds a classifier, which gives labels and no text"):
         load_model(classifier_dir)
 
 
-def test_the_head_is_drawn_by_the_seed(make_model_dir: Callable[..., Path]) -> None:
+def test_the_seed_decides_the_head(make_model_dir: Callable[..., Path]) -> None:
     model, _ = load_model(make_model_dir())
     one, same, other = (Classifier.from_language_model(model, NAMES, seed).score.weight for seed in (1, 1, 2))
     assert torch.equal(one, same)
     assert not torch.equal(one, other)
 
 
-def test_damage_is_noticed(classifier_dir: Path) -> None:
+def test_damage_is_detected(classifier_dir: Path) -> None:
     weights = classifier_dir / "model.safetensors"
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
@@ -85,7 +85,7 @@ def test_labels_that_do_not_fit_are_refused(
         load_classifier(reseal(classifier_dir))
 
 
-def test_info_tells_the_labels_and_every_tensor(classifier_dir: Path) -> None:
+def test_info_shows_the_labels_and_every_tensor(classifier_dir: Path) -> None:
     facts = read_facts(classifier_dir)
     assert facts.label_names == tuple(NAMES)
     assert facts.num_parameters == sum(p.numel() for p in load_classifier(classifier_dir)[0].parameters())
@@ -96,7 +96,7 @@ def test_info_tells_the_labels_and_every_tensor(classifier_dir: Path) -> None:
     assert describe(facts)["labels"] == NAMES
 
 
-def test_a_classifier_without_its_manifest_is_no_language_model(classifier_dir: Path) -> None:
+def test_a_classifier_without_its_manifest_is_refused_as_a_language_model(classifier_dir: Path) -> None:
     (classifier_dir / "manifest.json").unlink()
     with pytest.raises(FormatError, match="holds a classifier"):
         load(classifier_dir)

@@ -1,4 +1,4 @@
-"""Files of sentences: what is read, and one line of error for each way in which a line can be wrong."""
+"""Files of sentences: valid lines, and one error line for each kind of invalid line."""
 
 from pathlib import Path
 
@@ -78,7 +78,7 @@ def test_names_are_read_back_as_labels() -> None:
         parse_examples(b"bad ||| a film", "f")
 
 
-def test_sentences_have_labels_or_have_none() -> None:
+def test_either_all_sentences_have_labels_or_none() -> None:
     assert parse_sentences(b"good\nbad\n", "f", ["bad", "good"]) == (["good", "bad"], None)
     assert parse_sentences(b"1 ||| good\n0 ||| bad", "f", ["bad", "good"]) == (["good", "bad"], [1, 0])
     with pytest.raises(FormatError, match="line 2 is 'bad'; expected label"):
@@ -88,7 +88,7 @@ def test_sentences_have_labels_or_have_none() -> None:
 
 
 @pytest.mark.parametrize("content", ['["bad", "good"]', '{"1": "good", "0": "bad"}'])
-def test_label_names_are_a_list_or_numbered(content: str, tmp_path: Path) -> None:
+def test_label_names_are_a_list_or_a_numbered_object(content: str, tmp_path: Path) -> None:
     (tmp_path / "names.json").write_text(content)
     assert read_label_names(tmp_path / "names.json") == ["bad", "good"]
 
@@ -106,13 +106,13 @@ def test_label_names_are_a_list_or_numbered(content: str, tmp_path: Path) -> Non
         ('["bad", "bad"]', "has 2 names; expected 2 to 1000, each of them once"),
     ],
 )
-def test_other_label_names_are_refused(content: str, message: str, tmp_path: Path) -> None:
+def test_invalid_label_names_are_refused(content: str, message: str, tmp_path: Path) -> None:
     (tmp_path / "names.json").write_text(content)
     with pytest.raises(FormatError, match=message):
         read_label_names(tmp_path / "names.json")
 
 
-def test_labels_without_names_are_called_by_their_numbers() -> None:
+def test_labels_without_names_are_named_by_their_numbers() -> None:
     assert number_names([Example("a", 2), Example("b", 0), Example("c", 1)], "f") == ["0", "1", "2"]
     with pytest.raises(InputError, match="f: label 1 never occurs, but 2 does"):
         number_names([Example("a", 2), Example("b", 0)], "f")
@@ -120,5 +120,5 @@ def test_labels_without_names_are_called_by_their_numbers() -> None:
         number_names([Example("a", 0)], "f")
 
 
-def test_the_majority_is_the_most_frequent_and_of_equals_the_lowest() -> None:
+def test_the_majority_is_the_most_frequent_label_and_on_a_tie_the_lowest() -> None:
     assert majority_label([Example("a", label) for label in (3, 1, 1, 3, 2)]) == 1

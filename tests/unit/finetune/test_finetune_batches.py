@@ -1,4 +1,4 @@
-"""Batches: what is cut and padded, and that predictions find their way back."""
+"""Batches: cutting, padding, and the order of predictions."""
 
 import pytest
 import torch
@@ -16,7 +16,7 @@ def test_sentences_are_cut_at_their_end(tiny_tokenizer: Tokenizer) -> None:
     assert encoded.num_cut == 1
 
 
-def test_padding_stands_on_the_right() -> None:
+def test_padding_is_on_the_right() -> None:
     tokens, lengths = pad([[5], [6, 7, 8]])
     assert tokens.tolist() == [[5, 0, 0], [6, 7, 8]]
     assert lengths.tolist() == [1, 3]

@@ -1,4 +1,4 @@
-"""Fine-tuning on a task that can be learned: whether a sentence ends in one token or another."""
+"""Fine-tuning on a task that can be learned: which of two tokens ends a sentence."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -36,7 +36,7 @@ def run(make_model_dir: Callable[..., Path], tmp_path: Path) -> Callable[..., li
     return run
 
 
-def test_it_learns_and_keeps_the_best(run: Callable[..., list[Epoch]], tmp_path: Path) -> None:
+def test_it_learns_and_saves_the_best_epoch(run: Callable[..., list[Epoch]], tmp_path: Path) -> None:
     epochs = run()
     accuracies = [epoch.dev.accuracy for epoch in epochs]
     assert max(accuracies) > 0.9

@@ -1,4 +1,4 @@
-"""Scores against a table worked out by hand, and against their definition by precision and recall."""
+"""Scores against a table computed by hand, and against their definition by precision and recall."""
 
 import random
 from fractions import Fraction
@@ -12,7 +12,7 @@ TRUE = [0, 0, 0, 0, 1, 1, 1, 2, 2, 2]
 PREDICTED = [0, 0, 0, 1, 1, 1, 0, 2, 1, 1]
 
 
-def test_a_table_worked_out_by_hand() -> None:
+def test_a_table_computed_by_hand() -> None:
     scores = score(TRUE, PREDICTED, 3)
     assert scores.confusion == ((3, 1, 0), (1, 2, 0), (0, 2, 1))
     assert scores.accuracy == pytest.approx(6 / 10)

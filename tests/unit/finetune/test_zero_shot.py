@@ -1,4 +1,4 @@
-"""Zero-shot scores against the plain computation: one text at a time, the whole of it, token by token."""
+"""Zero-shot scores against the plain computation: one whole text at a time, token by token."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -37,19 +37,19 @@ def naive_scores(model: torch.nn.Module, tokenizer: Tokenizer, sentence: str, la
     return scores
 
 
-def test_scores_are_those_of_one_text_at_a_time(make_model_dir: Callable[..., Path]) -> None:
+def test_scores_equal_those_of_one_text_at_a_time(make_model_dir: Callable[..., Path]) -> None:
     model, tokenizer = load_model(make_model_dir(context_length=256))
     zero_shot = ZeroShot(model, tokenizer, LABELS, QUESTION)
     assert {len(label) for label in zero_shot.labels} >= {1, 2}, "labels of one token and of several"
     rows = encode_sentences(SENTENCES, tokenizer, zero_shot.row_limit).rows
     expected = torch.tensor([naive_scores(model, tokenizer, sentence, LABELS) for sentence in SENTENCES])
-    assert expected.std(dim=1).min() > 0.1  # the labels differ
+    assert expected.std(dim=1).min() > 0.1  # the labels must differ
     torch.testing.assert_close(zero_shot.score_rows(rows), expected, rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["tok512", "llama2"])
 def test_whole_sentences_are_encoded_as_one_text(name: str) -> None:
-    """Sentence, question and label are encoded apart; together they are what SentencePiece makes of the text."""
+    """Sentence, question and label are encoded separately; joined, the ids equal those of the whole text."""
     names = ["awful", "bad", "average", "good", "excellent"]
     content = (STORIES_260K / "tok512.model").read_bytes() if name == "tok512" else reduced_tokenizer(name)
     tokenizer = Tokenizer.from_bytes(content, name)
@@ -60,7 +60,7 @@ def test_whole_sentences_are_encoded_as_one_text(name: str) -> None:
             assert [*parts[0], *parts[1], *parts[2]] == tokenizer.encode(f"{text} {question}bad")
 
 
-def test_a_label_that_begins_another_needs_no_row_of_its_own(make_model_dir: Callable[..., Path]) -> None:
+def test_a_label_that_is_a_prefix_of_another_needs_no_row(make_model_dir: Callable[..., Path]) -> None:
     zero_shot = ZeroShot(*load_model(make_model_dir(context_length=256)), ["red", "red ball"], "{labels}")
     assert len(zero_shot.stems) == 1
 

@@ -1,4 +1,4 @@
-"""Which compiled code is trusted: what belongs to the user alone. Tried with real files, folders and a real library."""
+"""The cache trusts only code that the user owns; tested with real files, folders and a real library."""
 
 import ctypes
 import os
@@ -21,13 +21,13 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "getuid"), reason="Windows prote
 
 @pytest.fixture
 def lines() -> list[str]:
-    """What is announced."""
+    """The lines announced."""
     return []
 
 
 @pytest.fixture
 def folder(tmp_path: Path, lines: list[str]) -> Path:
-    """A cache folder with one file, made by the cache."""
+    """A cache folder with one file that the cache wrote."""
     folder = tmp_path / "tinyllm" / "kernels"
     assert CompiledCache(folder, lines.append).keep("fp32", "key", ".o", CODE)
     return folder
@@ -38,7 +38,7 @@ def find(folder: Path, lines: list[str]) -> bytes | None:
     return found[1] if found else None
 
 
-def test_what_was_kept_is_found_by_name_key_and_ending(folder: Path, lines: list[str]) -> None:
+def test_cached_code_is_found_by_name_key_and_suffix(folder: Path, lines: list[str]) -> None:
     assert find(folder, lines) == CODE
     cache = CompiledCache(folder, lines.append)
     for name, key, ending in (("int8", "key", ".o"), ("fp32", "other", ".o"), ("fp32", "key", ".so")):
@@ -46,13 +46,13 @@ def test_what_was_kept_is_found_by_name_key_and_ending(folder: Path, lines: list
     assert lines == []
 
 
-def test_folders_and_files_are_made_for_the_user_alone(folder: Path) -> None:
+def test_folders_and_files_are_private(folder: Path) -> None:
     (file,) = folder.iterdir()
     modes = [stat.S_IMODE(path.stat().st_mode) for path in (folder.parent, folder, file)]
     assert modes == [0o700, 0o700, 0o600]
 
 
-def test_a_generous_umask_changes_nothing(tmp_path: Path, lines: list[str]) -> None:
+def test_a_permissive_umask_does_not_change_the_mode(tmp_path: Path, lines: list[str]) -> None:
     before = os.umask(0)
     try:
         assert CompiledCache(tmp_path / "kernels", lines.append).keep("fp32", "key", ".o", CODE)
@@ -63,7 +63,7 @@ def test_a_generous_umask_changes_nothing(tmp_path: Path, lines: list[str]) -> N
 
 @pytest.mark.parametrize("mode", [0o777, 0o770, 0o702])
 @pytest.mark.parametrize("what", ["folder", "file"])
-def test_what_others_may_write_is_not_used(folder: Path, lines: list[str], what: str, mode: int) -> None:
+def test_files_writable_by_others_are_not_used(folder: Path, lines: list[str], what: str, mode: int) -> None:
     (file,) = folder.iterdir()
     (folder if what == "folder" else file).chmod(mode)
     assert find(folder, lines) is None
@@ -72,9 +72,7 @@ def test_what_others_may_write_is_not_used(folder: Path, lines: list[str], what:
     assert "others may write to it" in line
 
 
-def test_what_belongs_to_somebody_else_is_not_used(
-    folder: Path, lines: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_files_of_another_user_are_not_used(folder: Path, lines: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     (file,) = folder.iterdir()
     owner = os.getuid()
     monkeypatch.setattr(os, "getuid", lambda: OTHER)
@@ -85,7 +83,7 @@ def test_what_belongs_to_somebody_else_is_not_used(
     assert "belongs to user" in complaint
 
 
-def test_a_folder_that_is_refused_is_not_written_either(folder: Path, lines: list[str]) -> None:
+def test_a_refused_folder_is_not_written(folder: Path, lines: list[str]) -> None:
     folder.chmod(0o777)
     cache = CompiledCache(folder, lines.append)
     assert cache.keep("int8", "key", ".o", CODE) is None
@@ -93,7 +91,7 @@ def test_a_folder_that_is_refused_is_not_written_either(folder: Path, lines: lis
     assert len(lines) == 1
 
 
-def test_a_parent_in_which_anybody_takes_names_is_refused_unless_it_is_sticky(folder: Path, lines: list[str]) -> None:
+def test_a_world_writable_parent_is_refused_unless_it_is_sticky(folder: Path, lines: list[str]) -> None:
     folder.parent.parent.chmod(0o777)
     assert find(folder, lines) is None
     assert "everybody may write to it" in lines[0]
@@ -101,7 +99,7 @@ def test_a_parent_in_which_anybody_takes_names_is_refused_unless_it_is_sticky(fo
     assert find(folder, lines) == CODE
 
 
-def test_a_link_in_the_place_of_a_file_is_not_followed(folder: Path, lines: list[str], tmp_path: Path) -> None:
+def test_a_link_in_place_of_a_file_is_not_followed(folder: Path, lines: list[str], tmp_path: Path) -> None:
     (file,) = folder.iterdir()
     file.rename(tmp_path / "elsewhere")
     file.symlink_to(tmp_path / "elsewhere")
@@ -119,21 +117,21 @@ def test_damaged_code_is_not_found_and_is_replaced(
     assert find(folder, lines) == CODE
 
 
-def test_a_pipe_in_the_place_of_a_file_stops_nothing(folder: Path, lines: list[str]) -> None:
+def test_a_pipe_in_place_of_a_file_does_not_block(folder: Path, lines: list[str]) -> None:
     (file,) = folder.iterdir()
     file.unlink()
     os.mkfifo(file)
     assert find(folder, lines) is None
 
 
-def test_a_folder_that_cannot_be_made_costs_one_line(tmp_path: Path, lines: list[str]) -> None:
+def test_a_folder_that_cannot_be_created_gives_one_line(tmp_path: Path, lines: list[str]) -> None:
     (tmp_path / "file").write_text("in the way of a folder")
     assert CompiledCache(tmp_path / "file" / "kernels", lines.append).keep("fp32", "key", ".o", CODE) is None
     (line,) = lines
     assert "the compiled code is not cached" in line
 
 
-def test_a_key_changes_with_every_fact_and_with_where_one_ends() -> None:
+def test_a_key_depends_on_every_fact_and_its_length() -> None:
     assert len({key_of(facts) for facts in ([b"ab", b"c"], [b"a", b"bc"], [b"abc"], [b"ab", b"c", b""])}) == 4
 
 
@@ -150,10 +148,10 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 
 @pytest.mark.parametrize("num_forbidden", [0, 1, 2])
-def test_a_library_is_loaded_from_the_first_place_that_lets_code_run(
+def test_a_library_is_loaded_from_the_first_place_that_allows_it(
     library: bytes, tmp_path: Path, lines: list[str], monkeypatch: pytest.MonkeyPatch, num_forbidden: int
 ) -> None:
-    """As on a disk that is mounted noexec; then with such a temporary folder too."""
+    """Loading fails as on a disk mounted noexec, then also from the temporary folder."""
     if num_forbidden == 2 and not hasattr(os, "memfd_create"):
         pytest.skip("only Linux loads from memory")
     load, tried = ctypes.CDLL, []
@@ -173,6 +171,6 @@ def test_a_library_is_loaded_from_the_first_place_that_lets_code_run(
     assert tried[0] == str(path)
 
 
-def test_a_library_that_is_not_kept_is_loaded_from_a_private_copy(library: bytes, lines: list[str]) -> None:
+def test_a_library_that_is_not_cached_is_loaded_from_a_private_copy(library: bytes, lines: list[str]) -> None:
     assert load_library(None, library, lines.append).answer() == 42
     assert lines == []

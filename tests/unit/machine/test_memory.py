@@ -1,4 +1,4 @@
-"""How much memory there is by the system's own files, and the line for work that needs more."""
+"""Available memory from the system's files, and the error line for work that needs more."""
 
 from pathlib import Path
 
@@ -12,14 +12,14 @@ from tinyllm.machine import memory
 
 @pytest.fixture
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A machine with 16 GB, 8 GB of them available, whose files a test may change."""
+    """A machine with 16 GB, 8 GB of them available; tests change its files."""
     (tmp_path / "meminfo").write_text("MemTotal: 15625000 kB\nMemAvailable: 7812500 kB\n")
     monkeypatch.setattr(memory, "MEMINFO", tmp_path / "meminfo")
     monkeypatch.setattr(memory, "CGROUPS", tmp_path)
     return tmp_path
 
 
-def test_a_machine_without_groups_says_what_is_available(machine: Path) -> None:
+def test_without_control_groups_the_machine_decides(machine: Path) -> None:
     assert memory.available_memory_bytes() == 8_000_000_000
 
 
@@ -44,7 +44,7 @@ def test_a_group_without_limit_is_no_limit(machine: Path, limit: str) -> None:
     assert memory.available_memory_bytes() == 8_000_000_000
 
 
-def test_a_silent_system_forbids_nothing(machine: Path) -> None:
+def test_unknown_memory_refuses_nothing(machine: Path) -> None:
     (machine / "meminfo").unlink()
     assert memory.available_memory_bytes() is None
     memory.check_memory("a model", 10**30, "use a smaller one")
@@ -73,7 +73,7 @@ def test_bytes_are_shown_with_their_unit(num_bytes: int, shown: str) -> None:
     assert memory.show_bytes(num_bytes) == shown
 
 
-def test_failed_allocations_of_every_library_are_one_line_and_other_errors_none() -> None:
+def test_failed_allocations_of_every_library_give_one_line() -> None:
     with pytest.raises(MemoryError) as numpys:
         np.zeros(2**62, np.uint8)
     with pytest.raises(RuntimeError) as torchs:

@@ -1,4 +1,4 @@
-"""Both attentions against its definition, written out head by head and position by position."""
+"""Both implementations of attention against the definition, computed for each head and position."""
 
 import math
 
@@ -28,7 +28,7 @@ def test_attention_is_softmax_of_scores_over_the_past(kind: str, num_kv_heads: i
 
 
 @pytest.mark.parametrize(("num_new", "num_all"), [(2 * QUERY_BLOCK + 7, 2 * QUERY_BLOCK + 7), (QUERY_BLOCK + 3, 300)])
-def test_blocks_of_queries_see_what_the_fused_kernel_sees(num_new: int, num_all: int) -> None:
+def test_blocks_of_queries_match_the_fused_kernel(num_new: int, num_all: int) -> None:
     query = torch.randn(2, 4, num_new, 6, requires_grad=True)
     key, value = (torch.randn(2, 2, num_all, 6, requires_grad=True) for _ in range(2))
     results = [ATTENTION[kind](query, key, value) for kind in ("fused", "explicit")]
@@ -38,7 +38,7 @@ def test_blocks_of_queries_see_what_the_fused_kernel_sees(num_new: int, num_all:
         torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4)
 
 
-def test_dropped_weights_get_no_gradient_and_kept_ones_get_all_of_theirs() -> None:
+def test_dropped_weights_get_no_gradient_and_the_others_their_full_gradient() -> None:
     query, key, value = (torch.randn(1, 1, 9, 6, requires_grad=True) for _ in range(3))
     torch.manual_seed(0)
     ours = ATTENTION["explicit"](query, key, value, 0.5)
@@ -53,7 +53,7 @@ def test_dropped_weights_get_no_gradient_and_kept_ones_get_all_of_theirs() -> No
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
-def test_a_model_computes_the_same_with_either_and_drops_attention_with_either() -> None:
+def test_both_attentions_give_equal_logits_and_both_apply_dropout() -> None:
     config = ModelConfig(vocab_size=64, hidden_size=16, num_layers=2, num_heads=4, num_kv_heads=2, dropout=0.5)
     model = Transformer(config).eval()
     tokens = torch.randint(64, (2, 20))
@@ -64,5 +64,5 @@ def test_a_model_computes_the_same_with_either_and_drops_attention_with_either()
     ones = torch.ones(1, 1, 400, 2)
     for kind in ("fused", "explicit"):
         dropped = ATTENTION[kind](ones, ones, ones, 0.5)[0, 0, 100:]
-        assert dropped.mean() == pytest.approx(1, abs=0.05), "what is kept must be scaled up"
+        assert dropped.mean() == pytest.approx(1, abs=0.05), "weights that are not dropped must be scaled up"
         assert dropped.std() > 0.01

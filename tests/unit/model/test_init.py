@@ -1,4 +1,4 @@
-"""Initial weights: their spread by name, and that one seed makes one model."""
+"""Initial weights: the standard deviation of each matrix, and equal weights for equal seeds."""
 
 import math
 
@@ -29,7 +29,7 @@ def test_the_residual_projections_are_o_proj_and_down_proj() -> None:
     assert len(narrow) == 2 * CONFIG.num_layers
 
 
-def test_one_seed_makes_one_model() -> None:
+def test_equal_seeds_give_equal_weights() -> None:
     def weights(seed: int) -> torch.Tensor:
         torch.manual_seed(seed)
         return torch.nn.utils.parameters_to_vector(Transformer(CONFIG).parameters())
@@ -56,7 +56,7 @@ def mimetic(num_kv_heads: int) -> Transformer:
 
 
 @pytest.mark.parametrize("num_kv_heads", [4, 2, 1])
-def test_mimetic_heads_attend_to_their_like_and_write_what_they_read(num_kv_heads: int) -> None:
+def test_mimetic_heads_attend_to_equal_tokens_and_copy_them(num_kv_heads: int) -> None:
     attention = mimetic(num_kv_heads).model.layers[0].self_attn
     x = torch.randn(5, 128)
     with torch.no_grad():
@@ -64,14 +64,14 @@ def test_mimetic_heads_attend_to_their_like_and_write_what_they_read(num_kv_head
         read = attention.v_proj(x).view(5, num_kv_heads, 1, 32).expand(-1, -1, 4 // num_kv_heads, -1).flatten(1)
         written = attention.o_proj(read)
     assert torch.equal(scores.argmax(1), torch.arange(5))
-    # Written is the part of x that the value heads span: the whole of it where they are as many as the query heads.
+    # The output is x projected to the span of the value heads: x itself if they are as many as the query heads.
     overlap = torch.nn.functional.cosine_similarity(written, x)
     assert (overlap > 0.4).all()
     if num_kv_heads == 4:
         assert torch.allclose(written, x, atol=1e-5)
 
 
-def test_a_fresh_mimetic_model_expects_what_was_said_before() -> None:
+def test_a_fresh_mimetic_model_predicts_earlier_tokens() -> None:
     model = mimetic(4)
     tokens = torch.stack([torch.randperm(CONFIG.vocab_size) for _ in range(100)])
     said, not_said = tokens[:, :20], tokens[:, 20:40]

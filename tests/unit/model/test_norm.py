@@ -5,7 +5,7 @@ import torch
 from tinyllm.model.norm import RMSNorm
 
 
-def test_norm_is_torchs() -> None:
+def test_norm_equals_the_one_of_torch() -> None:
     norm = RMSNorm(48, eps=1e-5)
     torch.nn.init.normal_(norm.weight)
     x = 3 * torch.randn(4, 7, 48)

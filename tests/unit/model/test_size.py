@@ -1,4 +1,4 @@
-"""Arithmetic on the config against the module itself and against torch's own FLOP counter."""
+"""Arithmetic on the config against the module and against torch's FLOP counter."""
 
 import pytest
 import torch
@@ -17,13 +17,13 @@ CONFIGS = [
 
 
 @pytest.mark.parametrize("config", CONFIGS)
-def test_shapes_are_those_of_the_state_dict_in_its_order(config: ModelConfig) -> None:
+def test_shapes_equal_the_state_dict_in_its_order(config: ModelConfig) -> None:
     state = {name: tuple(tensor.shape) for name, tensor in Transformer(config).state_dict().items()}
     assert size.parameter_shapes(config) == state
 
 
 @pytest.mark.parametrize("config", CONFIGS)
-def test_counts_and_bytes_are_those_of_the_module(config: ModelConfig) -> None:
+def test_counts_and_bytes_equal_the_module(config: ModelConfig) -> None:
     model, cache = Transformer(config), KVCache(config)
     assert size.num_parameters(config) == sum(parameter.numel() for parameter in model.parameters())
     assert size.weight_bytes(config) == sum(parameter.nbytes for parameter in model.parameters())
@@ -31,7 +31,7 @@ def test_counts_and_bytes_are_those_of_the_module(config: ModelConfig) -> None:
 
 
 @pytest.mark.parametrize("config", CONFIGS)
-def test_forward_flops_are_those_torch_counts(config: ModelConfig) -> None:
+def test_forward_flops_equal_the_counter_of_torch(config: ModelConfig) -> None:
     model, tokens = Transformer(config), torch.zeros(1, config.context_length, dtype=torch.int64)
     # The counter knows the two products of plain attention, not the CPU's fused kernel.
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):

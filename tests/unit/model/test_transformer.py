@@ -1,4 +1,4 @@
-"""The decoder's own promises: causality, cache, precision, compilation. Parity with transformers: contract/."""
+"""The decoder's causality, cache, precision and compilation; tests/contract has the parity with transformers."""
 
 import pytest
 import torch
@@ -30,7 +30,7 @@ def test_a_later_token_changes_no_earlier_logits() -> None:
 
 @pytest.mark.parametrize("num_kv_heads", [1, 2, 4])
 @pytest.mark.parametrize("pieces", [[24], [1] * 24, [5, 1, 1, 9, 8], [23, 1]])
-def test_reading_in_pieces_through_the_cache_is_the_full_forward_pass(num_kv_heads: int, pieces: list[int]) -> None:
+def test_pieces_through_the_cache_equal_the_full_forward_pass(num_kv_heads: int, pieces: list[int]) -> None:
     config = SMALL.model_copy(update={"num_kv_heads": num_kv_heads})
     model, x = Transformer(config).eval(), tokens(24)
     cache = KVCache(config, batch_size=2)
@@ -58,7 +58,7 @@ def test_more_tokens_than_the_context_are_refused_with_both_numbers() -> None:
     model(tokens(1), cache)
 
 
-def test_dropout_acts_in_training_alone() -> None:
+def test_dropout_acts_only_in_training() -> None:
     model, x = Transformer(SMALL.model_copy(update={"dropout": 0.5})), tokens(8)
     assert not torch.allclose(model(x), model(x))
     model.eval()
@@ -66,7 +66,7 @@ def test_dropout_acts_in_training_alone() -> None:
 
 
 def test_dropout_reaches_attention_weights() -> None:
-    """With every other dropout off, two passes differ still."""
+    """Two passes differ even without any other dropout."""
     model, x = Transformer(SMALL.model_copy(update={"dropout": 0.5})), tokens(8)
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
@@ -96,7 +96,7 @@ def test_autocast_gives_nearly_the_same_logits() -> None:
     assert (rounded.float() - exact).abs().max() / exact.abs().max() < 0.05
 
 
-def test_weights_made_on_the_meta_device_and_loaded_later_give_the_same_logits() -> None:
+def test_a_model_from_the_meta_device_gives_the_same_logits_after_loading() -> None:
     model, x = Transformer(SMALL).eval(), tokens(8)
     with torch.device("meta"):
         empty = Transformer(SMALL).eval()
@@ -104,13 +104,13 @@ def test_weights_made_on_the_meta_device_and_loaded_later_give_the_same_logits()
     torch.testing.assert_close(empty(x), model(x), rtol=0, atol=0)
 
 
-def test_the_state_dict_holds_parameters_alone() -> None:
+def test_the_state_dict_holds_only_parameters() -> None:
     model = Transformer(SMALL)
     assert set(model.state_dict()) == {name for name, _ in model.named_parameters()}
 
 
 def test_the_forward_pass_is_one_graph() -> None:
-    """torch.compile traces it without a break, so nothing in it depends on the data."""
+    """torch.compile traces the forward pass without a graph break: no control flow depends on the data."""
     model, x = Transformer(SMALL).eval(), tokens(24)
     traced = torch.compile(model, fullgraph=True, backend="eager")
     torch.testing.assert_close(traced(x), model(x))

@@ -1,4 +1,4 @@
-"""Checkpoints: what is kept, what is passed over, and what is never saved."""
+"""Checkpoints: pruning of old ones, damaged ones, and weights that are not finite."""
 
 from pathlib import Path
 
@@ -14,13 +14,13 @@ def names(run: Path) -> list[str]:
     return [path.name for path in list_checkpoints(run / "checkpoints")]
 
 
-def test_the_newest_are_kept_and_the_last_step_is_one(tiny_shards: Path, tmp_path: Path) -> None:
+def test_the_newest_are_kept_including_the_last_step(tiny_shards: Path, tmp_path: Path) -> None:
     train(tiny_shards, tmp_path / "run", make_config(tiny_shards, 10, training={"keep_checkpoints": 2}))
     assert names(tmp_path / "run") == ["step-00000010", "step-00000009"]
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "optimizer.safetensors", "state.json", "manifest.json"])
-def test_a_damaged_checkpoint_is_passed_over_by_name(tiny_shards: Path, tmp_path: Path, name: str) -> None:
+def test_a_damaged_checkpoint_is_skipped_and_named(tiny_shards: Path, tmp_path: Path, name: str) -> None:
     train(tiny_shards, tmp_path / "run", make_config(tiny_shards, 6))
     folder = tmp_path / "run" / "checkpoints"
     path = folder / "step-00000006" / name
@@ -33,7 +33,7 @@ def test_a_damaged_checkpoint_is_passed_over_by_name(tiny_shards: Path, tmp_path
     assert complaints[folder / "step-00000006"].startswith("step-00000006 is passed over: ")
 
 
-def test_a_draft_is_no_checkpoint(tmp_path: Path) -> None:
+def test_a_draft_is_not_a_checkpoint(tmp_path: Path) -> None:
     (tmp_path / "step-00000004.tmp").mkdir()
     assert newest_whole_checkpoint(tmp_path) == (None, {})
 
@@ -48,7 +48,7 @@ def test_a_weight_that_is_not_finite_is_never_saved(tiny_shards: Path, tmp_path:
     assert names(tmp_path / "run") == before
 
 
-def test_a_state_of_another_form_is_named(tmp_path: Path) -> None:
+def test_a_state_of_another_format_is_named(tmp_path: Path) -> None:
     (tmp_path / "state.json").write_text('{"step": "many"}')
     with pytest.raises(ArtifactError, match=r"state\.json cannot be read"):
         read_state(tmp_path)

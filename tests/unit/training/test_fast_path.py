@@ -1,4 +1,4 @@
-"""What `auto` becomes: by a measurement, by the length of the run, and by whether there is a compiler."""
+"""The choice of `auto`: by measurement, by the length of the run, and by the presence of a compiler."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ def make(**training: object) -> sections.Config:
 
 
 def pretend_speeds(monkeypatch: pytest.MonkeyPatch, seconds: dict[tuple[str, str], float]) -> list[tuple[str, str]]:
-    """Measurements as given; the list tells which were asked for. There are no tiles, but see `pretend_kernels`."""
+    """Replaces measurements by `seconds`; returns the list of measured candidates. Disables the custom kernels."""
     pretend_kernels(monkeypatch, supported=False)
     asked = []
 
@@ -52,7 +52,7 @@ def test_the_fastest_is_chosen_and_resolved(monkeypatch: pytest.MonkeyPatch) -> 
     assert (settings.dtype, settings.attention, settings.compile) == ("bfloat16", "explicit", "on")
 
 
-def test_bfloat16_must_be_clearly_faster_than_the_exact_way(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bfloat16_must_be_clearly_faster_than_float32(monkeypatch: pytest.MonkeyPatch) -> None:
     pretend_speeds(monkeypatch, SPEEDS | {("bfloat16", "explicit"): 0.75, ("bfloat16", "fused"): 2.0})
     path = choose_fast_path(make(), CPU, num_updates=1)
     assert (path.dtype, path.attention) == ("float32", "explicit")
@@ -65,7 +65,7 @@ def test_compiling_helps_explicit_attention_more(monkeypatch: pytest.MonkeyPatch
     assert attentions == ["fused", "explicit"]
 
 
-def test_what_is_set_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_explicit_settings_are_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = pretend_speeds(monkeypatch, SPEEDS)
     path = choose_fast_path(make(dtype="float32", attention="fused", compile="off"), CPU, num_updates=10_000)
     assert (path.dtype, path.attention, path.compiled, asked) == ("float32", "fused", False, [])
@@ -81,7 +81,7 @@ def test_only_a_long_run_is_compiled(monkeypatch: pytest.MonkeyPatch, num_update
     assert choose_fast_path(make(), CPU, num_updates).compiled == compiled
 
 
-def test_without_a_compiler_a_run_says_so_and_goes_on(
+def test_a_run_without_a_compiler_continues_with_a_note(
     monkeypatch: pytest.MonkeyPatch, tiny_shards: Path, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -92,7 +92,7 @@ def test_without_a_compiler_a_run_says_so_and_goes_on(
     assert len(losses(tmp_path / "run")) == 2
 
 
-def test_a_compiler_that_fails_is_told_and_the_run_goes_on(
+def test_a_failing_compiler_is_reported_and_the_run_continues(
     monkeypatch: pytest.MonkeyPatch, tiny_shards: Path, tmp_path: Path
 ) -> None:
     def broken(*_: object) -> None:
@@ -126,7 +126,7 @@ def pretend_kernels(monkeypatch: pytest.MonkeyPatch, *, supported: bool = True, 
     monkeypatch.setattr(fast_path.library, "load", lambda folder, announce: problem if supported else "not here")
 
 
-def test_tiled_attention_is_measured_with_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tiled_attention_is_one_of_the_measured_candidates(monkeypatch: pytest.MonkeyPatch) -> None:
     float16 = {("float16", "fused"): 2.0, ("float16", "explicit"): 1.0}
     asked = pretend_speeds(monkeypatch, SPEEDS | float16 | {TILED: 0.1})
     pretend_kernels(monkeypatch)
@@ -142,20 +142,20 @@ def test_tiled_attention_is_measured_with_the_others(monkeypatch: pytest.MonkeyP
     assert not [attention for _, attention in asked if attention == "tiled"]
 
 
-def test_tiled_attention_is_loaded_only_where_a_run_can_have_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kernels_are_loaded_only_for_runs_that_can_use_them(monkeypatch: pytest.MonkeyPatch) -> None:
     notes: list[str] = []
     pretend_kernels(monkeypatch)
     assert load_train_kernels(make(), CPU, notes.append)
     assert load_train_kernels(make(attention="tiled"), CPU, notes.append)
     assert not load_train_kernels(make(attention="fused"), CPU, notes.append)
     assert not load_train_kernels(make(dtype="float32"), CPU, notes.append)
-    assert not load_train_kernels(make(compile="on"), CPU, notes.append), "compilers do not touch kernels"
+    assert not load_train_kernels(make(compile="on"), CPU, notes.append), "compile on excludes the kernels"
     for dtype in ("float32", "float16"):
         with pytest.raises(UsageError, match="needs a CPU, bfloat16, and a model without dropout; choose another"):
             choose_fast_path(make(dtype=dtype, attention="tiled", compile="off"), CPU, 1)
     pretend_kernels(monkeypatch, supported=False)
     assert not load_train_kernels(make(), CPU, notes.append)
-    assert notes == [], "most machines have none: nothing to tell"
+    assert notes == [], "a machine without AMX gets no note"
     pretend_kernels(monkeypatch, problem="it broke")
     assert not load_train_kernels(make(), CPU, notes.append)
     assert notes == ["training goes on without tiled attention: it broke"]
@@ -163,19 +163,19 @@ def test_tiled_attention_is_loaded_only_where_a_run_can_have_it(monkeypatch: pyt
         load_train_kernels(make(attention="tiled"), CPU, notes.append)
 
 
-def test_a_run_with_tiled_attention_goes_on_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_with_tiled_attention_resumes_on_a_machine_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
     saved = {"dtype": "bfloat16", "attention": "tiled", "compile": "off"}
     pretend_kernels(monkeypatch)
     assert restore_path(make(), saved, CPU).training.attention == "tiled"
     assert restore_path(make(), saved, torch.device("cuda")).training.attention == "auto"
     pretend_kernels(monkeypatch, supported=False)
     assert restore_path(make(), saved, CPU).training.attention == "auto"
-    assert restore_path(make(), saved, CPU).training.compile == "auto", "that it was off was because of the tiles"
+    assert restore_path(make(), saved, CPU).training.compile == "auto", "compile was off only because of the tiles"
     assert restore_path(make(), saved, CPU).training.dtype == "bfloat16"
 
 
 @pytest.mark.skipif(not library.is_supported(), reason="needs an x86 processor with AMX and a C++ compiler")
-def test_a_run_with_tiled_attention_learns_as_an_exact_one_does(tiny_shards: Path, tmp_path: Path) -> None:
+def test_tiled_attention_learns_like_float32(tiny_shards: Path, tmp_path: Path) -> None:
     found = {}
     for way in ({"dtype": "bfloat16", "attention": "tiled"}, {"dtype": "float32", "attention": "fused"}):
         run = tmp_path / way["attention"]

@@ -1,4 +1,4 @@
-"""A run that cannot fit into memory is refused with the bytes; one that can is not."""
+"""A run that cannot fit into memory is refused with the bytes; any other run starts."""
 
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ def config_of(recipe: str = "stories260k", **sections: dict[str, Any]) -> Config
         ({"model": {"num_layers": 10**12}}, "for weights, gradients and moments"),
     ],
 )
-def test_a_run_far_beyond_the_memory_is_refused_with_its_bytes(sections: dict[str, Any], cause: str) -> None:
+def test_a_run_far_too_large_is_refused_with_its_bytes(sections: dict[str, Any], cause: str) -> None:
     with pytest.raises(ResourceError, match=rf"needs at least [\d,]+ bytes of memory, [\d,]+ of them {cause}"):
         check_memory(config_of(**sections), CPU)
 
@@ -57,7 +57,7 @@ def test_the_bound_is_below_the_forecast_and_above_the_weights(monkeypatch: pyte
         check_memory(config, CPU)
 
 
-def test_this_machine_says_how_much_memory_it_has() -> None:
+def test_this_machine_reports_its_available_memory() -> None:
     limit = device_memory_bytes(CPU)
     assert limit is not None
     assert 2**28 < limit < 2**50
@@ -67,7 +67,7 @@ def test_this_machine_says_how_much_memory_it_has() -> None:
     ("allocate", "bytes_asked"),
     [(lambda: torch.empty(2**56, dtype=torch.float32), str(2**58)), (lambda: np.empty(2**58, np.uint8), "256. PiB")],
 )
-def test_an_allocation_that_fails_is_one_line_with_its_bytes(allocate: Any, bytes_asked: str) -> None:
+def test_a_failed_allocation_gives_one_line_with_its_bytes(allocate: Any, bytes_asked: str) -> None:
     message = f"memory is not enough: {bytes_asked}.* were asked for at once"
     with pytest.raises(ResourceError, match=message), shortages_named():
         allocate()
@@ -85,7 +85,7 @@ def test_an_allocation_that_fails_is_one_line_with_its_bytes(allocate: Any, byte
         (MemoryError(), "memory is not enough, "),
     ],
 )
-def test_each_device_says_it_in_its_own_words(error: Exception, bytes_asked: str) -> None:
+def test_messages_of_each_device_are_recognised(error: Exception, bytes_asked: str) -> None:
     with pytest.raises(ResourceError, match=bytes_asked), shortages_named():
         raise error
 

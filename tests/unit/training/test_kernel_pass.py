@@ -1,4 +1,4 @@
-"""The passes by kernels against autograd's: as near to float64 as PyTorch is in bfloat16."""
+"""The custom kernels against autograd: their error to float64 is at most that of PyTorch in bfloat16."""
 
 import copy
 from pathlib import Path
@@ -37,7 +37,7 @@ def make(tie_embeddings: bool = True) -> Transformer:
 
 
 def differentiate(model: Transformer, tokens: Tensor, dtype: torch.dtype) -> list[Tensor]:
-    """The loss, a fifth of the sum, and its gradients by autograd."""
+    """Sum of losses / 5, and its gradients by autograd."""
     copied = copy.deepcopy(model).to(dtype)
     logits = copied(tokens[:, :-1]).flatten(0, 1)
     loss = F.cross_entropy(logits, tokens[:, 1:].flatten(), reduction="sum") / 5
@@ -52,7 +52,9 @@ def test_a_whole_model_has_the_gradients_of_autograd(tie_embeddings: bool, lengt
     loss = passes.backward(tokens, 5, adds=False)
     assert len(passes.gradients) == len(list(model.parameters()))
     theirs, truth = (differentiate(model, tokens, dtype) for dtype in (torch.bfloat16, torch.float64))
-    largest = max(right.norm() for right in truth)  # of windows of one token queries have none, but for rounding
+    largest = max(
+        right.norm() for right in truth
+    )  # for windows of one token, the gradient of queries is rounding noise
     for our, their, right in zip([loss, *passes.gradients], theirs, truth, strict=True):
         assert our.dtype == torch.float32
         assert (our - right).norm() <= 1.3 * (their - right).norm() + 1e-3 * right.norm() + 1e-6 * largest
@@ -61,7 +63,7 @@ def test_a_whole_model_has_the_gradients_of_autograd(tie_embeddings: bool, lengt
 
 
 @pytest.mark.parametrize("tie_embeddings", [True, False])
-def test_gradients_of_parts_add_up_to_those_of_the_whole(tie_embeddings: bool) -> None:
+def test_gradients_of_microbatches_sum_to_the_gradient_of_the_batch(tie_embeddings: bool) -> None:
     passes, tokens = KernelPass(make(tie_embeddings).bfloat16()), torch.randint(97, (4, 20))
     passes.backward(tokens, 5, adds=False)
     whole = passes.gradient.clone()
@@ -70,8 +72,8 @@ def test_gradients_of_parts_add_up_to_those_of_the_whole(tie_embeddings: bool) -
     torch.testing.assert_close(passes.gradient, whole, rtol=0.02, atol=0.005 * whole.abs().max().item())
 
 
-def test_weights_that_change_are_those_of_the_next_pass() -> None:
-    """Matrices of projections are views: they must follow when the optimizer's weights are copied in."""
+def test_the_next_pass_uses_changed_weights() -> None:
+    """The projection matrices are views: they must change when the optimizer's weights are copied in."""
     model, tokens = make().bfloat16(), torch.randint(97, (2, 20))
     passes = KernelPass(model)
     before = passes.summed_loss(tokens)
@@ -85,7 +87,7 @@ def test_weights_that_change_are_those_of_the_next_pass() -> None:
     assert after != before
 
 
-def test_a_window_longer_than_the_context_is_told() -> None:
+def test_a_window_longer_than_the_context_is_refused() -> None:
     with pytest.raises(ValueError, match="70 tokens are more than the context of 64"):
         KernelPass(make().bfloat16()).summed_loss(torch.randint(97, (1, 71)))
 

@@ -1,4 +1,4 @@
-"""The loop: what it writes, when it stops, and what it refuses."""
+"""The training loop: its outputs, its stops, and the runs that it refuses."""
 
 import math
 import re
@@ -40,7 +40,7 @@ def test_a_run_learns_and_leaves_all_its_files(tiny_shards: Path, tmp_path: Path
 
 
 def split_at_bos(ids: list[int], tokenizer: Tokenizer) -> list[list[int]]:
-    """The ids before the first BOS, and those of each document after it."""
+    """The ids before the first BOS, then the ids of each document."""
     parts: list[list[int]] = [[]]
     for id in ids:
         if id == tokenizer.bos_id:
@@ -51,7 +51,7 @@ def split_at_bos(ids: list[int], tokenizer: Tokenizer) -> list[list[int]]:
 
 
 def test_bits_a_byte_is_the_loss_of_the_text_in_bits(tiny_shards: Path, tmp_path: Path) -> None:
-    """Recomputed from the stored model, token by token, with the text's own bytes."""
+    """Recomputes bits a byte from the saved model, token by token, with the bytes of the text."""
     run = tmp_path / "run"
     config = make_config(tiny_shards, 4, training={"eval_iters": 1, "batch_size": 1})
     outcome, trainer = train(tiny_shards, run, config)
@@ -61,7 +61,7 @@ def test_bits_a_byte_is_the_loss_of_the_text_in_bits(tiny_shards: Path, tmp_path
         log_probabilities = model(tokens[:, :-1]).log_softmax(-1)
     targets = tokens[0, 1:].tolist()
     nats = -sum(log_probabilities[0, place, target].item() for place, target in enumerate(targets))
-    # A window begins inside a document; those that begin in it are decoded. This corpus is ASCII: a byte a character.
+    # A window begins inside a document; later documents are decoded whole. The corpus is ASCII: 1 byte a character.
     first, *documents = split_at_bos(tokens[0].tolist(), tokenizer)
     assert documents
     num_bytes = sum(len(tokenizer.piece_bytes(id)) for id in first[1:]) + sum(
@@ -72,7 +72,7 @@ def test_bits_a_byte_is_the_loss_of_the_text_in_bits(tiny_shards: Path, tmp_path
     assert outcome.evaluation.bits_per_byte == pytest.approx(nats / math.log(2) / num_bytes, rel=1e-5)
 
 
-def test_an_outcome_shows_itself_in_one_line(tiny_shards: Path, tmp_path: Path) -> None:
+def test_the_repr_of_an_outcome_is_one_line(tiny_shards: Path, tmp_path: Path) -> None:
     outcome, _ = train(tiny_shards, tmp_path / "run", make_config(tiny_shards, 4))
     assert re.fullmatch(r"Outcome\('done', step=4, model=[^\n]+\)", repr(outcome))
 
@@ -107,7 +107,7 @@ def test_ten_bad_updates_in_a_row_stop_the_run_and_keep_the_checkpoint(tiny_shar
     trainer = Trainer(make_config(tiny_shards, 40), ShardSet.open(tiny_shards), run, reporter=listener)
 
     def poison(gradient: torch.Tensor) -> torch.Tensor:
-        # One bad update alone, then from the sixth on only bad ones.
+        # One bad update, then only bad ones from the sixth on.
         return gradient * (math.nan if trainer.state.step == 2 or trainer.state.step >= 5 else 1)
 
     next(trainer.model.parameters()).register_hook(poison)
@@ -158,7 +158,7 @@ FIXED = {
 }
 
 
-def test_a_run_begins_from_a_model_that_differs_only_where_weights_do_not(tiny_shards: Path, tmp_path: Path) -> None:
+def test_a_run_begins_from_a_model_that_differs_in_fields_without_weights(tiny_shards: Path, tmp_path: Path) -> None:
     first = {"multiple_of": 4, "intermediate_size": 44}
     train(tiny_shards, tmp_path / "first", make_config(tiny_shards, 3, model=first))
     settings = {"init_from": str(tmp_path / "first" / "model"), "eval_only": True}
@@ -170,7 +170,7 @@ def test_a_run_begins_from_a_model_that_differs_only_where_weights_do_not(tiny_s
 
 
 @pytest.mark.parametrize(("field", "value"), FIXED.items())
-def test_what_differs_between_a_run_and_the_model_it_begins_from_is_named(
+def test_differences_to_the_model_of_init_from_are_named(
     field: str, value: Any, tiny_shards: Path, tmp_path: Path, make_model_dir: Callable[..., Path]
 ) -> None:
     shape = {"hidden_size": 16, "num_layers": 2, "num_heads": 2, "num_kv_heads": 1, "intermediate_size": 64}
@@ -197,7 +197,7 @@ def test_a_resumed_run_does_not_need_the_model_it_began_from(tiny_shards: Path, 
 
 
 @pytest.mark.parametrize(("num_steps", "warmup", "fitted"), [(30, 1000, 3), (30, 30, 3), (5, 9, 1), (2, 2, 1)])
-def test_a_warmup_as_long_as_the_run_is_scaled_and_told(
+def test_a_warmup_as_long_as_the_run_is_shortened_with_a_note(
     num_steps: int, warmup: int, fitted: int, tiny_shards: Path, tmp_path: Path
 ) -> None:
     listener = Listener()
@@ -220,7 +220,7 @@ def test_a_warmup_as_long_as_the_run_is_scaled_and_told(
         ({"training": {"dtype": "bfloat16"}}, "dtype float32, now bfloat16"),
     ],
 )
-def test_a_changed_run_does_not_go_on(
+def test_a_run_with_changed_inputs_is_not_resumed(
     tiny_shards: Path, tmp_path: Path, change: dict[str, dict[str, Any]], message: str
 ) -> None:
     train(tiny_shards, tmp_path / "run", make_config(tiny_shards, 3))
@@ -228,7 +228,7 @@ def test_a_changed_run_does_not_go_on(
         train(tiny_shards, tmp_path / "run", make_config(tiny_shards, 3, **change), resume=True)
 
 
-def test_a_longer_schedule_goes_on_and_is_told(tiny_shards: Path, tmp_path: Path) -> None:
+def test_a_longer_schedule_is_resumed_with_a_note(tiny_shards: Path, tmp_path: Path) -> None:
     train(tiny_shards, tmp_path / "run", make_config(tiny_shards, 3))
     listener = Listener()
     train(tiny_shards, tmp_path / "run", make_config(tiny_shards, 5), resume=True, listener=listener)
@@ -236,7 +236,7 @@ def test_a_longer_schedule_goes_on_and_is_told(tiny_shards: Path, tmp_path: Path
     assert len(losses(tmp_path / "run")) == 5
 
 
-def test_resume_falls_back_to_a_whole_checkpoint_and_says_so(tiny_shards: Path, tmp_path: Path) -> None:
+def test_resume_falls_back_to_a_whole_checkpoint_with_a_note(tiny_shards: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     train(tiny_shards, run, make_config(tiny_shards, 6))
     expected = losses(run)
@@ -252,7 +252,7 @@ def test_resume_falls_back_to_a_whole_checkpoint_and_says_so(tiny_shards: Path, 
         train(tiny_shards, run, make_config(tiny_shards, 6), resume=True)
 
 
-def test_a_corpus_without_one_window_says_what_it_has(tiny_shards: Path, tmp_path: Path) -> None:
+def test_a_corpus_shorter_than_a_window_is_refused(tiny_shards: Path, tmp_path: Path) -> None:
     config = make_config(tiny_shards, 3, model={"context_length": 100_000}, training={"sequence_length": 100_000})
     with pytest.raises(InputError, match="one window needs 100001"):
         train(tiny_shards, tmp_path / "run", config)

@@ -1,4 +1,4 @@
-"""The curve is well-formed SVG that shows the losses it was given."""
+"""The curve is well-formed SVG and shows the given losses."""
 
 import math
 from itertools import pairwise
@@ -37,12 +37,12 @@ def test_a_long_run_stays_small_and_keeps_its_last_point() -> None:
     assert raw[-1][0] == pytest.approx(740)
 
 
-def test_skipped_steps_and_an_empty_run_are_no_trouble() -> None:
+def test_skipped_steps_and_an_empty_run_give_a_curve() -> None:
     ElementTree.fromstring(draw_loss_curve([], title="empty"))
     ElementTree.fromstring(draw_loss_curve([{"step": 1, "loss": None}, {"step": 2, "loss": math.nan}], title="bad"))
 
 
-def test_records_of_a_long_run_are_thinned_evenly_with_the_newest_among_them() -> None:
+def test_records_of_a_long_run_are_thinned_evenly_and_keep_the_newest() -> None:
     curve = CurveRecords()
     for step in range(1, 50_001):
         curve.add({"step": step, "loss": 1 / step})

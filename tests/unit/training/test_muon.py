@@ -1,4 +1,4 @@
-"""Muon against PyTorch's own, and against what it is for: directions of equal size."""
+"""Muon against PyTorch's Muon, and against its definition: singular values of about 1."""
 
 import copy
 
@@ -12,7 +12,7 @@ from tinyllm.training.muon import Muon, orthogonalize
 from tinyllm.training.optimizer import build_optimizers
 
 
-def test_updates_are_those_of_torch() -> None:
+def test_updates_equal_those_of_torch() -> None:
     torch.manual_seed(4)
     ours = [nn.Parameter(torch.randn(shape)) for shape in [(8, 8), (8, 24), (24, 8), (8, 24)]]
     theirs = copy.deepcopy(ours)
@@ -25,7 +25,7 @@ def test_updates_are_those_of_torch() -> None:
         optimizer.step()
         reference.step()
     for a, b in zip(ours, theirs, strict=True):
-        # Both iterate in bfloat16, in products of different batches.
+        # Both iterate in bfloat16, but batch the matrix products differently.
         torch.testing.assert_close(a, b, rtol=0.02, atol=0.01)
 
 
@@ -33,7 +33,7 @@ def test_updates_are_those_of_torch() -> None:
 def test_orthogonalized_matrices_have_singular_values_near_one(shape: tuple[int, int, int]) -> None:
     torch.manual_seed(5)
     values = torch.linalg.svdvals(orthogonalize(torch.randn(shape)))
-    # The quintic of Muon does not converge: it brings them between about 0.7 and 1.2, fast.
+    # Muon's quintic does not converge to 1: it moves singular values into about 0.7 to 1.2.
     assert values.min() > 0.3
     assert values.max() < 1.3
 

@@ -1,4 +1,4 @@
-"""The schedule against its definition, written out for a few steps."""
+"""The schedule against its definition at a few steps."""
 
 import math
 
@@ -13,7 +13,7 @@ def test_warmup_reaches_the_peak_and_already_learns_at_the_first_step() -> None:
     assert [learning_rate(step, config) for step in range(4)] == [0.25, 0.5, 0.75, 1.0]
 
 
-def test_cosine_is_that_of_the_paper() -> None:
+def test_cosine_matches_the_paper() -> None:
     config = ScheduleConfig(num_steps=110, peak=1.0, floor=0.1, warmup_steps=10)
     for step in (10, 35, 60, 109, 110, 500):
         progress = min(1.0, (step - 10) / 100)

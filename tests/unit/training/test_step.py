@@ -1,4 +1,4 @@
-"""One update against plain PyTorch, accumulation against one large batch, and numbers that go wrong."""
+"""One update against plain PyTorch, accumulation against one large batch, and numbers that are not finite."""
 
 import copy
 import math
@@ -68,7 +68,7 @@ def test_one_update_is_adamw_as_pytorch_documents_it() -> None:
         decay = 0.1 if parameter.dim() == 2 else 0.0
         gradient = parameter.grad
         assert gradient is not None
-        # The first step of Adam moves by the sign of the gradient: mean and root of squares are both the gradient.
+        # Adam's first step is lr * sign(gradient): mean and root mean square are both the gradient's magnitude.
         move = gradient / (gradient.abs() + 1e-8)
         parameter.data = parameter * (1 - 1e-2 * decay) - 1e-2 * move
     assert result.loss == pytest.approx(loss.item(), rel=1e-6)
@@ -77,7 +77,7 @@ def test_one_update_is_adamw_as_pytorch_documents_it() -> None:
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
-def test_accumulated_microbatches_are_one_large_batch() -> None:
+def test_accumulated_microbatches_equal_one_large_batch() -> None:
     (accumulated, first), (whole, second) = make(), make()
     parts = batches(4)
     results = first.update(parts, num_tokens=64), second.update([torch.cat(parts)], num_tokens=64)
@@ -88,7 +88,7 @@ def test_accumulated_microbatches_are_one_large_batch() -> None:
 
 @pytest.mark.parametrize(("dtype", "attention"), WAYS)
 @pytest.mark.parametrize("grad_clip", [0.0, 0.05, 100.0])
-def test_every_way_takes_the_clipped_gradient_of_all_microbatches(
+def test_every_path_uses_the_clipped_gradient_of_all_microbatches(
     load_kernels: None, dtype: str, attention: TrainingAttention, grad_clip: float
 ) -> None:
     model, updater = make_exact(dtype, attention, grad_clip)
@@ -116,7 +116,7 @@ def test_every_way_takes_the_clipped_gradient_of_all_microbatches(
 
 @pytest.mark.parametrize(("dtype", "attention"), WAYS)
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
-def test_every_way_skips_what_is_not_finite_and_goes_on_as_if_nothing_was(
+def test_every_path_skips_a_non_finite_update_and_then_continues_unchanged(
     load_kernels: None, dtype: str, attention: TrainingAttention, bad: float
 ) -> None:
     (model, updater), (twin, undisturbed) = make_exact(dtype, attention), make_exact(dtype, attention)
@@ -135,13 +135,11 @@ def test_every_way_skips_what_is_not_finite_and_goes_on_as_if_nothing_was(
 
 
 @NEEDS_KERNELS
-def test_the_loss_of_an_evaluation_is_that_of_the_way_that_trains(
-    load_kernels: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_evaluation_uses_the_kernels_that_train(load_kernels: None, monkeypatch: pytest.MonkeyPatch) -> None:
     _, updater = make_exact("bfloat16", "tiled")
     tokens = batches(1)[0]
     loss = updater.backward(tokens, 1)
-    monkeypatch.setattr(updater.shadow, "forward", None)  # autograd's way, which is left alone
+    monkeypatch.setattr(updater.shadow, "forward", None)  # the autograd path must not run
     monkeypatch.setattr(updater.shadow, "hidden_states", None)
     assert updater.summed_loss(tokens) == loss
 

@@ -1,4 +1,4 @@
-"""Every stop evaluates its step, keeps the best model, and leaves the later course of the run as it was."""
+"""Every stop evaluates its step, saves the best model, and does not change the resumed run."""
 
 import os
 import signal
@@ -25,7 +25,7 @@ OUT_OF_TIME = {"max_minutes": 1e-9}
 
 
 class Stopper(Listener):
-    """A listener that sends signals to this process at an update or at an evaluation."""
+    """A `Listener` that sends signals to this process at an update or at an evaluation."""
 
     def __init__(self, signals: dict[tuple[str, int], int]) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ def evaluations(run: Path) -> list[tuple[int, float]]:
 
 
 def newest_state(run: Path, step: int) -> dict[str, Any]:
-    """The state of a checkpoint without the time it took."""
+    """The state of a checkpoint without its seconds."""
     return read_state(checkpoint_path(run / "checkpoints", step)).model_dump(exclude={"seconds"})
 
 
@@ -69,9 +69,7 @@ def undisturbed(tiny_shards: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     return run
 
 
-def test_the_time_limit_before_the_first_evaluation_leaves_a_model_of_its_step(
-    tiny_shards: Path, tmp_path: Path
-) -> None:
+def test_the_time_limit_before_the_first_evaluation_saves_a_model(tiny_shards: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     outcome, trainer = train(tiny_shards, run, make_config(tiny_shards, NUM_STEPS, training=OUT_OF_TIME))
     assert outcome.reason == "time"
@@ -103,7 +101,7 @@ def test_a_signal_leaves_a_model_and_names_it(
     assert SavedModel.read(run / "model") == SavedModel.read(undisturbed / "model")
 
 
-def test_a_signal_within_an_evaluation_saves_first_and_then_evaluates_anew(
+def test_a_signal_during_an_evaluation_saves_first_and_then_evaluates_again(
     tiny_shards: Path, tmp_path: Path, undisturbed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, sent = tmp_path / "run", []
@@ -132,7 +130,7 @@ def test_a_second_signal_ends_the_evaluation_of_a_stop_at_once(
     whole = Trainer._validation_batches
 
     def interrupt(self: Trainer, stop: Any = None) -> Any:
-        if stop is None:  # only the evaluation of a stop cannot be broken off
+        if stop is None:  # a stop request does not interrupt the evaluation of a stop
             os.kill(os.getpid(), second)
             pytest.fail("the second signal did not end the process")
         return whole(self, stop)
@@ -147,7 +145,7 @@ def test_a_second_signal_ends_the_evaluation_of_a_stop_at_once(
     assert evaluations(run) == evaluations(undisturbed)
 
 
-def test_a_terminal_that_closes_sends_several_sighup_and_all_is_saved(tiny_shards: Path, tmp_path: Path) -> None:
+def test_several_sighup_of_a_closed_terminal_save_the_run(tiny_shards: Path, tmp_path: Path) -> None:
     class Twice(Listener):
         def step(self, record: dict[str, Any]) -> None:
             if record["step"] == 2:
@@ -172,7 +170,7 @@ def test_an_ignored_sighup_stays_ignored() -> None:
 
 
 def worsen(trainer: Trainer, step: int) -> Callable[[int], None]:
-    """A hook for updates that spoils the weights after `step`, so that no later evaluation is the best."""
+    """A hook that makes the weights worse after `step`, so that no later evaluation is the best."""
 
     def spoil(now: int) -> None:
         if now == step:
@@ -217,7 +215,7 @@ def test_a_resume_with_nothing_left_names_the_model(tiny_shards: Path, tmp_path:
     assert again.model is not None
 
 
-def test_outside_the_main_thread_a_run_is_the_same_and_says_that_signals_do_not_save_it(
+def test_outside_the_main_thread_a_run_is_the_same_and_notes_that_signals_do_not_save_it(
     tiny_shards: Path, tmp_path: Path, undisturbed: Path
 ) -> None:
     listener, outcomes = Listener(), []
