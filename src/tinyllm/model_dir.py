@@ -210,7 +210,7 @@ def read_end_ids(path: Path) -> frozenset[int] | None:
 def read_tensors(path: str | Path) -> dict[str, StoredTensor]:
     """Shape and dtype of each tensor of a model directory, from the header of its weights file.
 
-    Raises InputError if the file is missing, FormatError if it is damaged or has a dtype other than `DTYPES`,
+    Raises InputError if the file is missing, FormatError if it is damaged or has a dtype outside `DTYPES`. Raises
     MismatchError if it does not fit the config.
     """
     path = find_model(path)

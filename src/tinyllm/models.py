@@ -94,8 +94,8 @@ def load(
     announce   called with one line before a long step and at each fallback
 
     Raises InputError, FormatError, ArtifactError or MismatchError for a model that is missing, foreign, damaged or
-    inconsistent, UsageError for a device that is not available, ConfigError for an unknown dtype or weights, or for
-    weights without the CPU engine.
+    inconsistent. Raises UsageError for a device that is not available. Raises ConfigError for an unknown dtype or
+    weights, or for weights without the CPU engine.
     """
     if dtype not in DTYPES.values():
         raise ConfigError(f"dtype is {dtype}; it can be {', '.join(DTYPES.values())}")

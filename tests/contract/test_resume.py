@@ -93,4 +93,4 @@ def test_a_resumed_run_keeps_the_way_that_auto_chose(tiny_shards: Path, tmp_path
     assert not any("changed since the checkpoint: attention" in note for note in listener.notes)
     fused = make_config(tiny_shards, 9, training=auto | {"attention": "fused"})
     train(tiny_shards, run, fused, resume=True, listener=listener)
-    assert any("attention explicit, now fused; sums may round" in note for note in listener.notes)
+    assert any("attention explicit, this run has fused; sums may round" in note for note in listener.notes)

@@ -169,7 +169,7 @@ def load(path: str | Path | None = None, *, device: str = "auto", dtype: str = "
     """A generator from a model directory or a run directory; without `path`, from the bundled model.
 
     Raises InputError, FormatError, ArtifactError or MismatchError for a directory that is missing, foreign, damaged
-    or inconsistent, UsageError for a device that is not available, ConfigError for an unknown dtype.
+    or inconsistent. Raises UsageError for a device that is not available, ConfigError for an unknown dtype.
     """
     import torch
 

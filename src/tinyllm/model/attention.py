@@ -48,8 +48,8 @@ def attend_explicit(query: Tensor, key: Tensor, value: Tensor, dropout: float = 
     """
     num_new, before = query.shape[2], key.shape[2] - query.shape[2]
     sizes = [min(QUERY_BLOCK, num_new - start) for start in range(0, num_new, QUERY_BLOCK)]
-    # Split once and concatenate prefixes: the gradient of a concatenation is a split. Overlapping slices would give
-    # one zero-padded (B, K, S, C) gradient a block, all summed.
+    # Keys are split once and prefixes concatenated: the gradient of a concatenation is a split. The gradient of
+    # overlapping slices would be one zero-padded array (B, K, S, C) for each block, all of them summed.
     key_sizes = [before + sizes[0], *sizes[1:]]
     keys, values = torch.split(key, key_sizes, dim=2), torch.split(value, key_sizes, dim=2)
     key_positions = positions(key.shape[2], key.device)

@@ -1,7 +1,7 @@
 """Parameters, bytes and FLOPs of a model: arithmetic on its config, without building the model and without torch.
 
-FLOPs follow PaLM (Chowdhery et al. 2022, appendix B) and nanoGPT: a multiply-add counts as two, only matrix products
-count, and attention counts the whole context, without the causal half.
+FLOPs are counted as in PaLM (Chowdhery et al. 2022, appendix B) and nanoGPT. A multiply-add counts as two. Only matrix
+products count. Attention counts the whole context, without halving it for the causal mask.
 """
 
 from math import prod

@@ -82,5 +82,5 @@ def compare_inputs(saved: dict[str, Any], current: dict[str, Any], checkpoint: P
 def _describe_difference(name: str, before: Any, after: Any) -> str:
     if isinstance(before, dict) and isinstance(after, dict):
         keys = [key for key in sorted(set(before) | set(after)) if before.get(key) != after.get(key)]
-        return " and ".join(f"{name}.{key} {before.get(key)}, now {after.get(key)}" for key in keys)
-    return f"{name} {before}, now {after}"
+        return " and ".join(f"{name}.{key} {before.get(key)}, this run has {after.get(key)}" for key in keys)
+    return f"{name} {before}, this run has {after}"

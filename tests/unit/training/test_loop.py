@@ -214,10 +214,10 @@ def test_a_warmup_as_long_as_the_run_is_shortened_with_a_note(
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"model": {"num_layers": 1}}, "model.num_layers 2, now 1"),
-        ({"training": {"batch_size": 3}}, "batch.batch_size 2, now 3"),
-        ({"training": {"seed": 5}}, "seed 1337, now 5"),
-        ({"training": {"dtype": "bfloat16"}}, "dtype float32, now bfloat16"),
+        ({"model": {"num_layers": 1}}, "model.num_layers 2, this run has 1"),
+        ({"training": {"batch_size": 3}}, "batch.batch_size 2, this run has 3"),
+        ({"training": {"seed": 5}}, "seed 1337, this run has 5"),
+        ({"training": {"dtype": "bfloat16"}}, "dtype float32, this run has bfloat16"),
     ],
 )
 def test_a_run_with_changed_inputs_is_not_resumed(
@@ -232,7 +232,7 @@ def test_a_longer_schedule_is_resumed_with_a_note(tiny_shards: Path, tmp_path: P
     train(tiny_shards, tmp_path / "run", make_config(tiny_shards, 3))
     listener = Listener()
     train(tiny_shards, tmp_path / "run", make_config(tiny_shards, 5), resume=True, listener=listener)
-    assert any("schedule.num_steps 3, now 5; the learning rate follows" in note for note in listener.notes)
+    assert any("schedule.num_steps 3, this run has 5; the learning rate follows" in note for note in listener.notes)
     assert len(losses(tmp_path / "run")) == 5
 
 
