@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from tinyllm.cli.demo import clear
+from tinyllm.errors import UsageError
+
 Call = Callable[..., tuple[int, str, str]]
 
 
@@ -30,20 +33,17 @@ def test_a_folder_that_no_demo_wrote_is_refused(call_tinyllm: Call) -> None:
     assert Path("mine/thesis.txt").exists()
 
 
-def test_a_second_demo_keeps_files_of_the_user(call_tinyllm: Call) -> None:
-    demo = ("demo", "--stories", "400", "--steps", "1", "--out", "show")
-    assert call_tinyllm(*demo)[0] == 0
+def test_clearing_a_demo_keeps_files_of_the_user(call_tinyllm: Call) -> None:
+    assert call_tinyllm("demo", "--stories", "400", "--steps", "1", "--out", "show")[0] == 0
     for name in ("notes.txt", "run/notes.txt", "run/model/notes.txt"):
         Path("show", name).write_text("mine")
     Path("show/run/checkpoints/keep").mkdir()
-    code, _, err = call_tinyllm(*demo)
-    assert code == 2
-    assert "show/run/model" in err
+    with pytest.raises(UsageError, match="show/run/model holds files that tinyllm did not write"):
+        clear(Path("show"))
     Path("show/run/model/notes.txt").unlink()
-    code, _, err = call_tinyllm(*demo)
-    assert code == 0, err
-    assert Path("show/run/checkpoints/keep").is_dir()
-    assert {Path("show", name).read_text() for name in ("notes.txt", "run/notes.txt")} == {"mine"}
+    clear(Path("show"))
+    left = sorted(str(path.relative_to("show")) for path in Path("show").rglob("*") if path.name[0] != ".")
+    assert left == ["notes.txt", "run", "run/checkpoints", "run/checkpoints/keep", "run/notes.txt"]
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tinyllm.cli.run_llama import main as run_llama
 
 import tinyllm
+from tinyllm.course.run_llama import main as run_llama
 from tinyllm.tokenizer.codec import Tokenizer
 from tinyllm.training.metrics import MetricsLog
 
