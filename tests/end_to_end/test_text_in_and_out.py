@@ -171,14 +171,14 @@ def test_skipped_files_of_a_folder_give_one_note(call_tinyllm: Call, tokenizer_f
         Path(f"texts/{number}.txt").write_text(f"Once upon a time the fox saw {number} balls.", encoding="utf-8")
     Path("texts/cover.png").write_bytes(b"\x89PNG")
     Path("texts/more.csv").write_text("id,text\n1,the bear\n", encoding="utf-8")
-    told = "skipped 1 file (texts/cover.png): of a folder only files that end in .txt, .md"
+    note = "skipped 1 file (texts/cover.png): of a folder only files that end in .txt, .md"
     for command in (
         ("prepare", "texts", "--tokenizer", tokenizer_file, "-o", "shards"),
         ("tokenizer", "train", "texts", "--vocab-size", "290", "-o", "tokenizer"),
         ("tokenizer", "count", "texts", "--tokenizer", tokenizer_file),
     ):
         code, _, err = call_tinyllm(*command)
-        assert (code, err.count(told)) == (0, 1), err
+        assert (code, err.count(note)) == (0, 1), err
     code, _, err = call_tinyllm("train", "--data", "texts", "--out", "run")
     assert (code, err.count("\n")) == (1, 1)
     assert "run prepare first: tinyllm prepare texts --tokenizer tokenizer -o texts-shards" in err

@@ -88,7 +88,7 @@ def test_ten_in_a_row_stop_the_run(count: int, tell: Callable[[str], None], tiny
     tell(f"{count} of {count} stopped in time, in float32, float16 and bfloat16")
 
 
-@pytest.mark.promise("6 float16 overflow is the scaler's matter alone", fast=1, full=5)
+@pytest.mark.promise("6 float16 overflow is handled by the scaler", fast=1, full=5)
 def test_float16_overflow_is_left_to_the_scaler(
     count: int, tell: Callable[[str], None], tiny_shards: Path, tmp_path: Path
 ) -> None:
@@ -113,10 +113,10 @@ def test_float16_overflow_is_left_to_the_scaler(
         # The log must be valid JSON, without Infinity.
         assert "Infinity" not in (run / "metrics.jsonl").read_text()
         assert_all_finite(run)
-    tell(f"{count} of {count} runs learned on, no update counted as bad")
+    tell(f"{count} of {count} runs kept learning, no update counted as bad")
 
 
-@pytest.mark.promise("6 a model whose weights went wrong is not saved", fast=3, full=12)
+@pytest.mark.promise("6 a model with non-finite weights is not saved", fast=3, full=12)
 def test_wrong_weights_are_never_saved(
     count: int, tell: Callable[[str], None], tiny_shards: Path, tmp_path: Path
 ) -> None:

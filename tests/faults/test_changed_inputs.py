@@ -34,7 +34,7 @@ REFUSED: dict[str, dict[str, dict[str, Any]]] = {
     "optimizer.weight_decay": {"optimizer": {"weight_decay": 0.0}},
     "optimizer.grad_clip": {"optimizer": {"grad_clip": 0.5}},
 }
-TOLD: dict[str, tuple[dict[str, dict[str, Any]], str]] = {
+NOTED: dict[str, tuple[dict[str, dict[str, Any]], str]] = {
     "schedule.peak": ({"schedule": {"peak": 5e-3}}, "the learning rate follows the new schedule"),
     "schedule.num_steps": ({"schedule": {"num_steps": 12}}, "the learning rate follows the new schedule"),
     "training.eval_interval": ({"training": {"eval_interval": 2}}, "losses before and after"),
@@ -69,7 +69,7 @@ def make_shards(folder: Path, tokenizer: Tokenizer, text: str) -> Path:
     return prepare([folder / "corpus.txt"], tokenizer, folder / "shards", documents="line", num_workers=1).path
 
 
-@pytest.mark.promise("9 changed inputs: refused before a step, or allowed and told", fast=24, full=24)
+@pytest.mark.promise("9 changed inputs: refused before a step, or allowed with a note", fast=24, full=24)
 def test_changed_inputs_are_refused_or_noted(
     count: int,
     tell: Callable[[str], None],
@@ -92,7 +92,7 @@ def test_changed_inputs_are_refused_or_noted(
     other_tokenizer = make_shards(tmp_path / "tokenizer", other, "The same shape but other ids in it, long enough.")
     assert_refused(other_tokenizer, original, make_config(other_tokenizer, 3), "was made with (shards|tokenizer) ")
 
-    for name, (change, message) in TOLD.items():
+    for name, (change, message) in NOTED.items():
         run = tmp_path / name
         shutil.copytree(original, run)
         listener = go_on(tiny_shards, run, make_config(tiny_shards, 9, **change))
@@ -109,8 +109,8 @@ def test_changed_inputs_are_refused_or_noted(
             patch.setattr("tinyllm.training.loop.describe_inputs", change_one)
             listener = go_on(tiny_shards, run, make_config(tiny_shards, 6))
         assert any(f"{name} " in note and str(value) in note for note in listener.notes), listener.notes
-    assert len(REFUSED) + 2 + len(TOLD) + len(LIBRARIES) == count
-    tell(f"{len(REFUSED) + 2} refused, {len(TOLD) + len(LIBRARIES)} allowed and told")
+    assert len(REFUSED) + 2 + len(NOTED) + len(LIBRARIES) == count
+    tell(f"{len(REFUSED) + 2} refused, {len(NOTED) + len(LIBRARIES)} allowed with a note")
 
 
 def test_a_checkpoint_of_another_format_gives_one_line(tiny_shards: Path, tmp_path: Path) -> None:

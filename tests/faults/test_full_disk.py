@@ -68,7 +68,7 @@ def check(trial: trials.Trial, run: Path, shards: Path, make_room: Callable[[], 
     trials.assert_same_run(run, whole)
 
 
-@pytest.mark.promise("4 a file may not grow: last checkpoint whole, path and bytes told", fast=5, full=20)
+@pytest.mark.promise("4 a file size limit: last checkpoint whole, path and bytes named", fast=5, full=20)
 def test_a_file_size_limit(
     count: int, tell: Callable[[str], None], tiny_shards: Path, whole: Path, tmp_path: Path
 ) -> None:
@@ -99,7 +99,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(place)], check=True)
 
 
-@pytest.mark.promise("4 a disk that is full: last checkpoint whole, path and bytes told", fast=5, full=20)
+@pytest.mark.promise("4 a full disk: last checkpoint whole, path and bytes named", fast=5, full=20)
 def test_a_full_disk(
     count: int, tell: Callable[[str], None], small_disk: Path, tiny_shards: Path, whole: Path, tmp_path: Path
 ) -> None:

@@ -90,7 +90,7 @@ def test_prepare_is_killed_and_run_again(
         went_on += "going on with" in again.text()
         assert trials.contents(output) == expected, f"trial {index}"
         assert storage.drafts_in(output.parent) == []
-    tell(f"{count} of {count} the same bytes, {went_on} of them went on from finished shards")
+    tell(f"{count} of {count} the same bytes, {went_on} of them resumed from finished shards")
 
 
 @pytest.mark.promise("10 a worker that dies, a document that cannot be read: named", fast=2, full=10)
@@ -217,4 +217,4 @@ def test_a_killed_download_resumes(
         download(address, target, sleep=lambda _: None)
         went_on += file_server.ranges()[-1] is not None
         assert target.read_bytes() == file_server.content
-    tell(f"{count} of {count} the same bytes; {went_on} went on where they were")
+    tell(f"{count} of {count} the same bytes; {went_on} resumed where they were cut")

@@ -50,7 +50,7 @@ def train_and_die(seconds: float, moment: str, flag: Path, arguments: list[str])
     trials.command(*arguments)
 
 
-@pytest.mark.promise("1 killed at a random moment, goes on bit for bit", fast=10, full=200)
+@pytest.mark.promise("1 killed at a random moment, resumes bit for bit", fast=10, full=200)
 def test_a_killed_run_resumes_bit_for_bit(
     count: int, tell: Callable[[str], None], tiny_shards: Path, whole: Path, tmp_path: Path
 ) -> None:

@@ -57,12 +57,12 @@ def use_checkpoint(run: Path) -> None:
         raise TinyllmError(complaint)
 
 
-@pytest.mark.promise("5 a flipped bit is noticed before use, the file named", fast=100, full=1000)
+@pytest.mark.promise("5 a flipped bit is detected before use, the file named", fast=100, full=1000)
 def test_flipped_bits(count: int, tell: Callable[[str], None], places: dict[str, Path]) -> None:
     tell(rot_everywhere(places, count, flip))
 
 
-@pytest.mark.promise("5 a file cut off is noticed before use, the file named", fast=20, full=100)
+@pytest.mark.promise("5 a file cut off is detected before use, the file named", fast=20, full=100)
 def test_cuts(count: int, tell: Callable[[str], None], places: dict[str, Path]) -> None:
     tell(rot_everywhere(places, count, cut))
 
@@ -109,7 +109,7 @@ def rot_everywhere(places: dict[str, Path], count: int, damage: Damage) -> str:
     return ", ".join(f"{number} {name}" for name, number in numbers.items()) + ": all noticed"
 
 
-@pytest.mark.promise("5 resume falls back to the newest whole checkpoint and says so", fast=4, full=40)
+@pytest.mark.promise("5 resume falls back to the newest whole checkpoint with a note", fast=4, full=40)
 def test_resume_falls_back(
     count: int, tell: Callable[[str], None], tiny_shards: Path, whole: Path, tmp_path: Path
 ) -> None:
@@ -141,7 +141,7 @@ def test_resume_falls_back(
             newest / "model.safetensors", whole / "checkpoints" / newest.name / "model.safetensors"
         )
         storage.verify(run / "model", "model")
-    tell(f"{count} of {count} went on from the one before, to the same end")
+    tell(f"{count} of {count} resumed from an earlier checkpoint and ended the same")
 
 
 @pytest.mark.promise(

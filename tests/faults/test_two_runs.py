@@ -24,7 +24,7 @@ def train_at(start: float, arguments: list[str]) -> None:
         print(f"seconds {time.monotonic() - begin:.2f}")
 
 
-@pytest.mark.promise("8 two runs in one directory: one goes on, one is refused", fast=5, full=50)
+@pytest.mark.promise("8 two runs in one directory: one continues, one is refused", fast=5, full=50)
 def test_one_of_two_runs_is_refused(
     count: int, tell: Callable[[str], None], tiny_shards: Path, whole: Path, tmp_path: Path
 ) -> None:
@@ -62,4 +62,4 @@ def test_a_killed_run_leaves_no_lock(
         assert trial.end() in (-signal.SIGKILL, 0)
         trials.train_to_the_end(tiny_shards, run)
         trials.assert_same_run(run, whole)
-    tell(f"{count} of {count} went on at once")
+    tell(f"{count} of {count} resumed at once")

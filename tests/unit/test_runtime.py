@@ -22,7 +22,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - faults)
 """
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is told to keep memory")
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc keeps freed memory")
 def test_kept_memory_is_not_requested_from_the_system_again() -> None:
     pages = {
         way: int(subprocess.run([sys.executable, "-c", COUNT_PAGES, way], capture_output=True, check=True).stdout)

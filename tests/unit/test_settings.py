@@ -164,10 +164,10 @@ def test_a_resumed_run_chooses_tiles_again_and_uses_the_vocabulary_of_the_shards
 @pytest.mark.parametrize("content", ["[model", "[model]\nwide = 3\n", "[training]\nbatch_size = 0\n", "x = 1\n"])
 def test_unreadable_settings_of_a_run_are_ignored_with_a_note(content: str, tmp_path: Path) -> None:
     (tmp_path / "config.toml").write_text(content)
-    told: list[str] = []
-    config, _ = build_run_config(512, tmp_path, [], resume=True, announce=told.append)
-    assert len(told) == 1
-    assert told[0].startswith("the run's own settings are not used: ")
+    notes: list[str] = []
+    config, _ = build_run_config(512, tmp_path, [], resume=True, announce=notes.append)
+    assert len(notes) == 1
+    assert notes[0].startswith("the run's own settings are not used: ")
     assert config.model.hidden_size == read_recipe("seed")["model"]["hidden_size"]
 
 

@@ -58,20 +58,20 @@ def near_options(option: str, options: Iterable[Option]) -> list[str]:
     A single letter matches options with a word that begins with it: `-n` matches `--num-samples`.
     """
     helps = {name: each.help for each in options for name in each.names if not name.startswith("--no-")}
-    wanted = set(_words(option))
+    words = set(_words(option))
     if len(option.lstrip("-")) == 1:
         initials = {name: [word[:1] for word in _words(name)] for name in helps}
-        first = [name for name in helps if initials[name][0] in wanted]
-        return (first + [name for name in helps if wanted & set(initials[name][1:])])[:NUM_SUGGESTIONS]
-    if longer := [name for name in helps if wanted <= set(_words(name))]:
+        first = [name for name in helps if initials[name][0] in words]
+        return (first + [name for name in helps if words & set(initials[name][1:])])[:NUM_SUGGESTIONS]
+    if longer := [name for name in helps if words <= set(_words(name))]:
         return longer[:NUM_SUGGESTIONS]
     if close := difflib.get_close_matches(_plain(option), map(_plain, helps), n=1):
         return [name for name in helps if _plain(name) == close[0]][:1]
-    wanted = {word for word in wanted if len(word) >= LEAST_WORD}
-    if common := [name for name in helps if wanted & set(_words(name))]:
+    words = {word for word in words if len(word) >= LEAST_WORD}
+    if common := [name for name in helps if words & set(_words(name))]:
         return common[:NUM_SUGGESTIONS]
-    told = [name for name, text in helps.items() if wanted & set(re.findall(r"[a-z]+", text.lower()))]
-    return told[:NUM_SUGGESTIONS]
+    by_help = [name for name, text in helps.items() if words & set(re.findall(r"[a-z]+", text.lower()))]
+    return by_help[:NUM_SUGGESTIONS]
 
 
 class ScriptParser(argparse.ArgumentParser):

@@ -204,9 +204,9 @@ def test_a_warmup_as_long_as_the_run_is_shortened_with_a_note(
     config = make_config(tiny_shards, num_steps, schedule={"warmup_steps": warmup})
     _, trainer = train(tiny_shards, tmp_path / "run", config, listener=listener)
     assert trainer.config.schedule.warmup_steps == fitted
-    told = [note for note in listener.notes if "warmup" in note]
-    assert len(told) == 1
-    assert told[0].startswith(f"schedule.warmup_steps {warmup} would take all {num_steps} steps of the run; ")
+    notes = [note for note in listener.notes if "warmup" in note]
+    assert len(notes) == 1
+    assert notes[0].startswith(f"schedule.warmup_steps {warmup} would take all {num_steps} steps of the run; ")
     rates = [record["learning_rate"] for record in listener.records if "learning_rate" in record]
     assert max(rates) == config.schedule.peak
 
