@@ -273,7 +273,7 @@ class SamplingConfig(Section):
     seed: int = Field(default=1337, ge=0, lt=2**63)
     """Seed of the random draws: the same seed gives the same text, alone or in a batch."""
     stop: Annotated[tuple[str, ...], BeforeValidator(_parse_stops)] = ()
-    """Texts that end the generation; they are cut off. In Python, one string is allowed too."""
+    """Texts that end the generation; they are cut off. One string is one text."""
 
 
 class TrainingSamplesConfig(Section):

@@ -49,7 +49,7 @@ def demo(
     steps: Annotated[int | None, Parameter(help="Optimizer updates; default: the recipe's number.")] = None,
     max_minutes: Annotated[float, Parameter(help="Largest training time; a slower machine does fewer updates.")] = 3.9,
 ) -> None:
-    """Write stories, train a tokenizer and a model on them, and sample: in minutes.
+    """Write stories, train a tokenizer and a model on them, and sample, in minutes.
 
     About five minutes on two cores. A second call starts from scratch in the same folder.
 

@@ -24,7 +24,7 @@ def generate(
     *prompt: Annotated[
         str,
         TEXT_OR_DASH,
-        Parameter(help="[MODEL] PROMPT: an optional model directory, then a text, FILE:path, or - for standard input."),
+        Parameter(help="The text to continue, FILE:path, or - for standard input; a model directory may precede it."),
     ],
     sampling: Annotated[
         SamplingConfig, Parameter(name="*", negative_iterable=(), consume_multiple=1)
