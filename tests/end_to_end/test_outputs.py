@@ -124,6 +124,19 @@ def test_a_run_does_not_start_in_a_folder_with_other_files(call: Call, tiny_shar
     assert (path if path.is_file() else path / "diary.txt").read_text() == "mine"
 
 
+def test_a_run_does_not_begin_in_a_model(call: Call, tiny_shards: Path) -> None:
+    before = sorted(path.name for path in Path("model").iterdir())
+    code, err = call("train", "--data", str(tiny_shards), "--out", "model", "--recipe", "stories260k", "--steps", "1")
+    assert (code, "so it is no run" in err) == (2, True)
+    assert sorted(path.name for path in Path("model").iterdir()) == before
+
+
+def test_a_demo_follows_a_link(call: Call) -> None:
+    Path("loop").symlink_to("loop")
+    code, err = call("demo", "-o", "loop")
+    assert (code, "leads nowhere" in err) == (1, True)
+
+
 def storage_state(path: Path) -> object:
     """The content of a file, or of a directory's manifest."""
     return path.read_bytes() if path.is_file() else storage.read_manifest(path)

@@ -62,6 +62,7 @@ def demo(
     demo_config(VOCAB_SIZE, steps)  # reports a wrong number of steps before anything is written
     if not 0 < max_minutes < math.inf:
         raise UsageError(f"--max-minutes is {max_minutes}; it should be greater than 0 and finite")
+    out = storage.follow_link(out)
     clear(out)
     corpus, tokenizer, shards, run = (out / name for name in (CORPUS, "tokenizer", "shards", "run"))
     note(f"[1/5] writing {stories:,} stories to {corpus}")

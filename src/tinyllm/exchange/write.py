@@ -4,6 +4,7 @@ What is compared is what matters: the logits on a fixed prompt, and every token 
 differs by more than its format rounds is an error, and leaves nothing behind.
 """
 
+import os
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinyllm import storage
-from tinyllm.errors import InputError, MismatchError, TinyllmError, UsageError
+from tinyllm.errors import ArtifactError, InputError, MismatchError, TinyllmError, UsageError
 from tinyllm.exchange.build import logits_of_fixed_prompt
 from tinyllm.exchange.foreign import ForeignModel
 from tinyllm.exchange.gguf import export_notes, modelfile, read_gguf, write_gguf
@@ -131,7 +132,7 @@ def export_model(
     )
     beside = _files_beside(model, found, output, with_modelfile)
     for path, content in beside.items():
-        _check_companion(path, content, overwrite)
+        _check_companion(path, content, output)
     return _export_file(model, found, output, beside)
 
 
@@ -206,12 +207,17 @@ def _files_beside(model: ForeignModel, target: FileTarget, output: Path, with_mo
     return beside
 
 
-def _check_companion(path: Path, content: bytes, overwrite: bool) -> None:
-    """Raises ArtifactError where the file `path` with another content is in the way."""
+def _check_companion(path: Path, content: bytes, output: Path) -> None:
+    """Raises ArtifactError where the file `path` with another content is in the way.
+
+    It is replaced only where `output` replaces an earlier export, whose companion it is then.
+    """
     if path.is_file() and path.stat().st_size == len(content) and path.read_bytes() == content:
         return
+    if os.path.lexists(path) and not output.exists():
+        raise ArtifactError(f"{path} exists already, with another content; choose another folder, or move it")
     is_own = _is_modelfile if path.name == MODELFILE_NAME else partial(_can_be_read, load_tokenizer)
-    storage.check_new_file(path, f"a {path.name}", is_own, overwrite=overwrite)
+    storage.check_new_file(path, f"a {path.name}", is_own, overwrite=True)
 
 
 def _is_modelfile(path: Path) -> bool:

@@ -25,6 +25,8 @@ def check_run_directory(folder: Path) -> None:
     """Raises UsageError if a run in `folder` would replace files that tinyllm did not write."""
     if not folder.is_dir() or is_run(folder):
         return
+    if (folder / storage.MANIFEST_NAME).exists():
+        raise UsageError(f"{folder} has a {storage.MANIFEST_NAME}, so it is no run; choose another --out directory")
     for name in NAMES:
         if (folder / name).exists() and not _is_empty_folder(folder / name):
             raise UsageError(

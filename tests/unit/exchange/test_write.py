@@ -63,9 +63,25 @@ def test_another_tokenizer_in_the_folder_is_not_overwritten(mild_model: ForeignM
     (tmp_path / "tokenizer.bin").write_bytes(b"somebody else's")
     with pytest.raises(ArtifactError, match="tokenizer.bin exists already"):
         export_model(mild_model, "llama2c", tmp_path / "model.bin")
-    with pytest.raises(ArtifactError, match="will not replace .*tokenizer.bin: it is not a tokenizer.bin"):
+    with pytest.raises(ArtifactError, match="tokenizer.bin exists already, with another content"):
         export_model(mild_model, "llama2c", tmp_path / "model.bin", overwrite=True)
     assert [path.name for path in tmp_path.iterdir()] == ["tokenizer.bin"]
+
+
+def test_overwrite_replaces_the_companion_of_the_replaced_export_alone(
+    mild_model: ForeignModel, tmp_path: Path
+) -> None:
+    model, companion = tmp_path / "model.gguf", tmp_path / "Modelfile"
+    export_model(mild_model, "gguf", model)
+    companion.write_text("my notes")
+    with pytest.raises(ArtifactError, match="will not replace .*Modelfile: it is not a Modelfile"):
+        export_model(mild_model, "gguf", model, with_modelfile=True, overwrite=True)
+    companion.write_text("FROM llama3")
+    with pytest.raises(ArtifactError, match="Modelfile exists already, with another content"):
+        export_model(mild_model, "gguf", tmp_path / "new.gguf", with_modelfile=True, overwrite=True)
+    assert companion.read_text() == "FROM llama3"
+    export_model(mild_model, "gguf", model, with_modelfile=True, overwrite=True)
+    assert "FROM ./model.gguf" in companion.read_text()
 
 
 def test_the_same_tokenizer_in_the_folder_is_no_obstacle(mild_model: ForeignModel, tmp_path: Path) -> None:
