@@ -1,1 +1,1 @@
-"""Files in, documents out: readers, the train/validation split, downloads, and the embedded storybook."""
+"""Reads files into documents; holds the train/validation split, downloads, and the embedded storybook."""

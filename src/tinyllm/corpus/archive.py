@@ -1,8 +1,8 @@
-"""The regular files of a tar archive, one after the other, as a stream: nothing is extracted, nothing is sought.
+"""Reads the regular files of a tar archive as a stream, without extracting or seeking.
 
-A small reader of POSIX ustar and pax, and GNU long names. Python's tarfile is not used because it ends without a word
-at a damaged header, keeps every member in memory, and reads headers of whatever size they claim. Here names are labels
-and never paths, links and devices are passed over, and memory is one chunk.
+The reader supports POSIX ustar, pax, and GNU long names. Python's tarfile is not used: it ends silently at a damaged
+header, keeps every member in memory, and reads headers of any claimed size. Member names are labels and never used as
+paths, links and devices are skipped, and memory is one chunk.
 """
 
 import re
@@ -22,7 +22,7 @@ _PAX_RECORD = re.compile(rb"(\d{1,7}) ([^=\n]{1,1000})=")
 
 
 class Member:
-    """One file of the archive; it can be read until the next one is asked for."""
+    """A file in the archive; it can be read until the next member is requested."""
 
     def __init__(self, archive: ByteStream, name: str, num_bytes: int) -> None:
         self.name = name
@@ -31,7 +31,7 @@ class Member:
         self._num_bytes_padding = -num_bytes % _BLOCK_BYTES
 
     def read(self, size: int = CHUNK_BYTES, /) -> bytes:
-        """Up to `size` bytes; none at the member's end. Raises FormatError where the archive is cut off."""
+        """Up to `size` bytes; empty at the member's end. Raises FormatError if the archive is cut off."""
         content = self._archive.read(min(size, self._num_bytes_left))
         if not content and min(size, self._num_bytes_left):
             raise _cut_off(self._archive.name)
@@ -39,7 +39,7 @@ class Member:
         return content
 
     def skip(self) -> None:
-        """Goes behind the member's last block."""
+        """Skips the rest of the member and its padding."""
         self._num_bytes_left += self._num_bytes_padding
         self._num_bytes_padding = 0
         while self._num_bytes_left:
@@ -47,7 +47,7 @@ class Member:
 
 
 def read_members(archive: ByteStream) -> Iterator[Member]:
-    """The regular files, in the archive's order. Raises FormatError for a damaged header and for an archive cut off."""
+    """The regular files in the archive's order. Raises FormatError if a header is damaged or the archive is cut off."""
     long_name: str | None = None
     pax: dict[bytes, bytes] = {}
     while header := _read_header(archive):
@@ -73,7 +73,7 @@ def read_members(archive: ByteStream) -> Iterator[Member]:
 
 
 def _read_header(archive: ByteStream) -> bytes:
-    """The next header block; empty at the archive's end mark, a block of zeros."""
+    """The next header block; empty at the end mark, a block of zeros."""
     header = _read_exactly(archive, _BLOCK_BYTES)
     if not any(header):
         return b""
@@ -85,7 +85,7 @@ def _read_header(archive: ByteStream) -> bytes:
 
 
 def _read_extension(archive: ByteStream, size: int) -> bytes:
-    """The content of a header that says more about the next one: a long name, or pax records."""
+    """The content of an extension header, which describes the next header: a long name, or pax records."""
     if size > _HEADER_LIMIT_BYTES:
         raise _damaged(archive, f"a header of {size} bytes, more than {_HEADER_LIMIT_BYTES}")
     return _read_exactly(archive, size + -size % _BLOCK_BYTES)[:size]
@@ -102,7 +102,7 @@ def _read_exactly(archive: ByteStream, size: int) -> bytes:
 
 
 def _pax_records(content: bytes, archive: ByteStream) -> dict[bytes, bytes]:
-    """Records such as `30 path=a/long/name.json` and a newline, where 30 is the length of all of it."""
+    """Parses records such as `30 path=a/long/name.json`; 30 is the length of the record with its newline."""
     records = {}
     position = 0
     while position < len(content):
@@ -134,12 +134,12 @@ def _name(header: bytes) -> str:
 
 
 def _text(field: bytes) -> str:
-    """A name; of one longer than systems allow, the end, which says what the file holds."""
+    """A name for messages. An overlong name keeps its end, which includes the ending."""
     return printable(field.partition(b"\0")[0][-_NAME_LIMIT_BYTES:].decode(errors="replace"))
 
 
 def _drain(archive: ByteStream) -> None:
-    """Reads what follows the end mark, so that a compressed archive's own checksum is checked, up to a limit."""
+    """Reads past the end mark, up to a limit, so that a compressed archive's checksum is verified."""
     num_bytes = 0
     while num_bytes < _DRAIN_LIMIT_BYTES and (content := archive.read()):
         num_bytes += len(content)

@@ -1,21 +1,21 @@
-"""Corpora that can be fetched by name: where they are, how large, and their checksum."""
+"""The corpora that can be downloaded by name: addresses, sizes and checksums."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class KnownCorpus:
-    """One file, the same at each of its sources."""
+    """A file, with equal bytes at each of its addresses."""
 
     file_name: str
     num_bytes: int
     sha256: str
     urls: dict[str, str]
-    """The addresses by source."""
+    """Address by source, such as "huggingface"."""
 
 
-# TinyStories (Eldan & Li 2023), CDLA-Sharing-1.0: 50 JSON shards of stories by GPT-3.5 and GPT-4. Size and SHA-256 are
-# those of the original at Hugging Face; the copy at ModelScope has to be the same file.
+# TinyStories (Eldan & Li 2023), CDLA-Sharing-1.0: 50 JSON shards of stories by GPT-3.5 and GPT-4. Size and SHA-256
+# belong to the original at Hugging Face; the copy at ModelScope must be the same file.
 TINYSTORIES = KnownCorpus(
     file_name="TinyStories_all_data.tar.gz",
     num_bytes=1_608_001_638,

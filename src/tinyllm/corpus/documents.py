@@ -1,8 +1,8 @@
-"""Files into documents: the one reader that the stages after it use.
+"""Reads files into documents: the only reader that later stages use.
 
-Everything streams, so memory is bounded whatever the size of the corpus: by one chunk and one document, of at most
-2**30 characters (2**27 for an item of a JSON array or a field of a table; 2**25 in an archive, where a few kilobytes
-may unpack to gigabytes), and for Parquet by one row group's column.
+Everything streams: memory is bounded by one chunk and one document, whatever the size of the corpus. A document has at
+most 2**30 characters, an item of a JSON array or a field of a table 2**27. A document in an archive has at most 2**25,
+because a few kilobytes may unpack to gigabytes. For Parquet the bound is one row group's column.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -23,12 +23,12 @@ ARCHIVE_LIMIT_CHARACTERS = 2**25
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A text that belongs together: a story, an article, a chapter."""
+    """One text: a story, an article, a chapter."""
 
     text: str
-    """Never empty; whitespace around it is gone."""
+    """Not empty, without surrounding whitespace."""
     source: str
-    """The file it is from, or `ARCHIVE:MEMBER`."""
+    """The file, or `ARCHIVE:MEMBER`."""
 
 
 def read_documents(
@@ -38,12 +38,12 @@ def read_documents(
     text_key: str | None = None,
     note: Callable[[str], None] = lambda _: None,
 ) -> Iterator[Document]:
-    """The documents of all files that `inputs` name, in the order of the sorted files; empty ones are left out.
+    """The documents of all files in `inputs`, in the order of the sorted file names, without empty ones.
 
-    `inputs` are files, folders, patterns, and `-` for standard input, which is read as plain text. `documents` says
-    where a document ends in plain text (see `split_text`), `text_key` which key or column holds the text elsewhere.
-    `note` gets one line for the files of folders, and one for the members of each archive, that are not read.
-    Raises InputError for what cannot be read, and if there is no document at all.
+    `inputs` are files, folders, patterns, and `-` for standard input, which is read as plain text. `documents` sets how
+    plain text is split (see `split_text`), `text_key` the key or column that holds the text in other formats.
+    `note` receives one line about skipped files of folders, and one line for each archive with skipped members.
+    Raises InputError if a file cannot be read or there is no document.
     """
     sources = list_sources(inputs, note)
     num_documents = 0
@@ -59,7 +59,7 @@ def read_documents(
 
 @dataclass(frozen=True)
 class _Reading:
-    """How files are read: the arguments of `read_documents`."""
+    """The options of `read_documents`."""
 
     documents: DocumentRule
     text_key: str | None
@@ -67,7 +67,7 @@ class _Reading:
 
 
 def _read_file(path: Path, reading: _Reading) -> Iterator[tuple[str, str]]:
-    """Pairs of source and text."""
+    """The (source, text) pairs of a file."""
     name = printable(path)
     file_format = Format("text") if path == STANDARD_INPUT else format_of_named(path.name)
     if file_format.content == "parquet":
@@ -87,7 +87,7 @@ def _read_file(path: Path, reading: _Reading) -> Iterator[tuple[str, str]]:
 
 
 class _Member(Readable, Protocol):
-    """A member of an archive of either kind."""
+    """A member of a tar or zip archive."""
 
     @property
     def name(self) -> str: ...
@@ -108,9 +108,9 @@ def _read_archive(archive_name: str, members: Iterable[_Member], reading: _Readi
             raise FormatError(f"{name}: Parquet cannot be read as a stream; extract the archive and name its folder")
         num_read += 1
         stream = decompress(name, member, member_format.compression)
-        meter = _Meter(decode_text(stream), name)
-        for text in _read_texts(name, iter(meter), member_format.content, reading):
-            meter.num_characters = 0
+        limited = _LimitedText(decode_text(stream), name)
+        for text in _read_texts(name, iter(limited), member_format.content, reading):
+            limited.num_characters = 0
             yield name, text
     left_out = f"skipped {describe_skipped(skipped)}" if skipped else ""
     if not num_read:
@@ -120,12 +120,12 @@ def _read_archive(archive_name: str, members: Iterable[_Member], reading: _Readi
         reading.note(f"{left_out} of {archive_name}: only files that end in {SUPPORTED} are read, no archives inside")
 
 
-class _Meter:
-    """The text of an archive's member on its way, which must come to the end of a document once in a while."""
+class _LimitedText:
+    """Passes on the text of an archive's member, and counts the characters of the current document against a limit."""
 
     def __init__(self, pieces: Iterator[str], name: str) -> None:
         self.num_characters = 0
-        """Since the end of the last document."""
+        """Characters since the end of the last document."""
         self._pieces = pieces
         self._name = name
 

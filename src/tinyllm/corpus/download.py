@@ -1,9 +1,9 @@
-"""One large file over HTTP, for connections that break: the file is there in the end and right, or it is not there.
+"""Downloads one large file over HTTP: at the end, the complete and verified file exists, or none does.
 
-A draft (`storage`) keeps the part that has arrived, with the version that it is a part of. A broken connection
-is taken up with Range and If-Range (RFC 9110), after waits that double; a server that has another version by then, or
-knows no ranges, sends all of it again. The part is renamed only when its size, its SHA-256 where one is known, and
-otherwise the checksums inside compressed files are right. It unpacks nothing: documents are read from the archive.
+A draft (see `storage`) keeps the part that has arrived, with the version of the file on the server. After a broken
+connection, the download resumes with Range and If-Range (RFC 9110), with doubling waits. A server that ignores ranges
+or has another version sends the whole file again. Before the part is renamed, its size is checked, and its SHA-256 or
+the checksums inside compressed files. Nothing is unpacked: documents are read from the archive.
 """
 
 import re
@@ -29,13 +29,13 @@ from tinyllm.errors import DownloadError, FormatError, UsageError
 from tinyllm.version import __version__
 
 KIND = "download"
-"""The kind of draft that holds a part."""
+"""The kind of the draft that holds the part."""
 MAX_FAILURES = 5
 LONGEST_WAIT_SECONDS = 120.0
 RESERVED_BYTES = 2**30
-"""Stays free on the disk where a server does not say how much it sends, or a twentieth of a small disk."""
+"""Free disk space to leave if the server sends no length; on a small disk a twentieth of its size."""
 _CHUNK_BYTES = 2**18
-_PASSING = (408, 425, 429, 500, 502, 503, 504)
+_RETRYABLE = (408, 425, 429, 500, 502, 503, 504)
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
 
 
@@ -50,12 +50,12 @@ def download(
     sleep: Callable[[float], None] = time.sleep,
     timeout_seconds: float = 30.0,
 ) -> Path:
-    """Fetches `url` to `target`, going on with an earlier part; a target that is already right stays as it is.
+    """Downloads `url` to `target`, resuming an earlier part; a `target` that is already correct stays unchanged.
 
-    `report` is called with the bytes there are and those there will be (None if unknown), `note` with one line each
-    time something goes wrong and is tried again; up to 5 times in a row without a new byte.
-    Raises UsageError for what is no http address or checksum, ArtifactError if the disk refuses, DownloadError for
-    everything else; the part stays only if the same call can go on with it.
+    `report` is called with the number of bytes received and the total (None if unknown). `note` receives one line
+    before each retry, of which there are at most 5 in a row without a new byte.
+    Raises UsageError for an invalid address or checksum, ArtifactError if the disk refuses, DownloadError for every
+    other failure. The part is kept only if the same call can resume it.
     """
     _check_request(url, sha256)
     storage.check_writable(target)
@@ -66,7 +66,7 @@ def download(
         with storage.open_draft(storage.follow_link(target), KIND, resumable=True) as draft:
             transfer = _Transfer(url, draft, sha256, expected_bytes, report or (lambda *_: None), timeout_seconds)
             try:
-                _persist(transfer, note or (lambda _: None), sleep)
+                _retry(transfer, note or (lambda _: None), sleep)
                 storage.disk.sync(transfer.part)
                 storage.publish_file(draft, transfer.part)
             finally:
@@ -77,7 +77,7 @@ def download(
 
 
 class _Setback(Exception):
-    """Something that may go better next time."""
+    """A failure that a retry may overcome."""
 
     def __init__(self, reason: str, wait_seconds: float = 0.0) -> None:
         super().__init__(reason)
@@ -85,18 +85,18 @@ class _Setback(Exception):
 
 
 class _Version(BaseModel):
-    """What a part is a part of."""
+    """The version of a remote file that a part belongs to."""
 
     model_config = ConfigDict(frozen=True, strict=True)
 
     url: str
     validator: str
-    """A strong ETag, else a date; empty if the server gave neither, and then the part is of no further use."""
+    """A strong ETag, else a date; empty if the server sent neither, and then the part cannot be resumed."""
     total_bytes: int | None
 
 
-def _persist(transfer: "_Transfer", note: Callable[[str], None], sleep: Callable[[float], None]) -> None:
-    """Attempts until one succeeds; gives up after `MAX_FAILURES` in a row that brought nothing new."""
+def _retry(transfer: "_Transfer", note: Callable[[str], None], sleep: Callable[[float], None]) -> None:
+    """Attempts the transfer until it succeeds; gives up after `MAX_FAILURES` in a row without a new byte."""
     most_bytes = num_failures = 0
     while True:
         try:
@@ -114,7 +114,7 @@ def _persist(transfer: "_Transfer", note: Callable[[str], None], sleep: Callable
 
 
 class _Transfer:
-    """The state of one download: what is asked for, and the part on the disk."""
+    """The state of one download: the request and the part on disk."""
 
     def __init__(
         self,
@@ -136,7 +136,7 @@ class _Transfer:
         self._timeout_seconds = timeout_seconds
 
     def attempt(self) -> None:
-        """Asks for what is missing, once; on return the part is whole and right. Raises _Setback or DownloadError."""
+        """Requests the missing bytes once, then verifies the complete part. Raises _Setback or DownloadError."""
         version = self._version_of_part()
         start = self.kept_bytes()
         if not (version and start == version.total_bytes):
@@ -144,17 +144,17 @@ class _Transfer:
         self._check_content(was_resumed=start > 0)
 
     def kept_bytes(self) -> int:
-        """How much there is already that the next attempt can go on from."""
+        """The number of bytes that the next attempt can resume from."""
         return self.part.stat().st_size if self._version_of_part() else 0
 
     def drop(self) -> None:
-        """Forgets the part."""
+        """Removes the part."""
         for path in (self.part, self.sidecar):
             if path.exists():
                 storage.disk.remove_file(path)
 
     def _version_of_part(self) -> _Version | None:
-        """Of which version the part is; None if there is none, or none that can be taken up."""
+        """The version that the part belongs to; None if there is no part or it cannot be resumed."""
         try:
             version = _Version.model_validate_json(self.sidecar.read_bytes())
         except (OSError, ValueError):
@@ -170,27 +170,27 @@ class _Transfer:
             total_bytes = version.total_bytes
             if total_bytes is not None:
                 storage.check_room(self._target, total_bytes - start)
-            was_resumed, complaint = start > 0, ""
+            was_resumed, fault = start > 0, ""
             with storage.append_file(self._draft, start) as file:
                 self._report(start, total_bytes)
                 for chunk in _receive(response):
-                    if complaint := self._too_much(start + len(chunk), total_bytes):
+                    if fault := self._excess(start + len(chunk), total_bytes):
                         break
                     file.write(chunk)
                     start += len(chunk)
                     self._report(start, total_bytes)
-        if complaint:
+        if fault:
             self.drop()
             if was_resumed:
-                raise _Setback(complaint)
-            raise DownloadError(f"{self.url}: {complaint}; nothing was kept")
+                raise _Setback(fault)
+            raise DownloadError(f"{self.url}: {fault}; nothing was kept")
         if total_bytes is not None and start < total_bytes:
             raise _Setback(f"the connection ended after {start} of {total_bytes} bytes")
 
-    def _too_much(self, num_bytes: int, total_bytes: int | None) -> str:
-        """Why a part must not grow to `num_bytes`; empty if it may.
+    def _excess(self, num_bytes: int, total_bytes: int | None) -> str:
+        """The reason why the part must not grow to `num_bytes`; empty if it may.
 
-        A body without a length may go on for ever, so it ends before the disk is full.
+        A body without a length may never end, so it is stopped before the disk is full.
         """
         limit = self._expected_bytes if total_bytes is None else total_bytes
         if limit is not None:
@@ -213,8 +213,8 @@ class _Transfer:
             error.close()
             if error.code == 416:
                 self.drop()
-                raise _Setback("the server's file is shorter than what had come of it (416)") from None
-            if error.code in _PASSING:
+                raise _Setback("the server's file is shorter than the part received (416)") from None
+            if error.code in _RETRYABLE:
                 wait_seconds = _retry_after(error.headers.get("Retry-After", ""))
                 raise _Setback(f"the server answers {error.code} {error.reason}", wait_seconds) from None
             raise DownloadError(f"{self.url}: {_refusal(error.code, error.reason)}") from None
@@ -228,7 +228,7 @@ class _Transfer:
         return cast(HTTPResponse, response)
 
     def _check_continuation(self, response: HTTPResponse, version: _Version, start: int) -> None:
-        """A 206 must continue exactly this part; not every server heeds If-Range."""
+        """Checks that a 206 response continues this part, because not every server respects If-Range."""
         match = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
         same_total = match is not None and match[2] in ("*", str(version.total_bytes))
         if not (match and int(match[1]) == start and same_total and _validator(response) == version.validator):
@@ -236,7 +236,7 @@ class _Transfer:
             raise _Setback("the file changed on the server")
 
     def _begin(self, response: HTTPResponse) -> _Version:
-        """Starts the part over with a response that has the whole file, if that can be what was asked for."""
+        """Starts the part again from a response with the whole file, after a check that it can be the right file."""
         if response.status != 200:
             raise DownloadError(f"{self.url}: the server answers {response.status}, not with a file")
         if response.headers.get_content_type() == "text/html" and not self._target.name.endswith((".html", ".htm")):
@@ -245,12 +245,12 @@ class _Transfer:
         total_bytes = int(length) if re.fullmatch(r"[0-9]{1,18}", length) and not response.chunked else None
         if total_bytes is None and not (response.chunked or self._sha256 or self._expected_bytes or self._is_packed()):
             raise DownloadError(
-                f"{self.url}: the server does not say how long the file is, so a lost end would not be noticed; "
+                f"{self.url}: the server does not say how long the file is, so a missing end would not be noticed; "
                 "give its --sha256"
             )
         if self._expected_bytes is not None and total_bytes not in (None, self._expected_bytes):
             raise DownloadError(
-                f"{self.url}: the server's file has {total_bytes} bytes, expected are {self._expected_bytes}; "
+                f"{self.url}: the server's file has {total_bytes} bytes instead of {self._expected_bytes}; "
                 "it is another version (to take it as it is, name its address with --url)"
             )
         version = _Version(url=self.url, validator=_validator(response), total_bytes=total_bytes)
@@ -259,38 +259,38 @@ class _Transfer:
         return version
 
     def _check_content(self, was_resumed: bool) -> None:
-        """Drops a part that is whole but wrong; one that came in several pieces gets another chance."""
-        complaint = _complaint(self.part, self._target.name, self._sha256, self._expected_bytes)
-        if complaint:
+        """Removes a complete but wrong part, and raises: _Setback if it was resumed, else DownloadError."""
+        fault = _find_fault(self.part, self._target.name, self._sha256, self._expected_bytes)
+        if fault:
             self.drop()
             if was_resumed:
-                raise _Setback(f"the pieces do not make a whole: {complaint}")
-            raise DownloadError(f"{self.url}: {complaint}; nothing was kept")
+                raise _Setback(f"the joined pieces are wrong: {fault}")
+            raise DownloadError(f"{self.url}: {fault}; nothing was kept")
 
     def _is_packed(self) -> bool:
-        """Whether the file itself tells its end, by a checksum there."""
+        """Whether the file's compression has a checksum, which shows a missing end."""
         file_format = format_of(self._target.name)
         return file_format is not None and file_format.compression != "none"
 
 
 class _Redirects(request.HTTPRedirectHandler):
-    """Follows redirects, but never from https to http: whoever stands between could answer there."""
+    """Follows redirects, but never from https to http, which would let an attacker on the network answer."""
 
     def redirect_request(
         self, req: request.Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
     ) -> request.Request | None:
-        """The request to follow. Raises DownloadError where it would leave https."""
+        """The redirected request. Raises DownloadError if it would leave https."""
         if req.type == "https" and urlsplit(newurl).scheme.lower() != "https":
             fp.close()
             raise DownloadError(
-                f"{req.full_url}: the server sends on to {newurl}, which is not encrypted; nothing was fetched from "
+                f"{req.full_url}: the server redirects to {newurl}, which is not encrypted; nothing was fetched from "
                 "there. Name that address yourself if you trust it"
             )
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
 def _opener() -> request.OpenerDirector:
-    """HTTP and HTTPS with redirects and the system's proxies; no ftp, file or data addresses, not even by redirect."""
+    """An opener for HTTP and HTTPS with redirects and the system's proxies; no ftp, file or data addresses at all."""
     opener = request.OpenerDirector()
     for handler in (
         request.ProxyHandler(),
@@ -306,7 +306,7 @@ def _opener() -> request.OpenerDirector:
 
 
 def _receive(response: HTTPResponse) -> Iterator[bytes]:
-    """The body as it comes. A lost connection is a _Setback, so that an OSError outside is one of the disk."""
+    """The chunks of the body. A lost connection raises _Setback, so any OSError outside is the disk's."""
     while True:
         try:
             chunk = response.read1(_CHUNK_BYTES)
@@ -318,21 +318,21 @@ def _receive(response: HTTPResponse) -> Iterator[bytes]:
 
 
 def _validator(response: HTTPResponse) -> str:
-    """What If-Range may name: a strong ETag, else a date; empty if there is neither."""
+    """The validator for If-Range: a strong ETag, else a date; empty if there is neither."""
     etag = response.headers.get("ETag", "")
     if etag.startswith('"'):
         return etag
     return response.headers.get("Last-Modified", "")
 
 
-def _complaint(part: Path, name: str, sha256: str | None, expected_bytes: int | None) -> str:
-    """What is wrong with a file that has come whole; empty if nothing is."""
+def _find_fault(part: Path, name: str, sha256: str | None, expected_bytes: int | None) -> str:
+    """The fault of a fully received file; empty if it has none."""
     num_bytes = part.stat().st_size
     if expected_bytes is not None and num_bytes != expected_bytes:
-        return f"{num_bytes} bytes came, expected are {expected_bytes}"
+        return f"it has {num_bytes} bytes instead of {expected_bytes}"
     if sha256 is not None:
         found = storage.sha256_of(part)
-        return "" if found == sha256.lower() else f"the SHA-256 is {found}, expected is {sha256.lower()}"
+        return "" if found == sha256.lower() else f"its SHA-256 is {found} instead of {sha256.lower()}"
     file_format = format_of(name)
     if file_format is None or file_format.compression == "none":
         return ""
@@ -360,11 +360,10 @@ def _check_request(url: str, sha256: str | None) -> None:
 
 def _check_existing(target: Path, sha256: str | None, expected_bytes: int | None) -> None:
     if not target.is_file():
-        raise DownloadError(f"{target} is there and is not a file; choose another place")
-    complaint = _complaint(target, "", sha256, expected_bytes)
-    if complaint:
-        complaint = complaint.replace(" came,", ",")
-        raise DownloadError(f"{target} is there and is another file ({complaint}); remove it or choose another place")
+        raise DownloadError(f"{target} exists and is not a file; choose another place")
+    fault = _find_fault(target, "", sha256, expected_bytes)
+    if fault:
+        raise DownloadError(f"{target} exists and is another file ({fault}); remove it or choose another place")
 
 
 def _refusal(code: int, reason: str) -> str:
@@ -377,7 +376,7 @@ def _refusal(code: int, reason: str) -> str:
 
 
 def _retry_after(value: str) -> float:
-    """Seconds that the server asks to wait: it says a number or a date; 0 if it says neither."""
+    """The wait in seconds that the server requests, as a number or a date; 0 if it gives neither."""
     if value.isdecimal():
         return float(value[:6])
     try:

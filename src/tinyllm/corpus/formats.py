@@ -1,7 +1,7 @@
-"""Which files hold text, told by the endings of their names; nothing is opened here.
+"""The format of a file, from the ending of its name; no file is opened.
 
-A name ends in what it holds (`.txt`, `.md`, `.rst`, `.jsonl`, `.json`, `.csv`, `.tsv`, `.parquet`, `.tar`, `.zip`) and
-may add how it is compressed (`.gz`, `.bz2`, `.xz`, `.zst`). Parquet and zip compress inside: they have no such ending.
+An ending names the content (`.txt`, `.md`, `.rst`, `.jsonl`, `.json`, `.csv`, `.tsv`, `.parquet`, `.tar`, `.zip`) and
+optionally the compression (`.gz`, `.bz2`, `.xz`, `.zst`). Parquet and zip compress inside, so they take no second one.
 """
 
 from collections.abc import Mapping
@@ -35,16 +35,16 @@ _COMPRESSED_INSIDE = ("parquet", "zip")
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """What a file holds and what is wrapped around it."""
+    """Content and compression of a file."""
 
     content: Content
     compression: Compression = "none"
     known: bool = True
-    """Whether the ending says so; else it is read as text because a person named the file."""
+    """Whether the ending names the content; False means that a file named by the user is read as text."""
 
 
 def format_of(name: str) -> Format | None:
-    """The format that the ending of `name` stands for, in any case; None for other endings.
+    """The format for the ending of `name`, in upper or lower case; None for an unknown ending.
 
     >>> format_of("TinyStories_all_data.tar.gz")
     Format(content='tar', compression='gzip', known=True)
@@ -61,7 +61,7 @@ def format_of(name: str) -> Format | None:
 
 
 def format_of_named(name: str) -> Format:
-    """The format of a file that a person named: that of its ending, else text, compressed where the ending says so.
+    """The format of a file that the user named: by its ending, else text. Compression always follows the ending.
 
     >>> format_of_named("server.log.gz")
     Format(content='text', compression='gzip', known=False)

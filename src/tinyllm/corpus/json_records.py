@@ -1,8 +1,8 @@
-"""JSON into records: an array of them as a stream, or one a line, each with its place for messages.
+"""Reads JSON records: the items of an array as a stream, or one record a line, each with its place for messages.
 
-The array reader holds a window of the file and lets the standard library's decoder take one item after the other out
-of it; it grows the window only when an item is cut off at its end. So memory is bounded by one item, which has a limit.
-Which part of a record is the text is said by `text_of`, for Parquet too.
+The array reader holds a window of the file, decodes one item after the other, and grows the window only if an item is
+cut off at its end. So memory is bounded by one item, which has a limit. `text_of` selects the text of a record, for
+Parquet too.
 """
 
 import json
@@ -19,14 +19,14 @@ _WINDOW_CHARACTERS = 2**20
 _SPACES = " \t\r\n"
 _SPACE = re.compile(f"[{_SPACES}]*")
 _DECODER = json.JSONDecoder()
-# The longest token that the decoder cannot tell from a mistake when it is cut off: -Infinity, or \\ud83d\\ude00.
+# A cut-off token of at most this length looks like a syntax error to the decoder: -Infinity, or \\ud83d\\ude00.
 _LONGEST_TOKEN = 16
 
 
 def read_array(pieces: Iterator[str], name: str) -> Iterator[tuple[object, str]]:
-    """The items of a file that is one JSON array, each with its place ("FILE, item 3").
+    """The items of a file that holds one JSON array, each with its place ("FILE, item 3").
 
-    Raises FormatError naming line and byte where the file is no array, is cut off, or is not JSON.
+    Raises FormatError with line and byte if the file is not an array, is cut off, or is not JSON.
     """
     window = _Window(pieces, name)
     if window.next_character() != "[":
@@ -69,10 +69,10 @@ def read_lines(pieces: Iterator[str], name: str) -> Iterator[tuple[object, str]]
 
 
 def text_of(record: object, place: str, text_key: str | None) -> str:
-    """The text of a record: of `text_key`, else of `story`, else of `text`; a record that is a string is its own text.
+    """The text of a record: the value of `text_key`, else `story`, else `text`. A string is its own text.
 
-    A null is an empty text; a list of strings is the text of which they are the lines. Raises InputError that lists the
-    keys seen where none of these is there.
+    A null is an empty text; the strings of a list are joined as lines. Raises InputError with the keys seen if the key
+    is missing, FormatError if its value is not text.
     """
     if isinstance(record, str):
         return _checked(record, place)
@@ -93,19 +93,19 @@ def text_of(record: object, place: str, text_key: str | None) -> str:
 
 
 def find_key(keys: Iterable[str], place: str, text_key: str | None, what: str = "key") -> str:
-    """The key under which the text is; `what` messages call it. Raises InputError with the keys seen."""
+    """The key that holds the text; messages call it a `what`. Raises InputError with the keys seen if it is missing."""
     keys = list(keys)
-    wanted = (text_key,) if text_key is not None else TEXT_KEYS
-    for key in wanted:
+    candidates = (text_key,) if text_key is not None else TEXT_KEYS
+    for key in candidates:
         if key in keys:
             return key
     seen = ", ".join(ascii(key)[:40] for key in keys[:12]) + (", …" if len(keys) > 12 else "") or "none"
-    missing = " or ".join(map(repr, wanted))
+    missing = " or ".join(map(repr, candidates))
     raise InputError(f"{place} has no {what} {missing}; {what}s seen: {seen}; name the one with the text: --text-key")
 
 
 class _Window:
-    """The part of a JSON text that is in memory, and where it lies in the file."""
+    """The part of a JSON text that is in memory, with its position in the file."""
 
     def __init__(self, pieces: Iterator[str], name: str) -> None:
         self._pieces = pieces
@@ -116,19 +116,19 @@ class _Window:
         self._num_bytes_before = 0
 
     def next_character(self) -> str:
-        """The first character that is no whitespace, where `position` stands then; empty at the end of the file."""
+        """The next character that is not whitespace, with `position` moved to it; empty at the end of the file."""
         while True:
             character = self._text[self.position : self.position + 1]
             if character and character not in _SPACES:
                 return character
-            behind = _SPACE.match(self._text, self.position)
-            assert behind is not None, "the pattern matches nothing too"
-            self.position = behind.end()
+            spaces = _SPACE.match(self._text, self.position)
+            assert spaces is not None, "the pattern matches nothing too"
+            self.position = spaces.end()
             if self.position == len(self._text) and not self._grow():
                 return ""
 
     def decode_item(self, place: str) -> object:
-        """The item at `position`, which moves behind it."""
+        """Decodes the item at `position` and moves `position` past it."""
         self.next_character()
         while True:
             try:
@@ -144,7 +144,7 @@ class _Window:
                 self.fail(place, _refusal(error))
 
     def fail(self, place: str, reason: str) -> NoReturn:
-        """Raises FormatError at `position`; nothing but whitespace behind it means that the file is cut off."""
+        """Raises FormatError at `position`; if only whitespace follows, the file is reported as cut off."""
         at_end = not self.next_character()
         line = self._num_lines_before + self._text.count("\n", 0, self.position) + 1
         offset = self._num_bytes_before + len(self._text[: self.position].encode())
@@ -153,11 +153,11 @@ class _Window:
         raise FormatError(f"{place}: {reason} (line {line}, byte {offset})")
 
     def _grow(self, place: str | None = None) -> bool:
-        """Drops what is behind `position` and reads at least as much as is left; False at the end of the file."""
+        """Drops the text before `position` and reads at least as much as remains; False at the end of the file."""
         left = self._text[self.position :]
         if len(left) > ITEM_LIMIT_CHARACTERS:
             raise FormatError(f"{place or self._name} is longer than {ITEM_LIMIT_CHARACTERS} characters")
-        # Reading as much again each time keeps the work on a long item linear, though decoding starts over.
+        # Doubling the window keeps the work on a long item linear, although its decoding starts over each time.
         added, num_characters = [left], 0
         while num_characters < max(len(left), _WINDOW_CHARACTERS) and (piece := next(self._pieces, "")):
             added.append(piece)
@@ -173,7 +173,7 @@ class _Window:
 
 
 def _checked(text: str, place: str) -> str:
-    """`text`, if it can be written as UTF-8: JSON can spell halves of surrogate pairs, which are no characters."""
+    """`text`, after a check that it can be encoded as UTF-8: JSON can spell single surrogates, which cannot."""
     if not text.isascii():
         try:
             text.encode()
@@ -184,7 +184,7 @@ def _checked(text: str, place: str) -> str:
 
 
 def _refusal(error: Exception) -> str:
-    """Why the decoder gave up on something that may be JSON by its grammar."""
+    """The reason why the decoder refuses valid JSON."""
     return "nested too deeply" if isinstance(error, RecursionError) else f"a number with too many digits ({error})"
 
 

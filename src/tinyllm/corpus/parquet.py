@@ -1,6 +1,6 @@
-"""One text column of a Parquet file, batch by batch; needs pyarrow, which comes with `tinyllm[data]`.
+"""Reads one text column of a Parquet file in batches; needs pyarrow, which `tinyllm[data]` installs.
 
-Memory is bounded by one row group's column, as the file's writer chose it.
+Memory is bounded by the column's largest row group.
 """
 
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ _BATCH_ROWS = 1024
 def read_column(path: Path, text_key: str | None) -> Iterator[str]:
     """The texts of the column `text_key`, else `story`, else `text`; a null is an empty text.
 
-    Raises InputError where there is no such column (with the columns seen) or no pyarrow, FormatError for damage.
+    Raises InputError if pyarrow or the column is missing (with the columns seen), FormatError for a damaged file.
     """
     name = printable(path)
     try:

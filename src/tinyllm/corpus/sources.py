@@ -1,7 +1,7 @@
-"""From what a person names (files, folders, patterns, `-`) to the sorted list of files to read.
+"""The sorted list of files that the user's inputs name: files, folders, patterns, and `-` for standard input.
 
-The list is the same whatever the order of the arguments and whichever shell expanded them. Only names are looked at.
-A file that is named itself, or by a pattern, is in the list whatever its ending; of a folder only known endings are.
+The list depends neither on the order of the inputs nor on the shell that expanded them. Only names are read. A file
+that is an input itself, or matches a pattern, is listed with any ending; a folder's files need a known one.
 """
 
 import glob
@@ -17,11 +17,11 @@ _NAMES_SHOWN = 3
 
 
 def list_sources(inputs: Sequence[str | Path], note: Callable[[str], None] = lambda _: None) -> list[Path]:
-    """The files that `inputs` name, sorted, each once; standard input is `STANDARD_INPUT`.
+    """The files that `inputs` name, sorted and without duplicates; standard input is `STANDARD_INPUT`.
 
-    A folder gives its files with supported endings, at any depth, without hidden ones and without following links to
-    folders; the others are counted and named in one line to `note`. A pattern gives all files that match it.
-    Raises InputError for a name that leads to no such file.
+    A folder contributes its files with supported endings, at any depth. Hidden files are ignored and links to folders
+    are not followed; `note` receives one line about skipped files. A pattern contributes every file that matches.
+    Raises InputError for an input that names no such file.
     """
     if not inputs:
         raise InputError(
@@ -29,31 +29,31 @@ def list_sources(inputs: Sequence[str | Path], note: Callable[[str], None] = lam
         )
     skipped: list[Path] = []
     named = sorted({path for item in inputs for path in _expand(str(item), skipped)})
-    # Of several ways to one file, such as a link to it, the first is kept.
-    once = {path.resolve(): path for path in reversed(named)}
-    left_out = sorted({path for path in skipped if path.resolve() not in once})
+    # If several paths lead to one file, such as a link to it, the first in sorted order is used.
+    unique = {path.resolve(): path for path in reversed(named)}
+    left_out = sorted({path for path in skipped if path.resolve() not in unique})
     if left_out:
         links = "; links to folders are not followed" if any(path.is_dir() for path in left_out) else ""
         note(
             f"skipped {describe_skipped(left_out)}: of a folder only files that end in {SUPPORTED} are read; "
             f"name a file itself to read it as text{links}"
         )
-    return sorted(once.values())
+    return sorted(unique.values())
 
 
 def describe_skipped(names: Sequence[object]) -> str:
-    """The number and the first of some names: "5 files (a.pdf, b.exe, c.doc, …)"."""
+    """The number of names and the first three: "5 files (a.pdf, b.exe, c.doc, …)"."""
     first = ", ".join(map(printable, names[:_NAMES_SHOWN])) + (", …" if len(names) > _NAMES_SHOWN else "")
     return f"{len(names):,} {'file' if len(names) == 1 else 'files'} ({first})"
 
 
 def printable(name: object) -> str:
-    """`name` fit for a message: what a terminal or UTF-8 cannot take becomes `?`."""
+    """`name` with each character that is not printable as `?`, safe for a terminal and for UTF-8."""
     return "".join(character if character.isprintable() else "?" for character in str(name))
 
 
 def unreadable(name: object, error: OSError) -> InputError:
-    """The one-line story of a read that the system refused."""
+    """The error for a read that the operating system refused."""
     return InputError(f"cannot read {printable(name)}: {error.strerror or error}")
 
 
@@ -78,7 +78,7 @@ def _find(item: str, skipped: list[Path]) -> list[Path]:
     matches = [Path(match) for match in glob.iglob(item, recursive=True)]  # noqa: PTH207
     found = [file for match in matches for file in (_walk(match, skipped) if match.is_dir() else [match])]
     if not found:
-        raise InputError(f"the pattern {printable(item)} matches no file{_beside(skipped)}")
+        raise InputError(f"the pattern {printable(item)} matches no file{_skipped_hint(skipped)}")
     return found
 
 
@@ -86,17 +86,17 @@ def _list_folder(folder: Path, skipped: list[Path]) -> list[Path]:
     before = len(skipped)
     found = list(_walk(folder, skipped))
     if not found:
-        raise InputError(f"{printable(folder)} has no file that ends in {SUPPORTED}{_beside(skipped[before:])}")
+        raise InputError(f"{printable(folder)} has no file that ends in {SUPPORTED}{_skipped_hint(skipped[before:])}")
     return found
 
 
-def _beside(skipped: Sequence[Path]) -> str:
+def _skipped_hint(skipped: Sequence[Path]) -> str:
     return f"; it has {describe_skipped(sorted(skipped))}; name a file itself to read it as text" if skipped else ""
 
 
 def _walk(folder: Path, skipped: list[Path]) -> Iterator[Path]:
-    """The files to read below `folder`; those that are not, and links to folders, are added to `skipped`."""
-    for parent, folders, names in os.walk(folder, onerror=_stop):
+    """The files to read below `folder`; appends skipped files and links to folders to `skipped`."""
+    for parent, folders, names in os.walk(folder, onerror=_raise):
         folders[:] = [name for name in folders if not name.startswith(".")]
         skipped += [link for name in folders if (link := Path(parent, name)).is_symlink()]
         for path in (Path(parent, name) for name in names if not name.startswith(".")):
@@ -106,6 +106,6 @@ def _walk(folder: Path, skipped: list[Path]) -> Iterator[Path]:
                 skipped.append(path)
 
 
-def _stop(error: OSError) -> None:
-    """A folder that cannot be listed is an error; `os.walk` would pass over it."""
+def _raise(error: OSError) -> None:
+    """Raises the error of a folder that cannot be listed; by default `os.walk` ignores such errors."""
     raise error

@@ -1,7 +1,7 @@
-"""Which documents are for validation: told by each document's text, not by where it stands.
+"""Splits documents into training and validation by a hash of their text.
 
-A hash of the text decides, so that the split is the same whatever the order and number of files, copies of a text
-fall on one side, and a corpus that grows keeps its split. Too few documents are left to be split by position.
+The split does not depend on the order or number of files. Copies of a text fall on one side, and a growing corpus
+keeps its split. Fewer than 20 documents are not split here; the caller splits their tokens by position.
 """
 
 from collections.abc import Iterable, Iterator
@@ -18,7 +18,7 @@ LEAST_DOCUMENTS = 20
 
 
 def split_key(text: str) -> float:
-    """A number in [0, 1) that is as good as random, and always the same for the same text (blake2b)."""
+    """A pseudo-random number in [0, 1), a pure function of the stripped text (blake2b)."""
     digest = blake2b(text.strip().encode(), digest_size=8).digest()
     return (int.from_bytes(digest, "big") >> 11) / 2**53
 
@@ -26,13 +26,13 @@ def split_key(text: str) -> float:
 def split_documents(
     documents: Iterable[Document], fraction: float = VALIDATION_FRACTION, source: str | None = None
 ) -> tuple[SplitRule, Iterator[tuple[Document, bool]]]:
-    """The rule of the split, and each document with whether it is for validation.
+    """The rule of the split, and an iterator of (document, whether it is for validation).
 
-    By "hash", documents with a key below `fraction` are; if there is none, the one with the lowest key is, and it may
-    come later than it stood. Fewer than 20 documents are all labelled False under the rule "position": the caller
-    holds the last part of their tokens back instead. At most 20 documents are in memory at a time.
-    With `source`, all documents of that source are for validation, under the rule "source".
-    Raises UsageError for a fraction that is not above 0 and at most 0.5, InputError if no document is left to train on.
+    "hash": documents with a key below `fraction` are for validation. If there is none, the document with the lowest
+    key is, and it may be yielded late. At most 20 documents are in memory at a time.
+    "position": fewer than 20 documents are all labelled False; the caller reserves their last tokens for validation.
+    "source": all documents of `source`, if given, are for validation.
+    Raises UsageError for a fraction outside (0, 0.5], InputError if no document is left to train on.
     """
     if not 0 < fraction <= 0.5:
         raise UsageError(f"the validation fraction is {fraction}; it must be above 0 and at most 0.5")
@@ -46,9 +46,9 @@ def split_documents(
 
 
 def _label(documents: Iterable[Document], fraction: float) -> Iterator[tuple[Document, bool]]:
-    """Labels by hash. The document with the lowest key waits, with its copies, until a lower one comes or all are read.
+    """Labels documents by hash, and holds the one with the lowest key, with its copies, until a lower key is read.
 
-    It is the one that must be for validation if no other is. Once it is below `fraction`, nothing else has to wait.
+    It is for validation if no other document is. Once its key is below `fraction`, nothing is held.
     """
     lowest = 1.0
     waiting: list[Document] = []
@@ -60,7 +60,7 @@ def _label(documents: Iterable[Document], fraction: float) -> Iterator[tuple[Doc
             yield document, False
         else:
             if key < lowest:
-                yield from ((passed, False) for passed in waiting)
+                yield from ((earlier, False) for earlier in waiting)
                 lowest, waiting = key, []
             waiting.append(document)
     yield from ((document, True) for document in waiting)

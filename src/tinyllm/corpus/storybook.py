@@ -1,11 +1,11 @@
 """The storybook: an embedded corpus of children's stories, written from a seeded grammar.
 
-`write_stories` tells distinct stories, the same ones for a seed on every machine; `is_story` says whether the
-grammar could have told exactly this text. A model trained on the first is measured with the second: a sample
-that `is_story` accepts and that was not in the training set is a new story, right to the letter.
+`write_stories` writes distinct stories, the same ones for a seed on every machine. `is_story` returns whether the
+grammar could have written exactly a given text. A model trained on stories is measured by `is_story`: a sample that it
+accepts, and that is not in the training set, is a new story without a mistake.
 
-Both walk the same plots, so they cannot disagree. A story is one paragraph of ASCII text, 60 to 200 words long.
-Nothing here reads or writes files, and only the standard library is imported.
+Both functions use the same plots, so they cannot disagree. A story is one paragraph of ASCII, 60 to 200 words long.
+This module neither reads nor writes files, and imports only the standard library.
 """
 
 import random
@@ -17,18 +17,18 @@ from itertools import combinations
 from tinyllm.corpus.storybook_grammar import Line, Plot, plots
 from tinyllm.corpus.storybook_words import WORDS
 
-# Far below what the grammar holds (the tests count it), so that a repeated draw stays rare.
+# Far below the number of stories in the grammar (the tests count them), so that repeated draws are rare.
 MAX_STORIES = 10_000_000
 
-# What is known while a text is read: the values that each role can still have, and where reading stands.
+# The state of reading a text: the position, and the values that each role can still have.
 _Values = tuple[frozenset[int], ...]
 _State = tuple[int, _Values]
 
 
 def write_stories(num_stories: int, seed: int) -> Iterator[str]:
-    """`num_stories` distinct stories, the same for a `seed` on every machine; asking for more continues the list.
+    """`num_stories` distinct stories, the same for a `seed` on every machine; a longer list extends a shorter one.
 
-    Raises ValueError, before the first story, for a `num_stories` below 1 or past `MAX_STORIES`.
+    Raises ValueError, before the first story, for a `num_stories` outside 1 .. `MAX_STORIES`.
     """
     if not 1 <= num_stories <= MAX_STORIES:
         raise ValueError(f"num_stories is {num_stories}; the storybook writes between 1 and {MAX_STORIES} stories")
@@ -38,21 +38,21 @@ def write_stories(num_stories: int, seed: int) -> Iterator[str]:
 def is_story(text: str) -> bool:
     """Whether the grammar could have written exactly this text, to the last letter and space.
 
-    Time grows with the length of a story at most, whatever the text: a line matches in one way or not at all.
+    Time is at most linear in the length of a story, for any text: a line matches in one way or not at all.
     """
-    return any(_tells(plot, text) for plot in plots())
+    return any(_matches(plot, text) for plot in plots())
 
 
 def _distinct_stories(num_stories: int, seed: int) -> Iterator[str]:
-    # Only random() is drawn from: Python promises that its sequence for a seed never changes.
+    # Only random() is called: Python guarantees that its sequence for a seed never changes.
     draw = random.Random(seed).random
-    told: set[bytes] = set()
-    while len(told) < num_stories:
+    seen: set[bytes] = set()
+    while len(seen) < num_stories:
         story = _tell(plots()[int(draw() * len(plots()))], draw)
-        # Eight bytes a story, and unlike hash() the same in every process.
+        # Eight bytes a story and, unlike hash(), the same in every process.
         fingerprint = blake2b(story.encode(), digest_size=8).digest()
-        if fingerprint not in told:
-            told.add(fingerprint)
+        if fingerprint not in seen:
+            seen.add(fingerprint)
             yield story
 
 
@@ -71,7 +71,7 @@ def _tell(plot: Plot, draw: Callable[[], float]) -> str:
 
 
 def _choose_cast(cast: tuple[str, ...], draw: Callable[[], float]) -> list[int]:
-    """A value for each role; two roles of one class never share it, so the friend of Lily is not called Lily."""
+    """A value for each role; two roles of one class never share a value, so Lily's friend is not called Lily."""
     values: list[int] = []
     for role, kind in enumerate(cast):
         taken = [values[other] for other in range(role) if cast[other] == kind]
@@ -80,13 +80,13 @@ def _choose_cast(cast: tuple[str, ...], draw: Callable[[], float]) -> list[int]:
     return values
 
 
-def _tells(plot: Plot, text: str) -> bool:
+def _matches(plot: Plot, text: str) -> bool:
     states: set[_State] = {(0, tuple(map(_all_values, plot.cast)))}
     for lines in plot.steps:
-        states = {after for state in states for line in lines if (after := _read(line, text, *state))}
+        states = {next_state for state in states for line in lines if (next_state := _read(line, text, *state))}
         if not states:
             return False
-    return any(position == len(text) and _can_be_cast(plot.cast, values) for position, values in states)
+    return any(position == len(text) and _has_distinct_values(plot.cast, values) for position, values in states)
 
 
 @cache
@@ -95,7 +95,7 @@ def _all_values(kind: str) -> frozenset[int]:
 
 
 def _read(line: Line, text: str, position: int, values: _Values) -> _State | None:
-    """What is known after `line`, or None if the text goes on with something else."""
+    """The state after `line`, or None if the text does not continue with it."""
     if not line.frame:
         return position, values
     opening = line.literals[0] if position == 0 else " " + line.literals[0]
@@ -107,15 +107,15 @@ def _read(line: Line, text: str, position: int, values: _Values) -> _State | Non
         if match is None or not text.startswith(literal, match.end()):
             return None
         if slot.role is not None:
-            meant = values[slot.role] & slot.meanings[match[0]]
-            if not meant:
+            possible = values[slot.role] & slot.meanings[match[0]]
+            if not possible:
                 return None
-            values = (*values[: slot.role], meant, *values[slot.role + 1 :])
+            values = (*values[: slot.role], possible, *values[slot.role + 1 :])
         position = match.end() + len(literal)
     return position, values
 
 
-def _can_be_cast(cast: tuple[str, ...], values: _Values) -> bool:
+def _has_distinct_values(cast: tuple[str, ...], values: _Values) -> bool:
     """Whether no two roles of one class have to share a value."""
     return all(
         kind != other or len(first | second) > 1

@@ -1,7 +1,7 @@
-"""The storybook's grammar: plots parsed into steps, lines and slots.
+"""The storybook's grammar: plots, parsed into steps, lines and slots.
 
-`plots()` is all there is to use; `storybook_plots` explains the notation that it reads. What a story is made of
-is decided here, once; `tinyllm.corpus.storybook` walks the result in two directions, to tell and to recognise.
+`plots()` is the interface; `storybook_plots` documents the notation that it parses. `tinyllm.corpus.storybook` uses
+the same parsed plots to write stories and to recognise them.
 """
 
 import re
@@ -15,9 +15,9 @@ from tinyllm.corpus.storybook_words import A_BEFORE_A_VOWEL, AN_BEFORE_A_CONSONA
 
 @dataclass(frozen=True)
 class Slot:
-    """A hole in a line: the words that can fill it and, if a role decides which one does, that role.
+    """A hole in a line, with the words that can fill it and the role that decides among them, if any.
 
-    A role's value is an index into the words: the hero with value 3 is "Emma" in one slot, "she" in another.
+    A role's value is an index into `words`: the hero with value 3 is "Emma" in one slot and "she" in another.
     """
 
     words: tuple[str, ...]
@@ -25,31 +25,31 @@ class Slot:
 
     @cached_property
     def pattern(self) -> re.Pattern[str]:
-        """Any of the words, longest first, so that "teapot" is not taken for "tea"."""
+        """Matches any of the words, longest first, so that "teapot" is not read as "tea"."""
         return re.compile("|".join(re.escape(word) for word in sorted(self.meanings, key=len, reverse=True)))
 
     @cached_property
     def meanings(self) -> dict[str, frozenset[int]]:
-        """The values that each word can stand for: one for a name, half of them all for "she"."""
+        """For each word, the role values that it can stand for: one for a name, half of all values for "she"."""
         return {word: frozenset(i for i, other in enumerate(self.words) if other == word) for word in self.words}
 
 
 @dataclass(frozen=True)
 class Line:
-    """One way to tell a step: `literals[0]`, `slots[0]`, `literals[1]`, ..., `literals[-1]`; "" leaves the step out."""
+    """One wording of a step: `literals[0]`, `slots[0]`, `literals[1]`, ..., `literals[-1]`; "" omits the step."""
 
     literals: tuple[str, ...]
     slots: tuple[Slot, ...]
 
     @cached_property
     def frame(self) -> str:
-        """The line for the % operator, the fastest way to fill it."""
+        """The line as a format for the % operator, the fastest way to fill slots."""
         return "%s".join(self.literals)
 
 
 @dataclass(frozen=True)
 class Plot:
-    """Steps to be told one after the other, and the class of words of each role; role 0 is the hero."""
+    """The steps of a story in their order, and the class of words of each role; role 0 is the hero."""
 
     name: str
     cast: tuple[str, ...]
@@ -64,7 +64,7 @@ def plots() -> tuple[Plot, ...]:
 
 
 def _sections(text: str, header: str) -> Iterator[tuple[str, list[list[str]]]]:
-    """Each header with its paragraphs, a paragraph being a list of lines."""
+    """Pairs of a header and its paragraphs; a paragraph is a list of lines."""
     unwrapped = re.sub(r"\n +", " ", text)
     _, *parts = re.split(header, unwrapped, flags=re.MULTILINE)
     for name, body in zip(parts[::2], parts[1::2], strict=True):
@@ -84,7 +84,7 @@ def _line(text: str, cast: dict[str, str]) -> Line:
 
 
 def _parse_slot(inside: str, cast: dict[str, str]) -> Slot:
-    """The slot of "name", "A lovely", "He", "kin.his" ..., the text between the braces."""
+    """Parses the text between the braces of a slot, such as "name", "A lovely", "He", "kin.his"."""
     article, _, noun = inside.lower().rpartition(" ")
     owner, _, pronoun = noun.partition(".")
     if noun in PRONOUNS:

@@ -1,11 +1,11 @@
-"""The storybook's words: every class a slot of a plot can draw from.
+"""The storybook's words: every class that a slot of a plot can draw from.
 
-Classes of things are named by their kind (`toy`, `place`), classes of adjectives, verbs and adverbs by one
-of their own words (`lovely`, `ran`), so that a plot line reads almost like the story it becomes. Any word of
-a class fits wherever the class stands; words that fit some places alone belong in another class.
+Classes of things are named by their kind (`toy`, `place`). Classes of adjectives, verbs and adverbs are named by one
+of their words (`lovely`, `ran`), so that a plot line reads almost like its story. Any word of a class fits each use of
+the class; a word that fits only some uses belongs in another class.
 
-No word of a class begins another one of it ("ice" beside "ice cream"): a text can be taken apart in one way
-only. Every class is small enough that each word is met in about a hundred of 20,000 stories or more.
+No word of a class is a prefix of another one in it ("ice" beside "ice cream"), so a text can be parsed in one way only.
+The classes are small: each word occurs about a hundred times or more in 20,000 stories.
 """
 
 
@@ -13,12 +13,12 @@ def _words(text: str) -> tuple[str, ...]:
     return tuple(" ".join(word.split()) for word in text.split(","))
 
 
-# Few names, met often: a name is what a story repeats most, and the first thing a small model must learn to copy.
+# There are few names, because a name is repeated most in a story and is the first thing that a small model must copy.
 GIRLS = _words("Lily, Mia, Anna, Emma, Lucy, Ruby, Rosa, Nora, Zoe, Clara, Sara, Amy, Molly, Alice, Maya, Priya")
 
 BOYS = _words("Tom, Ben, Max, Sam, Leo, Jack, Tim, Finn, Noah, Luke, Oscar, Hugo, Peter, Toby, Omar, Diego")
 
-# "a ukulele" but "an uncle", "an honest" but "a happy": the ear decides, so the exceptions are listed.
+# "a ukulele" but "an uncle", "an honest" but "a happy": pronunciation decides, so exceptions are listed.
 A_BEFORE_A_VOWEL = frozenset({"ukulele", "unicorn", "unicycle", "useful", "unique"})
 AN_BEFORE_A_CONSONANT = frozenset({"honest"})
 
@@ -154,8 +154,8 @@ _MEN = _words("father, dad, grandfather, grandpa, uncle, older brother")
 
 WORDS = {kind: _words(text) for kind, text in _LISTS.items()} | {"child": GIRLS + BOYS, "kin": _WOMEN + _MEN}
 
-# The classes that "she" and "he" stand for; for every other one a plot says "it".
+# The words of these classes that take "she"; their other words take "he". Every other class takes "it".
 FEMININE = {"child": frozenset(GIRLS), "kin": frozenset(_WOMEN)}
 
-# A plot writes the masculine form; here is what it becomes.
+# Feminine form of each masculine form in a plot.
 PRONOUNS = {"he": "she", "his": "her", "him": "her", "himself": "herself", "boy": "girl"}

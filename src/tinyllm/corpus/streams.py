@@ -1,7 +1,7 @@
-"""Bytes out of files, decompressed on the way, and text out of bytes: one chunk at a time, never a whole file.
+"""Reads files as bytes, decompresses them, and decodes bytes to text, one chunk at a time.
 
-Everything that can be wrong with a file's bytes is said here, as one of our errors: unreadable, damaged, cut off, not
-UTF-8. What the text means is for the modules below.
+Every fault in a file's bytes becomes an error here: unreadable, damaged, cut off, not UTF-8. The modules that call
+this one interpret the text.
 """
 
 import bz2
@@ -23,19 +23,19 @@ from tinyllm.text_input import BYTE_ORDER_MARK, not_utf8, standard_input
 
 CHUNK_BYTES = 2**20
 XZ_LIMIT_BYTES = 2**28
-"""Memory that an xz file may ask for; `xz -9` makes files that need 65 MiB."""
+"""Memory limit for decompressing an xz file; files made by `xz -9` need 65 MiB."""
 
 
 class Readable(Protocol):
-    """What a stream is made from: an open file, a decompressor, a member of an archive."""
+    """Anything to read bytes from: an open file, a decompressor, a member of an archive."""
 
     def read(self, size: int = -1, /) -> bytes: ...
 
 
 class ByteStream:
-    """A file to read once from its beginning to its end, with the name that messages give it.
+    """A file that is read once from start to end, with its name for messages.
 
-    `damage` are the exceptions by which the layers underneath say that the content is not what it should be.
+    `damage` lists the exceptions that the layers below raise for damaged content.
     """
 
     def __init__(self, name: str, file: Readable, damage: tuple[type[Exception], ...] = ()) -> None:
@@ -61,7 +61,7 @@ class ByteStream:
 
 
 class Decompressor(Protocol):
-    """What bz2 and lzma have in common: one compressed stream, decompressed piece by piece."""
+    """The common interface of bz2 and lzma: one compressed stream, decompressed piece by piece."""
 
     @property
     def eof(self) -> bool: ...
@@ -73,10 +73,11 @@ class Decompressor(Protocol):
 
 
 class Decompressed:
-    """The content of compressed streams that follow each other in one file, as `bzip2` and `xz` read them.
+    """The content of concatenated compressed streams in one file, as `bzip2` and `xz` read them.
 
-    Python's own readers take garbage behind a stream for the end of the file. Here it is damage: each stream must be
-    whole, and only zeros, in which xz pads files, may follow the last one. Memory is one chunk and the decompressor's.
+    Python's readers take garbage after a stream for the end of the file. Here garbage is damage: each stream must be
+    complete, and only zeros may follow the last one, because xz pads files with them. Memory is one chunk plus the
+    decompressor's own.
     """
 
     def __init__(self, file: Readable, make: Callable[[], Decompressor]) -> None:
@@ -86,7 +87,7 @@ class Decompressed:
         self._input = b""
 
     def read(self, size: int = -1, /) -> bytes:
-        """Up to `size` bytes; none at the end. Raises EOFError where a stream is cut off."""
+        """Up to `size` bytes; empty at the end. Raises EOFError if a stream is cut off."""
         while size:
             if self._decompressor.eof and not self._begin_next_stream():
                 return b""
@@ -101,7 +102,7 @@ class Decompressed:
         return b""
 
     def _begin_next_stream(self) -> bool:
-        """Whether there is another stream."""
+        """Starts the next compressed stream; False if there is none."""
         rest = self._decompressor.unused_data.lstrip(b"\0")
         while not rest:
             chunk = self._file.read(CHUNK_BYTES)
@@ -114,7 +115,7 @@ class Decompressed:
 
 @contextmanager
 def open_bytes(path: Path, compression: Compression = "none") -> Iterator[ByteStream]:
-    """Opens a file, or standard input, as the stream of its decompressed bytes."""
+    """Opens a file or standard input as a stream of decompressed bytes."""
     if path == STANDARD_INPUT:
         yield ByteStream("standard input", standard_input())
         return
@@ -123,7 +124,7 @@ def open_bytes(path: Path, compression: Compression = "none") -> Iterator[ByteSt
 
 
 def open_file(path: Path) -> BinaryIO:
-    """The opened file. Raises InputError where the system refuses."""
+    """The opened file. Raises InputError if the system refuses to open it."""
     try:
         return path.open("rb")
     except OSError as error:
@@ -131,15 +132,15 @@ def open_file(path: Path) -> BinaryIO:
 
 
 def decompress(name: str, file: Readable, compression: Compression) -> ByteStream:
-    """The stream of what is inside `file`; closing `file` stays with the caller."""
-    # The decompressors ask of a file only that it can be read, though their types say more.
+    """The stream of decompressed bytes of `file`; the caller closes `file`."""
+    # The decompressors only call `read`, although their type hints ask for more.
     match compression:
         case "none":
             return ByteStream(name, file)
         case "gzip":
             return ByteStream(name, gzip.open(cast(BinaryIO, file)), (zlib.error, gzip.BadGzipFile))
         case "bzip2":
-            # bz2 says that its data is damaged by an OSError, which has no number then.
+            # bz2 reports damage as an OSError without an error number.
             return ByteStream(name, Decompressed(file, bz2.BZ2Decompressor), ())
         case "xz":
             return ByteStream(name, Decompressed(file, _make_xz), (lzma.LZMAError,))
@@ -156,10 +157,10 @@ def _make_xz() -> lzma.LZMADecompressor:
 
 
 def decode_text(stream: ByteStream, *, refuse_binary: bool = False) -> Iterator[str]:
-    """The stream as strict UTF-8, in pieces; a byte order mark at its beginning is dropped.
+    """The stream decoded as strict UTF-8, in pieces, without a byte order mark at its start.
 
-    Raises InputError that names the file, the line (from 1) and the byte (from 0) of what is not UTF-8, and
-    with `refuse_binary` of the first NUL, which text has none of.
+    Raises InputError with the file, the line (from 1) and the byte (from 0) of the first invalid byte. With
+    `refuse_binary`, a NUL is an error too, because text has none.
     """
     decoder = codecs.getincrementaldecoder("utf-8")()
     num_lines, num_bytes = 0, 0
@@ -169,7 +170,7 @@ def decode_text(stream: ByteStream, *, refuse_binary: bool = False) -> Iterator[
         try:
             text = decoder.decode(chunk, final=not chunk)
         except UnicodeDecodeError as error:
-            # The decoder puts the bytes of a character that the last chunk left unfinished before this chunk.
+            # The decoder prepends the bytes of a character that the last chunk left unfinished.
             offset = num_bytes - (len(error.object) - len(chunk)) + error.start
             line = num_lines + error.object.count(b"\n", 0, error.start) + 1
             raise not_utf8(stream.name, line, offset, error) from None
@@ -187,7 +188,7 @@ def decode_text(stream: ByteStream, *, refuse_binary: bool = False) -> Iterator[
 
 
 def unify_newlines(pieces: Iterator[str]) -> Iterator[str]:
-    r"""The same text with `\r\n` and `\r` as `\n`, as Python reads text files: a model need not learn both."""
+    r"""The same text with `\r\n` and `\r` as `\n`, like Python's text files; a model need not learn both."""
     decoder = io.IncrementalNewlineDecoder(None, translate=True)
     for piece in pieces:
         yield decoder.decode(piece)

@@ -1,7 +1,7 @@
-"""CSV and TSV into records: a row each, as an object with the header's names.
+"""Reads CSV and TSV files, one record a row.
 
-The dialect is that of spreadsheets (RFC 4180): fields may stand in double quotes, and then hold separators, newlines
-and doubled quotes. Memory is bounded by one row, whose lines and fields have a limit.
+The dialect is RFC 4180: a field in double quotes may hold separators, newlines and doubled quotes.
+Memory is bounded by one row; the lengths of lines and fields have limits.
 """
 
 import csv
@@ -21,10 +21,10 @@ _ADVICE = "a row of a table must be shorter; is a quote missing?"
 
 
 def read_texts(pieces: Iterator[str], name: str, separator: str, text_key: str | None) -> Iterator[str]:
-    """The texts of a table's column: `text_key`, else `story`, else `text`. The first row has the names of columns.
+    """The texts of one column: `text_key`, else `story`, else `text`. The first row holds the names of the columns.
 
-    `pieces` have `\\n` as newlines. Rows without any field are skipped. Raises InputError where there is no such
-    column, with the columns seen, and FormatError naming the line of a row that is malformed.
+    `pieces` must have `\\n` as newlines. Empty rows are skipped. Raises InputError with the columns seen if the column
+    is missing, and FormatError with the line of a malformed row.
     """
     table = csv.reader((line + "\n" for line in split_lines(pieces, name, _ADVICE)), delimiter=separator, strict=True)
     rows = _read(table, name)
@@ -43,7 +43,7 @@ def read_texts(pieces: Iterator[str], name: str, separator: str, text_key: str |
 
 
 def _read(table: "Reader", name: str) -> Iterator[tuple[list[str], str]]:
-    """The rows that have fields, each with its place ("FILE, line 3")."""
+    """The rows that are not empty, each with its place ("FILE, line 3")."""
     while True:
         line = table.line_num + 1
         try:
@@ -57,7 +57,7 @@ def _read(table: "Reader", name: str) -> Iterator[tuple[list[str], str]]:
 
 
 def _next_row(table: "Reader") -> list[str] | None:
-    # The limit is the whole process's: it is ours only while a row is read.
+    # csv has one limit for the whole process: change it only while a row is read.
     before = csv.field_size_limit(FIELD_LIMIT_CHARACTERS)
     try:
         return next(table, None)

@@ -1,6 +1,6 @@
-"""Plain text into documents: at separators, at lines, at blank lines, or a file as it is.
+"""Splits plain text into documents: at separators, at newlines, at blank lines, or not at all.
 
-Works on pieces of text as they come, in linear time; what is held is the document on its way, which has a limit.
+Text is processed in pieces, in linear time; memory is bounded by one document, which has a limit.
 """
 
 from collections.abc import Iterator
@@ -15,11 +15,11 @@ _ADVICE = f"cut it with lines {END_OF_TEXT}, or choose --documents line or blank
 
 
 def split_text(pieces: Iterator[str], rule: DocumentRule, name: str) -> Iterator[str]:
-    """The documents of one text file, blank ones and surrounding whitespace included.
+    """The documents of one text file, with empty documents and surrounding whitespace left in.
 
-    `auto` and `endoftext` end a document at each `<|endoftext|>`; a file without one is one document. `file` does not
-    look into the text, `line` ends a document at each newline, `blank-line` at each run of empty lines.
-    Raises InputError for a document of more than 2**30 characters, which would not fit the memory of most machines.
+    `auto` and `endoftext` end a document at each `<|endoftext|>`; without one, the file is one document. `file` never
+    splits, `line` ends a document at each newline, `blank-line` at each run of empty lines.
+    Raises InputError for a document of more than 2**30 characters, too large for the memory of most machines.
     """
     match rule:
         case "auto" | "endoftext":
@@ -33,7 +33,7 @@ def split_text(pieces: Iterator[str], rule: DocumentRule, name: str) -> Iterator
 
 
 def split_lines(pieces: Iterator[str], name: str, advice: str = _ADVICE) -> Iterator[str]:
-    """The lines of a text, without their newlines; `advice` is for the person whose line is over the limit."""
+    """The lines of a text without their newlines; `advice` ends the message for a line over the limit."""
     return _split_at("\n", pieces, name, advice)
 
 
@@ -48,7 +48,7 @@ def _split_at(separator: str, pieces: Iterator[str], name: str, advice: str = _A
             yield parts.join()
             yield from others[:-1]
         unfinished = others[-1] if others else first
-        # A separator may straddle two pieces: its longest possible beginning waits for the next one.
+        # A separator may straddle two pieces, so its longest possible beginning is carried to the next piece.
         cut = max(0, len(unfinished) - overlap)
         parts.append(unfinished[:cut])
         carry = unfinished[cut:]
@@ -74,7 +74,7 @@ def _join_all(pieces: Iterator[str], name: str) -> Iterator[str]:
 
 
 class _Parts:
-    """The document on its way: pieces to be joined once, up to the limit."""
+    """Collects the pieces of the current document and joins them once; enforces the limit."""
 
     def __init__(self, name: str, advice: str = _ADVICE) -> None:
         self._name = name

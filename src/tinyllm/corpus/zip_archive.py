@@ -1,8 +1,8 @@
-"""The regular files of a zip archive, one after the other: nothing is extracted, and memory is one chunk.
+"""Reads the regular files of a zip archive without extracting them; memory is one chunk.
 
-Python's zipfile is not used because it holds an entry for each member in memory, however many the archive claims, and
-reads members that overlap, by which a few kilobytes can claim terabytes. Here the central directory is read entry by
-entry, members may not be larger together than the file, and each is checked against its size and its CRC-32.
+Python's zipfile is not used: it keeps an entry in memory for each claimed member, and it reads overlapping members, so
+a few kilobytes can claim terabytes. This reader goes through the central directory entry by entry. It refuses members
+that are together larger than the file, and checks each member's size and CRC-32.
 """
 
 import stat
@@ -25,13 +25,13 @@ _COMMENT_LIMIT_BYTES = 2**16
 _STORED, _DEFLATED = 0, 8
 _ENCRYPTED, _UTF8_NAME = 0x1, 0x800
 _UNIX = 3
-_UNKNOWN = 2**32 - 1
-"""Stands where a number of zip64 is in the extra field."""
+_IN_ZIP64 = 2**32 - 1
+"""Marks a number that zip64 stores in the extra field."""
 
 
 @dataclass(frozen=True)
 class _Entry:
-    """A member as the central directory describes it."""
+    """The central directory's description of a member."""
 
     name: str
     is_regular: bool
@@ -43,7 +43,7 @@ class _Entry:
 
 
 class Member:
-    """One file of the archive; it can be read until the next one is asked for."""
+    """A file in the archive; it can be read until the next member is requested."""
 
     def __init__(self, archive: "_Archive", entry: _Entry, start: int) -> None:
         self.name = entry.name
@@ -56,7 +56,7 @@ class Member:
         self._inflater = zlib.decompressobj(-zlib.MAX_WBITS) if entry.method == _DEFLATED else None
 
     def read(self, size: int = CHUNK_BYTES, /) -> bytes:
-        """Up to `size` bytes; none at the member's end. Raises FormatError where the member is damaged."""
+        """Up to `size` bytes; empty at the member's end. Raises FormatError if the member is damaged."""
         content = self._read_packed(size) if self._inflater is None else self._inflate(self._inflater, size)
         self._crc = zlib.crc32(content, self._crc)
         self._unpacked_left -= len(content)
@@ -71,7 +71,7 @@ class Member:
         while not content and not inflater.eof:
             packed = inflater.unconsumed_tail or self._read_packed(CHUNK_BYTES)
             try:
-                # All input may be taken while some output, at most one match, still waits inside.
+                # The inflater may consume all input while it still holds some output, at most one match.
                 content = inflater.decompress(packed, size) if packed else inflater.flush()
             except zlib.error as error:
                 raise self._damaged(str(error)) from None
@@ -92,8 +92,8 @@ class Member:
 def read_members(file: BinaryIO, name: str) -> Iterator[Member]:
     """The regular files in the order of the archive's directory.
 
-    `file` is one that can be sought, `name` its name for messages. Raises FormatError for what is no whole zip archive,
-    and for members that are encrypted, overlap, or are compressed by another method than deflate.
+    `file` must be seekable; `name` is its name in messages. Raises FormatError for an incomplete zip archive, and for
+    members that are encrypted, overlap, or use another method than deflate.
     """
     archive = _Archive(file, name)
     num_bytes = 0
@@ -107,7 +107,7 @@ def read_members(file: BinaryIO, name: str) -> Iterator[Member]:
 
 
 class _Archive:
-    """The file, with reads that must succeed."""
+    """A seekable archive file whose reads return the requested size or raise."""
 
     def __init__(self, file: BinaryIO, name: str) -> None:
         self._file = file
@@ -118,7 +118,7 @@ class _Archive:
             raise unreadable(name, error) from None
 
     def read_at(self, position: int, size: int) -> bytes:
-        """Exactly `size` bytes. Raises FormatError where the file ends before, InputError if the disk refuses."""
+        """Exactly `size` bytes. Raises FormatError if the file ends before, InputError if the disk refuses."""
         if not 0 <= position <= self.num_bytes - size:
             raise self.damaged(f"it points to byte {position + size}, but has {self.num_bytes}")
         try:
@@ -131,7 +131,7 @@ class _Archive:
         return content
 
     def damaged(self, what: str) -> FormatError:
-        """The error for this archive."""
+        """An error for this archive; `what` is the reason."""
         return FormatError(f"{self.name} is no whole zip archive: {what}; get it again")
 
 
@@ -160,7 +160,7 @@ def _read_directory(archive: _Archive) -> Iterator[_Entry]:
 
 
 def _find_directory(archive: _Archive) -> tuple[int, int, int]:
-    """Where the directory begins and ends, and how much precedes the archive, as in a self-extracting one."""
+    """Start and end of the directory, and the number of bytes before the archive, as in a self-extracting one."""
     tail_bytes = min(archive.num_bytes, _END.size + _COMMENT_LIMIT_BYTES)
     tail_start = archive.num_bytes - tail_bytes
     tail = archive.read_at(tail_start, tail_bytes)
@@ -187,20 +187,20 @@ def _find_directory(archive: _Archive) -> tuple[int, int, int]:
 
 
 def _widen(numbers: list[int], extra: bytes) -> list[int]:
-    """Sizes and offset, of which those too large for 32 bits stand in the zip64 extra field, in this order."""
+    """Sizes and offset, with those too large for 32 bits replaced from the zip64 extra field, in this order."""
     position = 0
-    while position + 4 <= len(extra) and _UNKNOWN in numbers:
+    while position + 4 <= len(extra) and _IN_ZIP64 in numbers:
         kind, size = struct.unpack_from("<2H", extra, position)
         field = extra[position + 4 : position + 4 + size]
         if kind == 1:
             wide = iter(struct.unpack(f"<{len(field) // 8}Q", field[: len(field) // 8 * 8]))
-            return [next(wide, _UNKNOWN) if number == _UNKNOWN else number for number in numbers]
+            return [next(wide, _IN_ZIP64) if number == _IN_ZIP64 else number for number in numbers]
         position += 4 + size
     return numbers
 
 
 def _data_start(archive: _Archive, entry: _Entry) -> int:
-    """Where the member's data begins: behind its own header, whose name and extra field may differ in length."""
+    """The offset of the member's data, after its local header, whose lengths may differ from the directory's."""
     signature, *_, name_bytes, extra_bytes = _LOCAL.unpack(archive.read_at(entry.offset, _LOCAL.size))
     if signature != b"PK\3\4":
         raise archive.damaged(f"the header of {entry.name} is missing")

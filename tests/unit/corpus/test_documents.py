@@ -1,4 +1,4 @@
-"""Every kind of file gives the documents that were put into it, and every bad one gives one clear error."""
+"""Each file format yields the documents written into it, and each faulty file raises one clear error."""
 
 import bz2
 import gzip
@@ -70,7 +70,7 @@ def zip_up(path: Path, members: dict[str, bytes]) -> Path:
 
 @pytest.mark.parametrize("compression", COMPRESSORS)
 @pytest.mark.parametrize("ending", CONTENTS)
-def test_each_format_gives_its_documents(tmp_path: Path, ending: str, compression: str) -> None:
+def test_each_format_yields_its_documents(tmp_path: Path, ending: str, compression: str) -> None:
     path = write(tmp_path / f"stories{ending}{compression}", COMPRESSORS[compression](CONTENTS[ending].encode()))
     assert list(read_documents([path])) == [Document(story, str(path)) for story in STORIES]
 
@@ -78,7 +78,7 @@ def test_each_format_gives_its_documents(tmp_path: Path, ending: str, compressio
 @pytest.mark.parametrize(
     "ending", [".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".zip"]
 )
-def test_an_archive_gives_the_documents_of_its_files_and_names_them(tmp_path: Path, ending: str) -> None:
+def test_an_archive_yields_the_documents_of_its_files_with_their_names(tmp_path: Path, ending: str) -> None:
     members = {f"shards/data{ending}": content.encode() for ending, content in CONTENTS.items()}
     members["shards/data.json.gz"] = gzip.compress(CONTENTS[".json"].encode())
     members |= {"LICENSE": b"not read", "shards/._data.json": b"\0 nor this", "inner.zip": b"nor this"}
@@ -97,7 +97,7 @@ def test_an_archive_gives_the_documents_of_its_files_and_names_them(tmp_path: Pa
     assert notes[0].startswith(f"skipped 2 files (LICENSE, inner.zip) of {path}: only files that end in")
 
 
-def test_parquet_gives_the_documents_of_its_column(tmp_path: Path) -> None:
+def test_parquet_yields_the_documents_of_its_column(tmp_path: Path) -> None:
     pyarrow = pytest.importorskip("pyarrow", reason="reading Parquet is an extra")
     parquet = pytest.importorskip("pyarrow.parquet")
     path = tmp_path / "stories.parquet"
@@ -113,7 +113,7 @@ def test_parquet_gives_the_documents_of_its_column(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("ending", [".json", ".jsonl", ".parquet"])
-def test_a_list_of_strings_is_read_as_its_lines(tmp_path: Path, ending: str) -> None:
+def test_a_list_of_strings_is_joined_as_lines(tmp_path: Path, ending: str) -> None:
     records = [{"paragraphs": ["Zwölf Bäume,", "", "\N{SNOWMAN}."]}, {"paragraphs": []}, {"paragraphs": ["one"]}]
     path = tmp_path / f"poems{ending}"
     if ending == ".parquet":
@@ -125,14 +125,14 @@ def test_a_list_of_strings_is_read_as_its_lines(tmp_path: Path, ending: str) -> 
     assert read_texts(path, text_key="paragraphs") == ["Zwölf Bäume,\n\n\N{SNOWMAN}.", "one"]
 
 
-def test_a_file_named_on_purpose_is_text_whatever_its_ending(tmp_path: Path) -> None:
+def test_a_file_named_by_the_user_is_text_with_any_ending(tmp_path: Path) -> None:
     for name in ("server.log", "README", "story.html"):
         assert read_texts(write(tmp_path / name, "a\r\nb")) == ["a\nb"]
     assert read_texts(write(tmp_path / "server.log.gz", gzip.compress(b"a"))) == ["a"]
 
 
 @pytest.mark.parametrize("position", [0, 5, 2**20 - 1, 2**20])
-def test_a_named_file_that_is_binary_is_refused_with_its_place(tmp_path: Path, position: int) -> None:
+def test_a_binary_file_is_refused_with_line_and_byte(tmp_path: Path, position: int) -> None:
     path = write(tmp_path / "a.bin", b"a\n" * (position // 2) + b"a" * (position % 2) + b"\0\0")
     with pytest.raises(InputError, match=rf"a\.bin is not text: line {position // 2 + 1}, byte {position} is NUL"):
         read_texts(path)
@@ -140,7 +140,7 @@ def test_a_named_file_that_is_binary_is_refused_with_its_place(tmp_path: Path, p
         read_texts(write(tmp_path / "a.png", b"\x89PNG\r\n\x1a\n"))
 
 
-def test_compressed_streams_may_follow_each_other(tmp_path: Path) -> None:
+def test_concatenated_compressed_streams_are_read(tmp_path: Path) -> None:
     for ending in (".bz2", ".xz", ".gz"):
         pack_one = COMPRESSORS[ending]
         path = write(tmp_path / f"a.txt{ending}", pack_one(b"one,") + pack_one(b"") + pack_one(b" two"))
@@ -149,14 +149,14 @@ def test_compressed_streams_may_follow_each_other(tmp_path: Path) -> None:
     assert read_texts(write(tmp_path / "a.txt.xz", padded)) == ["one, two"]
 
 
-def test_an_xz_file_cannot_ask_for_much_memory(tmp_path: Path) -> None:
+def test_an_xz_file_over_the_memory_limit_is_refused(tmp_path: Path) -> None:
     filters = [{"id": lzma.FILTER_LZMA2, "preset": 0, "dict_size": 2**29}]
     path = write(tmp_path / "a.txt.xz", lzma.compress(b"text", filters=filters))
     with pytest.raises(FormatError, match=r"a\.txt\.xz needs more than 256 MiB to unpack; pack it again by xz -9"):
         read_texts(path)
 
 
-def test_parquet_without_pyarrow_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parquet_without_pyarrow_names_the_package_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(InputError, match=r"pip install 'tinyllm\[data\]'"):
         read_texts(write(tmp_path / "a.parquet", b"PAR1"))
@@ -172,7 +172,7 @@ def test_parquet_without_pyarrow_says_what_to_install(tmp_path: Path, monkeypatc
         ("auto", ["a\nb\n\n \nc", "d"]),
     ],
 )
-def test_document_rules(tmp_path: Path, rule: str, expected: list[str]) -> None:
+def test_each_document_rule_splits_the_text(tmp_path: Path, rule: str, expected: list[str]) -> None:
     path = write(tmp_path / "a.txt", "\n a\r\nb\n\r\n \nc <|endoftext|> d\n")
     assert read_texts(path, documents=rule) == expected
 
@@ -181,7 +181,7 @@ def test_a_text_without_separators_is_one_document(tmp_path: Path) -> None:
     assert read_texts(write(tmp_path / "a.txt", "a\n\nb\n")) == ["a\n\nb"]
 
 
-def test_separators_on_the_border_of_two_pieces_are_found() -> None:
+def test_separators_across_two_pieces_are_found() -> None:
     whole = "first<|endoftext|>se<|endoftex t|>cond<|endoftext|><|endoftext|>\nlast"
     expected = whole.split("<|endoftext|>")
     for size in range(1, 20):
@@ -200,7 +200,7 @@ def test_standard_input_is_plain_text(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_json_shards_and_plain_text_of_the_same_stories_agree(tmp_path: Path) -> None:
-    """In the layouts of TinyStories: arrays of objects with other fields beside the story, and one text file."""
+    """The layouts are those of TinyStories: arrays of objects with further fields, and one text file."""
     stories = list(write_stories(1000, seed=1))
     (tmp_path / "all").mkdir()
     for number in range(4):
@@ -211,7 +211,7 @@ def test_json_shards_and_plain_text_of_the_same_stories_agree(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("name", ["big.json.gz", "big.csv.bz2", "big.tsv.xz", "big.zip"])
-def test_memory_is_bounded_by_the_document_not_by_the_file(tmp_path: Path, name: str) -> None:
+def test_memory_is_bounded_by_one_document(tmp_path: Path, name: str) -> None:
     story, path = "a" * 1000, tmp_path / name
     if name == "big.json.gz":
         with gzip.open(path, "wt", compresslevel=1) as file:
@@ -248,10 +248,10 @@ def test_a_document_over_the_limit_is_refused_with_advice(tmp_path: Path, monkey
 
 
 class TestErrors:
-    """One line each: what, where, and what to do."""
+    """Each error is one line with the fault, the place, and the remedy."""
 
     @pytest.mark.parametrize("content", [b"", b" \n\n", b"\xef\xbb\xbf\n", b"<|endoftext|>\n<|endoftext|>"])
-    def test_empty_corpus(self, tmp_path: Path, content: bytes) -> None:
+    def test_an_empty_corpus_is_refused(self, tmp_path: Path, content: bytes) -> None:
         with pytest.raises(InputError, match=r"the corpus is empty: 1 file\(s\) .*a\.txt"):
             read_texts(write(tmp_path / "a.txt", content))
 
@@ -264,7 +264,7 @@ class TestErrors:
         ):
             read_texts(path)
 
-    def test_utf8_cut_within_a_character_on_the_border_of_two_chunks(self, tmp_path: Path) -> None:
+    def test_utf8_cut_within_a_character_across_two_chunks(self, tmp_path: Path) -> None:
         path = write(tmp_path / "a.txt", b"a" * (2**20 - 1) + b"\xe2\x98 \n")
         with pytest.raises(InputError, match=rf"line 1, byte {2**20 - 1} \(0xe2"):
             read_texts(path)
@@ -276,7 +276,7 @@ class TestErrors:
             read_texts(write(tmp_path / "a.txt", "hello".encode("utf-16")))
 
     @pytest.mark.parametrize("item", [{"story": 'a "b" \u2603'}, "text", {"a": [1.5, None, True], "text": "b"}])
-    def test_json_cut_off_anywhere_is_said(self, tmp_path: Path, item: object) -> None:
+    def test_json_cut_off_anywhere_is_reported(self, tmp_path: Path, item: object) -> None:
         whole = json.dumps([item, item])
         assert read_texts(write(tmp_path / "a.json", whole))
         for length in range(len(whole)):
@@ -311,7 +311,7 @@ class TestErrors:
             ('[{"a": tru, "text": "long enough to be sure"}]', "item 1: not JSON: Expecting value.*byte 7"),
         ],
     )
-    def test_bad_json(self, tmp_path: Path, content: str, message: str) -> None:
+    def test_bad_json_is_named(self, tmp_path: Path, content: str, message: str) -> None:
         with pytest.raises(FormatError, match=message) as caught:
             read_texts(write(tmp_path / "a.json", content))
         assert "\n" not in str(caught.value)
@@ -331,7 +331,7 @@ class TestErrors:
         with pytest.raises(FormatError, match=message):
             read_texts(write(tmp_path / "a.jsonl", f'{{"text": "a"}}\n\n{line}\n{{"text": "b"}}'))
 
-    def test_wrong_key_lists_the_keys_seen(self, tmp_path: Path) -> None:
+    def test_a_wrong_key_lists_the_keys_seen(self, tmp_path: Path) -> None:
         path = write(tmp_path / "a.json", '[{"title": "a", "body": "b"}]')
         with pytest.raises(InputError, match=r"no key 'story' or 'text'; keys seen: 'title', 'body'; .*--text-key"):
             read_texts(path)
@@ -339,12 +339,12 @@ class TestErrors:
             read_texts(path, text_key="content")
         assert read_texts(path, text_key="body") == ["b"]
 
-    def test_given_key_alone_counts(self, tmp_path: Path) -> None:
+    def test_only_the_given_key_is_read(self, tmp_path: Path) -> None:
         path = write(tmp_path / "a.jsonl", '{"story": "a", "text": "b", "other": "c"}')
         assert [read_texts(path), read_texts(path, text_key="other")] == [["a"], ["c"]]
 
     @pytest.mark.parametrize("ending", [".gz", ".bz2", ".xz", ".zst"])
-    def test_damaged_compression(self, tmp_path: Path, ending: str) -> None:
+    def test_damaged_compression_is_named(self, tmp_path: Path, ending: str) -> None:
         whole = COMPRESSORS[ending](bytes(range(32, 127)) * 100)
         with pytest.raises(FormatError, match=rf"a\.txt\{ending} is cut off"):
             read_texts(write(tmp_path / f"a.txt{ending}", whole[:-5]))
@@ -353,7 +353,7 @@ class TestErrors:
         with pytest.raises(FormatError, match="is damaged"):
             read_texts(write(tmp_path / f"a.txt{ending}", whole + b"garbage behind it"))
 
-    def test_unreadable_file(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_an_unreadable_file_is_named(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         path = write(tmp_path / "a.txt", "a")
 
         def refuse(*_: object) -> None:
@@ -363,10 +363,10 @@ class TestErrors:
         with pytest.raises(InputError, match=r"cannot read .*a\.txt: Permission denied"):
             read_texts(path)
 
-    def test_archive_without_text(self, tmp_path: Path) -> None:
+    def test_an_archive_without_text_is_refused(self, tmp_path: Path) -> None:
         with pytest.raises(InputError, match=r"a\.tar has no file that ends in \.txt"):
             read_texts(pack(tmp_path / "a.tar", {"a.exe": b"a"}))
 
-    def test_parquet_within_an_archive_is_refused_not_passed_over(self, tmp_path: Path) -> None:
+    def test_parquet_within_an_archive_is_refused(self, tmp_path: Path) -> None:
         with pytest.raises(FormatError, match=r"a\.tar:b\.parquet: Parquet cannot be read as a stream"):
             read_texts(pack(tmp_path / "a.tar", {"a.txt": b"a", "b.parquet": b"PAR1"}))

@@ -1,4 +1,4 @@
-"""Downloads from a server that does everything wrong: in the end the file is right, or it is not there."""
+"""Downloads from a server that fails in every way end with the right file or with none."""
 
 import contextlib
 import email
@@ -28,7 +28,7 @@ from tinyllm.errors import ArtifactError, DownloadError, UsageError
 
 
 class Fetch:
-    """Downloads `data.bin` of the test's server without really waiting; notes what was said and how long it waited."""
+    """Downloads `data.bin` from the test's server without real waits; records notes, reports and waits."""
 
     def __init__(self, server: FileServer, folder: Path) -> None:
         self.server = server
@@ -50,13 +50,13 @@ class Fetch:
         return path.read_bytes()
 
     def leftovers(self) -> set[str]:
-        """What lies in the folder; a draft counts as "draft"."""
+        """The names in the folder, with "draft" in place of a draft's name."""
         drafts = {draft.folder for draft in storage.drafts_of(self.target)}
         return {"draft" if path in drafts else path.name for path in self.target.parent.iterdir()}
 
     @property
     def part(self) -> Path:
-        """What has arrived so far, in the draft of the target."""
+        """The part in the target's draft."""
         (draft,) = storage.drafts_of(self.target)
         return draft.new
 
@@ -70,7 +70,7 @@ def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def test_a_file_is_fetched_and_nothing_else_is_left(fetch: Fetch) -> None:
+def test_a_download_leaves_only_the_file(fetch: Fetch) -> None:
     total = len(fetch.server.content)
     assert fetch(sha256=sha256(fetch.server.content).upper(), expected_bytes=total) == fetch.server.content
     assert fetch.leftovers() == {"data.bin"}
@@ -78,20 +78,20 @@ def test_a_file_is_fetched_and_nothing_else_is_left(fetch: Fetch) -> None:
     assert fetch.notes == []
 
 
-def test_an_empty_file_is_a_file(fetch: Fetch) -> None:
+def test_an_empty_file_is_downloaded(fetch: Fetch) -> None:
     fetch.server.content = b""
     assert fetch() == b""
 
 
 class TestResume:
-    def test_a_cut_connection_is_taken_up_where_it_ended(self, fetch: Fetch) -> None:
+    def test_a_cut_connection_is_resumed(self, fetch: Fetch) -> None:
         fetch.server.plan = [cut(100_000), cut(50_000)]
         assert fetch() == fetch.server.content
         assert fetch.server.ranges() == [None, "bytes=100000-", "bytes=150000-"]
         assert [request.get("If-Range") for request in fetch.server.requests] == [None, '"version-1"', '"version-1"']
         assert "ended after 100000 of 256000 bytes; trying again in 1 s, from byte 100000" in fetch.notes[0]
 
-    def test_a_later_call_goes_on_with_the_part(self, fetch: Fetch) -> None:
+    def test_a_later_call_resumes_the_part(self, fetch: Fetch) -> None:
         fetch.server.plan = [cut(100_000)] + [hang_up] * (MAX_FAILURES + 1)
         with pytest.raises(DownloadError, match="run the same command again to go on from byte 100000"):
             fetch()
@@ -100,7 +100,7 @@ class TestResume:
         assert fetch.server.ranges()[-1] == "bytes=100000-"
         assert fetch.leftovers() == {"data.bin"}
 
-    def test_a_part_of_another_address_is_not_taken_up(self, fetch: Fetch, tmp_path: Path) -> None:
+    def test_a_part_of_another_address_is_not_resumed(self, fetch: Fetch, tmp_path: Path) -> None:
         fetch.server.plan = [cut(100_000), status(404)]
         with pytest.raises(DownloadError):
             fetch()
@@ -108,7 +108,7 @@ class TestResume:
         assert download(f"{fetch.server.address}/other", fetch.target).read_bytes() == b"another file"
         assert fetch.server.ranges()[-1] is None
 
-    def test_a_part_that_was_whole_before_the_power_went_is_only_checked(self, fetch: Fetch) -> None:
+    def test_a_complete_part_is_verified_without_a_request(self, fetch: Fetch) -> None:
         fetch.server.plan = [cut(100_000), status(404)]
         with pytest.raises(DownloadError):
             fetch()
@@ -116,16 +116,16 @@ class TestResume:
         assert fetch() == fetch.server.content
         assert len(fetch.server.requests) == 2
 
-    def test_a_server_that_ignores_ranges_sends_all_of_it_again(self, fetch: Fetch) -> None:
+    def test_a_server_that_ignores_ranges_sends_the_whole_file_again(self, fetch: Fetch) -> None:
         fetch.server.plan = [cut(100_000), whole]
         assert fetch() == fetch.server.content
         assert fetch.server.ranges() == [None, "bytes=100000-"]
 
-    @pytest.mark.parametrize("heeds_if_range", [True, False])
-    def test_a_file_that_changed_is_fetched_from_its_beginning(self, fetch: Fetch, heeds_if_range: bool) -> None:
+    @pytest.mark.parametrize("respects_if_range", [True, False])
+    def test_a_file_that_changed_is_fetched_from_its_beginning(self, fetch: Fetch, respects_if_range: bool) -> None:
         def change(handler: Handler, server: FileServer) -> None:
             server.content, server.etag = b"b" * 200_000, '"version-2"'
-            if heeds_if_range:
+            if respects_if_range:
                 return well(handler, server)
             handler.start(206, Content_Length=100_000, ETag=server.etag, Content_Range="bytes 100000-199999/200000")
             handler.wfile.write(server.content[100_000:])
@@ -135,7 +135,7 @@ class TestResume:
         assert fetch() == b"b" * 200_000
 
     @pytest.mark.parametrize("span", ["bytes 0-255999/256000", "bytes 100000-255999/300000", "nonsense", None])
-    def test_a_range_that_was_not_asked_for_is_not_used(self, fetch: Fetch, span: str | None) -> None:
+    def test_a_wrong_range_is_not_used(self, fetch: Fetch, span: str | None) -> None:
         def answer(handler: Handler, server: FileServer) -> None:
             handler.start(206, Content_Length=len(server.content), ETag=server.etag, Content_Range=span)
             handler.wfile.write(server.content)
@@ -144,13 +144,13 @@ class TestResume:
         assert fetch() == fetch.server.content
 
     @pytest.mark.parametrize("etag", [None, 'W/"weak"'])
-    def test_without_a_strong_validator_parts_are_not_joined(self, fetch: Fetch, etag: str | None) -> None:
+    def test_a_part_without_a_strong_validator_is_not_resumed(self, fetch: Fetch, etag: str | None) -> None:
         fetch.server.etag = etag
         fetch.server.plan = [cut(100_000)]
         assert fetch() == fetch.server.content
         assert fetch.server.ranges() == [None, None]
 
-    def test_a_date_tells_versions_apart_as_well(self, fetch: Fetch) -> None:
+    def test_a_date_is_a_validator(self, fetch: Fetch) -> None:
         date = "Wed, 21 Oct 2015 07:28:00 GMT"
 
         def first(handler: Handler, server: FileServer) -> None:
@@ -161,12 +161,12 @@ class TestResume:
         assert fetch() == fetch.server.content
         assert fetch.server.requests[1]["If-Range"] == date
 
-    def test_a_file_that_became_shorter(self, fetch: Fetch) -> None:
+    def test_a_file_that_became_shorter_is_fetched_again(self, fetch: Fetch) -> None:
         fetch.server.plan = [cut(100_000), status(416)]
         assert fetch() == fetch.server.content
         assert fetch.server.ranges() == [None, "bytes=100000-", None]
 
-    def test_a_damaged_sidecar_means_from_the_beginning(self, fetch: Fetch) -> None:
+    def test_a_damaged_sidecar_restarts_the_download(self, fetch: Fetch) -> None:
         fetch.server.plan = [cut(100_000), status(404)]
         with pytest.raises(DownloadError):
             fetch()
@@ -174,14 +174,14 @@ class TestResume:
         assert fetch() == fetch.server.content
         assert fetch.server.ranges()[-1] is None
 
-    def test_pieces_that_do_not_make_a_whole_are_fetched_anew_once_more(self, fetch: Fetch) -> None:
+    def test_wrong_joined_pieces_are_fetched_again_once(self, fetch: Fetch) -> None:
         fetch.server.plan = [cut(100_000), status(404)]
         with pytest.raises(DownloadError):
             fetch()
         part = fetch.part
         part.write_bytes(b"x" * part.stat().st_size)
         assert fetch(sha256=sha256(fetch.server.content)) == fetch.server.content
-        assert "the pieces do not make a whole" in fetch.notes[-1]
+        assert "the joined pieces are wrong" in fetch.notes[-1]
 
 
 class TestFailures:
@@ -194,26 +194,26 @@ class TestFailures:
             (204, "answers 204, not with a"),
         ],
     )
-    def test_final_answers_are_not_asked_for_again(self, fetch: Fetch, code: int, message: str) -> None:
+    def test_final_errors_are_not_retried(self, fetch: Fetch, code: int, message: str) -> None:
         fetch.server.plan = [status(code)]
         with pytest.raises(DownloadError, match=message):
             fetch()
         assert len(fetch.server.requests) == 1
         assert fetch.leftovers() == set()
 
-    def test_passing_answers_are_waited_for_twice_as_long_each_time(self, fetch: Fetch) -> None:
+    def test_temporary_errors_are_retried_with_doubling_waits(self, fetch: Fetch) -> None:
         fetch.server.plan = [status(503), status(500), status(429), hang_up]
         assert fetch() == fetch.server.content
         assert fetch.waits == [1, 2, 4, 8]
 
-    def test_in_the_end_it_gives_up(self, fetch: Fetch) -> None:
+    def test_it_gives_up_after_the_maximum_of_failures(self, fetch: Fetch) -> None:
         fetch.server.plan = [status(503)] * 100
         with pytest.raises(DownloadError, match=r"answers 503 Service Unavailable, 6 times in a row$"):
             fetch()
         assert len(fetch.server.requests) == MAX_FAILURES + 1
         assert fetch.leftovers() == set()
 
-    def test_each_new_byte_gives_new_patience(self, fetch: Fetch) -> None:
+    def test_each_new_byte_resets_the_count_of_failures(self, fetch: Fetch) -> None:
         fetch.server.plan = [cut(1000)] * 30
         assert fetch() == fetch.server.content
         assert set(fetch.waits) == {1}
@@ -235,7 +235,7 @@ class TestFailures:
         assert fetch() == fetch.server.content
         assert least <= fetch.waits[0] <= most
 
-    def test_a_length_too_large(self, fetch: Fetch) -> None:
+    def test_a_claimed_length_that_is_too_large_is_refused(self, fetch: Fetch) -> None:
         def lie(handler: Handler, server: FileServer) -> None:
             handler.start(200, Content_Length=len(server.content) + 1, ETag=server.etag)
             handler.wfile.write(server.content)
@@ -246,7 +246,7 @@ class TestFailures:
         assert not fetch.target.exists()
 
     @pytest.mark.parametrize("known", ["sha256", "expected_bytes", "gzip"])
-    def test_a_length_too_small(self, fetch: Fetch, known: str) -> None:
+    def test_a_claimed_length_that_is_too_small_is_refused(self, fetch: Fetch, known: str) -> None:
         content = fetch.server.content = gzip.compress(random.Random(1).randbytes(50_000))
 
         def lie(handler: Handler, server: FileServer) -> None:
@@ -257,22 +257,22 @@ class TestFailures:
         if known == "gzip":
             fetch.target = fetch.target.with_name("data.txt.gz")
         facts = {"sha256": sha256(content), "expected_bytes": len(content)}
-        with pytest.raises(DownloadError, match=r"SHA-256 is|bytes, expected are|not a whole gzip file"):
+        with pytest.raises(DownloadError, match=r"SHA-256 is|bytes instead of|not a whole gzip file"):
             fetch(**{name: value for name, value in facts.items() if name == known})
         assert fetch.leftovers() == set()
 
-    def test_a_wrong_checksum(self, fetch: Fetch) -> None:
-        with pytest.raises(DownloadError, match=f"SHA-256 is {sha256(fetch.server.content)}, expected is {'0' * 64}"):
+    def test_a_wrong_checksum_is_refused(self, fetch: Fetch) -> None:
+        with pytest.raises(DownloadError, match=f"SHA-256 is {sha256(fetch.server.content)} instead of {'0' * 64}"):
             fetch(sha256="0" * 64)
         assert fetch.leftovers() == set()
         assert len(fetch.server.requests) == 1
 
     def test_another_version_is_refused_before_its_body_is_read(self, fetch: Fetch) -> None:
-        with pytest.raises(DownloadError, match=r"has 256000 bytes, expected are 5; .*--url"):
+        with pytest.raises(DownloadError, match=r"has 256000 bytes instead of 5; .*--url"):
             fetch(expected_bytes=5)
         assert fetch.reports == []
 
-    def test_a_web_page_is_not_a_file(self, fetch: Fetch) -> None:
+    def test_a_web_page_is_refused(self, fetch: Fetch) -> None:
         def login(handler: Handler, server: FileServer) -> None:
             handler.start(200, Content_Length=6, Content_Type="text/html; charset=utf-8")
             handler.wfile.write(b"<html>")
@@ -281,7 +281,7 @@ class TestFailures:
         with pytest.raises(DownloadError, match="a web page, not a file"):
             fetch()
 
-    def test_a_page_that_does_not_say_so_is_no_archive(self, fetch: Fetch) -> None:
+    def test_a_web_page_without_its_content_type_is_no_archive(self, fetch: Fetch) -> None:
         fetch.target = fetch.target.with_name("data.tar.gz")
         fetch.server.content = b"<html>please log in</html>"
         with pytest.raises(DownloadError, match="not a whole gzip file"):
@@ -299,7 +299,7 @@ class TestFailures:
         assert fetch(sha256=sha256(fetch.server.content)) == fetch.server.content
 
     @pytest.mark.parametrize("is_whole", [True, False])
-    def test_a_chunked_body_tells_its_end(self, fetch: Fetch, is_whole: bool) -> None:
+    def test_the_end_of_a_chunked_body_is_known(self, fetch: Fetch, is_whole: bool) -> None:
         def stream(handler: Handler, server: FileServer) -> None:
             handler.protocol_version = "HTTP/1.1"
             handler.start(200, Transfer_Encoding="chunked")
@@ -309,14 +309,14 @@ class TestFailures:
         fetch.server.plan = [stream]
         assert fetch() == (b"hello" if is_whole else fetch.server.content)
 
-    def test_nobody_listens(self, fetch: Fetch) -> None:
+    def test_a_refused_connection_is_named(self, fetch: Fetch) -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             fetch.server.address = f"http://127.0.0.1:{free.getsockname()[1]}"
         with pytest.raises(DownloadError, match=r"no connection \(.*refused\), 6 times in a row"):
             fetch()
 
-    def test_a_server_that_says_nothing_any_more(self, fetch: Fetch) -> None:
+    def test_a_silent_server_times_out(self, fetch: Fetch) -> None:
         def fall_silent(handler: Handler, server: FileServer) -> None:
             well(handler, server, stop_after=1000)
             handler.wfile.flush()
@@ -327,7 +327,7 @@ class TestFailures:
         assert fetch(timeout_seconds=0.2) == fetch.server.content
         assert "timed out" in fetch.notes[0]
 
-    def test_redirects_are_followed_but_not_out_of_http(self, fetch: Fetch, tmp_path: Path) -> None:
+    def test_redirects_are_followed_but_not_to_other_schemes(self, fetch: Fetch, tmp_path: Path) -> None:
         (tmp_path / "secret").write_text("secret")
         fetch.server.plan = [status(302, Location="/elsewhere")]
         assert fetch() == fetch.server.content
@@ -339,7 +339,7 @@ class TestFailures:
 
     @pytest.mark.parametrize("hops", [["https", "http"], ["http", "https", "http"], ["https", "https", "http"]])
     def test_https_is_never_left_for_http(self, fetch: Fetch, monkeypatch: pytest.MonkeyPatch, hops: list[str]) -> None:
-        """Each hop is a redirect to the next scheme; the last one is the test's server, which must hear of nothing."""
+        """Each hop redirects to the next scheme; the last one is the test's server, which must receive no request."""
         left = [f"{scheme}://somewhere/data.bin" for scheme in hops[1:-1]] + [f"{fetch.server.address}/data.bin"]
 
         def answer(_: request.HTTPHandler, asked: request.Request) -> addinfourl:
@@ -350,13 +350,13 @@ class TestFailures:
 
         monkeypatch.setattr(request.HTTPSHandler, "https_open", answer)
         monkeypatch.setattr(request.HTTPHandler, "http_open", answer)
-        with pytest.raises(DownloadError, match=r"sends on to http://127.* not encrypted"):
+        with pytest.raises(DownloadError, match=r"redirects to http://127.* not encrypted"):
             download(f"{hops[0]}://somewhere/data.bin", fetch.target)
         assert left == []
         assert fetch.server.requests == []
         assert fetch.leftovers() == set()
 
-    def test_https_may_go_on_to_https_and_http_to_https(self) -> None:
+    def test_https_and_http_may_redirect_to_https(self) -> None:
         for url in ("http://a/x", "https://a/x"):
             followed = _Redirects().redirect_request(
                 request.Request(url), io.BytesIO(), 302, "Found", HTTPMessage(), "HTTPS://b/y"
@@ -367,7 +367,7 @@ class TestFailures:
     def test_a_body_without_end_stops_before_the_disk_is_full(
         self, fetch: Fetch, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """A disk of 100 MB with 10 MB free: 5 MB of it stay free."""
+        """On a disk of 100 MB with 10 MB free, 5 MB stay free."""
         received = 0
 
         def stream(handler: Handler, server: FileServer) -> None:
@@ -389,7 +389,7 @@ class TestFailures:
         assert 4_000_000 < received <= 5_000_000
         assert fetch.leftovers() == set()
 
-    def test_a_body_longer_than_expected_stops_there(self, fetch: Fetch) -> None:
+    def test_a_body_longer_than_expected_is_stopped(self, fetch: Fetch) -> None:
         def stream(handler: Handler, server: FileServer) -> None:
             handler.protocol_version = "HTTP/1.1"
             handler.start(200, Transfer_Encoding="chunked")
@@ -403,7 +403,7 @@ class TestFailures:
         assert max(num_bytes for num_bytes, _ in fetch.reports) <= 100_000
         assert fetch.leftovers() == set()
 
-    def test_a_continuation_longer_than_the_rest_is_fetched_anew(self, fetch: Fetch) -> None:
+    def test_a_continuation_longer_than_the_rest_restarts_the_download(self, fetch: Fetch) -> None:
         def go_on_too_long(handler: Handler, server: FileServer) -> None:
             total = len(server.content)
             handler.start(206, ETag=server.etag, Content_Range=f"bytes 1000-{total - 1}/{total}")
@@ -419,7 +419,7 @@ class TestFailures:
             fetch()
         assert fetch.leftovers() == set()
 
-    def test_a_disk_that_refuses_is_not_blamed_either_and_the_part_stays(self, fetch: Fetch) -> None:
+    def test_a_failed_write_keeps_the_part(self, fetch: Fetch) -> None:
         limits = resource.getrlimit(resource.RLIMIT_FSIZE)
         resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, limits[1]))
         try:
@@ -430,7 +430,7 @@ class TestFailures:
         assert fetch() == fetch.server.content
         assert fetch.server.ranges() == [None, "bytes=200000-"]
 
-    def test_files_of_others_with_likely_names_stay(self, fetch: Fetch) -> None:
+    def test_other_files_with_similar_names_are_kept(self, fetch: Fetch) -> None:
         names = ["data.bin.part", "data.bin.part.json", "data.bin.tmp", ".data.bin.lock"]
         fetch.target.parent.mkdir(parents=True)
         for name in names:
@@ -441,7 +441,7 @@ class TestFailures:
 
 
 class TestExistingTarget:
-    def test_a_right_one_is_not_fetched_again(self, fetch: Fetch) -> None:
+    def test_a_correct_file_is_not_fetched_again(self, fetch: Fetch) -> None:
         content = fetch()
         assert fetch(sha256=sha256(content), expected_bytes=len(content)) == content
         assert len(fetch.server.requests) == 1
@@ -449,11 +449,11 @@ class TestExistingTarget:
     @pytest.mark.parametrize("facts", [{"sha256": "0" * 64}, {"expected_bytes": 5}])
     def test_another_file_is_not_overwritten(self, fetch: Fetch, facts: dict[str, object]) -> None:
         content = fetch()
-        with pytest.raises(DownloadError, match=r"data\.bin is there and is another file"):
+        with pytest.raises(DownloadError, match=r"data\.bin exists and is another file"):
             fetch(**facts)
         assert fetch.target.read_bytes() == content
 
-    def test_a_folder_is_in_the_way(self, fetch: Fetch) -> None:
+    def test_a_folder_is_refused(self, fetch: Fetch) -> None:
         fetch.target.mkdir(parents=True)
         with pytest.raises(DownloadError, match="is not a file"):
             fetch()
@@ -478,12 +478,12 @@ class TestExistingTarget:
         ("http://127.0.0.1/ä", "%XX"),
     ],
 )
-def test_what_is_no_address(tmp_path: Path, url: str, message: str) -> None:
+def test_invalid_addresses_are_refused(tmp_path: Path, url: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         download(url, tmp_path / "a")
 
 
-def test_what_is_no_port_or_checksum(tmp_path: Path) -> None:
+def test_invalid_ports_and_checksums_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DownloadError, match="is not an address"):
         download("http://127.0.0.1:port/a", tmp_path / "a")
     with pytest.raises(UsageError, match="64 hexadecimal digits"):
@@ -492,7 +492,7 @@ def test_what_is_no_port_or_checksum(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("seed", range(40))
 def test_whatever_the_server_does_the_file_is_right_or_absent(fetch: Fetch, seed: int) -> None:
-    """Thirty requests, each answered at random by one of the ways above, with a file that may change in between."""
+    """The server answers thirty requests at random in one of the ways above, and its file may change in between."""
     draw = random.Random(seed)
 
     def change(handler: Handler, server: FileServer) -> None:
@@ -519,7 +519,7 @@ def test_whatever_the_server_does_the_file_is_right_or_absent(fetch: Fetch, seed
             assert content == fetch.server.content
             assert fetch.leftovers() == {"data.bin"}
             return
-    pytest.fail("after the plan the server serves well, so one of ten calls must succeed")
+    pytest.fail("the server behaves well after the plan, so one of ten calls must succeed")
 
 
 @pytest.mark.parametrize("name", KNOWN_CORPORA)

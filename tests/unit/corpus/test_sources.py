@@ -1,4 +1,4 @@
-"""What names lead to which files."""
+"""Tests the list of files that names, folders and patterns lead to."""
 
 import os
 from pathlib import Path
@@ -20,28 +20,28 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return Path("corpus")
 
 
-def test_a_folder_gives_its_supported_files_sorted_at_any_depth(folder: Path) -> None:
+def test_a_folder_lists_its_supported_files_sorted_at_any_depth(folder: Path) -> None:
     expected = [folder / name for name in ("a.JSON", "b.txt", "deep/er/c.jsonl.gz", "e[1].txt")]
     assert list_sources([folder]) == expected
 
 
-def test_patterns_are_expanded_here_if_the_shell_did_not(folder: Path) -> None:
+def test_patterns_that_the_shell_left_are_expanded(folder: Path) -> None:
     assert list_sources(["corpus/*.txt"]) == [folder / "b.txt", folder / "e[1].txt"]
     assert list_sources(["corpus/**/*.gz"]) == [folder / "deep/er/c.jsonl.gz"]
     assert list_sources(["corpus/d*"]) == [folder / "deep/er/c.jsonl.gz"]
 
 
-def test_a_name_that_looks_like_a_pattern_is_a_name_if_it_exists(folder: Path) -> None:
+def test_an_existing_name_is_not_a_pattern(folder: Path) -> None:
     assert list_sources([folder / "e[1].txt"]) == [folder / "e[1].txt"]
 
 
-def test_a_file_named_by_itself_or_by_a_pattern_counts_whatever_its_ending(folder: Path) -> None:
+def test_a_file_named_by_itself_or_by_a_pattern_is_listed_with_any_ending(folder: Path) -> None:
     assert list_sources([folder / "notes.doc"]) == [folder / "notes.doc"]
     assert list_sources(["corpus/*.doc"]) == [folder / "notes.doc"]
     assert folder / "notes.doc" in list_sources(["corpus/*"])
 
 
-def test_what_a_folder_holds_beyond_text_is_told_in_one_line(folder: Path) -> None:
+def test_skipped_files_of_a_folder_are_noted_in_one_line(folder: Path) -> None:
     notes: list[str] = []
     list_sources([folder], notes.append)
     assert len(notes) == 1
@@ -56,13 +56,13 @@ def test_what_a_folder_holds_beyond_text_is_told_in_one_line(folder: Path) -> No
     assert notes[0].endswith("links to folders are not followed")
 
 
-def test_a_file_that_is_named_as_well_is_not_skipped(folder: Path) -> None:
+def test_a_file_that_is_also_named_is_not_skipped(folder: Path) -> None:
     notes: list[str] = []
     assert folder / "notes.doc" in list_sources([folder, folder / "notes.doc"], notes.append)
     assert notes == []
 
 
-def test_order_and_repetition_of_arguments_make_no_difference(folder: Path) -> None:
+def test_order_and_repetition_of_arguments_do_not_matter(folder: Path) -> None:
     once = list_sources([folder])
     assert len(list_sources([folder, folder.absolute()])) == len(once)
     assert list_sources([folder / "b.txt", "corpus/*.txt", folder, "./corpus/a.JSON"]) == once
@@ -74,12 +74,12 @@ def test_a_link_to_a_file_already_named_adds_nothing(folder: Path) -> None:
     assert list_sources([folder / "z.txt"]) == [folder / "z.txt"]
 
 
-def test_links_to_folders_are_not_followed_so_that_circles_end(folder: Path) -> None:
+def test_links_to_folders_are_not_followed(folder: Path) -> None:
     (folder / "deep" / "circle").symlink_to(folder.absolute())
     assert len(list_sources([folder])) == 4
 
 
-def test_standard_input(folder: Path) -> None:
+def test_standard_input_is_a_source(folder: Path) -> None:
     assert list_sources(["-", folder / "b.txt"]) == [STANDARD_INPUT, folder / "b.txt"]
 
 
@@ -96,7 +96,7 @@ def test_standard_input(folder: Path) -> None:
     ],
 )
 @pytest.mark.usefixtures("folder")
-def test_names_that_lead_nowhere(name: str, message: str) -> None:
+def test_names_without_files_are_refused(name: str, message: str) -> None:
     Path("empty").mkdir()
     Path("pictures").mkdir()
     Path("pictures/a.png").touch()
@@ -104,7 +104,7 @@ def test_names_that_lead_nowhere(name: str, message: str) -> None:
         list_sources([name])
 
 
-def test_no_input_at_all() -> None:
+def test_an_empty_list_of_inputs_is_refused() -> None:
     with pytest.raises(InputError, match="no input named"):
         list_sources([])
 
@@ -140,7 +140,7 @@ def test_a_folder_that_cannot_be_listed_is_an_error(folder: Path, monkeypatch: p
         ("txt", None),
     ],
 )
-def test_formats_by_ending(name: str, expected: Format | None) -> None:
+def test_the_ending_gives_the_format(name: str, expected: Format | None) -> None:
     assert format_of(name) == expected
 
 

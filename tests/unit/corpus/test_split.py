@@ -1,4 +1,4 @@
-"""The split depends on each document's text alone, and never leaves a side empty."""
+"""Tests that the split depends only on each document's text and never leaves a side empty."""
 
 import random
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ def label(documents: list[Document], fraction: float = VALIDATION_FRACTION) -> d
     return dict(pairs)
 
 
-def test_key_is_the_top_of_a_blake2b_digest() -> None:
+def test_the_key_is_the_top_of_a_blake2b_digest() -> None:
     # printf 'Once upon a time' | b2sum -l 64
     assert split_key(" Once upon a time\n") == pytest.approx(0xE4B6F49F92512AA4 / 2**64, abs=2**-53)
 
@@ -37,7 +37,7 @@ def test_keys_are_spread_evenly() -> None:
 
 
 @pytest.mark.parametrize("num_documents", [20, 50, 3000])
-def test_order_makes_no_difference(num_documents: int) -> None:
+def test_order_does_not_matter(num_documents: int) -> None:
     documents = make_documents(num_documents)
     labels = label(documents)
     for seed in range(3):
@@ -69,14 +69,14 @@ def test_copies_fall_on_one_side() -> None:
 
 
 @pytest.mark.parametrize("num_documents", [1, 19])
-def test_few_documents_are_left_to_be_split_by_position(num_documents: int) -> None:
+def test_few_documents_are_left_for_a_split_by_position(num_documents: int) -> None:
     documents = make_documents(num_documents)
     rule, labelled = split_documents(documents)
     assert rule == "position"
     assert list(labelled) == [(document, False) for document in documents]
 
 
-def test_few_documents_are_held_at_a_time() -> None:
+def test_at_most_20_documents_are_in_memory() -> None:
     num_made = 0
 
     def make() -> Iterator[Document]:
@@ -90,13 +90,13 @@ def test_few_documents_are_held_at_a_time() -> None:
         assert num_made - num_seen <= LEAST_DOCUMENTS
 
 
-def test_copies_of_one_text_alone_are_an_error() -> None:
+def test_a_corpus_of_copies_is_refused() -> None:
     _, labelled = split_documents(make_documents(1) * 25)
     with pytest.raises(InputError, match=r"nothing to train on: all 25 documents .* copies of one text"):
         list(labelled)
 
 
 @pytest.mark.parametrize("fraction", [0, -0.1, 0.51, 1, float("nan")])
-def test_impossible_fractions(fraction: float) -> None:
+def test_impossible_fractions_are_refused(fraction: float) -> None:
     with pytest.raises(UsageError, match=r"must be above 0 and at most 0\.5"):
         split_documents([], fraction)

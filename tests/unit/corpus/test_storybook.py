@@ -1,4 +1,4 @@
-"""The storybook: what it promises of every story, proved over the grammar where a sample could not prove it."""
+"""Tests the guarantees of the storybook; those about every story are computed from the grammar, not sampled."""
 
 import hashlib
 import math
@@ -22,8 +22,8 @@ def stories() -> list[str]:
     return list(write_stories(5_000, seed=7))
 
 
-def test_a_seed_tells_the_same_stories_everywhere() -> None:
-    """Pinned: a change of the corpus is a decision, never an accident. Update the digest with the plots."""
+def test_a_seed_writes_the_same_stories_everywhere() -> None:
+    """Pins the corpus: a change of the stories is a decision. Update the digest with the plots."""
     digest = hashlib.sha256("\n".join(write_stories(100, seed=7)).encode()).hexdigest()
     assert digest == "295619ffabe855e143b14c03dfca51927bc914b981184b72df2e8360c7a03f6a"
 
@@ -37,41 +37,41 @@ def test_stories_are_distinct(stories: list[str]) -> None:
     assert len(set(stories)) == len(stories)
 
 
-def test_the_storybook_is_rich(stories: list[str]) -> None:
+def test_the_storybook_has_many_plots_and_words(stories: list[str]) -> None:
     words = Counter(word for story in stories for word in re.findall(r"[a-z]+(?:-[a-z]+)*", story.lower()))
     assert len(plots()) >= 30
     assert len(words) >= 1_500
-    # Common enough for a small model to learn to spell: one story in 500 or so at the rarest.
+    # Each word is common enough to be learned: the rarest occurs in about one story of 500.
     assert min(words.values()) >= len(stories) // 500
 
 
-def test_every_plot_has_stories_to_spare() -> None:
+def test_every_plot_has_far_more_stories_than_the_limit() -> None:
     for plot in plots():
         tellings = math.prod(sum(_num_fillings(line) for line in lines) for lines in plot.steps)
         assert tellings > 1_000_000 * MAX_STORIES, plot.name
 
 
 def _num_fillings(line: Line) -> int:
-    """In how many ways the slots that are drawn anew at each use can be filled."""
+    """The number of ways to fill the slots that draw a new word at each use."""
     return math.prod(len(slot.words) for slot in line.slots if slot.role is None)
 
 
 def test_every_story_has_60_to_200_words() -> None:
-    """The shortest and the longest story of each plot, computed: no sample could show this."""
+    """Computes the shortest and the longest story of each plot, which no sample could show."""
     for plot in plots():
         assert sum(min(_num_words(line)[0] for line in lines) for lines in plot.steps) >= 60, plot.name
         assert sum(max(_num_words(line)[1] for line in lines) for lines in plot.steps) <= 200, plot.name
 
 
 def _num_words(line: Line) -> tuple[int, int]:
-    """How many words the line has at least and at most."""
+    """The smallest and the largest number of words of the line."""
     by_length = [sorted(slot.words, key=lambda filler: len(filler.split())) for slot in line.slots]
     shortest = line.frame % tuple(words[0] for words in by_length)
     longest = line.frame % tuple(words[-1] for words in by_length)
     return len(shortest.split()), len(longest.split())
 
 
-def test_hero_and_object_come_first_and_come_back() -> None:
+def test_the_first_and_the_last_step_name_hero_and_object() -> None:
     for plot in plots():
         object_words = WORDS[plot.cast[OBJECT]]
         for line in plot.steps[0] + plot.steps[-1]:
@@ -81,7 +81,7 @@ def test_hero_and_object_come_first_and_come_back() -> None:
 
 
 def test_a_line_can_be_read_in_one_way_only() -> None:
-    """What `is_story` relies on: after a slot's word comes something that no longer word of the slot goes on with."""
+    """`is_story` relies on this: no longer word of a slot continues with the character that follows the slot."""
     followers = {
         (slot.words, literal[:1])
         for plot in plots()
@@ -95,12 +95,12 @@ def test_a_line_can_be_read_in_one_way_only() -> None:
         assert not beginnings & set(words), words
 
 
-def test_every_story_is_a_story(stories: list[str]) -> None:
+def test_every_written_story_is_recognised(stories: list[str]) -> None:
     assert all(is_story(story) for story in stories[:500])
     assert all(is_story(story) for seed in range(5) for story in write_stories(60, seed))
 
 
-def test_every_line_of_every_plot_is_told_and_recognised() -> None:
+def test_every_line_of_every_plot_is_written_and_recognised() -> None:
     draw = random.Random(1).random
     for plot in plots():
         for choice in range(max(len(lines) for lines in plot.steps)):
@@ -120,8 +120,8 @@ def test_text_is_clean(stories: list[str]) -> None:
         assert re.search(r"[.!?]\"?$", story), story
 
 
-def test_a_and_an_by_ear(stories: list[str]) -> None:
-    """Written down by hand here, apart from the grammar's own rule."""
+def test_a_and_an_follow_pronunciation(stories: list[str]) -> None:
+    """The expected articles are written by hand, independent of the grammar's rule."""
     an_despite_the_letter, a_despite_the_letter = {"honest", "hour"}, {"ukulele", "unicycle", "unicorn", "useful"}
     for story in stories:
         for article, word in re.findall(r"\b(an?) ([a-z]+)", story, re.IGNORECASE):
@@ -129,15 +129,15 @@ def test_a_and_an_by_ear(stories: list[str]) -> None:
             assert article.lower() == ("an" if vowel else "a"), f"{article} {word}: {story}"
 
 
-def test_girls_are_girls_and_boys_are_boys(stories: list[str]) -> None:
-    """The first name of a story is its hero's, and "boy" and "girl" are said of nobody else."""
+def test_boy_and_girl_fit_the_hero(stories: list[str]) -> None:
+    """The first name in a story is its hero's, and only the hero is called "boy" or "girl"."""
     for story in stories:
         hero = next(word for word in re.findall(r"[A-Z][a-z]+", story) if word in GIRLS or word in BOYS)
         girl, boy = re.search(r"\bgirl\b", story), re.search(r"\bboy\b", story)
         assert not (boy if hero in GIRLS else girl), story
 
 
-def test_contents_are_for_children(stories: list[str]) -> None:
+def test_no_story_has_unfit_words(stories: list[str]) -> None:
     unfit = "kill|killed|blood|gun|knife|die|died|dead|death|hate|hated|stupid|ugly|beer|wine|drunk|hell|devil|naked"
     for story in stories:
         assert not re.search(rf"\b(?:{unfit})\b", story, re.IGNORECASE), story
@@ -191,12 +191,12 @@ def test_a_wrong_article_is_refused(stories: list[str]) -> None:
 
 
 @pytest.mark.parametrize("text", ["", " ", ".", "Once upon a time", "Lily", "%s", "{name}", "\x00", "caf\u00e9"])
-def test_what_is_no_story(text: str) -> None:
+def test_other_texts_are_refused(text: str) -> None:
     assert not is_story(text)
 
 
-def test_any_text_is_answered_quickly(stories: list[str]) -> None:
-    """A recogniser that backtracks would take minutes here; the bound is a thousand times what it needs."""
+def test_any_text_is_recognised_quickly(stories: list[str]) -> None:
+    """A recogniser with backtracking would take minutes here; the bound is a thousand times the usual time."""
     first = [story.split(". ")[0] for story in stories[:20]]
     texts = ["a" * 10_000, "a " * 5_000, '"' * 10_000, " " * 10_000, stories[0] * 18]
     texts += [f"{sentence}. " * 200 for sentence in first]
@@ -206,10 +206,10 @@ def test_any_text_is_answered_quickly(stories: list[str]) -> None:
 
 
 @pytest.mark.parametrize("num_stories", [0, -1, MAX_STORIES + 1])
-def test_an_impossible_number_of_stories_is_refused_at_once(num_stories: int) -> None:
+def test_an_impossible_number_of_stories_is_refused_before_the_first_story(num_stories: int) -> None:
     with pytest.raises(ValueError, match=f"num_stories is {num_stories}"):
         write_stories(num_stories, seed=7)
 
 
-def test_stories_come_one_at_a_time() -> None:
+def test_stories_are_generated_lazily() -> None:
     assert len(list(islice(write_stories(MAX_STORIES, seed=7), 3))) == 3

@@ -1,4 +1,4 @@
-"""CSV and TSV against Python's csv, which wrote them, and each way in which a row can be wrong."""
+"""Tests CSV and TSV on files that Python's csv wrote, and on every malformed row."""
 
 import csv
 import io
@@ -12,7 +12,7 @@ from tinyllm.corpus import tables, text
 from tinyllm.corpus.tables import read_texts
 from tinyllm.errors import FormatError, InputError
 
-# Carriage returns are newlines before a table is read; lone surrogates are no text.
+# Carriage returns become newlines before a table is read; lone surrogates are not text.
 FIELDS = st.text(st.characters(exclude_characters="\r", exclude_categories=["Cs"]), max_size=20)
 
 
@@ -25,18 +25,18 @@ def read(content: str, text_key: str | None = None, separator: str = ",", size: 
 
 
 @given(st.lists(st.tuples(FIELDS, FIELDS), max_size=5), st.sampled_from([",", "\t"]), st.integers(1, 50))
-def test_what_csv_writes_is_read_back(rows: list[tuple[str, str]], separator: str, size: int) -> None:
+def test_tables_written_by_csv_are_read_back(rows: list[tuple[str, str]], separator: str, size: int) -> None:
     file = io.StringIO()
     csv.writer(file, delimiter=separator, lineterminator="\n").writerows([("id", "text"), *rows])
     assert read(file.getvalue(), separator=separator, size=size) == [story for _, story in rows]
 
 
-def test_the_column_is_story_else_text_else_the_one_asked_for() -> None:
+def test_the_column_is_story_else_text_unless_one_is_named() -> None:
     content = "text,story,other\na,b,c\n"
     assert [read(content), read(content, "other"), read("text\na\n")] == [["b"], ["c"], ["a"]]
 
 
-def test_a_last_row_without_newline_and_blank_lines_count() -> None:
+def test_blank_lines_are_skipped_and_the_last_row_needs_no_newline() -> None:
     assert read("text,id\na,1\n\nb,2") == ["a", "b"]
 
 
@@ -52,7 +52,7 @@ def test_a_last_row_without_newline_and_blank_lines_count() -> None:
         ('text\n"a"b\n', "a.csv, line 2: text follows a closing quote"),
     ],
 )
-def test_malformed_tables_name_the_line(content: str, message: str) -> None:
+def test_malformed_tables_are_refused_with_the_line(content: str, message: str) -> None:
     with pytest.raises((FormatError, InputError), match=message) as raised:
         read(content)
     assert "\n" not in str(raised.value)

@@ -1,4 +1,4 @@
-"""The zip reader against Python's zipfile, which wrote the archives, and against damage."""
+"""Tests the zip reader on archives that Python's zipfile wrote, and on damaged ones."""
 
 import contextlib
 import io
@@ -38,12 +38,12 @@ def unpack(archive: bytes, read_bytes: int = 1000) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("read_bytes", [1, 1000, 2**20])
 @pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
-def test_names_and_contents_come_back(method: int, read_bytes: int) -> None:
+def test_names_and_contents_are_read_back(method: int, read_bytes: int) -> None:
     contents = CONTENTS if read_bytes > 1 else {"a.txt": b"a story " * 1000, "b.txt": b""}
     assert unpack(pack(contents, method, comment=b"made by hand"), read_bytes) == contents
 
 
-def test_archives_of_a_stream_have_their_sizes_behind_the_data() -> None:
+def test_sizes_after_the_data_are_read() -> None:
     class Pipe(io.BytesIO):
         def seekable(self) -> bool:
             return False
@@ -66,15 +66,15 @@ def test_zip64_sizes_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     assert unpack(archive) == CONTENTS
 
 
-def test_an_archive_may_follow_a_program() -> None:
+def test_an_archive_after_a_program_is_read() -> None:
     assert unpack(b"#!/bin/sh\n" * 10 + pack(CONTENTS)) == CONTENTS
 
 
-def test_members_need_not_be_read() -> None:
+def test_members_may_be_left_unread() -> None:
     assert [member.name for member in read_members(io.BytesIO(pack(CONTENTS)), "a.zip")] == list(CONTENTS)
 
 
-def test_folders_and_links_are_passed_over() -> None:
+def test_folders_and_links_are_skipped() -> None:
     link = zipfile.ZipInfo("link.txt")
     link.external_attr = 0o120777 << 16
     file = io.BytesIO()
@@ -85,7 +85,7 @@ def test_folders_and_links_are_passed_over() -> None:
     assert unpack(file.getvalue()) == {"last.txt": b"a"}
 
 
-def test_names_cannot_disturb_a_terminal() -> None:
+def test_control_characters_in_names_are_replaced() -> None:
     assert list(unpack(pack({"\x1b[2Jred.txt": b""}))) == ["?[2Jred.txt"]
 
 
@@ -126,7 +126,7 @@ def test_an_archive_cut_off_anywhere_is_refused() -> None:
 
 
 def test_members_that_overlap_are_refused() -> None:
-    """Many entries that point to one member: the bomb of a few kilobytes that claims terabytes."""
+    """Builds many entries that point to one member: a bomb of a few kilobytes that claims terabytes."""
     content = zlib.compress(b"\0" * 2**20, 9, -zlib.MAX_WBITS)
     crc = zlib.crc32(b"\0" * 2**20)
     sizes = struct.pack("<3L", crc, len(content), 2**20)
@@ -138,7 +138,7 @@ def test_members_that_overlap_are_refused() -> None:
         unpack(member + directory + end, 2**20)
 
 
-def test_damaged_archives_end_in_our_error_or_in_what_they_hold() -> None:
+def test_damaged_archives_raise_only_our_error() -> None:
     whole = pack({"a.txt": b"a story of a fox" * 10, "b.txt": b"b"})
     for number in range(2000):
         dice = random.Random(number)

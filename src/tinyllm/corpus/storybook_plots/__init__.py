@@ -1,17 +1,16 @@
-"""The storybook's plots, written so that a person can read them and add one.
+"""The storybook's plots, in a notation that a person can read and extend.
 
-    == the lost toy (object: toy, kin: kin)      a plot's name, and its cast: who and what stays the same throughout
+    == the lost toy (object: toy, kin: kin)      a plot's name, and its cast: the roles that stay the same
 
-    One {sunny} {morning}, the {object} was gone.    a paragraph is a step of the story, a line one way to tell it
+    One {sunny} {morning}, the {object} was gone.    a paragraph is a step of the story, a line one wording of it
     When {name} woke up, {he} could not find
-      the {object} anywhere.                         an indented line goes on with the line above
-    -                                                this step may also be left out
-    <closing>                                        all the lines of a paragraph that plots share
+      the {object} anywhere.                         an indented line continues the line above
+    -                                                this step may be omitted
+    <closing>                                        inserts all lines of a shared paragraph
 
-A slot names a role of the cast or, if the cast has no such role, a class of words from which it draws anew at
-each use. `{a lovely}` puts the article that the drawn word asks for; a capital, as in `{Soon}`, begins a sentence.
-Every story has a hero: `{name}`, `{he}`, `{his}`, `{him}`, `{himself}` and `{boy}` agree with each other.
-`{kin.he}` does the same for another role.
+A slot names a role of the cast or a class of words; a slot with a class draws a new word at each use. `{a lovely}`
+adds the article that fits the word, and a capital, as in `{Soon}`, begins a sentence. Every story has a hero:
+`{name}`, `{he}`, `{his}`, `{him}`, `{himself}` and `{boy}` agree with each other. `{kin.he}` agrees with another role.
 
 The first step of every plot names the hero and the object, and the last step names both again.
 """
