@@ -205,9 +205,9 @@ def test_reserved_pieces_are_tokens_only_with_allow_special(call: Call) -> None:
 @pytest.mark.parametrize(
     ("marks", "message"),
     [
-        (["<s>"], "'<s>' is there already"),
-        (["<0x41>"], "'<0x41>' is there already"),
-        (["<|a|>", "<|a|>"], "'<|a|>' is there already"),
+        (["<s>"], "'<s>' exists already"),
+        (["<0x41>"], "'<0x41>' exists already"),
+        (["<|a|>", "<|a|>"], "'<|a|>' exists already"),
         (["a b"], "'a b' must be 2 to 64 printable characters"),
         (["x"], "'x' must be 2 to 64 printable characters"),
         ([f"<{number}>" for number in range(60)], "the vocabulary size is 300; it must be 320 to"),

@@ -1,1 +1,1 @@
-"""Text to ids and back: training, the codec, and the files a tokenizer lives in."""
+"""Tokenizers: training, encoding and decoding, and their files."""

@@ -1,6 +1,6 @@
-"""Text to token ids and back: SentencePiece behind one small class, and a decoder for streams of tokens.
+"""Encodes text to token ids and decodes ids to text: SentencePiece behind one class, and a decoder for streams.
 
-It neither trains a tokenizer (`training`) nor writes other formats (`files`).
+Training is in `training`, other file formats in `files`.
 """
 
 import copy
@@ -21,18 +21,18 @@ from tinyllm.tokenizer.proto_writer import marked_bos, without_prefix
 
 MODEL_NAME = "tokenizer.model"
 SPACE = "\u2581"
-"""What SentencePiece writes for a space: ▁."""
+"""SentencePiece's character for a space: ▁."""
 
 
 class Tokenizer:
-    """A SentencePiece BPE tokenizer: ids are what SentencePiece gives, for every text.
+    """A SentencePiece BPE tokenizer; its ids are SentencePiece's for every text.
 
-    One that came from a Hugging Face directory or a GGUF file may cut user-defined pieces out of a text first, as
-    transformers and llama.cpp do; `proto.spacing` says how.
+    A tokenizer from a Hugging Face directory or a GGUF file may first cut user-defined pieces out of a text, as
+    transformers and llama.cpp do; `proto.spacing` sets the rule.
     """
 
     def __init__(self, model_proto: bytes, name: str) -> None:
-        """Takes the bytes of a `.model` file; `name` stands in messages. Raises FormatError where they are damaged."""
+        """Parses the bytes of a `.model` file; `name` is for messages. Raises FormatError if they are damaged."""
         self.name = name
         self.model_proto = model_proto
         self.proto: ModelProto = parse_model(model_proto, name)
@@ -41,9 +41,9 @@ class Tokenizer:
         except RuntimeError as error:
             raise FormatError(f"{name} is not a usable SentencePiece model: {' '.join(str(error).split())}") from None
         if self._processor.get_piece_size() != len(self.proto.pieces):
-            raise FormatError(f"{name} is damaged: SentencePiece finds another number of pieces than its file lists")
+            raise FormatError(f"{name} is damaged: SentencePiece finds another number of pieces than the file lists")
         self.end_ids: frozenset[int] = frozenset(id for id in (self.bos_id, self.eos_id) if id is not None)
-        """Tokens that end a text: BOS and EOS, unless the model's files name others."""
+        """Tokens that end a text: BOS and EOS, unless the model's files name other tokens."""
 
     @classmethod
     def from_bytes(cls, model_proto: bytes, name: str) -> Self:
@@ -54,7 +54,7 @@ class Tokenizer:
     def load(cls, path: str | Path) -> Self:
         """A tokenizer from a `.model` file, or from a directory with a `tokenizer.model` or one other `.model`.
 
-        Raises InputError where there is none, FormatError or ArtifactError where it is damaged.
+        Raises InputError if there is none, FormatError or ArtifactError if it is damaged.
         """
         path = Path(path)
         file = _model_in(path) if path.is_dir() else path
@@ -70,7 +70,7 @@ class Tokenizer:
         return cls(content, str(file))
 
     def with_rules(self, *, adds_bos: bool | None = None, end_ids: Iterable[int] | None = None) -> Self:
-        """A copy for which prompts begin with BOS or not, and other tokens end a text; None keeps a rule."""
+        """A copy with another rule for BOS before prompts and other end tokens; None keeps a rule."""
         changed = copy.copy(self)
         if end_ids is not None:
             changed.end_ids = frozenset(end_ids)
@@ -81,7 +81,7 @@ class Tokenizer:
 
     @property
     def vocab_size(self) -> int:
-        """Number of token ids: they run from 0 to `vocab_size - 1`."""
+        """The number of token ids, which run from 0 to `vocab_size - 1`."""
         return len(self.proto.pieces)
 
     @property
@@ -91,22 +91,22 @@ class Tokenizer:
 
     @cached_property
     def bos_id(self) -> int | None:
-        """Id of the token before a document, or None."""
+        """Id of the token before a document; None if the tokenizer has none."""
         return _present(self._processor.bos_id())
 
     @cached_property
     def eos_id(self) -> int | None:
-        """Id of the token after a document, or None."""
+        """Id of the token after a document; None if the tokenizer has none."""
         return _present(self._processor.eos_id())
 
     @cached_property
     def pad_id(self) -> int | None:
-        """Id of the filling token, or None."""
+        """Id of the padding token; None if the tokenizer has none."""
         return _present(self._processor.pad_id())
 
     @cached_property
     def unk_id(self) -> int:
-        """Id of the token for text that nothing else covers; with byte fallback it never occurs."""
+        """Id of the token for text that no other piece covers; with byte fallback it never occurs."""
         return int(self._processor.unk_id())
 
     @property
@@ -116,13 +116,13 @@ class Tokenizer:
 
     @cached_property
     def encodes_by_pieces_alone(self) -> bool:
-        """Whether pieces and the two whitespace settings decide all ids: nothing is cut out of a text before."""
+        """Whether pieces and the two whitespace settings decide all ids, with nothing cut out of a text first."""
         has_cuts = any(piece.type == PieceType.USER_DEFINED for piece in self.pieces)
         return not has_cuts and self.proto.spacing in (Spacing.WHOLE, Spacing.SECTIONS)
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over texts, scores and types of all pieces: the vocabulary, whichever file it came from."""
+        """SHA-256 over the texts, scores and types of all pieces; equal vocabularies from different files agree."""
         digest = hashlib.sha256()
         for piece in self.pieces:
             text = piece.text.encode()
@@ -130,17 +130,16 @@ class Tokenizer:
         return digest.hexdigest()
 
     def encode(self, text: str, bos: bool = False, eos: bool = False, *, allow_special: bool = False) -> list[int]:
-        """Token ids of `text`, with BOS before and EOS after it if asked.
+        """The token ids of `text`, with BOS before and EOS after it on request.
 
-        A text that contains `<s>` or another control piece literally gives the ids of those characters. With
-        `allow_special` it gives the piece's id; use that for text of your own, such as a chat template, and not for
-        what a user types. Raises InputError where the text is not valid Unicode (a lone surrogate), or has no such
-        token to add.
+        Control pieces such as `<s>` in `text` are encoded as ordinary characters. With `allow_special` they are encoded
+        as their own ids; use that for trusted text, such as a chat template, and not for a user's text.
+        Raises InputError if `text` is not valid Unicode (a lone surrogate) or the tokenizer lacks the requested token.
         """
         try:
             ids = self._encode_sections(text, self._all_cuts if allow_special else self._cuts)
         except (UnicodeEncodeError, RuntimeError):
-            # SentencePiece's word for a text that is not UTF-8 differs by version; ours is the same.
+            # SentencePiece's error for text that is not UTF-8 differs by version; this one is stable.
             _check_unicode(text)
             raise
         before = [self._required(self.bos_id, "BOS")] if bos else []
@@ -148,24 +147,24 @@ class Tokenizer:
         return before + ids + after
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of `ids`; control tokens give none. Raises InputError where an id is out of range."""
+        """The text of `ids`, without control tokens. Raises InputError if an id is out of range."""
         text: str = self._processor.decode([self.check_id(id) for id in ids])
         return text
 
     def stream(self) -> "StreamDecoder":
-        """A decoder that takes one id at a time."""
+        """A decoder that accepts one id at a time."""
         return StreamDecoder(self)
 
     def num_tokens(self, text: str) -> int:
-        """How many tokens `text` is, without BOS and EOS."""
+        """The number of tokens of `text`, without BOS and EOS."""
         return len(self.encode(text))
 
     def id_to_piece(self, id: int) -> str:
-        """The piece's text as the vocabulary has it, such as `▁the` or `<0x0A>`."""
+        """The text of a piece in the vocabulary, such as `▁the` or `<0x0A>`."""
         return self.pieces[self.check_id(id)].text
 
     def piece_bytes(self, id: int) -> bytes:
-        """What the token adds to a text, in UTF-8: ` the` for `▁the`, one byte for a byte piece, nothing for BOS."""
+        """The bytes that the token decodes to: ` the` for `▁the`, one byte for a byte piece, none for BOS."""
         piece = self.pieces[self.check_id(id)]
         match piece.type:
             case PieceType.CONTROL:
@@ -177,7 +176,7 @@ class Tokenizer:
         return piece.text.replace(SPACE, " ").encode()
 
     def check_id(self, id: int) -> int:
-        """`id` as a plain int. Raises InputError if the vocabulary has no such id."""
+        """`id` as an int. Raises InputError if the vocabulary has no such id."""
         if not 0 <= id < self.vocab_size:
             raise InputError(
                 f"token id {id} is out of range: {self.name} has {self.vocab_size} tokens, 0 to {self.vocab_size - 1}"
@@ -186,14 +185,14 @@ class Tokenizer:
 
     @cached_property
     def _cuts(self) -> "re.Pattern[str] | None":
-        """The user-defined pieces that are cut out of every text; SentencePiece finds its own by itself."""
+        """Matches the user-defined pieces to cut out of every text; None if SentencePiece finds them itself."""
         if self.proto.spacing == Spacing.WHOLE:
             return None
         return _any_of(piece.text for piece in self.pieces if _is_cut_out(piece))
 
     @cached_property
     def _all_cuts(self) -> "re.Pattern[str] | None":
-        """The same, and the control pieces."""
+        """Matches the pieces of `_cuts` and the control pieces."""
         by_us = self.proto.spacing != Spacing.WHOLE
         return _any_of(
             piece.text for piece in self.pieces if piece.type == PieceType.CONTROL or (by_us and _is_cut_out(piece))
@@ -205,11 +204,11 @@ class Tokenizer:
 
     @cached_property
     def _bare_processor(self) -> SentencePieceProcessor:
-        """Encodes without a space before the text."""
+        """A processor that adds no space before the text."""
         return SentencePieceProcessor(model_proto=without_prefix(self.model_proto))
 
     def _encode_sections(self, text: str, cuts: "re.Pattern[str] | None") -> list[int]:
-        """The ids of the pieces that `cuts` finds in `text`, and of what lies between them."""
+        """The ids of the pieces that `cuts` matches in `text` and of the sections between them."""
         if cuts is None:
             return self._encode_section(text, is_first=True)
         ids: list[int] = []
@@ -234,9 +233,9 @@ class Tokenizer:
 
 
 class StreamDecoder:
-    """Text of a token stream, piece by piece: the pieces joined are `Tokenizer.decode` of all ids.
+    """Decodes a token stream piece by piece; the joined pieces equal `Tokenizer.decode` of all ids.
 
-    Byte tokens are held back until they are a whole character, so no piece ever ends inside one.
+    Byte tokens are buffered until they form a complete character, so no piece ends inside one.
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
@@ -248,7 +247,7 @@ class StreamDecoder:
         self._drops_all_first_spaces = proto.remove_extra_whitespaces
 
     def push(self, id: int) -> str:
-        """The text that `id` completes, possibly none. Raises InputError where it is out of range."""
+        """The text that `id` completes, possibly empty. Raises InputError if `id` is out of range."""
         piece = self._tokenizer.pieces[self._tokenizer.check_id(id)]
         if piece.type == PieceType.BYTE:
             text, self._pending = _whole_characters(self._pending + self._tokenizer.piece_bytes(id))
@@ -263,12 +262,12 @@ class StreamDecoder:
         return text
 
     def finish(self) -> str:
-        """The text of bytes still held back: U+FFFD for each, as no character came of them."""
+        """One U+FFFD for each buffered byte, because no complete character followed."""
         text, self._pending = "\ufffd" * len(self._pending), b""
         return text
 
     def _without_first_space(self, piece: str) -> str:
-        """Drops the space that encoding put before the text (all of them where encoding would have dropped them)."""
+        """Drops the space that encoding adds before a text, or all leading spaces if encoding drops extra ones."""
         if not (self._at_start and self._drops_first_space and piece.startswith(SPACE)):
             self._at_start = False
             return piece
@@ -277,10 +276,10 @@ class StreamDecoder:
 
 
 def _whole_characters(content: bytes) -> tuple[str, bytes]:
-    """The characters that `content` starts with, and the bytes of one not yet complete.
+    """The characters at the start of `content`, and the bytes of an incomplete character at its end.
 
-    A byte that can begin no character becomes U+FFFD alone; the next one is tried anew. (SentencePiece's rule;
-    Python's `errors="replace"` makes one U+FFFD of a whole broken sequence.)
+    A byte that cannot start a character becomes one U+FFFD, and decoding restarts at the next byte. This is the rule of
+    SentencePiece; Python's `errors="replace"` replaces a whole broken sequence by one U+FFFD.
     """
     text = ""
     while content:
@@ -289,7 +288,7 @@ def _whole_characters(content: bytes) -> tuple[str, bytes]:
         except UnicodeDecodeError as error:
             text += content[: error.start].decode()
             content = content[error.start :]
-            # `unexpected end` is Python's word for bytes that a next one could still complete.
+            # Python reports `unexpected end` if a further byte could complete the character.
             if error.reason == "unexpected end of data":
                 return text, content
         text += "\ufffd"
@@ -298,12 +297,12 @@ def _whole_characters(content: bytes) -> tuple[str, bytes]:
 
 
 def _is_cut_out(piece: Piece) -> bool:
-    """Whether a piece is found in the text as it stands; one that begins with ▁ is found after spaces became ▁."""
+    """Whether a piece is found in the original text; a piece with ▁ is found after spaces became ▁."""
     return piece.type == PieceType.USER_DEFINED and not piece.text.startswith(SPACE)
 
 
 def _any_of(texts: Iterable[str]) -> "re.Pattern[str] | None":
-    """A pattern for the longest of `texts` at the leftmost place; None for no texts."""
+    """A pattern that matches the longest of `texts` at the leftmost position; None if there are no texts."""
     longest_first = sorted(texts, key=len, reverse=True)
     return re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
 
@@ -323,14 +322,14 @@ def _present(id: int) -> int | None:
 
 
 def _model_in(directory: Path) -> Path:
-    """`tokenizer.model` of a directory; where there is none, the only `.model` there is."""
+    """The path of `tokenizer.model` in a directory, or of its only `.model` file."""
     models = sorted(directory.glob("*.model"))
     return models[0] if len(models) == 1 else directory / MODEL_NAME
 
 
 def _check_manifest(directory: Path, content: bytes) -> None:
-    """Raises ArtifactError if `directory` has a manifest that knows another `tokenizer.model`."""
-    from tinyllm import storage  # a helper process, which is given the model's bytes, starts faster without it
+    """Raises ArtifactError if the manifest of `directory` lists another `tokenizer.model`."""
+    from tinyllm import storage  # a worker gets the model as bytes and starts faster without this import
 
     if not (directory / storage.MANIFEST_NAME).exists():
         return

@@ -1,7 +1,7 @@
-"""The files a tokenizer lives in besides `.model`: Hugging Face's `tokenizer.json` and its config, and `.vocab`.
+"""Builds the other files of a tokenizer: `tokenizer.json`, `tokenizer_config.json` and `tokenizer.vocab`.
 
-`tokenizer.json` is built from the pieces, so that its ids are SentencePiece's on every text, literal `<s>` included.
-The bytes are made here; whoever commits a directory writes them.
+`tokenizer.json` is built from the pieces, so its ids equal SentencePiece's for every text, literal `<s>` included.
+The functions return bytes; their callers write the files.
 """
 
 import json
@@ -18,9 +18,9 @@ CONFIG_NAME = "tokenizer_config.json"
 
 
 def hugging_face_files(tokenizer: Tokenizer, context_length: int) -> dict[str, bytes]:
-    """The tokenizer's files of a Hugging Face model directory, by name; `context_length` is the model's, in tokens.
+    """The tokenizer's files in a Hugging Face model directory, as name -> bytes; `context_length` is in tokens.
 
-    transformers' `AutoTokenizer` gives BOS and then SentencePiece's ids.
+    transformers' `AutoTokenizer` encodes with them as BOS followed by SentencePiece's ids.
     """
     return {
         MODEL_NAME: tokenizer.model_proto,
@@ -30,9 +30,9 @@ def hugging_face_files(tokenizer: Tokenizer, context_length: int) -> dict[str, b
 
 
 def padding_id(tokenizer: Tokenizer) -> int | None:
-    """The token that fills shorter texts of a batch: the tokenizer's own, else the end token, or None for neither.
+    """The id that pads shorter texts of a batch: the padding token, else the end token; None if there is neither.
 
-    transformers needs one to put texts side by side; nothing of tinyllm uses it.
+    transformers needs one to batch texts; tinyllm does not use it.
     """
     if tokenizer.pad_id is not None:
         return tokenizer.pad_id
@@ -40,16 +40,16 @@ def padding_id(tokenizer: Tokenizer) -> int | None:
 
 
 def vocab_text(tokenizer: Tokenizer) -> bytes:
-    """The readable list that SentencePiece writes beside a model: a piece and its score a line."""
+    """The readable list that SentencePiece writes beside a model: one piece and its score a line."""
     return "".join(f"{piece.text}\t{piece.score:g}\n" for piece in tokenizer.pieces).encode()
 
 
 def tokenizer_json(tokenizer: Tokenizer) -> bytes:
-    """The tokenizer for Hugging Face's `tokenizers`, with the same ids and the same text back.
+    """The tokenizer as JSON for Hugging Face's `tokenizers`, with the same ids and the same decoded text.
 
-    BOS and EOS are *not* listed as added tokens: those are cut out of the text wherever it contains `<s>`, where
-    SentencePiece sees three ordinary characters. The post-processor adds BOS by its id, and the decoder drops
-    control tokens, as SentencePiece does.
+    BOS and EOS are *not* added tokens: `tokenizers` would cut `<s>` out of a text, in which SentencePiece sees three
+    ordinary characters. The post-processor adds BOS by its id, and the decoder drops control tokens, as SentencePiece
+    does.
     """
     unk_piece = tokenizer.id_to_piece(tokenizer.unk_id)
     metaspace = _metaspace(tokenizer)
@@ -85,24 +85,24 @@ def tokenizer_json(tokenizer: Tokenizer) -> bytes:
 
 
 def merges(tokenizer: Tokenizer) -> Iterator[tuple[str, str]]:
-    """The pairs that BPE joins, first to last.
+    """The merges of BPE, in the order of their priority.
 
-    SentencePiece joins any two neighbours whose concatenation is a piece, the best score first; so a piece stands
-    here once for each way to cut it into two pieces, all of them before the pieces of lower score.
+    SentencePiece merges any two neighbours whose concatenation is a piece, best score first. So each piece appears once
+    for every split into two pieces, ahead of all pieces with a lower score.
     """
     normal = {piece.text: piece.score for piece in tokenizer.pieces if piece.type == PieceType.NORMAL}
     for text in sorted(normal, key=lambda text: -normal[text]):
-        # Of two overlapping places for one piece SentencePiece joins the left one. Runs such as `aaaaa` are joined
-        # from the left, so their longer parts stand left: that cut comes first.
+        # SentencePiece merges the left one of two overlapping matches. Runs such as `aaaaa` are merged from the left,
+        # so their longer part is on the left: that split comes first.
         for cut in range(len(text) - 1, 0, -1):
             if text[:cut] in normal and text[cut:] in normal:
                 yield text[:cut], text[cut:]
 
 
 def _vocabulary(tokenizer: Tokenizer) -> dict[str, int]:
-    """The id of each text. A user-defined piece that begins with ▁ is found in the text after its normalization.
+    """The id of each piece's text, in Hugging Face's form.
 
-    Hugging Face lists it without that ▁, and normalizes what it lists.
+    Hugging Face lists a user-defined piece without a leading ▁, and normalizes it before the search.
     """
     return {
         piece.text.removeprefix(SPACE) if piece.type == PieceType.USER_DEFINED else piece.text: id
@@ -120,7 +120,7 @@ def _added_token(text: str, id: int, *, special: bool = False, normalized: bool 
 
 
 def _metaspace(tokenizer: Tokenizer) -> dict[str, Any] | None:
-    """The pre-tokenizer that takes the place of a normalizer where spaces go before sections by its rules."""
+    """A pre-tokenizer in place of the normalizer, if the spacing rule adds spaces before sections; else None."""
     proto = tokenizer.proto
     if proto.spacing not in (Spacing.FIRST, Spacing.ALWAYS) or proto.remove_extra_whitespaces:
         return None
@@ -129,7 +129,7 @@ def _metaspace(tokenizer: Tokenizer) -> dict[str, Any] | None:
 
 
 def _normalizers(tokenizer: Tokenizer) -> list[dict[str, Any]]:
-    """From a text to what BPE sees: a space before it, spaces as ▁, and extra ones gone if the model says so."""
+    """The normalizers: drop extra spaces if the model does, prepend a space, replace spaces by ▁."""
     removes = tokenizer.proto.remove_extra_whitespaces
     steps = []
     if removes:
@@ -138,13 +138,13 @@ def _normalizers(tokenizer: Tokenizer) -> list[dict[str, Any]]:
         steps.append({"type": "Prepend", "prepend": SPACE})
     steps.append(_replace({"String": " "}, SPACE))
     if removes:
-        # After the replacement on purpose: SentencePiece drops a literal ▁ at the end as well.
+        # This follows the replacement because SentencePiece also drops a literal ▁ at the end.
         steps.append(_replace({"Regex": rf"{SPACE}+\z"}, ""))
     return steps
 
 
 def _decoders(tokenizer: Tokenizer) -> list[dict[str, Any]]:
-    """From pieces to text. Broken UTF-8 from byte pieces may give fewer U+FFFD than SentencePiece's decoder."""
+    """The decoders. For invalid UTF-8 they may return fewer U+FFFD than SentencePiece."""
     steps = [_replace({"String": SPACE}, " "), {"type": "ByteFallback"}, {"type": "Fuse"}]
     if tokenizer.proto.remove_extra_whitespaces:
         steps.append(_replace({"Regex": r"\A +"}, ""))
@@ -157,7 +157,7 @@ def _decoders(tokenizer: Tokenizer) -> list[dict[str, Any]]:
 
 
 def _whole(*pieces: str) -> dict[str, str]:
-    """A pattern for a token that is exactly one of `pieces`, in the syntax of Oniguruma."""
+    """A pattern for a token that equals one of `pieces`, in the syntax of Oniguruma."""
     escaped = ("".join(rf"\x{{{ord(character):X}}}" for character in piece) for piece in pieces)
     return {"Regex": rf"\A(?:{'|'.join(escaped)})\z"}
 
@@ -167,7 +167,7 @@ def _replace(pattern: dict[str, str], content: str) -> dict[str, Any]:
 
 
 def _bos_template(tokenizer: Tokenizer) -> dict[str, Any] | None:
-    """The post-processor that puts BOS before each sequence."""
+    """The post-processor that adds BOS before each sequence; None if the tokenizer adds no BOS."""
     if tokenizer.bos_id is None or not tokenizer.begins_with_bos:
         return None
     piece = tokenizer.id_to_piece(tokenizer.bos_id)
@@ -187,7 +187,7 @@ def _bos_template(tokenizer: Tokenizer) -> dict[str, Any] | None:
 
 
 def _transformers_config(tokenizer: Tokenizer, context_length: int) -> dict[str, Any]:
-    """What transformers adds to `tokenizer.json`: names of the special tokens, and to leave them in texts alone."""
+    """The content of `tokenizer_config.json`: the special tokens, and no splitting of texts at them."""
     named = {
         "bos": tokenizer.bos_id,
         "eos": tokenizer.eos_id,
@@ -201,14 +201,14 @@ def _transformers_config(tokenizer: Tokenizer, context_length: int) -> dict[str,
         if piece.type == PieceType.CONTROL and id not in named.values() and piece.text != filler_text(id)
     }
     return {
-        # The one class that takes tokenizer.json as it is; LlamaTokenizer would build its own normalizer.
+        # This class uses tokenizer.json unchanged; LlamaTokenizer would build its own normalizer.
         "tokenizer_class": "PreTrainedTokenizerFast",
         **present,
         **({"added_tokens_decoder": reserved} if reserved else {}),
         "add_bos_token": tokenizer.begins_with_bos,
         "add_eos_token": False,
         "clean_up_tokenization_spaces": False,
-        # A text with a literal <s> in it is ordinary text, here as in SentencePiece.
+        # A literal <s> in a text is ordinary text, as in SentencePiece.
         "split_special_tokens": True,
         "model_max_length": context_length,
     }

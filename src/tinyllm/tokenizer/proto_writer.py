@@ -1,9 +1,9 @@
-"""A SentencePiece `.model` file from its pieces: for formats with a bare list of them, as GGUF and tokenizer.bin are.
+"""Writes a SentencePiece `.model` file from pieces, for formats that hold only pieces: GGUF and tokenizer.bin.
 
-The counterpart of `model_proto.parse_model`. It writes what decides ids and text, and none of what SentencePiece
-remembers of a training; whether the result is a usable tokenizer is for `Tokenizer.from_bytes` to say.
+This is the counterpart of `model_proto.parse_model`. It writes the fields that decide ids and text, and none of the
+trainer's records. `Tokenizer.from_bytes` checks whether the result is a usable tokenizer.
 
-Field numbers are those of `sentencepiece_model.proto` in google/sentencepiece.
+The field numbers are those of `sentencepiece_model.proto` in google/sentencepiece.
 """
 
 import struct
@@ -30,9 +30,9 @@ def write_model_proto(
     spacing: Spacing = Spacing.WHOLE,
     adds_bos: bool = True,
 ) -> bytes:
-    """The bytes of a BPE `.model` whose ids are the places in `pieces`; ids that are None name no token.
+    """The bytes of a BPE `.model` whose ids are the indices in `pieces`; a special id of None names no token.
 
-    Raises ValueError where an id is not one of `pieces`.
+    Raises ValueError if a special id is out of range.
     """
     ids = {"unk": unk_id, "bos": bos_id, "eos": eos_id, "pad": pad_id}
     for name, id in ids.items():
@@ -45,7 +45,7 @@ def write_model_proto(
         _integer(35, has_bytes),
         *([] if unk_surface == _USUAL_UNK_SURFACE else [_text(44, unk_surface)]),
         *(_integer(_SPECIAL_FIELDS[name], -1 if id is None else id) for name, id in ids.items()),
-        # SentencePiece finds BOS, EOS and padding by their text, whatever the ids above say.
+        # SentencePiece identifies BOS, EOS and padding by their texts and ignores the ids above.
         *(_text(_SPECIAL_PIECE_FIELDS[name], pieces[id].text) for name, id in ids.items() if id is not None),
     ]
     normalizer = [
@@ -60,19 +60,19 @@ def write_model_proto(
 
 
 def marked_bos(model_proto: bytes, adds_bos: bool) -> bytes:
-    """`model_proto` with the mark that says whether prompts begin with BOS; the last such mark counts."""
+    """`model_proto` with a field that says whether prompts begin with BOS; the last such field applies."""
     return model_proto + _bos_mark(adds_bos)
 
 
 def with_reserved(model_proto: bytes, vocab_size: int, texts: Iterable[str]) -> bytes:
-    """`model_proto` with a control piece for each of `texts` behind its own pieces, `vocab_size` in all."""
+    """`model_proto` with a control piece appended for each of `texts`, `vocab_size` pieces in all."""
     pieces = [_message(1, _piece(Piece(text, 0.0, PieceType.CONTROL))) for text in texts]
     return b"".join([model_proto, *pieces, _message(2, [_integer(4, vocab_size)])])
 
 
 def without_prefix(model_proto: bytes) -> bytes:
-    """`model_proto` with `add_dummy_prefix` off: encoding puts no space before the text."""
-    # Protobuf merges a message that occurs twice, field by field; the later value counts.
+    """`model_proto` with `add_dummy_prefix` off, so that encoding adds no space before the text."""
+    # Protobuf merges a repeated message field by field; the later value applies.
     return model_proto + _message(3, [_integer(3, False)])
 
 
@@ -87,7 +87,7 @@ def _piece(piece: Piece) -> list[bytes]:
 
 
 def _integer(number: int, value: int) -> bytes:
-    # Negative numbers travel as their 64-bit two's complement.
+    # Negative numbers are stored as their 64-bit two's complement.
     return _varint(number << 3) + _varint(value % 2**64)
 
 
@@ -101,7 +101,7 @@ def _message(number: int, parts: Iterable[bytes]) -> bytes:
 
 
 def _varint(value: int) -> bytes:
-    """Seven bits a byte, the low ones first; the high bit says that another byte follows."""
+    """Encodes an integer with seven bits a byte, low bits first; the high bit marks a following byte."""
     encoded = bytearray()
     while value > 0x7F:
         encoded.append(value & 0x7F | 0x80)

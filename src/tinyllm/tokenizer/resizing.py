@@ -1,7 +1,7 @@
-"""Fit a tokenizer to a model with more rows or fewer: unused rows get a piece each, surplus added pieces go.
+"""Fits a tokenizer to a model's number of rows: adds a piece for each unused row, or removes surplus added pieces.
 
-Models are often padded to a round number of rows, and a tokenizer may have an added token that the model has no row
-for. transformers and llama.cpp run both; neither ever gives text for an unused row.
+Models are often padded to a round number of rows, and a tokenizer may have an added token without a row in the model.
+transformers and llama.cpp run both, and decode an unused row to no text.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,11 +11,11 @@ from tinyllm.tokenizer.model_proto import Piece, PieceType, Spacing
 from tinyllm.tokenizer.proto_writer import write_model_proto
 
 MOST_FILLERS = 2**16
-"""Unused rows of a model; real ones have up to a few thousand."""
+"""Limit of unused rows; real models have up to a few thousand."""
 
 
 def filler_text(id: int) -> str:
-    """The text of the piece for an unused row, as llama.cpp's converter names it."""
+    """The text of the piece for an unused row, as named by llama.cpp's converter."""
     return f"[PAD{id}]"
 
 
@@ -25,7 +25,7 @@ def filler(id: int) -> Piece:
 
 
 def fit_to(tokenizer: Tokenizer, vocab_size: int) -> Tokenizer | None:
-    """`tokenizer` with `vocab_size` pieces, or None where that would take away a piece that texts encode to."""
+    """`tokenizer` with `vocab_size` pieces; None if that would remove a piece that texts encode to."""
     pieces = tokenizer.pieces
     if len(pieces) == vocab_size:
         return tokenizer
@@ -48,10 +48,10 @@ def with_pieces(
     special: Mapping[str, int | None] | None = None,
     spacing: Spacing | None = None,
 ) -> Tokenizer:
-    """`tokenizer` with other pieces, and its settings.
+    """`tokenizer` with other pieces and the same settings.
 
-    `special` gives other ids for `bos`, `eos` or `pad`. The tokens that end a text stay, as far as they are there.
-    Raises FormatError where SentencePiece cannot use the pieces.
+    `special` replaces the ids of `bos`, `eos` or `pad`. End tokens are kept if `pieces` still has their ids.
+    Raises FormatError if SentencePiece cannot use the pieces.
     """
     proto = tokenizer.proto
     ids = {"bos": tokenizer.bos_id, "eos": tokenizer.eos_id, "pad": tokenizer.pad_id, **(special or {})}

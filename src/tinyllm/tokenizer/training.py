@@ -1,7 +1,7 @@
-"""Train a SentencePiece BPE tokenizer: the same texts and options give the same bytes.
+"""Trains a SentencePiece BPE tokenizer: equal texts and options give equal bytes.
 
-The pieces come from lines of text, as in llama2.c: a newline is never part of a piece and encodes as its byte.
-This module does not read files; it is given texts.
+Pieces are learned from lines, as in llama2.c: a newline is never part of a piece and is encoded as its byte.
+This module receives texts and reads no files.
 """
 
 import heapq
@@ -21,17 +21,17 @@ from tinyllm.tokenizer.files import JSON_NAME, VOCAB_NAME, tokenizer_json, vocab
 from tinyllm.tokenizer.proto_writer import with_reserved
 
 NUM_META_PIECES = 259
-"""Pieces that every vocabulary has: `<unk>`, `<s>`, `</s>` and the 256 bytes."""
+"""The pieces in every vocabulary: `<unk>`, `<s>`, `</s>` and the 256 bytes."""
 VOCAB_LIMIT = 2**20
 MAX_SPECIAL_CHARACTERS = 64
 MAX_LINE_BYTES = 2**20
-"""SentencePiece would drop a longer line; here it is cut."""
-_RESERVED = "\u2585"  # SentencePiece drops a whole line for one of these.
+"""Longer lines are cut, because SentencePiece would drop them."""
+_RESERVED = "\u2585"  # SentencePiece drops a line that contains this character.
 
 
 @dataclass(frozen=True)
 class Sample:
-    """The lines a tokenizer is trained on, and what they were drawn from."""
+    """The training lines of a tokenizer, and the size of the text they were drawn from."""
 
     lines: list[str]
     num_documents: int
@@ -53,10 +53,10 @@ def train_tokenizer(
 ) -> Tokenizer:
     """Trains on documents and commits `output` with `tokenizer.model`, `tokenizer.vocab` and `tokenizer.json`.
 
-    `special` reserves pieces, which get the last ids. A text that contains one literally does not encode to it,
-    unless `Tokenizer.encode` is asked to. If there are more than `max_input_bytes` of text, a sample of lines is
-    drawn by `seed`; memory stays bounded by it. Raises InputError where the text does not allow `vocab_size` pieces,
-    UsageError for an option out of range, ArtifactError where `output` cannot be written.
+    `special` reserves control pieces, which get the last ids. A text that contains one literally encodes to it only if
+    `Tokenizer.encode` is called with `allow_special`. From more than `max_input_bytes` of text, a random sample of
+    lines is drawn with `seed`, which bounds memory. Raises InputError if the text does not allow `vocab_size` pieces,
+    UsageError for an option out of range, ArtifactError if `output` cannot be written.
     """
     _check_options(vocab_size, character_coverage, max_input_bytes, special)
     storage.check_replaceable(output, "tokenizer", overwrite=overwrite)
@@ -86,9 +86,9 @@ def train_tokenizer(
 
 
 def sample_lines(texts: Iterable[str], max_bytes: int, seed: int) -> Sample:
-    """All lines of `texts` in their order, or as many drawn at random as fit into `max_bytes`.
+    """All lines of `texts` in order, or a random sample of them that fits into `max_bytes`.
 
-    Each line gets a random key, and those with the smallest keys stay (Vitter's reservoir, with bytes for counts).
+    Each line gets a random key, and the lines with the smallest keys are kept (Vitter's reservoir, counted in bytes).
     """
     keys = random.Random(seed)
     largest_first: list[tuple[float, int, str]] = []
@@ -110,7 +110,7 @@ def train_model(
 ) -> bytes:
     """The bytes of a `.model` file with `special` as control pieces.
 
-    Raises InputError where `lines` do not allow a vocabulary of that size.
+    Raises InputError if `lines` do not allow a vocabulary of that size.
     """
     if not lines:
         raise InputError("there is no text to train a tokenizer on; give files with text in them")
@@ -129,13 +129,13 @@ def train_model(
             remove_extra_whitespaces=False,
             unk_surface=" \u2047 ",
             max_sentence_length=MAX_LINE_BYTES,
-            # The number of threads is written into the model, so a choice by machine would change its bytes.
+            # The model records the number of threads, so a choice by machine would change its bytes.
             num_threads=1,
             minloglevel=2,
         )
     except RuntimeError as error:
         raise InputError(_explain(str(error), vocab_size, len(special))) from None
-    # At the end, since llama2.c has the ids of bytes built in; SentencePiece itself would put them before the bytes.
+    # The special pieces come last: llama2.c hard-codes the ids of bytes, which SentencePiece would shift.
     return with_reserved(model.getvalue(), vocab_size, special) if special else model.getvalue()
 
 
@@ -147,7 +147,7 @@ def _lines_of(text: str, document_number: int) -> Iterator[str]:
             f"document {document_number} has the lone surrogate U+{ord(text[error.start]):04X} at character "
             f"{error.start}, which is not text; remove it"
         ) from None
-    # A character has 4 bytes at most.
+    # A character has at most 4 bytes in UTF-8.
     max_characters = MAX_LINE_BYTES // 4
     for line in text.replace(_RESERVED, " ").split("\n"):
         if line.strip():
@@ -161,7 +161,7 @@ def _check_options(
     if not num_fixed < vocab_size <= VOCAB_LIMIT:
         raise UsageError(
             f"the vocabulary size is {vocab_size}; it must be {num_fixed + 1} to {VOCAB_LIMIT}, "
-            f"since {num_fixed} ids go to bytes and control tokens"
+            f"because {num_fixed} ids are bytes and control tokens"
         )
     if not 0.9 <= character_coverage <= 1:
         raise UsageError(f"the character coverage is {character_coverage}; it must be 0.9 to 1")
@@ -171,11 +171,11 @@ def _check_options(
 
 
 def _check_special(special: Sequence[str]) -> None:
-    """Raises UsageError for a piece that is there already, is named twice, or is no plain text."""
+    """Raises UsageError for a piece that exists, is repeated, or is not plain text."""
     taken = {"<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))}
     for text in special:
         if text in taken:
-            raise UsageError(f"the special piece {text!r} is there already; leave it out")
+            raise UsageError(f"the special piece {text!r} exists already; leave it out")
         if (
             len(text) < 2
             or len(text) > MAX_SPECIAL_CHARACTERS
@@ -185,13 +185,13 @@ def _check_special(special: Sequence[str]) -> None:
         ):
             raise UsageError(
                 f"the special piece {text!r:.60} must be 2 to {MAX_SPECIAL_CHARACTERS} printable characters, "
-                "and have no space and no ▁"
+                "without spaces and ▁"
             )
         taken.add(text)
 
 
 def _explain(message: str, vocab_size: int, num_special: int) -> str:
-    """SentencePiece's error in a line that says what to do."""
+    """SentencePiece's error as one line that says what to do."""
     if match := re.search(r"value <= (\d+)", message):
         largest = int(match[1]) + num_special
         return (

@@ -1,10 +1,10 @@
-"""Encode a text word by word, each distinct word once: the ids of SentencePiece, several times as fast.
+"""Encodes a text word by word and caches each word: the ids of SentencePiece, several times as fast.
 
-BPE joins two neighbours only into a piece of the vocabulary. If no piece has a space after another character, then
-nothing is ever joined across the place where a word ends and its space begins, so the ids of a text are those of its
-words one after another. Whether a vocabulary is like that is looked up; one that is not is encoded as a whole.
+BPE merges two neighbours only into a piece of the vocabulary. If no piece contains a space after another character,
+nothing is merged across the start of a word, so the ids of a text are the concatenated ids of its words.
+`splits_at_spaces` checks the vocabulary; with any other vocabulary a text is encoded as a whole.
 
-It changes no id and reads no file; who encodes a few short texts needs none of it.
+The ids do not change, and no file is read. A few short texts do not need this module.
 """
 
 import re
@@ -17,17 +17,17 @@ from tinyllm.tokenizer.codec import Tokenizer
 ID_BYTES = 4
 SPACE = "\u2581"
 MAX_WORDS = 2**18
-"""Words that are remembered; then the memory is emptied, which bounds it at some tens of megabytes."""
+"""Limit of cached words; a full cache is emptied, which bounds its memory to some tens of megabytes."""
 MAX_WORD_CHARACTERS = 48
-"""Longer words, such as whole lines of Chinese, hardly come twice."""
-# A word with the spaces before it; what is inside is up to SentencePiece.
+"""Longer words, such as whole lines of Chinese, rarely repeat and are not cached."""
+# A word with the spaces before it; SentencePiece splits the word itself.
 _WORD = re.compile(f"{SPACE}+[^{SPACE}]*")
 
 
 def cached_encoder(tokenizer: Tokenizer) -> Callable[[str], bytes]:
-    """A function that gives the ids that `tokenizer.encode` gives, and remembers words if that is exact.
+    """A function that returns the ids of `tokenizer.encode`, with a cache of words if that is exact.
 
-    The ids are uint32 in bytes: whoever encodes many texts joins these faster than arrays.
+    The ids are returned as bytes of uint32, which are faster to join than arrays.
     """
     if splits_at_spaces(tokenizer):
         return WordCache(tokenizer).encode
@@ -39,7 +39,7 @@ def _to_bytes(ids: list[int]) -> bytes:
 
 
 def splits_at_spaces(tokenizer: Tokenizer) -> bool:
-    """Whether encoding word by word gives the ids of the whole: no piece goes over the end of a word."""
+    """Whether encoding word by word is exact: no piece crosses the start of a word."""
     proto = tokenizer.proto
     if not (proto.add_dummy_prefix and proto.byte_fallback and tokenizer.encodes_by_pieces_alone):
         return False
@@ -47,7 +47,7 @@ def splits_at_spaces(tokenizer: Tokenizer) -> bool:
 
 
 class WordCache:
-    """Encodes by the word. For tokenizers that `splits_at_spaces` says yes to."""
+    """Encodes texts word by word, for tokenizers that `splits_at_spaces` accepts."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
@@ -55,29 +55,29 @@ class WordCache:
         self._words = _Words(tokenizer)
 
     def __len__(self) -> int:
-        """Words remembered now."""
+        """The number of cached words."""
         return len(self._words)
 
     def encode(self, text: str) -> bytes:
-        """Token ids of `text` as uint32 in bytes. Raises InputError as `Tokenizer.encode` does."""
+        """Token ids of `text` as bytes of uint32. Raises InputError as `Tokenizer.encode` does."""
         plain = SPACE not in text and "  " not in text and not text.startswith(" ")
         if not text or (self._collapses_spaces and (not plain or text.endswith(" "))):
             return _to_bytes(self._tokenizer.encode(text))
-        # SentencePiece puts one space before each text it is given, so a word is looked up without its first one.
+        # SentencePiece adds one space before each text, so a word is looked up without its first space.
         words = text.split(" ") if plain else [word[1:] for word in _WORD.findall(SPACE + text.replace(" ", SPACE))]
-        # No Python runs a word: the lookups, and the joining of their ids as bytes, are loops of the interpreter's own.
+        # `map` and `join` run in C: no Python code is executed for each word.
         return b"".join(map(self._words.__getitem__, words))
 
 
 class _Words(dict[str, bytes]):
-    """The ids of words as uint32 in bytes; one that is not there yet is encoded when it is asked for."""
+    """Maps a word to its ids as bytes of uint32; a missing word is encoded on lookup."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         super().__init__()
         self._tokenizer = tokenizer
 
     def __missing__(self, word: str) -> bytes:
-        # An empty word is the space at the end of a text, to which SentencePiece, given nothing, would say nothing.
+        # An empty word is the space at the end of a text; SentencePiece returns no ids for an empty text.
         content = _to_bytes(self._tokenizer.encode(word) if word else [self._space()])
         if len(word) <= MAX_WORD_CHARACTERS:
             if len(self) >= MAX_WORDS:

@@ -1,4 +1,4 @@
-"""A tokenizer trained on the spot, for tests that need one and no real data."""
+"""Fixtures: a tokenizer trained on generated lines, without real data."""
 
 import random
 
@@ -9,7 +9,7 @@ from tinyllm.tokenizer.training import train_model
 
 
 def random_lines(num_lines: int, seed: int = 0) -> list[str]:
-    """Lines of made-up words, digits, spaces, and characters of 1 to 4 bytes."""
+    """Lines of random words, digits, spaces, and characters of 1 to 4 bytes."""
     draw = random.Random(seed)
     words = ["".join(draw.choices("abcdefgh", k=draw.randint(1, 6))) for _ in range(60)]
     words += ["12", "é", "你好", "😀", "a  b", "x\ty", "--", "▁"]

@@ -1,4 +1,4 @@
-"""The codec and its stream decoder against SentencePiece itself."""
+"""Tests the codec and its stream decoder against SentencePiece."""
 
 import hashlib
 from pathlib import Path
@@ -29,7 +29,7 @@ def stream_text(tokenizer: Tokenizer, ids: list[int]) -> list[str]:
 
 
 @given(st.text())
-def test_ids_are_sentencepiece_ids_and_text_comes_back(text: str) -> None:
+def test_ids_are_sentencepieces_and_decode_to_the_text(text: str) -> None:
     ids = TOKENIZER.encode(text)
     assert ids == PROCESSOR.encode(text)
     assert TOKENIZER.decode(ids) == text.replace("▁", " ")
@@ -39,7 +39,7 @@ def test_ids_are_sentencepiece_ids_and_text_comes_back(text: str) -> None:
 @settings(max_examples=300)
 @given(st.lists(st.one_of(st.integers(0, TOKENIZER.vocab_size - 1), st.sampled_from(BYTE_IDS)), max_size=12))
 def test_stream_pieces_join_to_the_decoded_text(ids: list[int]) -> None:
-    """Any ids, so broken UTF-8, control tokens in the middle and leading spaces too."""
+    """The ids are arbitrary, with invalid UTF-8, control tokens in the middle and leading spaces."""
     assert "".join(stream_text(TOKENIZER, ids)) == PROCESSOR.decode(ids)
 
 
@@ -50,8 +50,8 @@ def test_stream_never_cuts_a_character() -> None:
     assert not any("\ufffd" in piece for piece in pieces)
 
 
-def test_stream_agrees_where_extra_whitespace_is_removed() -> None:
-    """tok4096 drops every leading space, a model of ours only the first."""
+def test_stream_agrees_if_extra_whitespace_is_removed() -> None:
+    """tok4096 drops every leading space, a model trained here only the first."""
     tokenizer = Tokenizer.from_bytes(reduced_tokenizer("tok4096"), "tok4096")
     space = next(id for id, piece in enumerate(tokenizer.pieces) if piece.text == "▁")
     word = tokenizer.encode("cat")[0]
@@ -64,7 +64,7 @@ def test_piece_bytes_join_to_the_text() -> None:
     assert b"".join(map(TOKENIZER.piece_bytes, ids)).decode() == " the mat 😀\n1"
 
 
-def test_fingerprint_is_of_texts_scores_and_types() -> None:
+def test_fingerprint_depends_on_the_pieces_and_not_on_the_name() -> None:
     same = Tokenizer.from_bytes(TOKENIZER.model_proto, "another name")
     assert same.fingerprint == TOKENIZER.fingerprint
     assert len(TOKENIZER.fingerprint) == len(hashlib.sha256().hexdigest())
@@ -72,7 +72,7 @@ def test_fingerprint_is_of_texts_scores_and_types() -> None:
     assert other.fingerprint != TOKENIZER.fingerprint
 
 
-def test_ids_of_control_tokens() -> None:
+def test_control_tokens_have_the_first_ids() -> None:
     assert (TOKENIZER.bos_id, TOKENIZER.eos_id, TOKENIZER.unk_id, TOKENIZER.pad_id) == (1, 2, 0, None)
     assert TOKENIZER.vocab_size == 285
     assert TOKENIZER.num_tokens("a cat") == len(TOKENIZER.encode("a cat"))
@@ -91,7 +91,7 @@ def test_lone_surrogate_is_refused() -> None:
         TOKENIZER.encode("a\ud800")
 
 
-def test_missing_file_says_how_to_make_one(tmp_path: Path) -> None:
+def test_missing_file_names_the_command_that_makes_one(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="does not exist; make a tokenizer"):
         Tokenizer.load(tmp_path / "absent.model")
     with pytest.raises(InputError, match=r"tokenizer\.model does not exist"):
@@ -109,7 +109,7 @@ def test_directory_with_a_changed_model_is_refused(tmp_path: Path) -> None:
         Tokenizer.load(tmp_path / "tok")
 
 
-def test_text_file_is_no_model(tmp_path: Path) -> None:
+def test_text_file_is_refused_as_a_model(tmp_path: Path) -> None:
     (tmp_path / "x.model").write_text("Once upon a time\n")
     with pytest.raises(FormatError, match=r"x\.model is not a whole SentencePiece model"):
         Tokenizer.load(tmp_path / "x.model")
@@ -127,8 +127,8 @@ def test_control_pieces_in_a_text_are_text(text: str) -> None:
     assert MARKED.decode(MARKED.encode(text)) == text.replace("▁", " ")
 
 
-def test_control_pieces_are_tokens_when_asked() -> None:
-    """The text between two of them is encoded as a text of its own."""
+def test_control_pieces_are_tokens_on_request() -> None:
+    """The text between two control pieces is encoded as a separate text."""
     cat = MARKED.encode("cat")
     assert MARKED.encode("<|ab|>cat<s>cat", allow_special=True) == [284, *cat, 1, *cat]
     assert MARKED.encode("cat", allow_special=True) == cat
@@ -136,7 +136,7 @@ def test_control_pieces_are_tokens_when_asked() -> None:
         MARKED.encode("<|a|>\ud800", allow_special=True)
 
 
-def test_user_defined_pieces_of_a_model_file_are_sentencepieces() -> None:
+def test_user_defined_pieces_of_a_model_file_give_sentencepieces_ids() -> None:
     pieces = [*TOKENIZER.pieces, Piece("<x>", 0.0, PieceType.USER_DEFINED), Piece("▁y", 0.0, PieceType.USER_DEFINED)]
     proto = write_model_proto(pieces, unk_id=0, bos_id=1, eos_id=2)
     tokenizer, theirs = Tokenizer.from_bytes(proto, "x.model"), SentencePieceProcessor(model_proto=proto)
@@ -147,18 +147,18 @@ def test_user_defined_pieces_of_a_model_file_are_sentencepieces() -> None:
         assert cached_encoder(tokenizer)(text) == np.array(ids, np.uint32).tobytes()
 
 
-def test_rules_travel_in_the_model_file() -> None:
+def test_the_bos_rule_is_stored_in_the_model_file() -> None:
     changed = TOKENIZER.with_rules(adds_bos=False, end_ids=[7])
     assert (changed.begins_with_bos, changed.end_ids, changed.bos_id) == (False, {7}, 1)
     again = Tokenizer.from_bytes(changed.model_proto, "again")
-    assert (again.begins_with_bos, again.end_ids) == (False, {1, 2}), "end tokens are a model's, not a tokenizer's"
+    assert (again.begins_with_bos, again.end_ids) == (False, {1, 2}), "end tokens belong to a model, not to a tokenizer"
     assert again.fingerprint == TOKENIZER.fingerprint
     assert Tokenizer.from_bytes(again.with_rules(adds_bos=True).model_proto, "x").begins_with_bos
     assert TOKENIZER.begins_with_bos
 
 
 @pytest.mark.parametrize("spacing", [Spacing.SECTIONS, Spacing.FIRST, Spacing.ALWAYS])
-def test_words_are_not_remembered_where_sections_decide(spacing: Spacing) -> None:
+def test_words_are_not_cached_if_text_is_cut_into_sections(spacing: Spacing) -> None:
     pieces = [*TOKENIZER.pieces, Piece("<x>", 0.0, PieceType.USER_DEFINED)]
     tokenizer = Tokenizer.from_bytes(write_model_proto(pieces, unk_id=0, bos_id=1, eos_id=2, spacing=spacing), "x")
     for text in ("a<x>cat sat", "<x> cat", "  cat", "cat <x>"):

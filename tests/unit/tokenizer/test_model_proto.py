@@ -1,4 +1,4 @@
-"""The protobuf reader against SentencePiece's own view of a file, and against damaged files."""
+"""Tests the protobuf reader against SentencePiece's view of a file, and on damaged files."""
 
 import random
 import struct
@@ -12,7 +12,7 @@ from tinyllm.tokenizer.model_proto import PieceType, parse_model
 
 
 def message(*fields: tuple[int, int | bytes | float]) -> bytes:
-    """A protobuf message of small fields, written by hand."""
+    """A protobuf message of small fields, encoded independently of tinyllm."""
     content = b""
     for number, value in fields:
         if isinstance(value, float):
@@ -49,23 +49,23 @@ def test_pieces_are_sentencepieces(tokenizer: Tokenizer) -> None:
     assert not tokenizer.proto.remove_extra_whitespaces
 
 
-def test_defaults_are_protobufs() -> None:
+def test_missing_fields_have_the_defaults_of_protobuf() -> None:
     proto = parse_model(small_model((2, BPE), (99, 5), pieces=(message((1, b"a"), (2, -1.0)),)), "x")
     assert (proto.byte_fallback, proto.add_dummy_prefix, proto.remove_extra_whitespaces) == (False, True, True)
     assert proto.pieces[1] == ("a", -1.0, PieceType.NORMAL)
 
 
 @pytest.mark.parametrize(
-    ("content", "complaint"),
+    ("content", "fault"),
     [
         (b"", "it has no pieces"),
-        (b"\x0a\xff\xff\xff\xff\x07abc", "field 1 wants 2147483647 bytes where 3 are left"),
+        (b"\x0a\xff\xff\xff\xff\x07abc", "field 1 needs 2147483647 bytes, but 3 are left"),
         (b"\x0a", "it ends inside a number"),
         (b"\xff" * 12, "a number of more than 64 bits"),
         (b"\x0b", "wire type 3"),
         (b"\x00\x01", "field number 0"),
-        (b"\x08\x01", "field 1 is a number where bytes belong"),
-        (small_model((2, message((3, b"bpe")))), "field 3 has bytes where a number belongs"),
+        (b"\x08\x01", "field 1 is a number instead of bytes"),
+        (small_model((2, message((3, b"bpe")))), "field 3 has bytes instead of a number"),
         (small_model((2, BPE), pieces=(message((1, b"\xff")),)), "utf-8"),
         (small_model((2, BPE), pieces=(message((1, b"a"), (3, 77)),)), "piece 1 has the unknown type 77"),
         (small_model((2, BPE), pieces=(message((1, b"a"), (2, float("nan"))),)), "piece 1 has the score nan"),
@@ -82,15 +82,15 @@ def test_defaults_are_protobufs() -> None:
         (small_model((2, BPE), pieces=(message((1, b"old"), (3, 5)),)), "unused piece 'old' (id 1)"),
     ],
 )
-def test_what_is_wrong_is_named(content: bytes, complaint: str) -> None:
+def test_a_faulty_model_is_refused_with_its_fault(content: bytes, fault: str) -> None:
     with pytest.raises(FormatError) as error:
         parse_model(content, "bad.model")
     assert str(error.value).startswith("bad.model ")
-    assert complaint in str(error.value)
+    assert fault in str(error.value)
 
 
-def test_damaged_models_never_reach_a_crash(tokenizer: Tokenizer) -> None:
-    """Flipped, cut and removed bytes: one error of ours, or a model that still encodes and decodes."""
+def test_damaged_models_never_crash(tokenizer: Tokenizer) -> None:
+    """Flipped, cut and removed bytes lead to a FormatError, or to a model that still encodes and decodes."""
     draw = random.Random(0)
     for _ in range(300):
         damaged = bytearray(tokenizer.model_proto)

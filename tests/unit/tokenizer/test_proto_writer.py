@@ -1,4 +1,4 @@
-"""A model written from its pieces is the tokenizer they came from, and SentencePiece reads it."""
+"""Tests that a model written from its pieces is the same tokenizer, and that SentencePiece reads it."""
 
 import pytest
 
@@ -26,7 +26,7 @@ def test_the_vocabulary_and_the_ids_are_the_same(tokenizer: Tokenizer, lines: li
     assert (again.unk_id, again.bos_id, again.eos_id, again.pad_id) == (0, 1, 2, None)
 
 
-def test_the_whitespace_settings_are_obeyed(tokenizer: Tokenizer) -> None:
+def test_the_whitespace_settings_take_effect(tokenizer: Tokenizer) -> None:
     plain = rewritten(tokenizer, add_dummy_prefix=False, remove_extra_whitespaces=False)
     assert plain.encode("a  ") != rewritten(tokenizer, add_dummy_prefix=True).encode("a  ")
     assert plain.decode(plain.encode("a  b  ")) == "a  b  "

@@ -1,4 +1,4 @@
-"""A tokenizer fitted to a model's rows: fillers give no text, and no piece that texts need is dropped."""
+"""Tests a tokenizer fitted to a model's rows: fillers decode to no text, and pieces that texts need are kept."""
 
 from tinyllm.tokenizer.codec import Tokenizer
 from tinyllm.tokenizer.model_proto import Piece, PieceType
@@ -30,6 +30,6 @@ def test_pieces_that_texts_need_are_not_dropped() -> None:
     assert fit_to(TOKENIZER, 284) is None
 
 
-def test_a_model_of_far_more_rows_is_another_tokenizers() -> None:
+def test_a_model_with_far_more_rows_does_not_fit() -> None:
     assert fit_to(TOKENIZER, 286 + MOST_FILLERS) is None
     assert fit_to(TOKENIZER, 285) is TOKENIZER

@@ -1,4 +1,4 @@
-"""Training: the same bytes for the same input, SentencePiece's own files, and errors that say what to do."""
+"""Tests training: equal bytes for equal input, SentencePiece's own files, and errors that name the remedy."""
 
 import io
 import re
@@ -13,7 +13,7 @@ from tinyllm.tokenizer.codec import Tokenizer
 from tinyllm.tokenizer.training import MAX_LINE_BYTES, sample_lines, train_model, train_tokenizer
 
 
-def test_same_input_same_bytes(tmp_path: Path, lines: list[str]) -> None:
+def test_equal_input_gives_equal_bytes(tmp_path: Path, lines: list[str]) -> None:
     first = train_tokenizer(["\n".join(lines)], 350, tmp_path / "first")
     second = train_tokenizer(iter(lines), 350, tmp_path / "second")
     assert first.fingerprint == second.fingerprint
@@ -26,7 +26,7 @@ def test_same_input_same_bytes(tmp_path: Path, lines: list[str]) -> None:
     assert (details["num_documents"], details["num_lines"]) == (1, 200)
 
 
-def test_vocab_file_is_what_sentencepiece_writes(tmp_path: Path, lines: list[str]) -> None:
+def test_vocab_file_equals_sentencepieces(tmp_path: Path, lines: list[str]) -> None:
     train_tokenizer(lines, 350, tmp_path / "ours")
     text = tmp_path / "lines.txt"
     text.write_text("\n".join(lines), encoding="utf-8")
@@ -52,38 +52,38 @@ def test_digits_stay_single_and_newlines_are_bytes() -> None:
     assert tokenizer.id_to_piece(tokenizer.encode("a\n")[-1]) == "<0x0A>"
 
 
-def test_small_corpus_is_used_whole_and_in_order(lines: list[str]) -> None:
+def test_small_corpus_is_used_completely_and_in_order(lines: list[str]) -> None:
     sample = sample_lines(["a\n\nb", "c \n  "], 1000, seed=0)
     assert sample.lines == ["a", "b", "c "]
     assert (sample.num_documents, sample.num_lines, sample.num_bytes) == (2, 3, 4)
 
 
-def test_big_corpus_is_sampled_within_the_limit(lines: list[str]) -> None:
+def test_large_corpus_is_sampled_within_the_limit(lines: list[str]) -> None:
     sample = sample_lines(lines, 3000, seed=1)
     assert sample.num_bytes == sum(len(line.encode()) for line in sample.lines) <= 3000
     assert sample.num_bytes > 2500
     assert sample.lines == sample_lines(["\n".join(lines)], 3000, seed=1).lines
     assert sample.lines != sample_lines(lines, 3000, seed=2).lines
-    # Spread over the corpus, in the order of the corpus.
+    # The sample is spread over the corpus, in the corpus's order.
     positions = [lines.index(line) for line in sample.lines]
     assert positions == sorted(positions)
     assert positions[0] < 50 < 150 < positions[-1]
 
 
-def test_long_lines_are_cut_rather_than_dropped() -> None:
+def test_long_lines_are_cut_and_not_dropped() -> None:
     lines = sample_lines(["é" * MAX_LINE_BYTES], 10 * MAX_LINE_BYTES, seed=0).lines
     assert "".join(lines) == "é" * MAX_LINE_BYTES
     assert max(len(line.encode()) for line in lines) <= MAX_LINE_BYTES
 
 
-def test_reserved_character_does_not_cost_its_line() -> None:
-    """SentencePiece would leave the whole line out."""
+def test_line_with_the_reserved_character_is_kept() -> None:
+    """SentencePiece would drop the whole line."""
     tokenizer = Tokenizer.from_bytes(train_model(sample_lines(["zebra ▅ zebra"] * 9, 10**6, 0).lines, 268), "x")
     assert "z" in {piece.text for piece in tokenizer.pieces}
     assert tokenizer.decode(tokenizer.encode("▅")) == "▅"
 
 
-def test_too_large_a_vocabulary_names_the_largest(tmp_path: Path) -> None:
+def test_too_large_a_vocabulary_names_the_largest_possible(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="too small for a vocabulary of 5000: the largest it allows is") as error:
         train_tokenizer(["a few words in a small text"], 5000, tmp_path / "tok")
     assert "\n" not in str(error.value)
@@ -92,7 +92,7 @@ def test_too_large_a_vocabulary_names_the_largest(tmp_path: Path) -> None:
     assert train_tokenizer(["a few words in a small text"], largest, tmp_path / "tok").vocab_size == largest
 
 
-def test_too_many_characters_names_the_smallest() -> None:
+def test_too_many_characters_name_the_smallest_vocabulary() -> None:
     text = "".join(map(chr, range(0x4E00, 0x4E00 + 500)))
     with pytest.raises(InputError, match=r"too many different characters for a vocabulary of 300: .* are 760 ids"):
         train_model([text], 300)
@@ -110,12 +110,12 @@ def test_lone_surrogate_is_named() -> None:
 
 
 @pytest.mark.parametrize("vocab_size", [-1, 259, 2**20 + 1])
-def test_impossible_vocabulary_sizes(tmp_path: Path, vocab_size: int) -> None:
+def test_impossible_vocabulary_sizes_are_refused(tmp_path: Path, vocab_size: int) -> None:
     with pytest.raises(UsageError, match=f"vocabulary size is {vocab_size}; it must be 260 to 1048576"):
         train_tokenizer(["text"], vocab_size, tmp_path / "tok")
 
 
-def test_output_is_not_replaced_unasked(tmp_path: Path, lines: list[str]) -> None:
+def test_output_is_replaced_only_on_request(tmp_path: Path, lines: list[str]) -> None:
     first = train_tokenizer(lines, 350, tmp_path / "tok")
     with pytest.raises(ArtifactError, match="exists already"):
         train_tokenizer(lines, 360, tmp_path / "tok")
@@ -123,18 +123,18 @@ def test_output_is_not_replaced_unasked(tmp_path: Path, lines: list[str]) -> Non
     assert train_tokenizer(lines, 360, tmp_path / "tok", overwrite=True).vocab_size == 360
 
 
-def test_a_folder_of_other_things_is_never_replaced(tmp_path: Path, lines: list[str]) -> None:
+def test_a_folder_with_other_files_is_never_replaced(tmp_path: Path, lines: list[str]) -> None:
     (tmp_path / "thesis.txt").write_text("years of work")
     with pytest.raises(ArtifactError, match="will not replace"):
         train_tokenizer(lines, 350, tmp_path, overwrite=True)
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
 
 
-def test_output_that_cannot_be_written_is_refused_first(tmp_path: Path) -> None:
+def test_unwritable_output_is_refused_before_the_corpus_is_read(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
 
     def never_read() -> io.StringIO:
-        raise AssertionError("the corpus was read though its result has no place")
+        raise AssertionError("the corpus was read although the output cannot be written")
         yield
 
     with pytest.raises(ArtifactError, match=r"file.* not a directory"):

@@ -1,4 +1,4 @@
-"""Ids by the word are the ids of the whole text: on stories, and on strings made to tell the two apart."""
+"""Tests that the ids of cached words equal the ids of the whole text, on stories and on adversarial strings."""
 
 import io
 import random
@@ -62,7 +62,7 @@ MODELS = {
 
 @pytest.fixture(scope="module")
 def spaced() -> Tokenizer:
-    """Trained on text with runs of spaces, so that it has pieces of several spaces and words behind them."""
+    """A tokenizer trained on runs of spaces, with pieces of several spaces and words after them."""
     draw = random.Random(5)
     lines = [
         (" " * draw.randint(1, 6)).join(draw.choices(["if", "else", "return", "while", "x", "="], k=9))
@@ -82,7 +82,7 @@ def adversarial(count: int) -> list[str]:
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_adversarial_strings_and_real_stories(name: str) -> None:
+def test_ids_agree_on_adversarial_strings_and_stories(name: str) -> None:
     tokenizer = Tokenizer.from_bytes(MODELS[name](), name)
     assert splits_at_spaces(tokenizer)
     cache = WordCache(tokenizer)
@@ -92,7 +92,7 @@ def test_adversarial_strings_and_real_stories(name: str) -> None:
         assert ids_in(cache.encode(story)) == tokenizer.encode(story)
 
 
-def test_pieces_of_several_spaces(spaced: Tokenizer) -> None:
+def test_ids_agree_with_pieces_of_several_spaces(spaced: Tokenizer) -> None:
     assert any(piece.text == "▁▁" for piece in spaced.pieces)
     assert splits_at_spaces(spaced)
     cache = WordCache(spaced)
@@ -103,7 +103,7 @@ def test_pieces_of_several_spaces(spaced: Tokenizer) -> None:
 
 @settings(max_examples=300, deadline=None)
 @given(text=st.text(alphabet=st.sampled_from(" ▁ab\n1é😀"), max_size=30))
-def test_any_text(text: str, spaced: Tokenizer) -> None:
+def test_ids_agree_on_any_text(text: str, spaced: Tokenizer) -> None:
     assert ids_in(WordCache(spaced).encode(text)) == spaced.encode(text)
 
 
@@ -124,11 +124,11 @@ def test_a_vocabulary_that_joins_words_is_not_cached() -> None:
     assert not splits_at_spaces(tokenizer)
     text = "of the people in the end"
     by_word = [id for word in text.split() for id in tokenizer.encode(word)]
-    assert by_word != tokenizer.encode(text), "else this test would show nothing"
+    assert by_word != tokenizer.encode(text), "otherwise this test shows nothing"
     assert ids_in(cached_encoder(tokenizer)(text)) == tokenizer.encode(text)
 
 
-def test_the_memory_is_bounded(spaced: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cache_is_bounded(spaced: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tinyllm.tokenizer.word_cache.MAX_WORDS", 50)
     cache = WordCache(spaced)
     for number in range(500):
