@@ -162,7 +162,7 @@ def test_after_sigint_the_same_command_continues(call: Call, tmp_path: Path) -> 
     assert process.returncode == 130, err
     assert err == "tinyllm: stopped; finished shards of shards are kept; the same command goes on from them\n"
     code, _, err = call(*command)
-    assert (code, "going on with" in err) == (0, True)
+    assert (code, "resuming an interrupted prepare" in err) == (0, True)
     assert call(*command[:5], "whole", *command[6:])[0] == 0
     for path in Path("whole").glob("[!.]*"):
         assert path.read_bytes() == (Path("shards") / path.name).read_bytes()

@@ -87,7 +87,7 @@ def test_prepare_is_killed_and_run_again(
         assert trial.end() in (-signal.SIGKILL, 0), trial.text()
         again = trials.Trial(tmp_path / "again.txt", trials.command, *arguments(output, workers=1 + index % 2))
         assert again.end() == 0, again.text()
-        went_on += "going on with" in again.text()
+        went_on += "resuming an interrupted prepare" in again.text()
         assert trials.contents(output) == expected, f"trial {index}"
         assert storage.drafts_in(output.parent) == []
     tell(f"{count} of {count} the same bytes, {went_on} of them resumed from finished shards")
@@ -110,7 +110,7 @@ def test_impossible_tasks_of_prepare_are_named(
             prepare([corpus], tiny_tokenizer, tmp_path / f"bad{index}", documents="line", num_workers=1)
         (corpus / name).write_bytes(content)
 
-    monkeypatch.setattr("tinyllm.shards.writer._fitting", lambda workers, sources: 2)
+    monkeypatch.setattr("tinyllm.shards.writer._limit_workers", lambda workers, sources: 2)
     monkeypatch.setattr("tinyllm.shards.writer.BATCH_CHARACTERS", 2000)
     for index in range(count // 2):
         output, deaths = tmp_path / f"dead{index}", []

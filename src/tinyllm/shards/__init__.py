@@ -1,1 +1,1 @@
-"""Documents as token ids on disk: the format, the parallel writer, and the order of batches."""
+"""Documents as token ids on disk: the file format, the parallel writer, and the order of batches."""

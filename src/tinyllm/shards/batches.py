@@ -1,13 +1,13 @@
-"""Which tokens a step trains on: a pure function of (seed, step, rank, world size) over the shards.
+"""The training order: the tokens of a step are a pure function of (seed, step, rank, world size) over the shards.
 
-A window is `sequence_length + 1` tokens; windows start every `sequence_length` tokens inside a shard, so each token
-is predicted once an epoch, and none lies across two shards. Aligned windows begin where a document does instead: one
-that a window cuts is the beginning of the next, so that each is seen from its start, as generation begins.
+A window is `sequence_length + 1` tokens of one shard, and windows start every `sequence_length` tokens. So each token
+is a target once an epoch, and no window spans two shards. Aligned windows start at document starts instead: a document
+that a window cuts off starts the next window, so the model sees each document from its start, as in generation.
 
-Epochs are permutations of all windows, one after another without end; a step takes the next ones. So the state of the
-data in a training run is one integer, the step.
+Each epoch is a permutation of all windows, and a step takes the next windows in this order. So the data state of a
+training run is one integer, the step.
 
-Shapes: B windows of a microbatch, T tokens a window predicts (`sequence_length`).
+Shapes: B windows in a microbatch, T targets in a window (`sequence_length`).
 """
 
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ Starts = npt.NDArray[np.int64]
 
 
 class WindowOrder:
-    """The windows of some arrays, and the endless order in which training visits them."""
+    """The windows of the shards, and the infinite order in which training visits them."""
 
     def __init__(
         self,
@@ -33,9 +33,9 @@ class WindowOrder:
         seed: int = 0,
         document_starts: Sequence[Starts] | None = None,
     ) -> None:
-        """`shard_tokens` are the lengths of the arrays; `document_starts`, if given, align windows in each of them.
+        """`shard_tokens` are the lengths of the shards in tokens; `document_starts`, if given, align the windows.
 
-        Raises InputError if not one window fits into any.
+        Raises InputError if no shard is long enough for one window.
         """
         if sequence_length < 1:
             raise ValueError(f"sequence_length is {sequence_length}; a window predicts at least 1 token")
@@ -58,26 +58,26 @@ class WindowOrder:
             )
 
     def window_index(self, position: int) -> int:
-        """The window at `position` of the endless order, counted from 0."""
+        """The window at `position`, counted from 0, of the infinite order."""
         epoch, place = divmod(position, self.num_windows)
         return int(_permutation(self.seed, epoch, self.num_windows)[place])
 
     def locate(self, window: int) -> tuple[int, int]:
-        """The shard of a window, and the token there that it starts at."""
+        """The shard of a window, and the index of the window's first token in the shard."""
         shard = int(np.searchsorted(self._first_window, window, side="right")) - 1
         return shard, int(self._starts[shard][window - int(self._first_window[shard])])
 
 
 def align_windows(document_starts: Starts, num_tokens: int, sequence_length: int) -> Starts:
-    """Where the aligned windows of one array of `num_tokens` begin, rising; `document_starts` are rising, from 0.
+    """The starts of the aligned windows of one array, ascending; `document_starts` are ascending, from 0.
 
-    A document longer than a window goes on in further ones, each beginning where the one before ended.
+    A document longer than a window continues in further windows, each starting at the end of the previous one.
     """
     starts, start = [], 0
     while start + sequence_length + 1 <= num_tokens:
         starts.append(start)
         end = start + sequence_length
-        # The document that holds the last target; if it began in this window, it begins the next one.
+        # The document of the last target; if it began in this window, it starts the next one.
         cut = int(document_starts[np.searchsorted(document_starts, end, side="right") - 1])
         start = cut if cut > start else end
     return np.array(starts, dtype=np.int64)
@@ -95,9 +95,9 @@ def read_batch(
 ) -> Windows:
     """The tokens (B, T + 1) of one microbatch of one rank, int64.
 
-    A step has `accumulation_steps` microbatches of `batch_size` windows in all, dealt out to the ranks in turn, as in
-    nanoGPT: `microbatch` counts this rank's, from 0 to `accumulation_steps / world_size`. So a step sees the same
-    windows whatever the number of ranks. Raises ValueError where the ranks cannot share the microbatches equally.
+    A step has `accumulation_steps` microbatches of `batch_size` windows, distributed to the ranks in turn, as in
+    nanoGPT. `microbatch` counts those of this rank: 0 <= microbatch < accumulation_steps / world_size. So a step trains
+    on the same windows for any number of ranks. Raises ValueError if `accumulation_steps % world_size` is not 0.
     """
     if accumulation_steps % world_size:
         raise ValueError(
@@ -114,7 +114,7 @@ def read_batch(
 
 
 def read_windows(arrays: Sequence[Tokens], order: WindowOrder, windows: Sequence[int]) -> Windows:
-    """The tokens (B, T + 1) of the given windows, int64; row b's targets are its inputs one further on."""
+    """The tokens (B, T + 1) of the given windows, int64; inputs are [:, :-1] and targets [:, 1:]."""
     tokens = np.empty((len(windows), order.sequence_length + 1), dtype=np.int64)
     for row, window in enumerate(windows):
         shard, start = order.locate(window)
@@ -123,15 +123,15 @@ def read_windows(arrays: Sequence[Tokens], order: WindowOrder, windows: Sequence
 
 
 def validation_windows(order: WindowOrder, num_windows: int) -> list[int]:
-    """`num_windows` windows (or all, if there are fewer), evenly spread and always the same."""
-    wanted = min(num_windows, order.num_windows)
-    return [place * order.num_windows // wanted for place in range(wanted)]
+    """`num_windows` windows, or all if there are fewer, evenly spaced and the same on every call."""
+    num_chosen = min(num_windows, order.num_windows)
+    return [place * order.num_windows // num_chosen for place in range(num_chosen)]
 
 
 @lru_cache(maxsize=4)
 def _permutation(seed: int, epoch: int, num_windows: int) -> npt.NDArray[np.int64]:
-    """The order of one epoch. Philox is counter-based: seed and epoch are its key, no state leads from one to the next.
+    """The order of one epoch, from a counter-based generator (Philox) with (seed, epoch) as its key.
 
-    Takes 8 bytes a window. (Salmon et al. 2011, Parallel random numbers: as easy as 1, 2, 3.)
+    Needs 8 bytes a window. (Salmon et al. 2011, Parallel random numbers: as easy as 1, 2, 3.)
     """
     return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, epoch]))).permutation(num_windows)

@@ -1,4 +1,4 @@
-"""Texts to token ids, a batch at a time: what every process that encodes does. `parallel` shares batches out."""
+"""Encodes batches of texts to token ids; every encoding process uses this. `parallel` distributes the batches."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from tinyllm.tokenizer.codec import Tokenizer
 from tinyllm.tokenizer.word_cache import ID_BYTES, cached_encoder
 
 if TYPE_CHECKING:
-    from tinyllm.corpus.documents import Document  # a helper process, which reads none, starts faster without
+    from tinyllm.corpus.documents import Document  # a worker reads no documents and starts faster without it
 
 Tokens = npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
 Lengths = npt.NDArray[np.int64]
@@ -21,13 +21,13 @@ UINT16_IDS = 2**16
 
 
 def dtype_for(vocab_size: int) -> Literal["uint16", "uint32"]:
-    """The smallest type that holds every id of a vocabulary."""
+    """The smallest type that holds every id of the vocabulary."""
     return "uint16" if vocab_size <= UINT16_IDS else "uint32"
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Documents that are encoded in one go."""
+    """Documents that are encoded together."""
 
     documents: list["Document"]
     are_validation: list[bool]
@@ -39,14 +39,14 @@ class Batch:
 
 @dataclass(frozen=True)
 class EncodedTexts:
-    """The ids of all texts as one array, which travels and is written at once."""
+    """The ids of several texts as one array, which is sent and written at once."""
 
     ids: Tokens
-    """In the type of `dtype_for`."""
+    """Concatenated ids of all texts; the type is that of `dtype_for`."""
     lengths: Lengths
-    """How many of the ids are each text's."""
+    """Number of ids of each text."""
     text_bytes: Lengths
-    """Of each text in UTF-8."""
+    """UTF-8 bytes of each text."""
 
     def split(self) -> list[Tokens]:
         """The ids of each text."""
@@ -54,7 +54,7 @@ class EncodedTexts:
 
 
 class Encoder:
-    """Encodes documents, and remembers the ids of words from one call to the next."""
+    """Encodes documents, with a cache of words that is kept between calls."""
 
     def __init__(self, tokenizer: Tokenizer, append_eos: bool = False) -> None:
         self.tokenizer = tokenizer
@@ -63,9 +63,9 @@ class Encoder:
         self._before, self._after = ends[:1].tobytes(), ends[1:].tobytes()
 
     def encode(self, texts: Sequence[str]) -> EncodedTexts:
-        """The ids of each text, BOS first, and EOS last if asked.
+        """The ids of each text, with BOS first, and EOS last if `append_eos`.
 
-        Raises InputError as `Tokenizer.encode` does, FormatError where the tokenizer gives an id that it has not.
+        Raises InputError as `Tokenizer.encode` does, FormatError if an id is outside the vocabulary.
         """
         all_ids = [self._before + self._encode(text) + self._after for text in texts]
         lengths = np.array([len(ids) for ids in all_ids], dtype=np.int64) // ID_BYTES
@@ -73,5 +73,5 @@ class Encoder:
         ids = np.frombuffer(b"".join(all_ids), dtype=np.uint32)
         vocab_size, largest = self.tokenizer.vocab_size, ids.max()
         if largest >= vocab_size:
-            raise FormatError(f"{self.tokenizer.name} gave id {largest}, out of its own range of {vocab_size}")
+            raise FormatError(f"{self.tokenizer.name} gave id {largest}, outside its vocabulary of {vocab_size}")
         return EncodedTexts(ids.astype(dtype_for(vocab_size)), lengths, text_bytes)

@@ -1,8 +1,8 @@
-"""Shards on disk, for reading: `NAME.bin` with token ids, `NAME.idx` with document ends, `manifest.json`.
+"""Reads shards from disk: `NAME.bin` with token ids, `NAME.idx` with document ends, `manifest.json`.
 
-A `.bin` has no header: uint16, or uint32 for vocabularies past 65,536 ids, little-endian, what llama2.c trains from.
-A folder of bare `.bin` files is read too, in llama2.c's way: with several, the first in order of name is for
-validation; of a single one, the last tenth. Writing is `writer`'s; cutting into windows is `batches`'.
+A `.bin` has no header. It holds little-endian uint16, or uint32 for vocabularies over 65,536 ids, as in llama2.c. A
+folder of bare `.bin` files is read with the split of llama2.c: of several files, the first in order of name is for
+validation; of a single file, the last tenth is. `writer` writes shards, and `batches` cuts them into windows.
 """
 
 import shlex
@@ -26,19 +26,19 @@ SplitName = Literal["train", "validation"]
 Verification = Literal["changed", "full"]
 CHECK_TOKENS = 2**24
 POSITION_PARTS = 10
-"""A split by position gives one of so many parts to validation: the last."""
+"""A split by position reserves the last of this many equal parts for validation."""
 
 
 class Counts(BaseModel):
-    """How much one shard or one split holds."""
+    """The size of one shard or one split."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     documents: int = Field(ge=0)
     tokens: int = Field(ge=0)
-    """With BOS, and EOS where there is one."""
+    """Includes BOS, and EOS if the shards have it."""
     text_bytes: int = Field(ge=0)
-    """Of the text in UTF-8, which bits per byte are counted by."""
+    """UTF-8 bytes of the text, the denominator of bits per byte."""
 
     def __add__(self, other: "Counts") -> "Counts":
         return Counts(
@@ -59,7 +59,7 @@ class ShardEntry(BaseModel):
 
 
 class ShardDetails(BaseModel):
-    """What the manifest of a shard directory says beyond its files."""
+    """The details in the manifest of a shard directory."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -68,17 +68,17 @@ class ShardDetails(BaseModel):
     dtype: Literal["uint16", "uint32"]
     tokenizer_fingerprint: str
     source_fingerprint: str
-    """SHA-256 over names and contents of the source files."""
+    """SHA-256 over the names and contents of the source files."""
     recipe_fingerprint: str
     """SHA-256 over everything that decides the bytes: sources, tokenizer, options."""
     split_rule: Literal["hash", "position", "source"]
     validation_fraction: float
     append_eos: bool
-    """Whether EOS ends each document; BOS begins each."""
+    """Whether EOS ends each document; BOS always begins it."""
     shards: list[ShardEntry]
 
     def counts(self, split: SplitName) -> Counts:
-        """Of all shards of one split together."""
+        """The total over all shards of one split."""
         return sum((entry.counts for entry in self.shards if entry.split == split), NOTHING)
 
 
@@ -87,12 +87,12 @@ NOTHING = Counts(documents=0, tokens=0, text_bytes=0)
 
 @dataclass(frozen=True)
 class ShardSet:
-    """Token ids of a corpus, memory-mapped, with the tokenizer they were made by."""
+    """The memory-mapped token ids of a corpus, with their tokenizer."""
 
     path: Path
     tokenizer: Tokenizer
     train: list[Tokens]
-    """One array of ids a shard."""
+    """One array of ids per shard."""
     validation: list[Tokens]
     train_counts: Counts
     validation_counts: Counts
@@ -101,11 +101,11 @@ class ShardSet:
 
     @classmethod
     def open(cls, path: str | Path, *, tokenizer: Tokenizer | None = None, verify: Verification = "changed") -> Self:
-        """Opens a shard directory, once its files have the manifest's checksums.
+        """Opens a shard directory and verifies its files against the manifest.
 
-        `changed` reads those alone that were never verified or were touched since (`storage.verify_changed`), `full`
-        reads every byte, for checksums and ids. A folder of bare `.bin` files needs `tokenizer`; for others it is only
-        compared. Raises InputError or FormatError for what is no such directory, ArtifactError for a damaged one,
+        `changed` hashes only files that were never verified or changed since (`storage.verify_changed`). `full` reads
+        every byte, for checksums and ids. A folder of bare `.bin` files requires `tokenizer`; in other directories it
+        is only compared. Raises InputError or FormatError for other files, ArtifactError for a damaged directory,
         MismatchError for another tokenizer.
         """
         path = Path(path)
@@ -152,7 +152,7 @@ class ShardSet:
             raise InputError(f"{path} has .bin files without a manifest; say which tokenizer made them")
         files = sorted(path.glob("*.bin"))
         arrays = [read_tokens(file, dtype_for(tokenizer.vocab_size)) for file in files]
-        # No checksum vouches for these files, and an id past the vocabulary would end training in the middle.
+        # These files have no checksum, and an id outside the vocabulary would stop training midway.
         for file, array in zip(files, arrays, strict=True):
             check_ids(array, tokenizer, file)
         if len(arrays) == 1:
@@ -165,7 +165,7 @@ class ShardSet:
 
 
 def _holds_text(folder: Path) -> bool:
-    """Whether a folder that has no shards has files for `prepare`; runs and models have none."""
+    """Whether a folder without shards holds text for `prepare`; runs and models hold none."""
     if any((folder / name).exists() for name in ("config.toml", "config.json")):
         return False
     try:
@@ -175,7 +175,7 @@ def _holds_text(folder: Path) -> bool:
 
 
 def _not_prepared(path: Path) -> InputError:
-    """The error for text where shards are expected, with the command that makes them."""
+    """The error for text in place of shards, with the command that makes shards."""
     resolved = path.resolve()
     name = (resolved.name.partition(".")[0] if path.is_file() else resolved.name) or "text"
     text, shards = shlex.quote(str(path)), shlex.quote(f"{name}-shards")
@@ -186,43 +186,43 @@ def _not_prepared(path: Path) -> InputError:
 
 
 def find_document_starts(array: Tokens, bos_id: int | None) -> npt.NDArray[np.int64]:
-    """Where documents begin in an array of ids: at each BOS, and at its own beginning."""
+    """The starts of the documents in an array of ids: each BOS, and index 0."""
     starts = np.zeros(0, np.int64) if bos_id is None else np.flatnonzero(array == bos_id)
     return starts if len(starts) and starts[0] == 0 else np.concatenate([[0], starts])
 
 
 def read_tokens(path: Path, dtype: Literal["uint16", "uint32"]) -> Tokens:
-    """A `.bin` file as a read-only array on disk. Raises FormatError where its size is no whole number of ids."""
+    """A `.bin` file as a read-only memory map. Raises FormatError if its size is not a multiple of the id size."""
     size, width = path.stat().st_size, np.dtype(dtype).itemsize
     if size % width:
-        raise FormatError(f"{path} has {size} bytes, which is no whole number of {dtype} ids; it is damaged")
+        raise FormatError(f"{path} has {size} bytes, which is not a whole number of {dtype} ids; it is damaged")
     if not size:
         return np.zeros(0, dtype=dtype)
     return np.memmap(path, dtype=f"<u{width}", mode="r")
 
 
 def read_document_ends(path: Path, num_tokens: int) -> npt.NDArray[np.uint64]:
-    """An `.idx` file: where each document of the shard ends, in tokens. Raises FormatError where that cannot be."""
+    """The ends of a shard's documents in tokens, from an `.idx` file. Raises FormatError if they are not possible."""
     ends = np.frombuffer(path.read_bytes(), dtype="<u8") if path.stat().st_size % 8 == 0 else np.zeros(0, "<u8")
     if not len(ends) or ends[-1] != num_tokens or np.any(ends[1:] <= ends[:-1]):
-        raise FormatError(f"{path} is damaged: it must hold rising uint64 numbers up to {num_tokens}")
+        raise FormatError(f"{path} is damaged: it must hold ascending uint64 numbers up to {num_tokens}")
     return ends
 
 
 def check_ids(tokens: Tokens, tokenizer: Tokenizer, path: Path) -> None:
-    """Raises FormatError naming the first id that the vocabulary does not have."""
+    """Raises FormatError naming the first id outside the vocabulary."""
     for start in range(0, len(tokens), CHECK_TOKENS):
         too_large = tokens[start : start + CHECK_TOKENS] >= tokenizer.vocab_size
         if too_large.any():
             place = start + int(too_large.argmax())
             raise FormatError(
                 f"{path}: token {place} has the id {tokens[place]}, out of range for the {tokenizer.vocab_size} "
-                f"tokens of {tokenizer.name}; is it another tokenizer's, or damaged?"
+                f"tokens of {tokenizer.name}; was it made by another tokenizer, or is it damaged?"
             )
 
 
 def count_tokens(arrays: Sequence[Tokens], tokenizer: Tokenizer) -> Counts:
-    """Counts told by the ids alone: documents are BOS tokens, text bytes what the pieces stand for."""
+    """Counts from the ids alone: a BOS token is a document, and each piece has a number of text bytes."""
     counter = TextBytes(tokenizer)
     documents = text_bytes = 0
     for array in arrays:

@@ -1,7 +1,7 @@
-"""What an interrupted `prepare` has finished: one line a shard, in the draft directory until it is complete.
+"""The journal of `prepare` in its draft directory: one line for each finished shard, for resuming.
 
-A line is written once both files of the shard are on the disk. At the next start a shard is kept if its line belongs
-to the same recipe and its files still have the checksums in it; everything else is removed.
+A line is appended after both files of the shard are on disk. A resumed `prepare` keeps a shard if its line belongs to
+the same recipe and its files match the checksums; all other files are removed.
 """
 
 import hashlib
@@ -20,10 +20,10 @@ JOURNAL_NAME = "journal.jsonl"
 
 
 class Journal:
-    """The finished shards of a draft: `entries` in the order they were finished, and the `sha256` of their files."""
+    """The finished shards of a draft: `entries` in the order of their completion, and the `sha256` of their files."""
 
     def __init__(self, directory: Path, recipe_fingerprint: str, keep: bool, note: Callable[[str], None]) -> None:
-        """Takes over what an earlier run left in `directory`, if `keep`, and says how much that is."""
+        """Reuses the valid shards in `directory` if `keep`, and reports their number to `note`."""
         self.entries: list[ShardEntry] = []
         self.sha256: dict[str, str] = {}
         self._directory = directory
@@ -36,12 +36,10 @@ class Journal:
         for line in kept:
             self._file.append(line)
         if kept:
-            note(
-                f"going on with {len(kept)} finished shard(s), {self.counts.tokens:,} tokens, of an interrupted prepare"
-            )
+            note(f"resuming an interrupted prepare: {len(kept)} finished shard(s), {self.counts.tokens:,} tokens")
 
     def add(self, entry: ShardEntry, files: dict[str, bytes]) -> None:
-        """Writes the files of one finished shard, then its line."""
+        """Writes the files of a finished shard, then its line."""
         for name, content in files.items():
             storage.write_file(self._directory / name, content)
         digests = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
@@ -51,19 +49,19 @@ class Journal:
 
     @property
     def counts(self) -> Counts:
-        """Of all finished shards together."""
+        """The total over all finished shards."""
         return sum((entry.counts for entry in self.entries), NOTHING)
 
     def num_documents(self, split: SplitName) -> int:
-        """Documents of one split that finished shards hold: its first ones."""
+        """The number of documents in finished shards of one split, which are the split's first documents."""
         return sum(entry.counts.documents for entry in self.entries if entry.split == split)
 
     def close(self) -> None:
-        """Ends the log; what is in it stays for a next start."""
+        """Closes the journal; its lines remain for resuming."""
         self._file.close()
 
     def _verify(self, line: dict[str, Any]) -> bool:
-        """Whether a line's shard and all before it in its split are whole on disk; if so, it is taken over."""
+        """Adds a line's shard to `entries` if it and all earlier shards of its split are intact; returns whether."""
         try:
             entry = ShardEntry.model_validate(line["entry"])
             digests = dict(line["sha256"])
@@ -89,7 +87,7 @@ def shard_name(split: SplitName, entries: list[ShardEntry]) -> str:
 
 
 def source_shard_name(source: str, entries: list[ShardEntry]) -> str:
-    """The name of the shard of one source: `data00` for `data/data00.json.gz`; a name that is taken gets a number."""
+    """The name of a source's shard: `data00` for `data/data00.json.gz`, with a number if the name is taken."""
     file_name = source.rpartition("/")[2].rpartition(":")[2]
     stem = Path(re.sub(r"\.(gz|zst|bz2|xz)$", "", file_name)).stem or "shard"
     taken = {entry.name for entry in entries}
@@ -98,7 +96,7 @@ def source_shard_name(source: str, entries: list[ShardEntry]) -> str:
 
 
 def _read_lines(path: Path, recipe_fingerprint: str) -> list[dict[str, Any]]:
-    """The lines after the first, if that one names the same recipe."""
+    """The lines after the header, if the header names the same recipe; else none."""
     records = storage.read_json_lines(path) if path.exists() else []
     return records[1:] if records and records[0] == {"recipe_fingerprint": recipe_fingerprint} else []
 

@@ -1,9 +1,8 @@
-"""Batches over processes: texts go out to helpers, ids come back in the order the texts went.
+"""Encodes batches in several processes and returns the results in the order of the batches.
 
-This process encodes too whenever its helpers have enough to do: reading and writing leave it time, and what it encodes
-need not travel. The rest travels through files, and a word over a pipe says which: a pipe takes 64 KB at a time, so for
-each batch both sides would wait for each other some dozens of times. The order and the ids are the same for any number
-of processes.
+This process also encodes while its workers have enough batches waiting, which saves the transfer. Batches are
+transferred in files, and only paths go through pipes: a pipe takes 64 KB at a time, so larger messages would block
+both sides dozens of times. Order and ids are the same for any number of processes.
 """
 
 import os
@@ -25,71 +24,71 @@ from tinyllm.errors import ArtifactError, FormatError, InputError, TinyllmError
 from tinyllm.shards.encoding import Batch, EncodedTexts, Encoder
 from tinyllm.tokenizer.codec import Tokenizer
 
-BATCHES_A_HELPER = 8
-"""One that it encodes and some that wait, for as long as this process is busy with a shard of its own."""
-MOST_BATCHES = 12
-"""So many batches a process may be in memory, while the first of them is not done."""
+BATCHES_PER_WORKER = 8
+"""Batches sent to a worker in advance, so that it has work while this process writes a shard."""
+MAX_BATCHES_PER_PROCESS = 12
+"""Per-process limit of buffered batches while the oldest is pending."""
 FOLDER_PREFIX = "tinyllm-batches-"
-"""Of the folder, among the system's temporary ones, through which batches travel."""
+"""Prefix of the temporary folder for batches in transfer."""
 
 
 def encode_in_order(
     batches: Iterable[Batch], tokenizer: Tokenizer, append_eos: bool, num_workers: int
 ) -> Generator[tuple[Batch, EncodedTexts], None, None]:
-    """Each batch with the ids of its documents, encoded by `num_workers` processes, of which this is one.
+    """Each batch with its encoded documents, in order, computed by `num_workers` processes including this one.
 
-    A few batches a process are under way at a time, so memory is bounded. Raises InputError or FormatError naming the
-    file of a document that cannot be encoded, TinyllmError naming files where a process died, ArtifactError where the
-    folder for temporary files takes no more.
+    The number of buffered batches is bounded. Raises InputError or FormatError naming the file of a document that
+    cannot be encoded, TinyllmError naming files if a process died, ArtifactError if the temporary folder cannot be
+    written.
     """
     encoder = Encoder(tokenizer, append_eos)
-    num_helpers = num_workers - 1
-    if not num_helpers:
+    num_other_workers = num_workers - 1
+    if not num_other_workers:
         for batch in batches:
-            yield batch, _check(batch, _encode_here(encoder, batch), encoder)
+            yield batch, _ids_of(batch, _encode_here(encoder, batch), encoder)
         return
-    under_way: deque[tuple[Batch, _Answer]] = deque()
-    with _start_helpers(num_helpers, tokenizer, append_eos) as helpers:
+    pending: deque[tuple[Batch, _Result]] = deque()
+    with _start_workers(num_other_workers, tokenizer, append_eos) as workers:
         try:
             for batch in batches:
-                num_waiting = sum(not answer.done() for _, answer in under_way)
-                if num_waiting < BATCHES_A_HELPER * num_helpers:
-                    under_way.append((batch, helpers.send(batch)))
+                num_waiting = sum(not result.done() for _, result in pending)
+                if num_waiting < BATCHES_PER_WORKER * num_other_workers:
+                    pending.append((batch, workers.send(batch)))
                 else:
-                    under_way.append((batch, _encode_here(encoder, batch)))
-                while under_way and (under_way[0][1].done() or len(under_way) > MOST_BATCHES * num_workers):
-                    yield _next_result(under_way, encoder)
-            while under_way:
-                while not under_way[0][1].done() and _take_back(under_way, encoder):
+                    pending.append((batch, _encode_here(encoder, batch)))
+                while pending and (pending[0][1].done() or len(pending) > MAX_BATCHES_PER_PROCESS * num_workers):
+                    yield _next_result(pending, encoder)
+            while pending:
+                while not pending[0][1].done() and _reclaim_batch(pending, encoder):
                     pass
-                yield _next_result(under_way, encoder)
+                yield _next_result(pending, encoder)
         except BrokenProcessPool:
-            raise _worker_died([*(waiting for waiting, _ in under_way), batch]) from None
+            raise _worker_died([*(sent for sent, _ in pending), batch]) from None
 
 
-class _Errand:
-    """A batch at a helper: its texts are in a file, and there its ids will be."""
+class _SentBatch:
+    """A batch sent to a worker through a file, which the worker replaces by the ids."""
 
     def __init__(self, pool: ProcessPoolExecutor, path: Path, batch: Batch) -> None:
         self._path = path
-        with _told_by_us(path), path.open("wb") as file:
+        with _as_artifact_error(path), path.open("wb") as file:
             pickle.dump(batch.texts, file, pickle.HIGHEST_PROTOCOL)
         self._end = pool.submit(_encode_file, path)
 
     def done(self) -> bool:
-        """Whether `result` would not have to wait."""
+        """Whether `result` returns without waiting."""
         return self._end.done()
 
     def cancel(self) -> bool:
-        """Takes the batch back, unless a helper has begun or has it next; gives whether it did."""
+        """Takes the batch back unless a worker has started it or has it next; returns whether it was taken back."""
         is_cancelled = self._end.cancel()
         if is_cancelled:
             self._path.unlink(missing_ok=True)
         return is_cancelled
 
     def result(self) -> EncodedTexts:
-        """Waits for the ids, or raises what happened to the helper. The file is gone then."""
-        with _told_by_us(self._path):
+        """Waits for the ids, or raises the worker's error. The file is removed if there was no error."""
+        with _as_artifact_error(self._path):
             self._end.result()
             with self._path.open("rb") as file:
                 encoded: EncodedTexts = pickle.load(file)
@@ -97,54 +96,54 @@ class _Errand:
         return encoded
 
 
-_Answer = Future[EncodedTexts] | _Errand
+_Result = Future[EncodedTexts] | _SentBatch
 
 
-class _Helpers:
-    """Processes that encode what they are sent."""
+class _Workers:
+    """Worker processes that encode batches."""
 
     def __init__(self, pool: ProcessPoolExecutor, folder: Path) -> None:
         self._pool = pool
         self._paths = (folder / f"batch-{number}" for number in count())
 
-    def send(self, batch: Batch) -> _Errand:
-        """Has a batch encoded. Raises BrokenProcessPool where a helper is dead."""
-        return _Errand(self._pool, next(self._paths), batch)
+    def send(self, batch: Batch) -> _SentBatch:
+        """Sends a batch to a worker. Raises BrokenProcessPool if a worker died."""
+        return _SentBatch(self._pool, next(self._paths), batch)
 
 
 @contextmanager
-def _start_helpers(num_helpers: int, tokenizer: Tokenizer, append_eos: bool) -> Iterator[_Helpers]:
-    """Helpers for as long as the block takes; what they have not begun then is left."""
-    with _told_by_us(Path(gettempdir())):
+def _start_workers(num_other_workers: int, tokenizer: Tokenizer, append_eos: bool) -> Iterator[_Workers]:
+    """Runs worker processes within the block; at its end, batches that have not started are dropped."""
+    with _as_artifact_error(Path(gettempdir())):
         temporary = TemporaryDirectory(prefix=FOLDER_PREFIX, ignore_cleanup_errors=True)
     with temporary as folder:
-        worker = (tokenizer.model_proto, tokenizer.name, append_eos, folder)
-        # Spawned, not forked: the caller may have threads (a progress bar), and macOS knows no safe fork.
-        pool = ProcessPoolExecutor(num_helpers, get_context("spawn"), _start_worker, worker)
+        arguments = (tokenizer.model_proto, tokenizer.name, append_eos, folder)
+        # Processes are spawned: the caller may have threads (a progress bar), and forking is unsafe on macOS.
+        pool = ProcessPoolExecutor(num_other_workers, get_context("spawn"), _start_worker, arguments)
         try:
-            yield _Helpers(pool, Path(folder))
+            yield _Workers(pool, Path(folder))
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _next_result(under_way: deque[tuple[Batch, _Answer]], encoder: Encoder) -> tuple[Batch, EncodedTexts]:
-    batch, answer = under_way[0]
-    encoded = _check(batch, answer, encoder)
-    under_way.popleft()
+def _next_result(pending: deque[tuple[Batch, _Result]], encoder: Encoder) -> tuple[Batch, EncodedTexts]:
+    batch, result = pending[0]
+    encoded = _ids_of(batch, result, encoder)
+    pending.popleft()
     return batch, encoded
 
 
-def _take_back(under_way: deque[tuple[Batch, _Answer]], encoder: Encoder) -> bool:
-    """Encodes the last batch here that no helper has begun; gives whether there was one."""
-    for place, (batch, answer) in reversed(list(enumerate(under_way))):
-        if answer.cancel():
-            under_way[place] = batch, _encode_here(encoder, batch)
+def _reclaim_batch(pending: deque[tuple[Batch, _Result]], encoder: Encoder) -> bool:
+    """Encodes the last batch that no worker has started in this process; returns whether there was one."""
+    for place, (batch, result) in reversed(list(enumerate(pending))):
+        if result.cancel():
+            pending[place] = batch, _encode_here(encoder, batch)
             return True
     return False
 
 
 def _encode_here(encoder: Encoder, batch: Batch) -> Future[EncodedTexts]:
-    """What a helper would answer, an error too: it is raised when its turn comes."""
+    """The result of encoding the batch in this process; like a worker's, an error is raised by `result`."""
     done: Future[EncodedTexts] = Future()
     try:
         done.set_result(encoder.encode(batch.texts))
@@ -153,12 +152,12 @@ def _encode_here(encoder: Encoder, batch: Batch) -> Future[EncodedTexts]:
     return done
 
 
-def _check(batch: Batch, answer: _Answer, encoder: Encoder) -> EncodedTexts:
-    """The ids of the batch. Raises InputError or FormatError that names the file of a document without right ids."""
+def _ids_of(batch: Batch, result: _Result, encoder: Encoder) -> EncodedTexts:
+    """The ids of the batch. Raises InputError or FormatError naming the file of a document that cannot be encoded."""
     try:
-        return answer.result()
+        return result.result()
     except (InputError, FormatError):
-        # Once more, one by one, to tell which document it was.
+        # Encode the documents one by one to find the faulty one.
         for document in batch.documents:
             try:
                 encoder.encode([document.text])
@@ -168,20 +167,20 @@ def _check(batch: Batch, answer: _Answer, encoder: Encoder) -> EncodedTexts:
 
 
 class _Worker:
-    """What a worker process keeps between batches."""
+    """The state of a worker process between batches."""
 
     encoder: Encoder
 
 
 def _start_worker(model_proto: bytes, name: str, append_eos: bool, folder: str) -> None:
-    # Ctrl-C reaches the whole group of processes; the parent alone decides what it means.
+    # Ctrl-C signals the whole process group; only the parent handles it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, args=(folder,), daemon=True).start()
     _Worker.encoder = Encoder(Tokenizer.from_bytes(model_proto, name), append_eos)
 
 
 def _end_with_parent(folder: str) -> None:
-    """A parent that was killed can neither end its workers, which would wait for ever, nor remove its folder."""
+    """Ends a worker whose parent was killed, and removes the folder; nobody else would do either."""
     parent = parent_process()
     assert parent is not None, "a worker is started by multiprocessing"
     parent.join()
@@ -190,7 +189,7 @@ def _end_with_parent(folder: str) -> None:
 
 
 def _encode_file(path: Path) -> None:
-    """Puts the ids of the texts of a file in their place."""
+    """Replaces the texts in a file by their ids."""
     with path.open("rb") as file:
         texts: list[str] = pickle.load(file)
     encoded = _Worker.encoder.encode(texts)
@@ -199,14 +198,14 @@ def _encode_file(path: Path) -> None:
 
 
 @contextmanager
-def _told_by_us(path: Path) -> Iterator[None]:
-    """Where the system refuses a file inside, an ArtifactError says which, and what to do."""
+def _as_artifact_error(path: Path) -> Iterator[None]:
+    """Turns an OSError inside the block into an ArtifactError with the path and the remedy."""
     try:
         yield
     except OSError as error:
         raise ArtifactError(
-            f"cannot pass a batch to a helper through {path}: {error.strerror or error}; "
-            "make room, name another folder by TMPDIR, or take --workers 1, which needs no files"
+            f"cannot pass a batch to a worker process through {path}: {error.strerror or error}; "
+            "make room, set TMPDIR to another folder, or use --workers 1, which needs no files"
         ) from error
 
 
@@ -216,5 +215,5 @@ def _worker_died(batches: Iterable[Batch]) -> TinyllmError:
     return TinyllmError(
         f"a worker process died while encoding {names}: it was killed, or memory ran out; "
         "finished shards are kept, so run the command again, with fewer --workers if memory is short "
-        '(a script of yours must call prepare under `if __name__ == "__main__":`, since workers import it)'
+        '(a script of yours must call prepare under `if __name__ == "__main__":`, because workers import it)'
     )

@@ -1,7 +1,7 @@
-"""Bytes of text that token ids stand for: what bits per byte are counted by.
+"""Counts the bytes of text in token ids, the denominator of bits per byte.
 
-A tokenizer may put a space before each text that it encodes. The first token of a document holds this space, which is
-not in the text, so it is not counted. A document begins after BOS.
+A tokenizer may add a space before each text that it encodes. The first token after BOS includes this space, which is
+not part of the text and not counted.
 """
 
 from typing import Any
@@ -16,7 +16,7 @@ Ids = npt.NDArray[Any]
 
 
 class TextBytes:
-    """Counts the bytes of ids of one vocabulary."""
+    """Counts text bytes for the ids of one vocabulary."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         pieces = range(tokenizer.vocab_size)
@@ -26,10 +26,10 @@ class TextBytes:
         self._bos_id = -1 if tokenizer.bos_id is None else tokenizer.bos_id
 
     def count(self, tokens: Ids, before: Ids) -> int:
-        """Bytes of text in `tokens`; `before` (same shape) holds the token before each of them, or -1."""
+        """The bytes of text in `tokens`; `before` (same shape) holds each one's previous token, or -1."""
         added = (before == self._bos_id) & self._starts_with_space[tokens]
         return int(self._sizes[tokens].sum()) - int(np.count_nonzero(added))
 
     def count_windows(self, windows: Ids) -> int:
-        """Bytes of text that windows (B, T + 1) predict: of every token but the first of each row."""
+        """The bytes of text in the targets [:, 1:] of windows (B, T + 1)."""
         return self.count(windows[:, 1:], windows[:, :-1])

@@ -1,8 +1,8 @@
-"""From text files to a shard directory: `prepare`.
+"""Makes a shard directory from text files: `prepare`.
 
-This process reads and splits, all encode, and shards are cut at document boundaries in the order of the corpus.
-So the bytes depend on the sources, the tokenizer and the options alone: not on the number of processes, and not on
-interruptions, after which finished shards are kept. Formats of text are `corpus`' matter.
+This process reads and splits the text, all processes encode, and shards are cut at document boundaries in the order of
+the corpus. So the bytes depend only on the sources, the tokenizer and the options, and neither on the number of
+processes nor on interruptions, after which finished shards are kept. `corpus` reads the text formats.
 """
 
 import hashlib
@@ -40,15 +40,15 @@ from tinyllm.tokenizer.codec import MODEL_NAME, Tokenizer
 
 BATCH_CHARACTERS = 2**20
 PROCESS_BYTES = 2**21
-"""Text that is worth a process of its own: to start one takes as long as to encode some of these."""
+"""Bytes of text per process: starting a process takes as long as encoding a few times this amount."""
 MOST_WORKERS = 1024
-"""Each is a process with its own memory; a million of them would stop the machine."""
+"""Limit of worker processes, each of which has its own memory."""
 SHARD_TOKENS = 2**24
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that decides the bytes of a shard directory."""
+    """All inputs that decide the bytes of a shard directory."""
 
     source_fingerprint: str
     tokenizer_sha256: str
@@ -61,22 +61,22 @@ class Recipe:
 
     @property
     def fingerprint(self) -> str:
-        # Left out where it decides nothing, so that shards made before it existed are still up to date.
-        facts = {name: value for name, value in vars(self).items() if name != "validation_source" or value is not None}
-        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+        # None is left out, so that shards made before this field existed remain up to date.
+        fields = {name: value for name, value in vars(self).items() if name != "validation_source" or value is not None}
+        return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far `prepare` is; given to its `report` after each batch."""
+    """The progress of `prepare`, passed to its `report` after each batch."""
 
     documents: int
     tokens: int
     text_bytes: int
     kept_bytes: int
-    """Part of `text_bytes` that an earlier, interrupted run has done."""
+    """Part of `text_bytes` from an earlier, interrupted run."""
     source_bytes: int | None
-    """Size of the sources, to compare `text_bytes` with; None where they are compressed."""
+    """Size of the sources, comparable to `text_bytes`; None if they are compressed."""
 
 
 def prepare(
@@ -95,13 +95,13 @@ def prepare(
     report: Callable[[Progress], None] = lambda _: None,
     note: Callable[[str], None] = lambda _: None,
 ) -> ShardSet:
-    """Encodes the documents of `inputs` and commits `output`; a second run after an interruption goes on.
+    """Encodes the documents of `inputs` and commits `output`; resumes after an interruption.
 
-    `num_workers` None is one process a core. If `output` was made from the same things, it is left as it is.
-    With `validation_source`, the documents of that source (a `Document.source`) are for validation, and each source
-    becomes one shard with its name, whatever its size: the layout of llama2.c.
-    Raises InputError naming the file that cannot be used, ArtifactError where `output` cannot be written or is there
-    already and `overwrite` is not given.
+    `num_workers` None means one process a core. An `output` made from the same inputs and options stays unchanged.
+    With `validation_source` (a `Document.source`), that source is for validation, and each source becomes one shard
+    with its name and any size: the layout of llama2.c.
+    Raises InputError naming a file that cannot be used, ArtifactError if `output` cannot be written, or if it exists
+    without `overwrite`.
     """
     _check_options(tokenizer, num_workers, shard_tokens)
     sources = list_sources(inputs)
@@ -115,7 +115,7 @@ def prepare(
         shard_tokens,
         validation_source,
     )
-    if _is_made(output, recipe):
+    if _is_up_to_date(output, recipe):
         storage.remove_dead_drafts_of(output)
         note(f"{output} is up to date: made from the same files, tokenizer and options")
         return ShardSet.open(output)
@@ -124,15 +124,15 @@ def prepare(
     read = read_documents(inputs, documents=documents, text_key=text_key, note=note)
     rule, labelled = split_documents(read, validation_fraction, validation_source)
     with storage.commit_directory(output, "shards", resumable=True, with_stamps=True) as draft:
-        # Where the split falls by position is known at the end, so then there is nothing to go on from.
+        # A split by position is known only at the end of the corpus, so it cannot be resumed.
         journal = Journal(draft.path, recipe.fingerprint, keep=rule != "position", note=note)
         draft.temporary_names.add(JOURNAL_NAME)
         writers = _SplitWriters(journal, dtype_for(tokenizer.vocab_size), None if rule == "source" else shard_tokens)
         batches = _make_batches(writers.skip_finished(labelled))
-        processes = _fitting(num_workers, sources)
+        processes = _limit_workers(num_workers, sources)
         try:
             with closing(journal), closing(encode_in_order(batches, tokenizer, append_eos, processes)) as encoded:
-                observed = _observe(encoded, report, journal.counts, _plain_size(sources))
+                observed = _report_progress(encoded, report, journal.counts, _uncompressed_bytes(sources))
                 if rule == "hash":
                     writers.write_by_label(observed)
                 elif rule == "source":
@@ -159,7 +159,7 @@ def prepare(
 
 
 def fingerprint_of(sources: Iterable[Path]) -> str:
-    """SHA-256 over names and contents of files, in their order. Raises InputError for one that cannot be read."""
+    """SHA-256 over the names and contents of files, in order. Raises InputError for a file that cannot be read."""
     digest = hashlib.sha256()
     for path in sources:
         if path == STANDARD_INPUT or (path.exists() and not path.is_file()):
@@ -174,7 +174,7 @@ def fingerprint_of(sources: Iterable[Path]) -> str:
 
 
 class _ShardWriter:
-    """Gathers the documents of one split, and writes them as a shard whenever one is full."""
+    """Collects the documents of one split and writes each full shard."""
 
     def __init__(self, split: SplitName, journal: Journal, dtype: str, shard_tokens: int) -> None:
         self._split: SplitName = split
@@ -186,30 +186,30 @@ class _ShardWriter:
         self._num_tokens, self._num_bytes = 0, 0
         self._name: str | None = None
 
-    def call(self, name: str) -> None:
-        """Gives the next shard a name of its own instead of a number."""
+    def name_next(self, name: str) -> None:
+        """Names the next shard, in place of a number."""
         self._name = name
 
     def add(self, tokens: Tokens, lengths: Lengths, text_bytes: Lengths) -> None:
-        """Takes documents; a shard holds at least one, and goes over its size for that alone."""
+        """Adds documents. A shard exceeds its size only if it consists of one longer document."""
         ends = np.cumsum(lengths)
         first, first_token = 0, 0
         while first < len(lengths):
-            room = first_token + self._shard_tokens - self._num_tokens
-            past = max(int(np.searchsorted(ends, room, side="right")), first if self._lengths else first + 1)
-            if past > first:
-                past_token = int(ends[past - 1])
-                # A copy: a view would keep all ids that it is a part of.
-                self._tokens.append(tokens[first_token:past_token].astype(self._dtype))
-                self._lengths.append(lengths[first:past])
-                self._num_tokens += past_token - first_token
-                self._num_bytes += int(text_bytes[first:past].sum())
-                first, first_token = past, past_token
+            end = first_token + self._shard_tokens - self._num_tokens
+            stop = max(int(np.searchsorted(ends, end, side="right")), first if self._lengths else first + 1)
+            if stop > first:
+                stop_token = int(ends[stop - 1])
+                # The copy matters: a view would keep the whole batch in memory.
+                self._tokens.append(tokens[first_token:stop_token].astype(self._dtype))
+                self._lengths.append(lengths[first:stop])
+                self._num_tokens += stop_token - first_token
+                self._num_bytes += int(text_bytes[first:stop].sum())
+                first, first_token = stop, stop_token
             if first < len(lengths):
                 self.flush()
 
     def flush(self) -> None:
-        """Writes what is gathered as one shard."""
+        """Writes the collected documents as one shard."""
         if not self._lengths:
             return
         lengths = np.concatenate(self._lengths)
@@ -223,17 +223,17 @@ class _ShardWriter:
 
 
 class _SplitWriters:
-    """The two splits on their way to disk, each in the order of the corpus."""
+    """Writes both splits, each in the order of the corpus."""
 
     def __init__(self, journal: Journal, dtype: str, shard_tokens: int | None) -> None:
-        """`shard_tokens` None: a shard is cut where its source ends, whatever its size."""
+        """With `shard_tokens` None, a shard ends where its source ends, at any size."""
         self._journal = journal
         shard_tokens = shard_tokens or sys.maxsize
         self._train = _ShardWriter("train", journal, dtype, shard_tokens)
         self._validation = _ShardWriter("validation", journal, dtype, shard_tokens)
 
     def skip_finished(self, labelled: Iterable[tuple[Document, bool]]) -> Iterator[tuple[Document, bool]]:
-        """Leaves out the documents that finished shards of an earlier run hold: the first ones of each split."""
+        """Drops the documents in finished shards of an earlier run, which are the first documents of each split."""
         finished = {True: self._journal.num_documents("validation"), False: self._journal.num_documents("train")}
         for document, is_validation in labelled:
             if finished[is_validation]:
@@ -242,50 +242,50 @@ class _SplitWriters:
                 yield document, is_validation
 
     def write_by_label(self, encoded: Iterable[tuple[Batch, EncodedTexts]]) -> None:
-        """Each document goes where its label says."""
+        """Writes each document to the split of its label."""
         for batch, texts in encoded:
             are_validation = np.array(batch.are_validation)
-            for writer, chosen in ((self._train, ~are_validation), (self._validation, are_validation)):
-                ids = texts.ids[np.repeat(chosen, texts.lengths)]
-                writer.add(ids, texts.lengths[chosen], texts.text_bytes[chosen])
+            for writer, selected in ((self._train, ~are_validation), (self._validation, are_validation)):
+                ids = texts.ids[np.repeat(selected, texts.lengths)]
+                writer.add(ids, texts.lengths[selected], texts.text_bytes[selected])
         self._flush()
 
     def write_by_source(self, encoded: Iterable[tuple[Batch, EncodedTexts]]) -> None:
-        """Each source becomes one shard, on the side that its documents' labels say."""
+        """Writes each source as one shard of the split that its documents' labels name."""
         source = None
         for batch, texts in encoded:
             ends = np.cumsum(texts.lengths)
-            for first, past in _runs([document.source for document in batch.documents]):
+            for first, stop in _runs([document.source for document in batch.documents]):
                 writer = self._validation if batch.are_validation[first] else self._train
                 if batch.documents[first].source != source:
                     self._flush()
                     source = batch.documents[first].source
-                    writer.call(source_shard_name(source, self._journal.entries))
+                    writer.name_next(source_shard_name(source, self._journal.entries))
                 start = int(ends[first - 1]) if first else 0
                 writer.add(
-                    texts.ids[start : int(ends[past - 1])], texts.lengths[first:past], texts.text_bytes[first:past]
+                    texts.ids[start : int(ends[stop - 1])], texts.lengths[first:stop], texts.text_bytes[first:stop]
                 )
         self._flush()
 
     def write_by_position(self, encoded: Iterable[tuple[Batch, EncodedTexts]], tokenizer: Tokenizer) -> str:
-        """The last tenth of all tokens goes to validation, cut inside a document. Gives a line that says so."""
+        """Writes the last tenth of all tokens as validation, and may cut a document. Returns a line for `note`."""
         documents = [pair for _, texts in encoded for pair in zip(texts.split(), texts.text_bytes, strict=True)]
         num_tokens = sum(len(ids) for ids, _ in documents)
         num_validation = num_tokens // POSITION_PARTS
-        room = num_tokens - num_validation
+        num_train_left = num_tokens - num_validation
         for ids, text_bytes in documents:
-            head, tail = ids[:room], ids[room:]
-            # A head holds BOS and so counts as a document; a tail that follows one is plain tokens.
+            head, tail = ids[:num_train_left], ids[num_train_left:]
+            # The head starts with BOS and counts as a document; a tail after it has no BOS and counts as none.
             tail_bytes = text_bytes if not len(head) else count_tokens([tail], tokenizer).text_bytes
             if len(head):
                 self._train.add(head, np.array([len(head)]), np.array([text_bytes - tail_bytes]))
             if len(tail):
                 self._validation.add(tail, np.array([len(tail)]), np.array([tail_bytes]))
-            room -= len(head)
+            num_train_left -= len(head)
         self._flush()
         return (
             f"only {len(documents)} document(s), too few to choose some for validation: "
-            f"the last {num_validation:,} of {num_tokens:,} tokens are held back instead"
+            f"the last {num_validation:,} of {num_tokens:,} tokens are used for validation instead"
         )
 
     def _flush(self) -> None:
@@ -294,13 +294,13 @@ class _SplitWriters:
 
 
 def _runs(items: Sequence[str]) -> Iterator[tuple[int, int]]:
-    """Begin and end of each stretch of equal items."""
+    """Start and end of each run of equal items."""
     cuts = [place for place in range(1, len(items)) if items[place] != items[place - 1]]
     return pairwise([0, *cuts, len(items)])
 
 
 def _make_batches(labelled: Iterable[tuple[Document, bool]]) -> Iterator[Batch]:
-    """Batches of about BATCH_CHARACTERS of text, or of one longer document."""
+    """Batches of about BATCH_CHARACTERS characters; a longer document is a batch of its own."""
     pairs, num_characters = [], 0
     for pair in labelled:
         pairs.append(pair)
@@ -316,13 +316,13 @@ def _batch_of(pairs: Sequence[tuple[Document, bool]]) -> Batch:
     return Batch([document for document, _ in pairs], [is_validation for _, is_validation in pairs])
 
 
-def _observe(
+def _report_progress(
     encoded: Iterable[tuple[Batch, EncodedTexts]],
     report: Callable[[Progress], None],
     finished: Counts,
     source_bytes: int | None,
 ) -> Iterator[tuple[Batch, EncodedTexts]]:
-    """Passes batches on, and reports the sums after each, with what is `finished` already."""
+    """Passes batches on and reports running totals after each, counted from `finished`."""
     documents, tokens, text_bytes = finished.documents, finished.tokens, finished.text_bytes
     for batch, texts in encoded:
         yield batch, texts
@@ -332,25 +332,25 @@ def _observe(
         report(Progress(documents, tokens, text_bytes, finished.text_bytes, source_bytes))
 
 
-def _is_made(output: Path, recipe: Recipe) -> bool:
-    """Whether `output` is a whole shard directory made by this recipe."""
+def _is_up_to_date(output: Path, recipe: Recipe) -> bool:
+    """Whether `output` is a complete shard directory made by this recipe."""
     try:
         manifest = storage.verify_changed(output, "shards")
     except (ArtifactError, InputError):
-        return False  # Not there, or not whole: `check_replaceable` says which.
+        return False  # missing or incomplete; `check_replaceable` names the fault
     return manifest.details.get("recipe_fingerprint") == recipe.fingerprint
 
 
-def _fitting(num_workers: int | None, sources: Sequence[Path]) -> int:
-    """As many processes as asked for (None: one a core), but not more than the text is worth."""
+def _limit_workers(num_workers: int | None, sources: Sequence[Path]) -> int:
+    """The number of processes: `num_workers` (None: one a core), but at most one per PROCESS_BYTES of text."""
     if num_workers is None:
         num_workers = num_available_cores()
-    plain = _plain_size(sources)
+    plain = _uncompressed_bytes(sources)
     return num_workers if plain is None else max(1, min(num_workers, plain // PROCESS_BYTES))
 
 
-def _plain_size(sources: Iterable[Path]) -> int | None:
-    """Bytes of all sources together; None if one is compressed, so that its size says little of its text."""
+def _uncompressed_bytes(sources: Iterable[Path]) -> int | None:
+    """Total bytes of all sources; None if one is compressed, because its size says little about its text."""
     size = 0
     for path in sources:
         file_format = format_of_named(path.name)
@@ -362,7 +362,7 @@ def _plain_size(sources: Iterable[Path]) -> int | None:
 
 def _check_options(tokenizer: Tokenizer, num_workers: int | None, shard_tokens: int) -> None:
     if tokenizer.bos_id is None:
-        raise InputError(f"{tokenizer.name} has no BOS token, which must begin each document; use another tokenizer")
+        raise InputError(f"{tokenizer.name} has no BOS token, which begins each document; use another tokenizer")
     if num_workers is not None and not 1 <= num_workers <= MOST_WORKERS:
         raise UsageError(f"the number of workers is {num_workers}; it must be 1 to {MOST_WORKERS}")
     if shard_tokens < 1:

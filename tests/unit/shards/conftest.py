@@ -1,4 +1,4 @@
-"""A small corpus of made-up stories, its tokenizer, and a way to prepare it."""
+"""Fixtures: a small corpus of generated stories, its tokenizer, and a function that prepares it."""
 
 import random
 from collections.abc import Callable
@@ -31,7 +31,7 @@ def tokenizer(stories: list[str]) -> Tokenizer:
 
 @pytest.fixture
 def corpus(stories: list[str], tmp_path: Path) -> Path:
-    """Two files in a folder, with stories between <|endoftext|>."""
+    """A folder with two files of stories between <|endoftext|>."""
     folder = tmp_path / "corpus"
     folder.mkdir()
     for name, part in (("a.txt", stories[:200]), ("b.txt", stories[200:])):
@@ -42,7 +42,7 @@ def corpus(stories: list[str], tmp_path: Path) -> Path:
 
 @pytest.fixture
 def run(corpus: Path, tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., ShardSet]:
-    """Prepares the corpus in small batches and small shards, by one process unless asked."""
+    """Prepares the corpus in small batches and small shards, by default in one process."""
     monkeypatch.setattr("tinyllm.shards.writer.BATCH_CHARACTERS", 500)
     monkeypatch.setattr("tinyllm.shards.writer.PROCESS_BYTES", 1000)
 

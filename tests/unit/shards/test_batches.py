@@ -1,4 +1,4 @@
-"""The order of batches: properties that hold for any shards, and windows cut by hand."""
+"""Tests the order of batches: properties that hold for any shards, and small examples."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ LENGTH = st.integers(1, 12)
 
 
 def numbered(lengths: list[int]) -> list[Tokens]:
-    """Arrays whose tokens are their own places in the corpus."""
+    """Arrays in which each token is its index in the corpus."""
     tokens = np.arange(sum(lengths), dtype=np.uint32)
     return np.split(tokens, np.cumsum(lengths)[:-1])
 
@@ -37,7 +37,7 @@ def test_windows_stay_in_their_shard_and_predict_each_token_at_most_once(lengths
     assert (shards == shards[:, :1]).all()
     targets = windows[:, 1:].ravel()
     assert len(set(targets.tolist())) == len(targets)
-    # What is left over in a shard is shorter than a window.
+    # The rest of a shard is shorter than a window.
     assert len(targets) == sum((size - 1) // length * length for size in lengths if size)
 
 
@@ -61,7 +61,7 @@ def test_ranks_share_the_same_global_order(lengths: list[int], length: int, step
     assert rows(1) == read_windows(arrays, order, expected).tolist()
 
 
-def test_batch_by_hand() -> None:
+def test_small_batch_has_the_expected_tokens() -> None:
     arrays = [np.array([10, 11, 12, 13, 14, 15], dtype=np.uint16), np.array([20, 21, 22, 23], dtype=np.uint16)]
     order = WindowOrder([6, 4], 2)
     assert order.num_windows == 3
@@ -78,12 +78,12 @@ def test_order_is_a_function_of_seed_and_epoch() -> None:
     assert epochs[0] == epochs[1] != epochs[2]
     assert epochs[0][:999] != epochs[0][999:]
     assert sorted(epochs[0][:999]) == sorted(epochs[0][999:])
-    # The position alone decides: asking for a late one first changes nothing.
+    # Only the position decides: reading a late one first changes nothing.
     assert WindowOrder([10_000], 10, 1).window_index(1500) == epochs[0][1500]
 
 
 def test_order_is_the_same_on_every_machine() -> None:
-    """Fixed numbers: a change here would break the resumption of every run there is."""
+    """Pins the order: any change would break the resumption of existing runs."""
     order = WindowOrder([101], 10, seed=1337)
     assert [order.window_index(place) for place in range(10)] == [7, 8, 4, 0, 2, 6, 5, 3, 9, 1]
     assert [order.window_index(place) for place in range(10, 20)] == [6, 4, 9, 5, 7, 1, 2, 0, 8, 3]
@@ -97,13 +97,13 @@ def test_validation_windows_are_spread_evenly() -> None:
 
 
 @pytest.mark.parametrize("lengths", [[], [0], [10], [3, 10, 2]])
-def test_too_small_a_corpus_says_the_numbers(lengths: list[int]) -> None:
+def test_too_small_a_corpus_names_both_lengths(lengths: list[int]) -> None:
     longest = max(lengths, default=0)
     with pytest.raises(InputError, match=f"{longest} tokens in its longest shard, but one window needs 11 "):
         WindowOrder(lengths, 10)
 
 
-def test_arguments_out_of_range() -> None:
+def test_arguments_out_of_range_are_refused() -> None:
     arrays, order = numbered([100]), WindowOrder([100], 10)
     with pytest.raises(ValueError, match="accumulation_steps 3 is not divisible by 2 ranks"):
         read_batch(arrays, order, 0, 0, 1, 3, 0, 2)
@@ -122,11 +122,11 @@ def test_aligned_windows_show_each_document_from_its_start(lengths: list[int], s
     starts = np.cumsum([0, *lengths[:-1]])
     num_tokens = sum(lengths)
     windows = align_windows(starts, num_tokens, sequence_length).tolist()
-    # Every token up to the last window's end is predicted, but the first of all, which nothing comes before.
+    # Every token up to the last window's end is a target, except the first token of the array.
     predicted = {token for start in windows for token in range(start + 1, start + sequence_length + 1)}
     assert predicted == set(range(1, max(predicted, default=0) + 1))
     assert num_tokens - 1 - max(predicted, default=0) < 2 * sequence_length
-    # A window begins with a document, or goes on in one that is longer than a window.
+    # A window starts with a document, or continues a document that is longer than a window.
     for before, start in zip([0, *windows], windows, strict=False):
         inside = starts[np.searchsorted(starts, start, side="right") - 1]
         assert start == inside or start == before + sequence_length

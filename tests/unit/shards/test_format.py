@@ -1,4 +1,4 @@
-"""Opening shard directories: ours, llama2.c's bare files, and damaged ones."""
+"""Tests opening shard directories: committed ones, llama2.c's bare files, and damaged ones."""
 
 import json
 from collections.abc import Callable
@@ -25,8 +25,8 @@ def test_directory_opens_with_its_tokenizer(run: Run, tokenizer: Tokenizer) -> N
     assert sum(map(len, shards.train)) == shards.train_counts.tokens
 
 
-def test_counts_can_be_told_by_the_ids(run: Run, tokenizer: Tokenizer) -> None:
-    """What bare files' bits per byte rest on is what the writer counted from the text."""
+def test_counts_from_ids_equal_counts_from_text(run: Run, tokenizer: Tokenizer) -> None:
+    """Bits per byte of bare files rely on this equality."""
     shards = run()
     assert count_tokens(shards.train, tokenizer) == shards.train_counts
     assert count_tokens(shards.validation, tokenizer) == shards.validation_counts
@@ -59,7 +59,7 @@ def test_manifest_with_other_details_is_refused(run: Run) -> None:
         ShardSet.open(manifest.parent)
 
 
-def test_missing_directory_says_what_to_do(tmp_path: Path) -> None:
+def test_missing_directory_names_the_command_that_makes_one(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="does not exist; make shards with: tinyllm prepare"):
         ShardSet.open(tmp_path / "absent")
     with pytest.raises(ArtifactError, match=r"no manifest\.json"):
@@ -73,7 +73,7 @@ def write_bare(folder: Path, **arrays: list[int]) -> Path:
     return folder
 
 
-def test_bare_files_as_llama2c_splits_them(tmp_path: Path, tokenizer: Tokenizer) -> None:
+def test_bare_files_are_split_as_in_llama2c(tmp_path: Path, tokenizer: Tokenizer) -> None:
     ids = tokenizer.encode("the cat 😀", bos=True)
     folder = write_bare(tmp_path / "bare", data01=ids * 2, data00=ids, data02=ids * 3)
     shards = ShardSet.open(folder, tokenizer=tokenizer)
@@ -97,7 +97,7 @@ def test_bare_files_need_a_tokenizer_that_fits(tmp_path: Path, tokenizer: Tokeni
         ShardSet.open(folder, tokenizer=tokenizer)
 
 
-def test_odd_sizes_are_damage(tmp_path: Path, tokenizer: Tokenizer) -> None:
+def test_odd_sizes_are_refused_as_damage(tmp_path: Path, tokenizer: Tokenizer) -> None:
     folder = write_bare(tmp_path / "bare", a=[1, 5], b=[1])
     (folder / "b.bin").write_bytes(b"\1\0\5")
     with pytest.raises(FormatError, match=r"b\.bin has 3 bytes"):
@@ -107,22 +107,20 @@ def test_odd_sizes_are_damage(tmp_path: Path, tokenizer: Tokenizer) -> None:
 @pytest.mark.parametrize(
     "content", [b"", b"1234567", np.array([5, 3], "<u8").tobytes(), np.array([9], "<u8").tobytes()]
 )
-def test_index_that_cannot_be(tmp_path: Path, content: bytes) -> None:
+def test_impossible_indexes_are_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "x.idx").write_bytes(content)
     with pytest.raises(FormatError, match=r"x\.idx is damaged"):
         read_document_ends(tmp_path / "x.idx", 10)
 
 
-def test_uint32_past_65536_ids(tmp_path: Path) -> None:
+def test_uint32_is_used_above_65536_ids(tmp_path: Path) -> None:
     assert [dtype_for(size) for size in (512, 65_536, 65_537)] == ["uint16", "uint16", "uint32"]
     np.array([1, 70_000], dtype="<u4").tofile(tmp_path / "x.bin")
     assert read_tokens(tmp_path / "x.bin", "uint32").tolist() == [1, 70_000]
 
 
 @pytest.mark.parametrize("name", ["raw", "my texts", "story.txt"])
-def test_text_where_shards_are_expected_is_answered_with_the_command(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_text_in_place_of_shards_names_the_command(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     file = Path(name) if name.endswith(".txt") else Path(name) / "deep" / "story.txt"
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -135,7 +133,7 @@ def test_text_where_shards_are_expected_is_answered_with_the_command(
 
 
 @pytest.mark.parametrize("names", [[], ["config.toml", "metrics.jsonl"], ["config.json"], ["picture.png"]])
-def test_other_folders_are_not_taken_for_text(names: list[str], tmp_path: Path) -> None:
+def test_other_folders_are_not_called_text(names: list[str], tmp_path: Path) -> None:
     for name in names:
         (tmp_path / name).touch()
     with pytest.raises(ArtifactError, match=r"has no manifest\.json"):

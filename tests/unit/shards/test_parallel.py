@@ -1,4 +1,4 @@
-"""Batches over processes: what a slow helper leaves is done here, and files that carry batches never stay."""
+"""Tests parallel encoding: this process takes over the batches of slow workers, and no temporary file remains."""
 
 import resource
 import subprocess
@@ -20,18 +20,18 @@ from tinyllm.tokenizer.codec import Tokenizer
 
 Run = Callable[..., ShardSet]
 start_worker = parallel._start_worker
-HELPER_SECONDS = 2.0
+WORKER_SECONDS = 2.0
 
 
 def start_late(*arguments: Any) -> None:
-    """A helper on a machine that is busy with something else."""
-    time.sleep(HELPER_SECONDS)
+    """Starts a worker late, as on a busy machine."""
+    time.sleep(WORKER_SECONDS)
     start_worker(*arguments)
 
 
 @pytest.fixture
 def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder for temporary files, empty."""
+    """An empty folder that is used for temporary files."""
     folder = tmp_path / "temporary"
     folder.mkdir()
     monkeypatch.setenv("TMPDIR", str(folder))
@@ -39,7 +39,7 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def test_batches_that_wait_for_a_slow_helper_are_taken_back(
+def test_batches_of_a_slow_worker_are_reclaimed(
     stories: list[str], tokenizer: Tokenizer, temporary: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here: list[Batch] = []
@@ -51,18 +51,18 @@ def test_batches_that_wait_for_a_slow_helper_are_taken_back(
     encode_here = parallel._encode_here
     monkeypatch.setattr(parallel, "_encode_here", count_and_encode)
     monkeypatch.setattr(parallel, "_start_worker", start_late)
-    batches = [Batch([Document(story, "a.txt")], [False]) for story in stories[: parallel.BATCHES_A_HELPER]]
+    batches = [Batch([Document(story, "a.txt")], [False]) for story in stories[: parallel.BATCHES_PER_WORKER]]
     encoded = list(parallel.encode_in_order(batches, tokenizer, append_eos=False, num_workers=2))
     assert [batch for batch, _ in encoded] == batches
     for (_, texts), story in zip(encoded, stories, strict=False):
         assert texts.ids.tolist() == tokenizer.encode(story, bos=True)
-    # The last ones first; the pool counts up to three as begun: the helper's, and what waits in its pipe.
-    assert len(here) >= parallel.BATCHES_A_HELPER - 3
+    # Batches are reclaimed from the end; the pool counts up to three as started: the worker's and those in its pipe.
+    assert len(here) >= parallel.BATCHES_PER_WORKER - 3
     assert here == batches[: -len(here) - 1 : -1]
     assert not any(temporary.iterdir())
 
 
-def test_a_folder_for_temporary_files_that_takes_no_more(run: Run, tmp_path: Path, temporary: Path) -> None:
+def test_a_full_temporary_folder_is_named(run: Run, tmp_path: Path, temporary: Path) -> None:
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (400, limits[1]))
     try:
@@ -74,13 +74,13 @@ def test_a_folder_for_temporary_files_that_takes_no_more(run: Run, tmp_path: Pat
     assert run(num_workers=2).train_counts.documents > 0
 
 
-def test_a_folder_for_temporary_files_that_is_not_there(run: Run, temporary: Path) -> None:
+def test_a_missing_temporary_folder_is_named(run: Run, temporary: Path) -> None:
     temporary.rmdir()
     with pytest.raises(ArtifactError, match=r"temporary: No such file or directory; make room, .*TMPDIR"):
         run(num_workers=2)
 
 
-def test_a_killed_run_leaves_no_files_of_batches(corpus: Path, tokenizer: Tokenizer, temporary: Path) -> None:
+def test_a_killed_run_leaves_no_temporary_files(corpus: Path, tokenizer: Tokenizer, temporary: Path) -> None:
     script = f"""
 import os, signal
 from pathlib import Path
@@ -103,5 +103,5 @@ if __name__ == "__main__":
     assert killed.returncode == -9, killed.stderr
     end = time.monotonic() + 20
     while any(temporary.iterdir()):
-        assert time.monotonic() < end, "a helper removes the folder when its parent is gone"
+        assert time.monotonic() < end, "a worker removes the folder after its parent died"
         time.sleep(0.05)

@@ -1,4 +1,4 @@
-"""Bytes of text, counted from ids, are the bytes of the texts that were encoded."""
+"""Tests that the text bytes counted from ids equal the bytes of the encoded texts."""
 
 import io
 
@@ -22,7 +22,7 @@ TEXTS = [
 
 @pytest.fixture(params=[True, False], ids=["dummy space", "none"])
 def tokenizer(request: pytest.FixtureRequest) -> Tokenizer:
-    """With and without a space that encoding adds."""
+    """A tokenizer with and one without a space added by encoding."""
     model = io.BytesIO()
     SentencePieceTrainer.train(
         sentence_iterator=iter(["the fox saw a red ball", "two spaces first"] * 9),
@@ -45,7 +45,7 @@ def test_one_document_has_the_bytes_of_its_text(tokenizer: Tokenizer, text: str)
 
 
 def test_windows_of_many_documents_have_the_bytes_of_all(tokenizer: Tokenizer) -> None:
-    """A window that a document goes beyond shares the document's bytes with the next one."""
+    """Windows share the bytes of a document that spans them."""
     ids = [id for text in TEXTS * 3 for id in tokenizer.encode(text, bos=True)]
     counter, true_bytes = TextBytes(tokenizer), sum(len(text.encode()) for text in TEXTS * 3)
     assert counter.count_windows(np.array([ids])) == true_bytes

@@ -1,4 +1,4 @@
-"""`prepare` against encoding the documents one by one, and against itself: in parallel, interrupted, damaged."""
+"""Tests `prepare` against encoding documents one by one, and against itself: in parallel, interrupted, damaged."""
 
 import csv
 import json
@@ -26,13 +26,13 @@ Run = Callable[..., ShardSet]
 
 
 def contents(directory: Path) -> dict[str, bytes]:
-    """Every file but the note of when they were verified, which is of this disk alone."""
+    """All files except the time stamps of verification, which differ between disks."""
     return {path.name: path.read_bytes() for path in sorted(directory.iterdir()) if path.name != STAMPS_NAME}
 
 
 @pytest.mark.parametrize("name", ["stories.csv", "stories.zip", "stories.jsonl.xz", "stories.log"])
-def test_shards_are_the_same_from_every_kind_of_file(name: str, run: Run, stories: list[str], tmp_path: Path) -> None:
-    """The split too: it follows from the texts. The size of a packed file is not taken for that of its text."""
+def test_every_file_format_gives_the_same_shards(name: str, run: Run, stories: list[str], tmp_path: Path) -> None:
+    """The split is equal too, because it follows from the texts. The size of a packed file is not reported."""
     as_lines = "".join(json.dumps({"text": story}) + "\n" for story in stories)
     path = tmp_path / name
     if name == "stories.zip":
@@ -64,7 +64,7 @@ def test_shards_hold_every_story_once_with_bos(run: Run, stories: list[str], tok
         assert sorted(document.tolist() for document in documents) == sorted(expected)
 
 
-def test_counts_and_document_ends(run: Run, stories: list[str], tokenizer: Tokenizer) -> None:
+def test_counts_and_document_ends_match_the_tokens(run: Run, stories: list[str], tokenizer: Tokenizer) -> None:
     shards = run()
     assert shards.train_counts.documents + shards.validation_counts.documents == len(stories)
     total_bytes = sum(len(story.encode()) for story in stories)
@@ -74,13 +74,13 @@ def test_counts_and_document_ends(run: Run, stories: list[str], tokenizer: Token
         tokens = np.fromfile(shards.path / f"{entry.name}.bin", dtype="<u2")
         ends = read_document_ends(shards.path / f"{entry.name}.idx", len(tokens))
         assert len(ends) == entry.counts.documents
-        # Each document begins with BOS, no other token is one, and no shard is over its size.
+        # Each document begins with BOS, no other token is BOS, and no shard exceeds its size.
         starts = [0, *ends[:-1].astype(int)]
         assert np.flatnonzero(tokens == tokenizer.bos_id).tolist() == starts
         assert len(tokens) <= 2000
 
 
-def test_eos_only_if_asked(run: Run, tokenizer: Tokenizer) -> None:
+def test_eos_is_added_only_on_request(run: Run, tokenizer: Tokenizer) -> None:
     assert not any((array == tokenizer.eos_id).any() for array in run("without").train)
     shards = run("with", append_eos=True)
     ends = read_document_ends(shards.path / "train-00000.idx", len(shards.train[0])).astype(int)
@@ -93,7 +93,7 @@ def test_bytes_do_not_depend_on_the_number_of_workers(run: Run, tmp_path: Path) 
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
 
 
-def test_a_document_that_waits_for_its_shard_keeps_no_others_in_memory(tmp_path: Path) -> None:
+def test_a_collected_document_does_not_keep_its_batch_in_memory(tmp_path: Path) -> None:
     with closing(Journal(tmp_path, "recipe", keep=False, note=lambda _: None)) as journal:
         writer = _ShardWriter("validation", journal, "uint16", 2000)
         batch = np.arange(1000, dtype=np.uint16)
@@ -116,7 +116,7 @@ def stop_after(num_batches: int) -> Callable[[Progress], None]:
     return report
 
 
-def test_interrupted_run_goes_on_and_ends_with_the_same_bytes(run: Run, tmp_path: Path) -> None:
+def test_interrupted_run_resumes_and_gives_the_same_bytes(run: Run, tmp_path: Path) -> None:
     run("whole")
     notes: list[str] = []
     for num_batches in (9, 12, 15):
@@ -128,15 +128,15 @@ def test_interrupted_run_goes_on_and_ends_with_the_same_bytes(run: Run, tmp_path
     assert contents(tmp_path / "broken") == contents(tmp_path / "whole")
     assert not (tmp_path / "broken.tmp").exists()
     assert len(notes) == 3
-    assert "going on with" in notes[-1]
-    # What was finished was not encoded again.
+    assert "resuming an interrupted prepare" in notes[-1]
+    # Finished shards were not encoded again.
     whole: list[Progress] = []
     run("again", report=whole.append)
     assert encoded[0].kept_bytes > 0
     assert len(encoded) < len(whole)
 
 
-def test_damaged_shards_of_an_interrupted_run_are_made_again(run: Run, tmp_path: Path) -> None:
+def test_damaged_shards_of_an_interrupted_run_are_encoded_again(run: Run, tmp_path: Path) -> None:
     run("whole")
     with pytest.raises(Stopped):
         run("broken", report=stop_after(20))
@@ -150,7 +150,7 @@ def test_damaged_shards_of_an_interrupted_run_are_made_again(run: Run, tmp_path:
     assert contents(tmp_path / "broken") == contents(tmp_path / "whole")
 
 
-def test_a_changed_source_starts_anew(run: Run, stories: list[str], corpus: Path, tmp_path: Path) -> None:
+def test_a_changed_source_restarts(run: Run, stories: list[str], corpus: Path, tmp_path: Path) -> None:
     with pytest.raises(Stopped):
         run("broken", report=stop_after(20))
     (corpus / "a.txt").write_text("\n<|endoftext|>\n".join(stories[50:150]))
@@ -159,7 +159,7 @@ def test_a_changed_source_starts_anew(run: Run, stories: list[str], corpus: Path
     assert contents(tmp_path / "broken") == contents(tmp_path / "whole")
 
 
-def test_same_things_again_is_up_to_date_others_are_refused(run: Run, tmp_path: Path) -> None:
+def test_equal_inputs_are_up_to_date_and_others_are_refused(run: Run, tmp_path: Path) -> None:
     run()
     before = contents(tmp_path / "shards")
     notes: list[str] = []
@@ -180,7 +180,7 @@ def test_one_document_is_split_by_position(run: Run, stories: list[str], tokeniz
     assert np.concatenate([*shards.train, *shards.validation]).tolist() == ids
     assert shards.validation_counts.tokens == len(ids) // 10
     assert "only 1 document(s)" in notes[0]
-    # Text bytes belong to the tokens of their own side.
+    # Text bytes are counted in the split of their tokens.
     validation_text = b"".join(map(tokenizer.piece_bytes, shards.validation[0].tolist()))
     assert shards.validation_counts.text_bytes == len(validation_text)
     assert shards.train_counts.text_bytes + shards.validation_counts.text_bytes == len(text.encode())
@@ -198,7 +198,7 @@ def test_few_documents_are_split_by_position_too(
     assert shards.train_counts.text_bytes + shards.validation_counts.text_bytes == total
 
 
-def test_text_that_cannot_be_encoded_names_its_file(run: Run, tmp_path: Path, tokenizer: Tokenizer) -> None:
+def test_text_that_cannot_be_encoded_is_named_by_file(run: Run, tmp_path: Path, tokenizer: Tokenizer) -> None:
     lines = [f'{{"text": "{number} fine"}}' for number in range(30)]
     (tmp_path / "bad.jsonl").write_text("\n".join([*lines, '{"text": "half \\ud83d"}']) + "\n")
     with pytest.raises(InputError, match=r"bad\.jsonl.*surrogate"):
@@ -206,7 +206,7 @@ def test_text_that_cannot_be_encoded_names_its_file(run: Run, tmp_path: Path, to
     assert not (tmp_path / "shards").exists()
 
 
-def test_a_worker_that_dies_names_the_file(run: Run, tmp_path: Path) -> None:
+def test_the_death_of_a_worker_names_the_file(run: Run, tmp_path: Path) -> None:
     def kill_workers(_: Progress) -> None:
         for process in multiprocessing.active_children():
             process.kill()
@@ -217,7 +217,7 @@ def test_a_worker_that_dies_names_the_file(run: Run, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "complaint"),
+    ("options", "fault"),
     [
         ({"num_workers": 0}, "number of workers is 0; it must be 1 to 1024"),
         ({"num_workers": 1_000_000}, "number of workers is 1000000; it must be 1 to 1024"),
@@ -226,18 +226,18 @@ def test_a_worker_that_dies_names_the_file(run: Run, tmp_path: Path) -> None:
         ({"inputs": "-"}, "standard input"),
     ],
 )
-def test_options_out_of_range(run: Run, options: dict[str, object], complaint: str) -> None:
-    with pytest.raises(UsageError, match=complaint):
+def test_options_out_of_range_are_refused(run: Run, options: dict[str, object], fault: str) -> None:
+    with pytest.raises(UsageError, match=fault):
         run(**options)
 
 
-def test_output_that_cannot_be_written(corpus: Path, tokenizer: Tokenizer, tmp_path: Path) -> None:
+def test_unwritable_output_is_refused(corpus: Path, tokenizer: Tokenizer, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ArtifactError, match="not a directory"):
         prepare([corpus], tokenizer, tmp_path / "file" / "shards", num_workers=1)
 
 
-def test_two_runs_at_once_are_kept_apart(run: Run) -> None:
+def test_a_second_run_at_the_same_time_is_refused(run: Run) -> None:
     def start_another(_: Progress) -> None:
         run()
 
@@ -246,7 +246,7 @@ def test_two_runs_at_once_are_kept_apart(run: Run) -> None:
 
 
 def by_source(folder: Path, stories: list[str], tokenizer: Tokenizer, name: str = "by-source", **options: Any) -> Path:
-    """Shards of four JSON files, of which the first is for validation; one has the name of another elsewhere."""
+    """Shards of four JSON files; the first file is for validation, and two files have the same name."""
     for number, place in enumerate(("data00.json", "data01.json", "data02.json", "more/data01.json")):
         path = folder / "json" / place
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -256,7 +256,7 @@ def by_source(folder: Path, stories: list[str], tokenizer: Tokenizer, name: str 
     return folder / name
 
 
-def test_each_source_is_a_shard_of_its_own(stories: list[str], tokenizer: Tokenizer, tmp_path: Path) -> None:
+def test_each_source_becomes_one_shard(stories: list[str], tokenizer: Tokenizer, tmp_path: Path) -> None:
     folder = by_source(tmp_path, stories, tokenizer)
     names = ["data00", "data01", "data02", "data01-2"]
     assert sorted(path.stem for path in folder.glob("*.bin")) == sorted(names)
@@ -268,7 +268,7 @@ def test_each_source_is_a_shard_of_its_own(stories: list[str], tokenizer: Tokeni
     assert (len(shards.train), shards.train_counts.documents) == (3, len(stories) - len(stories[::4]))
 
 
-def test_shards_by_source_go_on_after_an_interruption(
+def test_shards_by_source_resume_after_an_interruption(
     stories: list[str], tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = contents(by_source(tmp_path, stories, tokenizer, "whole"))
@@ -285,10 +285,10 @@ def test_shards_by_source_go_on_after_an_interruption(
         by_source(tmp_path, stories, tokenizer, "again", report=stop)
     notes: list[str] = []
     assert contents(by_source(tmp_path, stories, tokenizer, "again", note=notes.append)) == expected
-    assert any(note.startswith("going on with 2 finished shard(s)") for note in notes)
+    assert any(note.startswith("resuming an interrupted prepare: 2 finished shard(s)") for note in notes)
 
 
-def test_a_validation_source_without_text_is_an_error(stories: list[str], tokenizer: Tokenizer, tmp_path: Path) -> None:
+def test_a_validation_source_without_text_is_refused(stories: list[str], tokenizer: Tokenizer, tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("")
     (tmp_path / "b.txt").write_text(stories[0])
     files = [tmp_path / "a.txt", tmp_path / "b.txt"]
