@@ -55,8 +55,12 @@ def test_a_tokenizer_bin_is_a_tokenizer(run: Run, make_model_dir: Callable[..., 
     ("arguments", "code", "message"),
     [
         (["import", "none.bin", "-o", "x"], 1, "none.bin does not exist"),
-        (["import", "notes.txt", "-o", "x"], 1, "notes.txt is no GGUF, .pt, Hugging Face directory or llama2.c .bin"),
-        (["export", "{model}", "--to", "onnx", "-o", "x"], 2, "--to onnx is no format; it can be llama2c,"),
+        (
+            ["import", "notes.txt", "-o", "x"],
+            1,
+            "notes.txt is not GGUF, .pt, a Hugging Face directory or llama2.c .bin",
+        ),
+        (["export", "{model}", "--to", "onnx", "-o", "x"], 2, "--to onnx is not a format; choose llama2c,"),
         (["export", "{model}", "--to", "gguf", "-o", "{model}"], 1, "is there and is not a file"),
     ],
 )

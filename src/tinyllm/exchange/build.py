@@ -1,4 +1,4 @@
-"""A running model from the arrays that a reader gives, and its logits on one fixed prompt."""
+"""Builds a Transformer from a reader's arrays, and computes its logits on one fixed prompt."""
 
 from typing import TYPE_CHECKING
 
@@ -33,7 +33,7 @@ def build_transformer(
 
 
 def logits_of_fixed_prompt(model: ForeignModel) -> NDArray[np.float32]:
-    """Logits (T, V) on up to 32 tokens spread evenly over the vocabulary: the same for every copy of a model."""
+    """Logits (T, V) on up to 32 tokens spread evenly over the vocabulary; equal models give equal logits."""
     import torch
 
     num_tokens = min(PROMPT_TOKENS, model.config.context_length)

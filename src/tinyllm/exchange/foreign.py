@@ -1,7 +1,7 @@
-"""What every reader of another tool's format gives, and the checks that all of them share.
+"""The result of every reader of another tool's format, and the checks that all readers share.
 
-The weights are NumPy arrays, so that nothing here needs torch. A reader believes no number of a file before it is
-held against the file's size; what comes out of `check_tensors` is a model of exactly its config's shapes.
+The weights are NumPy arrays, so this module needs no torch. A reader checks each number of a file against the file's
+size before using it, and `check_tensors` guarantees a model with exactly the shapes of its config.
 """
 
 from collections.abc import Mapping
@@ -23,27 +23,27 @@ if TYPE_CHECKING:
 Tensors = dict[str, NDArray[np.float32]]
 
 LONGEST_CONTEXT = 131_072
-"""Tokens. Most formats say the context in one number that no file size proves, and the key/value cache follows it."""
+"""Limit in tokens. In most formats no file size confirms the context length, which sets the size of the KV cache."""
 NAMES_SHOWN = 4
 NAME_LENGTH = 120
 
 
 @dataclass(frozen=True)
 class ForeignModel:
-    """A model read from another tool's file, in Hugging Face's names and half-split RoPE layout."""
+    """A model from another tool's file, with Hugging Face's names and half-split RoPE layout."""
 
     config: ModelConfig
     tensors: Tensors
-    """Float32, dequantized where the file is quantized; no `lm_head.weight` where the embeddings are tied."""
+    """Float32, dequantized if the file is quantized; without `lm_head.weight` if the embeddings are tied."""
     tokenizer: "Tokenizer | None"
     source: str
-    """The format, for messages: `llama2.c .bin version 0`."""
+    """The format in messages, such as `llama2.c .bin version 0`."""
     end_ids: frozenset[int] | None = None
-    """Tokens that end a text, where the model's files name them; None where its tokenizer's BOS and EOS do."""
+    """The end tokens in the model's files; None means the tokenizer's BOS and EOS."""
 
 
 def make_config(path: Path, **values: Any) -> ModelConfig:
-    """A config from the numbers of the file at `path`. Raises FormatError for the first that cannot be."""
+    """A config from the numbers in the file `path`. Raises FormatError for the first impossible number."""
     context = values.get("context_length", 0)
     if isinstance(context, int) and context > LONGEST_CONTEXT:
         raise FormatError(f"{path}: context_length is {context}, expected at most {LONGEST_CONTEXT}")
@@ -57,9 +57,9 @@ def make_config(path: Path, **values: Any) -> ModelConfig:
 
 
 def check_tensors(config: ModelConfig, tensors: Mapping[str, NDArray[np.float32]], path: Path) -> None:
-    """Raises FormatError unless `tensors` are exactly those of `config`: names, shapes, and finite values."""
+    """Raises FormatError unless `tensors` has exactly the names and shapes of `config`, and finite values."""
     if config.num_layers > len(tensors):
-        # Before anything is listed: the number of layers may be any 32-bit number.
+        # This check precedes any list of layers, because a file may claim any 32-bit number of layers.
         raise FormatError(f"{path}: num_layers is {config.num_layers}, but there are only {len(tensors)} tensors")
     expected = parameter_shapes(config)
     missing = [name for name in expected if name not in tensors]
@@ -72,7 +72,7 @@ def check_tensors(config: ModelConfig, tensors: Mapping[str, NDArray[np.float32]
     found = {"missing": missing, "unexpected": unexpected, "misshaped": misshaped}
     if any(found.values()):
         differences = "; ".join(f"{kind}: {_shorten(names)}" for kind, names in found.items() if names)
-        raise FormatError(f"{path} is not the model that it says it is; {differences}")
+        raise FormatError(f"{path} does not hold the model of its config; {differences}")
     for name, tensor in tensors.items():
         if not np.isfinite(tensor).all():
             bad = tensor.size - np.count_nonzero(np.isfinite(tensor))
@@ -80,7 +80,7 @@ def check_tensors(config: ModelConfig, tensors: Mapping[str, NDArray[np.float32]
 
 
 def _shorten(names: list[str]) -> str:
-    """The first names, each at most a line's length and printable, and how many more."""
+    """The first names, printable and shortened to a line, and the number of further names."""
     shown = [name[:NAME_LENGTH] if name.isprintable() else repr(name[:NAME_LENGTH]) for name in names[:NAMES_SHOWN]]
     more = len(names) - NAMES_SHOWN
     return ", ".join(shown) + (f" and {more} more" if more > 0 else "")

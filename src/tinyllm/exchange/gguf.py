@@ -1,8 +1,8 @@
-"""GGUF files of architecture llama: a model and its tokenizer, read and written; and an Ollama Modelfile for one.
+"""Reads and writes GGUF files of architecture llama with their tokenizer, and writes an Ollama Modelfile.
 
-Written as llama.cpp's own converter writes: query and key rows interleaved, norms in float32 whatever the type of
-the rest, no `output.weight` where the embeddings are tied. A metadata key of the architecture that is not known here
-may change what the model computes, so a file with one is refused by the key's name.
+Files are written like those of llama.cpp's converter: query and key rows interleaved, norms in float32 for any type of
+matrix, no `output.weight` if the embeddings are tied. Reading refuses an unknown metadata key of the architecture by
+name, because it may change the computation.
 """
 
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ from tinyllm.exchange.layout import GGUF, halve_heads, interleave_heads
 
 ARCHITECTURE = "llama"
 FILE_TYPES = {TensorType.F32: 0, TensorType.F16: 1, TensorType.Q8_0: 7, TensorType.BF16: 32}
-"""The types that can be written, with llama.cpp's number for a file of mostly that type."""
+"""The types that can be written, with llama.cpp's number for a file of mostly this type."""
 _QUANTIZATION_VERSION = 2
 _NUMBER_KEYS = {
     "block_count": "num_layers",
@@ -32,7 +32,7 @@ _NUMBER_KEYS = {
     "attention.head_count": "num_heads",
     "context_length": "context_length",
 }
-_SEEN_KEYS = {
+_KNOWN_KEYS = {
     *_NUMBER_KEYS,
     "attention.head_count_kv",
     "attention.layer_norm_rms_epsilon",
@@ -54,7 +54,7 @@ _SEEN_KEYS = {
 def read_gguf(path: Path) -> ForeignModel:
     """The model in the GGUF file `path`.
 
-    Raises FormatError where the file is damaged, or holds something that a Llama 2 of tinyllm cannot be.
+    Raises FormatError if the file is damaged, or has a feature that tinyllm's Llama does not support.
     """
     with path.open("rb") as file:
         contents = gguf_file.read_contents(file, path)
@@ -77,12 +77,12 @@ def read_gguf(path: Path) -> ForeignModel:
 
 
 def write_gguf(file: IO[bytes], model: ForeignModel, type: TensorType, name: str) -> None:
-    """Writes `model` as a whole GGUF file with its matrices in `type`; `name` is what tools show for the model.
+    """Writes `model` as a complete GGUF file with matrices of `type`; tools display `name` as the model's name.
 
-    Raises InputError where a number is too large for the type, or where llama.cpp cannot run the tokenizer.
+    Raises InputError if a value is too large for the type, or if llama.cpp cannot run the tokenizer.
     """
     if model.tokenizer is None:
-        raise InputError(f"{model.source} has no tokenizer, which a GGUF file carries with the model; give one")
+        raise InputError(f"{model.source} has no tokenizer, which a GGUF file includes; give one")
     metadata = _model_metadata(model.config, type, name) | tokenizer_metadata(model.tokenizer)
     lines = [
         (GGUF.from_hugging_face(name), values, stored_type(values, type))
@@ -92,9 +92,9 @@ def write_gguf(file: IO[bytes], model: ForeignModel, type: TensorType, name: str
 
 
 def stored_type(values: Float32Array, type: TensorType) -> TensorType:
-    """The type that a tensor gets in a file of mostly `type`.
+    """The type of one tensor in a file of mostly `type`.
 
-    Norms stay float32; a matrix whose rows are not whole blocks becomes F16, as llama.cpp's own quantizer does.
+    Norms are float32. A matrix whose rows are not a multiple of the block becomes F16, as in llama.cpp's quantizer.
     """
     if values.ndim == 1:
         return TensorType.F32
@@ -102,27 +102,27 @@ def stored_type(values: Float32Array, type: TensorType) -> TensorType:
 
 
 def export_notes(model: ForeignModel, type: TensorType) -> list[str]:
-    """A line on each thing about `model` that a file of mostly `type`, or llama.cpp reading it, does otherwise."""
+    """One line per difference between `model` and a file of mostly `type`, as llama.cpp reads it."""
     notes = []
-    kept = [name for name, values in model.tensors.items() if values.ndim > 1 and stored_type(values, type) != type]
-    if kept:
-        width = model.tensors[kept[0]].shape[-1]
+    half = [name for name, values in model.tensors.items() if values.ndim > 1 and stored_type(values, type) != type]
+    if half:
+        width = model.tensors[half[0]].shape[-1]
         notes.append(
-            f"{len(kept)} tensors stay F16, as rows of {width} are no whole {type.name} blocks of 32: {kept[0]} …"
+            f"{len(half)} tensors stay F16, because rows of {width} are not whole {type.name} blocks of 32: {half[0]} …"
         )
     if model.tokenizer is not None and model.tokenizer.proto.remove_extra_whitespaces:
         notes.append(
-            "llama.cpp keeps runs of spaces, which this tokenizer makes one: only such texts get other ids there"
+            "llama.cpp keeps runs of spaces, which this tokenizer collapses: texts with such runs get other ids there"
         )
     return notes
 
 
 def modelfile(gguf_name: str, config: ModelConfig) -> str:
-    """An Ollama Modelfile for the GGUF file `gguf_name` beside it."""
+    """The text of an Ollama Modelfile for the GGUF file `gguf_name` in the same folder."""
     return (
         f"# ollama create my-model -f Modelfile && ollama run my-model 'Once upon a time'\n"
         f"FROM ./{gguf_name}\n"
-        "# The model continues a text; it was not taught to chat, so the prompt goes in as it is.\n"
+        "# The model continues a text; it was not trained to chat, so the prompt has no template.\n"
         'TEMPLATE """{{ .Prompt }}"""\n'
         f"PARAMETER num_ctx {config.context_length}\n"
     )
@@ -152,16 +152,16 @@ def _model_metadata(config: ModelConfig, type: TensorType, name: str) -> dict[st
 
 
 def _read_config(contents: gguf_file.Contents, path: Path) -> ModelConfig:
-    """The config that metadata and table agree on. Raises FormatError for what a Llama 2 of tinyllm has not."""
+    """The config from metadata and tensor table. Raises FormatError for a feature that tinyllm does not support."""
     metadata = contents.metadata
     architecture = metadata.get("general.architecture")
     if architecture != ARCHITECTURE:
         raise FormatError(f"{path}: general.architecture is {architecture!r}, expected {ARCHITECTURE!r}")
     prefix = f"{ARCHITECTURE}."
     values = {key.removeprefix(prefix): value for key, value in metadata.items() if key.startswith(prefix)}
-    unknown = sorted(set(values) - _SEEN_KEYS)
+    unknown = sorted(set(values) - _KNOWN_KEYS)
     if unknown:
-        raise FormatError(f"{path}: {prefix}{unknown[0]} is {values[unknown[0]]!r}, of which tinyllm's Llama has none")
+        raise FormatError(f"{path}: {prefix}{unknown[0]} is {values[unknown[0]]!r}, which tinyllm does not support")
     embedding = contents.tensors.get("token_embd.weight")
     if embedding is None:
         raise FormatError(f"{path} has no tensor token_embd.weight")
@@ -177,12 +177,12 @@ def _read_config(contents: gguf_file.Contents, path: Path) -> ModelConfig:
         rope_theta=_real(values, "rope.freq_base", path, 10_000.0),
         tie_embeddings="output.weight" not in contents.tensors,
     )
-    _check_fixed(values, config, path)
+    _check_constants(values, config, path)
     return config
 
 
-def _check_fixed(values: Mapping[str, Value], config: ModelConfig, path: Path) -> None:
-    """Refuses the settings that exist in GGUF and have one value only in a Llama 2 of tinyllm."""
+def _check_constants(values: Mapping[str, Value], config: ModelConfig, path: Path) -> None:
+    """Raises FormatError for a setting of GGUF with another value than the one that tinyllm's Llama has."""
     fixed: dict[str, tuple[Value, ...]] = {
         "attention.key_length": (config.head_size,),
         "attention.value_length": (config.head_size,),
@@ -209,7 +209,7 @@ def _number(values: Mapping[str, Value], key: str, path: Path, default: int | No
 
 
 def _real(values: Mapping[str, Value], key: str, path: Path, default: float | None = None) -> float:
-    """A float32 of the file as the shortest decimal for it: 1e-05 and not 9.999999747378752e-06."""
+    """A float32 of the file as its shortest decimal: 1e-05, not 9.999999747378752e-06."""
     value = values.get(key, default)
     if not isinstance(value, float):
         raise FormatError(f"{path}: {ARCHITECTURE}.{key} is {value!r}, expected a real number")

@@ -1,8 +1,8 @@
-"""How GGUF stores the numbers of a tensor: float32, float16, bfloat16, and blocks of 8 or 4 bits.
+"""Encodes and decodes tensor data of GGUF: float32, float16, bfloat16, and blocks of 8 or 4 bits.
 
-Rows are cut into blocks of 32 neighbours. Q8_0: a float16 scale and 32 int8, value = scale x int8. Q4_0 (read only):
-a float16 scale and 16 bytes, byte i holding values i (low half) and i + 16 (high half), value = scale x (nibble - 8).
-Everything is little endian. Nothing here knows of files or names.
+A block is 32 consecutive values of a row. Q8_0: a float16 scale and 32 int8, value = scale * int8. Q4_0 (read only):
+a float16 scale and 16 bytes; byte i holds values i (low nibble) and i + 16 (high), value = scale * (nibble - 8).
+All data is little-endian. This module knows neither files nor names.
 """
 
 from enum import IntEnum
@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 BLOCK_VALUES = 32
-"""Values that share a scale in Q8_0 and Q4_0."""
+"""Number of values that share a scale in Q8_0 and Q4_0."""
 
 Float32Array = NDArray[np.float32]
 
 
 class TensorType(IntEnum):
-    """The tensor types tinyllm reads, by GGUF's numbers."""
+    """The tensor types that tinyllm reads, with GGUF's numbers."""
 
     F32 = 0
     F16 = 1
@@ -28,7 +28,7 @@ class TensorType(IntEnum):
 
 
 class _Layout(NamedTuple):
-    """What a type costs: `num_bytes` for every `num_values` values of a row."""
+    """The storage of a type: `num_bytes` for every `num_values` values of a row."""
 
     num_values: int
     num_bytes: int
@@ -46,19 +46,19 @@ _Q4_0 = np.dtype([("scale", "<f2"), ("nibbles", "u1", BLOCK_VALUES // 2)])
 
 
 def fits(type: TensorType, row_width: int) -> bool:
-    """Whether rows of `row_width` values are whole blocks of `type`."""
+    """Whether rows of `row_width` values are a whole number of blocks of `type`."""
     return row_width % _LAYOUTS[type].num_values == 0
 
 
 def size_bytes(type: TensorType, num_values: int) -> int:
-    """Bytes of `num_values` values, a multiple of the type's block."""
+    """The bytes of `num_values` values, a multiple of the type's block."""
     layout = _LAYOUTS[type]
     return num_values // layout.num_values * layout.num_bytes
 
 
-@np.errstate(invalid="ignore")  # A damaged file may hold infinities and NaN; whoever decodes looks for them after.
+@np.errstate(invalid="ignore")  # a damaged file may hold infinities and NaN, which the caller checks
 def decode(content: bytes, type: TensorType) -> Float32Array:
-    """The values in `content` as one row of float32, exact for every type."""
+    """The values in `content` as one row of float32, without rounding for every type."""
     match type:
         case TensorType.F32:
             return np.frombuffer(content, "<f4").astype(np.float32)
@@ -78,9 +78,9 @@ def decode(content: bytes, type: TensorType) -> Float32Array:
 
 
 def encode(values: Float32Array, type: TensorType) -> bytes:
-    """The bytes of `values`, whose last axis is a whole number of blocks, in the nearest numbers `type` has.
+    """The bytes of `values`, rounded to the nearest numbers of `type`; the last axis is a whole number of blocks.
 
-    Raises OverflowError where one is too large for float16, ValueError for Q4_0, which is only read.
+    Raises OverflowError if a value is too large for float16, ValueError for Q4_0, which is read only.
     """
     match type:
         case TensorType.F32:
@@ -91,23 +91,23 @@ def encode(values: Float32Array, type: TensorType) -> bytes:
             return narrow_to_bfloat16(values).astype("<u2").tobytes()
         case TensorType.Q8_0:
             return _to_q8_0(values.reshape(-1, BLOCK_VALUES)).tobytes()
-    raise ValueError(f"{type.name} is read, not written")
+    raise ValueError(f"{type.name} can be read, but not written")
 
 
 def widen_bfloat16(bits: NDArray[np.uint16]) -> Float32Array:
-    """Bfloat16 numbers, given as their bits, as float32: they are its upper half."""
+    """The float32 values of bfloat16 bits: float32(bits << 16)."""
     return (bits.astype(np.uint32) << 16).view(np.float32)
 
 
 def narrow_to_bfloat16(values: Float32Array) -> NDArray[np.uint16]:
-    """The bits of the nearest bfloat16 numbers, ties to even; `values` are finite."""
+    """The bits of the nearest bfloat16 numbers, ties to even; `values` must be finite."""
     bits = values.astype(np.float32).view(np.uint32)
     half = np.uint32(0x7FFF) + (bits >> np.uint32(16) & np.uint32(1))
     return ((bits + half) >> np.uint32(16)).astype(np.uint16)
 
 
 def _to_q8_0(blocks: Float32Array) -> NDArray[np.void]:
-    """`blocks` (N, 32) with the scale that makes each block's largest value 127."""
+    """Quantizes `blocks` (N, 32) with scale = max|block| / 127."""
     scales = np.abs(blocks).max(axis=1) / np.float32(127)
     inverses = np.divide(1, scales, out=np.zeros_like(scales), where=scales != 0)
     quantized = np.empty(len(blocks), _Q8_0)
@@ -117,7 +117,7 @@ def _to_q8_0(blocks: Float32Array) -> NDArray[np.void]:
 
 
 def _round_half_away(values: Float32Array) -> Float32Array:
-    # C's roundf, which llama.cpp rounds with; np.round takes 2.5 to 2.
+    # This is C's roundf, as in llama.cpp; np.round rounds 2.5 to 2.
     whole = np.trunc(values)
     rounded: Float32Array = whole + np.trunc(2 * (values - whole))
     return rounded
@@ -125,6 +125,6 @@ def _round_half_away(values: Float32Array) -> Float32Array:
 
 def _to_float16(values: Float32Array) -> NDArray[np.float16]:
     largest = float(np.abs(values).max(initial=0))
-    if largest >= 65520:  # from here on the nearest float16 is infinity
-        raise OverflowError(f"{largest:g} is beyond float16's largest number, 65504")
+    if largest >= 65520:  # the nearest float16 is infinity
+        raise OverflowError(f"{largest:g} is above float16's largest number, 65504")
     return values.astype("<f2")

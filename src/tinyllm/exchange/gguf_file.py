@@ -1,8 +1,8 @@
-"""The container of a GGUF file, versions 2 and 3, little endian: metadata, then a table of tensors, then their data.
+"""Reads the container of a GGUF file, versions 2 and 3, little-endian: metadata, a table of tensors, their data.
 
-Read here, written in `gguf_writer`. It knows nothing of models: keys and names are only strings. The reader holds
-each number against what is left of the file before it uses it, and asks, as llama.cpp does, that tensors lie one
-after another in the table's order; so none can overlap. The layout, with offsets, is in docs/formats.md.
+`gguf_writer` writes it. This module knows nothing of models: keys and names are strings. The reader checks each number
+against the rest of the file before using it. As in llama.cpp, tensors must follow each other in the table's order, so
+none can overlap. docs/formats.md has the layout with offsets.
 """
 
 import os
@@ -25,9 +25,9 @@ VERSION = 3
 ALIGNMENT = 32
 ALIGNMENT_KEY = "general.alignment"
 HEADER_LIMIT_BYTES = 64 * 2**20
-"""Metadata and table together; those of a model with 128,000 tokens are 8 MB."""
+"""Limit for metadata and table together; a model with 128,000 tokens needs 8 MB."""
 ARRAY_LIMIT = 2**20
-"""Elements of a metadata array; the longest of real files are merges, some 500,000."""
+"""Limit of elements in a metadata array; the longest in real files are some 500,000 merges."""
 NAME_LIMIT_BYTES = 63
 MAX_DIMENSIONS = 4
 
@@ -35,7 +35,7 @@ Value = int | float | bool | str | list[str] | NDArray[np.generic]
 
 
 class ValueType(IntEnum):
-    """Types of metadata values, by GGUF's numbers."""
+    """The types of metadata values, with GGUF's numbers."""
 
     UINT8 = 0
     INT8 = 1
@@ -65,34 +65,34 @@ DTYPES = {
     ValueType.INT64: "<i8",
     ValueType.FLOAT64: "<f8",
 }
-"""NumPy's names of those that are numbers."""
+"""NumPy's names of the numeric types."""
 _FROM_Q4_1 = (
     "Q4_1 Q4_2 Q4_3 Q5_0 Q5_1 Q8_0 Q8_1 Q2_K Q3_K Q4_K Q5_K Q6_K Q8_K IQ2_XXS IQ2_XS IQ3_XXS IQ1_S IQ4_NL IQ3_S"
 )
 _UNREAD_TYPES = dict(enumerate(_FROM_Q4_1.split(), start=3)) | {22: "IQ2_S", 23: "IQ4_XS", 28: "F64", 39: "MXFP4"}
-"""Names, for messages, of types that are not in TensorType."""
+"""Names of the types that are not in TensorType, for messages."""
 
 
 @dataclass(frozen=True)
 class TensorEntry:
-    """One line of the table, checked against the file's size."""
+    """One entry of the tensor table, checked against the file's size."""
 
     name: str
     shape: tuple[int, ...]
-    """In NumPy's order: the row's width is last. (The file lists it first.)"""
+    """NumPy's order, with the row's width last; the file lists it first."""
     type: TensorType
     position: int
-    """Of its first byte, from the start of the file."""
+    """Offset of the first byte from the start of the file."""
 
     @property
     def size_bytes(self) -> int:
-        """Bytes of its data, without the padding after it."""
+        """Bytes of the data, without the padding after it."""
         return size_bytes(self.type, prod(self.shape))
 
 
 @dataclass(frozen=True)
 class Contents:
-    """What the file says before its data."""
+    """Everything in the file before its data."""
 
     version: int
     metadata: dict[str, Value]
@@ -100,7 +100,7 @@ class Contents:
 
 
 def read_contents(file: IO[bytes], path: Path) -> Contents:
-    """Metadata and table of the open `file`; `path` is for messages. Raises FormatError for the first field amiss."""
+    """Metadata and table of the open `file`; `path` is for messages. Raises FormatError for the first invalid field."""
     cursor = _Cursor(file, path)
     version, num_tensors, num_values = _read_preamble(cursor)
     metadata: dict[str, Value] = {}
@@ -116,7 +116,7 @@ def read_contents(file: IO[bytes], path: Path) -> Contents:
 
 
 def read_tensor(file: IO[bytes], entry: TensorEntry, path: Path) -> Float32Array:
-    """The values of `entry` in float32, in its shape."""
+    """The values of `entry` as float32, in its shape."""
     file.seek(entry.position)
     content = file.read(entry.size_bytes)
     if len(content) != entry.size_bytes:
@@ -125,7 +125,7 @@ def read_tensor(file: IO[bytes], entry: TensorEntry, path: Path) -> Float32Array
 
 
 class _Cursor:
-    """A place in the file that never goes past its end, nor past what a header may be."""
+    """A read position that never passes the end of the file or the limit for a header."""
 
     def __init__(self, file: IO[bytes], path: Path) -> None:
         self.path = path
@@ -154,7 +154,7 @@ class _Cursor:
         return int(number)
 
     def count(self, least_bytes: int, limit: int, field: str) -> int:
-        """A 64-bit count of things of at least `least_bytes` each, as many as the rest of the file can hold."""
+        """A 64-bit count of items of at least `least_bytes` each, at most as many as the rest of the file can hold."""
         count = self.number("Q", field)
         most = min(limit, self.remaining // least_bytes)
         if count > most:
@@ -162,7 +162,7 @@ class _Cursor:
         return count
 
     def name(self, field: str) -> str:
-        """A string that may stand in a message: one line, printable."""
+        """A printable string without newlines, safe for messages."""
         name = self.string(field)
         if not name.isprintable():
             raise FormatError(f"{self.path}: {field} is {name[:60]!r}, expected printable characters")
@@ -177,7 +177,7 @@ class _Cursor:
 
 
 def _read_preamble(cursor: _Cursor) -> tuple[int, int, int]:
-    """Version, number of tensors, number of metadata values."""
+    """The version, the number of tensors, and the number of metadata values."""
     magic = cursor.take(4, "the magic")
     if magic != MAGIC:
         raise FormatError(f"{cursor.path} is not a GGUF file: it starts with {magic!r}, expected {MAGIC!r}")
@@ -186,7 +186,8 @@ def _read_preamble(cursor: _Cursor) -> tuple[int, int, int]:
         raise FormatError(f"{cursor.path} is a big-endian GGUF file; tinyllm reads little-endian ones")
     if version not in (2, VERSION):
         raise FormatError(f"{cursor.path}: the GGUF version is {version}, expected 2 or 3")
-    # At least: a name's length, the number of dimensions, one of them, a type and an offset; a key, a type, a value.
+    # Minimum of a tensor: length of the name, number of dimensions, one dimension, type, offset. Of a value: key, type,
+    # value.
     num_tensors = cursor.count(32, 2**16, "the number of tensors")
     return version, num_tensors, cursor.count(13, 2**16, "the number of metadata values")
 
@@ -215,7 +216,7 @@ def _read_array(cursor: _Cursor, key: str) -> Value:
 def _read_numbers(cursor: _Cursor, key: str, type: ValueType, length: int) -> NDArray[np.generic]:
     dtype = np.dtype(DTYPES[type])
     content = cursor.take(length * dtype.itemsize, key)
-    # Any byte but 0 is true; NumPy takes the byte as it is, and would have bools that are neither.
+    # Any byte except 0 is true; NumPy would keep the byte, which makes bools that are neither true nor false.
     return np.frombuffer(content, np.uint8) != 0 if type == ValueType.BOOL else np.frombuffer(content, dtype)
 
 
@@ -235,21 +236,22 @@ def _alignment(metadata: Mapping[str, Value], path: Path) -> int:
 
 
 def _read_tensor_line(cursor: _Cursor, index: int) -> tuple[TensorEntry, int]:
-    """The entry without its position, and the offset that the table gives."""
+    """An entry without its position, and its offset in the table."""
     name = cursor.name(f"the name of tensor {index}")
     if len(name.encode()) > NAME_LIMIT_BYTES:
         raise FormatError(
-            f"{cursor.path}: the name of tensor {index} is {len(name)} long, expected {NAME_LIMIT_BYTES} at most"
+            f"{cursor.path}: the name of tensor {index} has {len(name.encode())} bytes, "
+            f"expected at most {NAME_LIMIT_BYTES}"
         )
     num_dimensions = cursor.number("I", f"the number of dimensions of {name}")
     if not 1 <= num_dimensions <= MAX_DIMENSIONS:
-        raise FormatError(
-            f"{cursor.path}: {name} has {num_dimensions} dimensions, expected 1 to {MAX_DIMENSIONS} of them"
-        )
+        raise FormatError(f"{cursor.path}: {name} has {num_dimensions} dimensions, expected 1 to {MAX_DIMENSIONS}")
     sizes = [cursor.number("Q", f"the shape of {name}") for _ in range(num_dimensions)]
     type = _tensor_type(cursor, name)
     if not all(sizes) or not fits(type, sizes[0]):
-        raise FormatError(f"{cursor.path}: {name} of type {type.name} has the shape {sizes[::-1]}, which no model has")
+        raise FormatError(
+            f"{cursor.path}: {name} of type {type.name} has the shape {sizes[::-1]}, which is not possible"
+        )
     return TensorEntry(name, tuple(sizes[::-1]), type, 0), cursor.number("Q", f"the offset of {name}")
 
 
@@ -261,14 +263,14 @@ def _tensor_type(cursor: _Cursor, name: str) -> TensorType:
         found = _UNREAD_TYPES.get(number, f"number {number}")
         raise FormatError(
             f"{cursor.path}: {name} is of type {found}, expected {', '.join(type.name for type in TensorType)}; "
-            "llama.cpp's `llama-quantize --allow-requantize IN OUT F16` makes such a file"
+            "llama.cpp's `llama-quantize --allow-requantize IN OUT F16` converts the file"
         ) from None
 
 
 def _place_tensors(
     lines: list[tuple[TensorEntry, int]], data_start: int, alignment: int, cursor: _Cursor
 ) -> dict[str, TensorEntry]:
-    """The table by name, each entry with its position in the file."""
+    """The table by name, with each entry's position in the file."""
     tensors: dict[str, TensorEntry] = {}
     expected = 0
     for entry, offset in lines:
@@ -279,7 +281,7 @@ def _place_tensors(
         end = data_start + offset + entry.size_bytes
         if end > cursor.file_bytes:
             raise FormatError(
-                f"{cursor.path} is cut or damaged: {entry.name} ends at byte {end}, the file at {cursor.file_bytes}"
+                f"{cursor.path} is cut off or damaged: {entry.name} ends at byte {end}, the file at {cursor.file_bytes}"
             )
         tensors[entry.name] = TensorEntry(entry.name, entry.shape, entry.type, data_start + offset)
         expected = pad(offset + entry.size_bytes, alignment)

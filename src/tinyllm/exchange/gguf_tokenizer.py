@@ -1,10 +1,10 @@
-"""A SentencePiece BPE tokenizer as GGUF's metadata keeps it, there and back: `tokenizer.ggml.model` is `llama`.
+"""Converts a SentencePiece BPE tokenizer to and from GGUF's metadata, where `tokenizer.ggml.model` is `llama`.
 
 Pieces, scores and types are the same lists as in a `.model` file, in the same order, so ids are the same. llama.cpp
-itself leaves `remove_extra_whitespaces` aside: there, texts with spaces at an end or several in a row give the ids
-that a tokenizer without that setting would give. The key is written all the same, and read here.
-User-defined pieces are cut out of a text first, and a space goes before each section between them. Unused pieces,
-which llama.cpp's converter makes for rows without a token, become control pieces: neither ever gives text.
+ignores `remove_extra_whitespaces`, so it gives other ids for texts with runs of spaces or spaces at an end. The key is
+still written, and read here. User-defined pieces are cut out of a text first, and a space precedes each section between
+them. Unused pieces, which llama.cpp's converter makes for rows without a token, are read as control pieces; neither
+kind decodes to text.
 """
 
 from collections.abc import Mapping
@@ -20,24 +20,24 @@ from tinyllm.tokenizer.model_proto import Piece, PieceType, Spacing
 from tinyllm.tokenizer.proto_writer import write_model_proto
 
 PIECE_LIMIT = 512
-"""Characters of a piece, of which each way to cut it is looked at."""
+"""Characters of a piece whose splits are checked."""
 _PREFIX = "tokenizer.ggml."
 _NO_TOKEN = 2**32 - 1
-"""What converters write where Hugging Face has -1: no such token."""
+"""Converters write this for Hugging Face's -1: no such token."""
 _END_KEYS = ("eos", "eot", "eom")
-"""Tokens at which llama.cpp ends a text: end of sequence, of a turn, of a message."""
+"""The tokens at which llama.cpp ends a text: end of sequence, of a turn, of a message."""
 _USUAL_IDS = {"bos": 1, "eos": 2, "unknown": 0}
-"""What llama.cpp assumes of a SentencePiece tokenizer whose file does not say."""
+"""llama.cpp's defaults for a SentencePiece tokenizer without these keys."""
 
 
 def tokenizer_metadata(tokenizer: Tokenizer) -> dict[str, tuple[ValueType, object]]:
-    """The keys of `tokenizer`, with the settings under which llama.cpp gives its ids, and BOS before each text.
+    """The metadata of `tokenizer`, with the settings under which llama.cpp gives its ids.
 
-    Raises InputError for a tokenizer without byte fallback: llama.cpp spells every unknown text in bytes.
+    Raises InputError for a tokenizer without byte fallback: llama.cpp encodes unknown text as bytes.
     """
     if not tokenizer.proto.byte_fallback:
-        raise InputError(f"{tokenizer.name} has no byte pieces, without which llama.cpp cannot spell unknown text")
-    ends = _in_order(tokenizer)
+        raise InputError(f"{tokenizer.name} has no byte pieces, which llama.cpp needs for unknown text")
+    ends = _end_tokens(tokenizer)
     special = {
         "bos_token_id": tokenizer.bos_id,
         **{f"{name}_token_id": id for name, id in zip(_END_KEYS, ends, strict=False)},
@@ -63,15 +63,15 @@ def tokenizer_metadata(tokenizer: Tokenizer) -> dict[str, tuple[ValueType, objec
     return {_PREFIX + name: value for name, value in values.items()}
 
 
-def _in_order(tokenizer: Tokenizer) -> list[int | None]:
-    """The end tokens, the tokenizer's own EOS first; None as the first where there are none."""
+def _end_tokens(tokenizer: Tokenizer) -> list[int | None]:
+    """The end tokens with the tokenizer's EOS first; [None] if there are none."""
     return sorted(tokenizer.end_ids, key=lambda id: (id != tokenizer.eos_id, id)) or [None]
 
 
 def read_tokenizer(metadata: Mapping[str, Value], path: Path) -> Tokenizer | None:
-    """The tokenizer of a GGUF file's metadata; None where it says that it has none.
+    """The tokenizer in a GGUF file's metadata; None if the metadata says that there is none.
 
-    Raises FormatError where it is damaged or of another kind than SentencePiece BPE.
+    Raises FormatError if it is damaged or not SentencePiece BPE.
     """
     model = metadata.get(f"{_PREFIX}model", "none")
     if model in ("none", "no_vocab"):
@@ -88,9 +88,9 @@ def read_tokenizer(metadata: Mapping[str, Value], path: Path) -> Tokenizer | Non
         pieces,
         unk_id=next((id for id, piece in enumerate(pieces) if piece.type == PieceType.UNKNOWN), 0),
         bos_id=_control_id(metadata, "bos", pieces, path),
-        # Any token may end a text; SentencePiece calls only a control piece EOS.
+        # Any token may end a text; SentencePiece accepts only a control piece as EOS.
         eos_id=eos_id if eos_id is not None and pieces[eos_id].type == PieceType.CONTROL else None,
-        # Files often name <unk> here for want of a padding token; SentencePiece takes control tokens alone.
+        # Files without a padding token often name <unk> here; SentencePiece accepts only control pieces.
         pad_id=padding_id if padding_id and pieces[padding_id].type == PieceType.CONTROL else None,
         add_dummy_prefix=_flag(metadata, "add_space_prefix", True, path),
         remove_extra_whitespaces=_flag(metadata, "remove_extra_whitespaces", False, path),
@@ -114,13 +114,13 @@ def _read_pieces(metadata: Mapping[str, Value], path: Path) -> list[Piece]:
     pieces = [Piece(text, score, PieceType(type)) for text, score, type in zip(texts, scores, types, strict=True)]
     unknown_id = _token_id(metadata, "unknown", pieces, path)
     if unknown_id is not None and PieceType.UNKNOWN not in types:
-        # Files converted from Hugging Face directories may list <unk> as one control token among others.
+        # Files converted from Hugging Face directories may list <unk> as a control token.
         pieces[unknown_id] = pieces[unknown_id]._replace(type=PieceType.UNKNOWN)
     return _without_unused(pieces, path)
 
 
 def _without_unused(pieces: list[Piece], path: Path) -> list[Piece]:
-    """`pieces` with the unused ones as control pieces. Raises FormatError for one that llama.cpp finds in texts."""
+    """`pieces` with unused ones as control pieces. Raises FormatError if llama.cpp could find one in a text."""
     texts = {piece.text for piece in pieces}
     for id, piece in enumerate(pieces):
         if piece.type != PieceType.UNUSED:
@@ -128,8 +128,8 @@ def _without_unused(pieces: list[Piece], path: Path) -> list[Piece]:
         cuts = ((piece.text[:cut], piece.text[cut:]) for cut in range(1, min(len(piece.text), PIECE_LIMIT)))
         if len(piece.text) == 1 or any(left in texts and right in texts for left, right in cuts):
             raise FormatError(
-                f"{path}: the token {piece.text!r:.60} (id {id}) is unused, but made of others; tinyllm does not read "
-                "it. Convert the model anew with its type as normal (1) or control (3)"
+                f"{path}: the token {piece.text!r:.60} (id {id}) is unused, but made of other tokens, which tinyllm "
+                "does not read. Convert the model again with its type as normal (1) or control (3)"
             )
         pieces[id] = piece._replace(type=PieceType.CONTROL)
     return pieces

@@ -1,4 +1,4 @@
-"""Writing the container of a GGUF file, version 3; `gguf_file` reads it, and docs/formats.md has the layout."""
+"""Writes the container of a GGUF file, version 3; `gguf_file` reads it, and docs/formats.md has the layout."""
 
 import struct
 from collections.abc import Iterable, Mapping
@@ -16,9 +16,9 @@ def write_contents(
     metadata: Mapping[str, tuple[ValueType, object]],
     tensors: Iterable[tuple[str, Float32Array, TensorType]],
 ) -> None:
-    """Writes a whole version 3 file: `metadata` as key -> (type, value), where a list or array is one of that type.
+    """Writes a complete file; `metadata` maps key -> (type, value), and a list or array has elements of that type.
 
-    Raises InputError naming the tensor with a number too large for its type.
+    Raises InputError naming a tensor with a value too large for its type.
     """
     tensors = list(tensors)
     file.write(MAGIC + struct.pack("<IQQ", VERSION, len(tensors), len(metadata)))
@@ -46,13 +46,15 @@ def _string(text: str) -> bytes:
 
 
 def _value(type: ValueType, value: object) -> bytes:
-    """A metadata value with its type before it."""
+    """A metadata value, preceded by its type."""
     if isinstance(value, list | np.ndarray):
-        return struct.pack("<IIQ", ValueType.ARRAY, type, len(value)) + b"".join(_bare(type, each) for each in value)
-    return struct.pack("<I", type) + _bare(type, value)
+        return struct.pack("<IIQ", ValueType.ARRAY, type, len(value)) + b"".join(
+            _without_type(type, each) for each in value
+        )
+    return struct.pack("<I", type) + _without_type(type, value)
 
 
-def _bare(type: ValueType, value: object) -> bytes:
+def _without_type(type: ValueType, value: object) -> bytes:
     if type == ValueType.STRING:
         return _string(str(value))
     return np.asarray(value, DTYPES[type]).tobytes()

@@ -1,7 +1,7 @@
-"""Hugging Face directories of Llama models: config.json, weights in one safetensors file or in shards, the tokenizer.
+"""Reads Hugging Face directories of Llama models: config.json, one or more safetensors files, the tokenizer.
 
-This is for directories that others wrote; `model_dir` writes ours, which are of the same kind. What `config.json` may
-say is decided in `model.hugging_face_config`. Weights as `.bin` (pickles) are not read.
+`model_dir` writes tinyllm's own directories of the same format. `model.hugging_face_config` checks `config.json`.
+Weights as `.bin` (pickles) are not read.
 """
 
 from pathlib import Path
@@ -24,45 +24,45 @@ WEIGHTS_NAME = "model.safetensors"
 INDEX_NAME = "model.safetensors.index.json"
 CLASSIFIER_HEAD = "score.weight"
 BODY = "model."
-"""What stands before the names of all tensors but the output projection."""
+"""Prefix of every tensor's name except the output projection's."""
 
 
 def read_hugging_face(directory: Path) -> ForeignModel:
-    """The model in `directory`, and its tokenizer where there is one.
+    """The model in `directory`, and its tokenizer if there is one.
 
-    Raises InputError where files are missing, FormatError where they are damaged or not a Llama 2's.
+    Raises InputError if files are missing, FormatError if they are damaged or not a Llama 2's.
     """
     config_path = directory / CONFIG_NAME
     if not config_path.is_file():
-        raise InputError(f"{directory} has no {CONFIG_NAME}; it is no Hugging Face model directory")
+        raise InputError(f"{directory} has no {CONFIG_NAME}; it is not a Hugging Face model directory")
     config = from_hugging_face(read_json_object(config_path), str(config_path))
     if config.context_length > LONGEST_CONTEXT:
         raise FormatError(
             f"{config_path}: max_position_embeddings is {config.context_length}, expected at most {LONGEST_CONTEXT}"
         )
     tensors, types = _read_weights(directory)
-    tensors = _with_usual_names(tensors, config, directory)
+    tensors = _with_standard_names(tensors, config, directory)
     check_tensors(config, tensors, directory)
     ends = read_end_ids(directory)
     if ends is not None:
         ends = frozenset(id for id in ends if id < config.vocab_size)
     source = f"Hugging Face directory ({', '.join(sorted(types))})"
-    bare = read_directory_tokenizer(directory)
-    if bare is None:
+    found = read_directory_tokenizer(directory)
+    if found is None:
         return ForeignModel(config, tensors, None, source, ends)
-    tokenizer = fit_to(bare, config.vocab_size)
+    tokenizer = fit_to(found, config.vocab_size)
     if tokenizer is None:
         raise FormatError(
-            f"model and tokenizer of {directory} do not match: the model knows {config.vocab_size} tokens, "
-            f"the tokenizer has {bare.vocab_size}; give the model the tokenizer it was trained with"
+            f"model and tokenizer of {directory} do not match: the model has {config.vocab_size} tokens, "
+            f"the tokenizer has {found.vocab_size}; give the model the tokenizer it was trained with"
         )
-    if bare.vocab_size < config.vocab_size:
-        source += f", {config.vocab_size - bare.vocab_size} of its rows without a token"
+    if found.vocab_size < config.vocab_size:
+        source += f", {config.vocab_size - found.vocab_size} rows without a token"
     return ForeignModel(config, tensors, tokenizer.with_rules(end_ids=ends), source, ends)
 
 
 def _read_weights(directory: Path) -> tuple[Tensors, set[str]]:
-    """All tensors of the one file or of the shards, and the names of their types."""
+    """All tensors of the weight files, and the names of their types."""
     if (directory / WEIGHTS_NAME).is_file():
         return read_safetensors(directory / WEIGHTS_NAME)
     if not (directory / INDEX_NAME).is_file():
@@ -73,22 +73,22 @@ def _read_weights(directory: Path) -> tuple[Tensors, set[str]]:
         found, found_types = read_safetensors(directory / shard)
         if set(found) != names:
             differing = min(set(found) ^ names)
-            place = "but not in the index" if differing in found else "by the index, but not in the file"
-            raise FormatError(f"{directory / shard}: {differing} is there {place}")
+            place = "in the file, but not in the index" if differing in found else "in the index, but not in the file"
+            raise FormatError(f"{directory / shard}: {differing} is {place}")
         tensors |= found
         types |= found_types
     return tensors, types
 
 
 def _read_index(directory: Path) -> dict[str, set[str]]:
-    """The files of the index, each with the names of its tensors. Raises FormatError for one outside `directory`."""
+    """File -> names of its tensors, from the index. Raises FormatError for a file outside `directory`."""
     path = directory / INDEX_NAME
     weight_map = read_json_object(path).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise FormatError(f"{path} has no weight_map from tensor names to files")
     shards: dict[str, set[str]] = {}
     for name, shard in weight_map.items():
-        # Names alone are judged: in a download cache the files themselves are links to a common store.
+        # Only the name is checked: in a download cache the files are links to a common store.
         if (
             not isinstance(shard, str)
             or Path(shard).name != shard
@@ -107,25 +107,25 @@ def _read_index(directory: Path) -> dict[str, set[str]]:
     return shards
 
 
-def _with_usual_names(tensors: Tensors, config: ModelConfig, directory: Path) -> Tensors:
-    """`tensors` as a causal language model has them.
+def _with_standard_names(tensors: Tensors, config: ModelConfig, directory: Path) -> Tensors:
+    """`tensors` with the names of a causal language model.
 
-    A bare `LlamaModel` has no `model.` before its names. Rotary frequencies say nothing, and neither does a second
-    copy of tied embeddings; transformers may store either of the two copies.
+    A bare `LlamaModel` lacks the prefix `model.`. Rotary frequencies and a second copy of tied embeddings are dropped;
+    transformers may store either of the two copies.
     """
     kept = {name: values for name, values in tensors.items() if not name.endswith("rotary_emb.inv_freq")}
-    bare = EMBEDDING.removeprefix(BODY)
-    if bare in kept and EMBEDDING not in kept:
+    short_name = EMBEDDING.removeprefix(BODY)
+    if short_name in kept and EMBEDDING not in kept:
         kept = {name if name == OUTPUT else f"{BODY}{name}": values for name, values in kept.items()}
         if not config.tie_embeddings and OUTPUT not in kept:
             raise FormatError(
-                f"{directory} holds a bare LlamaModel: no {OUTPUT}, and tie_word_embeddings is not true, so it gives "
-                "no next token. Save the LlamaForCausalLM that it belongs to"
+                f"{directory} holds a bare LlamaModel: no {OUTPUT}, and tie_word_embeddings is not true, so it "
+                "predicts no token. Save the LlamaForCausalLM that it belongs to"
             )
     if CLASSIFIER_HEAD in kept and OUTPUT not in kept:
         raise FormatError(
-            f"{directory} holds a classifier ({CLASSIFIER_HEAD} and no {OUTPUT}), which gives no text; "
-            "give the language model that it was made of"
+            f"{directory} holds a classifier ({CLASSIFIER_HEAD} and no {OUTPUT}), which generates no text; "
+            "give the language model that it was made from"
         )
     if config.tie_embeddings and OUTPUT in kept:
         output = kept.pop(OUTPUT)

@@ -1,4 +1,4 @@
-"""A JSON object from a file that somebody else wrote: limited in size, without a key twice, refused in one line."""
+"""Reads a JSON object from another tool's file, with a limit of size, and refuses repeated keys."""
 
 import json
 from pathlib import Path
@@ -7,11 +7,11 @@ from typing import Any
 from tinyllm.errors import FormatError
 
 LIMIT_BYTES = 32 * 2**20
-"""A tokenizer.json of 128,000 tokens has 17 MB; Python's objects for it take some ten times as much."""
+"""Limit of the file; a tokenizer.json of 128,000 tokens has 17 MB, and Python objects need about ten times as much."""
 
 
 def read_json_object(path: Path) -> dict[str, Any]:
-    """The object in the file `path`. Raises FormatError where it is none, or larger than any of its kind."""
+    """The JSON object in the file `path`. Raises FormatError if it is not an object, or if the file is too large."""
     size = path.stat().st_size
     if size > LIMIT_BYTES:
         raise FormatError(f"{path} has {size} bytes, expected at most {LIMIT_BYTES}")
@@ -19,11 +19,11 @@ def read_json_object(path: Path) -> dict[str, Any]:
 
 
 def parse_json_object(content: bytes, name: str) -> dict[str, Any]:
-    """The object that `content` is; `name` is for messages."""
+    """The JSON object in `content`; `name` is for messages."""
     try:
         value = json.loads(content, object_pairs_hook=_without_repetition)
         if b"\\ud" in content.lower():
-            # JSON can spell half a character, which no UTF-8 text can hold; this finds it.
+            # JSON can spell single surrogates, which UTF-8 cannot encode; encoding finds them.
             json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
         raise FormatError(f"{name} is not valid JSON: {error}") from None

@@ -1,8 +1,8 @@
-"""Names and row order: what differs between formats that hold the same Llama.
+"""Converts between formats that hold the same Llama: tensor names, and the order of query and key rows.
 
-Inside tinyllm tensors have Hugging Face's names, and channel i of a head turns together with channel i + C/2
-(half-split). llama2.c and GGUF have names of their own and turn channels 2i and 2i + 1 (interleaved); the same
-model is stored there with the rows of each query and key head in another order.
+tinyllm uses Hugging Face's names and rotates channel i of a head together with channel i + C/2 (half-split).
+llama2.c and GGUF use other names and rotate channels 2i and 2i + 1 (interleaved), so the rows of each query and key
+head are stored in another order.
 
 Shapes: H heads, C channels of one head, D model size.
 """
@@ -19,7 +19,7 @@ Floats = NDArray[np.float32]
 
 
 def to_half_split(rows: Floats, num_heads: int) -> Floats:
-    """Rows of a query or key projection (H x C, D) from interleaved to half-split order."""
+    """Permutes the rows of a query or key projection (H * C, D) from interleaved to half-split order."""
     size, width = rows.shape
     return np.ascontiguousarray(rows.reshape(num_heads, size // num_heads // 2, 2, width).swapaxes(1, 2)).reshape(
         size, width
@@ -27,7 +27,7 @@ def to_half_split(rows: Floats, num_heads: int) -> Floats:
 
 
 def to_interleaved(rows: Floats, num_heads: int) -> Floats:
-    """Rows of a query or key projection (H x C, D) from half-split to interleaved order."""
+    """Permutes the rows of a query or key projection (H * C, D) from half-split to interleaved order."""
     size, width = rows.shape
     return np.ascontiguousarray(rows.reshape(num_heads, 2, size // num_heads // 2, width).swapaxes(1, 2)).reshape(
         size, width
@@ -35,16 +35,18 @@ def to_interleaved(rows: Floats, num_heads: int) -> Floats:
 
 
 def halve_heads(tensors: Mapping[str, Floats], config: ModelConfig) -> dict[str, Floats]:
-    """`tensors` under Hugging Face names with every query and key projection taken to half-split order."""
-    return {name: to_half_split(t, _num_heads(name, config)) if _turns(name) else t for name, t in tensors.items()}
+    """`tensors` under Hugging Face names with all query and key projections in half-split order."""
+    return {name: to_half_split(t, _num_heads(name, config)) if _is_rotated(name) else t for name, t in tensors.items()}
 
 
 def interleave_heads(tensors: Mapping[str, Floats], config: ModelConfig) -> dict[str, Floats]:
-    """`tensors` under Hugging Face names with every query and key projection taken to interleaved order."""
-    return {name: to_interleaved(t, _num_heads(name, config)) if _turns(name) else t for name, t in tensors.items()}
+    """`tensors` under Hugging Face names with all query and key projections in interleaved order."""
+    return {
+        name: to_interleaved(t, _num_heads(name, config)) if _is_rotated(name) else t for name, t in tensors.items()
+    }
 
 
-def _turns(name: str) -> bool:
+def _is_rotated(name: str) -> bool:
     return name.endswith(("q_proj.weight", "k_proj.weight"))
 
 
@@ -54,33 +56,33 @@ def _num_heads(name: str, config: ModelConfig) -> int:
 
 @dataclass(frozen=True)
 class Naming:
-    """One format's tensor names beside Hugging Face's."""
+    """The tensor names of one format, next to Hugging Face's."""
 
     layer_prefix: str
-    """What stands before the layer's number and a dot."""
+    """Prefix of a layer's tensors, followed by the layer's number and a dot."""
     top: dict[str, str]
-    """Hugging Face name -> this format's, for tensors outside the layers."""
+    """Hugging Face name -> this format's name, for tensors outside the layers."""
     layer: dict[str, str]
-    """Hugging Face name -> this format's, after the layer's number and a dot."""
+    """Hugging Face name -> this format's name, after the layer's number and a dot."""
 
     def from_hugging_face(self, name: str) -> str:
-        """This format's name of the tensor that Hugging Face calls `name`. Raises KeyError if a Llama has none such."""
+        """This format's name for Hugging Face's `name`. Raises KeyError if a Llama has no such tensor."""
         if name in self.top:
             return self.top[name]
         number, rest = name.removeprefix(HUGGING_FACE_LAYER).split(".", 1)
         return f"{self.layer_prefix}{number}.{self.layer[rest]}"
 
     def to_hugging_face(self, name: str) -> str:
-        """Hugging Face's name of this format's `name`; one that the format does not know stays as it is."""
-        for theirs, ours in self.top.items():
-            if ours == name:
-                return theirs
+        """Hugging Face's name for this format's `name`; an unknown name is returned unchanged."""
+        for hugging_face, own in self.top.items():
+            if own == name:
+                return hugging_face
         number, _, rest = name.removeprefix(self.layer_prefix).partition(".")
         if not (name.startswith(self.layer_prefix) and number.isascii() and number.isdigit()):
             return name
-        for theirs, ours in self.layer.items():
-            if ours == rest:
-                return f"{HUGGING_FACE_LAYER}{number}.{theirs}"
+        for hugging_face, own in self.layer.items():
+            if own == rest:
+                return f"{HUGGING_FACE_LAYER}{number}.{hugging_face}"
         return name
 
 
@@ -105,7 +107,7 @@ LLAMA2C = Naming(
         "mlp.up_proj.weight": "feed_forward.w3.weight",
     },
 )
-"""Names of Meta's and llama2.c's checkpoints."""
+"""Tensor names of Meta's and llama2.c's checkpoints."""
 
 GGUF = Naming(
     layer_prefix="blk.",
@@ -126,4 +128,4 @@ GGUF = Naming(
         "mlp.up_proj.weight": "ffn_up.weight",
     },
 )
-"""Names of llama.cpp's GGUF files of architecture llama."""
+"""Tensor names of llama.cpp's GGUF files of architecture llama."""

@@ -1,10 +1,9 @@
-"""llama2.c's `.bin` model files: version 0 (float32), 1 (float32 behind a magic number) and 2 (int8 groups, Q8_0).
+"""Reads and writes llama2.c's `.bin` models: version 0 (float32), 1 (float32 after a magic number), 2 (int8, Q8_0).
 
-A file is a header and then every tensor in one fixed order, with no names and no table of contents; `docs/formats.md`
-has the offsets. So the header's numbers are all there is, and the file's size is what they are held against.
-The tokenizer lives in another file: `tokenizer_bin`.
+A file is a header and then every tensor in a fixed order, without names or a table; `docs/formats.md` has the offsets.
+The only check is whether the header's numbers fit the file's size. The tokenizer is in another file: `tokenizer_bin`.
 
-The layout is that of karpathy/llama2.c: `export.py`, `run.c`, `runq.c`.
+The layout is that of `export.py`, `run.c` and `runq.c` in karpathy/llama2.c.
 """
 
 import struct
@@ -29,17 +28,17 @@ HEADER_BYTES = 256
 LARGEST_GROUP = 64
 FIELDS = ("dim", "hidden_dim", "n_layers", "n_heads", "n_kv_heads", "vocab_size", "max_seq_len")
 FIXED = {"norm_eps": 1e-5, "rope_theta": 10_000.0}
-"""What the C programs have built in, so that no file says it."""
+"""Constants in the C programs, which no file stores."""
 
 _LEGACY = struct.Struct("<7i")
 _HEADER = struct.Struct("<Ii7iB")
 _GROUP_SIZE = struct.Struct("<i")
-_FREQUENCIES = ("freqs_cos", "freqs_sin")  # in version 0 alone, and no program reads them
+_FREQUENCIES = ("freqs_cos", "freqs_sin")  # only in version 0, and no program reads them
 
 
 @dataclass(frozen=True)
 class Header:
-    """The numbers at the start of a file, under llama2.c's names."""
+    """The numbers at the start of a file, with llama2.c's names."""
 
     version: int
     dim: int
@@ -51,15 +50,15 @@ class Header:
     max_seq_len: int
     tied: bool
     group_size: int = 0
-    """Values that share a scale; version 2 alone."""
+    """Number of values that share a scale; only in version 2."""
 
     @property
     def num_bytes(self) -> int:
-        """Size of the header in the file."""
+        """Bytes of the header in the file."""
         return HEADER_BYTES if self.version else _LEGACY.size
 
     def payload_bytes(self) -> int:
-        """Size of all that follows. Arithmetic alone: the numbers may be absurd."""
+        """Bytes after the header, by arithmetic alone because the numbers may be absurd."""
         head_size = self.dim // self.n_heads
         norms = (2 * self.n_layers + 1) * self.dim
         attention = 2 * self.dim**2 + 2 * self.dim * head_size * self.n_kv_heads
@@ -72,7 +71,7 @@ class Header:
 
 
 def read_bin(path: Path) -> ForeignModel:
-    """The model in a `.bin` file of version 0, 1 or 2, without a tokenizer. Raises FormatError where it is damaged."""
+    """The model in a `.bin` file of version 0, 1 or 2, without a tokenizer. Raises FormatError if it is damaged."""
     size = path.stat().st_size
     with path.open("rb") as file:
         header = _read_header(file.read(HEADER_BYTES), path)
@@ -81,7 +80,7 @@ def read_bin(path: Path) -> ForeignModel:
             raise FormatError(
                 f"{path} has {size} bytes, but a version {header.version} header with "
                 + ", ".join(f"{field} {getattr(header, field)}" for field in FIELDS)
-                + f" makes {header.num_bytes + header.payload_bytes()}: it was cut, or is no llama2.c model"
+                + f" makes {header.num_bytes + header.payload_bytes()}: it was cut off, or is not a llama2.c model"
             )
         tensors = _read_tensors(file, header, config, path)
     tensors = halve_heads(tensors, config)
@@ -90,7 +89,7 @@ def read_bin(path: Path) -> ForeignModel:
 
 
 def write_bin(file: IO[bytes], model: ForeignModel, version: Version) -> None:
-    """Writes `model` as llama2.c's `export.py` does. Raises InputError for a model that the format cannot say."""
+    """Writes `model` as llama2.c's `export.py` does. Raises InputError if the format cannot store the model."""
     config = model.config
     check_expressible(config)
     tensors = interleave_heads(model.tensors, config)
@@ -108,19 +107,19 @@ def write_bin(file: IO[bytes], model: ForeignModel, version: Version) -> None:
 
 
 def check_expressible(config: ModelConfig) -> None:
-    """Raises InputError if `config` has another norm epsilon or rotary base than the C programs have built in."""
+    """Raises InputError if `config` has another norm epsilon or rotary base than the constants in the C programs."""
     for field, value in FIXED.items():
         if getattr(config, field) != value:
             raise InputError(
-                f"the model has {field} {getattr(config, field)}, and llama2.c's .bin files can only mean {value}; "
+                f"the model has {field} {getattr(config, field)}, and llama2.c's .bin files always mean {value}; "
                 "export it as gguf or safetensors"
             )
 
 
 def largest_group(config: ModelConfig) -> int:
-    """The most values that can share a scale, 64 or a smaller power of two.
+    """The largest group of values that can share a scale: 64 or a smaller power of two.
 
-    `export.py` asks only that whole tensors divide into groups; `runq.c` multiplies row by row, so rows must as well.
+    Groups must divide every row: `export.py` only requires whole tensors, but `runq.c` multiplies row by row.
     """
     group_size = LARGEST_GROUP
     while gcd(config.hidden_size, config.intermediate_size) % group_size:
@@ -129,16 +128,16 @@ def largest_group(config: ModelConfig) -> int:
 
 
 def quantize(tensor: NDArray[np.float32], group_size: int) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """Q8_0: int8 values -127..127 of groups of `group_size`, and the float32 scale of each group."""
+    """Q8_0: int8 values in -127 .. 127, and the float32 scale max|group| / 127 of each `group_size` values."""
     groups = tensor.reshape(-1, group_size)
     scales = np.abs(groups).max(axis=1) / np.float32(127)
-    # A group of zeros has the scale 0; divided by 1 it stays zeros.
+    # A group of zeros has scale 0; dividing by 1 keeps the zeros.
     values = np.rint(groups / np.where(scales == 0, np.float32(1), scales)[:, None])
     return values.astype(np.int8), scales.astype("<f4")
 
 
 def _read_header(start: bytes, path: Path) -> Header:
-    """The header, each field in its range; `start` are the file's first bytes."""
+    """The header, with each field checked against its range; `start` holds the file's first bytes."""
     if len(start) < _LEGACY.size:
         raise FormatError(f"{path} has {len(start)} bytes, expected a llama2.c header of at least {_LEGACY.size}")
     if int.from_bytes(start[:4], "little") != MAGIC:
@@ -175,7 +174,7 @@ def _to_config(header: Header, path: Path) -> ModelConfig:
         tie_embeddings=header.tied,
         **FIXED,
     )
-    # Every other matrix has a multiple of this many values.
+    # Every other matrix has a multiple of this number of values.
     smallest = gcd(header.dim * config.head_size, header.dim * header.hidden_dim, header.dim * header.vocab_size)
     if header.version == 2 and smallest % header.group_size:
         raise FormatError(f"{path}: group_size is {header.group_size}, which does not divide every matrix")
@@ -183,28 +182,29 @@ def _to_config(header: Header, path: Path) -> ModelConfig:
 
 
 def _tensors_in_order(config: ModelConfig, version: int) -> list[tuple[str, tuple[int, ...]]]:
-    """Name and shape of each tensor, first to last in the file."""
+    """The (name, shape) pairs of the tensors, in the file's order."""
     shapes: dict[str, tuple[int, ...]] = parameter_shapes(config)
     shapes |= dict.fromkeys(_FREQUENCIES, (config.context_length, config.head_size // 2))
 
-    def of_layers(*names: str) -> list[str]:
+    def for_each_layer(*names: str) -> list[str]:
         return [f"{HUGGING_FACE_LAYER}{layer}.{name}" for name in names for layer in range(config.num_layers)]
 
-    norms = of_layers("input_layernorm.weight"), of_layers("post_attention_layernorm.weight"), ["model.norm.weight"]
-    attention = of_layers(*(f"self_attn.{name}_proj.weight" for name in "qkvo"))
-    feed_forward = of_layers(*(f"mlp.{name}_proj.weight" for name in ("gate", "down", "up")))
-    before, between, last = norms
+    attention_norms = for_each_layer("input_layernorm.weight")
+    feed_forward_norms = for_each_layer("post_attention_layernorm.weight")
+    attention = for_each_layer(*(f"self_attn.{name}_proj.weight" for name in "qkvo"))
+    feed_forward = for_each_layer(*(f"mlp.{name}_proj.weight" for name in ("gate", "down", "up")))
+    final_norm = "model.norm.weight"
     if version == 0:
-        names = [EMBEDDING, *before, *attention, *between, *feed_forward, *last, *_FREQUENCIES]
+        names = [EMBEDDING, *attention_norms, *attention, *feed_forward_norms, *feed_forward, final_norm, *_FREQUENCIES]
     else:
-        names = [*before, *between, *last, EMBEDDING, *attention, *feed_forward]
+        names = [*attention_norms, *feed_forward_norms, final_norm, EMBEDDING, *attention, *feed_forward]
     if not config.tie_embeddings:
         names.append(OUTPUT)
     return [(name, shapes[name]) for name in names]
 
 
 def _read_tensors(file: IO[bytes], header: Header, config: ModelConfig, path: Path) -> Tensors:
-    """Every tensor in the file's row order; the file's size is known to be right."""
+    """Every tensor in the file's row order; the caller has checked the file's size."""
     tensors: Tensors = {}
     file.seek(header.num_bytes)
     for name, shape in _tensors_in_order(config, header.version):
@@ -236,7 +236,7 @@ def _header_bytes(config: ModelConfig, version: Version, group_size: int) -> byt
         config.num_kv_heads,
     )
     if version == 0:
-        # A negative vocabulary size is this version's way to say that the output projection is stored.
+        # In this version a negative vocabulary size marks a stored output projection.
         return _LEGACY.pack(*sizes, config.vocab_size * (1 if config.tie_embeddings else -1), config.context_length)
     tied = int(config.tie_embeddings)
     header = _HEADER.pack(MAGIC, version, *sizes, config.vocab_size, config.context_length, tied)
@@ -247,7 +247,7 @@ def _header_bytes(config: ModelConfig, version: Version, group_size: int) -> byt
 
 def _frequency_tables(config: ModelConfig) -> list[NDArray[np.float32]]:
     """Cosines and sines of the rotary angles, each (context, head_size / 2)."""
-    # From torch, as llama2.c's own are: NumPy rounds some cosines otherwise, and then the file's bytes would differ.
+    # The tables come from torch, as in llama2.c: NumPy rounds some cosines differently, which changes the file's bytes.
     from tinyllm.model.rope import rotary_tables
 
     return [table.numpy() for table in rotary_tables(config.context_length, config.head_size, config.rope_theta)]

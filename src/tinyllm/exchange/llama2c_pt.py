@@ -1,11 +1,10 @@
-"""llama2.c's `.pt` checkpoints, as `stories42M.pt` is one: `model_args` and a state dict in PyTorch's zip format.
+"""Reads and writes llama2.c's `.pt` checkpoints, such as `stories42M.pt`: `model_args` and a state dict, zipped.
 
-Checkpoints of courses say `compute_query` for `wq`; `torch.compile` puts `_orig_mod.` before each name, and
-`DistributedDataParallel` `module.`. All are read, and so are NumPy scalars, as `best_val_loss` often is one. Nothing
-of the pickle inside is run: PyTorch reads it with `weights_only`, and before that the archive's sizes, its checksums
-and every global that the pickle names are checked here.
+Three variants are read too: `compute_query` for `wq` in course checkpoints, the prefixes `_orig_mod.` and `module.` of
+`torch.compile` and `DistributedDataParallel`, and NumPy scalars such as `best_val_loss`. No code in the pickle is run:
+PyTorch reads it with `weights_only`, after checks of the archive's sizes, its checksums and the pickle's globals.
 
-The layout is that of karpathy/llama2.c, `train.py` and `model.py`.
+The layout is that of `train.py` and `model.py` in karpathy/llama2.c.
 """
 
 import pickle
@@ -31,12 +30,12 @@ if TYPE_CHECKING:
     import torch
 
 ROPE_THETA = 10_000.0
-"""Built into llama2.c's `model.py`, so that no file says it."""
+"""A constant in llama2.c's `model.py`, which no file stores."""
 WRAPPER_PREFIXES = ("_orig_mod.", "module.")
-"""What `torch.compile` and `DistributedDataParallel` put before each name, in any order."""
+"""Prefixes that `torch.compile` and `DistributedDataParallel` add to each name, in any order."""
 COURSE_NAMES = {"compute_query": "wq", "compute_key": "wk", "compute_value": "wv", "compute_output": "wo"}
 TABLES = ("freqs_cos", "freqs_sin", "freqs_cis", "mask")
-"""Last part of the names of buffers that some checkpoints hold and that follow from the config."""
+"""Last part of the names of buffers that follow from the config; some checkpoints hold them."""
 PICKLE_LIMIT_BYTES = 16 * 2**20
 
 _FIELDS = {"dim": "hidden_size", "n_layers": "num_layers", "n_heads": "num_heads", "vocab_size": "vocab_size"}
@@ -46,12 +45,12 @@ _GLOBALS = re.compile(
     r"|numpy\._?core\.multiarray scalar|numpy dtype|_codecs encode"
 )
 _NUMPY_KINDS = ("bool", "float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8")
-# OSError: zipfile seeks to where the archive says, before the beginning too.
+# OSError: zipfile seeks to any offset in the archive, even before its start.
 _ZIP_ERRORS = (
     *(zipfile.BadZipFile, zlib.error, struct.error, NotImplementedError, RuntimeError, ValueError, EOFError, OSError),
     MemoryError,
 )
-# A damaged pickle can end PyTorch's reader at any of its lines: lookups, unpacking, conversions, allocation.
+# A damaged pickle can fail in PyTorch's reader with any of these: lookups, unpacking, conversions, allocation.
 _PICKLE_ERRORS = (
     *(pickle.UnpicklingError, RuntimeError, ValueError, TypeError, LookupError, AttributeError),
     *(EOFError, AssertionError, ArithmeticError, MemoryError, struct.error),
@@ -59,7 +58,7 @@ _PICKLE_ERRORS = (
 
 
 def read_pt(path: Path) -> ForeignModel:
-    """The model in a `.pt` checkpoint, without a tokenizer. Raises FormatError where it is damaged or another kind."""
+    """The model in a `.pt` checkpoint, without a tokenizer. Raises FormatError if it is damaged or of another kind."""
     _check_archive(path)
     checkpoint = _load(path)
     if not isinstance(checkpoint, dict) or not {"model", "model_args"} <= checkpoint.keys():
@@ -77,20 +76,20 @@ def read_pt(path: Path) -> ForeignModel:
 def write_pt(file: IO[bytes], model: ForeignModel, entries: Mapping[str, object] | None = None) -> None:
     """Writes a checkpoint that llama2.c's `sample.py` and `export.py` load.
 
-    `entries` are further entries beside `model` and `model_args`, such as `iter_num` and `best_val_loss`. Raises
-    InputError for a model that they would take for another one.
+    `entries` are further entries next to `model` and `model_args`, such as `iter_num` and `best_val_loss`. Raises
+    InputError if llama2.c would load another model from the file.
     """
     import torch
 
     config = model.config
     if config.rope_theta != ROPE_THETA:
         raise InputError(
-            f"the model has rope_theta {config.rope_theta}, and llama2.c's .pt files can only mean {ROPE_THETA}; "
+            f"the model has rope_theta {config.rope_theta}, and llama2.c's .pt files always mean {ROPE_THETA}; "
             "export it as gguf or safetensors"
         )
     if not config.tie_embeddings:
         raise InputError(
-            "the model's output projection is not its embedding, and llama2.c ties the two of every .pt that it loads; "
+            "the model's output projection is not its embedding, but llama2.c ties both when it loads a .pt; "
             "export it as llama2c, gguf or safetensors"
         )
     tensors = interleave_heads(model.tensors, config)
@@ -105,24 +104,26 @@ def write_pt(file: IO[bytes], model: ForeignModel, entries: Mapping[str, object]
         "max_seq_len": config.context_length,
         "dropout": config.dropout,
     }
-    # sample.py looks up which tokenizer belongs to it.
+    # sample.py looks up the tokenizer of the checkpoint here.
     settings = {"vocab_source": "llama2" if config.vocab_size == 32_000 else "custom", "vocab_size": config.vocab_size}
     torch.save({"model": state, "model_args": model_args, "config": settings, **(entries or {})}, file)
 
 
 def _check_archive(path: Path) -> None:
-    """Raises FormatError unless the zip's records are whole, uncompressed, and its pickle asks for tensors alone."""
+    """Raises FormatError unless the zip's records are intact and uncompressed, and its pickle needs only tensors."""
     size = path.stat().st_size
     try:
         with zipfile.ZipFile(path) as archive:
             records = archive.infolist()
             for record in records:
-                # PyTorch stores records as they are; a compressed one could be of any size.
+                # PyTorch stores records uncompressed; a compressed one could unpack to any size.
                 if record.compress_type != zipfile.ZIP_STORED or record.file_size != record.compress_size:
                     raise FormatError(f"{path}: record {record.filename!r} is compressed, expected stored")
             total = sum(record.file_size for record in records)
             if total > size:
-                raise FormatError(f"{path} has {size} bytes, but its records say {total}; they overlap or were cut")
+                raise FormatError(
+                    f"{path} has {size} bytes, but its records claim {total}; they overlap or were cut off"
+                )
             damaged = archive.testzip()
             if damaged is not None:
                 raise FormatError(f"{path}: record {damaged!r} is damaged, its CRC-32 differs")
@@ -132,7 +133,9 @@ def _check_archive(path: Path) -> None:
                     f"{path} has {len(pickles)} records data.pkl, expected 1; torch.save did not write it"
                 )
             if pickles[0].file_size > PICKLE_LIMIT_BYTES:
-                raise FormatError(f"{path}: data.pkl has {pickles[0].file_size} bytes, expected {PICKLE_LIMIT_BYTES}")
+                raise FormatError(
+                    f"{path}: data.pkl has {pickles[0].file_size} bytes, expected at most {PICKLE_LIMIT_BYTES}"
+                )
             content = archive.read(pickles[0])
     except _ZIP_ERRORS as error:
         raise FormatError(f"{path} is not a whole zip archive, which .pt files are: {_one_line(error)}") from None
@@ -140,11 +143,11 @@ def _check_archive(path: Path) -> None:
 
 
 def _check_pickle(content: bytes, path: Path) -> None:
-    """Reads the pickle's instructions without following them."""
+    """Checks the pickle's instructions without executing them."""
     try:
         for instruction, argument, position in pickletools.genops(content):
             if instruction.name == "GLOBAL" and not _GLOBALS.fullmatch(str(argument)):
-                raise FormatError(f"{path}: data.pkl asks for {argument!r} at byte {position}, which no tensor needs")
+                raise FormatError(f"{path}: data.pkl needs {argument!r} at byte {position}, which no tensor needs")
     except (ValueError, struct.error, OverflowError) as error:
         raise FormatError(f"{path}: data.pkl is damaged: {_one_line(error)}") from None
 
@@ -160,7 +163,7 @@ def _load(path: Path) -> Any:
 
 
 def _numpy_scalars() -> list[Any]:
-    """What a pickle of a NumPy number names: plain data, which PyTorch's own list leaves out."""
+    """The globals in a pickled NumPy number: plain data that is not in PyTorch's own list."""
     scalar = np.float64(0).__reduce__()[0]
     kinds = [type(np.dtype(kind)) for kind in _NUMPY_KINDS]
     return [(scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")] + [np.dtype, *kinds, encode]
@@ -173,7 +176,7 @@ def _without_wrappers(name: str) -> str:
 
 
 def _rename(state: object, path: Path) -> "dict[str, torch.Tensor]":
-    """The state dict under Hugging Face's names, without tables; names that are not llama2.c's stay."""
+    """The state dict with Hugging Face's names and without tables; names unknown to llama2.c are unchanged."""
     import torch
 
     if not isinstance(state, Mapping):
@@ -193,14 +196,14 @@ def _rename(state: object, path: Path) -> "dict[str, torch.Tensor]":
 
 
 def _to_numpy(state: "dict[str, torch.Tensor]", path: Path) -> Tensors:
-    """Float32 arrays. Raises FormatError where tensors claim more numbers than the file has."""
+    """Float32 arrays. Raises FormatError if the tensors claim more bytes than the file has."""
     import torch
 
     claimed = sum(t.numel() * t.element_size() for name, t in state.items() if name != OUTPUT)
     largest = max((t.numel() * t.element_size() for t in state.values()), default=0)
     if max(claimed, largest) > path.stat().st_size:
-        # A tensor may repeat one stored number along an axis, so its size proves nothing.
-        raise FormatError(f"{path} has {path.stat().st_size} bytes, but its tensors say {max(claimed, largest)}")
+        # A tensor may repeat one stored number along an axis, so its shape alone proves nothing.
+        raise FormatError(f"{path} has {path.stat().st_size} bytes, but its tensors claim {max(claimed, largest)}")
     for name, tensor in state.items():
         if tensor.dtype not in (torch.float64, torch.float32, torch.float16, torch.bfloat16):
             raise FormatError(f"{path}: {name} holds {tensor.dtype}; expected float64, float32, float16 or bfloat16")
@@ -220,7 +223,7 @@ def _read_config(model_args: object, tensors: Tensors, path: Path) -> ModelConfi
         path,
         **{ours: numbers[theirs] for theirs, ours in _FIELDS.items()},
         num_kv_heads=numbers.get("n_kv_heads", numbers["n_heads"]),
-        # Older checkpoints leave the size to a rule with `multiple_of`; the tensor is what came of it.
+        # Older checkpoints derive the size by a rule with `multiple_of`; the tensor shows the result.
         intermediate_size=numbers.get("hidden_dim", 0 if gate is None else gate.shape[0]),
         context_length=numbers["max_seq_len"],
         norm_eps=numbers.get("norm_eps", numbers.get("layer_norm_eps", 1e-5)),
@@ -230,5 +233,5 @@ def _read_config(model_args: object, tensors: Tensors, path: Path) -> ModelConfi
 
 
 def _one_line(error: Exception) -> str:
-    """PyTorch's messages run over many lines; the first says what is wrong."""
+    """The first line of the error's message; PyTorch's messages have many."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]

@@ -1,7 +1,7 @@
-"""Any model of another tool, known by its content and never by its name, together with the tokenizer it was made for.
+"""Reads a model of any other tool by its content, not by its name, together with its tokenizer.
 
-A file that has no tokenizer inside gets the one that is named, or the one that lies beside it. There is no guess
-beyond that: the number of tokens must agree, and a model without a tokenizer is refused.
+A file without a tokenizer uses the named one or one in the same folder. The number of tokens must agree, and a model
+without a tokenizer is refused.
 """
 
 from dataclasses import replace
@@ -24,10 +24,10 @@ PICKLE_PROTOCOLS = range(2, 6)
 
 
 def read_model(path: Path, tokenizer: Path | None = None) -> ForeignModel:
-    """The model in a file or Hugging Face directory, with its tokenizer: the named one, its own, or one beside it.
+    """The model in a file or Hugging Face directory, with a tokenizer: the named one, its own, or one next to it.
 
-    Raises InputError where something is missing, FormatError where it is damaged or of another kind, MismatchError
-    where model and tokenizer do not have the same number of tokens.
+    Raises InputError if something is missing, FormatError if a file is damaged or of another kind, MismatchError if
+    model and tokenizer have different numbers of tokens.
     """
     model = read_weights(path)
     found = model.tokenizer
@@ -37,14 +37,14 @@ def read_model(path: Path, tokenizer: Path | None = None) -> ForeignModel:
             found = fit_to(found, model.config.vocab_size) or found
     if found.vocab_size != model.config.vocab_size:
         raise MismatchError(
-            f"{path} knows {model.config.vocab_size} tokens, and {found.name} has {found.vocab_size}; "
+            f"{path} has {model.config.vocab_size} tokens, but {found.name} has {found.vocab_size}; "
             "name the tokenizer that the model was trained with: --tokenizer FILE"
         )
     return replace(model, tokenizer=found.with_rules(end_ids=model.end_ids))
 
 
 def read_weights(path: Path) -> ForeignModel:
-    """The model at `path`, with a tokenizer only where the format holds one. Raises as `read_model` does."""
+    """The model at `path`, with a tokenizer only if the format includes one. Raises as `read_model` does."""
     if path.is_dir():
         return read_hugging_face(path)
     if not path.is_file():
@@ -58,42 +58,42 @@ def read_weights(path: Path) -> ForeignModel:
     if _is_pickle(start):
         raise FormatError(
             f"{path} is a bare pickle, which could run anything; it is not read. "
-            "Save it once more with torch.save of PyTorch 1.6 or later"
+            "Save it again with torch.save of PyTorch 1.6 or later"
         )
     if start[4:] == b"\0\0\0\0{":
-        # A llama2.c model of 123 layers has "{" there too, but no zeros before it: a feed-forward width above 0.
-        raise FormatError(f"{path} is a safetensors file; give the directory that it lies in with its config.json")
+        # A llama2.c model of 123 layers also has "{" here, but after a feed-forward width above 0 and not after zeros.
+        raise FormatError(f"{path} is a safetensors file; give its directory with config.json")
     try:
         return read_bin(path)
     except FormatError as error:
         if start.startswith(BIN_MAGIC):
             raise
-        # Version 0 of .bin starts with no magic number, so any file may be meant as one.
+        # Version 0 of .bin has no magic number, so any file may be one.
         raise FormatError(
-            f"{path} is no GGUF, .pt, Hugging Face directory or llama2.c .bin; read as a .bin of version 0: {error}"
+            f"{path} is not GGUF, .pt, a Hugging Face directory or llama2.c .bin; read as a .bin of version 0: {error}"
         ) from None
 
 
 def _is_pickle(start: bytes) -> bool:
-    """Whether the first bytes of a file are a pickle's: byte 0x80, its protocol, an opcode.
+    """Whether a file's first bytes are a pickle's: byte 0x80, a protocol, an opcode.
 
-    A llama2.c header of version 0 may begin with 0x80 too: it starts with the width in four bytes, as 128, 384 or 640.
-    The upper two bytes of a width below 65,536 are 0, and a pickle's third byte is an opcode, which is not 0.
+    A llama2.c header of version 0 may also begin with 0x80, because it starts with the width in four bytes, such as
+    128 or 384. The upper two bytes of a width below 65,536 are 0, but a pickle's third byte is an opcode and never 0.
     """
     return start[:1] == PICKLE_START and start[1:2] != b"" and start[1] in PICKLE_PROTOCOLS and start[2:4] != b"\0\0"
 
 
 def find_tokenizer(model: Path, vocab_size: int) -> Path:
-    """The tokenizer of `model`: one beside it, that of the run it lies in, or `tokenizer.model` in the working folder.
+    """The tokenizer of `model`: next to it, in the run around it, or `tokenizer.model` in the working folder.
 
-    A run is a folder with the directory `model`, as `output/` has it beside `output/ckpt.pt`; the tutorial keeps its
-    tokenizers in `data/` beside `output/`. Raises InputError where there is none.
+    A run is a folder with a directory `model`, such as `output/` with `output/ckpt.pt`. The tutorial keeps tokenizers
+    in `data/` next to `output/`. Raises InputError if there is none.
     """
     folder = model if model.is_dir() else model.parent
     names = [f"tok{vocab_size}.model", f"tok{vocab_size}.bin", "tokenizer.model", "tokenizer.bin", "tokenizer.json"]
     beside = [folder / name for name in names]
-    of_the_run = [folder / "model" / "tokenizer.model", folder.absolute().parent / "data" / f"tok{vocab_size}.model"]
-    for candidate in [*beside, *of_the_run, Path("tokenizer.model")]:
+    in_run = [folder / "model" / "tokenizer.model", folder.absolute().parent / "data" / f"tok{vocab_size}.model"]
+    for candidate in [*beside, *in_run, Path("tokenizer.model")]:
         if candidate.is_file():
             return candidate
     raise InputError(

@@ -1,8 +1,8 @@
-"""The tensors of a `.safetensors` file as float32, read with NumPy alone.
+"""Reads the tensors of a `.safetensors` file as float32, with NumPy alone.
 
 The file is the length of a JSON header (uint64), the header (name -> dtype, shape, first and last byte), and the data.
-A reader of our own because NumPy has no bfloat16, for which the library's NumPy side raises an error of its own.
-As the library does, it asks that the tensors cover the data with no gap and no overlap.
+The safetensors library is not used, because its NumPy side fails on bfloat16. As in the library, the tensors must cover
+the data without gaps and overlaps.
 """
 
 from dataclasses import dataclass
@@ -18,13 +18,13 @@ from tinyllm.exchange.gguf_blocks import TensorType, decode
 from tinyllm.exchange.json_file import LIMIT_BYTES, parse_json_object
 
 _BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
-"""Bytes of a number of each type that is read."""
+"""Bytes per number of each supported type."""
 _LENGTH_BYTES = 8
 
 
 @dataclass(frozen=True)
 class _Entry:
-    """One tensor of the header, checked against the file's size; `begin` counts from the start of the data."""
+    """One tensor of the header, checked against the file's size; offsets count from the start of the data."""
 
     name: str
     type: str
@@ -36,7 +36,7 @@ class _Entry:
 def read_safetensors(path: Path) -> tuple[Tensors, set[str]]:
     """The tensors of the file by name, and the names of their types (`F64`, `F32`, `F16`, `BF16`).
 
-    Raises FormatError where the file is damaged, or has numbers of another type.
+    Raises FormatError if the file is damaged or has numbers of another type.
     """
     with path.open("rb") as file:
         data_start, header = _read_header(file, path)
@@ -49,7 +49,7 @@ def read_safetensors(path: Path) -> tuple[Tensors, set[str]]:
 
 
 def _read_header(file: IO[bytes], path: Path) -> tuple[int, dict[str, Any]]:
-    """Where the data starts, and the header as it stands."""
+    """The offset of the data, and the parsed header."""
     size = path.stat().st_size
     length = int.from_bytes(file.read(_LENGTH_BYTES), "little")
     most = min(size - _LENGTH_BYTES, LIMIT_BYTES)
@@ -82,14 +82,14 @@ def _are_counts(value: Any) -> bool:
 
 
 def _check_cover(entries: list[_Entry], data_bytes: int, path: Path) -> None:
-    """Raises FormatError unless `entries` follow one another from the data's start to its end."""
+    """Raises FormatError unless `entries` cover the data from start to end without gaps."""
     position = 0
     for entry in entries:
         if entry.begin != position:
             raise FormatError(f"{path}: {entry.name} begins at byte {entry.begin} of the data, expected {position}")
         position = entry.end
     if position != data_bytes:
-        raise FormatError(f"{path} is cut or damaged: its tensors end at byte {position}, its data at {data_bytes}")
+        raise FormatError(f"{path} is cut off or damaged: its tensors end at byte {position}, its data at {data_bytes}")
 
 
 def _read_tensor(file: IO[bytes], entry: _Entry, path: Path) -> Any:
@@ -97,6 +97,6 @@ def _read_tensor(file: IO[bytes], entry: _Entry, path: Path) -> Any:
     if len(content) != entry.end - entry.begin:
         raise FormatError(f"{path} became shorter while it was read; {entry.name} is incomplete")
     if entry.type == "F64":
-        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, which `check_tensors` refuses
+        with np.errstate(over="ignore"):  # overflow becomes infinity, which `check_tensors` refuses
             return np.frombuffer(content, "<f8").astype(np.float32).reshape(entry.shape)
     return decode(content, TensorType[entry.type]).reshape(entry.shape)

@@ -1,10 +1,10 @@
-"""llama2.c's `tokenizer.bin`: each token's text and score, and nothing else.
+"""Reads and writes llama2.c's `tokenizer.bin`: each token's text and score.
 
-The file has neither types nor settings, so what they were is concluded from the texts as llama2.c writes them: BOS
-and EOS stand between line feeds, bytes as `<0x0A>`, spaces as spaces. A vocabulary that has no run of two spaces was
-trained on texts from which SentencePiece had removed such runs, so it removes them here too; Llama 2's has some.
+The file has neither types nor settings, so they are inferred from llama2.c's texts: BOS and EOS stand between line
+feeds, bytes are `<0x0A>`, spaces are spaces. A vocabulary without a run of two spaces comes from SentencePiece with
+`remove_extra_whitespaces`, so that setting is on; Llama 2's vocabulary has such runs.
 
-The layout is that of karpathy/llama2.c, `tokenizer.py` and `run.c`.
+The layout is that of `tokenizer.py` and `run.c` in karpathy/llama2.c.
 """
 
 import struct
@@ -16,9 +16,9 @@ from tinyllm.tokenizer.model_proto import MODEL_LIMIT_BYTES, Piece, PieceType
 from tinyllm.tokenizer.proto_writer import write_model_proto
 
 SPECIAL = {"\n<s>\n": "<s>", "\n</s>\n": "</s>"}
-"""llama2.c's text of BOS and EOS, and SentencePiece's."""
+"""llama2.c's texts of BOS and EOS -> SentencePiece's."""
 UNKNOWN_ID, BOS_ID, EOS_ID = 0, 1, 2
-"""Built into `run.c`, so that no file says them."""
+"""Constants in `run.c`, which no file stores."""
 FIRST_BYTE_ID = 3
 
 _LONGEST = struct.Struct("<I")
@@ -26,28 +26,26 @@ _ENTRY = struct.Struct("<fI")
 
 
 def tokenizer_to_bin(tokenizer: Tokenizer) -> bytes:
-    """The content of the `tokenizer.bin` for `tokenizer`.
+    """The bytes of the `tokenizer.bin` for `tokenizer`.
 
-    Raises FormatError if its BOS and EOS are not 1 and 2, or its bytes not 3 to 258: llama2.c has them built in.
+    Raises FormatError if BOS and EOS are not 1 and 2, or bytes not 3 to 258, which are constants in llama2.c.
     """
     found = (tokenizer.unk_id, tokenizer.bos_id, tokenizer.eos_id)
     if found != (UNKNOWN_ID, BOS_ID, EOS_ID):
-        raise FormatError(f"{tokenizer.name} has unk, bos, eos at {found}; llama2.c has them at 0, 1, 2 built in")
+        raise FormatError(f"{tokenizer.name} has unk, bos, eos at {found}; llama2.c needs them at 0, 1, 2")
     first_byte = next((id for id, piece in enumerate(tokenizer.pieces) if piece.type == PieceType.BYTE), FIRST_BYTE_ID)
     if first_byte != FIRST_BYTE_ID:
-        raise FormatError(
-            f"{tokenizer.name} has its bytes from id {first_byte} on; llama2.c has them from 3 on built in"
-        )
+        raise FormatError(f"{tokenizer.name} has its bytes from id {first_byte} on; llama2.c needs them from 3 on")
     entries = [(_to_llama2c(id, piece), piece.score) for id, piece in enumerate(tokenizer.pieces)]
     longest = max(len(text) for text, _ in entries)
     return _LONGEST.pack(longest) + b"".join(_ENTRY.pack(score, len(text)) + text for text, score in entries)
 
 
 def read_tokenizer_bin(path: Path) -> Tokenizer:
-    """The tokenizer in a `tokenizer.bin`. Raises FormatError where it is damaged."""
+    """The tokenizer in a `tokenizer.bin`. Raises FormatError if it is damaged."""
     size = path.stat().st_size
     if size > MODEL_LIMIT_BYTES:
-        raise FormatError(f"{path} has {size} bytes; expected at most {MODEL_LIMIT_BYTES} of a tokenizer")
+        raise FormatError(f"{path} has {size} bytes; expected at most {MODEL_LIMIT_BYTES}")
     pieces = _to_pieces(_read_entries(path.read_bytes(), path), path)
     proto = write_model_proto(
         pieces,
@@ -60,7 +58,7 @@ def read_tokenizer_bin(path: Path) -> Tokenizer:
 
 
 def _read_entries(content: bytes, path: Path) -> list[tuple[str, float]]:
-    """Text and score of each token, up to the end of the file."""
+    """Text and score of each token in the file."""
     if len(content) < _LONGEST.size:
         raise FormatError(
             f"{path} has {len(content)} bytes, expected the length of the longest token in {_LONGEST.size}"
@@ -105,7 +103,7 @@ def _to_pieces(entries: list[tuple[str, float]], path: Path) -> list[Piece]:
 
 
 def _byte_texts(byte: int) -> tuple[str, str]:
-    """How a byte piece may be written: by its name, or, in llama2.c's first months, as the character of that number."""
+    """The two texts of a byte piece: its name or, in llama2.c's first months, the character of that number."""
     return f"<0x{byte:02X}>", chr(byte)
 
 

@@ -1,9 +1,9 @@
-"""A Tokenizer from Hugging Face's `tokenizer.json`, where it is a SentencePiece BPE model in other words.
+"""Reads Hugging Face's `tokenizer.json` as a Tokenizer, if it is equivalent to a SentencePiece BPE model.
 
-That it is one is checked, not assumed: SentencePiece joins any two neighbours whose concatenation is a piece, so each
-way to cut a piece in two must be a merge, and all merges of one piece must stand together; their order gives the
-scores. A `tokenizer.json` with fewer merges, another pre-tokenizer or no byte fallback (GPT-2, Llama 3) is refused.
-Special added tokens become control pieces, which no text encodes to; the others become user-defined pieces.
+The equivalence is checked. SentencePiece merges any two neighbours whose concatenation is a piece, so every split of a
+piece into two pieces must be a merge, and all merges of a piece must be adjacent; their order gives the scores. A
+`tokenizer.json` with fewer merges, another pre-tokenizer or no byte fallback (GPT-2, Llama 3) is refused. Special added
+tokens become control pieces, which no text encodes to; other added tokens become user-defined pieces.
 """
 
 import json
@@ -20,7 +20,7 @@ from tinyllm.tokenizer.proto_writer import write_model_proto
 from tinyllm.tokenizer.resizing import MOST_FILLERS, filler_text
 
 PIECE_LIMIT = 512
-"""Characters; real pieces have up to 16, and each way to cut one is looked at."""
+"""Limit of characters; real pieces have up to 16, and every split of a piece is checked."""
 _BYTES = {f"<0x{byte:02X}>" for byte in range(256)}
 _MODEL_SETTINGS: dict[str, tuple[object, ...]] = {
     "type": ("BPE",),
@@ -34,20 +34,20 @@ _MODEL_SETTINGS: dict[str, tuple[object, ...]] = {
 
 @dataclass(frozen=True)
 class AddedToken:
-    """A token that Hugging Face adds to a vocabulary: cut out of a text as it stands, before anything else."""
+    """A token that Hugging Face adds to a vocabulary and cuts out of a text before anything else."""
 
     id: int
     text: str
     is_special: bool
-    """Whether it stands for no text: BOS, a padding token, the marks of a chat."""
+    """Whether it stands for no text, such as BOS, a padding token, or a chat's marks."""
     is_normalized: bool
-    """Whether it is looked for after the text was normalized."""
+    """Whether it is searched after the text was normalized."""
 
 
 def read_tokenizer_json(path: Path) -> Tokenizer:
-    """The tokenizer in the file `path`, with the names of its special tokens from `tokenizer_config.json` beside it.
+    """The tokenizer in the file `path`, with special tokens from `tokenizer_config.json` in the same folder.
 
-    Raises FormatError where it is damaged, or where SentencePiece would give other ids.
+    Raises FormatError if it is damaged, or if SentencePiece would give other ids.
     """
     content, config = read_json_object(path), read_tokenizer_config(path.parent)
     model = content.get("model")
@@ -55,12 +55,12 @@ def read_tokenizer_json(path: Path) -> Tokenizer:
         raise FormatError(f"{path} has no model")
     if _is_byte_level(content):
         raise FormatError(
-            f"{path} is a byte-level BPE tokenizer, as GPT-2, Llama 3 and Qwen have; tinyllm reads SentencePiece BPE "
-            "with byte fallback, as Llama 1 and 2 have. Use a model with such a tokenizer"
+            f"{path} is a byte-level BPE tokenizer, as in GPT-2, Llama 3 and Qwen; tinyllm reads SentencePiece BPE "
+            "with byte fallback, as in Llama 1 and 2. Use a model with such a tokenizer"
         )
     for key, allowed in _MODEL_SETTINGS.items():
         if model.get(key) not in allowed:
-            raise _refusal(path, f"model.{key} is {model.get(key)!r}, expected {allowed[0]!r}")
+            raise _unsupported(path, f"model.{key} is {model.get(key)!r}, expected {allowed[0]!r}")
     prefix, removes, spacing = read_spacing(content, path)
     special = _special_texts(model, config)
     added = read_added_tokens(content.get("added_tokens") or [], path)
@@ -92,13 +92,13 @@ def read_tokenizer_json(path: Path) -> Tokenizer:
 
 
 def read_tokenizer_config(directory: Path) -> dict[str, Any]:
-    """The content of `tokenizer_config.json`; empty where there is none."""
+    """The content of `tokenizer_config.json`; empty if there is no such file."""
     path = directory / "tokenizer_config.json"
     return read_json_object(path) if path.is_file() else {}
 
 
 def read_spacing(content: Mapping[str, Any], path: Path) -> tuple[bool, bool, Spacing]:
-    """Whether encoding puts a space before a text, whether it removes extra ones, and before which sections."""
+    """Whether encoding adds a space before a text, whether it removes extra spaces, and the sections with a space."""
     normalizer, splitter = content.get("normalizer"), content.get("pre_tokenizer")
     if normalizer is None and isinstance(splitter, dict):
         if splitter.get("type") == "Metaspace" and splitter.get("split") is False:
@@ -112,13 +112,13 @@ def read_spacing(content: Mapping[str, Any], path: Path) -> tuple[bool, bool, Sp
             for removes in (True, False):
                 if steps == _normalizing_steps(prefix, removes):
                     return prefix, removes, Spacing.SECTIONS
-    raise _refusal(path, "its normalizer and pre_tokenizer are not those of a SentencePiece model")
+    raise _unsupported(path, "its normalizer and pre_tokenizer are not those of a SentencePiece model")
 
 
 def read_added_tokens(listed: Any, path: Path) -> list[AddedToken]:
-    """The tokens of an `added_tokens` array.
+    """The tokens in an `added_tokens` array.
 
-    Raises FormatError where one is damaged, or takes spaces around it along.
+    Raises FormatError if one is damaged, or includes the spaces around it.
     """
     if not isinstance(listed, list):
         raise FormatError(f"{path}: added_tokens is not an array")
@@ -134,14 +134,14 @@ def _added_token(token: Any, path: Path) -> AddedToken:
     is_special = token.get("special") is True
     rules = [rule for rule in ("lstrip", "rstrip", "single_word") if token.get(rule)]
     if rules and not is_special:
-        raise _refusal(path, f"the added token {text!r:.60} takes part of its surroundings ({', '.join(rules)})")
+        raise _unsupported(path, f"the added token {text!r:.60} includes surrounding text ({', '.join(rules)})")
     return AddedToken(id, text, is_special, token.get("normalized") is True)
 
 
 def user_defined_piece(token: AddedToken, *, prefix: bool, spacing: Spacing) -> Piece:
-    """The piece for an added token that is found in every text.
+    """The piece for an added token that is found in ordinary text.
 
-    One that Hugging Face looks for after normalization is itself normalized, with a space before it.
+    A token that Hugging Face searches after normalization is normalized too, with a space before it.
     """
     text = token.text
     if token.is_normalized and spacing == Spacing.SECTIONS:
@@ -150,19 +150,19 @@ def user_defined_piece(token: AddedToken, *, prefix: bool, spacing: Spacing) -> 
 
 
 def reads_bos(content: Mapping[str, Any], config: Mapping[str, Any], bos: str, path: Path) -> bool:
-    """Whether a prompt begins with BOS: by `add_bos_token`, or where that is not said, by the post-processor."""
-    said = config.get("add_bos_token")
-    if said is not None:
-        if not isinstance(said, bool):
+    """Whether a prompt begins with BOS: by `add_bos_token` if present, else by the post-processor."""
+    adds_bos = config.get("add_bos_token")
+    if adds_bos is not None:
+        if not isinstance(adds_bos, bool):
             raise FormatError(
-                f"{path.with_name('tokenizer_config.json')}: add_bos_token is {said!r:.60}, not a truth value"
+                f"{path.with_name('tokenizer_config.json')}: add_bos_token is {adds_bos!r:.60}, not true or false"
             )
-        return said
+        return adds_bos
     return _begins_with(content.get("post_processor"), bos)
 
 
 def _begins_with(processor: Any, bos: str) -> bool:
-    """Whether a post-processor, or one of a sequence of them, puts `bos` before a text."""
+    """Whether a post-processor, or one in a sequence of them, adds `bos` before a text."""
     if not isinstance(processor, dict):
         return False
     parts = processor.get("processors")
@@ -175,13 +175,13 @@ def _begins_with(processor: Any, bos: str) -> bool:
 
 
 def _is_byte_level(content: Mapping[str, Any]) -> bool:
-    """Whether the texts of the vocabulary are bytes written as other characters."""
+    """Whether the vocabulary writes bytes as other characters."""
     parts = [content.get(name) for name in ("normalizer", "pre_tokenizer", "decoder")]
     return '"type": "ByteLevel"' in json.dumps(parts)
 
 
 def _normalizing_steps(prefix: bool, removes: bool) -> list[dict[str, Any]]:
-    """The normalizers that say what the two whitespace settings of a SentencePiece model say."""
+    """The normalizers with the same effect as the two whitespace settings of a SentencePiece model."""
 
     def replace(pattern: dict[str, str], content: str) -> dict[str, Any]:
         return {"type": "Replace", "pattern": pattern, "content": content}
@@ -195,7 +195,7 @@ def _normalizing_steps(prefix: bool, removes: bool) -> list[dict[str, Any]]:
 
 
 def _special_texts(model: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, str]:
-    """The texts of the unknown, BOS, EOS and padding tokens; empty for one that the files do not have."""
+    """The texts of the unknown, BOS, EOS and padding tokens; empty for a missing one."""
     defaults = {"unk": model.get("unk_token") or "<unk>", "bos": "<s>", "eos": "</s>", "pad": ""}
     texts = {}
     for name, default in defaults.items():
@@ -206,7 +206,7 @@ def _special_texts(model: Mapping[str, Any], config: Mapping[str, Any]) -> dict[
 
 
 def _read_vocabulary(model: Mapping[str, Any], added: list[AddedToken], path: Path) -> list[str]:
-    """The text of each id. Ids that only added tokens leave out, behind the vocabulary, are unused rows."""
+    """The text of each id. Ids after the vocabulary that no added token uses are unused rows."""
     vocabulary = model.get("vocab")
     if not isinstance(vocabulary, dict):
         raise FormatError(f"{path}: model.vocab is not an object")
@@ -223,7 +223,9 @@ def _read_vocabulary(model: Mapping[str, Any], added: list[AddedToken], path: Pa
         raise FormatError(f"{path}: an added token has the id {last}, but there are only {len(ids)} tokens")
     longest = max(ids, key=len, default="")
     if len(longest) > PIECE_LIMIT:
-        raise FormatError(f"{path}: the token {longest[:20]!r}… has {len(longest)} characters, at most {PIECE_LIMIT}")
+        raise FormatError(
+            f"{path}: the token {longest[:20]!r}… has {len(longest)} characters, expected at most {PIECE_LIMIT}"
+        )
     return [texts.get(id) or filler_text(id) for id in range(last + 1)]
 
 
@@ -249,37 +251,37 @@ def _read_merges(model: Mapping[str, Any], path: Path) -> list[tuple[str, str]]:
 
 
 def _scores(texts: list[str], types: list[PieceType], merges: Iterable[tuple[str, str]], path: Path) -> list[float]:
-    """Scores under which SentencePiece joins in the order of `merges`. Raises FormatError where none would do."""
+    """Scores with which SentencePiece merges in the order of `merges`. Raises FormatError if there are none."""
     normal = {text for text, type in zip(texts, types, strict=True) if type == PieceType.NORMAL}
-    cuts_left = {text: _cuts(text, normal) for text in normal}
+    splits_left = {text: _splits(text, normal) for text in normal}
     ranks: dict[str, int] = {}
     current = ""
     for left, right in merges:
         if left not in normal or right not in normal or left + right not in normal:
-            continue  # it can never apply: SentencePiece joins no control or byte pieces, and neither does BPE here
+            continue  # never applies: neither SentencePiece nor this BPE merges control or byte pieces
         if left + right != current and left + right in ranks:
-            raise _refusal(path, f"the merges of {left + right!r} do not stand together")
+            raise _unsupported(path, f"the merges of {left + right!r} are not adjacent")
         current = left + right
         ranks.setdefault(current, len(ranks))
-        cuts_left[current].discard((left, right))
-    for text, cuts in cuts_left.items():
-        if cuts:
-            raise _refusal(path, f"{text!r} is not made of {' and '.join(map(repr, min(cuts)))} by any merge")
-    # Single characters, which nothing makes, go on where the merges end, as in SentencePiece's own files.
+        splits_left[current].discard((left, right))
+    for text, splits in splits_left.items():
+        if splits:
+            raise _unsupported(path, f"{text!r} has no merge of {' and '.join(map(repr, min(splits)))}")
+    # Single characters, which no merge makes, rank after the merges, as in SentencePiece's own files.
     for text in texts:
         if text in normal:
             ranks.setdefault(text, len(ranks))
     return [-float(ranks[text]) if text in normal else 0.0 for text in texts]
 
 
-def _cuts(text: str, pieces: set[str]) -> set[tuple[str, str]]:
-    """The ways to cut `text` into two of `pieces`."""
-    cuts = ((text[:position], text[position:]) for position in range(1, len(text)))
-    return {(left, right) for left, right in cuts if left in pieces and right in pieces}
+def _splits(text: str, pieces: set[str]) -> set[tuple[str, str]]:
+    """The ways to split `text` into two of `pieces`."""
+    splits = ((text[:position], text[position:]) for position in range(1, len(text)))
+    return {(left, right) for left, right in splits if left in pieces and right in pieces}
 
 
-def _refusal(path: Path, reason: str) -> FormatError:
+def _unsupported(path: Path, reason: str) -> FormatError:
     return FormatError(
-        f"{path} is no SentencePiece BPE tokenizer with byte fallback, the kind tinyllm reads: {reason}; "
+        f"{path} is not a SentencePiece BPE tokenizer with byte fallback, which tinyllm reads: {reason}; "
         "put the tokenizer.model beside it if there is one"
     )

@@ -1,4 +1,4 @@
-"""A tokenizer from whatever holds one: a `.model` file, a `tokenizer.json`, a `tokenizer.bin` or a directory."""
+"""Reads a tokenizer from a `.model` file, a `tokenizer.json`, a `tokenizer.bin` or a directory."""
 
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ JSON_NAME, CONFIG_NAME, ADDED_NAME = "tokenizer.json", "tokenizer_config.json", 
 def load_tokenizer(path: Path) -> Tokenizer:
     """The tokenizer in a `.model` file, a `tokenizer.json`, a `tokenizer.bin` or a directory.
 
-    Raises InputError where there is none, FormatError where it is damaged or of another kind.
+    Raises InputError if there is none, FormatError if it is damaged or of another kind.
     """
     if path.is_dir():
         found = None if (path / MANIFEST_NAME).exists() else read_directory_tokenizer(path)
@@ -34,7 +34,7 @@ def load_tokenizer(path: Path) -> Tokenizer:
     if path.is_file():
         with path.open("rb") as file:
             start = file.read(64)
-        # A `.bin` starts with a small number in four bytes, a `.model` with its first piece: tag, size, tag.
+        # A `.bin` starts with a small number in four bytes; a `.model` starts with its first piece: tag, size, tag.
         if start[2:4] == b"\0\0":
             return read_tokenizer_bin(path)
         if start.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"{":
@@ -43,19 +43,19 @@ def load_tokenizer(path: Path) -> Tokenizer:
 
 
 def read_directory_tokenizer(directory: Path) -> Tokenizer | None:
-    """The tokenizer of a Hugging Face directory with its added tokens; None where there is none.
+    """The tokenizer of a Hugging Face directory with its added tokens; None if there is none.
 
-    Raises FormatError where a file is damaged, or SentencePiece would give other ids than transformers.
+    Raises FormatError if a file is damaged, or if SentencePiece would give other ids than transformers.
     """
     if (directory / MODEL_NAME).is_file():
-        return _complete(Tokenizer.load(directory / MODEL_NAME), directory)
+        return _apply_json_files(Tokenizer.load(directory / MODEL_NAME), directory)
     if (directory / JSON_NAME).is_file():
         return read_tokenizer_json(directory / JSON_NAME)
     return None
 
 
-def _complete(tokenizer: Tokenizer, directory: Path) -> Tokenizer:
-    """What a `.model` file says, with what the JSON files beside it add: tokens, spaces before sections, BOS."""
+def _apply_json_files(tokenizer: Tokenizer, directory: Path) -> Tokenizer:
+    """`tokenizer` with the rules of the JSON files next to it: added tokens, spaces before sections, BOS."""
     path, config = directory / JSON_NAME, read_tokenizer_config(directory)
     content = read_json_object(path) if path.is_file() else {}
     if content or "add_bos_token" in config:
@@ -65,7 +65,7 @@ def _complete(tokenizer: Tokenizer, directory: Path) -> Tokenizer:
     if content and _is_metaspace(content):
         found = read_spacing(content, path)
         if found[:2] != (prefix, removes):
-            return read_tokenizer_json(path)  # the two files are not one tokenizer; transformers takes this one
+            return read_tokenizer_json(path)  # the two files differ, and transformers uses this one
         spacing = found[2]
     elif config.get("legacy") is False and not content:
         spacing = Spacing.FIRST
@@ -89,7 +89,7 @@ def _is_metaspace(content: dict[str, Any]) -> bool:
 
 
 def _added_tokens(content: dict[str, Any], config: dict[str, Any], directory: Path) -> list[AddedToken]:
-    """The added tokens by the first file that lists them."""
+    """The added tokens from the first file that lists them."""
     if content:
         return read_added_tokens(content.get("added_tokens") or [], directory / JSON_NAME)
     decoder = config.get("added_tokens_decoder")
@@ -109,7 +109,7 @@ def _added_tokens(content: dict[str, Any], config: dict[str, Any], directory: Pa
 def _with_added(
     pieces: list[Piece], added: list[AddedToken], prefix: bool, spacing: Spacing, path: Path
 ) -> list[Piece]:
-    """`pieces` with each added token at its id, and unused pieces for ids that are left out."""
+    """`pieces` with each added token at its id, and unused pieces at skipped ids."""
     last = max((token.id for token in added), default=0)
     if last - len(pieces) > MOST_FILLERS:
         raise FormatError(f"{path}: an added token has the id {last}, but there are only {len(pieces)} tokens")

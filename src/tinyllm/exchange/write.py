@@ -1,7 +1,7 @@
-"""Exports: a model written in another tool's format, read back, and held against its source before it counts.
+"""Exports a model in another tool's format, reads the file back, and compares it with its source before committing.
 
-What is compared is what matters: the logits on a fixed prompt, and every token of the tokenizer. An export that
-differs by more than its format rounds is an error, and leaves nothing behind.
+The comparison covers the logits on a fixed prompt and every token of the tokenizer. An export that differs by more than
+the rounding of its format is an error and leaves no files.
 """
 
 import os
@@ -32,33 +32,33 @@ from tinyllm.tokenizer.codec import MODEL_NAME, Tokenizer
 TOKENIZER_BIN_NAME = "tokenizer.bin"
 MODELFILE_NAME = "Modelfile"
 EXACT, HALF, BRAIN, EIGHT_BITS = 0.0, 2e-3, 2e-2, 5e-2
-"""Largest difference of a logit, as a part of the source's range of logits: none, float16, bfloat16, int8 in groups."""
+"""Largest difference of a logit, relative to the source's range of logits: none, float16, bfloat16, int8 groups."""
 SPACES = "a  b   c"
 LEADING_SPACE = " a"
 
 
 @dataclass(frozen=True)
 class FileTarget:
-    """A format of one file, with a tokenizer beside it where it holds none."""
+    """A format of one file, with a tokenizer next to it if the file includes none."""
 
     summary: str
     tolerance: float
     write: Callable[[IO[bytes], ForeignModel], None]
     read: Callable[[Path], ForeignModel]
     tokenizer_name: str | None = None
-    """The file that the format's programs look for; None where the tokenizer is inside."""
+    """The file name that the format's programs expect; None if the tokenizer is inside."""
     tensor_type: TensorType | None = None
-    """For GGUF: what its matrices hold."""
+    """Type of the matrices in a GGUF file."""
 
     @property
     def format_name(self) -> str:
-        """The summary without the kind of numbers."""
+        """The summary without the number type."""
         return self.summary.partition(",")[0]
 
 
 @dataclass(frozen=True)
 class DirectoryTarget:
-    """A Hugging Face directory, with weights of one dtype."""
+    """A Hugging Face directory with weights of one dtype."""
 
     summary: str
     tolerance: float
@@ -67,19 +67,19 @@ class DirectoryTarget:
 
 @dataclass(frozen=True)
 class Export:
-    """A finished export."""
+    """The result of a finished export."""
 
     path: Path
     num_bytes: int
-    """Of the file, or of all files of the directory."""
+    """Size of the file, or of all files in the directory."""
     beside: list[Path]
     """Files that were written with it: a tokenizer, a Modelfile."""
     largest_difference: float
-    """Of any logit on the fixed prompt."""
+    """Largest difference of a logit on the fixed prompt."""
     logit_range: float
-    """Largest minus smallest logit of the source there."""
+    """Largest minus smallest logit of the source on the fixed prompt."""
     notes: list[str]
-    """What the format could not hold, a line each."""
+    """One line per property that the format cannot store."""
 
 
 def _gguf(tensor_type: TensorType, name: str, tolerance: float) -> FileTarget:
@@ -112,17 +112,17 @@ TARGETS: dict[str, FileTarget | DirectoryTarget] = {
 def export_model(
     model: ForeignModel, target: str, output: Path, *, with_modelfile: bool = False, overwrite: bool = False
 ) -> Export:
-    """Writes `model`, which has a tokenizer, as `output`; a key of `TARGETS` says in which format.
+    """Writes `model`, which needs a tokenizer, as `output`; `target` is a key of `TARGETS`.
 
-    With `overwrite` it replaces an earlier export of the same kind, and nothing else. Raises UsageError for a target
-    that does not exist, InputError for a model that the format cannot hold, ArtifactError for an output that is in
-    the way, MismatchError where the copy differs from the model; nothing is left behind then.
+    With `overwrite` it replaces an earlier export of the same kind, and nothing else. Raises UsageError for an unknown
+    target, InputError for a model that the format cannot store, ArtifactError if `output` cannot be replaced,
+    MismatchError if the copy differs from the model. No file is left after an error.
     """
     found = TARGETS.get(target)
     if found is None:
-        raise UsageError(f"--to {target} is no format; it can be {', '.join(TARGETS)}")
+        raise UsageError(f"--to {target} is not a format; choose {', '.join(TARGETS)}")
     if with_modelfile and (isinstance(found, DirectoryTarget) or found.tensor_type is None):
-        raise UsageError(f"--modelfile goes with --to gguf, gguf-f16, gguf-bf16 or gguf-q8, not with {target}")
+        raise UsageError(f"--modelfile requires --to gguf, gguf-f16, gguf-bf16 or gguf-q8, not with {target}")
     if isinstance(found, DirectoryTarget):
         storage.check_replaceable(output, MODEL, overwrite=overwrite)
         storage.check_writable(output)
@@ -192,7 +192,7 @@ def _export_directory(model: ForeignModel, target: DirectoryTarget, output: Path
 
 
 def _files_beside(model: ForeignModel, target: FileTarget, output: Path, with_modelfile: bool) -> dict[Path, bytes]:
-    """What goes into the folder with `output`. Raises InputError where `output` has the name of one of them."""
+    """Path -> content of the files written with `output`. Raises InputError if `output` has the name of one."""
     contents: dict[str, bytes] = {}
     if target.tokenizer_name == TOKENIZER_BIN_NAME:
         contents[TOKENIZER_BIN_NAME] = tokenizer_to_bin(tokenizer_of(model))
@@ -203,14 +203,14 @@ def _files_beside(model: ForeignModel, target: FileTarget, output: Path, with_mo
     beside = {output.with_name(name): content for name, content in contents.items()}
     for path in beside:
         if path == output:
-            raise InputError(f"{output} is the name of the {path.name} that goes with the model; choose another")
+            raise InputError(f"{output} is the name of the {path.name} that is written with the model; choose another")
     return beside
 
 
 def _check_companion(path: Path, content: bytes, output: Path) -> None:
-    """Raises ArtifactError where the file `path` with another content is in the way.
+    """Raises ArtifactError if the file `path` exists with another content.
 
-    It is replaced only where `output` replaces an earlier export, whose companion it is then.
+    It is replaced only if `output` replaces an earlier export, whose companion it is.
     """
     if path.is_file() and path.stat().st_size == len(content) and path.read_bytes() == content:
         return
@@ -225,7 +225,7 @@ def _is_modelfile(path: Path) -> bool:
 
 
 def _can_be_read(read: Callable[[Path], object], path: Path) -> bool:
-    """Whether a file is of the kind that `read` understands."""
+    """Whether `read` accepts the file."""
     try:
         read(path)
     except TinyllmError:
@@ -234,7 +234,7 @@ def _can_be_read(read: Callable[[Path], object], path: Path) -> bool:
 
 
 def _compare(expected: NDArray[np.float32], copy: ForeignModel, tolerance: float, output: Path) -> float:
-    """The largest difference of a logit. Raises MismatchError where it is beyond the tolerance."""
+    """The largest difference of a logit. Raises MismatchError if it exceeds the tolerance."""
     difference = float(np.abs(expected - logits_of_fixed_prompt(copy)).max())
     limit = tolerance * float(np.ptp(expected))
     if not difference <= limit:
@@ -246,7 +246,7 @@ def _compare(expected: NDArray[np.float32], copy: ForeignModel, tolerance: float
 
 
 def _compare_tokenizers(expected: Tokenizer, copy: Tokenizer | None, output: Path) -> list[str]:
-    """What the copy cannot say, a line each. Raises MismatchError where a token differs."""
+    """One line per property that the copy lost. Raises MismatchError if a token differs."""
     assert copy is not None, "a target has its tokenizer inside or beside it"
     for id, (ours, theirs) in enumerate(zip(expected.pieces, copy.pieces, strict=True)):
         if (ours.text, ours.score) != (theirs.text, theirs.score):
@@ -259,11 +259,11 @@ def _compare_tokenizers(expected: Tokenizer, copy: Tokenizer | None, output: Pat
         notes.append(
             f"the tokenizer's file cannot say that runs of spaces are {kept}; keep {MODEL_NAME} beside it for tinyllm"
         )
-    return notes + _unsaid_rules(expected, copy)
+    return notes + _lost_rules(expected, copy)
 
 
-def _unsaid_rules(expected: Tokenizer, copy: Tokenizer) -> list[str]:
-    """What the format has no words for, of how a text begins and ends, and which pieces are found in every text."""
+def _lost_rules(expected: Tokenizer, copy: Tokenizer) -> list[str]:
+    """One line per lost rule about the start and end of a text, or about pieces found in every text."""
     notes = []
     if copy.end_ids != expected.end_ids:
         named, ends = (", ".join(map(str, sorted(each.end_ids))) or "none" for each in (expected, copy))

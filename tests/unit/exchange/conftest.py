@@ -1,4 +1,4 @@
-"""A small model with random weights and a tokenizer trained on the spot, for formats that carry both."""
+"""Fixtures: a small model with random weights and a tokenizer trained on a few lines, for formats with both."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ def tokenizer() -> Tokenizer:
 
 @pytest.fixture(scope="session")
 def model(tokenizer: Tokenizer) -> ForeignModel:
-    """Rows of 64 and 48: the first are whole blocks of 32, the second are not."""
+    """Rows of 64 and 48 values: the first are whole blocks of 32, the second are not."""
     config = ModelConfig(
         vocab_size=tokenizer.vocab_size,
         hidden_size=64,
@@ -37,6 +37,6 @@ def model(tokenizer: Tokenizer) -> ForeignModel:
 
 @pytest.fixture(scope="session")
 def mild_model(model: ForeignModel) -> ForeignModel:
-    """The same with weights of a trained model's size, so that rounding them changes logits by little."""
+    """`model` with weights as small as a trained model's, so that rounding changes its logits little."""
     tensors = {name: tensor * np.float32(0.1) if tensor.ndim > 1 else tensor for name, tensor in model.tensors.items()}
     return ForeignModel(model.config, tensors, model.tokenizer, "random")

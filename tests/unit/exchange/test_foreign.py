@@ -1,4 +1,4 @@
-"""Strict matching: what differs is named."""
+"""Tests strict matching: every difference is named."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ def whole() -> Tensors:
     return {name: np.zeros(shape, dtype=np.float32) for name, shape in parameter_shapes(CONFIG).items()}
 
 
-def test_a_whole_model_passes() -> None:
+def test_a_complete_model_is_accepted() -> None:
     check_tensors(CONFIG, whole(), FILE)
 
 
@@ -60,6 +60,6 @@ def test_more_layers_than_tensors_are_refused_before_they_are_listed() -> None:
         ({"context_length": 2**30}, "context_length is 1073741824, expected at most 131072"),
     ],
 )
-def test_a_config_that_cannot_be_names_file_and_field(values: dict[str, int], message: str) -> None:
+def test_an_impossible_config_is_refused_with_file_and_field(values: dict[str, int], message: str) -> None:
     with pytest.raises(FormatError, match=f"some.bin: {message}"):
         make_config(FILE, vocab_size=32, **values)

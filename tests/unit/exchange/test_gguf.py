@@ -1,4 +1,4 @@
-"""GGUF models there and back, and what a file may say that tinyllm's Llama cannot be."""
+"""Tests GGUF models written and read back, and files that tinyllm's Llama cannot represent."""
 
 import dataclasses
 import io
@@ -32,7 +32,7 @@ def save(path: Path, model: ForeignModel, type: TensorType = TensorType.F32) -> 
 
 @pytest.fixture
 def rewrite(tmp_path: Path, model: ForeignModel) -> Callable[..., Path]:
-    """Writes `model` with some metadata changed (None removes a key) and some tensors added or replaced."""
+    """Writes `model` with changed metadata (None removes a key) and added or replaced tensors."""
 
     def rewrite(metadata: Metadata | None = None, **tensors: np.ndarray) -> Path:
         path = save(tmp_path / "model.gguf", model)
@@ -62,7 +62,7 @@ def value_type(key: str, value: object) -> ValueType:
 
 
 @pytest.mark.parametrize("tied", [True, False])
-def test_float32_comes_back_bit_for_bit(tied: bool, model: ForeignModel, tmp_path: Path) -> None:
+def test_float32_is_read_back_bit_for_bit(tied: bool, model: ForeignModel, tmp_path: Path) -> None:
     tensors = {name: values for name, values in model.tensors.items() if not tied or name != "lm_head.weight"}
     config = model.config.model_copy(update={"tie_embeddings": tied, "norm_eps": 1e-6, "rope_theta": 5e5})
     read = read_gguf(save(tmp_path / "model.gguf", ForeignModel(config, tensors, model.tokenizer, "")))
@@ -74,14 +74,14 @@ def test_float32_comes_back_bit_for_bit(tied: bool, model: ForeignModel, tmp_pat
 
 
 @pytest.mark.parametrize(("type", "largest"), [("F16", 2**-10), ("BF16", 2**-7), ("Q8_0", 2**-6)])
-def test_other_types_are_near_and_norms_exact(type: str, largest: float, model: ForeignModel, tmp_path: Path) -> None:
+def test_other_types_are_close_and_norms_exact(type: str, largest: float, model: ForeignModel, tmp_path: Path) -> None:
     read = read_gguf(save(tmp_path / "model.gguf", model, TensorType[type]))
     for name, values in model.tensors.items():
         tolerance = 0 if values.ndim == 1 else largest * np.abs(values).max()
         assert np.abs(read.tensors[name] - values).max() <= tolerance, name
 
 
-def test_the_tokenizer_comes_back(model: ForeignModel, tokenizer: Tokenizer, tmp_path: Path) -> None:
+def test_the_tokenizer_is_read_back(model: ForeignModel, tokenizer: Tokenizer, tmp_path: Path) -> None:
     read = read_gguf(save(tmp_path / "model.gguf", model)).tokenizer
     assert read is not None
     assert read.fingerprint == tokenizer.fingerprint
@@ -98,25 +98,25 @@ def test_query_rows_are_interleaved_in_the_file(model: ForeignModel, tmp_path: P
     assert not np.array_equal(stored, ours)
 
 
-def test_rows_that_are_no_whole_blocks_stay_float16(model: ForeignModel, tmp_path: Path) -> None:
+def test_rows_without_whole_blocks_stay_float16(model: ForeignModel, tmp_path: Path) -> None:
     path = save(tmp_path / "model.gguf", model, TensorType.Q8_0)
     with path.open("rb") as file:
         entries = gguf_file.read_contents(file, path).tensors
     assert entries["blk.0.ffn_down.weight"].type == TensorType.F16
     assert entries["blk.0.ffn_up.weight"].type == TensorType.Q8_0
-    told, *_ = export_notes(model, TensorType.Q8_0)
-    assert told.startswith("2 tensors stay F16, as rows of 48 are no whole Q8_0 blocks of 32")
+    note, *_ = export_notes(model, TensorType.Q8_0)
+    assert note.startswith("2 tensors stay F16, because rows of 48 are not whole Q8_0 blocks of 32")
 
 
 @pytest.mark.parametrize("removes", [True, False])
-def test_a_tokenizer_that_llama_cpp_takes_otherwise_is_told(removes: bool, model: ForeignModel) -> None:
+def test_a_tokenizer_that_differs_in_llama_cpp_is_noted(removes: bool, model: ForeignModel) -> None:
     assert model.tokenizer is not None
     proto = write_model_proto(model.tokenizer.pieces, unk_id=0, bos_id=1, eos_id=2, remove_extra_whitespaces=removes)
     notes = export_notes(dataclasses.replace(model, tokenizer=Tokenizer.from_bytes(proto, "")), TensorType.F32)
     assert any("keeps runs of spaces" in note for note in notes) == removes
 
 
-def test_a_number_too_large_for_float16_is_refused_by_name(model: ForeignModel) -> None:
+def test_a_number_too_large_for_float16_is_refused_with_its_tensor(model: ForeignModel) -> None:
     name = "model.layers.0.mlp.up_proj.weight"
     large = dataclasses.replace(model, tensors=model.tensors | {name: model.tensors[name] * 1e6})
     with pytest.raises(InputError, match=r"blk.0.ffn_up.weight cannot be written as F16: .* choose F32 or BF16"):
@@ -128,7 +128,7 @@ def test_a_model_without_a_tokenizer_is_not_written(model: ForeignModel) -> None
         write_gguf(io.BytesIO(), dataclasses.replace(model, tokenizer=None), TensorType.F32, "bare")
 
 
-def test_every_type_has_a_number_for_the_file(model: ForeignModel, tmp_path: Path) -> None:
+def test_every_type_has_a_file_type_number(model: ForeignModel, tmp_path: Path) -> None:
     for type, number in FILE_TYPES.items():
         path = save(tmp_path / "model.gguf", model, type)
         with path.open("rb") as file:
@@ -145,7 +145,7 @@ REFUSED: dict[str, tuple[Metadata, str]] = {
     "experts": ({"llama.expert_count": (ValueType.UINT32, 8)}, "llama.expert_count is 8, expected 0"),
     "head size": ({"llama.attention.key_length": (ValueType.UINT32, 128)}, "key_length is 128, expected 16"),
     "partial rotation": ({"llama.rope.dimension_count": (ValueType.UINT32, 8)}, "dimension_count is 8, expected 16"),
-    "unknown key": ({"llama.logit_scale": (ValueType.FLOAT32, 2.0)}, "llama.logit_scale is 2.0, of which"),
+    "unknown key": ({"llama.logit_scale": (ValueType.FLOAT32, 2.0)}, "llama.logit_scale is 2.0, which tinyllm"),
     "missing number": ({"llama.block_count": (ValueType.UINT32, None)}, "llama.block_count is None, expected a whole"),
     "number of a kind": ({"llama.block_count": (ValueType.FLOAT32, 2.0)}, "llama.block_count is 2.0, expected a whole"),
     "many layers": ({"llama.block_count": (ValueType.UINT32, 2**32 - 1)}, "num_layers is 4294967295, but there are"),
@@ -171,7 +171,7 @@ REFUSED: dict[str, tuple[Metadata, str]] = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_what_a_llama_of_ours_cannot_be_is_refused_by_name(case: str, rewrite: Callable[..., Path]) -> None:
+def test_unsupported_settings_are_refused_by_name(case: str, rewrite: Callable[..., Path]) -> None:
     metadata, message = REFUSED[case]
     with pytest.raises(FormatError, match=message):
         read_gguf(rewrite(metadata))
@@ -191,8 +191,8 @@ def test_infinite_weights_are_refused_without_a_warning(rewrite: Callable[..., P
         read_gguf(rewrite(**{"output_norm.weight": np.array([np.inf] + [1.0] * 63, np.float32)}))
 
 
-def test_unknown_as_a_control_token_is_understood(rewrite: Callable[..., Path], tokenizer: Tokenizer) -> None:
-    """So converters write it that start from a Hugging Face directory."""
+def test_an_unknown_token_of_type_control_is_read(rewrite: Callable[..., Path], tokenizer: Tokenizer) -> None:
+    """Converters from Hugging Face directories write it so."""
     types = [3 if id == 0 else int(piece.type) for id, piece in enumerate(tokenizer.pieces)]
     read = read_gguf(rewrite({"tokenizer.ggml.token_type": (ValueType.INT32, types)})).tokenizer
     assert read is not None
@@ -203,7 +203,7 @@ def test_a_file_may_have_no_tokenizer(rewrite: Callable[..., Path]) -> None:
     assert read_gguf(rewrite({"tokenizer.ggml.model": (ValueType.STRING, "none")})).tokenizer is None
 
 
-def test_gguf_names_are_all_ours(model: ForeignModel) -> None:
+def test_all_names_are_converted_back(model: ForeignModel) -> None:
     for name in model.tensors:
         assert GGUF.to_hugging_face(GGUF.from_hugging_face(name)) == name
 
@@ -214,8 +214,8 @@ def test_the_modelfile_names_file_and_context() -> None:
     assert "PARAMETER num_ctx 77\n" in text
 
 
-def test_a_43_byte_file_ends_at_once(tmp_path: Path) -> None:
-    """A count of 2^60 values in a file of 43 bytes keeps other readers busy for years."""
+def test_an_absurd_count_is_refused_at_once(tmp_path: Path) -> None:
+    """A count of 2^60 values in a file of 43 bytes would keep a reader busy for years."""
     path = tmp_path / "small.gguf"
     path.write_bytes(struct.pack("<4sIQQ", b"GGUF", 3, 0, 2**60) + bytes(19))
     with pytest.raises(FormatError, match="the number of metadata values is 1152921504606846976, expected at most 1"):
@@ -251,7 +251,7 @@ def read_rules(path: Path) -> Tokenizer:
 def test_end_tokens_are_kept(
     metadata: Metadata, expected: set[int], rewrite: Callable[..., Path], tmp_path: Path
 ) -> None:
-    """A file that names none means 2, as llama.cpp assumes."""
+    """A file without these keys means 2, the default of llama.cpp."""
     model = read_gguf(rewrite(metadata))
     assert model.end_ids == expected
     assert read_rules(save(tmp_path / "again.gguf", model)).end_ids == expected
@@ -264,7 +264,7 @@ def test_a_prompt_without_bos_is_kept(rewrite: Callable[..., Path], tmp_path: Pa
 
 
 def with_last_pieces(model: ForeignModel, **texts: int) -> Metadata:
-    """The metadata of a vocabulary whose last pieces are `texts` of those types."""
+    """The metadata of a vocabulary that ends with `texts`, text -> type."""
     assert model.tokenizer is not None
     pieces = [(piece.text, int(piece.type)) for piece in model.tokenizer.pieces]
     pieces[len(pieces) - len(texts) :] = list(texts.items())
@@ -274,21 +274,21 @@ def with_last_pieces(model: ForeignModel, **texts: int) -> Metadata:
     }
 
 
-def test_unused_rows_give_no_text(rewrite: Callable[..., Path], model: ForeignModel) -> None:
+def test_unused_rows_decode_to_no_text(rewrite: Callable[..., Path], model: ForeignModel) -> None:
     tokenizer = read_rules(rewrite(with_last_pieces(model, **{"[PAD318]": 5, "[PAD319]": 5})))
     assert tokenizer.decode([*tokenizer.encode("the fox"), 318, 319]) == "the fox"
     assert 319 not in tokenizer.encode("[PAD319]")
 
 
-def test_an_unused_piece_that_texts_could_give_is_named(rewrite: Callable[..., Path], model: ForeignModel) -> None:
-    with pytest.raises(FormatError, match=r"'ttt' \(id 319\) is unused, but made of others; .* as normal \(1\)"):
+def test_an_unused_piece_that_could_occur_is_named(rewrite: Callable[..., Path], model: ForeignModel) -> None:
+    with pytest.raises(FormatError, match=r"'ttt' \(id 319\) is unused, but made of other tokens, .* as normal \(1\)"):
         read_gguf(rewrite(with_last_pieces(model, tt=1, ttt=5)))
 
 
 def test_user_defined_pieces_are_cut_out_first(
     rewrite: Callable[..., Path], model: ForeignModel, tmp_path: Path
 ) -> None:
-    """A space goes before each section, as llama.cpp puts it; and a control piece is no part of a text."""
+    """A space precedes each section, as in llama.cpp; a control piece is not part of a text."""
     read = read_gguf(rewrite(with_last_pieces(model, **{"<c>": 3, "<x>": 4})))
     for tokenizer in (read.tokenizer, read_rules(save(tmp_path / "again.gguf", read))):
         assert tokenizer is not None

@@ -1,4 +1,4 @@
-"""The number formats against their definitions; tests/contract holds them against the gguf package."""
+"""Tests the number formats against their definitions; tests/contract compares them with the gguf package."""
 
 import numpy as np
 import pytest
@@ -20,21 +20,21 @@ VALUES = np.random.default_rng(0).standard_normal((4, 64)).astype(np.float32)
     ("type", "relative_error"),
     [(TensorType.F32, 0), (TensorType.F16, 2**-11), (TensorType.BF16, 2**-8)],
 )
-def test_floats_come_back_rounded_to_their_precision(type: TensorType, relative_error: float) -> None:
+def test_floats_are_read_back_rounded_to_their_precision(type: TensorType, relative_error: float) -> None:
     content = encode(VALUES, type)
     assert len(content) == size_bytes(type, VALUES.size)
     assert (np.abs(decode(content, type).reshape(4, 64) - VALUES) <= relative_error * np.abs(VALUES)).all()
 
 
-def test_q8_0_is_off_by_half_a_step_at_most() -> None:
+def test_q8_0_differs_by_at_most_half_a_step() -> None:
     read = decode(encode(VALUES, TensorType.Q8_0), TensorType.Q8_0).reshape(8, 32)
     blocks = VALUES.reshape(8, 32)
     steps = np.abs(blocks).max(axis=1, keepdims=True) / 127
-    # The scale is float16: 2^-11 of it is lost as well, 127 times at most.
+    # The scale is a float16 with a relative error of 2^-11, which is multiplied by up to 127.
     assert (np.abs(read - blocks) <= steps * (0.5 + 127 * 2**-11)).all()
 
 
-def test_q4_0_has_its_low_halves_first() -> None:
+def test_q4_0_stores_low_nibbles_first() -> None:
     content = np.float16(2).tobytes() + bytes(range(0x80, 0x90))
     values = decode(content, TensorType.Q4_0)
     np.testing.assert_array_equal(values[:16], 2 * (np.arange(16) - 8))
@@ -52,12 +52,12 @@ def test_a_block_of_zeros_stays_zeros() -> None:
 
 
 @pytest.mark.parametrize("type", [TensorType.F16, TensorType.Q8_0])
-def test_what_float16_cannot_hold_is_refused(type: TensorType) -> None:
-    with pytest.raises(OverflowError, match="beyond float16's largest number"):
+def test_values_above_float16_are_refused(type: TensorType) -> None:
+    with pytest.raises(OverflowError, match="above float16's largest number"):
         encode(np.full((1, 32), 1e8, np.float32), type)
 
 
-def test_blocks_need_whole_rows() -> None:
+def test_rows_must_be_whole_blocks() -> None:
     assert fits(TensorType.Q8_0, 64)
     assert not fits(TensorType.Q4_0, 48)
     assert fits(TensorType.BF16, 7)

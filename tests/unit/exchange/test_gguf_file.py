@@ -1,4 +1,4 @@
-"""The GGUF container: every value type there and back, and each field that a damaged file can have wrong."""
+"""Tests the GGUF container: every value type is read back, and each damaged field is refused."""
 
 import io
 import struct
@@ -32,7 +32,7 @@ def string(text: bytes) -> bytes:
 
 
 def with_value(type: int, value: bytes) -> bytes:
-    """A file with no tensors and one value under the key `key`."""
+    """A file without tensors and with one value under the key `key`."""
     return HEADER.pack(b"GGUF", 3, 0, 1) + string(b"key") + struct.pack("<I", type) + value
 
 
@@ -58,7 +58,7 @@ NUMBERS = [
 
 
 @pytest.mark.parametrize(("type", "number"), NUMBERS)
-def test_numbers_and_arrays_of_them_come_back(type: ValueType, number: float) -> None:
+def test_numbers_and_arrays_of_numbers_are_read_back(type: ValueType, number: float) -> None:
     contents = read(written({"one": (type, number), "many": (type, [number, number])}))
     assert contents.metadata["one"] == number
     assert isinstance(contents.metadata["one"], type_of(number))
@@ -69,12 +69,12 @@ def type_of(number: float) -> type:
     return type(number)
 
 
-def test_strings_come_back() -> None:
+def test_strings_are_read_back() -> None:
     metadata = read(written({"one": (ValueType.STRING, "été"), "many": (ValueType.STRING, ["", "你好"])})).metadata
     assert metadata == {"one": "été", "many": ["", "你好"]}
 
 
-def test_tensors_come_back_in_their_shape_at_aligned_places() -> None:
+def test_tensors_are_aligned_and_read_back_in_their_shape() -> None:
     first, second = np.arange(6, dtype=np.float32).reshape(2, 3), np.ones(5, np.float32)
     content = written({"key": (ValueType.BOOL, False)}, first=first, second=second)
     contents = read(content)
@@ -105,14 +105,14 @@ REFUSED = {
     "cut array": (with_value(9, struct.pack("<IQ", 4, 3) + bytes(8)), "the length of key is 3, expected at most 2"),
     "no dimensions": (with_tensor(data=99), "a has 0 dimensions, expected 1 to 4"),
     "five dimensions": (with_tensor(1, 1, 1, 1, 1), "a has 5 dimensions"),
-    "huge shape": (with_tensor(2**62, 2**62), r"cut or damaged: a ends at byte \d+, the file at 160"),
+    "huge shape": (with_tensor(2**62, 2**62), r"cut off or damaged: a ends at byte \d+, the file at 160"),
     "zero in a shape": (with_tensor(0, 4), r"the shape \[4, 0\]"),
     "width of blocks": (with_tensor(48, type=8), r"a of type Q8_0 has the shape \[48\]"),
     "type by name": (with_tensor(256, type=12), "a is of type Q4_K, expected F32, F16, Q4_0, Q8_0, BF16"),
     "type by number": (with_tensor(256, type=77), "a is of type number 77"),
     "offset": (with_tensor(4, offset=2**63), "the offset of a is 9223372036854775808, expected 0"),
-    "cut data": (with_tensor(4, data=15), "cut or damaged"),
-    "long name": (with_tensor(4, name=b"a" * 64), "the name of tensor 0 is 64 long, expected 63 at most"),
+    "cut data": (with_tensor(4, data=15), "cut off or damaged"),
+    "long name": (with_tensor(4, name=b"a" * 64), "the name of tensor 0 has 64 bytes, expected at most 63"),
 }
 
 
@@ -146,7 +146,7 @@ def test_the_alignment_is_a_sensible_power_of_two(alignment: int) -> None:
         read(written({"general.alignment": (ValueType.UINT32, alignment)}))
 
 
-def test_every_cut_of_a_file_is_refused() -> None:
+def test_a_file_cut_off_anywhere_is_refused() -> None:
     content = written({"key": (ValueType.STRING, ["a", "b"])}, tensor=np.ones((2, 8), np.float32))
     for length in range(len(content)):
         with pytest.raises(FormatError):

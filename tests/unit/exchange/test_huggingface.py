@@ -1,4 +1,4 @@
-"""Hugging Face directories that others wrote: shards, extras, refusals. transformers itself is in tests/contract."""
+"""Tests foreign Hugging Face directories: shards, extras, refusals. tests/contract compares with transformers."""
 
 import json
 from pathlib import Path
@@ -42,7 +42,7 @@ def directory(tmp_path: Path, model: ForeignModel) -> Path:
 
 
 def shard(directory: Path, *parts: Tensors, weight_map: dict[str, str] | None = None) -> None:
-    """Writes `parts` as shards with their index in place of the one file."""
+    """Replaces the single weight file by `parts` as shards, with their index."""
     (directory / "model.safetensors").unlink(missing_ok=True)
     found = {}
     for number, part in enumerate(parts, start=1):
@@ -58,7 +58,7 @@ def halves(tensors: Tensors) -> tuple[Tensors, Tensors]:
     return {name: tensors[name] for name in names[::2]}, {name: tensors[name] for name in names[1::2]}
 
 
-def test_a_single_file_and_shards_are_the_same_model(directory: Path, model: ForeignModel) -> None:
+def test_a_single_file_and_shards_hold_the_same_model(directory: Path, model: ForeignModel) -> None:
     single = read_hugging_face(directory)
     shard(directory, *halves(model.tensors))
     sharded = read_hugging_face(directory)
@@ -81,7 +81,7 @@ def test_the_tokenizer_is_model_or_json_or_none(directory: Path, model: ForeignM
             assert read.encode("the red ball", bos=True) == model.tokenizer.encode("the red ball", bos=True)
 
 
-def test_rotary_buffers_and_the_copy_of_tied_embeddings_are_left_out(directory: Path, model: ForeignModel) -> None:
+def test_rotary_buffers_and_the_copy_of_tied_embeddings_are_dropped(directory: Path, model: ForeignModel) -> None:
     embedding = model.tensors["model.embed_tokens.weight"]
     extras = {"model.layers.0.self_attn.rotary_emb.inv_freq": np.ones(8, np.float32), "lm_head.weight": embedding}
     save_file(model.tensors | extras, directory / "model.safetensors")
@@ -89,7 +89,7 @@ def test_rotary_buffers_and_the_copy_of_tied_embeddings_are_left_out(directory: 
     assert set(read_hugging_face(directory).tensors) == set(model.tensors) - {"lm_head.weight"}
 
 
-def test_tied_embeddings_with_an_output_of_their_own_are_refused(directory: Path, model: ForeignModel) -> None:
+def test_tied_embeddings_with_another_output_are_refused(directory: Path, model: ForeignModel) -> None:
     (directory / "config.json").write_text(config_json(model, tie_word_embeddings=True))
     with pytest.raises(FormatError, match=r"tie_word_embeddings is true, but lm_head.weight is not model.embed_tokens"):
         read_hugging_face(directory)
@@ -113,7 +113,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_what_a_llama_of_ours_cannot_be_is_refused_by_name(case: str, directory: Path, model: ForeignModel) -> None:
+def test_unsupported_settings_are_refused_by_name(case: str, directory: Path, model: ForeignModel) -> None:
     changes, message = REFUSED[case]
     (directory / "config.json").write_text(config_json(model, **changes))
     with pytest.raises(FormatError, match=message):
@@ -134,10 +134,10 @@ def test_index_and_shards_must_agree(directory: Path, model: ForeignModel) -> No
     first, second = halves(model.tensors)
     listed = dict.fromkeys(model.tensors, "model-00001-of-00001.safetensors")
     shard(directory, first, weight_map=listed)
-    with pytest.raises(FormatError, match=r"\w+ is there by the index, but not in the file"):
+    with pytest.raises(FormatError, match=r"\w+ is in the index, but not in the file"):
         read_hugging_face(directory)
     shard(directory, model.tensors, weight_map={name: listed[name] for name in first})
-    with pytest.raises(FormatError, match=r"\w+ is there but not in the index"):
+    with pytest.raises(FormatError, match=r"\w+ is in the file, but not in the index"):
         read_hugging_face(directory)
     for name in ("absent.safetensors", "x" * 300 + ".safetensors", "\0.safetensors"):
         shard(directory, weight_map=dict.fromkeys(second, name))
@@ -151,16 +151,16 @@ def test_a_tokenizer_of_another_size_is_refused(directory: Path, model: ForeignM
     smaller = {name: values[:300] if len(values) == 320 else values for name, values in model.tensors.items()}
     save_file(smaller, directory / "model.safetensors")
     (directory / "config.json").write_text(config_json(model, vocab_size=300))
-    with pytest.raises(FormatError, match="the model knows 300 tokens, the tokenizer has 320"):
+    with pytest.raises(FormatError, match="the model has 300 tokens, the tokenizer has 320"):
         read_hugging_face(directory)
 
 
-def test_pickled_weights_are_no_weights(directory: Path) -> None:
+def test_pickled_weights_are_not_read(directory: Path) -> None:
     (directory / "model.safetensors").rename(directory / "pytorch_model.bin")
     with pytest.raises(InputError, match=r"has neither model.safetensors nor model.safetensors.index.json"):
         read_hugging_face(directory)
 
 
-def test_a_directory_without_a_config_is_no_model(tmp_path: Path) -> None:
+def test_a_directory_without_a_config_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"has no config.json"):
         read_hugging_face(tmp_path)

@@ -1,4 +1,4 @@
-"""JSON that others wrote: what is refused, in one line with the file's name."""
+"""Tests that unsuitable JSON of other tools is refused in one line with the file's name."""
 
 from pathlib import Path
 
@@ -20,14 +20,14 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_what_is_no_plain_object_is_refused(case: str) -> None:
+def test_other_content_than_a_plain_object_is_refused(case: str) -> None:
     content, message = REFUSED[case]
     with pytest.raises(FormatError, match=message) as caught:
         parse_json_object(content, "config.json")
     assert str(caught.value).startswith("config.json")
 
 
-def test_whole_characters_in_two_halves_are_fine() -> None:
+def test_surrogate_pairs_are_read() -> None:
     assert parse_json_object(b'{"a": "\\ud83d\\ude00"}', "config.json") == {"a": "😀"}
 
 

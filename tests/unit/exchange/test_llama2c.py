@@ -1,4 +1,4 @@
-"""`.bin` files against their layout, written out here with struct and nothing of the module under test."""
+"""Tests `.bin` files against their layout, which is written here with struct, independent of the module."""
 
 import io
 import struct
@@ -35,7 +35,7 @@ def write(path: Path, model: ForeignModel, version: Version) -> Path:
 
 @pytest.mark.parametrize("version", [0, 1])
 @pytest.mark.parametrize("tied", [True, False])
-def test_float_versions_come_back_bit_for_bit(version: Version, tied: bool, tmp_path: Path) -> None:
+def test_float_versions_are_read_back_bit_for_bit(version: Version, tied: bool, tmp_path: Path) -> None:
     model = random_model(tie_embeddings=tied)
     read = read_bin(write(tmp_path / "model.bin", model, version))
     assert read.config.model_copy(update={"multiple_of": CONFIG.multiple_of}) == model.config
@@ -44,8 +44,8 @@ def test_float_versions_come_back_bit_for_bit(version: Version, tied: bool, tmp_
     assert all((read.tensors[name] == tensor).all() for name, tensor in model.tensors.items())
 
 
-def test_version_0_is_in_llama2c_s_order(tmp_path: Path) -> None:
-    """Header, embedding, then kind by kind over the layers; query rows in pairs."""
+def test_version_0_has_the_order_of_llama2c(tmp_path: Path) -> None:
+    """The order is header, embedding, then each kind of tensor for all layers; query rows are interleaved."""
     model = random_model()
     content = write(tmp_path / "model.bin", model, 0).read_bytes()
     assert struct.unpack_from("<7i", content) == NUMBERS
@@ -53,7 +53,7 @@ def test_version_0_is_in_llama2c_s_order(tmp_path: Path) -> None:
     embedding, norms, first_query = floats[: 48 * 32], floats[48 * 32 : 48 * 32 + 64], floats[48 * 32 + 64 :]
     assert (embedding == model.tensors["model.embed_tokens.weight"].reshape(-1)).all()
     assert (norms[32:] == model.tensors["model.layers.1.input_layernorm.weight"]).all()
-    # Heads of 8 channels: rows 0 and 4 of ours turn together, and stand side by side there.
+    # Heads of 8 channels: half-split rows 0 and 4 are rotated together, and are adjacent in the file.
     query = model.tensors["model.layers.0.self_attn.q_proj.weight"]
     assert (first_query[:64].reshape(2, 32) == query[[0, 4]]).all()
 
@@ -73,7 +73,7 @@ def test_version_1_has_its_header_and_norms_first(tmp_path: Path) -> None:
     assert (first == model.tensors["model.layers.0.input_layernorm.weight"]).all()
 
 
-def test_version_2_has_int8_values_and_then_their_scales(tmp_path: Path) -> None:
+def test_version_2_stores_int8_values_before_their_scales(tmp_path: Path) -> None:
     model = random_model()
     content = write(tmp_path / "model.bin", model, 2).read_bytes()
     assert struct.unpack_from("<i7iBi", content, 4) == (2, *NUMBERS, 1, 16)
@@ -82,7 +82,7 @@ def test_version_2_has_int8_values_and_then_their_scales(tmp_path: Path) -> None
     scales = np.frombuffer(content, "<f4", count=48 * 2, offset=start + 48 * 32)
     embedding = model.tensors["model.embed_tokens.weight"].reshape(-1, 16)
     assert (np.abs(values).max(axis=1) == 127).all()
-    # Half a step of each group, plus what float32 adds to it.
+    # The error is half a step of each group, plus the rounding of float32.
     assert (np.abs(values * scales[:, None] - embedding) <= 0.5001 * scales[:, None]).all()
     read = read_bin(tmp_path / "model.bin")
     assert (read.tensors["model.embed_tokens.weight"].reshape(-1, 16) == values * scales[:, None]).all()
@@ -101,7 +101,7 @@ def test_a_group_of_zeros_stays_zeros() -> None:
 
 
 @pytest.mark.parametrize(("field", "value"), [("norm_eps", 1e-6), ("rope_theta", 500_000.0)])
-def test_what_the_c_programs_would_compute_otherwise_is_not_written(field: str, value: float) -> None:
+def test_other_constants_than_those_of_the_c_programs_are_refused(field: str, value: float) -> None:
     with pytest.raises(InputError, match=f"the model has {field} {value}"):
         write_bin(io.BytesIO(), random_model(**{field: value}), 0)
 
@@ -118,7 +118,7 @@ def damage(content: bytes, offset: int, number: int) -> bytes:
         (8, 2**31 - 1, "n_layers 2147483647"),
         (12, 5, "hidden_size 32 is not divisible by num_heads 5"),
         (24, 2**31 - 1, "context_length is 2147483647, expected at most 131072"),
-        (20, 49, "it was cut, or is no llama2.c model"),
+        (20, 49, "it was cut off, or is not a llama2.c model"),
     ],
 )
 def test_version_0_damage_names_file_and_field(offset: int, number: int, message: str, tmp_path: Path) -> None:
@@ -137,7 +137,7 @@ def test_version_0_damage_names_file_and_field(offset: int, number: int, message
         (36, 7, "shared_classifier is 7, expected 0 or 1"),
         (37, 0, "group_size is 0, expected at least 1"),
         (37, 7, "group_size is 7, which does not divide every matrix"),
-        (37, 8, "it was cut, or is no llama2.c model"),
+        (37, 8, "it was cut off, or is not a llama2.c model"),
     ],
 )
 def test_version_2_damage_names_file_and_field(offset: int, number: int, message: str, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""`.pt` checkpoints as llama2.c, torch.compile and a course write them; and nothing of them is run."""
+"""Tests `.pt` checkpoints as llama2.c, torch.compile and a course write them, and that no pickled code is run."""
 
 import pickle
 import zipfile
@@ -28,7 +28,7 @@ def random_model(config: ModelConfig = CONFIG) -> ForeignModel:
 
 @pytest.fixture
 def checkpoint(tmp_path: Path) -> tuple[Path, dict[str, Any]]:
-    """A written checkpoint, and its content as PyTorch loads it."""
+    """A written checkpoint, and its content loaded by PyTorch."""
     path = tmp_path / "model.pt"
     with path.open("wb") as file:
         write_pt(file, random_model())
@@ -51,12 +51,12 @@ def same(path: Path) -> bool:
     return all((read.tensors[name] == tensor).all() for name, tensor in written.tensors.items())
 
 
-def test_a_model_comes_back(checkpoint: tuple[Path, dict[str, Any]]) -> None:
+def test_a_model_is_read_back(checkpoint: tuple[Path, dict[str, Any]]) -> None:
     assert same(checkpoint[0])
 
 
-def test_what_llama2c_looks_up_is_there(checkpoint: tuple[Path, dict[str, Any]]) -> None:
-    """The keys of its `ModelArgs` and `sample.py`, and the state dict of its module: both ends of the tied pair."""
+def test_all_keys_that_llama2c_reads_are_written(checkpoint: tuple[Path, dict[str, Any]]) -> None:
+    """The keys are those of its `ModelArgs`, `sample.py` and state dict, with both names of the tied pair."""
     _, content = checkpoint
     fields = {"dim", "n_layers", "n_heads", "n_kv_heads", "vocab_size", "hidden_dim"}
     assert content["model_args"].keys() == fields | {"multiple_of", "norm_eps", "max_seq_len", "dropout"}
@@ -103,14 +103,14 @@ def test_variants_are_read(kind: str, checkpoint: tuple[Path, dict[str, Any]]) -
         assert same(path)
 
 
-def test_an_output_projection_of_its_own_is_read_but_not_written(checkpoint: tuple[Path, dict[str, Any]]) -> None:
+def test_an_untied_output_projection_is_read_but_not_written(checkpoint: tuple[Path, dict[str, Any]]) -> None:
     path, content = checkpoint
     content["model"]["output.weight"] = torch.ones(48, 32)
     torch.save(content, path)
     read = read_pt(path)
     assert not read.config.tie_embeddings
     assert (read.tensors["lm_head.weight"] == 1).all()
-    with path.open("wb") as file, pytest.raises(InputError, match="ties the two"):
+    with path.open("wb") as file, pytest.raises(InputError, match="ties both"):
         write_pt(file, read)
 
 
@@ -130,32 +130,32 @@ def test_names_are_matched_strictly(checkpoint: tuple[Path, dict[str, Any]]) -> 
 
 
 class Evil:
-    """Unpickled, it would make a file."""
+    """Creates a file when it is unpickled."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Path.touch, (Path("evil-was-here"),)
 
 
-def test_a_pickle_that_would_run_something_is_refused_by_what_it_asks_for(
+def test_a_pickle_that_would_run_code_is_refused_with_its_global(
     checkpoint: tuple[Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     path, content = checkpoint
     torch.save({**content, "extra": Evil()}, path)
-    with pytest.raises(FormatError, match=r"asks for 'pathlib.* Path.touch'|asks for '__builtin__ getattr'"):
+    with pytest.raises(FormatError, match=r"needs 'pathlib.* Path.touch'|needs '__builtin__ getattr'"):
         read_pt(path)
     assert not (tmp_path / "evil-was-here").exists()
 
 
-def test_numbers_repeated_along_an_axis_are_not_multiplied_in_memory(checkpoint: tuple[Path, dict[str, Any]]) -> None:
+def test_numbers_repeated_along_an_axis_are_not_allocated(checkpoint: tuple[Path, dict[str, Any]]) -> None:
     path, content = checkpoint
     content["model"]["tok_embeddings.weight"] = torch.zeros(1).expand(2**40)
     torch.save(content, path)
-    with pytest.raises(FormatError, match="but its tensors say 43980466"):
+    with pytest.raises(FormatError, match="but its tensors claim 43980466"):
         read_pt(path)
 
 
-def test_archives_that_torch_did_not_write_are_refused(tmp_path: Path) -> None:
+def test_archives_not_written_by_torch_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "model.pt"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("model/data.pkl", pickle.dumps({}) + bytes(10_000))

@@ -1,4 +1,4 @@
-"""Formats are known by content, and each model gets the tokenizer that belongs to it, or none."""
+"""Tests that formats are recognised by content, and that each model gets its own tokenizer or none."""
 
 import pickle
 import shutil
@@ -22,14 +22,14 @@ from tinyllm.tokenizer.training import train_model
 
 @pytest.fixture(scope="session")
 def tied(mild_model: ForeignModel) -> ForeignModel:
-    """A model without an output projection of its own, so that every format can say it."""
+    """A model with tied embeddings, which every format can store."""
     tensors = {name: tensor for name, tensor in mild_model.tensors.items() if name != "lm_head.weight"}
     config = mild_model.config.model_copy(update={"tie_embeddings": True})
     return ForeignModel(config, tensors, mild_model.tokenizer, "random")
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_every_format_is_known_under_any_name(target: str, tied: ForeignModel, tmp_path: Path) -> None:
+def test_every_format_is_recognised_under_any_name(target: str, tied: ForeignModel, tmp_path: Path) -> None:
     export_model(tied, target, tmp_path / "model.txt")
     read = read_model(tmp_path / "model.txt")
     assert read.config.model_copy(update={"multiple_of": tied.config.multiple_of}) == tied.config
@@ -56,10 +56,10 @@ FILE_TARGETS = {name: target for name, target in TARGETS.items() if isinstance(t
 
 @pytest.mark.parametrize("widths", [FEW_WIDTHS, pytest.param(range(32, 1025, 32), marks=pytest.mark.slow)])
 @pytest.mark.parametrize("target", FILE_TARGETS)
-def test_a_file_of_every_width_is_read_again(
+def test_a_file_of_every_width_is_read_back(
     target: str, widths: Sequence[int], tokenizer: Tokenizer, tmp_path: Path
 ) -> None:
-    """A llama2.c file of version 0 begins with the width; some widths begin with the byte 0x80, as a pickle does."""
+    """A llama2.c file of version 0 begins with the width; some widths begin with the byte 0x80, like a pickle."""
     (tmp_path / "tokenizer.model").write_bytes(tokenizer.model_proto)
     for width in widths:
         model = random_model(tokenizer, hidden_size=width)
@@ -69,7 +69,7 @@ def test_a_file_of_every_width_is_read_again(
 
 
 @pytest.mark.parametrize("target", ["safetensors", "safetensors-fp16", "safetensors-bf16"])
-def test_a_directory_of_a_width_of_128_is_read_again(target: str, tokenizer: Tokenizer, tmp_path: Path) -> None:
+def test_a_directory_with_a_width_of_128_is_read_back(target: str, tokenizer: Tokenizer, tmp_path: Path) -> None:
     export_model(random_model(tokenizer, hidden_size=128), target, tmp_path / "model")
     assert read_model(tmp_path / "model").config.hidden_size == 128
 
@@ -78,22 +78,22 @@ def test_a_directory_of_a_width_of_128_is_read_again(target: str, tokenizer: Tok
 def test_a_header_that_looks_like_another_format_is_read(
     shape: dict[str, int], tokenizer: Tokenizer, tmp_path: Path
 ) -> None:
-    """1408 begins like a pickle of protocol 5; 123 layers put a "{" where a safetensors file has one."""
+    """1408 begins like a pickle of protocol 5; 123 layers put a "{" at the place of a safetensors header."""
     with (tmp_path / "model.bin").open("wb") as file:
         write_bin(file, random_model(tokenizer, **shape), 0)
     config = read_weights(tmp_path / "model.bin").config
     assert {field: getattr(config, field) for field in shape} == shape
 
 
-def test_the_named_tokenizer_wins_and_must_fit(tied: ForeignModel, tmp_path: Path) -> None:
+def test_the_named_tokenizer_has_priority_and_must_fit(tied: ForeignModel, tmp_path: Path) -> None:
     export_model(tied, "gguf", tmp_path / "model.gguf")
     other = tmp_path / "other.model"
     other.write_bytes(train_model(["another text altogether: red, blue, green"] * 5, 280))
-    with pytest.raises(MismatchError, match="knows 320 tokens, and .*other.model has 280"):
+    with pytest.raises(MismatchError, match="has 320 tokens, but .*other.model has 280"):
         read_model(tmp_path / "model.gguf", other)
 
 
-def test_tokenizers_beside_a_model_are_tried_by_size_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tokenizers_next_to_a_model_are_tried_by_size_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model, folder = tmp_path / "a" / "model.bin", tmp_path / "a"
     folder.mkdir()
     monkeypatch.chdir(tmp_path)
@@ -106,7 +106,7 @@ def test_tokenizers_beside_a_model_are_tried_by_size_first(tmp_path: Path, monke
         assert find_tokenizer(model, 320) == folder / name
 
 
-def test_other_files_are_named_for_what_they_are(tokenizer: Tokenizer, tmp_path: Path) -> None:
+def test_other_kinds_of_files_are_named(tokenizer: Tokenizer, tmp_path: Path) -> None:
     path = tmp_path / "file"
     with pytest.raises(InputError, match="file does not exist"):
         read_weights(path)
@@ -115,17 +115,17 @@ def test_other_files_are_named_for_what_they_are(tokenizer: Tokenizer, tmp_path:
         with pytest.raises(FormatError, match="is a bare pickle, which could run anything"):
             read_weights(path)
     path.write_bytes(b"\x10\0\0\0\0\0\0\0{}              ")
-    with pytest.raises(FormatError, match="is a safetensors file; give the directory"):
+    with pytest.raises(FormatError, match="is a safetensors file; give its directory"):
         read_weights(path)
     path.write_bytes(tokenizer.model_proto)
-    with pytest.raises(FormatError, match=r"is no GGUF, .* read as a .bin of version 0: .* max_seq_len is 0"):
+    with pytest.raises(FormatError, match=r"is not GGUF, .* read as a .bin of version 0: .* max_seq_len is 0"):
         read_weights(path)
 
 
 def test_a_checkpoint_of_the_tutorial_finds_the_tokenizer_of_its_run(
     tied: ForeignModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`output/ckpt.pt` lies beside the run's model; the tutorial's tokenizers lie in `data/` beside `output/`."""
+    """`output/ckpt.pt` lies next to the run's model; the tutorial's tokenizers lie in `data/` next to `output/`."""
     monkeypatch.chdir(tmp_path)
     assert tied.tokenizer is not None
     for places in (("output/model/tokenizer.model", "data/tok320.model"), ("data/tok320.model",)):

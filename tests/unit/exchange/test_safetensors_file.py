@@ -1,4 +1,4 @@
-"""Safetensors against the library's own writer, and each field that a damaged file can have wrong."""
+"""Tests safetensors files of the library's writer, and that each damaged field is refused."""
 
 import json
 from pathlib import Path
@@ -24,7 +24,7 @@ def entry(shape: Any = (4,), offsets: Any = (0, 16), dtype: Any = "F32") -> dict
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
-def test_every_float_is_widened_exactly(dtype: torch.dtype, tmp_path: Path) -> None:
+def test_every_float_type_is_converted_exactly(dtype: torch.dtype, tmp_path: Path) -> None:
     values = torch.randn(5, 7, generator=torch.Generator().manual_seed(0)).to(dtype)
     save_file({"b": values, "a": values[0].clone()}, tmp_path / "m.safetensors", metadata={"format": "pt"})
     tensors, types = read_safetensors(tmp_path / "m.safetensors")
@@ -64,7 +64,7 @@ def test_a_damaged_header_is_named(case: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "content", [b"", b"\x01\x00", (2**63).to_bytes(8, "little"), (3).to_bytes(8, "little") + b"{}"]
 )
-def test_the_length_is_held_against_the_file(content: bytes, tmp_path: Path) -> None:
+def test_the_header_length_is_checked_against_the_file(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "m.safetensors").write_bytes(content)
     with pytest.raises(FormatError, match=r"the header's length is \d+, expected at most"):
         read_safetensors(tmp_path / "m.safetensors")

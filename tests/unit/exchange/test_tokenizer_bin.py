@@ -1,4 +1,4 @@
-"""tokenizer.bin against llama2.c's own file and against the `.model` it was made of."""
+"""Tests tokenizer.bin against llama2.c's own file and against the `.model` it was made from."""
 
 import struct
 from pathlib import Path
@@ -17,24 +17,24 @@ def tok512() -> Tokenizer:
     return Tokenizer.load(STORIES_260K / "tok512.model")
 
 
-def test_the_export_is_llama2c_s_file(tok512: Tokenizer) -> None:
+def test_the_export_equals_the_file_of_llama2c(tok512: Tokenizer) -> None:
     assert tokenizer_to_bin(tok512) == (STORIES_260K / "tok512.bin").read_bytes()
 
 
-def test_pieces_come_back_with_their_types(tok512: Tokenizer) -> None:
+def test_pieces_are_read_back_with_their_types(tok512: Tokenizer) -> None:
     read = read_tokenizer_bin(STORIES_260K / "tok512.bin")
     assert read.fingerprint == tok512.fingerprint
     assert (read.unk_id, read.bos_id, read.eos_id, read.pad_id) == (0, 1, 2, None)
 
 
-def test_ids_are_those_of_the_model_on_a_thousand_stories(tok512: Tokenizer) -> None:
+def test_ids_equal_the_model_s_on_a_thousand_stories(tok512: Tokenizer) -> None:
     read = read_tokenizer_bin(STORIES_260K / "tok512.bin")
     stories = list(write_stories(1000, seed=1))
     assert [read.encode(story) for story in stories] == [tok512.encode(story) for story in stories]
 
 
 def test_llama_2_keeps_runs_of_spaces(tmp_path: Path) -> None:
-    """Its `.model` removes no spaces, which a `.bin` shows only by the runs of spaces among its tokens."""
+    """Its `.model` keeps extra spaces; in a `.bin` only tokens with runs of spaces show this setting."""
     model = Tokenizer.from_bytes(reduced_tokenizer("llama2"), "llama2")
     (tmp_path / "tokenizer.bin").write_bytes(tokenizer_to_bin(model))
     read = read_tokenizer_bin(tmp_path / "tokenizer.bin")

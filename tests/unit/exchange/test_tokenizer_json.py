@@ -1,4 +1,4 @@
-"""tokenizer.json there and back, and the ones that are no SentencePiece model."""
+"""Tests tokenizer.json written and read back, and files that are not equivalent to a SentencePiece model."""
 
 import json
 from collections.abc import Callable
@@ -17,7 +17,7 @@ Change = Callable[[dict[str, Any]], None]
 
 @pytest.fixture
 def directory(tokenizer: Tokenizer, tmp_path: Path) -> Path:
-    """What a model directory of ours has for other tools, without the `.model`."""
+    """The JSON files of a model directory, without the `.model`."""
     for name, content in hugging_face_files(tokenizer, context_length=32).items():
         if name.endswith(".json"):
             (tmp_path / name).write_bytes(content)
@@ -36,7 +36,7 @@ def change(directory: Path) -> Callable[[Change], Path]:
     return change
 
 
-def test_ids_and_text_are_those_of_the_model(directory: Path, tokenizer: Tokenizer) -> None:
+def test_ids_and_text_equal_the_model_s(directory: Path, tokenizer: Tokenizer) -> None:
     read = read_tokenizer_json(directory / "tokenizer.json")
     assert [(piece.text, piece.type) for piece in read.pieces] == [
         (piece.text, piece.type) for piece in tokenizer.pieces
@@ -46,7 +46,7 @@ def test_ids_and_text_are_those_of_the_model(directory: Path, tokenizer: Tokeniz
         assert read.decode(tokenizer.encode(text)) == tokenizer.decode(tokenizer.encode(text))
 
 
-def test_metaspace_says_the_same_as_a_normalizer(change: Callable[[Change], Path]) -> None:
+def test_metaspace_equals_a_normalizer(change: Callable[[Change], Path]) -> None:
     def metaspace(content: dict[str, Any]) -> None:
         content["normalizer"] = None
         content["pre_tokenizer"] = {
@@ -67,7 +67,7 @@ def test_merges_may_be_strings(change: Callable[[Change], Path], tokenizer: Toke
     assert read_tokenizer_json(change(join)).encode("Once upon") == tokenizer.encode("Once upon")
 
 
-def test_special_tokens_may_stand_behind_the_vocabulary(change: Callable[[Change], Path]) -> None:
+def test_special_tokens_may_follow_the_vocabulary(change: Callable[[Change], Path]) -> None:
     def add(content: dict[str, Any]) -> None:
         content["added_tokens"] = [{"id": 320, "content": "[PAD]", "special": True}]
 
@@ -100,32 +100,35 @@ REFUSED: dict[str, tuple[Change, str]] = {
     "Llama 3": (model(ignore_merges=True), "model.ignore_merges is True"),
     "normalizer": (lambda c: c.update(normalizer={"type": "NFKC"}), "its normalizer and pre_tokenizer are not those"),
     "splitter": (lambda c: c.update(pre_tokenizer={"type": "Whitespace"}), "its normalizer and pre_tokenizer are"),
-    "byte level": (lambda c: c.update(pre_tokenizer={"type": "ByteLevel"}), "is a byte-level BPE tokenizer, as GPT-2"),
-    "a merge less": (without_a_merge, "by any merge"),
-    "merges apart": (scattered_merges, "do not stand together"),
+    "byte level": (
+        lambda c: c.update(pre_tokenizer={"type": "ByteLevel"}),
+        "is a byte-level BPE tokenizer, as in GPT-2",
+    ),
+    "a merge less": (without_a_merge, "has no merge of"),
+    "merges apart": (scattered_merges, "are not adjacent"),
     "merges of a kind": (model(merges=[["a"]]), "model.merges holds"),
     "no merges": (model(merges=5), "model.merges is not an array"),
     "no vocabulary": (model(vocab=[]), "model.vocab is not an object"),
     "ids": (lambda c: c["model"]["vocab"].update({"<s>": 999}), "are not 0 to 319"),
     "ids of a kind": (lambda c: c["model"]["vocab"].update({"<s>": "1"}), "are not 0 to 319"),
-    "greedy token": (added(lstrip=True), r"the added token '<x>' takes part of its surroundings \(lstrip\)"),
+    "greedy token": (added(lstrip=True), r"the added token '<x>' includes surrounding text \(lstrip\)"),
     "token far away": (added(id=10**6), "an added token has the id 1000000, but there are only 321 tokens"),
     "token without id": (added(id=None), "the added token '<x>' has the id None"),
     "token below": (added(id=-1), "the added token '<x>' has the id -1"),
     "token of a kind": (lambda c: c.update(added_tokens=["<x>"]), "added_tokens holds '<x>'"),
-    "long token": (lambda c: c["model"]["vocab"].update({"x" * 600: 320}), "has 600 characters, at most 512"),
+    "long token": (lambda c: c["model"]["vocab"].update({"x" * 600: 320}), "has 600 characters, expected at most 512"),
     "no model": (lambda c: c.pop("model"), "has no model"),
 }
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_what_sentencepiece_would_encode_otherwise_is_refused(case: str, change: Callable[[Change], Path]) -> None:
+def test_tokenizers_unlike_sentencepiece_are_refused(case: str, change: Callable[[Change], Path]) -> None:
     edit, message = REFUSED[case]
     with pytest.raises(FormatError, match=message):
         read_tokenizer_json(change(edit))
 
 
-def test_the_unknown_token_must_be_there(change: Callable[[Change], Path]) -> None:
+def test_the_unknown_token_must_exist(change: Callable[[Change], Path]) -> None:
     path = change(model(unk_token="<none>"))
     (path.parent / "tokenizer_config.json").unlink()
     with pytest.raises(FormatError, match="the token for unknown text, '<none>', is not in the vocabulary"):

@@ -1,4 +1,4 @@
-"""An export that is not the model, or cannot be written, is an error and leaves nothing behind."""
+"""Tests that an export that differs from the model, or cannot be written, is an error and leaves no files."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -13,9 +13,9 @@ from tinyllm.exchange.write import TARGETS, FileTarget, export_model
 from tinyllm.model_dir import load_model
 
 
-def test_exact_targets_differ_by_nothing_and_others_by_little(mild_model: ForeignModel, tmp_path: Path) -> None:
+def test_exact_targets_are_equal_and_others_close(mild_model: ForeignModel, tmp_path: Path) -> None:
     for name, target in TARGETS.items():
-        if name == "pt":  # it cannot hold the output projection of this model
+        if name == "pt":  # cannot store an untied output projection
             continue
         (tmp_path / name).mkdir()
         export = export_model(mild_model, name, tmp_path / name / "out")
@@ -27,7 +27,7 @@ def test_exact_targets_differ_by_nothing_and_others_by_little(mild_model: Foreig
 def test_a_copy_with_other_logits_is_not_kept(
     mild_model: ForeignModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A writer that swaps query and key rows: names, shapes and sizes are right, the model is another."""
+    """Uses a writer that swaps query and key rows: names, shapes and sizes are right, but the model differs."""
     target = TARGETS["llama2c"]
     assert isinstance(target, FileTarget)
     honest = target.write
@@ -53,7 +53,7 @@ def test_a_directory_that_differs_is_not_kept(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_model_that_the_format_cannot_say_leaves_no_file(mild_model: ForeignModel, tmp_path: Path) -> None:
+def test_a_model_that_the_format_cannot_store_leaves_no_file(mild_model: ForeignModel, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="output projection is not its embedding"):
         export_model(mild_model, "pt", tmp_path / "model.pt")
     assert list(tmp_path.iterdir()) == []
@@ -68,9 +68,7 @@ def test_another_tokenizer_in_the_folder_is_not_overwritten(mild_model: ForeignM
     assert [path.name for path in tmp_path.iterdir()] == ["tokenizer.bin"]
 
 
-def test_overwrite_replaces_the_companion_of_the_replaced_export_alone(
-    mild_model: ForeignModel, tmp_path: Path
-) -> None:
+def test_overwrite_replaces_only_the_companion_of_the_replaced_export(mild_model: ForeignModel, tmp_path: Path) -> None:
     model, companion = tmp_path / "model.gguf", tmp_path / "Modelfile"
     export_model(mild_model, "gguf", model)
     companion.write_text("my notes")
@@ -84,7 +82,7 @@ def test_overwrite_replaces_the_companion_of_the_replaced_export_alone(
     assert "FROM ./model.gguf" in companion.read_text()
 
 
-def test_the_same_tokenizer_in_the_folder_is_no_obstacle(mild_model: ForeignModel, tmp_path: Path) -> None:
+def test_the_same_tokenizer_in_the_folder_is_accepted(mild_model: ForeignModel, tmp_path: Path) -> None:
     for target in ("llama2c", "llama2c-v1"):
         export_model(mild_model, target, tmp_path / target)
     assert {path.name for path in tmp_path.iterdir()} == {"llama2c", "llama2c-v1", "tokenizer.bin"}
@@ -93,13 +91,13 @@ def test_the_same_tokenizer_in_the_folder_is_no_obstacle(mild_model: ForeignMode
 @pytest.mark.parametrize(
     ("target", "name", "error", "message"),
     [
-        ("onnx", "x", UsageError, "--to onnx is no format; it can be llama2c, llama2c-v1"),
+        ("onnx", "x", UsageError, "--to onnx is not a format; choose llama2c, llama2c-v1"),
         ("gguf", "", ArtifactError, "is there and is not a file"),
-        ("llama2c", "tokenizer.bin", InputError, "is the name of the tokenizer.bin that goes with the model"),
+        ("llama2c", "tokenizer.bin", InputError, "is the name of the tokenizer.bin that is written with the model"),
         ("gguf", "file/x", ArtifactError, "is a file, not a directory"),
     ],
 )
-def test_what_cannot_be_written_is_said_before_any_work(
+def test_impossible_exports_are_refused_before_any_work(
     target: str, name: str, error: type[Exception], message: str, mild_model: ForeignModel, tmp_path: Path
 ) -> None:
     (tmp_path / "file").touch()
@@ -107,15 +105,15 @@ def test_what_cannot_be_written_is_said_before_any_work(
         export_model(mild_model, target, tmp_path / name)
 
 
-def test_a_modelfile_goes_with_gguf_alone(mild_model: ForeignModel, tmp_path: Path) -> None:
+def test_a_modelfile_requires_gguf(mild_model: ForeignModel, tmp_path: Path) -> None:
     export = export_model(mild_model, "gguf-q8", tmp_path / "model.gguf", with_modelfile=True)
     assert [path.name for path in export.beside] == ["Modelfile"]
     assert "FROM ./model.gguf" in (tmp_path / "Modelfile").read_text()
-    with pytest.raises(UsageError, match="--modelfile goes with --to gguf"):
+    with pytest.raises(UsageError, match="--modelfile requires --to gguf"):
         export_model(mild_model, "pt", tmp_path / "model.pt", with_modelfile=True)
 
 
-def test_a_directory_is_a_model_directory_of_ours(mild_model: ForeignModel, tmp_path: Path) -> None:
+def test_an_exported_directory_is_a_model_directory(mild_model: ForeignModel, tmp_path: Path) -> None:
     export_model(mild_model, "safetensors", tmp_path / "out")
     loaded, tokenizer = load_model(tmp_path / "out")
     assert (loaded.state_dict()["model.norm.weight"].numpy() == mild_model.tensors["model.norm.weight"]).all()
@@ -123,13 +121,13 @@ def test_a_directory_is_a_model_directory_of_ours(mild_model: ForeignModel, tmp_
     assert tokenizer.fingerprint == mild_model.tokenizer.fingerprint
 
 
-def test_what_a_tokenizer_bin_cannot_say_is_told(mild_model: ForeignModel, tmp_path: Path) -> None:
-    """Our tokenizers keep runs of spaces; nothing in a tokenizer.bin without a token of two spaces says so."""
+def test_rules_that_a_tokenizer_bin_loses_are_noted(mild_model: ForeignModel, tmp_path: Path) -> None:
+    """The tokenizer keeps runs of spaces, which a tokenizer.bin without a token of two spaces cannot store."""
     (note,) = export_model(mild_model, "llama2c", tmp_path / "model.bin").notes
     assert "cannot say that runs of spaces are kept" in note
 
 
-def test_rules_that_a_format_cannot_say_are_told(mild_model: ForeignModel, tmp_path: Path) -> None:
+def test_rules_that_a_format_loses_are_noted(mild_model: ForeignModel, tmp_path: Path) -> None:
     assert mild_model.tokenizer is not None
     ruled = replace(mild_model, tokenizer=mild_model.tokenizer.with_rules(adds_bos=False, end_ids=[7, 2]))
     notes = "\n".join(export_model(ruled, "llama2c", tmp_path / "model.bin").notes)
