@@ -91,7 +91,7 @@ def test_the_prefix_is_cut_to_max_tokens(run: Run, model: Path, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["--option", "dance"], 2, "--option dance does not exist; it can be generate"),
+        (["--option", "dance"], 2, "--option dance does not exist; choose generate"),
         (["--option"], 2, "--option has no value"),
         pytest.param(
             ["--use_gpu"],
@@ -106,7 +106,7 @@ def test_the_prefix_is_cut_to_max_tokens(run: Run, model: Path, tmp_path: Path) 
         (["--generated_sentence_low_temp_out", "broken.pt/x"], 1, "broken.pt is a file, not a directory"),
         (["--generated_sentence_low_temp_out", "."], 2, "is a directory; name a file"),
         (["--generated_sentence_low_temp_out", HIGH], 2, "would be written to the same file"),
-        (["--temperature", "1", "1"], 2, "--temperature has a value twice"),
+        (["--temperature", "1", "1"], 2, "--temperature repeats a value"),
         (["--temperature", "-1"], 2, "temperature is -1"),
         (["--top-p", "2"], 2, "top_p is 2"),
         (["--max_sentence_len", "0"], 2, "--max_sentence_len is 0"),
@@ -130,7 +130,7 @@ def test_without_a_checkpoint_the_bundled_model_is_used(
     monkeypatch.setattr(run_llama_generate, "bundled_model", lambda: model)
     code, out, err = run("--max_new_tokens", 1)
     assert code == 0
-    assert "stories42M.pt is not here, so the bundled model serves; to have it, download" in err
+    assert "stories42M.pt is not in this folder, so the bundled model is used; to use it, download" in err
     assert out.startswith(f"load model from {model}\n")
 
 

@@ -256,7 +256,7 @@ def test_several_vocabularies_ask_for_the_flag(workshop: Path) -> None:
         assert err == f"tinyllm: data has a {what} of several sizes (300, 310); choose one by --vocab_size\n"
         code, _, err = run(workshop, script, "--vocab_size", "77")
         assert code == 1
-        assert f"or take the one of 300: python {script} --vocab_size 300" in err
+        assert f"or use the one of 300: python {script} --vocab_size 300" in err
     shutil.rmtree(workshop / "data/tok310")
     (workshop / "data/tok310.model").unlink()
 

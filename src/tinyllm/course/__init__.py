@@ -1,7 +1,7 @@
-"""The seeds' own doors: the scripts and the Python of the documents that this project grew out of.
+"""The public names of the tutorial's and the course's Python modules, which the scripts in the root also use.
 
-The names that the documents import from `tokenizer`, `train_vocab`, `preprocess` and `sample`. They load on first use,
-since `preprocess.py` is imported by its helper processes.
+`tokenizer`, `train_vocab`, `preprocess` and `sample` re-export these names. Each name is imported on first use, because
+the worker processes of `preprocess.py` import the script.
 """
 
 from importlib import import_module

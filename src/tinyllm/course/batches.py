@@ -1,7 +1,7 @@
 """The tutorial's `PretokDataset` and `Task.iter_batches`: windows of the token ids that preprocess.py wrote.
 
-Names, order and split are those of Tiny-LLM's preprocess.py. `train.py` trains by `tinyllm.training`, whose order is a
-function of the step; these are for programs that follow the document.
+Names, order and split are those of Tiny-LLM's preprocess.py. They serve programs that follow the document; `train.py`
+uses `tinyllm.training`, whose order is a function of the step.
 """
 
 import random
@@ -23,10 +23,10 @@ LLAMA2_VOCAB_SIZE = 32_000
 
 
 class PretokDataset(IterableDataset[Window]):
-    """Windows without end, in random order: pairs of inputs and targets, int64 tensors of `max_seq_len` ids.
+    """An infinite stream of windows in random order: (inputs, targets), int64 tensors of `max_seq_len` ids.
 
-    `split` is "train", or anything else for the test file. `vocab_source` is "custom" for `data/tok<vocab_size>/`,
-    or "llama2" for `.bin` files beside the corpus. A window's targets are its inputs shifted by one.
+    `split` is "train", or any other value for the test file. `vocab_source` is "custom" for `data/tok<vocab_size>/`,
+    or "llama2" for `.bin` files next to the corpus. Targets are the inputs shifted by one.
     """
 
     def __init__(self, split: str, max_seq_len: int, vocab_size: int, vocab_source: str) -> None:
@@ -39,9 +39,9 @@ class PretokDataset(IterableDataset[Window]):
         self.vocab_size, self.vocab_source = vocab_size, vocab_source
 
     def __iter__(self) -> Iterator[Window]:
-        """Goes through the files again and again; the order depends on the worker and the rank alone.
+        """Iterates over the files endlessly; the order depends only on the data worker and the rank.
 
-        Raises InputError where a file is missing, or too short for a window.
+        Raises InputError if a file is missing, or too short for a window.
         """
         draw = random.Random(self._seed())
         files = split_files(self._folder(), self.split)
@@ -80,13 +80,13 @@ class PretokDataset(IterableDataset[Window]):
 
 
 class Task:
-    """Batches for a training loop."""
+    """Makes batches for a training loop."""
 
     @staticmethod
     def iter_batches(
         batch_size: int, device: str | torch.device, num_workers: int = 0, **dataset_kwargs: object
     ) -> Iterator[Window]:
-        """Batches of windows on `device`, of shape (batch_size, max_seq_len) each; the rest goes to `PretokDataset`."""
+        """Batches of (inputs, targets) on `device`, each (batch_size, max_seq_len); kwargs go to `PretokDataset`."""
         is_cuda = torch.device(device).type == "cuda"
         dataset = PretokDataset(**dataset_kwargs)  # type: ignore[arg-type]
         loader = DataLoader(dataset, batch_size=batch_size, pin_memory=is_cuda, num_workers=num_workers)

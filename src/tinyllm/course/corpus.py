@@ -1,4 +1,4 @@
-"""The tutorial's corpus: JSON files in a folder, or the archive that they come in, which is read without unpacking."""
+"""Reads the tutorial's corpus: JSON files in a folder, or their archive, which is read without unpacking."""
 
 from collections.abc import Iterator
 from itertools import islice
@@ -13,11 +13,13 @@ from tinyllm.corpus.streams import decode_text, open_bytes
 from tinyllm.course.layout import CORPUS_ARCHIVE, CORPUS_FOLDER
 from tinyllm.errors import InputError
 
-NO_CORPUS = f"there is no corpus in {CORPUS_FOLDER}; run python train_vocab.py --download True, or name files by --data"
+NO_CORPUS = (
+    f"there is no corpus in {CORPUS_FOLDER}; run python train_vocab.py --download True, or name files with --data"
+)
 
 
 def corpus_inputs() -> list[str]:
-    """What to read: the files of the folder where there are any, else the archive. Raises InputError without both."""
+    """The inputs to read: the folder's files if there are any, else the archive. Raises InputError without both."""
     if any(CORPUS_FOLDER.glob("*.json")):
         return [str(CORPUS_FOLDER / "*.json")]
     if CORPUS_ARCHIVE.exists():
@@ -26,7 +28,7 @@ def corpus_inputs() -> list[str]:
 
 
 def list_files() -> list[str]:
-    """The corpus's files as paths in the folder, sorted; those of the archive where it is not unpacked."""
+    """The corpus's files as sorted paths in the folder; without unpacked files, the archive's members as such paths."""
     if files := sorted(map(str, CORPUS_FOLDER.glob("*.json"))):
         return files
     corpus_inputs()
@@ -34,7 +36,7 @@ def list_files() -> list[str]:
 
 
 def first_source(inputs: list[str]) -> str | None:
-    """The `Document.source` of the file that comes first by name; None where there is only one file."""
+    """The `Document.source` of the first file by name; None if there is only one file."""
     from tinyllm.corpus.sources import list_sources
 
     sources = [str(path) for path in list_sources(inputs)]
@@ -44,26 +46,26 @@ def first_source(inputs: list[str]) -> str | None:
 
 
 def read_corpus(files: list[str]) -> Iterator[Document]:
-    """The stories of some of the files that `list_files` gives, or of others on the disk."""
+    """The stories in `files`, which are names from `list_files` or existing files."""
     if all(Path(file).exists() for file in files):
         yield from read_documents(files)
         return
     if not CORPUS_ARCHIVE.exists():
         raise InputError(f"{next(file for file in files if not Path(file).exists())} does not exist")
-    wanted = {_file_name(file) for file in files}
+    names = {_file_name(file) for file in files}
     found = set()
     for document in read_documents([CORPUS_ARCHIVE]):
-        if _file_name(document.source) in wanted:
+        if _file_name(document.source) in names:
             found.add(_file_name(document.source))
             yield document
-        elif found == wanted:
+        elif found == names:
             return
-    if found != wanted:
-        raise InputError(f"{CORPUS_ARCHIVE} has no {', '.join(sorted(wanted - found))}")
+    if found != names:
+        raise InputError(f"{CORPUS_ARCHIVE} has no {', '.join(sorted(names - found))}")
 
 
 def first_record(file: str) -> Any:
-    """The first item of a JSON file of the corpus, as it stands there."""
+    """The first item of a JSON file of the corpus."""
     if Path(file).exists():
         with open_bytes(Path(file)) as stream:
             records = json_records.read_array(decode_text(stream), file)

@@ -1,6 +1,6 @@
-"""`python count_words_tokens.py`: words and tokens of one text, as the course's document shows them.
+"""`python count_words_tokens.py`: counts words and tokens of one text, as in the course's document.
 
-For many files at once, as a table, there is `tinyllm tokenizer count`.
+For several files, in a table, use `tinyllm tokenizer count`.
 """
 
 import sys
@@ -23,12 +23,12 @@ DOCUMENT_TEXT = (
     "I would highly recommend this film to anyone who enjoys a good thriller."
 )
 LLAMA2_PLACES = ("tokenizer.model", "llama2-tokenizer/tokenizer.model", "llama2.c/tokenizer.model")
-"""Where the Llama 2 tokenizer usually lies, from the current folder and from that of the script."""
+"""Usual places of the Llama 2 tokenizer, relative to the current folder and to the script's."""
 SCRIPT = "count_words_tokens.py"
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Counts and ends the process, as the `tinyllm` command does."""
+    """Counts words and tokens and exits the process, as the `tinyllm` command does."""
     program = f"python {SCRIPT}"
     app = App(
         name=program,
@@ -46,7 +46,7 @@ def count(
     text: Annotated[
         str | None,
         TEXT_OR_DASH,
-        Parameter(help="Text to count, or - for standard input; default: the document's."),
+        Parameter(help="Text to count, or - for standard input; default: the text of the document."),
     ] = None,
     /,
     *,
@@ -61,8 +61,8 @@ def count(
 ) -> None:
     """Count the words and tokens of a text.
 
-    Words are what whitespace separates; BOS and EOS are not counted. The numbers of the document, 54 and 71, are those
-    of the Llama 2 tokenizer. Without it the bundled tokenizer counts, and one line says so.
+    Words are separated by whitespace; BOS and EOS are not counted. The document's numbers, 54 and 71, come from the
+    Llama 2 tokenizer. Without it, the bundled tokenizer is used, and one line says so.
 
     For example:
 
@@ -89,6 +89,6 @@ def count(
 
 
 def find_llama2_tokenizer() -> Path | None:
-    """The first `tokenizer.model` of LLAMA2_PLACES, in the current folder or beside the script; None without one."""
+    """The first existing file of LLAMA2_PLACES, in the current folder or next to the script; None if there is none."""
     folders = (Path(), Path(sys.argv[0]).parent)
     return next((path for folder in folders for place in LLAMA2_PLACES if (path := folder / place).is_file()), None)

@@ -1,8 +1,8 @@
-"""Where the tutorial's files lie, and which of several sizes of vocabulary a script takes.
+"""The paths of the tutorial's files, and the choice among several sizes of vocabulary.
 
-data/TinyStories_all_data/data00.json ...    the corpus, or data/TinyStories_all_data.tar.gz, read as it is
+data/TinyStories_all_data/data00.json ...    the corpus, or data/TinyStories_all_data.tar.gz, read without unpacking
 data/tok4096.model                           the tokenizer
-data/tok4096/data00.bin ...                  token ids, one file for each file of the corpus
+data/tok4096/data00.bin ...                  token ids, one file per file of the corpus
 output/ckpt.pt                               the model
 """
 
@@ -19,25 +19,25 @@ DEFAULT_VOCAB_SIZE = 4096
 
 
 def tokenizer_file(vocab_size: int) -> Path:
-    """The tokenizer with so many tokens."""
+    """The path of the tokenizer with `vocab_size` tokens."""
     return DATA / f"tok{vocab_size}.model"
 
 
 def shard_folder(vocab_size: int) -> Path:
-    """The shards of the tokenizer with so many tokens."""
+    """The folder of the shards made with the tokenizer of `vocab_size` tokens."""
     return DATA / f"tok{vocab_size}"
 
 
 def choose_tokenizer(vocab_size: int | None) -> int:
-    """The size of the tokenizer to use: the one asked for, else the tutorial's, else the only one there is.
+    """The vocabulary size of the tokenizer to use: `vocab_size`, else the tutorial's 4096, else the only one.
 
-    Raises InputError where there is none, UsageError where there are several.
+    Raises InputError if there is none, UsageError if there are several.
     """
     return _choose(vocab_size, _sizes(DATA.glob("tok*.model")), "tokenizer", "train_vocab.py", "preprocess.py")
 
 
 def choose_shards(vocab_size: int | None) -> int:
-    """The size of the vocabulary whose shards to use, by the same rule. Raises the same errors."""
+    """The vocabulary size of the shards to use, by the rule of `choose_tokenizer`, with the same errors."""
     folders = (path for path in DATA.glob("tok*") if path.is_dir())
     return _choose(vocab_size, _sizes(folders), "encoded corpus", "preprocess.py", "train.py")
 
@@ -55,7 +55,7 @@ def _choose(asked: int | None, found: Sequence[int], what: str, maker: str, user
         raise UsageError(f"{DATA} has a {what} of several sizes ({sizes}); choose one by --vocab_size")
     if size is None:
         raise InputError(f"there is no {what} in {DATA}; run python {maker} first")
-    other = f", or take the one of {found[0]}: python {user} --vocab_size {found[0]}" if found else ""
+    other = f", or use the one of {found[0]}: python {user} --vocab_size {found[0]}" if found else ""
     raise InputError(
         f"there is no {what} of {size} tokens in {DATA}; run python {maker} --vocab_size {size} first{other}"
     )

@@ -1,6 +1,6 @@
-"""`python run_llama.py --option NAME`: the course's program, one option a module, loaded when it is called.
+"""`python run_llama.py --option NAME`: the course's program; the module of the option is imported on use.
 
-This module knows the options and finds the one that is meant; what each does stands where `OPTIONS` says.
+This module selects the option; the modules in `OPTIONS` implement them.
 """
 
 import difflib
@@ -19,7 +19,7 @@ OPTIONS = {
     "generate": ("tinyllm.course.run_llama_generate:generate", "Continue a text at several temperatures."),
     "prompt": (
         "tinyllm.course.run_llama_classify:prompt",
-        "Classify sentences by what the model expects after a question.",
+        "Classify sentences by the most probable label after a question.",
     ),
     "finetune": ("tinyllm.course.run_llama_classify:finetune", "Train a classifier of sentences from the model."),
 }
@@ -28,7 +28,7 @@ SCRIPT = "python run_llama.py"
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Runs one option and ends the process, as the `tinyllm` command does."""
+    """Runs one option and exits the process, as the `tinyllm` command does."""
     tokens = sys.argv[1:] if arguments is None else arguments
     run_command(_run, tokens, _program(tokens))
 
@@ -42,7 +42,7 @@ def _run(tokens: Sequence[str]) -> None:
     if option not in OPTIONS:
         close = difflib.get_close_matches(option, OPTIONS, n=1)
         near = f"; did you mean {close[0]}?" if close else ""
-        raise ArgumentsError(f"--option {option} does not exist; it can be {', '.join(OPTIONS)}{near}")
+        raise ArgumentsError(f"--option {option} does not exist; choose {', '.join(OPTIONS)}{near}")
     module, _, name = OPTIONS[option][0].partition(":")
     app = App(
         name=f"{SCRIPT} --option {option}",
@@ -58,9 +58,9 @@ def _run(tokens: Sequence[str]) -> None:
 
 
 def take_option(tokens: Sequence[str]) -> tuple[str | None, list[str]]:
-    """The value of `--option`, None where it is not there, and the other tokens.
+    """The value of `--option`, or None, and the other tokens.
 
-    Raises ArgumentsError where the option stands twice, or without a value.
+    Raises ArgumentsError if the option is given twice or without a value.
     """
     rest, options = list(tokens), []
     for place, token in enumerate(tokens):
@@ -68,16 +68,16 @@ def take_option(tokens: Sequence[str]) -> tuple[str | None, list[str]]:
         if name != "--option":
             continue
         if not equals and place + 1 == len(tokens):
-            raise ArgumentsError(f"--option has no value; it can be {', '.join(OPTIONS)}")
+            raise ArgumentsError(f"--option has no value; choose {', '.join(OPTIONS)}")
         options.append(value if equals else tokens[place + 1])
         rest[place : place + (1 if equals else 2)] = []
     if len(options) > 1:
-        raise ArgumentsError(f"--option is given {len(options)} times: {', '.join(options)}; one run does one thing")
+        raise ArgumentsError(f"--option is given {len(options)} times: {', '.join(options)}; give one option a run")
     return (options[0] if options else None), rest
 
 
 def _program(tokens: Sequence[str]) -> str:
-    """How the command line begins, for a pointer to the help: with the option, where there is a known one."""
+    """The start of the command line in messages, with the option if it is known."""
     named = [name for name in OPTIONS if any(token in (name, f"--option={name}") for token in tokens)]
     return f"{SCRIPT} --option {named[0]}" if named else SCRIPT
 
@@ -91,6 +91,6 @@ def _overview() -> str:
             "",
             *lines,
             "",
-            f"Without --option it is {DEFAULT_OPTION}. Flags of one: {SCRIPT} --option NAME --help",
+            f"The default is --option {DEFAULT_OPTION}. Flags of an option: {SCRIPT} --option NAME --help",
         ]
     )

@@ -1,7 +1,7 @@
 """`python run_llama.py --option prompt` and `--option finetune`: the course's two ways to classify sentences.
 
-Flags, defaults and file names are the course's. Where its own defaults contradict each other (the files of predictions
-must be named after the option, and the defaults are those of `prompt`), each option has its own here.
+Flags, defaults and file names are the course's, with one exception. The course requires file names of predictions that
+contain the option, but its defaults contain `prompt` for both; here each option has its own defaults.
 """
 
 from pathlib import Path
@@ -28,20 +28,21 @@ from tinyllm.finetune.examples import format_predictions, read_label_names
 from tinyllm.finetune.scores import score
 from tinyllm.runtime import pick_device
 
-Train = Annotated[Path, Parameter(help="Training sentences, a line each: label ||| text.")]
+Train = Annotated[Path, Parameter(help="Training sentences, one a line: label ||| text.")]
 Dev = Annotated[Path, Parameter(help="Dev sentences.")]
 Test = Annotated[Path, Parameter(help="Test sentences.")]
 ModelPath = Annotated[
     Path | None, Parameter(help="Model of any format; default: stories42M.pt, else the bundled model.")
 ]
 TokenizerFile = Annotated[
-    Path | None, Parameter(help="Default: inside or beside the model, else tokenizer.model in this folder.")
+    Path | None, Parameter(help="Default: inside or next to the model, else tokenizer.model in this folder.")
 ]
 MaxTokens = Annotated[
-    int | None, Parameter(help="Cut sentences to this many tokens, BOS included; default: what the context takes.")
+    int | None,
+    Parameter(help="Cut sentences to this many tokens, BOS included; default: the longest that fits the context."),
 ]
 Gpu = Annotated[bool, Parameter(negative="", show_default=False, help="Run on the GPU.")]
-BatchSize = Annotated[int, Parameter(help="Sentences side by side.")]
+BatchSize = Annotated[int, Parameter(help="Sentences in a batch.")]
 
 
 def prompt(
@@ -55,17 +56,17 @@ def prompt(
     pretrained_model_path: ModelPath = None,
     tokenizer: TokenizerFile = None,
     max_sentence_len: MaxTokens = None,
-    seed: Annotated[int, Parameter(help="Of the course's flags; nothing is drawn here.")] = 1337,  # noqa: ARG001
+    seed: Annotated[int, Parameter(help="A flag of the course, without effect here.")] = 1337,  # noqa: ARG001
     use_gpu: Gpu = False,
     dev_out: Annotated[Path, Parameter(help="File of predictions.")] = Path("cfimdb-dev-prompting-output.txt"),
     test_out: Annotated[Path, Parameter(help="File of predictions.")] = Path("cfimdb-test-prompting-output.txt"),
     batch_size: BatchSize = 8,
 ) -> None:
-    """Classify sentences by what the model expects after a question.
+    """Classify sentences by the most probable label after a question.
 
     The question is `Is this movie bad or good? This movie is `, with the names of the labels. The prediction is the
-    label whose name then has the largest log-probability, all its tokens together. Nothing is trained: training
-    sentences only tell the most frequent label, for comparison.
+    label whose name has the largest log-probability after it, summed over its tokens. Nothing is trained: training
+    sentences only give the most frequent label, for comparison.
 
     For example:
 
@@ -73,7 +74,7 @@ def prompt(
       python run_llama.py --option prompt --pretrained-model-path stories260K.bin --batch_size 32
     """
     if batch_size < 1:
-        raise UsageError(f"--batch_size is {batch_size}; at least 1 is needed")
+        raise UsageError(f"--batch_size is {batch_size}; it must be at least 1")
     check_limit(max_sentence_len)
     outputs = _check_outputs(dev_out, test_out, "prompting", [train, dev, test, label_names])
     device = pick_device("cuda" if use_gpu else "cpu")
@@ -98,12 +99,12 @@ def finetune(
     dev: Dev = Path("data/cfimdb-dev.txt"),
     test: Test = Path("data/cfimdb-test.txt"),
     label_names: Annotated[
-        Path | None, Parameter(help="JSON list of the labels' names; default: their numbers.")
+        Path | None, Parameter(help="JSON list of the labels' names; default: the label numbers.")
     ] = None,
     pretrained_model_path: ModelPath = None,
     tokenizer: TokenizerFile = None,
     max_sentence_len: MaxTokens = None,
-    seed: Annotated[int, Parameter(help="Seeds head, dropout and order.")] = 1337,
+    seed: Annotated[int, Parameter(help="Seed of head, dropout and order.")] = 1337,
     epochs: Annotated[int, Parameter(help="Passes over the training sentences.")] = 10,
     use_gpu: Gpu = False,
     dev_out: Annotated[Path, Parameter(help="File of predictions.")] = Path("cfimdb-dev-finetuning-output.txt"),
@@ -117,8 +118,8 @@ def finetune(
 ) -> None:
     """Train a classifier of sentences from the model.
 
-    A linear head reads the state of each sentence's last token; all weights are trained. The epoch with the best
-    accuracy on the dev sentences is kept, and labels dev and test sentences at the end.
+    A linear head reads the hidden state of each sentence's last token; all weights are trained. The epoch with the best
+    accuracy on the dev sentences is saved, and labels dev and test sentences at the end.
 
     For example:
 
@@ -143,7 +144,7 @@ def finetune(
 
 
 def _check_outputs(dev_out: Path, test_out: Path, what: str, inputs: list[Path]) -> dict[str, Path]:
-    """The files of dev and test predictions. Raises UsageError for names that the course would not take."""
+    """The files of dev and test predictions. Raises UsageError for names that the course does not accept."""
     outputs = {"dev": dev_out, "test": test_out}
     for name, path in outputs.items():
         ending = f"{name}-{what}-output.txt"
@@ -154,7 +155,7 @@ def _check_outputs(dev_out: Path, test_out: Path, what: str, inputs: list[Path])
 
 
 def _write_predictions(task: Task, predictions: dict[str, list[int]], outputs: dict[str, Path]) -> None:
-    """The course's lines and files, then the scores."""
+    """Prints the course's lines, writes its files, and prints the scores."""
     for name, examples in task.splits.items():
         found = score([example.label for example in examples], predictions[name], len(task.label_names))
         print(f"{name} acc :: {found.accuracy:.3f}")

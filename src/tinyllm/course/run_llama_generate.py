@@ -1,7 +1,7 @@
-"""`python run_llama.py --option generate`: one text continued at several temperatures, each into a file of its own.
+"""`python run_llama.py --option generate`: continues one text at several temperatures, and writes one file for each.
 
-Flags, defaults and printed lines are the course's. What it only recommends is here as well: filters, streaming through
-the key/value cache, and a header that says how each file came to be.
+Flags, defaults and printed lines are the course's. Its recommended extensions are included: filters, streaming through
+the KV cache, and a header with the origin of each file.
 """
 
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ def generate(
         Path | None, Parameter(help=f"Model of any format; default: {DEFAULT_MODEL}, else the bundled model.")
     ] = None,
     tokenizer: Annotated[
-        Path | None, Parameter(help="Default: inside or beside the model, else tokenizer.model in this folder.")
+        Path | None, Parameter(help="Default: inside or next to the model, else tokenizer.model in this folder.")
     ] = None,
     prefix: Annotated[str, Parameter(help="Text to continue.")] = DEFAULT_PREFIX,
     max_sentence_len: Annotated[
@@ -42,12 +42,14 @@ def generate(
     ] = None,
     max_new_tokens: Annotated[int, Parameter(help="Tokens to generate at each temperature.")] = 75,
     temperature: Annotated[
-        list[float], Parameter(consume_multiple=True, negative=(), help="One text for each; 0 = the most likely token.")
+        list[float], Parameter(consume_multiple=True, negative=(), help="One text each; 0 = the most likely token.")
     ] = [0.0, 1.0],  # noqa: B006 (never changed)
     top_k: Annotated[int, Parameter(help="Keep only this many most likely tokens; 0 = all.")] = 0,
-    top_p: Annotated[float, Parameter(help="Keep the smallest set of tokens with this probability in sum.")] = 1.0,
-    seed: Annotated[int, Parameter(help="Seeds the draws.")] = 1337,
-    stream: Annotated[bool, Parameter(negative="", show_default=False, help="Print the text as it comes.")] = False,
+    top_p: Annotated[float, Parameter(help="Keep the smallest set of tokens with this total probability.")] = 1.0,
+    seed: Annotated[int, Parameter(help="Seed of sampling.")] = 1337,
+    stream: Annotated[
+        bool, Parameter(negative="", show_default=False, help="Print the text while it is generated.")
+    ] = False,
     use_gpu: Annotated[bool, Parameter(negative="", show_default=False, help="Run on the GPU.")] = False,
     generated_sentence_low_temp_out: Annotated[
         Path | None, Parameter(help="File for the lowest temperature; default: generated-sentence-temp-0.txt.")
@@ -56,7 +58,7 @@ def generate(
         Path | None, Parameter(help="File for the highest temperature; default: generated-sentence-temp-1.txt.")
     ] = None,
     metadata: Annotated[
-        Literal["header", "none"], Parameter(help="Begin each file with how it came to be, or not.")
+        Literal["header", "none"], Parameter(help="Begin each file with a header of its origin, or not.")
     ] = "header",
 ) -> None:
     """Continue a text at several temperatures.
@@ -75,26 +77,26 @@ def generate(
     ]
     outputs = name_outputs(temperature, generated_sentence_low_temp_out, generated_sentence_high_temp_out)
     if max_sentence_len is not None and max_sentence_len < 1:
-        raise UsageError(f"--max_sentence_len is {max_sentence_len}; at least 1 token is needed")
+        raise UsageError(f"--max_sentence_len is {max_sentence_len}; it must be at least 1")
     prefix = text_input.read_argument(prefix, "--prefix")
     path = pretrained_model_path or default_model()
     generator = models.load(path, tokenizer=tokenizer, device="cuda" if use_gpu else "cpu")
     print(f"load model from {path}")
     advise_on_prompt(prefix)
     prompt = _prompt_ids(generator, prefix, max_sentence_len)
-    about = Origin(path, _checksum(generator.path or path), generator, len(prompt))
+    origin = Origin(path, _checksum(generator.path or path), generator, len(prompt))
     for sampling, output in zip(settings, outputs, strict=True):
         print(f"Temperature is {sampling.temperature}")
         sentence = _generate(generator, prompt, sampling, stream)
         print(SEPARATOR)
-        header = about.header(sampling) if metadata == "header" else ""
+        header = origin.header(sampling) if metadata == "header" else ""
         storage.write_file(output, header + sentence)
         print(f"Wrote generated sentence to {output}.")
 
 
 @dataclass(frozen=True)
 class Origin:
-    """What a file's header says of the model and the prompt."""
+    """The facts about model and prompt in a file's header."""
 
     path: Path
     checksum: str
@@ -102,7 +104,7 @@ class Origin:
     num_prompt_tokens: int
 
     def header(self, sampling: SamplingConfig) -> str:
-        """Lines that begin with `# `, and an empty one."""
+        """The header: lines that begin with `# `, and an empty line."""
         tokenizer = self.generator.tokenizer
         settings = sampling.model_dump(include={"temperature", "top_k", "top_p", "max_new_tokens"})
         facts = {
@@ -118,14 +120,14 @@ class Origin:
 
 
 def name_outputs(temperatures: list[float], low: Path | None, high: Path | None) -> list[Path]:
-    """The file of each temperature; `low` and `high`, where given, are those of the lowest and the highest.
+    """The file of each temperature; `low` and `high`, if given, replace those of the lowest and the highest.
 
-    Raises UsageError for temperatures or files that are there twice, ArtifactError for one that cannot be written.
+    Raises UsageError for a repeated temperature or file, ArtifactError for a file that cannot be written.
     """
     if not temperatures:
         raise UsageError("--temperature has no value; give one or more numbers from 0 on")
     if len(set(temperatures)) < len(temperatures):
-        raise UsageError(f"--temperature has a value twice: {', '.join(f'{value:g}' for value in temperatures)}")
+        raise UsageError(f"--temperature repeats a value: {', '.join(f'{value:g}' for value in temperatures)}")
     outputs = {value: Path(f"generated-sentence-temp-{value:g}.txt") for value in temperatures}
     if high is not None:
         outputs[max(temperatures)] = high
@@ -141,12 +143,12 @@ def name_outputs(temperatures: list[float], low: Path | None, high: Path | None)
 
 
 def default_model() -> Path:
-    """The course's checkpoint where it is in this folder, else the bundled model, with a line that says so."""
+    """The course's checkpoint if it is in this folder, else the bundled model, with a line that says so."""
     if DEFAULT_MODEL.exists():
         return DEFAULT_MODEL
     bundled = bundled_model()
     note(
-        f"{DEFAULT_MODEL} is not here, so the bundled model serves; to have it, download {DEFAULT_MODEL} of "
+        f"{DEFAULT_MODEL} is not in this folder, so the bundled model is used; to use it, download {DEFAULT_MODEL} of "
         "karpathy/tinyllamas and the Llama 2 tokenizer.model into this folder"
     )
     return bundled
@@ -158,7 +160,7 @@ def _prompt_ids(generator: Generator, prefix: str, max_tokens: int | None) -> li
 
 
 def _generate(generator: Generator, prompt: list[int], sampling: SamplingConfig, stream: bool) -> str:
-    """Prints prompt and continuation, piece by piece if `stream`, and gives them."""
+    """Prints and returns the prompt and its continuation; piece by piece if `stream`."""
     if not stream:
         (generation,) = generator.generate(prompt, sampling=sampling)
         show(generation.prompt + generation.text)
@@ -174,5 +176,5 @@ def _generate(generator: Generator, prompt: list[int], sampling: SamplingConfig,
 def _checksum(path: Path) -> str:
     file = path / WEIGHTS_NAME if path.is_dir() else path
     if not file.is_file():
-        return "none, as the weights are in several files"
+        return "none, because the weights are in several files"
     return f"SHA-256 of {file.name} {storage.sha256_of(file)}"

@@ -1,7 +1,7 @@
-"""The tutorial's preprocess.py: from the corpus to `data/tok<size>/data00.bin ...`, of which the first is for testing.
+"""The tutorial's preprocess.py: encodes the corpus into `data/tok<size>/data00.bin ...`; the first file is for testing.
 
-Files, lines and split are those of Tiny-LLM's preprocess.py. `pretokenize` also writes what `train.py` and
-`tinyllm train` check: document ends, the tokenizer, and a manifest with checksums.
+Files, printed lines and split are those of Tiny-LLM's preprocess.py. `pretokenize` also writes document ends, the
+tokenizer, and a manifest with checksums, which `train.py` and `tinyllm train` check.
 """
 
 from pathlib import Path
@@ -16,10 +16,10 @@ from tinyllm.shards.format import ShardSet
 
 
 def process_shard(args: tuple[int, str], vocab_size: int, tokenizer_model_path: str) -> None:
-    """Encodes the stories of one file, `args[1]`, into a `.bin` of token ids; BOS begins each story.
+    """Encodes the stories of the file `args[1]` as a `.bin` of token ids, with BOS before each story.
 
-    It goes into `data/tok<vocab_size>/`, or beside the file where `vocab_size` is 0. `args[0]` is the file's number.
-    Raises InputError for a file or a tokenizer that is missing.
+    The output folder is `data/tok<vocab_size>/`, or the file's own folder for `vocab_size` 0. `args[0]`, the number of
+    the file, is ignored. Raises InputError if the file or the tokenizer is missing.
     """
     import numpy as np
 
@@ -38,9 +38,9 @@ def process_shard(args: tuple[int, str], vocab_size: int, tokenizer_model_path: 
 
 
 def pretokenize(vocab_size: int) -> None:
-    """Encodes the whole corpus with `data/tok<vocab_size>.model`; where `vocab_size` is 0, beside its files.
+    """Encodes the whole corpus with `data/tok<vocab_size>.model`; for `vocab_size` 0, next to the corpus files.
 
-    Raises InputError where the corpus or the tokenizer is missing.
+    Raises InputError if the corpus or the tokenizer is missing.
     """
     if vocab_size == 0:
         for numbered in enumerate(list_files()):
@@ -61,10 +61,10 @@ def prepare_corpus(
     output: Path,
     **options: Any,
 ) -> None:
-    """Writes the shards of `inputs` to `output`, one for each file, and prints a line about each.
+    """Writes one shard per file of `inputs` to `output`, and prints a line about each.
 
-    Of a single file documents are held back by a hash of their text, since there is no other file to test on.
-    `options` are further arguments of `tinyllm.shards.writer.prepare`.
+    A single file is split by a hash of each document's text, because no other file is left for testing. `options` are
+    further arguments of `tinyllm.shards.writer.prepare`.
     """
     from tinyllm.shards.writer import prepare
     from tinyllm.tokenizer.codec import Tokenizer
@@ -84,32 +84,32 @@ def prepare_corpus(
 
 
 def split_files(folder: Path, split: str) -> list[Path]:
-    """The `.bin` files of one split, by name: the first is for testing, the others for training.
+    """The `.bin` files of one split, sorted by name: the first is for testing, the others for training.
 
-    Shards with a manifest say themselves which is which. Raises InputError where there is none for this split.
+    A manifest, if present, decides the split. Raises InputError if the split has no file.
     """
     files = sorted(folder.glob("*.bin"))
     if (folder / storage.MANIFEST_NAME).exists():
         details = ShardSet.open(folder).details
         assert details is not None
-        wanted = "train" if split == "train" else "validation"
-        chosen = sorted(folder / f"{entry.name}.bin" for entry in details.shards if entry.split == wanted)
+        split_name = "train" if split == "train" else "validation"
+        chosen = sorted(folder / f"{entry.name}.bin" for entry in details.shards if entry.split == split_name)
     else:
         chosen = files[1:] if split == "train" else files[:1]
     if not chosen:
-        problem = f"has one .bin file alone, which is for testing, so none for {split}" if files else "has no .bin file"
+        problem = f"has only one .bin file, which is for testing, and none for {split}" if files else "has no .bin file"
         raise InputError(f"{folder} {problem}; run python preprocess.py on a corpus of two files or more")
     return chosen
 
 
 def _write(target: Path, content: bytes) -> None:
-    """Writes a bare `.bin` file anew. A file with a checksum in a manifest is never changed."""
+    """Writes a bare `.bin` file, replacing an earlier one. A file listed in a manifest is never changed."""
     if (target.parent / storage.MANIFEST_NAME).exists():
         if target.exists() and target.read_bytes() == content:
             return
         raise ArtifactError(
             f"{target.parent} holds finished shards with checksums, so {target.name} cannot be written into it; "
-            "run python preprocess.py to make all of them anew"
+            "run python preprocess.py to make all of them again"
         )
     storage.check_writable(target)
     storage.write_file(target, content)

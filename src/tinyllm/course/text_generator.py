@@ -1,6 +1,6 @@
 """The tutorial's `TextGenerator`: `TextGenerator().sample(start="Once upon a time")`.
 
-Arguments, defaults and the printed line are those of Tiny-LLM's sample.py; the work is `tinyllm.load`'s.
+Arguments, defaults and the printed line are those of Tiny-LLM's sample.py; `tinyllm.load` does the work.
 """
 
 from pathlib import Path
@@ -13,11 +13,11 @@ TOKENIZER_MODEL = "tok4096.model"
 
 
 class TextGenerator:
-    """A checkpoint and its tokenizer, ready to continue texts; it prints how many parameters the model has.
+    """Continues texts with a checkpoint and its tokenizer; prints the number of the model's parameters.
 
-    With the default `tokenizer_model_path`, the tokenizer is that of the run beside the checkpoint, else the one of
-    its size in `data/`, else `tok4096.model` in this folder. Raises InputError where the checkpoint is missing; other
-    errors are those of `tinyllm.load`.
+    The default `tokenizer_model_path` selects the tokenizer of the run next to the checkpoint, else the one of the same
+    size in `data/`, else `tok4096.model` in this folder. Raises InputError if the checkpoint is missing, and the errors
+    of `tinyllm.load`.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class TextGenerator:
 
     @property
     def tokenizer(self) -> Tokenizer:
-        """The tutorial's tokenizer of this model."""
+        """The tutorial's `Tokenizer` for this model."""
         return Tokenizer(self.tokenizer_model_path)
 
     def sample(
@@ -54,9 +54,9 @@ class TextGenerator:
         temperature: float = 1.0,
         top_k: int = 300,
     ) -> list[str]:
-        """Texts that begin with `start`, or with the content of PATH for `FILE:PATH`.
+        """Texts that begin with `start`; `FILE:PATH` stands for the content of PATH.
 
-        Another call draws other texts; a new TextGenerator with the same seed draws the same ones again.
+        Each call draws other texts; a new TextGenerator with the same seed repeats the sequence.
         """
         from tinyllm.cli.generate import advise_on_prompt, read_prompt
 
@@ -75,7 +75,7 @@ class TextGenerator:
 
 
 def find_tokenizer(checkpoint: Path, named: str) -> Path | None:
-    """The tokenizer of a checkpoint: the one that is named, or found for the default name; None leaves it to `load`."""
+    """The tokenizer of a checkpoint: `named`, or a search for the default name; None leaves the choice to `load`."""
     if named != TOKENIZER_MODEL:
         return Path(named)
     if checkpoint.suffix != ".pt":

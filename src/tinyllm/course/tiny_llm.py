@@ -1,12 +1,12 @@
-"""The four commands of the Tiny-LLM tutorial, with its flags, defaults and lines, on top of tinyllm's own stages.
+"""The four commands of the Tiny-LLM tutorial, with its flags, defaults and printed lines, on tinyllm's stages.
 
     python train_vocab.py --download True --vocab_size 4096
     python preprocess.py
     python train.py
     python sample.py --prompt "One day, Lily met a Shoggoth"
 
-Files lie where the tutorial has them (`tinyllm.course.layout`), and each call writes them anew. Three things
-differ: nothing asks for input, the archive is read in place, and a step that comes too early says so.
+File paths are the tutorial's (`tinyllm.course.layout`), and each call overwrites earlier files. Three things differ:
+no command asks for input, the archive is read without unpacking, and a step run too early names the missing one.
 """
 
 import argparse
@@ -64,28 +64,28 @@ TRAIN_CONSTANTS: dict[str, Any] = {
     "device": "auto",
     "dtype": "bfloat16",
 }
-"""Every constant of the tutorial's train.py; `device` was cuda:0 there."""
+"""Every constant of the tutorial's train.py; its `device` is cuda:0."""
 NO_LOSS = 1e9
-"""What the tutorial has for the best loss before the first evaluation."""
+"""The tutorial's best loss before the first evaluation."""
 
 
-FROM_SHARDS, FROM_DEVICE = "that of the shards in data/", "bfloat16, and on a CPU whatever is fastest there"
-"""Defaults that depend on what is there; the tutorial's constants hold where they are given."""
+FROM_SHARDS, FROM_DEVICE = "that of the shards in data/", "bfloat16, and on a CPU the fastest"
+"""Defaults that depend on the shards and the device, in place of the tutorial's constants."""
 
 
 def train_vocab() -> NoReturn:
-    """`train_vocab.py`: fetch the corpus if asked, and train the tokenizer `data/tok<size>.model`."""
+    """`train_vocab.py`: downloads the corpus on request, and trains the tokenizer `data/tok<size>.model`."""
     parser = _parser(
         "Train a tokenizer for the TinyStories corpus.", "train_vocab.py --download True --vocab_size 4096"
     )
-    parser.add_argument("--download", type=_true_or_false, default=True, help="fetch the corpus if it is not there")
+    parser.add_argument("--download", type=_true_or_false, default=True, help="download the corpus if it is missing")
     parser.add_argument("--vocab_size", type=int, default=DEFAULT_VOCAB_SIZE, help="number of tokens (default 4096)")
     _add_text_options(parser)
     _run(parser, _train_vocab)
 
 
 def preprocess() -> NoReturn:
-    """`preprocess.py`: encode the corpus into shards in `data/tok<size>/`."""
+    """`preprocess.py`: encodes the corpus into shards in `data/tok<size>/`."""
     parser = _parser("Turn the corpus into shards of token ids.", "preprocess.py")
     parser.add_argument(
         "--vocab_size", type=int, help="which tokenizer of data/ to use; default 4096, else the only one"
@@ -96,18 +96,20 @@ def preprocess() -> NoReturn:
 
 
 def train() -> NoReturn:
-    """`train.py`: train the model, into the run directory `output/` and the checkpoint `output/ckpt.pt`."""
+    """`train.py`: trains the model, with the run directory `output/` and the checkpoint `output/ckpt.pt`."""
     parser = _parser("Train the model; every setting is --key=value.", "train.py --max_iters=1000 --batch_size=16")
-    found = {"vocab_size": FROM_SHARDS, "dtype": FROM_DEVICE}
+    from_context = {"vocab_size": FROM_SHARDS, "dtype": FROM_DEVICE}
     for name, default in TRAIN_CONSTANTS.items():
         kind: Callable[[str], Any] = _true_or_false if isinstance(default, bool) else type(default)
-        told = f"default {found.get(name, default)}"
-        parser.add_argument(f"--{name}", type=kind, default=None if name in found else default, help=told)
+        default_text = f"default {from_context.get(name, default)}"
+        parser.add_argument(
+            f"--{name}", type=kind, default=None if name in from_context else default, help=default_text
+        )
     _run(parser, _train)
 
 
 def sample() -> NoReturn:
-    """`sample.py`: continue a prompt with the model of `output/`."""
+    """`sample.py`: continues a prompt with the model in `output/`."""
     parser = _parser("Continue a prompt.", 'sample.py --prompt "One day, Lily met a Shoggoth"')
     parser.add_argument("--prompt", default="One day, Lily met a Shoggoth", help="text to continue, or FILE:path")
     parser.add_argument("--checkpoint", type=_path, default=CHECKPOINT, help="default output/ckpt.pt")
@@ -169,7 +171,7 @@ def _train(arguments: argparse.Namespace) -> None:
     target = out / CHECKPOINT.name
 
     class Display(TrainingDisplay):
-        """Writes the tutorial's checkpoint beside each best model, and speaks the script's words."""
+        """Writes the tutorial's checkpoint with each best model, and shows notes with the script's names."""
 
         def note(self, message: str) -> None:
             super().note(in_script_words(message))
@@ -199,7 +201,7 @@ def _sample(arguments: argparse.Namespace) -> None:
 
 
 def translate_constants(constants: dict[str, Any]) -> Config:
-    """The config that the tutorial's constants describe."""
+    """The config equivalent to the tutorial's constants."""
     decays = constants["decay_lr"]
     return build_config(
         [
@@ -249,7 +251,7 @@ def translate_constants(constants: dict[str, Any]) -> Config:
 
 
 def write_tutorial_checkpoint(model: Path, target: Path, constants: dict[str, Any]) -> None:
-    """Writes `target` with model, model_args, iter_num, best_val_loss and config, from a model directory."""
+    """Writes a checkpoint with model, model_args, iter_num, best_val_loss and config, from a model directory."""
     from tinyllm.exchange.llama2c_pt import write_pt
     from tinyllm.exchange.read import read_model
 
@@ -260,7 +262,7 @@ def write_tutorial_checkpoint(model: Path, target: Path, constants: dict[str, An
 
 
 def write_stopped_checkpoint(run: Path, config: Config, target: Path, constants: dict[str, Any]) -> None:
-    """Writes `target` from the newest whole checkpoint of a run that stopped before its first evaluation."""
+    """Writes a checkpoint from the newest complete checkpoint of a run that stopped before its first evaluation."""
     from safetensors.numpy import load_file
 
     from tinyllm.exchange.foreign import ForeignModel
@@ -305,7 +307,7 @@ def _path(text: str) -> Path:
 
 
 def _true_or_false(text: str) -> bool:
-    """`--download False` means no: `bool("False")` would be true."""
+    """The truth value of a flag: `--download False` is False, although `bool("False")` is True."""
     if text.lower() in ("true", "1", "yes"):
         return True
     if text.lower() in ("false", "0", "no"):

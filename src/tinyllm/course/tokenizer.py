@@ -1,6 +1,6 @@
 """The tutorial's `Tokenizer`: `from tokenizer import Tokenizer; Tokenizer('./data/tok4096.model')`.
 
-Names, defaults and results are those of Tiny-LLM's tokenizer.py; the work is `tinyllm.Tokenizer`'s.
+Names, defaults and results are those of Tiny-LLM's tokenizer.py; `tinyllm.Tokenizer` does the work.
 """
 
 from collections.abc import Sequence
@@ -19,8 +19,8 @@ TOKENIZER_MODEL = f"./{tokenizer_file(DEFAULT_VOCAB_SIZE)}"
 class Tokenizer:
     """A SentencePiece tokenizer from a `.model` file, by default `./data/tok4096.model`.
 
-    `n_words` is the number of tokens; `bos_id`, `eos_id` and `pad_id` are ids, -1 where there is no such token.
-    Raises InputError where the file is missing, FormatError where it is damaged.
+    `n_words` is the number of tokens; `bos_id`, `eos_id` and `pad_id` are ids, or -1 if there is no such token.
+    Raises InputError if the file is missing, FormatError if it is damaged.
     """
 
     def __init__(self, tokenizer_model: str | None = None) -> None:
@@ -33,15 +33,15 @@ class Tokenizer:
 
     @cached_property
     def sp_model(self) -> "SentencePieceProcessor":
-        """SentencePiece's own object, for what is not here."""
+        """The SentencePiece processor, for functions that this class lacks."""
         from sentencepiece import SentencePieceProcessor
 
         return SentencePieceProcessor(model_proto=self.codec.model_proto)
 
     def encode(self, s: str, bos: bool, eos: bool) -> list[int]:
-        """The ids of `s`, with BOS before and EOS after it if asked."""
+        """The ids of `s`, with BOS before and EOS after it on request."""
         return self.codec.encode(s, bos=bos, eos=eos)
 
     def decode(self, t: Sequence[int]) -> str:
-        """The text of the ids `t`; BOS and EOS give none."""
+        """The text of the ids `t`; BOS and EOS decode to nothing."""
         return self.codec.decode(t)

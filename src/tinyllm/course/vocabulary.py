@@ -1,7 +1,7 @@
-"""The tutorial's train_vocab.py: fetch the corpus, and train the tokenizer `data/tok<size>.model`.
+"""The tutorial's train_vocab.py: downloads the corpus, and trains the tokenizer `data/tok<size>.model`.
 
-Lines and files are those of Tiny-LLM's train_vocab.py. There is no temporary file of text, so nothing asks whether to
-delete one, and the archive is not unpacked.
+Printed lines and files are those of Tiny-LLM's train_vocab.py. There is no temporary text file, so no question about
+deleting one, and the archive is not unpacked.
 """
 
 from collections.abc import Iterable, Iterator
@@ -13,14 +13,14 @@ from tinyllm.course.layout import CORPUS_ARCHIVE, CORPUS_FOLDER, tokenizer_file
 from tinyllm.errors import UsageError
 
 MAX_INPUT_BYTES = 100_000_000
-"""Text to train on; of more, lines are drawn at random with a fixed seed."""
+"""Limit of text to train on; from more text, lines are sampled with a fixed seed."""
 NUM_SHARDS = 20
 
 
 def download() -> None:
-    """Fetches TinyStories into `data/` unless it is there, and shows one story of it.
+    """Downloads TinyStories into `data/` unless it exists, and prints one story.
 
-    Raises DownloadError where the archive cannot be fetched whole.
+    Raises DownloadError if the download fails.
     """
     from tinyllm.cli.data import fetch_corpus
     from tinyllm.corpus.catalogue import TINYSTORIES
@@ -42,7 +42,7 @@ def download() -> None:
 def train_vocab(vocab_size: int = 32000, num_shards: int = NUM_SHARDS) -> None:
     """Trains the tokenizer `data/tok<vocab_size>.model` on the first `num_shards` files of the corpus.
 
-    Raises InputError where there is no corpus or too little text, UsageError for sizes that cannot be.
+    Raises InputError if the corpus is missing or too small, UsageError for impossible sizes.
     """
     if num_shards < 1:
         raise UsageError(f"num_shards is {num_shards}; at least 1 file is needed")
@@ -52,7 +52,7 @@ def train_vocab(vocab_size: int = 32000, num_shards: int = NUM_SHARDS) -> None:
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> None:
-    """Trains `data/tok<vocab_size>.model`, and the `.vocab` beside it, on `texts`; earlier files are replaced."""
+    """Trains `data/tok<vocab_size>.model` and its `.vocab` on `texts`, replacing earlier files."""
     from tinyllm.tokenizer.codec import Tokenizer
     from tinyllm.tokenizer.files import vocab_text
     from tinyllm.tokenizer.training import sample_lines, train_model
@@ -60,7 +60,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> None:
     check_vocab_size(vocab_size)
     target = tokenizer_file(vocab_size)
     storage.check_writable(target)
-    lines = sample_lines(_tell_size(texts), MAX_INPUT_BYTES, seed=0).lines
+    lines = sample_lines(_print_size(texts), MAX_INPUT_BYTES, seed=0).lines
     print("Will now train the vocab...", flush=True)
     model_proto = train_model(lines, vocab_size)
     storage.write_file(target, model_proto)
@@ -70,18 +70,18 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> None:
 
 
 def check_vocab_size(vocab_size: int) -> None:
-    """Raises UsageError for a size that leaves no piece for words."""
+    """Raises UsageError if the size leaves no piece for words."""
     from tinyllm.tokenizer.training import NUM_META_PIECES
 
     if vocab_size <= NUM_META_PIECES:
         raise UsageError(
             f"vocab_size is {vocab_size}; at least {NUM_META_PIECES + 1} is needed, "
-            f"since {NUM_META_PIECES} ids go to bytes and control tokens"
+            f"because {NUM_META_PIECES} ids are bytes and control tokens"
         )
 
 
-def _tell_size(texts: Iterable[str]) -> Iterator[str]:
-    """Passes texts on; after the last one it prints their size, as a file with a text a line would have."""
+def _print_size(texts: Iterable[str]) -> Iterator[str]:
+    """Passes texts on; after the last one, prints the size of a file with one text a line."""
     num_bytes = 0
     for text in texts:
         num_bytes += len(text.encode(errors="replace")) + 1

@@ -1,6 +1,6 @@
-"""The scripts' own words in messages of the stages: `--init_from=resume` for `--resume auto`, `dim` for `hidden_size`.
+"""Rewrites messages of the stages with the scripts' names: `--init_from=resume` for `--resume auto`, and so on.
 
-A message advises what exists in the script that prints it. `run_llama.py` has words of its own.
+A message names only flags of the script that prints it. `run_llama.py` has its own flags.
 """
 
 import re
@@ -37,7 +37,7 @@ CONSTANTS = {
     "optimizer.weight_decay": "weight_decay",
     "optimizer.grad_clip": "grad_clip",
 }
-"""The setting that each constant of train.py decides."""
+"""Setting -> constant of train.py that sets it."""
 FLAGS = {
     "--resume auto": "--init_from=resume",
     "--out": "--out_dir",
@@ -49,26 +49,26 @@ RUN_LLAMA_FLAGS = {
     "use --device cpu or auto": "leave --use_gpu out",
 }
 _SHORT = {key.partition(".")[2]: name for key, name in CONSTANTS.items() if "_" in key}
-"""Settings without their section; a word without an underscore could be meant otherwise."""
+"""Settings without their section; a name without an underscore could be an ordinary word."""
 
 
 def in_script_words(message: str) -> str:
-    """`message` with the tutorial's flags and constants in the place of those of `tinyllm`."""
+    """`message` with the tutorial's flags and constants in place of those of `tinyllm`."""
     message = with_flags(message, FLAGS)
     message = re.sub(r"\b[a-z]+\.[a-z_0-9]+\b", lambda match: CONSTANTS.get(match[0], match[0]), message)
     return re.sub(r"\b[a-z]+(_[a-z]+)+\b", lambda match: _SHORT.get(match[0], match[0]), message)
 
 
 def with_flags(message: str, flags: Mapping[str, str]) -> str:
-    """`message` with the values of `flags` in the place of its keys, where these stand as whole words."""
-    for ours, theirs in flags.items():
-        message = re.sub(rf"(?<![\w-]){re.escape(ours)}(?![\w-])", theirs, message)
+    """`message` with each key of `flags`, as a whole word, replaced by its value."""
+    for own, script in flags.items():
+        message = re.sub(rf"(?<![\w-]){re.escape(own)}(?![\w-])", script, message)
     return message
 
 
 @contextmanager
 def translated(translate: Callable[[str], str]) -> Iterator[None]:
-    """Puts the messages of errors into a script's words."""
+    """Rewrites the messages of errors inside the block by `translate`."""
     try:
         yield
     except TinyllmError as error:

@@ -1,4 +1,4 @@
-"""Counts of a text, a file and standard input."""
+"""Tests the counts of a text, a file and standard input."""
 
 import io
 import sys
@@ -39,14 +39,14 @@ def test_a_text_a_file_and_standard_input_count_the_same(
         assert capsys.readouterr().out == expected
 
 
-def test_errors_say_what_to_do(tokenizer_file: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_errors_name_the_remedy(tokenizer_file: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert call("--tokenizer", str(tmp_path / "none")) == 1
     assert "none does not exist; name one: --tokenizer FILE" in capsys.readouterr().err
     assert call("a text", "--file", "x", "--tokenizer", tokenizer_file) == 2
     assert "not both" in capsys.readouterr().err
 
 
-def test_without_a_tokenizer_the_bundled_one_counts_and_says_so(
+def test_the_bundled_tokenizer_is_the_default_with_a_note(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

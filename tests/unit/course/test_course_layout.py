@@ -1,4 +1,4 @@
-"""Which of several sizes a script takes."""
+"""Tests the choice among several sizes of vocabulary."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "data"
 
 
-def test_the_one_asked_for_then_4096_then_the_only_one(data: Path) -> None:
+def test_the_choice_is_the_named_size_then_4096_then_the_only_one(data: Path) -> None:
     (data / "tok1000.model").touch()
     (data / "tokens.model").touch()  # no size in its name
     assert (choose_tokenizer(None), choose_tokenizer(1000)) == (1000, 1000)
@@ -26,7 +26,7 @@ def test_the_one_asked_for_then_4096_then_the_only_one(data: Path) -> None:
     assert (choose_tokenizer(None), choose_tokenizer(512)) == (4096, 512)
 
 
-def test_shards_are_folders_and_follow_the_same_rule(data: Path) -> None:
+def test_shards_are_chosen_by_the_same_rule(data: Path) -> None:
     (data / "tok1000.model").touch()
     with pytest.raises(InputError, match=r"no encoded corpus in data; run python preprocess\.py first"):
         choose_shards(None)
@@ -36,5 +36,5 @@ def test_shards_are_folders_and_follow_the_same_rule(data: Path) -> None:
         choose_shards(4096)
     assert str(caught.value) == (
         "there is no encoded corpus of 4096 tokens in data; run python preprocess.py --vocab_size 4096 first, "
-        "or take the one of 1000: python train.py --vocab_size 1000"
+        "or use the one of 1000: python train.py --vocab_size 1000"
     )

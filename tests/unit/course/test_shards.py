@@ -1,4 +1,4 @@
-"""The documents' split, bare files beside committed ones, and the archive."""
+"""Tests the documents' split, and bare files next to committed ones."""
 
 import json
 from pathlib import Path
@@ -29,7 +29,7 @@ def windows(split: str, number: int, max_seq_len: int = 8) -> list[tuple[list[in
     return [(x.tolist(), y.tolist()) for x, y in (next(dataset) for _ in range(number))]
 
 
-def test_windows_are_those_of_the_split_once_a_round() -> None:
+def test_each_round_visits_each_window_of_the_split_once() -> None:
     for split, first, num_ids in (("train", 100, 100), ("test", 0, 40), ("val", 0, 40)):
         num_windows = num_ids // 8 - 1
         found = windows(split, num_windows)
@@ -47,7 +47,7 @@ def test_batches_have_the_documents_shape() -> None:
     assert (x.shape, y.shape) == ((3, 8), (3, 8))
 
 
-def test_errors_say_what_is_missing(folder: Path) -> None:
+def test_errors_name_the_missing_file(folder: Path) -> None:
     with pytest.raises(InputError, match=r"data00\.bin has 40 tokens; at least 42 are needed"):
         windows("test", 1, max_seq_len=21)
     with pytest.raises(UsageError, match="vocab_source is 'mine'"):
@@ -55,16 +55,16 @@ def test_errors_say_what_is_missing(folder: Path) -> None:
     with pytest.raises(InputError, match="has no .bin file; run python preprocess.py"):
         next(iter(PretokDataset("train", 8, 999, "custom")))
     (folder / "data/tok320/data01.bin").unlink()
-    with pytest.raises(InputError, match="one .bin file alone, which is for testing, so none for train"):
+    with pytest.raises(InputError, match="has only one .bin file, which is for testing, and none for train"):
         split_files(folder / "data/tok320", "train")
 
 
-def test_a_manifest_says_which_file_is_for_testing(tiny_shards: Path) -> None:
+def test_a_manifest_decides_the_split(tiny_shards: Path) -> None:
     assert [path.name for path in split_files(tiny_shards, "train")] == ["train-00000.bin"]
     assert [path.name for path in split_files(tiny_shards, "val")] == ["validation-00000.bin"]
 
 
-def test_process_shard_goes_beside_the_file_or_into_the_folder(
+def test_process_shard_writes_next_to_the_file_or_into_the_folder(
     folder: Path, tiny_tokenizer: Tokenizer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (folder / "data05.json").write_text(json.dumps([{"story": " Once upon "}, {"story": "a time"}]))
@@ -75,7 +75,7 @@ def test_process_shard_goes_beside_the_file_or_into_the_folder(
         assert capsys.readouterr().out == f"Saved {target}, average seqlen: {len(ids) / 2:.2f}\n"
 
 
-def test_process_shard_does_not_break_finished_shards(folder: Path) -> None:
+def test_process_shard_does_not_change_finished_shards(folder: Path) -> None:
     (folder / "data05.json").write_text(json.dumps([{"story": "Once upon"}]))
     (folder / "data/tok320/manifest.json").write_text("{}")
     with pytest.raises(ArtifactError, match=r"data05\.bin cannot be written into it; run python preprocess\.py"):
@@ -83,6 +83,6 @@ def test_process_shard_does_not_break_finished_shards(folder: Path) -> None:
     assert not (folder / "data/tok320/data05.bin").exists()
 
 
-def test_process_shard_names_a_file_that_is_missing() -> None:
+def test_process_shard_names_a_missing_file() -> None:
     with pytest.raises(InputError, match=r"nowhere\.json does not exist"):
         process_shard((0, "nowhere.json"), 320, "data/tok320.model")
