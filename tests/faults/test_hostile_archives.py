@@ -113,7 +113,7 @@ def hostile(place: Path) -> dict[str, tuple[bytes, str]]:
         "zip-link": (zip_of({"a.txt": b"/etc/passwd"}, mode=0o120777), "has no file that ends in"),
         "zip-many": (zip_of({f"{number}.bin": b"" for number in range(60_000)}), "has no file that ends in"),
         "zip-terminal": (zip_of({"\x1b[2J\r\n.txt": TEXT}), ""),
-        "zip-cut": (zip_of({"a.txt": TEXT})[:-30], "is no whole zip archive"),
+        "zip-cut": (zip_of({"a.txt": TEXT})[:-30], "is not a whole zip archive"),
         "gzip-in-gzip": (archive(member("inner.txt.gz", gzip.compress(b"a" * 2**27))), "has a document of more than"),
         "duplicates": (archive(*[member("a.txt", b"%d" % n) for n in range(2000)]), ""),
         "endless-name": (archive(member("long", b"n" * 2**21, b"L"), member("a.txt")), "a header of 2097152 bytes"),

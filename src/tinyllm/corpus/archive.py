@@ -150,4 +150,4 @@ def _cut_off(name: str) -> FormatError:
 
 
 def _damaged(archive: ByteStream, what: str) -> FormatError:
-    return FormatError(f"{archive.name} is no tar archive, or damaged: {what}; get it again")
+    return FormatError(f"{archive.name} is not a tar archive, or is damaged: {what}; get it again")

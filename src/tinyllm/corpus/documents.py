@@ -1,8 +1,8 @@
 """Reads files into documents: the only reader that later stages use.
 
-Everything streams: memory is bounded by one chunk and one document, whatever the size of the corpus. A document has at
-most 2**30 characters, an item of a JSON array or a field of a table 2**27. A document in an archive has at most 2**25,
-because a few kilobytes may unpack to gigabytes. For Parquet the bound is one row group's column.
+Everything streams: memory is bounded by one chunk and one document, for any size of the corpus. The limits are 2**30
+characters for a document, and 2**27 for an item of a JSON array or a field of a table. In an archive the limit is
+2**25, because a few kilobytes may unpack to gigabytes. For Parquet the bound is one row group's column.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence

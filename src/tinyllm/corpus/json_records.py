@@ -1,7 +1,7 @@
 """Reads JSON records: the items of an array as a stream, or one record a line, each with its place for messages.
 
-The array reader holds a window of the file, decodes one item after the other, and grows the window only if an item is
-cut off at its end. So memory is bounded by one item, which has a limit. `text_of` selects the text of a record, for
+The array reader holds a window of the file and decodes one item after the other. The window grows only if an item is
+cut off at its end, so memory is bounded by one item, which has a limit. `text_of` selects the text of a record, for
 Parquet too.
 """
 

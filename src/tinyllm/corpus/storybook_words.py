@@ -4,7 +4,7 @@ Classes of things are named by their kind (`toy`, `place`). Classes of adjective
 of their words (`lovely`, `ran`), so that a plot line reads almost like its story. Any word of a class fits each use of
 the class; a word that fits only some uses belongs in another class.
 
-No word of a class is a prefix of another one in it ("ice" beside "ice cream"), so a text can be parsed in one way only.
+No word of a class is a prefix of another one in it, such as "ice" of "ice cream". So a text has at most one parse.
 The classes are small: each word occurs about a hundred times or more in 20,000 stories.
 """
 
@@ -72,7 +72,7 @@ _LISTS = {
         marigolds, bluebells, lavender, clover, irises, snowdrops""",
     "tree": """
         oak, maple, pine, willow, birch, elm, cedar, chestnut, cherry, apple, pear, walnut""",
-    # Where and when
+    # Places and times
     "place": """
         park, meadow, beach, forest, river, lake, garden, field, pond, hill, woods, orchard, farm, playground,
         village, market, valley, stream, harbor, square, canal, schoolyard, vineyard, island, creek,
@@ -94,7 +94,7 @@ _LISTS = {
     "sound": """
         squeak, rustle, thump, rattle, crackle, creak, tap, knock, clatter, bump, swish, click, pop, scratch,
         thud, crunch, jingle, clank""",
-    # How things are
+    # Adjectives
     "kind": """
         kind, brave, curious, cheerful, clever, gentle, quiet, happy, lively, playful, thoughtful, careful,
         patient, friendly, polite, helpful, honest, funny, shy, silly, bold, sweet, merry, eager, bright, busy,
@@ -128,7 +128,7 @@ _LISTS = {
         good, great, wonderful, fine, splendid, lovely, brilliant, marvelous, super, grand, fantastic,
         excellent, perfect, amazing, delightful""",
     "very": """very, so, quite, truly, really""",
-    # What people do
+    # Verbs and adverbs
     "ran": """
         ran, walked, skipped, hurried, hopped, marched, raced, dashed, trotted, rushed, galloped, scampered,
         jogged, sprinted""",

@@ -132,7 +132,7 @@ class _Archive:
 
     def damaged(self, what: str) -> FormatError:
         """An error for this archive; `what` is the reason."""
-        return FormatError(f"{self.name} is no whole zip archive: {what}; get it again")
+        return FormatError(f"{self.name} is not a whole zip archive: {what}; get it again")
 
 
 def _read_directory(archive: _Archive) -> Iterator[_Entry]:

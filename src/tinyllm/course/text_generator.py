@@ -15,8 +15,8 @@ TOKENIZER_MODEL = "tok4096.model"
 class TextGenerator:
     """Continues texts with a checkpoint and its tokenizer; prints the number of the model's parameters.
 
-    The default `tokenizer_model_path` selects the tokenizer of the run next to the checkpoint, else the one of the same
-    size in `data/`, else `tok4096.model` in this folder. Raises InputError if the checkpoint is missing, and the errors
+    For the default `tokenizer_model_path`, three places are searched: the run next to the checkpoint, `data/` for the
+    same size, and this folder for `tok4096.model`. Raises InputError if the checkpoint is missing, and the errors
     of `tinyllm.load`.
     """
 

@@ -1,7 +1,7 @@
 """The result of every reader of another tool's format, and the checks that all readers share.
 
 The weights are NumPy arrays, so this module needs no torch. A reader checks each number of a file against the file's
-size before using it, and `check_tensors` guarantees a model with exactly the shapes of its config.
+size before using it. `check_tensors` guarantees a model with exactly the shapes of its config.
 """
 
 from collections.abc import Mapping

@@ -1,7 +1,7 @@
 """Converts between formats that hold the same Llama: tensor names, and the order of query and key rows.
 
 Tensors in tinyllm have Hugging Face's names, and channel i of a head is rotated together with channel i + C/2
-(half-split). llama2.c and GGUF use other names and rotate channels 2i and 2i + 1 (interleaved), so the rows of each
+(half-split). llama2.c and GGUF use other names and rotate channels 2i and 2i + 1 (interleaved). There the rows of each
 query and key head are stored in another order.
 
 Shapes: H heads, C channels of one head, D model size.

@@ -26,8 +26,8 @@ PICKLE_PROTOCOLS = range(2, 6)
 def read_model(path: Path, tokenizer: Path | None = None) -> ForeignModel:
     """The model in a file or Hugging Face directory, with a tokenizer: the named one, its own, or one next to it.
 
-    Raises InputError if something is missing, FormatError if a file is damaged or of another kind, MismatchError if
-    model and tokenizer have different numbers of tokens.
+    Raises InputError if something is missing, FormatError if a file is damaged or of another kind. Raises
+    MismatchError if model and tokenizer have different numbers of tokens.
     """
     model = read_weights(path)
     found = model.tokenizer

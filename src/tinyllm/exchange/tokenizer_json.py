@@ -1,7 +1,7 @@
 """Reads Hugging Face's `tokenizer.json` as a Tokenizer, if it is equivalent to a SentencePiece BPE model.
 
-The equivalence is checked. SentencePiece merges any two neighbours whose concatenation is a piece, so every split of a
-piece into two pieces must be a merge, and all merges of a piece must be adjacent; their order gives the scores. A
+The equivalence is checked. SentencePiece merges any two neighbours whose concatenation is a piece. So every split of a
+piece into two pieces must be a merge. All merges of a piece must be adjacent; their order gives the scores. A
 `tokenizer.json` with fewer merges, another pre-tokenizer or no byte fallback (GPT-2, Llama 3) is refused. Special added
 tokens become control pieces, which no text encodes to; other added tokens become user-defined pieces.
 """
@@ -283,5 +283,5 @@ def _splits(text: str, pieces: set[str]) -> set[tuple[str, str]]:
 def _unsupported(path: Path, reason: str) -> FormatError:
     return FormatError(
         f"{path} is not a SentencePiece BPE tokenizer with byte fallback, which tinyllm reads: {reason}; "
-        "put the tokenizer.model beside it if there is one"
+        "put the tokenizer.model into its folder if there is one"
     )

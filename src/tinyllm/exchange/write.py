@@ -115,7 +115,7 @@ def export_model(
     """Writes `model`, which needs a tokenizer, as `output`; `target` is a key of `TARGETS`.
 
     With `overwrite` it replaces an earlier export of the same kind, and nothing else. Raises UsageError for an unknown
-    target, InputError for a model that the format cannot store, ArtifactError if `output` cannot be replaced,
+    target, InputError for a model that the format cannot store. Raises ArtifactError if `output` cannot be replaced,
     MismatchError if the copy differs from the model. No file is left after an error.
     """
     found = TARGETS.get(target)
@@ -247,7 +247,7 @@ def _compare(expected: NDArray[np.float32], copy: ForeignModel, tolerance: float
 
 def _compare_tokenizers(expected: Tokenizer, copy: Tokenizer | None, output: Path) -> list[str]:
     """One line per property that the copy lost. Raises MismatchError if a token differs."""
-    assert copy is not None, "a target has its tokenizer inside or beside it"
+    assert copy is not None, "a target has its tokenizer inside or next to it"
     for id, (ours, theirs) in enumerate(zip(expected.pieces, copy.pieces, strict=True)):
         if (ours.text, ours.score) != (theirs.text, theirs.score):
             raise MismatchError(
@@ -256,9 +256,7 @@ def _compare_tokenizers(expected: Tokenizer, copy: Tokenizer | None, output: Pat
     notes = []
     if copy.encode(SPACES) != expected.encode(SPACES):
         kept = "kept" if len(expected.encode(SPACES)) > len(copy.encode(SPACES)) else "removed"
-        notes.append(
-            f"the tokenizer's file cannot say that runs of spaces are {kept}; keep {MODEL_NAME} beside it for tinyllm"
-        )
+        notes.append(f"the tokenizer's file cannot store that runs of spaces are {kept}; keep {MODEL_NAME} for tinyllm")
     return notes + _lost_rules(expected, copy)
 
 
@@ -268,13 +266,13 @@ def _lost_rules(expected: Tokenizer, copy: Tokenizer) -> list[str]:
     if copy.end_ids != expected.end_ids:
         named, ends = (", ".join(map(str, sorted(each.end_ids))) or "none" for each in (expected, copy))
         notes.append(
-            f"the format cannot say which tokens end a text: the model's are {named}, read back they are {ends}"
+            f"the format cannot store which tokens end a text: the model's are {named}, read back they are {ends}"
         )
     if copy.begins_with_bos != expected.begins_with_bos:
-        notes.append("the format cannot say that a prompt begins without BOS")
+        notes.append("the format cannot store that a prompt begins without BOS")
     lost = [ours.text for ours, theirs in zip(expected.pieces, copy.pieces, strict=True) if ours.type != theirs.type]
     if lost:
         notes.append(
-            f"the tokenizer's file cannot say that {len(lost)} pieces are reserved or user-defined: {lost[0]!r:.60} …"
+            f"the tokenizer's file does not mark {len(lost)} pieces as reserved or user-defined: {lost[0]!r:.60}, …"
         )
     return notes

@@ -95,7 +95,7 @@ def read_batch(
 ) -> Windows:
     """The tokens (B, T + 1) of one microbatch of one rank, int64.
 
-    A step has `accumulation_steps` microbatches of `batch_size` windows, distributed to the ranks in turn, as in
+    A step has `accumulation_steps` microbatches of `batch_size` windows, distributed to the ranks round-robin, as in
     nanoGPT. `microbatch` counts those of this rank: 0 <= microbatch < accumulation_steps / world_size. So a step trains
     on the same windows for any number of ranks. Raises ValueError if `accumulation_steps % world_size` is not 0.
     """

@@ -38,8 +38,8 @@ def encode_in_order(
     """Each batch with its encoded documents, in order, computed by `num_workers` processes including this one.
 
     The number of buffered batches is bounded. Raises InputError or FormatError naming the file of a document that
-    cannot be encoded, TinyllmError naming files if a process died, ArtifactError if the temporary folder cannot be
-    written.
+    cannot be encoded. Raises TinyllmError naming files if a process died, ArtifactError if the temporary folder cannot
+    be written.
     """
     encoder = Encoder(tokenizer, append_eos)
     num_other_workers = num_workers - 1
@@ -199,7 +199,7 @@ def _encode_file(path: Path) -> None:
 
 @contextmanager
 def _as_artifact_error(path: Path) -> Iterator[None]:
-    """Turns an OSError inside the block into an ArtifactError with the path and the remedy."""
+    """Converts an OSError inside the block to an ArtifactError with the path and the remedy."""
     try:
         yield
     except OSError as error:

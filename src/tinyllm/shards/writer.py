@@ -1,8 +1,8 @@
 """Makes a shard directory from text files: `prepare`.
 
 This process reads and splits the text, all processes encode, and shards are cut at document boundaries in the order of
-the corpus. So the bytes depend only on the sources, the tokenizer and the options, and neither on the number of
-processes nor on interruptions, after which finished shards are kept. `corpus` reads the text formats.
+the corpus. So the bytes depend only on the sources, the tokenizer and the options. The number of processes and
+interruptions do not matter; finished shards are kept after an interruption. `corpus` reads the text formats.
 """
 
 import hashlib

@@ -40,7 +40,7 @@ def padding_id(tokenizer: Tokenizer) -> int | None:
 
 
 def vocab_text(tokenizer: Tokenizer) -> bytes:
-    """The readable list that SentencePiece writes beside a model: one piece and its score a line."""
+    """The readable list that SentencePiece writes with a model: one piece and its score a line."""
     return "".join(f"{piece.text}\t{piece.score:g}\n" for piece in tokenizer.pieces).encode()
 
 

@@ -1,7 +1,7 @@
 """Encodes a text word by word and caches each word: the ids of SentencePiece, several times as fast.
 
 BPE merges two neighbours only into a piece of the vocabulary. If no piece contains a space after another character,
-nothing is merged across the start of a word, so the ids of a text are the concatenated ids of its words.
+nothing is merged across the start of a word. The ids of a text are then the concatenated ids of its words.
 `splits_at_spaces` checks the vocabulary; with any other vocabulary a text is encoded as a whole.
 
 The ids do not change, and no file is read. A few short texts do not need this module.

@@ -99,7 +99,7 @@ def test_an_archive_cut_off_before_its_end_mark_is_refused(length: int) -> None:
 def test_a_damaged_header_is_an_error() -> None:
     archive = bytearray(pack({"a.txt": b"a", "b.txt": b"b"}))
     archive[ONE_MEMBER_BYTES] ^= 1
-    with pytest.raises(FormatError, match="no tar archive, or damaged: a header's checksum is wrong"):
+    with pytest.raises(FormatError, match="not a tar archive, or is damaged: a header's checksum is wrong"):
         unpack(bytes(archive))
 
 

@@ -491,7 +491,7 @@ def test_invalid_ports_and_checksums_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_whatever_the_server_does_the_file_is_right_or_absent(fetch: Fetch, seed: int) -> None:
+def test_the_file_is_right_or_absent_after_any_server_behaviour(fetch: Fetch, seed: int) -> None:
     """The server answers thirty requests at random in one of the ways above, and its file may change in between."""
     draw = random.Random(seed)
 

@@ -81,7 +81,7 @@ def test_the_first_and_the_last_step_name_hero_and_object() -> None:
 
 
 def test_a_line_can_be_read_in_one_way_only() -> None:
-    """`is_story` relies on this: no longer word of a slot continues with the character that follows the slot."""
+    """`is_story` relies on this: the character after a slot never extends one of its words to another one."""
     followers = {
         (slot.words, literal[:1])
         for plot in plots()

@@ -134,7 +134,7 @@ def test_members_that_overlap_are_refused() -> None:
     entry = b"PK\1\2" + struct.pack("<6H", 20, 20, 0, 8, 0, 0) + sizes + struct.pack("<5H2L", 5, 0, 0, 0, 0, 0, 0)
     directory = (entry + b"a.txt") * 1000
     end = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 1000, 1000, len(directory), len(member), 0)
-    with pytest.raises(FormatError, match=r"a\.zip is no whole zip archive: its members overlap"):
+    with pytest.raises(FormatError, match=r"a\.zip is not a whole zip archive: its members overlap"):
         unpack(member + directory + end, 2**20)
 
 

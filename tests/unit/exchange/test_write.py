@@ -124,7 +124,7 @@ def test_an_exported_directory_is_a_model_directory(mild_model: ForeignModel, tm
 def test_rules_that_a_tokenizer_bin_loses_are_noted(mild_model: ForeignModel, tmp_path: Path) -> None:
     """The tokenizer keeps runs of spaces, which a tokenizer.bin without a token of two spaces cannot store."""
     (note,) = export_model(mild_model, "llama2c", tmp_path / "model.bin").notes
-    assert "cannot say that runs of spaces are kept" in note
+    assert "cannot store that runs of spaces are kept" in note
 
 
 def test_rules_that_a_format_loses_are_noted(mild_model: ForeignModel, tmp_path: Path) -> None:
