@@ -12,7 +12,10 @@ from tinyllm.cli.app import COMMANDS, build_app
 
 ROOT = Path(__file__).parent.parent.parent
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
-DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", ".github/pull_request_template.md")),
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 
 
 def test_every_public_name_loads() -> None:
