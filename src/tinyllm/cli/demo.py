@@ -28,6 +28,8 @@ VOCAB_SIZE = 2048
 NUM_SAMPLES = 20
 TEMPERATURE = 0.8
 SEED = 7
+MEASURED_PART = 0.05
+"""Part of the training time that may go to measuring an update: a busy machine takes long for one."""
 MARKER = ".tinyllm-demo"
 CORPUS = "stories.jsonl"
 
@@ -135,7 +137,7 @@ def fit_to_time(config: Config, max_minutes: float) -> Config:
     path = choose_fast_path(config, pick_device(config.training.device), config.schedule.num_steps, note)
     note(path.reason)
     config = path.resolve(config)
-    seconds = measure_step_seconds(config, num_steps=40)
+    seconds = measure_step_seconds(config, num_steps=40, limit_seconds=max_minutes * MEASURED_PART * 60)
     left = max_minutes * 60 - (time.monotonic() - start)  # includes compiling
     num_steps = max(1, min(config.schedule.num_steps, int(left / seconds)))
     if num_steps < config.schedule.num_steps:

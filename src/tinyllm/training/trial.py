@@ -3,6 +3,7 @@
 Callers use it to plan a run before it starts. Nothing of a run is read or written.
 """
 
+import math
 import statistics
 import time
 
@@ -14,8 +15,10 @@ from tinyllm.runtime import pick_device
 from tinyllm.training.step import build_updater
 
 
-def measure_step_seconds(config: Config, num_steps: int = 15) -> float:
+def measure_step_seconds(config: Config, num_steps: int = 15, limit_seconds: float = math.inf) -> float:
     """Median seconds of an optimizer update with the shapes and device of `config`, in which no setting is `auto`.
+
+    Measures `num_steps` updates, or as many as begin within `limit_seconds`, but at least one.
 
     If it compiles, a later run in the same process reuses the compiled code.
     """
@@ -26,9 +29,12 @@ def measure_step_seconds(config: Config, num_steps: int = 15) -> float:
     tokens = torch.randint(config.model.vocab_size, shape, device=device)
     num_tokens = settings.batch_size * settings.accumulation_steps * settings.sequence_length
     updater.warm_up(tokens)
-    seconds = []
-    for _ in range(num_steps + 2):
+    seconds: list[float] = []
+    end = time.perf_counter() + limit_seconds
+    while len(seconds) < num_steps + 2:
         start = time.perf_counter()
+        if start > end and len(seconds) > 2:
+            break
         updater.update([tokens] * settings.accumulation_steps, num_tokens)
         seconds.append(time.perf_counter() - start)
     return statistics.median(seconds[2:])  # the first two updates also allocate memory

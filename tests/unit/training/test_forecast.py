@@ -16,6 +16,9 @@ from tinyllm.recipes import recipe_names
 from tinyllm.settings import build_run_config
 from tinyllm.training import forecast
 from tinyllm.training.forecast import check_memory
+from tinyllm.training.step import Updater
+from tinyllm.training.trial import measure_step_seconds
+from training_runs import make_config
 
 CPU = torch.device("cpu")
 
@@ -113,3 +116,14 @@ def test_train_refuses_what_cannot_be_trained_or_loaded(
     with pytest.raises(TinyllmError, match=message):
         tinyllm.train(tiny_shards, tmp_path / "run", recipe="stories260k", model=model, training=small)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_measurement_without_time_still_measures_one_update(
+    monkeypatch: pytest.MonkeyPatch, tiny_shards: Path
+) -> None:
+    updates: list[int] = []
+    update = Updater.update
+    monkeypatch.setattr(Updater, "update", lambda self, *rest: updates.append(1) or update(self, *rest))
+    config = make_config(tiny_shards)
+    assert measure_step_seconds(config, num_steps=20, limit_seconds=0) > 0
+    assert len(updates) == 3
