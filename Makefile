@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 LOCK := requirements.lock
 LOCKED := PIP_CONSTRAINT=$(LOCK) PIP_BUILD_CONSTRAINT=$(LOCK)
 
-.PHONY: demo test test-newest test-all test-faults bench bench-full bundled-model check format install lock
+.PHONY: demo test test-newest test-all test-faults bench bench-full bundled-model settings-page check format install lock
 
 demo: $(VENV)/installed  ## the whole way: corpus, tokenizer, shards, training, stories
 	$(BIN)/tinyllm demo
@@ -54,6 +54,9 @@ bench-full: $(VENV)/installed-dev  ## all shapes, the machine's limits, and at l
 
 bundled-model: $(VENV)/installed-dev  ## trains the model that ships in the wheel
 	$(BIN)/python tools/make_bundled_model.py
+
+settings-page: $(VENV)/installed-dev  ## writes docs/settings.md from the config
+	$(BIN)/python tools/make_settings_page.py
 
 format: $(VENV)/installed-dev
 	$(BIN)/ruff format .

@@ -8,6 +8,7 @@ Values are parsed before they are checked: "128" from a flag and 128 from TOML o
 Automatic sizes are resolved on construction: a section never holds an automatic size.
 """
 
+from dataclasses import dataclass
 from typing import Annotated, Literal, Self
 
 from pydantic import (
@@ -23,6 +24,13 @@ from pydantic import (
 
 WeightsKind = Literal["fp32", "bf16", "int8"]
 """Precision of the CPU engine's weights."""
+
+
+@dataclass(frozen=True)
+class Unit:
+    """Metadata of a field: the unit of its value. `docs/settings.md` prints it."""
+
+    name: str
 
 
 class Section(BaseModel):
@@ -84,21 +92,21 @@ def _shorten(value: object) -> str:
 class ModelConfig(Section):
     """Shape of a Llama 2 model (Touvron et al. 2023)."""
 
-    vocab_size: int = Field(gt=0, le=LARGEST_SIZE)
+    vocab_size: Annotated[int, Unit("tokens")] = Field(gt=0, le=LARGEST_SIZE)
     """Number of token ids; the tokenizer must have as many."""
-    hidden_size: int = Field(default=288, gt=0, le=LARGEST_SIZE)
+    hidden_size: Annotated[int, Unit("channels")] = Field(default=288, gt=0, le=LARGEST_SIZE)
     """Channels of the residual stream."""
-    num_layers: int = Field(default=8, gt=0, le=LARGEST_SIZE)
+    num_layers: Annotated[int, Unit("layers")] = Field(default=8, gt=0, le=LARGEST_SIZE)
     """Transformer blocks."""
-    num_heads: int = Field(default=8, gt=0, le=LARGEST_SIZE)
+    num_heads: Annotated[int, Unit("heads")] = Field(default=8, gt=0, le=LARGEST_SIZE)
     """Query heads of each attention."""
-    num_kv_heads: Automatic = Field(default=0, le=LARGEST_SIZE, validate_default=True)
+    num_kv_heads: Annotated[Automatic, Unit("heads")] = Field(default=0, le=LARGEST_SIZE, validate_default=True)
     """Key and value heads, shared by groups of query heads; 0 or auto = as many as query heads."""
-    multiple_of: int = Field(default=32, gt=0, le=LARGEST_SIZE)
+    multiple_of: Annotated[int, Unit("channels")] = Field(default=32, gt=0, le=LARGEST_SIZE)
     """The automatic `intermediate_size` is a multiple of this."""
-    intermediate_size: Automatic = Field(default=0, le=LARGEST_SIZE, validate_default=True)
+    intermediate_size: Annotated[Automatic, Unit("channels")] = Field(default=0, le=LARGEST_SIZE, validate_default=True)
     """Channels inside the feed-forward; 0 or auto = 8/3 x hidden_size, rounded up to `multiple_of`."""
-    context_length: int = Field(default=256, gt=0, le=LARGEST_SIZE)
+    context_length: Annotated[int, Unit("tokens")] = Field(default=256, gt=0, le=LARGEST_SIZE)
     """Longest sequence that the model attends over, in tokens."""
     norm_eps: float = Field(default=1e-5, gt=0)
     """Added to the mean square in RMSNorm."""
@@ -156,13 +164,13 @@ class ModelConfig(Section):
 class ScheduleConfig(Section):
     """Learning rate over the run."""
 
-    num_steps: int = Field(default=2000, gt=0)
+    num_steps: Annotated[int, Unit("steps")] = Field(default=2000, gt=0)
     """Optimizer updates of the whole run."""
     peak: float = Field(default=5e-4, gt=0)
     """Learning rate at the end of warmup."""
     floor: float = Field(default=0.0, ge=0)
     """Learning rate at the end of the run."""
-    warmup_steps: int = Field(default=100, ge=0)
+    warmup_steps: Annotated[int, Unit("steps")] = Field(default=100, ge=0)
     """Updates over which the rate rises linearly from 0 to the peak; num_steps / 10 if num_steps is not larger."""
     shape: Literal["cosine", "wsd"] = "cosine"
     """Decay after warmup: cosine, or warmup-stable-decay (flat, then linear)."""
@@ -198,17 +206,17 @@ class OptimizerConfig(Section):
 class TrainingConfig(Section):
     """Batches, evaluation, checkpoints and the machine."""
 
-    batch_size: int = Field(default=8, gt=0, le=LARGEST_SIZE)
+    batch_size: Annotated[int, Unit("windows")] = Field(default=8, gt=0, le=LARGEST_SIZE)
     """Windows in one microbatch."""
-    accumulation_steps: int = Field(default=4, gt=0, le=LARGEST_SIZE)
+    accumulation_steps: Annotated[int, Unit("microbatches")] = Field(default=4, gt=0, le=LARGEST_SIZE)
     """Microbatches in one optimizer update."""
-    sequence_length: int = Field(default=256, gt=0, le=LARGEST_SIZE)
+    sequence_length: Annotated[int, Unit("tokens")] = Field(default=256, gt=0, le=LARGEST_SIZE)
     """Tokens a window predicts; at most the model's context_length."""
     align_documents: bool = False
     """Whether windows begin at document starts instead of every sequence_length tokens."""
-    eval_interval: int = Field(default=100, gt=0)
+    eval_interval: Annotated[int, Unit("steps")] = Field(default=100, gt=0)
     """Steps between evaluations on the validation set."""
-    eval_iters: int = Field(default=100, gt=0, le=LARGEST_SIZE)
+    eval_iters: Annotated[int, Unit("microbatches")] = Field(default=100, gt=0, le=LARGEST_SIZE)
     """Microbatches in one evaluation, the same windows each time."""
     eval_only: bool = False
     """Evaluate once and stop."""
@@ -218,15 +226,15 @@ class TrainingConfig(Section):
     """Source of the weights: scratch, resume (this run's newest checkpoint), or a model directory."""
     initialization: Literal["normal", "mimetic"] = "normal"
     """Initial weights: GPT-2's normal ones, or attention that copies earlier tokens (see `model/init.py`)."""
-    checkpoint_interval: int = Field(default=1000, gt=0)
+    checkpoint_interval: Annotated[int, Unit("steps")] = Field(default=1000, gt=0)
     """Steps between checkpoints; the last step always writes one."""
-    keep_checkpoints: int = Field(default=2, gt=0)
+    keep_checkpoints: Annotated[int, Unit("checkpoints")] = Field(default=2, gt=0)
     """Number of newest checkpoints to keep; older ones are removed."""
-    log_interval: int = Field(default=10, gt=0)
+    log_interval: Annotated[int, Unit("steps")] = Field(default=10, gt=0)
     """Steps between lines of output if stderr is no terminal; metrics.jsonl has every step."""
-    max_minutes: float = Field(default=0.0, ge=0)
+    max_minutes: Annotated[float, Unit("minutes")] = Field(default=0.0, ge=0)
     """Wall time after which the run saves and stops, in minutes; 0 = no limit."""
-    max_bad_steps: int = Field(default=10, gt=0)
+    max_bad_steps: Annotated[int, Unit("steps")] = Field(default=10, gt=0)
     """Updates in a row with a non-finite loss or gradient after which the run stops."""
     seed: int = Field(default=1337, ge=0, lt=2**63)
     """Seeds the initial weights, dropout and the order of the data."""
@@ -246,7 +254,7 @@ class TrainingConfig(Section):
     """
     tensorboard: bool = False
     """Whether metrics are also written to RUN/tensorboard (needs the extra `track`)."""
-    num_threads: Automatic = Field(default=0, le=1024)
+    num_threads: Annotated[Automatic, Unit("threads")] = Field(default=0, le=1024)
     """CPU threads; 0 or auto = torch's choice. Thousands of threads crash the thread library, hence the limit."""
 
 
@@ -258,11 +266,11 @@ def _parse_stops(value: object) -> object:
 class SamplingConfig(Section):
     """Rules for drawing the next token and for ending a text."""
 
-    max_new_tokens: int = Field(default=256, gt=0)
+    max_new_tokens: Annotated[int, Unit("tokens")] = Field(default=256, gt=0)
     """Largest number of tokens to generate."""
     temperature: float = Field(default=1.0, ge=0)
     """Divides the logits; 0 = always the most likely token."""
-    top_k: int = Field(default=0, ge=0)
+    top_k: Annotated[int, Unit("tokens")] = Field(default=0, ge=0)
     """Keep only the k most likely tokens; 0 = all."""
     top_p: float = Field(default=1.0, gt=0, le=1)
     """Keep the smallest set of tokens whose probabilities sum to p (Holtzman et al. 2020)."""
@@ -281,9 +289,9 @@ class TrainingSamplesConfig(Section):
 
     prompt: str = "Once upon a time"
     """Fixed beginning of each sample."""
-    num_samples: int = Field(default=1, ge=0)
+    num_samples: Annotated[int, Unit("samples")] = Field(default=1, ge=0)
     """Samples at each evaluation; 0 = none."""
-    max_new_tokens: int = Field(default=100, gt=0)
+    max_new_tokens: Annotated[int, Unit("tokens")] = Field(default=100, gt=0)
     """Largest number of tokens of a sample."""
     temperature: float = Field(default=0.8, ge=0)
     """Divides the logits; 0 = always the most likely token."""
@@ -292,11 +300,11 @@ class TrainingSamplesConfig(Section):
 class FinetuneConfig(Section):
     """Settings of training a classifier. Names and defaults are the course's."""
 
-    epochs: int = Field(default=10, gt=0)
+    epochs: Annotated[int, Unit("epochs")] = Field(default=10, gt=0)
     """Passes over the training sentences."""
     lr: float = Field(default=1e-5, gt=0)
     """Learning rate, constant. Small models need a higher one: 1e-3 for 260 K parameters."""
-    batch_size: int = Field(default=8, gt=0)
+    batch_size: Annotated[int, Unit("sentences")] = Field(default=8, gt=0)
     """Sentences in one update."""
     dropout: float = Field(default=0.3, ge=0, lt=1)
     """Probability of dropping a channel of the state that the head reads."""

@@ -15,7 +15,10 @@ from tinyllm.cli.app import COMMANDS, GROUPS, build_app
 from tinyllm.config import Config
 
 ROOT = Path(__file__).parent.parent.parent
-DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", ".github/pull_request_template.md")),
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 SOURCES = [path for folder in ("src", "benchmarks", "tools") for path in sorted((ROOT / folder).rglob("*.py"))]
 CALL = re.compile(
     r"(?P<sure>^\s*|`|: |run |\| |\$ )?"

@@ -12,7 +12,11 @@ from tinyllm.cli.app import COMMANDS, build_app
 
 ROOT = Path(__file__).parent.parent.parent
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
-DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", ".github/pull_request_template.md")),
+    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "benchmarks" / "log").glob("*.md")),
+]
 
 
 def test_every_public_name_loads() -> None:
@@ -69,3 +73,13 @@ def test_links_between_documents_hold() -> None:
     for path in DOCUMENTS:
         for target in re.findall(r"\]\(([^)#:]+)\)", path.read_text(encoding="utf-8")):
             assert (path.parent / target).exists(), f"{path.name} links to {target}, which is not there"
+
+
+def test_the_page_of_benchmarks_is_short() -> None:
+    """Trials belong into benchmarks/log/, whose README lists every file."""
+    assert len((ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8").splitlines()) <= 120
+    log = ROOT / "benchmarks" / "log"
+    index = (log / "README.md").read_text(encoding="utf-8")
+    for path in log.glob("*.md"):
+        assert path.name == "README.md" or re.match(r"\d{4}-\d{2}-\d{2}-", path.name), f"{path.name} has no date"
+        assert path.name == "README.md" or f"]({path.name})" in index, f"README.md does not list {path.name}"

@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 from cyclopts import Parameter
+from pydantic import BaseModel
 from rich.progress import Progress, TaskID
 
 from tinyllm import storage
@@ -23,6 +24,13 @@ if TYPE_CHECKING:
     from tinyllm.training.loop import Outcome
 
 Settings = dict[str, str] | None
+
+
+def section_parameter(name: str, topic: str) -> Parameter:
+    """The flags `--NAME.KEY VALUE` of one section of the config. The help lists the section's settings."""
+    section = cast(type[BaseModel], Config.model_fields[name].annotation)
+    keys = section.model_fields
+    return Parameter(name=f"--{name}", help=f"--{name}.KEY VALUE: {topic}. Keys: {', '.join(keys)}.")
 
 
 def train(
@@ -49,19 +57,16 @@ def train(
         Parameter(help="Checksums of shards to verify: changed (new or modified files) or full (all files)."),
     ] = "changed",
     init_from: Annotated[str | None, Parameter(help="scratch, resume, or a model directory.")] = None,
-    model: Annotated[
-        Settings, Parameter(name="--model", help="--model.KEY VALUE, such as --model.num_layers 4.")
-    ] = None,
-    training: Annotated[
-        Settings, Parameter(name="--training", help="--training.KEY VALUE: batches, intervals.")
-    ] = None,
-    schedule: Annotated[Settings, Parameter(name="--schedule", help="--schedule.KEY VALUE: learning rate.")] = None,
-    optimizer: Annotated[Settings, Parameter(name="--optimizer", help="--optimizer.KEY VALUE: AdamW or Muon.")] = None,
-    sample: Annotated[Settings, Parameter(name="--sample", help="--sample.KEY VALUE: samples in training.")] = None,
+    model: Annotated[Settings, section_parameter("model", "shape of the model")] = None,
+    training: Annotated[Settings, section_parameter("training", "batches, evaluation, machine")] = None,
+    schedule: Annotated[Settings, section_parameter("schedule", "learning rate")] = None,
+    optimizer: Annotated[Settings, section_parameter("optimizer", "AdamW or Muon")] = None,
+    sample: Annotated[Settings, section_parameter("sample", "samples in training")] = None,
 ) -> None:
     """Train a model on shards, or resume a run.
 
     Settings come from the recipe, then --config, then flags; RUN/config.toml holds the result.
+    docs/settings.md describes each setting.
     Ctrl-C saves the current step; --resume auto continues from it, with the settings of RUN/config.toml.
 
     For example:

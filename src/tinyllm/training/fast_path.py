@@ -2,7 +2,7 @@
 
 The fastest choice depends on the processor, the shapes and the length of the run. Each candidate runs a few times on
 one microbatch and a model cut to two layers. Explicit settings are not measured. torch.compile is not run either: an
-estimate from the measurements in docs/benchmarks.md decides whether it pays.
+estimate decides whether it pays, from the measurements in benchmarks/log/2026-11-22-attention-variants.md.
 """
 
 import time
