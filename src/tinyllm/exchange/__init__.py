@@ -1,1 +1,1 @@
-"""Other tools' formats: read into our names and layout, written from them."""
+"""Reads and writes other tools' formats, converted from and to Hugging Face's names and half-split layout."""
