@@ -308,7 +308,7 @@ def _check_tensors(shapes: Mapping[str, tuple[int, ...]], config: ModelConfig, w
 def _check_tokenizer(tokenizer: Tokenizer, config: ModelConfig, fingerprint: object, where: str) -> None:
     if tokenizer.vocab_size != config.vocab_size:
         raise MismatchError(
-            f"model and tokenizer of {where} do not match: the model knows {config.vocab_size} tokens, "
+            f"model and tokenizer of {where} do not match: the model has {config.vocab_size} tokens, "
             f"the tokenizer has {tokenizer.vocab_size}; give the model the tokenizer it was trained with"
         )
     if fingerprint is not None and fingerprint != tokenizer.fingerprint:

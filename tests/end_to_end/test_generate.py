@@ -207,7 +207,7 @@ def test_a_model_with_a_wrong_tokenizer_gives_one_line(generate: Run, make_model
     (path / "manifest.json").unlink()
     shutil.copyfile(STORIES_260K / "tok512.model", path / "tokenizer.model")
     assert generate(path, PROMPT).code == 1
-    assert "the model knows 320 tokens, the tokenizer has 512" in generate.err
+    assert "the model has 320 tokens, the tokenizer has 512" in generate.err
     assert generate.err.count("\n") == 1
 
 
