@@ -283,6 +283,19 @@ def test_after_ctrl_c_before_the_first_evaluation_it_samples(workshop: Path) -> 
     assert run(workshop, "sample.py", "--checkpoint", "stopped/ckpt.pt", "--max_new_tokens", "3")[0] == 0
 
 
+def test_a_resumed_run_keeps_its_own_constants(workshop: Path) -> None:
+    assert run(workshop, "train.py", *TINY, "--out_dir=small")[0] == 0
+    steps = int(next(flag.partition("=")[2] for flag in TINY if flag.startswith("--max_iters")))
+    code, out, err = run(workshop, "train.py", "--init_from=resume", f"--max_iters={steps + 2}", "--out_dir=small")
+    assert code == 0, err
+    assert f"step {steps + 2}: validation loss" in out
+    code, _, err = run(workshop, "train.py", "--init_from=resume", "--batch_size=3", "--out_dir=small")
+    assert code == 1
+    assert "was made with batch_size " in err
+    assert "without flags a run keeps its own settings" in err
+    assert "--recipe" not in err
+
+
 def test_text_generator_has_the_documents_arguments(workshop: Path) -> None:
     if not (workshop / "output/ckpt.pt").exists():
         assert run(workshop, "train.py", *TINY)[0] == 0

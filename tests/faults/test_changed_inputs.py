@@ -81,8 +81,7 @@ def test_changed_inputs_are_refused_or_noted(
     original = tmp_path / "original"
     begin(tiny_shards, original)
     for name, change in REFUSED.items():
-        key = "batch." + name.partition(".")[2] if name.startswith("training.") else name
-        key = {"batch.seed": "seed", "batch.dtype": "dtype"}.get(key, key)
+        key = {"training.seed": "seed", "training.dtype": "dtype"}.get(name, name)
         assert_refused(tiny_shards, original, make_config(tiny_shards, 3, **change), f"was made with {key} ")
 
     other_text = make_shards(tmp_path / "text", tiny_tokenizer, "Another text of the same tokenizer, long enough.")

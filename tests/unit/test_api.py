@@ -49,5 +49,5 @@ def test_a_run_resumes_with_its_own_settings(tiny_shards: Path, tmp_path: Path) 
     outcome = tinyllm.train(tiny_shards, tmp_path / "run", resume=True, schedule={"num_steps": 6})
     assert (outcome.reason, outcome.state.step) == ("done", 6)
     assert outcome.num_tokens == 6 * 2 * 2 * 16
-    with pytest.raises(MismatchError, match=r"batch.batch_size 2, this run has 3; restore that setting, or start"):
+    with pytest.raises(MismatchError, match=r"training.batch_size 2, this run has 3; restore that setting, or start"):
         tinyllm.train(tiny_shards, tmp_path / "run", resume=True, training={"batch_size": 3})

@@ -31,6 +31,7 @@ from tinyllm.course.layout import (
     shard_folder,
     tokenizer_file,
 )
+from tinyllm.course.resume import changed_constants, constants_of, resumed_config
 from tinyllm.course.words import in_script_words, translated
 from tinyllm.errors import Interrupted
 from tinyllm.settings import build_config
@@ -166,8 +167,11 @@ def _train(arguments: argparse.Namespace) -> None:
     folder, tokenizer = shard_folder(arguments.vocab_size), tokenizer_file(arguments.vocab_size)
     is_bare = not (folder / storage.MANIFEST_NAME).exists()
     shards = ShardSet.open(folder, tokenizer=Tokenizer.load(tokenizer) if is_bare else None)
-    config = translate_constants(constants)
     out = _path(arguments.out_dir)
+    config = translate_constants(constants)
+    if arguments.init_from == "resume":
+        config = resumed_config(out, config, changed_constants(constants, TRAIN_CONSTANTS))
+        constants |= constants_of(config)
     target = out / CHECKPOINT.name
 
     class Display(TrainingDisplay):

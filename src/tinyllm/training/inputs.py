@@ -24,6 +24,8 @@ HARMLESS = {
     "torch": "results may differ in the last bits from here on",
     "tinyllm": "results may differ in the last bits from here on",
 }
+SECTIONS = {"batch": "training", "evaluation": "training"}
+"""The sections of settings that a checkpoint records under another name."""
 
 
 def describe_inputs(config: Config, shards: ShardSet) -> dict[str, Any]:
@@ -82,5 +84,6 @@ def compare_inputs(saved: dict[str, Any], current: dict[str, Any], checkpoint: P
 def _describe_difference(name: str, before: Any, after: Any) -> str:
     if isinstance(before, dict) and isinstance(after, dict):
         keys = [key for key in sorted(set(before) | set(after)) if before.get(key) != after.get(key)]
-        return " and ".join(f"{name}.{key} {before.get(key)}, this run has {after.get(key)}" for key in keys)
+        section = SECTIONS.get(name, name)
+        return " and ".join(f"{section}.{key} {before.get(key)}, this run has {after.get(key)}" for key in keys)
     return f"{name} {before}, this run has {after}"
