@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import tinyllm
 from reference_data import STORIES_260K, reduced_tokenizer
 from tinyllm.course import run_llama, run_llama_generate
 
@@ -152,3 +153,18 @@ def test_the_programs_of_the_root_run(tmp_path: Path) -> None:
     said = call("run_llama.py", "--option", "generate", "--pretrained-model-path", stories, "--max_new_tokens", 5)
     assert f"Wrote generated sentence to {HIGH}." in said
     assert "--option generate" in call("run_llama.py", "--help")
+
+
+@pytest.mark.parametrize("flags", [[], ["--stream"]])
+def test_files_are_written_when_the_reader_of_the_output_leaves(model: Path, tmp_path: Path, flags: list[str]) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    program = "import sys; from tinyllm.course.run_llama import main; main(sys.argv[1:])"
+    command = [sys.executable, "-c", program, "--option", "generate", "--pretrained-model-path", str(model), *flags]
+    environment = {**os.environ, "PYTHONPATH": str(Path(tinyllm.__file__).parents[1])}
+    process = subprocess.run(
+        [*command, "--max_new_tokens", "3"], stdout=writer, stderr=subprocess.PIPE, cwd=tmp_path, env=environment
+    )
+    os.close(writer)
+    assert b"Traceback" not in process.stderr
+    assert len(list(tmp_path.glob("generated-sentence-temp-*.txt"))) == 2, process.stderr

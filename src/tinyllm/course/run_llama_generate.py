@@ -81,17 +81,18 @@ def generate(
     prefix = text_input.read_argument(prefix, "--prefix")
     path = pretrained_model_path or default_model()
     generator = models.load(path, tokenizer=tokenizer, device="cuda" if use_gpu else "cpu")
-    print(f"load model from {path}")
+    screen = Screen()
+    screen.show(f"load model from {path}\n")
     advise_on_prompt(prefix)
     prompt = _prompt_ids(generator, prefix, max_sentence_len)
     origin = Origin(path, _checksum(generator.path or path), generator, len(prompt))
     for sampling, output in zip(settings, outputs, strict=True):
-        print(f"Temperature is {sampling.temperature}")
-        sentence = _generate(generator, prompt, sampling, stream)
-        print(SEPARATOR)
+        screen.show(f"Temperature is {sampling.temperature}\n")
+        sentence = _generate(generator, prompt, sampling, stream, screen)
+        screen.show(f"{SEPARATOR}\n")
         header = origin.header(sampling) if metadata == "header" else ""
         storage.write_file(output, header + sentence)
-        print(f"Wrote generated sentence to {output}.")
+        screen.show(f"Wrote generated sentence to {output}.\n")
 
 
 @dataclass(frozen=True)
@@ -159,17 +160,33 @@ def _prompt_ids(generator: Generator, prefix: str, max_tokens: int | None) -> li
     return tokenizer.encode(prefix, bos=tokenizer.begins_with_bos)[:max_tokens]
 
 
-def _generate(generator: Generator, prompt: list[int], sampling: SamplingConfig, stream: bool) -> str:
+class Screen:
+    """Standard output that may be closed early (`run_llama.py | head -1`): the files are written all the same."""
+
+    def __init__(self) -> None:
+        self._is_closed = False
+
+    def show(self, text: str) -> None:
+        """Writes `text` at once, unless the reader has left."""
+        if self._is_closed:
+            return
+        try:
+            show(text, end="", flush=True)
+        except BrokenPipeError:
+            self._is_closed = True
+
+
+def _generate(generator: Generator, prompt: list[int], sampling: SamplingConfig, stream: bool, screen: Screen) -> str:
     """Prints and returns the prompt and its continuation; piece by piece if `stream`."""
     if not stream:
         (generation,) = generator.generate(prompt, sampling=sampling)
-        show(generation.prompt + generation.text)
+        screen.show(f"{generation.prompt}{generation.text}\n")
         return generation.prompt + generation.text
     pieces = generator.stream(prompt, sampling=sampling)
-    show(generator.tokenizer.decode(prompt), end="", flush=True)
+    screen.show(generator.tokenizer.decode(prompt))
     for piece in pieces:
-        show(piece, end="", flush=True)
-    show()
+        screen.show(piece)
+    screen.show("\n")
     return pieces.generation.prompt + pieces.generation.text
 
 
