@@ -87,7 +87,7 @@ def read_manifest_text(directory: Path, kind: str | None = None) -> Manifest:
     if manifest.manifest_sha256 is not None and not _matches_own_checksum(content):
         raise ArtifactError(f"{path} is damaged: its text does not match its own checksum")
     if kind is not None and manifest.kind != kind:
-        raise ArtifactError(f"{directory} holds a {manifest.kind}, not a {kind}")
+        raise ArtifactError(f"{directory} is of the kind {manifest.kind}, not {kind}")
     return manifest
 
 

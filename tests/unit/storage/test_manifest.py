@@ -65,5 +65,5 @@ def test_missing_and_unfinished_directories_are_told_apart(tmp_path: Path) -> No
     with pytest.raises(ArtifactError, match="was not finished"):
         storage.read_manifest(tmp_path / "half")
     commit(tmp_path / "thing")
-    with pytest.raises(ArtifactError, match="holds a test, not a model"):
+    with pytest.raises(ArtifactError, match="is of the kind test, not model"):
         storage.read_manifest(tmp_path / "thing", "model")
