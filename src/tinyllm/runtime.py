@@ -94,7 +94,8 @@ class StopRequest:
                 return  # The kernel and the shell each send one when a terminal closes: not a second request.
         if self.signal_number is not None or not self.has_work_to_save:
             # The second signal ends the process at once; the last whole checkpoint stays.
-            _print_line(f"\n{name}: stopped; a resumed run goes on from its last checkpoint")
+            saved = "goes on from its last checkpoint" if self.has_work_to_save else "begins where this one did"
+            _print_line(f"\n{name}: stopped; a resumed run {saved}")
             sys.exit(128 + number)
         self.signal_number = number
         _print_line(f"\n{name}: finishing this step, saving and evaluating it (again to stop at once)")

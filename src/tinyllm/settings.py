@@ -36,14 +36,16 @@ def build_run_config(
     """The config of a training run in `run`, and whether it resumes: by `resume`, or by init_from "resume".
 
     Layers, each overriding the one before: the config.toml of a resumed run, `recipe`, `layers`. A new run without
-    `recipe` uses the default recipe. `announce` gets a line if config.toml cannot be read. Raises ConfigError for a
+    `recipe` uses the default recipe. `announce` gets a line if config.toml is not used. Raises ConfigError for a
     wrong setting, UsageError for an unknown recipe.
     """
     named = [(origin, _without_resume(layer)) for origin, layer in layers]
     resume = resume or any(kept is not layer for (_, kept), (_, layer) in zip(named, layers, strict=True))
-    own = _read_own_config(run / "config.toml", announce) if resume else {}
+    own = _settings_to_resume(run / "config.toml", recipe, announce) if resume else {}
     if recipe is None and not own:
         recipe = DEFAULT_RECIPE
+        if resume:
+            announce(f"{run} has no settings of its own; they are those of the recipe {recipe}")
     base: list[tuple[str, Layer]] = [("shards", {"model": {"vocab_size": vocab_size}}), (str(run / "config.toml"), own)]
     if recipe is not None:
         base.append((f"recipe {recipe}", read_recipe(recipe)))
@@ -76,20 +78,27 @@ def _without_resume(layer: Layer) -> Layer:
     return layer if len(kept) == len(training) else {**layer, "training": kept}
 
 
-def _read_own_config(path: Path, announce: Callable[[str], None]) -> dict[str, Any]:
-    """The settings in a run's config.toml; empty, with one line to `announce`, if they cannot be read.
+def _settings_to_resume(path: Path, recipe: str | None, announce: Callable[[str], None]) -> dict[str, Any]:
+    """The settings in a run's config.toml. Raises ConfigError if they cannot be read and no recipe replaces them."""
+    try:
+        return read_own_settings(path)
+    except ConfigError as error:
+        if recipe is None:
+            raise ConfigError(f"{error}; mend it, or name the run's --recipe") from None
+        announce(f"the run's own settings are not used: {error}")
+        return {}
+
+
+def read_own_settings(path: Path) -> dict[str, Any]:
+    """The settings in a run's config.toml, as a layer; empty if there is no such file. Raises ConfigError.
 
     vocab_size is dropped: it comes from the shards. Tiled attention becomes auto, because not every machine supports
     it; the checkpoint records the choice for a machine that does.
     """
     if not path.exists():
         return {}
-    try:
-        own = read_toml(path)
-        build_config([("shards", {"model": {"vocab_size": 1}}), (str(path), own)])
-    except ConfigError as error:
-        announce(f"the run's own settings are not used: {error}")
-        return {}
+    own = read_toml(path)
+    build_config([("shards", {"model": {"vocab_size": 1}}), (str(path), own)])
     own.get("model", {}).pop("vocab_size", None)
     training = own.get("training", {})
     for name in SESSION_SETTINGS:

@@ -200,3 +200,33 @@ def test_a_folder_without_outputs_gives_one_line(capsys: Capture, tmp_path: Path
     code, out, err = call(capsys, "doctor", str(tmp_path))
     assert (code, out) == (1, "")
     assert err == f"tinyllm: {tmp_path} and its subfolders hold no run, shards, model or tokenizer that tinyllm wrote\n"
+
+
+def test_a_run_whose_only_checkpoint_is_damaged_is_begun_elsewhere(
+    capsys: Capture, run: Path, tiny_shards: Path
+) -> None:
+    for checkpoint in (run / "checkpoints").glob("step-*"):
+        (checkpoint / "model.safetensors").write_bytes(b"")
+    code, out, _ = call(capsys, "doctor", str(run))
+    assert code == 1
+    assert "no other one is whole" in out
+    assert "goes on from an earlier checkpoint" not in out
+    assert f"--config {run / 'config.toml'} --out NEW-DIRECTORY" in out
+
+
+@pytest.mark.parametrize("content", ["garbage", "[model]\nhidden_size = -1\n"])
+def test_settings_of_a_run_that_cannot_be_read_are_marked(
+    capsys: Capture, run: Path, content: str, tiny_shards: Path
+) -> None:
+    (run / "config.toml").write_text(content)
+    code, out, _ = call(capsys, "doctor", str(run))
+    assert code == 1
+    assert f"! {run / 'config.toml'}: " in out
+    code, _, err = call(capsys, "train", "--data", str(tiny_shards), "--out", str(run), "--resume", "auto")
+    assert (code, "mend it, or name the run's --recipe" in err) == (2, True)
+
+
+@pytest.mark.parametrize("seconds", ["-1", "nan", "inf"])
+def test_a_trial_of_no_length_is_refused(capsys: Capture, tiny_shards: Path, seconds: str) -> None:
+    code, _, err = call(capsys, "doctor", str(tiny_shards), "--trial-seconds", seconds)
+    assert (code, "--trial-seconds is " in err) == (2, True)

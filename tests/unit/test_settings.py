@@ -162,10 +162,12 @@ def test_a_resumed_run_chooses_tiles_again_and_uses_the_vocabulary_of_the_shards
 
 
 @pytest.mark.parametrize("content", ["[model", "[model]\nwide = 3\n", "[training]\nbatch_size = 0\n", "x = 1\n"])
-def test_unreadable_settings_of_a_run_are_ignored_with_a_note(content: str, tmp_path: Path) -> None:
+def test_unreadable_settings_of_a_run_are_refused_or_replaced_by_a_recipe(content: str, tmp_path: Path) -> None:
     (tmp_path / "config.toml").write_text(content)
     notes: list[str] = []
-    config, _ = build_run_config(512, tmp_path, [], resume=True, announce=notes.append)
+    with pytest.raises(ConfigError, match="mend it, or name the run's --recipe"):
+        build_run_config(512, tmp_path, [], resume=True, announce=notes.append)
+    config, _ = build_run_config(512, tmp_path, [], recipe="seed", resume=True, announce=notes.append)
     assert len(notes) == 1
     assert notes[0].startswith("the run's own settings are not used: ")
     assert config.model.hidden_size == read_recipe("seed")["model"]["hidden_size"]
@@ -202,3 +204,9 @@ def test_a_toml_file_of_a_windows_editor_is_read(tmp_path: Path) -> None:
     path.write_bytes(b'[sample]\nprompt = "\xff"\n')
     with pytest.raises(ConfigError, match=r"c\.toml is not UTF-8 at line 2, byte 19 \(0xff"):
         read_toml(path)
+
+
+def test_a_resumed_run_without_settings_names_the_recipe_it_gets(tmp_path: Path) -> None:
+    notes: list[str] = []
+    build_run_config(512, tmp_path, [], resume=True, announce=notes.append)
+    assert notes == [f"{tmp_path} has no settings of its own; they are those of the recipe seed"]

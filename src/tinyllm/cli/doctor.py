@@ -1,5 +1,6 @@
 """`tinyllm doctor`: checks what tinyllm wrote; for shards, forecasts whether a run on them fits."""
 
+import math
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,7 +10,7 @@ from rich.filesize import decimal
 
 from tinyllm import storage
 from tinyllm.cli.console import note
-from tinyllm.errors import ArtifactError, InputError
+from tinyllm.errors import ArtifactError, InputError, UsageError
 from tinyllm.machine.memory import available_memory_bytes
 from tinyllm.model.size import num_parameters
 from tinyllm.recipes import read_recipe
@@ -47,6 +48,8 @@ def doctor(
       tinyllm doctor demo
       tinyllm doctor shards --recipe stories15m
     """
+    if not 0 <= trial_seconds < math.inf:
+        raise UsageError(f"--trial-seconds is {trial_seconds}; give 0 for no trial, or more")
     if path is None:
         describe_machine(out)
         return

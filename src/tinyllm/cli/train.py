@@ -49,7 +49,7 @@ def train(
     dtype: Annotated[str | None, Parameter(help="auto (the fastest measured), float32, bfloat16 or float16.")] = None,
     device: Annotated[str | None, Parameter(help="auto, cpu, cuda, cuda:N or mps.")] = None,
     seed: Annotated[int | None, Parameter(help="Seed of weights, dropout and data order.")] = None,
-    max_minutes: Annotated[float | None, Parameter(help="Save and stop after this wall time.")] = None,
+    max_minutes: Annotated[float | None, Parameter(help="Save and stop after this wall time; 0 = no limit.")] = None,
     checkpoint_interval: Annotated[int | None, Parameter(help="Steps between checkpoints.")] = None,
     eval_only: Annotated[bool | None, Parameter(help="Evaluate once and stop.")] = None,
     verify: Annotated[

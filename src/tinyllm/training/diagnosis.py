@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tinyllm import storage
-from tinyllm.errors import InputError, TinyllmError
+from tinyllm.errors import ConfigError, InputError, TinyllmError
 from tinyllm.model_dir import load_model
+from tinyllm.settings import read_own_settings
 from tinyllm.shards.format import ShardSet, read_document_ends
 from tinyllm.tokenizer.codec import Tokenizer
 
@@ -94,25 +95,39 @@ def _examine_run(run: Path) -> Iterator[Finding]:
     if storage.is_locked(run / storage.LOCK_NAME):
         yield Finding(run, True, "a run is in progress here")
     whole: list[int] = []
+    damaged: list[tuple[Path, str]] = []
     for path in list_checkpoints(run / "checkpoints"):
         try:
             storage.verify(path, "checkpoint")
             whole.append(read_state(path).step)
         except TinyllmError as error:
-            yield Finding(path, False, str(error), "resume sets it aside and goes on from an earlier checkpoint")
+            damaged.append((path, str(error)))
             continue
         yield Finding(path, True, f"checkpoint of step {whole[-1]}; every checksum is right")
+    for path, complaint in damaged:
+        remedy = "resume sets it aside and goes on from an earlier checkpoint" if whole else "no other one is whole"
+        yield Finding(path, False, complaint, remedy)
     if (run / "model").exists():
         for finding in _examine_committed(run / "model"):
             remedy = finding.remedy if finding.whole else "resume sets it aside; the next evaluation writes a new one"
             yield Finding(finding.path, finding.whole, finding.story, remedy)
+    yield from _examine_config(run / "config.toml")
     yield from _examine_log(run / "metrics.jsonl")
     for folder in (run, run / "checkpoints"):
         for draft in storage.drafts_in(folder):
             yield _describe_draft(draft)
         for path in sorted(folder.glob("*.damaged*")):
             yield Finding(path, True, "damaged, and set aside earlier; remove it when you do not need it")
-    yield _examine_progress(run, whole)
+    yield _examine_progress(run, whole, bool(damaged))
+
+
+def _examine_config(path: Path) -> Iterator[Finding]:
+    """The run's settings: readable, or what is wrong with them."""
+    try:
+        read_own_settings(path)
+    except ConfigError as error:
+        remedy = f"remove {path} or mend it; then resume with the run's settings: --config FILE, or --recipe and flags"
+        yield Finding(path, False, str(error), remedy)
 
 
 def _examine_log(path: Path) -> Iterator[Finding]:
@@ -130,10 +145,13 @@ def _examine_log(path: Path) -> Iterator[Finding]:
         yield Finding(path, False, f"{story}; {lost} line(s) cannot be read", "resume leaves them out")
 
 
-def _examine_progress(run: Path, whole: list[int]) -> Finding:
+def _examine_progress(run: Path, whole: list[int], some_damaged: bool) -> Finding:
     """Whether the run is finished, can be resumed, or must start again; `whole` are the steps of whole checkpoints."""
     num_steps = _planned_steps(run)
     command = f"tinyllm train --data SHARDS --out {run} --resume auto"
+    if not whole and some_damaged:
+        again = f"tinyllm train --data SHARDS --config {run / 'config.toml'} --out NEW-DIRECTORY"
+        return Finding(run, False, "no checkpoint to go on from", f"start again in another directory: {again}")
     if not whole:
         return Finding(run, False, "no checkpoint to go on from", f"start it again: {command}")
     if whole[0] == num_steps:

@@ -16,7 +16,15 @@ from torch import Tensor
 
 from tinyllm import storage
 from tinyllm.config import Config, TrainingSamplesConfig
-from tinyllm.errors import ArtifactError, DivergenceError, InputError, Interrupted, TinyllmError, UsageError
+from tinyllm.errors import (
+    ArtifactError,
+    DivergenceError,
+    InputError,
+    Interrupted,
+    ResourceError,
+    TinyllmError,
+    UsageError,
+)
 from tinyllm.machine.memory import shortages_named
 from tinyllm.model.init import initialize_mimetic
 from tinyllm.model.size import num_parameters
@@ -156,6 +164,9 @@ class Trainer:
                 self.reporter.note("training outside the main thread: signals do not save the run, checkpoints do")
             self._clear_away_leftovers()
             checkpoint = self._find_checkpoint(resume)
+            if checkpoint is None:
+                # A run that stops while it measures or compiles can then be resumed with its own settings.
+                storage.write_file(self.run / "config.toml", to_toml(self.config))
             self._choose_path(checkpoint)
             self._restore(checkpoint)
             storage.write_file(self.run / "config.toml", to_toml(self.config))
@@ -302,8 +313,12 @@ class Trainer:
         if self.sampler is None or not config.num_samples:
             return
         self.model.eval()
-        for text in self.sampler(self.model, self.tokenizer, config):
-            self.log.write_sample({"step": self.state.step, "prompt": config.prompt, "text": text})
+        try:
+            for text in self.sampler(self.model, self.tokenizer, config):
+                self.log.write_sample({"step": self.state.step, "prompt": config.prompt, "text": text})
+        except ResourceError as error:
+            # Samples are no reason to lose a run.
+            self.reporter.note(f"no samples at step {self.state.step}; lower sample.num_samples: {error}")
         self.model.train()
 
     def _save(self) -> None:

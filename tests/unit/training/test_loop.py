@@ -11,10 +11,11 @@ import pytest
 import torch
 
 from tinyllm import storage
-from tinyllm.errors import ArtifactError, DivergenceError, InputError, MismatchError, UsageError
+from tinyllm.errors import ArtifactError, DivergenceError, InputError, MismatchError, ResourceError, UsageError
 from tinyllm.model_dir import load_model
 from tinyllm.shards.format import ShardSet
 from tinyllm.tokenizer.codec import Tokenizer
+from tinyllm.training.checkpoint import checkpoint_path
 from tinyllm.training.loop import Trainer
 from training_runs import Listener, losses, make_config, train
 
@@ -215,7 +216,7 @@ def test_a_warmup_as_long_as_the_run_is_shortened_with_a_note(
     ("change", "message"),
     [
         ({"model": {"num_layers": 1}}, "model.num_layers 2, this run has 1"),
-        ({"training": {"batch_size": 3}}, "batch.batch_size 2, this run has 3"),
+        ({"training": {"batch_size": 3}}, "training.batch_size 2, this run has 3"),
         ({"training": {"seed": 5}}, "seed 1337, this run has 5"),
         ({"training": {"dtype": "bfloat16"}}, "dtype float32, this run has bfloat16"),
     ],
@@ -262,3 +263,29 @@ def test_tensorboard_receives_the_losses(tiny_shards: Path, tmp_path: Path) -> N
     pytest.importorskip("tensorboard")
     train(tiny_shards, tmp_path / "run", make_config(tiny_shards, 2, training={"tensorboard": True}))
     assert list((tmp_path / "run" / "tensorboard").glob("events.*"))
+
+
+def test_samples_without_room_do_not_end_a_run(tiny_shards: Path, tmp_path: Path) -> None:
+    def refuse(*_: object) -> list[str]:
+        raise ResourceError("40.0 TB of memory are needed")
+
+    listener = Listener()
+    config = make_config(tiny_shards, 4)
+    trainer = Trainer(config, ShardSet.open(tiny_shards), tmp_path / "run", reporter=listener, sampler=refuse)
+    outcome = trainer.train(resume=False, to_toml=lambda config: "")
+    assert outcome.state.step == 4
+    assert checkpoint_path(tmp_path / "run" / "checkpoints", 4).is_dir()
+    assert any("lower sample.num_samples: 40.0 TB" in note for note in listener.notes)
+
+
+def test_settings_are_there_before_anything_is_measured(
+    tiny_shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tinyllm.training.loop.choose_fast_path", stop)
+    trainer = Trainer(make_config(tiny_shards, 4), ShardSet.open(tiny_shards), tmp_path / "run", reporter=Listener())
+    with pytest.raises(KeyboardInterrupt):
+        trainer.train(resume=False, to_toml=lambda config: "settings")
+    assert (tmp_path / "run" / "config.toml").read_text() == "settings"
