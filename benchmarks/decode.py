@@ -30,12 +30,12 @@ from tinyllm.config import ModelConfig
 from tinyllm.exchange.foreign import ForeignModel
 from tinyllm.exchange.gguf import TensorType, write_gguf
 from tinyllm.exchange.read import read_model
-from tinyllm.generation.cpu_engine import CpuEngine
-from tinyllm.generation.cpu_weights import PackedWeights
+from tinyllm.generation.engines.cpu_engine import CpuEngine
 from tinyllm.generation.generator import Generator
-from tinyllm.generation.kernel_cache import load_kernels
+from tinyllm.kernels.decode.cache import load_kernels
+from tinyllm.kernels.decode.weights import PackedWeights
+from tinyllm.machine.compiled_cache import cache_folder
 from tinyllm.model.size import parameter_shapes
-from tinyllm.runtime import cache_folder
 
 TRAINED = "260k"
 TRAINED_FOLDER = Path(__file__).parents[1] / "tests" / "fixtures" / "stories260K"

@@ -19,8 +19,8 @@ from results import make_parser, write_result
 from sentencepiece import SentencePieceProcessor
 
 from tinyllm.corpus.storybook import write_stories
+from tinyllm.loading import bundled_model
 from tinyllm.model_dir import read_tokenizer
-from tinyllm.models import bundled_model
 from tinyllm.shards.encoding import Encoder
 from tinyllm.shards.writer import prepare
 from tinyllm.tokenizer.codec import Tokenizer

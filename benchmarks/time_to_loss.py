@@ -30,10 +30,10 @@ from train_step import plain_step
 
 from tinyllm import storage
 from tinyllm.config import Config, ModelConfig
+from tinyllm.config.layers import to_toml
+from tinyllm.config.recipes import read_recipe
 from tinyllm.corpus.storybook import write_stories
 from tinyllm.model.transformer import Transformer
-from tinyllm.recipes import read_recipe
-from tinyllm.settings import to_toml
 from tinyllm.shards.format import ShardSet
 from tinyllm.shards.writer import prepare
 from tinyllm.tokenizer.training import train_tokenizer

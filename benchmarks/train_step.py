@@ -29,13 +29,14 @@ from results import make_parser, write_result
 from wide_tokenizer import wide_tokenizer
 
 from tinyllm.config import Config
+from tinyllm.kernels.train import library
+from tinyllm.machine.compiled_cache import cache_folder
+from tinyllm.machine.memory import keep_freed_memory
 from tinyllm.model.hugging_face_config import to_hugging_face
 from tinyllm.model.transformer import Transformer
-from tinyllm.runtime import cache_folder, keep_freed_memory
 from tinyllm.shards.format import ShardSet
-from tinyllm.training.fast_path import choose_fast_path
-from tinyllm.training.kernels import library
 from tinyllm.training.loop import Trainer
+from tinyllm.training.path import choose_fast_path
 from tinyllm.training.step import build_updater
 
 Step = Callable[[], None]

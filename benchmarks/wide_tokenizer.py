@@ -2,8 +2,8 @@
 
 import struct
 
+from tinyllm.loading import bundled_model
 from tinyllm.model_dir import read_tokenizer
-from tinyllm.models import bundled_model
 from tinyllm.tokenizer.codec import Tokenizer
 
 

@@ -13,7 +13,7 @@ import torch
 from sentencepiece import SentencePieceTrainer
 
 from tinyllm.config import ModelConfig, WeightsKind
-from tinyllm.generation.kernel_cache import Kernels, load_kernels
+from tinyllm.kernels.decode.cache import Kernels, load_kernels
 from tinyllm.model.transformer import Transformer
 from tinyllm.model_dir import save_model
 from tinyllm.shards.writer import prepare
@@ -110,6 +110,6 @@ def compiled_kernels(user_cache: Path) -> Callable[[WeightsKind], Kernels]:
 def _cache_of_this_session(user_cache: Path) -> Iterator[None]:
     """Commands keep compiled code there, not in the folder of whoever runs the tests."""
     with pytest.MonkeyPatch.context() as patch:
-        for user in ("models", "training.fast_path"):
+        for user in ("loading", "training.path"):
             patch.setattr(f"tinyllm.{user}.cache_folder", lambda: user_cache)
         yield

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tinyllm.errors import TinyllmError
 from tinyllm.exchange.write import TARGETS, export_model
-from tinyllm.models import read_model
+from tinyllm.loading import read_model
 
 
 def main(path: str) -> None:

@@ -21,8 +21,8 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from tinyllm.config import LARGEST_SIZE, Automatic, Config, FinetuneConfig, SamplingConfig, Unit
-from tinyllm.recipes import read_recipe
-from tinyllm.settings import DEFAULT_RECIPE
+from tinyllm.config.layers import DEFAULT_RECIPE
+from tinyllm.config.recipes import read_recipe
 
 PAGE = Path(__file__).parent.parent / "docs" / "settings.md"
 INTRODUCTION = f"""\

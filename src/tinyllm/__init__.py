@@ -11,7 +11,7 @@ from tinyllm.version import __version__
 if TYPE_CHECKING:
     from tinyllm.api import generate, train
     from tinyllm.generation.generator import Generator
-    from tinyllm.models import load
+    from tinyllm.loading import load
     from tinyllm.tokenizer.codec import Tokenizer
 
 _HOMES = {
@@ -19,7 +19,7 @@ _HOMES = {
     "Tokenizer": "tinyllm.tokenizer.codec",
     "generate": "tinyllm.api",
     "train": "tinyllm.api",
-    "load": "tinyllm.models",
+    "load": "tinyllm.loading",
 }
 
 __all__ = ["Generator", "Tokenizer", "__version__", "generate", "load", "train"]

@@ -6,8 +6,8 @@ Each function builds a config and calls a stage. They print nothing.
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tinyllm.config.layers import build_run_config, to_toml
 from tinyllm.errors import MismatchError
-from tinyllm.settings import build_run_config, to_toml
 
 if TYPE_CHECKING:
     from tinyllm.training.loop import Outcome, Reporter
@@ -19,7 +19,7 @@ def generate(prompt: str = "", *, model: str | Path | None = None, **settings: A
     For several texts or streams, load the model once with `tinyllm.load(path)`. Raises the errors of `load` and
     `Generator.generate`.
     """
-    from tinyllm.models import load
+    from tinyllm.loading import load
 
     (result,) = load(model).generate(prompt, **settings)
     return result.prompt + result.text

@@ -7,9 +7,9 @@ import pytest
 import torch
 import transformers
 
-from tinyllm.finetune.classifier import Classifier
-from tinyllm.finetune.classifier_dir import save_classifier
-from tinyllm.finetune.zero_shot import ZeroShot
+from tinyllm.classification.classifier import Classifier
+from tinyllm.classification.classifier_dir import save_classifier
+from tinyllm.classification.zero_shot import ZeroShot
 from tinyllm.model_dir import load_model
 
 ROWS = [[1, 40], [1, *range(50, 64)], [1, 7, 7, 7, 7, 7], [1, *range(300, 310)], [1, 299, 298]]

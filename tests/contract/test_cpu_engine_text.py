@@ -10,9 +10,9 @@ import pytest
 from reference_data import STORIES_260K, greedy_text
 from tinyllm.config import WeightsKind
 from tinyllm.corpus.storybook import write_stories
-from tinyllm.generation.cpu_engine import CpuEngine
+from tinyllm.generation.engines.cpu_engine import CpuEngine
 from tinyllm.generation.generator import Generator
-from tinyllm.models import load
+from tinyllm.loading import load
 
 NUM_STORIES = 12
 LARGEST_COST = {"bf16": 0.001, "int8": 0.005}
@@ -59,9 +59,9 @@ def test_neither_torch_nor_numba_is_loaded_once_the_code_is_cached(user_cache: P
     load_stories("fp32")
     model, tokenizer = (str(STORIES_260K / name) for name in ("stories260K.bin", "tok512.model"))
     program = f"""
-import pathlib, sys, tinyllm.models
-tinyllm.models.cache_folder = lambda: pathlib.Path({str(user_cache)!r})
-generator = tinyllm.models.load({model!r}, tokenizer={tokenizer!r}, device="cpu")
+import pathlib, sys, tinyllm.loading
+tinyllm.loading.cache_folder = lambda: pathlib.Path({str(user_cache)!r})
+generator = tinyllm.loading.load({model!r}, tokenizer={tokenizer!r}, device="cpu")
 print(generator.generate("Once", temperature=0, max_new_tokens=3)[0].text)
 print({{"torch", "numba"}} & set(sys.modules))
 """

@@ -9,7 +9,7 @@ from fuzz import run_mutants
 from tinyllm.exchange.foreign import ForeignModel
 from tinyllm.exchange.tokenizer_bin import tokenizer_to_bin
 from tinyllm.exchange.write import TARGETS, export_model
-from tinyllm.models import read_model
+from tinyllm.loading import read_model
 
 READERS = {
     "llama2c": "tinyllm.exchange.llama2c:read_bin",

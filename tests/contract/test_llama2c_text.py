@@ -8,8 +8,8 @@ import torch
 
 from reference_data import STORIES_260K, greedy_text
 from tinyllm.config import ModelConfig
+from tinyllm.generation.engines.torch_engine import TorchEngine
 from tinyllm.generation.generator import Generator
-from tinyllm.generation.torch_engine import TorchEngine
 from tinyllm.model.transformer import Transformer
 from tinyllm.tokenizer.codec import Tokenizer
 

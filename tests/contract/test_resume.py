@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import load_file
 
 from tinyllm.errors import Interrupted
+from tinyllm.kernels.train import library
 from tinyllm.training.checkpoint import checkpoint_path
-from tinyllm.training.kernels import library
 from training_runs import Listener, losses, make_config, train
 
 NUM_STEPS = 10

@@ -24,7 +24,7 @@ def read_index(path: Path) -> None:
 
 
 def read_config(path: Path) -> None:
-    from tinyllm.settings import build_config, read_toml
+    from tinyllm.config.layers import build_config, read_toml
 
     build_config([("shards", {"model": {"vocab_size": VOCAB_SIZE}}), (str(path), read_toml(path))])
 

@@ -10,10 +10,10 @@ import pytest
 
 from tinyllm.config import WeightsKind
 from tinyllm.generation import generator as front
-from tinyllm.generation.cpu_engine import CpuEngine
-from tinyllm.generation.cpu_weights import PackedWeights, StoredTensors
+from tinyllm.generation.engines.cpu_engine import CpuEngine
 from tinyllm.generation.generator import Generator
-from tinyllm.generation.kernel_cache import Kernels
+from tinyllm.kernels.decode.cache import Kernels
+from tinyllm.kernels.decode.weights import PackedWeights, StoredTensors
 
 NUM_THREADS = 8
 PATIENCE_SECONDS = 1200

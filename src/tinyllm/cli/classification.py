@@ -11,23 +11,23 @@ from rich.table import Table
 from rich.text import Text
 
 from tinyllm import storage
-from tinyllm.cli.console import escape_controls, note
-from tinyllm.cli.progress import progress_bar
-from tinyllm.config import FinetuneConfig, first_problem
-from tinyllm.errors import ConfigError, MismatchError, UsageError
-from tinyllm.finetune.examples import (
+from tinyllm.classification.examples import (
     Example,
     majority_label,
     number_names,
     read_examples,
     read_label_names,
 )
-from tinyllm.finetune.scores import Scores, score
+from tinyllm.classification.scores import Scores, score
+from tinyllm.cli.console import escape_controls, note
+from tinyllm.cli.progress import progress_bar
+from tinyllm.config import FinetuneConfig, first_problem
+from tinyllm.errors import ConfigError, MismatchError, UsageError
 from tinyllm.model_dir import CLASSIFIER, is_classifier
 
 if TYPE_CHECKING:
-    from tinyllm.finetune.classifier import Classifier
-    from tinyllm.finetune.loop import Epoch
+    from tinyllm.classification.classifier import Classifier
+    from tinyllm.classification.loop import Epoch
     from tinyllm.tokenizer.codec import Tokenizer
 
 
@@ -90,9 +90,9 @@ def train_classifier(
 
     Returns the task, and the saved classifier's predictions for each split.
     """
-    from tinyllm.finetune.batches import predict
-    from tinyllm.finetune.classifier_dir import load_classifier
-    from tinyllm.finetune.loop import LabelledRows, finetune
+    from tinyllm.classification.batches import predict
+    from tinyllm.classification.classifier_dir import load_classifier
+    from tinyllm.classification.loop import LabelledRows, finetune
 
     names = None if label_names is None else read_label_names(label_names)
     if names is None and is_classifier(model):
@@ -116,13 +116,13 @@ def open_classifier(
 
     Raises MismatchError for a classifier with other labels, and the errors of `open_model`.
     """
-    from tinyllm import models
-    from tinyllm.finetune.classifier import Classifier
-    from tinyllm.finetune.classifier_dir import load_classifier
-    from tinyllm.runtime import pick_device
+    from tinyllm import loading
+    from tinyllm.classification.classifier import Classifier
+    from tinyllm.classification.classifier_dir import load_classifier
+    from tinyllm.machine.device import pick_device
 
     if not is_classifier(path):
-        model, found = models.open_model(path, tokenizer, pick_device(device))
+        model, found = loading.open_model(path, tokenizer, pick_device(device))
         return Classifier.from_language_model(model, label_names, seed), found
     classifier, found = load_classifier(path, pick_device(device))
     if classifier.label_names != label_names:
@@ -135,7 +135,7 @@ def open_classifier(
 
 def encode_all(texts: Mapping[str, Sequence[str]], tokenizer: "Tokenizer", limit: int) -> dict[str, list[list[int]]]:
     """Token ids of every sentence, by split; prints one note if sentences were cut to `limit` tokens."""
-    from tinyllm.finetune.batches import encode_sentences
+    from tinyllm.classification.batches import encode_sentences
 
     encoded = {name: encode_sentences(sentences, tokenizer, limit) for name, sentences in texts.items()}
     num_cut = sum(part.num_cut for part in encoded.values())

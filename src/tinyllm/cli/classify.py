@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 from rich.console import Console
 
-from tinyllm import models, storage
+from tinyllm import loading, storage
+from tinyllm.classification.examples import format_predictions, parse_sentences, read_bytes, read_label_names
+from tinyllm.classification.scores import score
 from tinyllm.cli.classification import (
     check_limit,
     check_output_directory,
@@ -21,10 +23,8 @@ from tinyllm.cli.classification import (
 from tinyllm.cli.console import TEXT_OR_DASH, note, show
 from tinyllm.cli.progress import stderr
 from tinyllm.errors import InputError, UsageError
-from tinyllm.finetune.examples import format_predictions, parse_sentences, read_bytes, read_label_names
-from tinyllm.finetune.scores import score
+from tinyllm.machine.device import pick_device
 from tinyllm.model_dir import is_classifier
-from tinyllm.runtime import pick_device
 from tinyllm.text_input import read_argument, standard_input
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ def predict(
     if output is not None:
         check_prediction_files([output], [sentences, model])
         storage.check_new_file(output, "a text file", storage.is_text, overwrite=overwrite)
-    from tinyllm.finetune.batches import predict as predict_rows
+    from tinyllm.classification.batches import predict as predict_rows
 
     stdin = sentences == STANDARD_INPUT
     if not stdin and not sentences.exists():
@@ -160,7 +160,7 @@ def _open_scorer(
 ) -> "tuple[list[str], Scorer, Tokenizer, int]":
     """Label names, the function that scores them, the tokenizer, and the largest number of tokens of a sentence."""
     if is_classifier(path):
-        from tinyllm.finetune.classifier_dir import load_classifier
+        from tinyllm.classification.classifier_dir import load_classifier
 
         if label_names or question:
             raise UsageError(f"{path} is a classifier with labels of its own; leave out --label-names and --question")
@@ -168,9 +168,9 @@ def _open_scorer(
         return classifier.label_names, classifier.score_rows, codec, classifier.config.context_length
     if label_names is None:
         raise UsageError(f"{path} is not a classifier; a language model needs --label-names to choose from")
-    from tinyllm.finetune.zero_shot import QUESTION, ZeroShot
+    from tinyllm.classification.zero_shot import QUESTION, ZeroShot
 
     names = read_label_names(label_names)
-    model, codec = models.open_model(path, tokenizer, pick_device(device))
+    model, codec = loading.open_model(path, tokenizer, pick_device(device))
     zero_shot = ZeroShot(model, codec, names, read_argument(question, "--question") if question else QUESTION)
     return names, zero_shot.score_rows, codec, zero_shot.row_limit

@@ -18,9 +18,9 @@ from tinyllm.cli.shards import prepare
 from tinyllm.cli.tokenizer import train as train_tokenizer
 from tinyllm.cli.train import run_training
 from tinyllm.config import Config
+from tinyllm.config.layers import build_config
+from tinyllm.config.recipes import read_recipe
 from tinyllm.errors import UsageError
-from tinyllm.recipes import read_recipe
-from tinyllm.settings import build_config
 from tinyllm.shards.format import ShardSet
 
 NUM_STORIES = 20_000
@@ -129,8 +129,8 @@ def demo_config(vocab_size: int, steps: int | None) -> Config:
 
 def fit_to_time(config: Config, max_minutes: float) -> Config:
     """`config` with this machine's fast path, and its number of updates reduced to those that fit into the time."""
-    from tinyllm.runtime import pick_device
-    from tinyllm.training.fast_path import choose_fast_path
+    from tinyllm.machine.device import pick_device
+    from tinyllm.training.path import choose_fast_path
     from tinyllm.training.trial import measure_step_seconds
 
     start = time.monotonic()

@@ -1,7 +1,6 @@
 """`tinyllm doctor`: checks what tinyllm wrote; for shards, forecasts whether a run on them fits."""
 
 import math
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,17 +9,16 @@ from rich.filesize import decimal
 
 from tinyllm import storage
 from tinyllm.cli.console import note
+from tinyllm.config.layers import build_config, read_toml
+from tinyllm.config.recipes import read_recipe
 from tinyllm.errors import ArtifactError, InputError, UsageError
 from tinyllm.machine.memory import available_memory_bytes
 from tinyllm.model.size import num_parameters
-from tinyllm.recipes import read_recipe
-from tinyllm.settings import build_config, read_toml
 from tinyllm.shards.format import ShardSet
-from tinyllm.version import __version__
 
 if TYPE_CHECKING:
     from tinyllm.config import Config
-    from tinyllm.training.diagnosis import Finding
+    from tinyllm.doctor.diagnosis import Finding
 
 
 def doctor(
@@ -53,7 +51,7 @@ def doctor(
     if path is None:
         describe_machine(out)
         return
-    from tinyllm.training.diagnosis import diagnose
+    from tinyllm.doctor.diagnosis import diagnose
 
     findings = diagnose(path)
     for finding in findings:
@@ -75,17 +73,14 @@ def doctor(
 
 def describe_machine(out: Path) -> None:
     """Prints versions, device, memory, and the free disk space at `out`."""
-    import platform
+    from tinyllm.doctor.machine import examine_machine
 
-    import torch
-
-    from tinyllm.runtime import pick_device
-
-    available = available_memory_bytes()
-    print(f"  tinyllm {__version__}, Python {platform.python_version()}, PyTorch {torch.__version__}")
-    print(f"  device: {pick_device()}, {torch.get_num_threads()} CPU threads")
-    print(f"  memory: {decimal(available)} available" if available else "  memory: this system does not say")
-    print(f"  disk: {decimal(free_bytes(out))} free at {out.absolute()}")
+    found = examine_machine(out)
+    print(f"  tinyllm {found.tinyllm}, Python {found.python}, PyTorch {found.pytorch}")
+    print(f"  device: {found.device}, {found.num_threads} CPU threads")
+    memory = f"{decimal(found.memory_bytes)} available" if found.memory_bytes else "this system does not say"
+    print(f"  memory: {memory}")
+    print(f"  disk: {decimal(found.disk_bytes)} free at {out.absolute()}")
 
 
 def show(finding: "Finding") -> None:
@@ -96,7 +91,7 @@ def show(finding: "Finding") -> None:
 
 def show_forecast(config: "Config", shards: ShardSet, out: Path, trial_seconds: float) -> None:
     """Prints what a run needs and what is available. Raises InputError or ArtifactError if it cannot succeed."""
-    from tinyllm.training.forecast import forecast, measure_update_seconds
+    from tinyllm.doctor.forecast import forecast, measure_update_seconds
 
     need, settings = forecast(config), config.training
     longest = max(map(len, shards.train), default=0)
@@ -111,7 +106,7 @@ def show_forecast(config: "Config", shards: ShardSet, out: Path, trial_seconds: 
     available = available_memory_bytes()
     limit = f" of {decimal(available)} available" if available else ""
     print(f"  memory: about {decimal(need.memory_bytes)}{limit}")
-    free = free_bytes(out)
+    free = storage.free_bytes(out)
     print(
         f"  disk: {decimal(need.disk_bytes)} of {decimal(free)} free, for {settings.keep_checkpoints} checkpoints "
         f"of {decimal(need.checkpoint_bytes)} and the files that replace them"
@@ -125,14 +120,6 @@ def show_forecast(config: "Config", shards: ShardSet, out: Path, trial_seconds: 
     if available and need.memory_bytes > available:
         raise InputError("the memory is probably too small; use a smaller training.batch_size or model")
     storage.check_room(out / "checkpoints", need.disk_bytes)
-
-
-def free_bytes(out: Path) -> int:
-    """Free bytes on the disk of `out`, a directory that may not exist."""
-    parent = out.absolute()
-    while not parent.exists():
-        parent = parent.parent
-    return shutil.disk_usage(parent).free
 
 
 def _is_shards(path: Path) -> bool:

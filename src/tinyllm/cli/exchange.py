@@ -5,7 +5,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from tinyllm import models
+from tinyllm import loading
 from tinyllm.cli.console import note
 from tinyllm.exchange.foreign import ForeignModel
 from tinyllm.exchange.write import TARGETS, Export, export_model, tokenizer_of
@@ -38,7 +38,7 @@ def import_model(
       tinyllm import stories42M.pt --tokenizer tokenizer.model -o stories42M
       tinyllm import model.gguf -o from-gguf
     """
-    found = models.read_model(model, tokenizer)
+    found = loading.read_model(model, tokenizer)
     _say_what_it_is(model, found)
     _say_what_was_written(export_model(found, "safetensors", output, overwrite=overwrite))
 
@@ -69,7 +69,7 @@ def export(
       tinyllm export runs/storybook --to gguf-q8 -o model.gguf --modelfile
       tinyllm export stories260K.bin --to safetensors-fp16 -o stories260K-fp16
     """
-    found = models.read_model(model, tokenizer)
+    found = loading.read_model(model, tokenizer)
     _say_what_it_is(model, found)
     _say_what_was_written(export_model(found, to, output, with_modelfile=modelfile, overwrite=overwrite))
 

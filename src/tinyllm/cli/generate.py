@@ -12,8 +12,8 @@ from tinyllm.config import SamplingConfig
 from tinyllm.errors import ArgumentsError, InputError, UsageError
 from tinyllm.generation.generator import Generation, Generator
 from tinyllm.generation.window import kept_tokens
+from tinyllm.loading import is_model, load
 from tinyllm.model import size
-from tinyllm.models import is_model, load
 
 PROMPT_LIMIT_BYTES = 2**20
 FILE_PREFIX = "FILE:"

@@ -9,9 +9,9 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
+from tinyllm.classification.labels import classifier_shapes, read_label_names
 from tinyllm.cli.console import show, show_json
 from tinyllm.config import ModelConfig
-from tinyllm.finetune.labels import classifier_shapes, read_label_names
 from tinyllm.model import size
 from tinyllm.model_dir import (
     BYTES_PER_NUMBER,
@@ -99,9 +99,9 @@ def _read_classifier_facts(path: Path) -> Facts:
 
 
 def read_foreign_facts(path: Path) -> Facts:
-    """Reads another tool's file or directory. Raises the errors of `tinyllm.models.read_model`."""
+    """Reads another tool's file or directory. Raises the errors of `tinyllm.loading.read_model`."""
     from tinyllm.exchange.write import tokenizer_of
-    from tinyllm.models import read_model
+    from tinyllm.loading import read_model
 
     model = read_model(path)
     tensors = {name: StoredTensor(tensor.shape, "F32") for name, tensor in model.tensors.items()}

@@ -13,8 +13,8 @@ from tinyllm import storage
 from tinyllm.cli.console import note
 from tinyllm.cli.progress import progress_bar, stderr
 from tinyllm.config import Config, TrainingSamplesConfig
+from tinyllm.config.layers import build_run_config, read_toml, to_toml
 from tinyllm.errors import MismatchError
-from tinyllm.settings import build_run_config, read_toml, to_toml
 from tinyllm.shards.format import ShardSet
 from tinyllm.text_input import read_argument
 
@@ -147,8 +147,8 @@ def describe_outcome(outcome: "Outcome", run: Path) -> str:
 
 def sample_texts(model: "Transformer", tokenizer: "Tokenizer", config: TrainingSamplesConfig) -> list[str]:
     """Continuations of `config.prompt` by a model in training."""
+    from tinyllm.generation.engines.torch_engine import TorchEngine
     from tinyllm.generation.generator import Generator
-    from tinyllm.generation.torch_engine import TorchEngine
 
     generator = Generator(TorchEngine(model), tokenizer, model.config)
     limit = min(config.max_new_tokens, model.config.context_length)
@@ -229,16 +229,11 @@ class TrainingDisplay:
 
     def _print_step(self, record: dict[str, Any]) -> None:
         step, num_steps = record["step"], self.config.schedule.num_steps
-        left = (num_steps - step) * self._tokens_per_step / record["tokens_per_second"]
+        left = (num_steps - step) * self.config.tokens_per_step / record["tokens_per_second"]
         note(
             f"step {step}/{num_steps}  loss {_show_loss(record['loss'])}  lr {record['learning_rate']:.2e}  "
             f"{record['tokens_per_second']:,.0f} tok/s  {left / 60:.1f} min left"
         )
-
-    @property
-    def _tokens_per_step(self) -> int:
-        settings = self.config.training
-        return settings.batch_size * settings.accumulation_steps * settings.sequence_length
 
 
 def _show_loss(loss: float | None) -> str:

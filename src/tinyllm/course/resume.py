@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from tinyllm.config import Config
+from tinyllm.config.layers import build_run_config
 from tinyllm.course.words import CONSTANTS
-from tinyllm.settings import build_run_config
 
 DERIVED = {
     "schedule.floor": {"learning_rate", "decay_lr"},

@@ -9,7 +9,9 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from tinyllm import models, storage
+from tinyllm import loading, storage
+from tinyllm.classification.examples import format_predictions, read_label_names
+from tinyllm.classification.scores import score
 from tinyllm.cli.classification import (
     Task,
     check_limit,
@@ -24,9 +26,7 @@ from tinyllm.cli.classification import (
 )
 from tinyllm.course.run_llama_generate import default_model
 from tinyllm.errors import UsageError
-from tinyllm.finetune.examples import format_predictions, read_label_names
-from tinyllm.finetune.scores import score
-from tinyllm.runtime import pick_device
+from tinyllm.machine.device import pick_device
 
 Train = Annotated[Path, Parameter(help="Training sentences, one a line: label ||| text.")]
 Dev = Annotated[Path, Parameter(help="Dev sentences.")]
@@ -80,11 +80,11 @@ def prompt(
     device = pick_device("cuda" if use_gpu else "cpu")
     names = read_label_names(label_names)
     task = read_task(train, {"dev": dev, "test": test}, names)
-    from tinyllm.finetune.batches import predict
-    from tinyllm.finetune.zero_shot import QUESTION, ZeroShot
+    from tinyllm.classification.batches import predict
+    from tinyllm.classification.zero_shot import QUESTION, ZeroShot
 
     path = pretrained_model_path or default_model()
-    model, codec = models.open_model(path, tokenizer, device)
+    model, codec = loading.open_model(path, tokenizer, device)
     print(f"load model from {path}")
     zero_shot = ZeroShot(model, codec, names, QUESTION)
     limit = min(max_sentence_len or zero_shot.row_limit, zero_shot.row_limit)

@@ -28,8 +28,8 @@ class TextGenerator:
         device: str | None = None,
         dtype: str = "float32",
     ) -> None:
+        from tinyllm.loading import load
         from tinyllm.model.size import num_parameters
-        from tinyllm.models import load
 
         self.checkpoint, self.seed, self.dtype = checkpoint, seed, dtype
         self.device = device or "auto"

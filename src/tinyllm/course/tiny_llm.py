@@ -21,6 +21,7 @@ from tinyllm.cli.app import run_command
 from tinyllm.cli.console import show
 from tinyllm.cli.usage import ScriptParser
 from tinyllm.config import Config
+from tinyllm.config.layers import build_config
 from tinyllm.corpus.text import DocumentRule
 from tinyllm.course.layout import (
     CHECKPOINT,
@@ -34,7 +35,6 @@ from tinyllm.course.layout import (
 from tinyllm.course.resume import changed_constants, constants_of, resumed_config
 from tinyllm.course.words import in_script_words, translated
 from tinyllm.errors import Interrupted
-from tinyllm.settings import build_config
 
 TRAIN_CONSTANTS: dict[str, Any] = {
     "out_dir": "output",
@@ -155,7 +155,7 @@ def _preprocess(arguments: argparse.Namespace) -> None:
 
 def _train(arguments: argparse.Namespace) -> None:
     from tinyllm.cli.train import TrainingDisplay, run_training
-    from tinyllm.runtime import pick_device
+    from tinyllm.machine.device import pick_device
     from tinyllm.shards.format import ShardSet
     from tinyllm.tokenizer.codec import Tokenizer
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from tinyllm.config import SamplingConfig
 from tinyllm.generation import sampling
-from tinyllm.generation.engine import Doubles, Engine, Logits, Tokens
+from tinyllm.generation.engines.protocol import Doubles, Engine, Logits, Tokens
 from tinyllm.generation.stop_strings import StopStrings
 from tinyllm.generation.window import Window
 from tinyllm.tokenizer.codec import Tokenizer

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from tinyllm.config import ModelConfig, SamplingConfig, first_problem
 from tinyllm.errors import ConfigError, InputError
 from tinyllm.generation.batch import Batch, FinishReason
-from tinyllm.generation.engine import Engine
+from tinyllm.generation.engines.protocol import Engine
 from tinyllm.generation.turns import Turns
 from tinyllm.machine.memory import check_memory
 from tinyllm.model.size import num_parameters
@@ -173,8 +173,8 @@ def load(path: str | Path | None = None, *, device: str = "auto", dtype: str = "
     """
     import torch
 
-    from tinyllm.generation.torch_engine import TorchEngine
-    from tinyllm.runtime import pick_device
+    from tinyllm.generation.engines.torch_engine import TorchEngine
+    from tinyllm.machine.device import pick_device
 
     if dtype not in DTYPES.values():
         raise ConfigError(f"dtype is {dtype}; it can be {', '.join(DTYPES.values())}")

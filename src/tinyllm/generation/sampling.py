@@ -4,7 +4,7 @@ The filters are those of transformers, in an order that gives the same: repetiti
 min-p. The last three filters say of each token whether it is kept, and where few are, what comes after has only these
 to look at. Top-p and min-p look at weights, which are in proportion to probabilities. Then one uniform number picks a
 token by the inverse of the cumulative distribution, tokens in the order of their ids. Nothing here knows models or
-text. The CPU engine chooses in its compiled program (`cpu_sampling`), to the same effect.
+text. The CPU engine chooses in its compiled program (`kernels.decode.choice`), to the same effect.
 
 Shapes: B samples side by side, V vocabulary; a filter takes one row (V,), or what others left of it.
 """

@@ -5,7 +5,7 @@ Shapes: B samples of a batch, T time, V vocabulary.
 
 import numpy as np
 
-from tinyllm.generation.engine import Engine, Logits, Tokens
+from tinyllm.generation.engines.protocol import Engine, Logits, Tokens
 
 
 class Window:

@@ -3,7 +3,9 @@
 Linux grants more memory than it has and kills the process later. So sizes are compared before an allocation.
 """
 
+import ctypes
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +16,8 @@ from tinyllm.errors import ResourceError
 if TYPE_CHECKING:
     import torch
 
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+"""Constants of glibc's <malloc.h>."""
 MEMINFO = Path("/proc/meminfo")
 CGROUPS = Path("/sys/fs/cgroup")
 UNLIMITED_BYTES = 2**60
@@ -122,3 +126,22 @@ def _read_fields(path: Path) -> dict[str, int]:
     except OSError:
         return {}
     return {row[0]: int(row[1]) for row in rows if len(row) > 1 and row[1].isdecimal()}
+
+
+def keep_freed_memory() -> None:
+    """Sets glibc to keep freed memory in the process; no effect on other systems.
+
+    By default glibc returns large blocks to the system, which clears every page on the next allocation. For a model of
+    8.5 M parameters that is 40,000 pages an update, a fifth of its time.
+    """
+    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
+        libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+        libc.mallopt(_M_MMAP_THRESHOLD, 2**30)
+
+
+def peak_memory_bytes() -> int:
+    """Peak resident memory of this process, in bytes."""
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

@@ -12,13 +12,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tinyllm.config import ModelConfig
+from tinyllm.machine.compiler import compiled
 from tinyllm.model.attention import Attention, AttentionKind
 from tinyllm.model.feed_forward import FeedForward
 from tinyllm.model.init import initialize
 from tinyllm.model.kv_cache import KVCache
 from tinyllm.model.norm import RMSNorm
 from tinyllm.model.rope import RotaryTables
-from tinyllm.runtime import compiled
 
 
 class Block(nn.Module):

@@ -23,7 +23,7 @@ from tinyllm.corpus.sources import STANDARD_INPUT, list_sources, unreadable
 from tinyllm.corpus.split import VALIDATION_FRACTION, split_documents
 from tinyllm.corpus.text import DocumentRule
 from tinyllm.errors import ArtifactError, InputError, UsageError
-from tinyllm.runtime import num_available_cores
+from tinyllm.machine.device import num_available_cores
 from tinyllm.shards.encoding import Batch, EncodedTexts, Lengths, Tokens, dtype_for
 from tinyllm.shards.format import (
     POSITION_PARTS,

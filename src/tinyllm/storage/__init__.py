@@ -15,6 +15,7 @@ from tinyllm.storage.checks import (
     check_room,
     check_writable,
     follow_link,
+    free_bytes,
     is_text,
     nearest_folder,
 )
@@ -70,6 +71,7 @@ __all__ = [
     "drafts_of",
     "exclusive",
     "follow_link",
+    "free_bytes",
     "has_lock_text",
     "hold",
     "is_locked",

@@ -39,12 +39,17 @@ def check_writable(path: Path) -> None:
 
 def check_room(path: Path, num_bytes: int) -> None:
     """Raises ArtifactError if the disk of `path` has fewer bytes free."""
-    free_bytes = shutil.disk_usage(nearest_folder(path)).free
-    if free_bytes < num_bytes:
+    free = free_bytes(path)
+    if free < num_bytes:
         raise ArtifactError(
-            f"cannot write {path}: it needs {num_bytes} bytes more and {free_bytes} are free; "
+            f"cannot write {path}: it needs {num_bytes} bytes more and {free} are free; "
             "make room or choose another disk"
         )
+
+
+def free_bytes(path: Path) -> int:
+    """Free bytes on the disk of `path`, which may not exist."""
+    return shutil.disk_usage(path if path.exists() else nearest_folder(path)).free
 
 
 def nearest_folder(path: Path) -> Path:

@@ -10,7 +10,7 @@ import torch
 
 from tinyllm.config import Config
 from tinyllm.errors import MismatchError
-from tinyllm.runtime import pick_device
+from tinyllm.machine.device import pick_device
 from tinyllm.shards.format import ShardSet
 from tinyllm.version import __version__
 

@@ -25,19 +25,13 @@ from tinyllm.errors import (
     TinyllmError,
     UsageError,
 )
-from tinyllm.machine.memory import shortages_named
+from tinyllm.machine.device import pick_device, seed_everything
+from tinyllm.machine.memory import keep_freed_memory, peak_memory_bytes, shortages_named
+from tinyllm.machine.signals import StopRequest, stop_signals
 from tinyllm.model.init import initialize_mimetic
 from tinyllm.model.size import num_parameters
 from tinyllm.model.transformer import Transformer
 from tinyllm.model_dir import save_model, verify_model
-from tinyllm.runtime import (
-    StopRequest,
-    keep_freed_memory,
-    peak_memory_bytes,
-    pick_device,
-    seed_everything,
-    stop_signals,
-)
 from tinyllm.shards.batches import WindowOrder, Windows, read_batch, read_windows, validation_windows
 from tinyllm.shards.format import ShardSet, find_document_starts
 from tinyllm.shards.text_bytes import TextBytes
@@ -52,12 +46,12 @@ from tinyllm.training.checkpoint import (
     save_checkpoint,
 )
 from tinyllm.training.evaluate import Evaluation, evaluate
-from tinyllm.training.fast_path import choose_fast_path, restore_path
-from tinyllm.training.forecast import check_memory
 from tinyllm.training.initial_weights import copy_weights
 from tinyllm.training.inputs import compare_inputs, describe_inputs
+from tinyllm.training.memory import check_memory
 from tinyllm.training.metrics import MetricsLog
 from tinyllm.training.optimizer import set_learning_rate
+from tinyllm.training.path import choose_fast_path, restore_path
 from tinyllm.training.run_dir import check_run_directory
 from tinyllm.training.saved_model import SavedModel, check_loadable, model_details
 from tinyllm.training.schedule import fit_warmup, learning_rate
@@ -249,7 +243,7 @@ class Trainer:
         if self.config.model.dropout:
             # Dropout is a function of the step: a resumed run drops the same activations.
             seed_everything(settings.seed + 1 + step)
-        result = self.updater.update(self._microbatches(step), self._tokens_per_step)
+        result = self.updater.update(self._microbatches(step), self.config.tokens_per_step)
         seconds = time.perf_counter() - start
         self.state.step = step + 1
         stop.has_work_to_save = True
@@ -259,7 +253,7 @@ class Trainer:
             "loss": result.loss,
             "learning_rate": rate,
             "grad_norm": result.grad_norm if math.isfinite(result.grad_norm) else None,
-            "tokens_per_second": self._tokens_per_step / seconds,
+            "tokens_per_second": self.config.tokens_per_step / seconds,
         }
         if result.skipped:
             record |= {"loss": None, "grad_norm": None, "skipped": True}
@@ -454,18 +448,13 @@ class Trainer:
     def _to_device(self, batch: Windows) -> Tensor:
         return torch.from_numpy(batch).to(self.device, non_blocking=True)
 
-    @property
-    def _tokens_per_step(self) -> int:
-        settings = self.config.training
-        return settings.batch_size * settings.accumulation_steps * settings.sequence_length
-
     def _outcome(self, reason: Literal["done", "time", "evaluated"]) -> Outcome:
         return Outcome(
             reason,
             self.state,
             self.last_evaluation,
             SavedModel.read(self.run / "model"),
-            num_tokens=self.state.step * self._tokens_per_step,
+            num_tokens=self.state.step * self.config.tokens_per_step,
             num_parameters=num_parameters(self.config.model),
             peak_memory_bytes=peak_memory_bytes(),
         )

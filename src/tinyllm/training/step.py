@@ -21,11 +21,11 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from tinyllm import runtime
 from tinyllm.config import Config
+from tinyllm.kernels.train.kernel_pass import KernelPass
+from tinyllm.machine import compiler
 from tinyllm.model.attention import AttentionKind
 from tinyllm.model.transformer import Transformer
-from tinyllm.training.kernel_pass import KernelPass
 from tinyllm.training.loss import sum_losses, summed_loss
 from tinyllm.training.optimizer import build_optimizers
 
@@ -84,7 +84,7 @@ class Updater:
         """Enables or disables torch.compile for blocks and loss, compiled at first use; no effect on custom kernels."""
         enabled = enabled and self.kernels is None
         self.shadow.compile_blocks(enabled)
-        self._sum_losses = runtime.compiled(sum_losses) if enabled else sum_losses
+        self._sum_losses = compiler.compiled(sum_losses) if enabled else sum_losses
 
     def update(self, microbatches: Iterable[Tensor], num_tokens: int) -> StepResult:
         """Does one update from `microbatches`, each (B, T + 1) int64, that predict `num_tokens` tokens in total."""

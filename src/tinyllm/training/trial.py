@@ -10,8 +10,8 @@ import time
 import torch
 
 from tinyllm.config import Config
+from tinyllm.machine.device import pick_device
 from tinyllm.model.transformer import Transformer
-from tinyllm.runtime import pick_device
 from tinyllm.training.step import build_updater
 
 
@@ -27,7 +27,6 @@ def measure_step_seconds(config: Config, num_steps: int = 15, limit_seconds: flo
     updater = build_updater(Transformer(config.model).to(device).train(), config, device)
     shape = (settings.batch_size, settings.sequence_length + 1)
     tokens = torch.randint(config.model.vocab_size, shape, device=device)
-    num_tokens = settings.batch_size * settings.accumulation_steps * settings.sequence_length
     updater.warm_up(tokens)
     seconds: list[float] = []
     end = time.perf_counter() + limit_seconds
@@ -35,6 +34,6 @@ def measure_step_seconds(config: Config, num_steps: int = 15, limit_seconds: flo
         start = time.perf_counter()
         if start > end and len(seconds) > 2:
             break
-        updater.update([tokens] * settings.accumulation_steps, num_tokens)
+        updater.update([tokens] * settings.accumulation_steps, config.tokens_per_step)
         seconds.append(time.perf_counter() - start)
     return statistics.median(seconds[2:])  # the first two updates also allocate memory

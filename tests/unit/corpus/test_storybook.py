@@ -10,9 +10,10 @@ from itertools import islice
 
 import pytest
 
-from tinyllm.corpus.storybook import MAX_STORIES, _tell, is_story, write_stories
-from tinyllm.corpus.storybook_grammar import Line, Plot, plots
-from tinyllm.corpus.storybook_words import BOYS, GIRLS, WORDS
+from tinyllm.corpus.storybook import MAX_STORIES, is_story, write_stories
+from tinyllm.corpus.storybook.grammar import Line, Plot, plots
+from tinyllm.corpus.storybook.stories import _tell
+from tinyllm.corpus.storybook.words import BOYS, GIRLS, WORDS
 
 HERO, OBJECT = 0, 1
 

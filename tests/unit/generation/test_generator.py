@@ -11,8 +11,8 @@ import tinyllm
 from tinyllm.config import ModelConfig, SamplingConfig
 from tinyllm.errors import ConfigError, FormatError, InputError, ResourceError, UsageError
 from tinyllm.generation import sampling
+from tinyllm.generation.engines.torch_engine import TorchEngine
 from tinyllm.generation.generator import Generator, load
-from tinyllm.generation.torch_engine import TorchEngine
 from tinyllm.model.transformer import Transformer
 from tinyllm.tokenizer.codec import Tokenizer
 
@@ -222,7 +222,7 @@ def test_samples_without_room_are_refused_with_the_bytes_they_need(
     generator: Generator, monkeypatch: pytest.MonkeyPatch, count: int
 ) -> None:
     monkeypatch.setattr("tinyllm.machine.memory.available_memory_bytes", lambda: 4_000_000_000)
-    monkeypatch.setattr("tinyllm.generation.torch_engine.available_memory_bytes", lambda: 4_000_000_000)
+    monkeypatch.setattr("tinyllm.generation.engines.torch_engine.available_memory_bytes", lambda: 4_000_000_000)
     with pytest.raises(ResourceError, match=rf"num_samples {count} .* are needed, 4.0 GB .* are available; use fewer"):
         generator.generate(PROMPT, num_samples=count)
 

@@ -12,10 +12,10 @@ import torch
 from tinyllm.config import WeightsKind
 from tinyllm.errors import FormatError
 from tinyllm.generation import generator as front
-from tinyllm.generation.cpu_engine import CpuEngine
-from tinyllm.generation.cpu_weights import PackedWeights, StoredTensors
+from tinyllm.generation.engines.cpu_engine import CpuEngine
 from tinyllm.generation.generator import Generator
-from tinyllm.generation.kernel_cache import Kernels
+from tinyllm.kernels.decode.cache import Kernels
+from tinyllm.kernels.decode.weights import PackedWeights, StoredTensors
 
 PROMPT = "Once upon a time the fox"
 
@@ -98,7 +98,7 @@ def test_a_batch_too_large_for_memory_leaves_the_engine_usable(
         raise MemoryError
 
     with monkeypatch.context() as patch:
-        patch.setattr("tinyllm.generation.cpu_engine.aligned_zeros", refuse)
+        patch.setattr("tinyllm.generation.engines.cpu_engine.aligned_zeros", refuse)
         patch.setattr(torch, "zeros", refuse)
         with pytest.raises(MemoryError):
             generator.generate(PROMPT, num_samples=3)

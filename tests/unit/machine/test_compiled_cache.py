@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tinyllm.machine import compiled_cache
-from tinyllm.machine.compiled_cache import CompiledCache, key_of, load_library
+from tinyllm.machine.compiled_cache import CompiledCache, cache_folder, key_of, load_library
 
 CODE = b"machine code"
 OTHER = 4711
@@ -174,3 +174,12 @@ def test_a_library_is_loaded_from_the_first_place_that_allows_it(
 def test_a_library_that_is_not_cached_is_loaded_from_a_private_copy(library: bytes, lines: list[str]) -> None:
     assert load_library(None, library, lines.append).answer() == 42
     assert lines == []
+
+
+def test_a_relative_cache_folder_is_ignored(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A relative path would depend on the working directory, so another user could supply the code."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", "here")
+    assert cache_folder().is_relative_to(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "there"))
+    assert cache_folder() == tmp_path / "there" / "tinyllm"

@@ -1,6 +1,10 @@
 """Available memory from the system's files, and the error line for work that needs more."""
 
+import platform
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,6 +12,19 @@ import torch
 
 from tinyllm.errors import ResourceError
 from tinyllm.machine import memory
+from tinyllm.machine.memory import device_memory_bytes, shortages_named
+
+COUNT_PAGES = """
+import resource, sys
+from tinyllm.machine.memory import keep_freed_memory
+if sys.argv[1] == "keep":
+    keep_freed_memory()
+for _ in range(5):
+    faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    pieces = [bytearray(b"1") * 2**26 for _ in range(2)]
+    del pieces
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - faults)
+"""
 
 
 @pytest.fixture
@@ -87,3 +104,50 @@ def test_failed_allocations_of_every_library_give_one_line() -> None:
     assert memory.describe_shortage(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 MiB.")) is not None
     assert memory.describe_shortage(RuntimeError("shapes do not fit")) is None
     assert memory.describe_shortage(OSError("cannot allocate memory")) is None
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc keeps freed memory")
+def test_kept_memory_is_not_requested_from_the_system_again() -> None:
+    pages = {
+        way: int(subprocess.run([sys.executable, "-c", COUNT_PAGES, way], capture_output=True, check=True).stdout)
+        for way in ("keep", "give back")
+    }
+    assert pages["keep"] < 100 < pages["give back"]
+
+
+def test_this_machine_reports_its_available_memory() -> None:
+    limit = device_memory_bytes(torch.device("cpu"))
+    assert limit is not None
+    assert 2**28 < limit < 2**50
+
+
+@pytest.mark.parametrize(
+    ("allocate", "bytes_asked"),
+    [(lambda: torch.empty(2**56, dtype=torch.float32), str(2**58)), (lambda: np.empty(2**58, np.uint8), "256. PiB")],
+)
+def test_a_failed_allocation_gives_one_line_with_its_bytes(allocate: Any, bytes_asked: str) -> None:
+    message = f"memory is not enough: {bytes_asked}.* were asked for at once"
+    with pytest.raises(ResourceError, match=message), shortages_named():
+        allocate()
+
+
+@pytest.mark.parametrize(
+    ("error", "bytes_asked"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB. GPU 0 has ..."), ": 20.00 MiB were"),
+        (
+            RuntimeError("MPS backend out of memory (MPS allocated: 1.0 GB). Tried to allocate 8.00 GB"),
+            ": 8.00 GB were",
+        ),
+        (RuntimeError("Invalid buffer size: 64.00 GB"), ": 64.00 GB were"),
+        (MemoryError(), "memory is not enough, "),
+    ],
+)
+def test_messages_of_each_device_are_recognised(error: Exception, bytes_asked: str) -> None:
+    with pytest.raises(ResourceError, match=bytes_asked), shortages_named():
+        raise error
+
+
+def test_other_errors_pass_through() -> None:
+    with pytest.raises(RuntimeError, match="size of tensor"), shortages_named():
+        torch.ones(2) + torch.ones(3)

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tinyllm.config import ModelConfig, OptimizerConfig
+from tinyllm.kernels.train import library
 from tinyllm.model.transformer import Transformer
-from tinyllm.training.kernels import library
 from tinyllm.training.optimizer import build_optimizers, set_learning_rate
 from tinyllm.training.step import TrainingAttention, Updater
 

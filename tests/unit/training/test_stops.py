@@ -12,8 +12,8 @@ import torch
 
 from tinyllm import storage
 from tinyllm.errors import Interrupted
+from tinyllm.machine.signals import stop_signals
 from tinyllm.model_dir import load_model
-from tinyllm.runtime import stop_signals
 from tinyllm.shards.format import ShardSet
 from tinyllm.training.checkpoint import checkpoint_path, read_state
 from tinyllm.training.loop import Outcome, Trainer

@@ -1,0 +1,35 @@
+"""Settings: typed sections, recipes, and the layers that make a config of them."""
+
+from tinyllm.config.sections import (
+    LARGEST_SIZE,
+    Automatic,
+    Config,
+    FinetuneConfig,
+    ModelConfig,
+    OptimizerConfig,
+    SamplingConfig,
+    ScheduleConfig,
+    Section,
+    TrainingConfig,
+    TrainingSamplesConfig,
+    Unit,
+    WeightsKind,
+    first_problem,
+)
+
+__all__ = [
+    "LARGEST_SIZE",
+    "Automatic",
+    "Config",
+    "FinetuneConfig",
+    "ModelConfig",
+    "OptimizerConfig",
+    "SamplingConfig",
+    "ScheduleConfig",
+    "Section",
+    "TrainingConfig",
+    "TrainingSamplesConfig",
+    "Unit",
+    "WeightsKind",
+    "first_problem",
+]

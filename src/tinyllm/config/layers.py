@@ -1,0 +1,151 @@
+"""Builds a `Config` from four layers, defaults < recipe < TOML file < flags, and writes it as TOML.
+
+For a resumed run, RUN/config.toml replaces the recipe. Every wrong key or value gives one line that names it, the
+allowed values, and the nearest valid name.
+"""
+
+import difflib
+import json
+import tomllib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from tinyllm.config import Config, first_problem
+from tinyllm.config.recipes import read_recipe
+from tinyllm.errors import ConfigError, InputError
+from tinyllm.text_input import decode
+
+Layer = Mapping[str, Mapping[str, Any]]
+DEFAULT_RECIPE = "seed"
+SESSION_SETTINGS = {"max_minutes", "eval_only"}
+"""Fields of `TrainingConfig` that apply to one session of a run; RUN/config.toml omits them."""
+
+
+def build_run_config(
+    vocab_size: int,
+    run: Path,
+    layers: Sequence[tuple[str, Layer]],
+    *,
+    recipe: str | None = None,
+    resume: bool = False,
+    announce: Callable[[str], None] = lambda _: None,
+) -> tuple[Config, bool]:
+    """The config of a training run in `run`, and whether it resumes: by `resume`, or by init_from "resume".
+
+    Layers, each overriding the one before: the config.toml of a resumed run, `recipe`, `layers`. A new run without
+    `recipe` uses the default recipe. `announce` gets a line if config.toml is not used. Raises ConfigError for a
+    wrong setting, UsageError for an unknown recipe.
+    """
+    named = [(origin, _without_resume(layer)) for origin, layer in layers]
+    resume = resume or any(kept is not layer for (_, kept), (_, layer) in zip(named, layers, strict=True))
+    own = _settings_to_resume(run / "config.toml", recipe, announce) if resume else {}
+    if recipe is None and not own:
+        recipe = DEFAULT_RECIPE
+        if resume:
+            announce(f"{run} has no settings of its own; they are those of the recipe {recipe}")
+    base: list[tuple[str, Layer]] = [("shards", {"model": {"vocab_size": vocab_size}}), (str(run / "config.toml"), own)]
+    if recipe is not None:
+        base.append((f"recipe {recipe}", read_recipe(recipe)))
+    return build_config([*base, *named]), resume
+
+
+def build_config(layers: Iterable[tuple[str, Layer]]) -> Config:
+    """The config of `layers`, pairs of a name for errors and a layer; later layers win. Raises ConfigError."""
+    merged: dict[str, dict[str, Any]] = {}
+    for origin, layer in layers:
+        for section, values in layer.items():
+            if not isinstance(values, Mapping):
+                if section in Config.model_fields:
+                    raise ConfigError(f"{origin}: {section} is a section; give it settings by name, not one value")
+                raise ConfigError(f"{origin}: {section} stands outside a section; write it under [section]")
+            _check_names(origin, section, values)
+            merged.setdefault(section, {}).update({key.replace("-", "_"): value for key, value in values.items()})
+    try:
+        return Config.model_validate(merged)
+    except ValidationError as error:
+        raise ConfigError(first_problem(error)) from None
+
+
+def _without_resume(layer: Layer) -> Layer:
+    """`layer` without init_from "resume": it requests a resume and is not a source of weights."""
+    training = layer.get("training")
+    if not isinstance(training, Mapping):
+        return layer
+    kept = {key: value for key, value in training.items() if (key.replace("-", "_"), value) != ("init_from", "resume")}
+    return layer if len(kept) == len(training) else {**layer, "training": kept}
+
+
+def _settings_to_resume(path: Path, recipe: str | None, announce: Callable[[str], None]) -> dict[str, Any]:
+    """The settings in a run's config.toml. Raises ConfigError if they cannot be read and no recipe replaces them."""
+    try:
+        return read_own_settings(path)
+    except ConfigError as error:
+        if recipe is None:
+            raise ConfigError(f"{error}; mend it, or name the run's --recipe") from None
+        announce(f"the run's own settings are not used: {error}")
+        return {}
+
+
+def read_own_settings(path: Path) -> dict[str, Any]:
+    """The settings in a run's config.toml, as a layer; empty if there is no such file. Raises ConfigError.
+
+    vocab_size is dropped: it comes from the shards. Tiled attention becomes auto, because not every machine supports
+    it; the checkpoint records the choice for a machine that does.
+    """
+    if not path.exists():
+        return {}
+    own = read_toml(path)
+    build_config([("shards", {"model": {"vocab_size": 1}}), (str(path), own)])
+    own.get("model", {}).pop("vocab_size", None)
+    training = own.get("training", {})
+    for name in SESSION_SETTINGS:
+        training.pop(name, None)
+    if training.get("attention") == "tiled":
+        training.update(attention="auto", compile="auto")
+    return own
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The tables of a TOML file. Raises ConfigError if it is missing or invalid, with the line of a syntax error."""
+    try:
+        return tomllib.loads(decode(path.read_bytes(), str(path)))
+    except FileNotFoundError:
+        raise ConfigError(f"--config {path} does not exist") from None
+    except InputError as error:
+        raise ConfigError(str(error)) from None
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}") from None
+
+
+def to_toml(config: Config) -> str:
+    """`config` as TOML: every field but `SESSION_SETTINGS`."""
+    lines = []
+    for section, values in config.model_dump(exclude={"training": SESSION_SETTINGS}).items():
+        lines.append(f"[{section}]")
+        # Strings, numbers and booleans of TOML equal those of JSON, except for the delete character.
+        lines += [
+            f"{key} = {json.dumps(value, ensure_ascii=False)}".replace("\x7f", "\\u007f")
+            for key, value in values.items()
+        ]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _check_names(origin: str, section: str, values: Mapping[str, Any]) -> None:
+    if section not in Config.model_fields:
+        raise ConfigError(_unknown(origin, f"section [{section}]", section, Config.model_fields))
+    kind = Config.model_fields[section].annotation
+    assert isinstance(kind, type)
+    assert issubclass(kind, BaseModel)
+    for key in values:
+        if key.replace("-", "_") not in kind.model_fields:
+            raise ConfigError(_unknown(origin, f"key {section}.{key}", key, kind.model_fields, f"{section}."))
+
+
+def _unknown(origin: str, what: str, name: str, known: Iterable[str], prefix: str = "") -> str:
+    nearest = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    advice = f"did you mean {prefix}{nearest[0]}?" if nearest else f"known are {prefix}{', '.join(sorted(known))}"
+    return f"{origin}: unknown {what}; {advice}"

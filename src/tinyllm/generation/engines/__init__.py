@@ -1,0 +1,1 @@
+"""The engines: each computes logits behind the protocol of `protocol`, with or without torch."""

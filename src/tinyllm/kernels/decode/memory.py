@@ -1,0 +1,181 @@
+"""What compiled code does with addresses and beside other threads: casts, bits, atomics, hints, calls.
+
+Each is an `@intrinsic` of Numba: LLVM instructions that a compiled function calls by name.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import llvmlite.binding
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.extending import intrinsic
+
+_INT32, _INT64 = ir.IntType(32), ir.IntType(64)
+_FLOAT = ir.FloatType()
+_ADDRESS = ir.IntType(8).as_pointer()
+FEATURES = llvmlite.binding.get_host_cpu_features()
+
+
+def call_llvm(builder: ir.IRBuilder, name: str, result: ir.Type, *arguments: ir.Value, **options: Any) -> ir.Value:
+    """Calls LLVM's own function `name`."""
+    kind = ir.FunctionType(result, [argument.type for argument in arguments])
+    return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), arguments, **options)
+
+
+def _make_cast(number: types.Type) -> Callable[..., Any]:
+    """The intrinsic that takes an address (int64) for a pointer to `number`."""
+
+    @intrinsic
+    def pointer(typing_context, address):
+        def generate(context, builder, signature, arguments):
+            return builder.inttoptr(arguments[0], context.get_value_type(signature.return_type))
+
+        return types.CPointer(number)(types.int64), generate
+
+    return pointer
+
+
+bytes_, words, halves, integers, floats, doubles = (
+    _make_cast(number) for number in (types.int8, types.int16, types.uint16, types.int64, types.float32, types.float64)
+)
+"""From an address to a pointer to int8, int16, uint16 (bfloat16), int64, float32 and float64."""
+
+
+@intrinsic
+def like(typing_context, address, pointer):
+    """`address` (int64) as what `pointer` is, whose own address does not matter."""
+
+    def generate(context, builder, signature, arguments):
+        return builder.inttoptr(arguments[0], arguments[1].type)
+
+    return pointer(types.int64, pointer), generate
+
+
+@intrinsic
+def float_from_bits(typing_context, bits):
+    """The float32 whose 32 bits are those of `bits`."""
+
+    def generate(context, builder, signature, arguments):
+        return builder.bitcast(builder.trunc(arguments[0], _INT32), _FLOAT)
+
+    return types.float32(types.int64), generate
+
+
+@intrinsic
+def bits_of_float(typing_context, number):
+    """The 32 bits of a float32, from 0 to 2^32 - 1."""
+
+    def generate(context, builder, signature, arguments):
+        return builder.zext(builder.bitcast(arguments[0], _INT32), _INT64)
+
+    return types.int64(types.float32), generate
+
+
+@intrinsic
+def power_of_two(typing_context, exponent):
+    """2 to the power of a whole float32 from -126 to 127: its bits are made from an int32, as wide as the float is."""
+
+    def generate(context, builder, signature, arguments):
+        biased = builder.add(builder.fptosi(arguments[0], _INT32), ir.Constant(_INT32, 127))
+        return builder.bitcast(builder.shl(biased, ir.Constant(_INT32, 23)), _FLOAT)
+
+    return types.float32(types.float32), generate
+
+
+@intrinsic
+def key_of(typing_context, number):
+    """An int32 that sorts as its float32 does; for numbers from 0 on it is their bits."""
+
+    def generate(context, builder, signature, arguments):
+        bits = builder.bitcast(arguments[0], _INT32)
+        sign = builder.ashr(bits, ir.Constant(_INT32, 31))
+        return builder.xor(bits, builder.and_(sign, ir.Constant(_INT32, 2**31 - 1)))
+
+    return types.int32(types.float32), generate
+
+
+@intrinsic
+def larger(typing_context, a, b):
+    """The larger of two float32 that are no NaN: as `max`, but loops over it become loops over vectors."""
+
+    def generate(context, builder, signature, arguments):
+        a, b = arguments
+        return builder.select(builder.fcmp_ordered(">", a, b, flags=("fast",)), a, b, flags=("fast",))
+
+    return types.float32(types.float32, types.float32), generate
+
+
+@intrinsic
+def atomic_add(typing_context, numbers, place, amount):
+    """Adds to `numbers[place]` in one step; gives what it was before."""
+
+    def generate(context, builder, signature, arguments):
+        numbers, place, amount = arguments
+        return builder.atomic_rmw("add", builder.gep(numbers, [place]), amount, "acq_rel")
+
+    return types.int64(numbers, types.int64, types.int64), generate
+
+
+@intrinsic
+def atomic_load(typing_context, numbers, place):
+    """`numbers[place]`, and all that was written before it."""
+
+    def generate(context, builder, signature, arguments):
+        return builder.load_atomic(builder.gep(arguments[0], [arguments[1]]), "acquire", 8)
+
+    return types.int64(numbers, types.int64), generate
+
+
+@intrinsic
+def atomic_store(typing_context, numbers, place, value):
+    """Sets `numbers[place]`, after all that was written before it."""
+
+    def generate(context, builder, signature, arguments):
+        numbers, place, value = arguments
+        builder.store_atomic(value, builder.gep(numbers, [place]), "release", 8)
+        return context.get_dummy_value()
+
+    return types.void(numbers, types.int64, types.int64), generate
+
+
+@intrinsic
+def pause(typing_context):
+    """Tells the core that it waits in a loop, so that it spends less on it; nothing where there is no such hint."""
+
+    def generate(context, builder, signature, arguments):
+        if FEATURES.get("sse2"):
+            call_llvm(builder, "llvm.x86.sse2.pause", ir.VoidType())
+        return context.get_dummy_value()
+
+    return types.void(), generate
+
+
+@intrinsic
+def call(typing_context, address):
+    """Calls the C function at `address`, which takes nothing; its result is dropped."""
+
+    def generate(context, builder, signature, arguments):
+        function = builder.inttoptr(arguments[0], ir.FunctionType(_INT32, []).as_pointer())
+        builder.call(function, [])
+        return context.get_dummy_value()
+
+    return types.void(types.int64), generate
+
+
+@intrinsic
+def call_choice(typing_context, address, p, row, chunk):
+    """Calls `choice.choose`, which is in another object file, at its `address`.
+
+    Numba's own convention: places for a result and an exception come first; there is neither.
+    """
+
+    def generate(context, builder, signature, arguments):
+        address, *others = arguments
+        place = cgutils.alloca_once(builder, _ADDRESS)
+        kinds = [_ADDRESS.as_pointer()] * 2 + [argument.type for argument in others]
+        function = builder.inttoptr(address, ir.FunctionType(_INT32, kinds).as_pointer())
+        builder.call(function, [place, place, *others])
+        return context.get_dummy_value()
+
+    return types.void(types.int64, p, row, chunk), generate

@@ -1,0 +1,399 @@
+"""The few operations on vectors that Python has no words for: dot products of several rows at once, tiles, sums.
+
+Each is an `@intrinsic` of Numba: LLVM instructions that a compiled function calls by name. Addresses and threads have
+theirs in `memory`; everything else of the engine is plain loops in `forward` and `program`.
+
+The dot products decide the speed. A token reads every weight once, so reading is the limit, and one core reads 1.6 x
+as much from four places at a time, prefetched two kilobytes ahead, as from one place in order.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.extending import intrinsic
+
+from tinyllm.kernels.decode.memory import FEATURES, call_llvm
+from tinyllm.kernels.decode.plan import LANES, NUM_CUTS, SAMPLING_BLOCK
+
+BLOCK = 32
+"""Columns of a matrix come in whole blocks, filled up with zeros, so that no product has a remainder."""
+PREFETCH_BYTES = 2048
+TILE_INPUTS = LANES
+POSITION_BLOCK = 32
+"""The cache keeps the positions of a channel side by side, in whole blocks: loops over them have no remainder."""
+
+_INT8, _INT16, _INT32, _INT64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
+_FLOAT, _DOUBLE = ir.FloatType(), ir.DoubleType()
+_FAST = ("fast",)
+
+_HAS_PERMUTE = FEATURES.get("avx2") and not FEATURES.get("avx512f")
+"""Whether kept lanes are packed by a table, for lack of an instruction that does it by itself."""
+
+TILE_ROWS = 16 if FEATURES.get("avx512f") else 6
+"""Rows of weights that meet 16 inputs at a time: as many as there are registers for their sums."""
+
+
+def _load(builder: ir.IRBuilder, pointer: ir.Value, place: ir.Value, number: ir.Type, count: int) -> ir.Value:
+    """`count` numbers from `pointer[place]` on, wherever they lie."""
+    vector = builder.bitcast(builder.gep(pointer, [place]), ir.VectorType(number, count).as_pointer())
+    loaded = builder.load(vector)
+    loaded.align = 1
+    return loaded
+
+
+def _store(builder: ir.IRBuilder, vector: ir.Value, pointer: ir.Value, place: ir.Value) -> None:
+    stored = builder.store(vector, builder.bitcast(builder.gep(pointer, [place]), vector.type.as_pointer()))
+    stored.align = 4
+
+
+def _at(builder: ir.IRBuilder, start: ir.Value, index: ir.Value, stride: int) -> ir.Value:
+    """`start` + `index` x `stride`."""
+    return builder.add(start, builder.mul(index, ir.Constant(_INT64, stride)))
+
+
+def _everywhere(builder: ir.IRBuilder, pointer: ir.Value, place: ir.Value) -> ir.Value:
+    """The float at `pointer[place]` in all lanes of a vector."""
+    return _in_all_lanes(builder, builder.load(builder.gep(pointer, [place])))
+
+
+def _prefetch(builder: ir.IRBuilder, pointer: ir.Value, place: ir.Value, num_bytes: int) -> None:
+    """Asks for `num_bytes` that lie `PREFETCH_BYTES` after `pointer[place]`; past the end it does nothing."""
+    address = builder.bitcast(builder.gep(pointer, [place]), _INT8.as_pointer())
+    for line in range(0, num_bytes, 64):
+        ahead = builder.gep(address, [ir.Constant(_INT64, PREFETCH_BYTES + line)])
+        read, keep, data = (ir.Constant(_INT32, value) for value in (0, 3, 1))
+        call_llvm(builder, "llvm.prefetch.p0", ir.VoidType(), ahead, read, keep, data)
+
+
+def _add_products_of_int8(builder: ir.IRBuilder, total: ir.Value, weights: ir.Value, x: ir.Value) -> ir.Value:
+    """`total` (16 int32) plus the products of 32 int8 `weights` and 32 int16 `x`, neighbours summed."""
+    wide = builder.sext(weights, x.type)
+    half_type = ir.VectorType(_INT16, LANES)
+    sums = []
+    for first in (0, LANES):
+        half = ir.Constant(ir.VectorType(_INT32, LANES), list(range(first, first + LANES)))
+        a, b = (builder.shuffle_vector(v, ir.Constant(v.type, ir.Undefined), half) for v in (wide, x))
+        assert a.type == half_type
+        sums.append(_pair_products(builder, a, b))
+    both = ir.Constant(ir.VectorType(_INT32, LANES), list(range(LANES)))
+    return builder.add(total, builder.shuffle_vector(*sums, both))
+
+
+def _pair_products(builder: ir.IRBuilder, a: ir.Value, b: ir.Value) -> ir.Value:
+    """Eight int32 sums of neighbouring products of 16 int16: one instruction of x86 since 2013, a few elsewhere."""
+    eight = ir.VectorType(_INT32, LANES // 2)
+    if FEATURES.get("avx2"):
+        return call_llvm(builder, "llvm.x86.avx2.pmadd.wd", eight, a, b)
+    parts = []
+    for odd in (0, 1):
+        every_other = ir.Constant(eight, list(range(odd, LANES, 2)))
+        parts.append(
+            builder.mul(
+                *(
+                    builder.sext(builder.shuffle_vector(v, ir.Constant(v.type, ir.Undefined), every_other), eight)
+                    for v in (a, b)
+                )
+            )
+        )
+    return builder.add(*parts)
+
+
+def _add_products_of_floats(builder: ir.IRBuilder, total: ir.Value, weights: ir.Value, x: ir.Value) -> ir.Value:
+    """`total` (16 floats) plus the products of 16 `weights`, float32 or the upper halves of it, and 16 floats `x`."""
+    if weights.type.element == _INT16:
+        bits = ir.VectorType(_INT32, LANES)
+        shift = ir.Constant(bits, [16] * LANES)
+        weights = builder.bitcast(builder.shl(builder.zext(weights, bits), shift), x.type)
+    return builder.fadd(total, builder.fmul(weights, x, flags=_FAST), flags=_FAST)
+
+
+def _make_dot(num_rows: int) -> Callable[..., Any]:
+    """The intrinsic (weights, start, stride, columns, x, x_start) -> products of x with rows `stride` apart."""
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: tuple[ir.Value, ...]) -> ir.Value:
+        weights, start, stride, columns, x, x_start = arguments
+        number, whole = weights.type.pointee, weights.type.pointee == _INT8
+        step = BLOCK if whole else LANES
+        number_bytes = 4 if number == _FLOAT else number.width // 8
+        add_products = _add_products_of_int8 if whole else _add_products_of_floats
+        zero = ir.Constant(ir.VectorType(_INT32 if whole else _FLOAT, LANES), None)
+
+        def add_block(column: ir.Value, totals: list[ir.Value]) -> list[ir.Value]:
+            x_block = _load(builder, x, builder.add(x_start, column), x.type.pointee, step)
+            sums = []
+            for row, total in enumerate(totals):
+                place = builder.add(builder.add(start, column), builder.mul(stride, ir.Constant(_INT64, row)))
+                _prefetch(builder, weights, place, step * number_bytes)
+                sums.append(add_products(builder, total, _load(builder, weights, place, number, step), x_block))
+            return sums
+
+        totals = _loop(builder, columns, step, [zero] * num_rows, add_block)
+        return cgutils.pack_array(builder, _sums_across(builder, totals))
+
+    @intrinsic
+    def dot(typing_context, weights, start, stride, columns, x, x_start):
+        number = types.int64
+        return types.UniTuple(types.float32, num_rows)(weights, number, number, number, x, number), generate
+
+    return dot
+
+
+def _loop(
+    builder: ir.IRBuilder,
+    count: ir.Value,
+    step: int,
+    totals: list[ir.Value],
+    body: Callable[[ir.Value, list[ir.Value]], list[ir.Value]],
+) -> list[ir.Value]:
+    """Goes from 0 to `count` in steps, at least once; `body` makes new totals from a place and the totals before."""
+    entry, loop, done = builder.block, builder.append_basic_block("loop"), builder.append_basic_block("done")
+    builder.branch(loop)
+    builder.position_at_end(loop)
+    place = builder.phi(_INT64)
+    phis = [builder.phi(total.type) for total in totals]
+    results = body(place, phis)
+    following = builder.add(place, ir.Constant(_INT64, step))
+    starts = [ir.Constant(_INT64, 0), *totals]
+    for phi, first, after in zip([place, *phis], starts, [following, *results], strict=True):
+        phi.add_incoming(first, entry)
+        phi.add_incoming(after, loop)
+    builder.cbranch(builder.icmp_signed("<", following, count), loop, done)
+    builder.position_at_end(done)
+    return results
+
+
+@intrinsic
+def multiply_tile(typing_context, rows, rows_start, columns, x, x_start, tile, tile_start):
+    """`TILE_ROWS` float rows times 16 inputs, which lie side by side for each column, into `tile` (inputs, 16).
+
+    No sum goes across a vector: each holds one row's products with the 16 inputs.
+    """
+
+    def generate(context, builder, signature, arguments):
+        rows, rows_start, columns, x, x_start, tile, tile_start = arguments
+
+        def add_column(column, totals):
+            inputs = _load(builder, x, _at(builder, x_start, column, LANES), _FLOAT, LANES)
+            sums = []
+            for row, total in enumerate(totals):
+                place = builder.add(rows_start, _at(builder, column, index=columns, stride=row))
+                sums.append(_add_products_of_floats(builder, total, inputs, _everywhere(builder, rows, place)))
+            return sums
+
+        zero = ir.Constant(ir.VectorType(_FLOAT, LANES), None)
+        totals = _loop(builder, columns, 1, [zero] * TILE_ROWS, add_column)
+        for i, outputs in enumerate(_transposed(builder, totals + [zero] * (LANES - TILE_ROWS))):
+            _store(builder, outputs, tile, builder.add(tile_start, ir.Constant(_INT64, i * LANES)))
+        return context.get_dummy_value()
+
+    number = types.int64
+    return types.void(rows, number, number, x, number, tile, number), generate
+
+
+@intrinsic
+def score_block(typing_context, query, query_start, size, keys, start, scores, scores_start):
+    """Products of a head's query with the keys of one block of positions, not yet scaled, into `scores` (32,)."""
+
+    def generate(context, builder, signature, arguments):
+        query, query_start, size, keys, start, scores, scores_start = arguments
+        halves = range(0, POSITION_BLOCK, LANES)
+
+        def add_two_channels(channel, totals):
+            sums = []
+            for i, total in enumerate(totals):
+                odd, half = divmod(i, len(halves))
+                this = builder.add(channel, ir.Constant(_INT64, odd))
+                place = builder.add(_at(builder, start, this, POSITION_BLOCK), ir.Constant(_INT64, halves[half]))
+                number = _everywhere(builder, query, builder.add(query_start, this))
+                sums.append(_add_products_of_floats(builder, total, _load(builder, keys, place, _FLOAT, LANES), number))
+            return sums
+
+        # Two sums for each place, so that an addition need not wait for the one before.
+        zero = ir.Constant(ir.VectorType(_FLOAT, LANES), None)
+        totals = _loop(builder, size, 2, [zero] * 4, add_two_channels)
+        for half, (even, odd) in enumerate(zip(totals[:2], totals[2:], strict=True)):
+            place = builder.add(scores_start, ir.Constant(_INT64, halves[half]))
+            _store(builder, builder.fadd(even, odd, flags=_FAST), scores, place)
+        return context.get_dummy_value()
+
+    number = types.int64
+    return types.void(query, number, number, keys, number, scores, number), generate
+
+
+@intrinsic
+def mix_block(typing_context, weights, weights_start, size, values, start, sums, sums_start):
+    """Adds a head's cached values of one block, weighed by position, to `sums` (C, 16): a vector for each channel."""
+
+    def generate(context, builder, signature, arguments):
+        weights, weights_start, size, values, start, sums, sums_start = arguments
+        halves = [ir.Constant(_INT64, half) for half in range(0, POSITION_BLOCK, LANES)]
+        factors = [_load(builder, weights, builder.add(weights_start, half), _FLOAT, LANES) for half in halves]
+
+        def add_channel(channel, _):
+            place = _at(builder, start, channel, POSITION_BLOCK)
+            total = _load(builder, sums, _at(builder, sums_start, channel, LANES), _FLOAT, LANES)
+            for half, factor in zip(halves, factors, strict=True):
+                numbers = _load(builder, values, builder.add(place, half), _FLOAT, LANES)
+                total = _add_products_of_floats(builder, total, numbers, factor)
+            _store(builder, total, sums, _at(builder, sums_start, channel, LANES))
+            return []
+
+        _loop(builder, size, 1, [], add_channel)
+        return context.get_dummy_value()
+
+    number = types.int64
+    return types.void(weights, number, number, values, number, sums, number), generate
+
+
+@intrinsic
+def sum_sixteen_vectors(typing_context, sums, start, result):
+    """The sum of the lanes of each of the 16 vectors from `sums[start]` on, into `sums[result]` and the 15 after it."""
+
+    def generate(context, builder, signature, arguments):
+        sums, start, result = arguments
+        places = [builder.add(start, ir.Constant(_INT64, i * LANES)) for i in range(LANES)]
+        total = _summed_lanes(builder, [_load(builder, sums, place, _FLOAT, LANES) for place in places])
+        _store(builder, total, sums, result)
+        return context.get_dummy_value()
+
+    return types.void(sums, types.int64, types.int64), generate
+
+
+@intrinsic
+def add_sums_from_cuts(typing_context, numbers, start, low, step, sums, sums_start):
+    """Adds to each of `NUM_CUTS` sums those of a block's numbers, none negative, that are at least its cut.
+
+    The first cut is the float with the bits `low + step`, the next `low + 2 step`, and so on.
+    """
+
+    def generate(context, builder, signature, arguments):
+        numbers, start, low, step, sums, sums_start = arguments
+        places = [builder.add(start, ir.Constant(_INT64, i)) for i in range(0, SAMPLING_BLOCK, LANES)]
+        vectors = [_load(builder, numbers, place, _FLOAT, LANES) for place in places]
+        zero, totals = ir.Constant(vectors[0].type, None), []
+        for index in range(1, NUM_CUTS + 1):
+            bits = builder.trunc(builder.add(low, builder.mul(step, ir.Constant(_INT64, index))), _INT32)
+            cut = _in_all_lanes(builder, builder.bitcast(bits, _FLOAT))
+            total = zero
+            for vector in vectors:
+                kept = builder.select(builder.fcmp_ordered(">=", vector, cut), vector, zero)
+                total = builder.fadd(total, kept, flags=_FAST)
+            totals.append(total)
+        total = _summed_lanes(builder, totals)
+        first = ir.Constant(ir.VectorType(_INT32, NUM_CUTS), list(range(NUM_CUTS)))
+        added = builder.fpext(builder.shuffle_vector(total, total, first), ir.VectorType(_DOUBLE, NUM_CUTS))
+        before = _load(builder, sums, sums_start, _DOUBLE, NUM_CUTS)
+        _store(builder, builder.fadd(before, added), sums, sums_start)
+        return context.get_dummy_value()
+
+    number = types.int64
+    return types.void(numbers, number, number, number, sums, number), generate
+
+
+@intrinsic
+def keep_between(typing_context, numbers, start, count, low, high, result, result_start):
+    """Puts those of `count` numbers whose keys are from `low` to `high` side by side into `result`; how many they are.
+
+    A key is an int32 that sorts as its float does. `count` is a multiple of 16; `result` may be `numbers` themselves,
+    and has room for as many: up to eight numbers after the kept ones may be overwritten.
+    """
+
+    def generate(context, builder, signature, arguments):
+        numbers, start, count, low, high, result, result_start = arguments
+        num_lanes, put = (8, _put_kept_by_table) if _HAS_PERMUTE else (LANES, _put_kept)
+        bits, mask = ir.VectorType(_INT32, num_lanes), ir.IntType(num_lanes)
+        low, high = (_in_all_lanes(builder, bound, num_lanes) for bound in (low, high))
+
+        def keep_some(place, totals):
+            vector = _load(builder, numbers, builder.add(start, place), _FLOAT, num_lanes)
+            number = builder.bitcast(vector, bits)
+            sign = builder.ashr(number, ir.Constant(bits, [31] * num_lanes))
+            key = builder.xor(number, builder.and_(sign, ir.Constant(bits, [2**31 - 1] * num_lanes)))
+            kept = builder.and_(builder.icmp_signed(">=", key, low), builder.icmp_signed("<=", key, high))
+            put(builder, vector, kept, builder.gep(result, [builder.add(result_start, totals[0])]))
+            num_kept = call_llvm(builder, f"llvm.ctpop.i{num_lanes}", mask, builder.bitcast(kept, mask))
+            return [builder.add(totals[0], builder.zext(num_kept, _INT64))]
+
+        return _loop(builder, count, num_lanes, [ir.Constant(_INT64, 0)], keep_some)[0]
+
+    number, bound = types.int64, types.int32
+    return number(numbers, number, number, bound, bound, result, number), generate
+
+
+def _put_kept(builder: ir.IRBuilder, vector: ir.Value, kept: ir.Value, target: ir.Value) -> None:
+    """Stores the kept numbers of a vector side by side: one instruction of AVX-512; elsewhere lane by lane."""
+    name = f"llvm.masked.compressstore.v{vector.type.count}f32"
+    call_llvm(builder, name, ir.VoidType(), vector, target, kept)
+
+
+def _put_kept_by_table(builder: ir.IRBuilder, vector: ir.Value, kept: ir.Value, target: ir.Value) -> None:
+    """The same for eight lanes with AVX2: a table tells for each set of kept lanes in which order to take them.
+
+    What follows the kept ones in `target` is overwritten too, up to eight numbers.
+    """
+    order = ir.VectorType(_INT32, 8)
+    name = "order_of_kept_lanes"
+    table = builder.module.globals.get(name)
+    if table is None:
+        lanes = [[lane for lane in range(8) if chosen >> lane & 1] for chosen in range(256)]
+        rows = [ir.Constant(order, chosen + [0] * (8 - len(chosen))) for chosen in lanes]
+        table = cgutils.global_constant(builder.module, name, ir.Constant(ir.ArrayType(order, 256), rows))
+    index = builder.zext(builder.bitcast(kept, _INT8), _INT64)
+    lanes_first = builder.load(builder.gep(table, [ir.Constant(_INT64, 0), index]))
+    packed = call_llvm(builder, "llvm.x86.avx2.permps", vector.type, vector, lanes_first)
+    _store(builder, packed, target, ir.Constant(_INT64, 0))
+
+
+def _in_all_lanes(builder: ir.IRBuilder, number: ir.Value, num_lanes: int = LANES) -> ir.Value:
+    """A vector with `number` in each lane."""
+    vector = ir.VectorType(number.type, num_lanes)
+    one = builder.insert_element(ir.Constant(vector, ir.Undefined), number, ir.Constant(_INT32, 0))
+    return builder.shuffle_vector(one, one, ir.Constant(ir.VectorType(_INT32, num_lanes), [0] * num_lanes))
+
+
+def _sums_across(builder: ir.IRBuilder, totals: list[ir.Value]) -> list[ir.Value]:
+    """The sum of the lanes of each of up to 16 vectors, as numbers."""
+    count = len(totals)
+    if totals[0].type.element == _INT32:
+        # As floats: sixteen sums of up to 2^31 have no room in one int32.
+        totals = [builder.sitofp(total, ir.VectorType(_FLOAT, LANES)) for total in totals]
+    total = _summed_lanes(builder, totals)
+    return [builder.extract_element(total, ir.Constant(_INT32, i)) for i in range(count)]
+
+
+def _summed_lanes(builder: ir.IRBuilder, totals: list[ir.Value]) -> ir.Value:
+    """The vector whose lane i is the sum of the lanes of vector i, of up to 16.
+
+    Two vectors at a time become one, with neighbours of the first summed in its lower half and those of the second in
+    its upper half. After four times one is left.
+    """
+    for _ in range(LANES.bit_length() - 1):
+        pairs = [totals[i : i + 2] for i in range(0, len(totals), 2)]
+        totals = [_neighbour_sums(builder, pair[0], pair[-1]) for pair in pairs]
+    return totals[0]
+
+
+def _transposed(builder: ir.IRBuilder, rows: list[ir.Value]) -> list[ir.Value]:
+    """Sixteen vectors whose lanes are the columns of sixteen vectors."""
+    lower, upper = ([lane // 2 + lane % 2 * LANES + first for lane in range(LANES)] for first in (0, LANES // 2))
+    for _ in range(LANES.bit_length() - 1):
+        # Vectors 8 apart are interleaved: each time one bit of a number's row changes places with one of its lane.
+        pairs = zip(rows[: LANES // 2], rows[LANES // 2 :], strict=True)
+        masks = [ir.Constant(ir.VectorType(_INT32, LANES), lanes) for lanes in (lower, upper)]
+        rows = [builder.shuffle_vector(a, b, mask) for a, b in pairs for mask in masks]
+    return rows
+
+
+def _neighbour_sums(builder: ir.IRBuilder, a: ir.Value, b: ir.Value) -> ir.Value:
+    """Lanes 2i and 2i + 1 of `a` summed, then those of `b`."""
+    halves = []
+    for first in (0, 1):
+        lanes = ir.Constant(ir.VectorType(_INT32, LANES), list(range(first, 2 * LANES, 2)))
+        halves.append(builder.shuffle_vector(a, b, lanes))
+    return builder.fadd(*halves, flags=_FAST)
+
+
+dot_four_rows = _make_dot(4)
+dot_one_row = _make_dot(1)

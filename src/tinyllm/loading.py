@@ -1,0 +1,162 @@
+"""Loads a model from any path: a model directory, a run directory, or another tool's file.
+
+This is the only module that combines `model_dir` and `exchange`. Commands and `tinyllm.load` use it.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, get_args
+
+from tinyllm.config import WeightsKind
+from tinyllm.errors import ConfigError
+from tinyllm.machine.compiled_cache import cache_folder
+from tinyllm.machine.device import may_have_gpu, pick_device
+from tinyllm.model_dir import (
+    CONFIG_NAME,
+    DTYPES,
+    bundled_model,
+    find_model,
+    load_model,
+    read_config,
+    read_tokenizer,
+    verify_model,
+)
+from tinyllm.storage import MANIFEST_NAME
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from numpy.typing import NDArray
+
+    from tinyllm.exchange.foreign import ForeignModel
+    from tinyllm.generation.generator import Generator
+    from tinyllm.model.transformer import Transformer
+    from tinyllm.tokenizer.codec import Tokenizer
+
+
+def is_model(path: str | Path) -> bool:
+    """Whether `path` is a file or a directory with a model; contents are not read."""
+    path = Path(path)
+    try:
+        return path.is_file() or any((place / CONFIG_NAME).is_file() for place in (path, path / "model"))
+    except (OSError, ValueError):
+        return False  # a prompt: too long for a path, or with a NUL character
+
+
+def read_model(path: str | Path, tokenizer: str | Path | None = None) -> "ForeignModel":
+    """The model at `path` as NumPy arrays, with its tokenizer; exports start from it.
+
+    Raises InputError, FormatError, ArtifactError or MismatchError if it is missing, damaged or inconsistent.
+    """
+    from tinyllm.exchange import read
+
+    path = _locate(path)
+    if path.is_dir():
+        verify_model(path)
+    return read.read_model(path, None if tokenizer is None else Path(tokenizer))
+
+
+def open_model(
+    path: str | Path,
+    tokenizer: str | Path | None = None,
+    device: "torch.device | str" = "cpu",
+    dtype: "torch.dtype | None" = None,
+) -> "tuple[Transformer, Tokenizer]":
+    """The model at `path` on `device`, in `dtype` (None = float32), and its tokenizer, or the one given.
+
+    Raises the errors of `read_model`.
+    """
+    path = _locate(path)
+    if _is_ours(path, tokenizer):
+        return load_model(path, device, dtype)
+    from tinyllm.exchange.build import build_transformer
+    from tinyllm.exchange.write import tokenizer_of
+
+    model = read_model(path, tokenizer)
+    return build_transformer(model, device, dtype), tokenizer_of(model)
+
+
+def load(
+    path: str | Path | None = None,
+    *,
+    tokenizer: str | Path | None = None,
+    device: str = "auto",
+    dtype: str = "float32",
+    weights: str = "auto",
+    announce: Callable[[str], None] | None = None,
+) -> "Generator":
+    """A generator for a model directory, a run directory, or a llama2.c, GGUF or Hugging Face model.
+
+    path       default: the bundled model
+    tokenizer  a `.model` or `tokenizer.bin`, for model files with no tokenizer inside or beside them
+    device     auto, cpu, cuda, cuda:N or mps
+    dtype      float32, bfloat16 or float16; on a CPU, any but float32 uses the torch engine
+    weights    precision of the CPU engine, which runs without torch: fp32 (auto), bf16 or int8
+    announce   called with one line before a long step and at each fallback
+
+    Raises InputError, FormatError, ArtifactError or MismatchError for a model that is missing, foreign, damaged or
+    inconsistent. Raises UsageError for a device that is not available. Raises ConfigError for an unknown dtype or
+    weights, or for weights without the CPU engine.
+    """
+    if dtype not in DTYPES.values():
+        raise ConfigError(f"dtype is {dtype}; it can be {', '.join(DTYPES.values())}")
+    kinds = ("auto", *get_args(WeightsKind))
+    if weights not in kinds:
+        raise ConfigError(f"weights is {weights}; it can be {', '.join(kinds)}")
+    found = bundled_model() if path is None else _locate(path)
+    if dtype == "float32" and (device == "cpu" or (device == "auto" and not may_have_gpu())):
+        kind = next(kind for kind in get_args(WeightsKind) if weights in (kind, "auto"))
+        return _load_without_torch(found, tokenizer, kind, announce or _ignore_line)
+    if weights != "auto":
+        raise ConfigError(f"weights {weights} are for the CPU engine: device cpu and dtype float32")
+    return _load_with_torch(found, tokenizer, device, dtype)
+
+
+def _load_without_torch(
+    path: Path, tokenizer: str | Path | None, kind: WeightsKind, announce: Callable[[str], None]
+) -> "Generator":
+    from tinyllm.generation.engines.cpu_engine import CpuEngine
+    from tinyllm.generation.generator import Generator
+    from tinyllm.kernels.decode.cache import load_kernels
+    from tinyllm.kernels.decode.weights import PackedWeights, StoredTensors
+
+    tensors: Mapping[str, NDArray[np.float32]]
+    if _is_ours(path, tokenizer):
+        verify_model(path)
+        config, opened_tokenizer, tensors = read_config(path), read_tokenizer(path), StoredTensors(path)
+    else:
+        from tinyllm.exchange.write import tokenizer_of
+
+        model = read_model(path, tokenizer)
+        config, opened_tokenizer, tensors = model.config, tokenizer_of(model), model.tensors
+    weights = PackedWeights(config, tensors, kind)
+    kernels = load_kernels(
+        kind, cache_folder() / "kernels", announce
+    )  # last: compiling may take long, and loading may fail
+    engine = CpuEngine(config, weights, kernels)
+    return Generator(engine, opened_tokenizer, config, path)
+
+
+def _load_with_torch(path: Path, tokenizer: str | Path | None, device: str, dtype: str) -> "Generator":
+    import torch
+
+    from tinyllm.generation.engines.torch_engine import TorchEngine
+    from tinyllm.generation.generator import Generator
+
+    model, opened_tokenizer = open_model(path, tokenizer, pick_device(device), getattr(torch, dtype))
+    return Generator(TorchEngine(model), opened_tokenizer, model.config, path)
+
+
+def _ignore_line(line: str) -> None:
+    """The default of `announce`: does nothing."""
+
+
+def _is_ours(path: Path, tokenizer: str | Path | None) -> bool:
+    """Whether tinyllm wrote the directory `path`, and no other tokenizer is given."""
+    return tokenizer is None and (path / MANIFEST_NAME).is_file()
+
+
+def _locate(path: str | Path) -> Path:
+    """The file or model directory at `path`. Raises InputError if there is none."""
+    path = Path(path)
+    return path if path.is_file() else find_model(path)

@@ -1,0 +1,55 @@
+"""Queries the machine's devices and cores, and seeds PyTorch's random generators."""
+
+import os
+import platform
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tinyllm.errors import UsageError
+
+if TYPE_CHECKING:
+    import torch
+
+
+def num_available_cores() -> int:
+    """Number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def pick_device(name: str = "auto") -> "torch.device":
+    """The torch device for `auto` (cuda, else mps, else cpu) or a name. Raises UsageError if it is not available."""
+    import torch
+
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UsageError(f"--device {name} is not a device; use auto, cpu, cuda, cuda:N or mps") from None
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if device.type not in available:
+        raise UsageError(f"--device {name} is not supported; use auto, cpu, cuda, cuda:N or mps")
+    if not available[device.type]:
+        raise UsageError(f"--device {name}: this machine or this build of PyTorch has none; use --device cpu or auto")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UsageError(f"--device {name}: this machine has {torch.cuda.device_count()} GPU(s), counted from 0")
+    return device
+
+
+def may_have_gpu() -> bool:
+    """Whether this machine may have a GPU: a driver is installed, or it is an ARM Mac. Does not load PyTorch."""
+    if sys.platform == "darwin":
+        return platform.machine() == "arm64"
+    if sys.platform == "win32":
+        return (Path(os.environ.get("SYSTEMROOT", "C:/Windows")) / "System32" / "nvcuda.dll").exists()
+    return any(Path(driver).exists() for driver in ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg"))
+
+
+def seed_everything(seed: int) -> None:
+    """Seeds PyTorch's generators on every device."""
+    import torch
+
+    torch.manual_seed(seed)

@@ -1,0 +1,77 @@
+"""Stops a run at a signal: the first one asks for a clean end, a second one ends the process."""
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+
+
+class StopRequest:
+    """The state of `stop_signals`: `signal_number` is None until SIGINT, SIGTERM or SIGHUP arrives."""
+
+    def __init__(self) -> None:
+        self.signal_number: int | None = None
+        self.has_work_to_save = False
+        """While False, the first signal ends the process at once: there is no work to save."""
+        self.is_listening = True
+        """False outside the main thread, where Python allows no signal handlers."""
+        self.terminals = [number for number in (1, 2) if os.isatty(number)]
+        """Descriptors of standard output and error that are terminals; writing fails after the terminal closes."""
+
+    def __bool__(self) -> bool:
+        return self.signal_number is not None
+
+    def _receive(self, number: int, _frame: FrameType | None) -> None:
+        name = signal.Signals(number).name
+        if name == "SIGHUP":
+            self._leave_terminal()
+            if self.signal_number is not None:
+                return  # The kernel and the shell each send one when a terminal closes: not a second request.
+        if self.signal_number is not None or not self.has_work_to_save:
+            # The second signal ends the process at once; the last whole checkpoint stays.
+            saved = "goes on from its last checkpoint" if self.has_work_to_save else "begins where this one did"
+            _print_line(f"\n{name}: stopped; a resumed run {saved}")
+            sys.exit(128 + number)
+        self.signal_number = number
+        _print_line(f"\n{name}: finishing this step, saving and evaluating it (again to stop at once)")
+
+    def _leave_terminal(self) -> None:
+        """Redirects output from a closed terminal to the null device, so that later lines do not fail."""
+        null = os.open(os.devnull, os.O_WRONLY)
+        for number in self.terminals:
+            os.dup2(null, number)
+        os.close(null)
+
+
+def _print_line(message: str) -> None:
+    """Prints one line on stderr; ignores a failure, because a signal handler must finish."""
+    with suppress(OSError, RuntimeError, ValueError):  # closed, full, or interrupted in the middle of another line
+        if sys.stderr is not None:
+            print(message, file=sys.stderr)
+
+
+@contextmanager
+def stop_signals() -> Iterator[StopRequest]:
+    """Records the first SIGINT, SIGTERM or SIGHUP in its body; a second one ends the process at once.
+
+    Until `has_work_to_save` is set, the first signal ends the process too: compiling a model may take a minute.
+    A SIGHUP that is ignored (nohup) stays ignored. Outside the main thread no handler is installed, and `is_listening`
+    is False.
+    """
+    request = StopRequest()
+    if threading.current_thread() is not threading.main_thread():
+        request.is_listening = False
+        yield request
+        return
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    before = {number: signal.signal(number, request._receive) for number in numbers}
+    try:
+        yield request
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,205 @@
+"""Chooses precision, attention and torch.compile for a run, by a short measurement at its start.
+
+The fastest choice depends on the processor, the shapes and the length of the run. Each candidate runs a few times on
+one microbatch and a model cut to two layers. Explicit settings are not measured. torch.compile is not run either: an
+estimate decides whether it pays, from the measurements in benchmarks/log/2026-11-22-attention-variants.md.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from tinyllm.config import Config
+from tinyllm.errors import UsageError
+from tinyllm.kernels.train import library
+from tinyllm.machine.compiled_cache import cache_folder
+from tinyllm.machine.compiler import has_cpp_compiler
+from tinyllm.model.size import num_parameters
+from tinyllm.model.transformer import Transformer
+from tinyllm.training.step import TrainingAttention, Updater
+
+Candidate = tuple[str, TrainingAttention]
+
+MEASURED_TOKENS = 1024
+NUM_MEASUREMENTS = 3
+CLEARLY_FASTER = 0.9
+"""bfloat16 is chosen only if its time is at most this fraction of float32's."""
+COMPILED_PART: dict[TrainingAttention, float] = {"fused": 0.8, "explicit": 0.58, "tiled": 1.0}
+"""Time of a compiled update / time of an eager one. Explicit attention gains most: it has most to fuse.
+
+`tiled` uses the custom kernels and is never compiled."""
+COMPILE_CPU_SECONDS = 50.0
+"""CPU time of torch.compile over all processors, mostly the C++ compiler's; independent of the number of layers."""
+MAX_ATTENTION_BYTES = 2**30
+"""Largest total of attention weights (B, H, T, T) over all layers for which explicit attention is a candidate."""
+
+
+@dataclass(frozen=True)
+class FastPath:
+    """The chosen settings, and the reason in one line."""
+
+    dtype: str
+    attention: TrainingAttention
+    compiled: bool
+    reason: str
+
+    def resolve(self, config: Config) -> Config:
+        """`config` with the chosen value in place of each `auto`."""
+        chosen = {"dtype": self.dtype, "attention": self.attention, "compile": "on" if self.compiled else "off"}
+        return config.model_copy(update={"training": config.training.model_copy(update=chosen)})
+
+
+def restore_path(config: Config, saved: Mapping[str, Any], device: torch.device) -> Config:
+    """`config` with the values of a checkpoint's inputs `saved` in place of each `auto`.
+
+    If `saved` has tiled attention and `device` lacks it, attention and compile stay `auto`.
+    """
+    settings = config.training.model_dump()
+    names = ("dtype", "attention", "compile")
+    known = {name: saved[name] for name in names if settings[name] == "auto" and name in saved}
+    if known.get("attention") == "tiled" and not (device.type == "cpu" and library.is_supported()):
+        del known["attention"]
+        known.pop("compile", None)
+    return config.model_copy(update={"training": config.training.model_copy(update=known)})
+
+
+def load_train_kernels(config: Config, device: torch.device, announce: Callable[[str], None]) -> bool:
+    """Loads or compiles the training kernels if `config` may use them on `device`; returns whether it can.
+
+    `announce` gets one line before compiling, and one with the reason if loading fails. Raises UsageError on failure
+    if `config` requires tiled attention.
+    """
+    settings = config.training
+    required = settings.attention == "tiled"
+    fits = device.type == "cpu" and settings.dtype in ("auto", "bfloat16") and not config.model.dropout
+    allowed = settings.attention == "auto" and settings.compile != "on"
+    if not required and not (allowed and fits and library.is_supported()):
+        return False
+    problem = "tiled attention needs a CPU, bfloat16, and a model without dropout"
+    if fits:
+        problem = library.load(cache_folder() / "kernels", announce)
+    if not problem:
+        return True
+    if required:
+        raise UsageError(f"{problem}; choose another with --training.attention explicit")
+    announce(f"training goes on without tiled attention: {problem}")
+    return False
+
+
+def choose_fast_path(
+    config: Config, device: torch.device, num_updates: int, announce: Callable[[str], None] = lambda _: None
+) -> FastPath:
+    """The fastest settings for `num_updates` updates of `config` on `device`; measures for seconds if any is `auto`.
+
+    Loads kernels, announces and raises as `load_train_kernels` does.
+    """
+    settings = config.training
+    candidates = _candidates(config, device, load_train_kernels(config, device, announce))
+    if len(candidates) == 1 and settings.compile != "auto":
+        seconds = {candidates[0]: 0.0}
+    else:
+        seconds = {candidate: measure_update_seconds(config, device, *candidate) for candidate in candidates}
+    when_compiled = {candidate: part * COMPILED_PART[candidate[1]] for candidate, part in seconds.items()}
+    eager_seconds, compiled_seconds = (num_updates * min(times.values()) for times in (seconds, when_compiled))
+    compiled, compile_reason = _decide_compile(settings.compile, device, eager_seconds, compiled_seconds)
+    times = when_compiled if compiled else seconds
+    dtype, attention = best = _fastest(times)
+    if attention == "tiled":
+        compiled, compile_reason = False, "not compiled: the custom kernels are already fused"
+    reason = f"{dtype}, {attention} attention"
+    if len(candidates) > 1:
+        slowest = max(times, key=times.__getitem__)
+        reason += f" ({times[slowest] / times[best]:.1f} x the speed of {slowest[0]}, {slowest[1]} here)"
+    return FastPath(dtype, attention, compiled, f"{reason}; {compile_reason}")
+
+
+def measure_update_seconds(config: Config, device: torch.device, dtype: str, attention: TrainingAttention) -> float:
+    """Seconds of an eager update without its optimizer, extrapolated from two layers and one microbatch."""
+    settings = config.training
+    short = config.model.model_copy(update={"num_layers": min(2, config.model.num_layers)})
+    num_windows = max(1, min(settings.batch_size, MEASURED_TOKENS // settings.sequence_length))
+    with torch.random.fork_rng(devices=[]):
+        model = Transformer(short).to(device).train()
+        tokens = torch.randint(short.vocab_size, (num_windows, settings.sequence_length + 1), device=device)
+        updater = Updater(model, [], dtype=dtype, attention=attention, grad_clip=0.0, device=device)
+        seconds = _time_passes(updater, tokens)
+    num_microbatches = settings.batch_size * settings.accumulation_steps / num_windows
+    return seconds * num_microbatches * num_parameters(config.model) / num_parameters(short)
+
+
+def _time_passes(updater: Updater, tokens: torch.Tensor) -> float:
+    """Seconds of a forward and backward pass: the minimum of several, to exclude noise of other programs.
+
+    On a CPU this is the process time of one thread / number of threads. The wall time of several threads would
+    measure how long they wait for processors that other programs hold.
+    """
+    num_threads = torch.get_num_threads()
+    on_cpu = updater.device.type == "cpu"
+    clock = time.process_time if on_cpu else time.perf_counter
+    seconds = []
+    torch.set_num_threads(1)
+    try:
+        for _ in range(1 + NUM_MEASUREMENTS):
+            start = clock()
+            updater.backward(tokens, 1).item()
+            seconds.append(clock() - start)
+    finally:
+        torch.set_num_threads(num_threads)
+    return min(seconds[1:]) / (num_threads if on_cpu else 1)  # the first pass also allocates memory
+
+
+def _candidates(config: Config, device: torch.device, has_kernels: bool) -> list[Candidate]:
+    """The pairs of dtype and attention to measure, most precise first."""
+    settings, shape = config.training, config.model
+    dtypes, attentions = ["float32"], ["fused"]
+    if device.type == "cuda" and torch.cuda.is_bf16_supported():
+        dtypes = ["bfloat16"]
+    if device.type == "cpu":
+        dtypes = ["float32", "bfloat16"]
+        num_weights = shape.num_layers * settings.batch_size * shape.num_heads * settings.sequence_length**2
+        if 4 * num_weights < MAX_ATTENTION_BYTES:
+            attentions = ["fused", "explicit"]
+    if has_kernels:
+        attentions = [*attentions, "tiled"]
+    if settings.dtype != "auto":
+        dtypes = [settings.dtype]
+    if settings.attention != "auto":
+        attentions = [settings.attention]
+    pairs = [(dtype, attention) for dtype in dtypes for attention in attentions]
+    return [(dtype, kind) for dtype, kind in pairs if kind != "tiled" or dtype == "bfloat16"]  # type: ignore[misc]
+
+
+def _fastest(seconds: Mapping[Candidate, float]) -> Candidate:
+    best = min(seconds, key=seconds.__getitem__)
+    exact = [candidate for candidate in seconds if candidate[0] == "float32"]
+    if best[0] != "float32" and exact:
+        best_exact = min(exact, key=seconds.__getitem__)
+        if seconds[best] > CLEARLY_FASTER * seconds[best_exact]:
+            return best_exact
+    return best
+
+
+def _decide_compile(
+    setting: str, device: torch.device, eager_seconds: float, compiled_seconds: float
+) -> tuple[bool, str]:
+    """Whether to compile a run of `eager_seconds` that takes `compiled_seconds` when compiled, and the reason."""
+    if setting == "off":
+        return False, "not compiled, as set"
+    if device.type == "mps":
+        return False, "not compiled: torch.compile does not train on mps"
+    if not has_cpp_compiler():
+        return False, "not compiled: there is no C++ compiler (install g++ or clang++ for faster training)"
+    if setting == "on":
+        return True, "compiled, as set"
+    saved = eager_seconds - compiled_seconds
+    cost = COMPILE_CPU_SECONDS / torch.get_num_threads()
+    if saved < 2 * cost:
+        return False, f"not compiled: compiling takes about {cost:.0f} s and would save about {saved:.0f} s"
+    return (
+        True,
+        f"compiled: compiling takes about {cost:.0f} s and saves about {saved / 60:.1f} of "
+        f"{eager_seconds / 60:.1f} minutes",
+    )

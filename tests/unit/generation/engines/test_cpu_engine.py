@@ -1,0 +1,205 @@
+"""The CPU engine against the PyTorch model: the same weights, the same logits, whichever way the tokens come in."""
+
+import queue
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import cast, get_args
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+
+from tinyllm.config import ModelConfig, WeightsKind
+from tinyllm.generation.engines.cpu_engine import CpuEngine
+from tinyllm.kernels.decode import plan as at
+from tinyllm.kernels.decode.cache import Kernels
+from tinyllm.kernels.decode.team import Team
+from tinyllm.kernels.decode.weights import PackedWeights, StoredTensors
+from tinyllm.model.transformer import Transformer
+
+SHAPES = {
+    # 172 is no whole number of blocks, as in stories260K; 3 heads of 12 fill no vector; 70 positions no block.
+    "grouped": {"hidden_size": 64, "num_heads": 8, "num_kv_heads": 4, "intermediate_size": 172},
+    "odd": {"hidden_size": 36, "num_heads": 3, "num_kv_heads": 1, "intermediate_size": 50, "tie_embeddings": False},
+    "wide": {"hidden_size": 96, "num_heads": 2, "rope_theta": 5_000.0, "norm_eps": 1e-3, "num_layers": 1},
+}
+TOLERANCES: dict[WeightsKind, float] = {"fp32": 2e-5, "bf16": 2e-5, "int8": 2e-3}
+"""Of logits around 1. Beside bf16 and int8 stands a model whose weights are those that the engine keeps; what is left
+is the order of sums, and for int8 the activations in 16,383 steps."""
+CompiledKernels = Callable[[WeightsKind], Kernels]
+
+
+def make_model(shape: str) -> Transformer:
+    torch.manual_seed(1)
+    fields = {"num_layers": 2, "vocab_size": 203, "context_length": 70} | SHAPES[shape]
+    model = Transformer(ModelConfig(**fields)).eval()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.copy_(torch.rand_like(parameter) + 0.5 if "norm" in name else parameter * 6)
+    return model
+
+
+def make_engine(model: Transformer, kernels: Kernels, kind: WeightsKind, num_threads: int = 1) -> CpuEngine:
+    tensors = {name: parameter.detach().numpy() for name, parameter in model.named_parameters()}
+    return CpuEngine(model.config, PackedWeights(model.config, tensors, kind), kernels, num_threads)
+
+
+def keep_what_the_engine_keeps(model: Transformer, kind: WeightsKind) -> None:
+    """Rounds the weights of `model` by PyTorch's own means."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() == 1 or kind == "fp32":
+                continue
+            scales = parameter.abs().amax(dim=1, keepdim=True) / 127
+            rounded = parameter.bfloat16() if kind == "bf16" else (parameter / scales).round() * scales
+            parameter.copy_(rounded)
+
+
+@torch.inference_mode()
+def expected_logits(model: Transformer, tokens: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+    logits: npt.NDArray[np.float32] = model(torch.from_numpy(tokens)).numpy()
+    return logits
+
+
+@pytest.fixture
+def tokens() -> npt.NDArray[np.int64]:
+    return np.random.default_rng(0).integers(0, 203, (3, 70))
+
+
+@pytest.mark.parametrize("num_threads", [1, 3])
+@pytest.mark.parametrize("kind", TOLERANCES)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_token_by_token_it_is_the_model(
+    shape: str,
+    kind: WeightsKind,
+    num_threads: int,
+    tokens: npt.NDArray[np.int64],
+    compiled_kernels: CompiledKernels,
+) -> None:
+    model = make_model(shape)
+    engine = make_engine(model, compiled_kernels(kind), kind, num_threads)
+    keep_what_the_engine_keeps(model, kind)
+    expected = expected_logits(model, tokens)[0]
+    assert expected.std() > 0.5  # the comparison is of real numbers
+    logits = [engine.prefill(tokens[:1, :1]).copy()]
+    logits += [engine.decode(tokens[:1, t]).copy() for t in range(1, 70)]
+    assert engine.length == 70
+    np.testing.assert_allclose(np.concatenate(logits), expected, rtol=TOLERANCES[kind], atol=TOLERANCES[kind])
+
+
+@pytest.mark.parametrize("kind", TOLERANCES)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_prompts_and_batches_are_the_model_too(
+    shape: str, kind: WeightsKind, tokens: npt.NDArray[np.int64], compiled_kernels: CompiledKernels
+) -> None:
+    model = make_model(shape)
+    engine = make_engine(model, compiled_kernels(kind), kind)
+    keep_what_the_engine_keeps(model, kind)
+    expected = expected_logits(model, tokens)
+    logits = [engine.prefill(tokens[:, :50]).copy()] + [engine.decode(tokens[:, t]).copy() for t in range(50, 70)]
+    np.testing.assert_allclose(np.stack(logits, 1), expected[:, 49:], rtol=TOLERANCES[kind], atol=TOLERANCES[kind])
+
+
+def test_a_prompt_longer_than_a_pass_is_read_in_parts(
+    tokens: npt.NDArray[np.int64], compiled_kernels: CompiledKernels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tinyllm.generation.engines.cpu_engine.ROWS_PER_PASS", 33)
+    model = make_model("grouped")
+    engine = make_engine(model, compiled_kernels("fp32"), "fp32")
+    np.testing.assert_allclose(engine.prefill(tokens), expected_logits(model, tokens)[:, -1], rtol=2e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize("inner", [16_512, 16_544, 40_000])
+def test_int8_sums_of_wide_matrices_fit_their_numbers(inner: int, compiled_kernels: CompiledKernels) -> None:
+    """Every product of the down projection is the largest that there is; 16,512 is the last width for all steps."""
+    config = ModelConfig(vocab_size=32, hidden_size=32, num_layers=1, num_heads=1, intermediate_size=inner)
+    tensors = {
+        name: np.full(parameter.shape, 0 if "self_attn" in name else 1, np.float32)
+        for name, parameter in Transformer(config).named_parameters()
+    }
+    tokens = np.zeros((1, 1), np.int64)
+    logits = {
+        kind: CpuEngine(config, PackedWeights(config, tensors, kind), compiled_kernels(kind)).prefill(tokens).copy()
+        for kind in get_args(WeightsKind)
+    }
+    np.testing.assert_allclose(logits["fp32"], 32, rtol=1e-4)
+    np.testing.assert_allclose(logits["int8"], logits["fp32"], rtol=1e-3)
+
+
+def test_samples_of_one_prompt_share_its_reading(
+    tokens: npt.NDArray[np.int64], compiled_kernels: CompiledKernels
+) -> None:
+    model = make_model("grouped")
+    engine = make_engine(model, compiled_kernels("fp32"), "fp32")
+    same = np.repeat(tokens[:1, :20], 3, axis=0)
+    engine.prefill(same)
+    logits = engine.decode(tokens[:, 20])
+    expected = expected_logits(model, np.concatenate((same, tokens[:, 20:21]), axis=1))[:, -1]
+    np.testing.assert_allclose(logits, expected, rtol=2e-5, atol=2e-5)
+
+
+def test_what_was_read_before_leaves_no_trace(tokens: npt.NDArray[np.int64], compiled_kernels: CompiledKernels) -> None:
+    engine = make_engine(make_model("odd"), compiled_kernels("fp32"), "fp32")
+    fresh = engine.prefill(tokens[:1, :5]).copy()
+    engine.prefill(tokens)
+    np.testing.assert_array_equal(engine.prefill(tokens[:1, :5]), fresh)
+
+
+def test_a_text_is_the_same_however_often_helpers_sleep_and_wake(
+    tokens: npt.NDArray[np.int64], compiled_kernels: CompiledKernels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Helpers that give up at once, so that each token races with their waking."""
+    monkeypatch.setattr("tinyllm.kernels.decode.team.PATIENCE", 1)
+    model = make_model("wide")
+    alone, helped = (make_engine(model, compiled_kernels("fp32"), "fp32", count) for count in (1, 4))
+    for _ in range(10):
+        for engine in (alone, helped):
+            engine.prefill(tokens[:1, :1])
+        for t in range(1, 70):
+            expected = alone.decode(tokens[:1, t])
+            np.testing.assert_allclose(helped.decode(tokens[:1, t]), expected, rtol=2e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_weights_are_read_from_a_model_directory(make_model_dir: Callable[..., Path], dtype: torch.dtype) -> None:
+    """Every kind of number that a file may hold, against PyTorch's own reading."""
+    from safetensors.torch import load_file, save_file
+
+    path = make_model_dir()
+    written = {name: tensor.to(dtype) for name, tensor in load_file(path / "model.safetensors").items()}
+    save_file(written, path / "model.safetensors")
+    read = StoredTensors(path)
+    assert set(read) == set(written)
+    for name, tensor in written.items():
+        np.testing.assert_array_equal(read[name], tensor.float().numpy())
+
+
+def test_a_helper_that_still_waits_sees_memory_that_came_later(
+    tokens: npt.NDArray[np.int64], compiled_kernels: CompiledKernels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may wait since before the engine knew its weights, or since before longer prompts needed more room."""
+    monkeypatch.setattr("tinyllm.kernels.decode.team.PATIENCE", 2_000_000)
+    model = make_model("grouped")
+    engine = make_engine(model, compiled_kernels("int8"), "int8", num_threads=2)
+    keep_what_the_engine_keeps(model, "int8")
+    for length in (1, 9, 20, 40, 70):
+        expected = expected_logits(model, tokens[:, :length])[:, -1]
+        np.testing.assert_allclose(engine.prefill(tokens[:, :length]), expected, atol=TOLERANCES["int8"])
+
+
+def test_a_helper_does_not_sleep_through_a_pass_that_began_while_it_waited_for_python() -> None:
+    rounds: queue.SimpleQueue[int] = queue.SimpleQueue()
+    is_built = threading.Event()
+
+    def give_up_when_a_pass_begins(plan: int, role: int) -> None:
+        is_built.wait()
+        team.wake()
+        rounds.put(role)
+
+    plan = np.zeros(at.NUM_FIELDS + at.TEAM_FIELDS, np.int64)
+    team = Team(cast(Kernels, give_up_when_a_pass_begins), plan, 2)
+    is_built.set()
+    assert [rounds.get(timeout=10) for _ in range(3)] == [at.HELP] * 3
+    team.close()

@@ -1,0 +1,242 @@
+"""The compiled sampling against `sampling`, which defines it: the same tokens from the same logits and numbers."""
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tinyllm.config import ModelConfig, SamplingConfig, WeightsKind
+from tinyllm.errors import FormatError
+from tinyllm.generation import sampling
+from tinyllm.generation.engines.cpu_engine import CpuEngine
+from tinyllm.kernels.decode import plan as at
+from tinyllm.kernels.decode.cache import Kernels
+from tinyllm.kernels.decode.weights import PackedWeights
+from tinyllm.model.transformer import Transformer
+
+Choose = Callable[..., tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]]
+SETTINGS = [
+    {},
+    {"temperature": 0},
+    {"temperature": 0.3},
+    {"temperature": 1e-6},
+    {"top_k": 1},
+    {"top_k": 40},
+    {"top_k": 300},
+    {"top_k": 5_000},
+    {"top_p": 0.05},
+    {"top_p": 0.5},
+    {"top_p": 0.999},
+    {"top_p": 1e-6},
+    {"top_p": 0.9999999},
+    {"min_p": 0.05},
+    {"min_p": 0.9},
+    {"repetition_penalty": 1.3},
+    {"repetition_penalty": 0.7, "temperature": 0},
+    {"temperature": 0.8, "top_k": 40, "top_p": 0.9},
+    {"temperature": 1.5, "top_k": 200, "top_p": 0.8, "min_p": 0.1, "repetition_penalty": 1.1},
+]
+
+
+@pytest.fixture(scope="module")
+def engines(compiled_kernels: Callable[[WeightsKind], Kernels]) -> dict[int, CpuEngine]:
+    """By size of the vocabulary: less than a block, whole vectors and blocks, and neither."""
+    engines = {}
+    for size in (7, 203, 1_024, 32_000, 32_001):
+        config = ModelConfig(vocab_size=size, hidden_size=8, num_layers=1, num_heads=1, num_kv_heads=1)
+        model = Transformer(config)
+        model.model.embed_tokens.weight.data *= 40  # logits spread by about 2
+        tensors = {name: parameter.detach().numpy() for name, parameter in model.named_parameters()}
+        engines[size] = CpuEngine(config, PackedWeights(config, tensors, "fp32"), compiled_kernels("fp32"), 2)
+    return engines
+
+
+@pytest.fixture(scope="module")
+def choosers(engines: dict[int, CpuEngine]) -> dict[int, Choose]:
+    return {size: engine.choose for size, engine in engines.items()}
+
+
+def compare(
+    choose: Choose, logits: npt.NDArray[np.float32], settings: dict[str, float], seed: int = 0
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    random = np.random.default_rng(seed)
+    uniforms, seen = random.random(len(logits)), random.random(logits.shape) < 0.3
+    config = SamplingConfig(**{"temperature": 1.0, **settings})
+    expected = sampling.choose(logits, seen, uniforms, config)
+    tokens, log_probabilities = (array.copy() for array in choose(logits, seen, uniforms, config))
+    np.testing.assert_allclose(log_probabilities, sampling.log_probability(logits, tokens), atol=1e-5)
+    return tokens, expected
+
+
+@pytest.mark.parametrize("spread", [0.3, 4.0], ids=["all alike", "spread out"])
+@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+@pytest.mark.parametrize("size", [7, 203, 1_024, 32_000, 32_001])
+def test_it_chooses_what_the_definition_does(
+    choosers: dict[int, Choose], size: int, settings: dict[str, float], spread: float
+) -> None:
+    num_rows = 200 if size < 10_000 else 30
+    logits = (spread * np.random.default_rng(size).standard_normal((num_rows, size))).astype(np.float32)
+    tokens, expected = compare(choosers[size], logits, settings)
+    # A number that lies where two tokens meet, to seven digits, may fall to either.
+    assert (tokens != expected).sum() <= 1
+    one, expected_one = compare(choosers[size], logits[:1], settings)
+    assert one == expected_one
+
+
+@pytest.mark.parametrize("size", [7, 203, 32_001])
+@pytest.mark.parametrize("num_texts", [1, 3, 20])
+def test_it_chooses_from_what_the_engine_has_just_computed(
+    engines: dict[int, CpuEngine], size: int, num_texts: int
+) -> None:
+    """Then it has a summary of the logits: not any more when it has chosen, or for other settings or logits."""
+    engine, random = engines[size], np.random.default_rng(size + num_texts)
+    others = random.standard_normal((num_texts, size)).astype(np.float32)
+    seen = random.random((num_texts, size)) < 0.3
+    configs = [SamplingConfig(**{"temperature": 1.0, **settings}) for settings in SETTINGS]
+    engine.prefill(random.integers(0, size, (num_texts, 2)))
+    wrong = 0
+
+    def check(chosen_from: npt.NDArray[np.float32], config: SamplingConfig) -> None:
+        nonlocal wrong
+        uniforms = random.random(num_texts)
+        tokens, log_probabilities = engine.choose(chosen_from, seen, uniforms, config)
+        wrong += (tokens != sampling.choose(chosen_from, seen, uniforms, config)).sum()
+        expected = sampling.log_probability(chosen_from, tokens)
+        np.testing.assert_allclose(log_probabilities, expected, rtol=1e-6, atol=1e-5)
+
+    for config in configs:
+        for _ in range(3):
+            logits = engine.decode(random.integers(0, size, num_texts))
+            check(logits, config)
+        check(logits, config)
+        check(logits, configs[2])
+        for _ in range(2):
+            logits = engine.decode(random.integers(0, size, num_texts))
+            check(others, config)
+        check(logits, config)
+    assert wrong <= 2
+    logits = engine.decode(random.integers(0, size, num_texts))
+    check(logits, configs[0])
+    engine.decode(random.integers(0, size, num_texts))
+    assert engine._plan[at.NUM_SUMMARIZED] == num_texts, "else this tests nothing"
+    with pytest.raises(ValueError, match="read-only"):
+        logits[0, 0] = 0
+
+
+def test_a_pass_of_fewer_texts_leaves_no_summaries_of_the_others(engines: dict[int, CpuEngine]) -> None:
+    engine, random = engines[203], np.random.default_rng(0)
+    config, seen = SamplingConfig(temperature=0, repetition_penalty=3), random.random((3, 203)) < 0.5
+    engine.prefill(random.integers(0, 203, (3, 2)))
+    logits = engine.decode(random.integers(0, 203, 3))
+    engine.choose(logits, seen, np.zeros(3), config)
+    engine.prefill(np.ones((3, 2), np.int64))  # three times the same: read once
+    tokens, log_probabilities = engine.choose(logits, seen, np.zeros(3), config)
+    np.testing.assert_allclose(log_probabilities, sampling.log_probability(logits, tokens), atol=1e-5)
+
+
+@pytest.mark.parametrize("num_texts", [1, 3, 20])
+def test_logits_of_a_damaged_model_are_told(compiled_kernels: Callable[[WeightsKind], Kernels], num_texts: int) -> None:
+    config = ModelConfig(vocab_size=203, hidden_size=8, num_layers=1, num_heads=1, num_kv_heads=1)
+    model = Transformer(config)
+    model.model.embed_tokens.weight.data[202] = np.nan
+    tensors = {name: parameter.detach().numpy() for name, parameter in model.named_parameters()}
+    engine = CpuEngine(config, PackedWeights(config, tensors, "fp32"), compiled_kernels("fp32"), 2)
+    seen, settings = np.zeros((num_texts, 203), np.bool_), SamplingConfig()
+    engine.prefill(np.random.default_rng(0).integers(0, 200, (num_texts, 2)))
+    for _ in range(2):
+        logits = engine.decode(np.arange(num_texts))
+        with pytest.raises(FormatError, match="not finite"):
+            engine.choose(logits, seen, np.full(num_texts, 0.5), settings)
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+def test_equals_are_treated_alike(choosers: dict[int, Choose], settings: dict[str, float]) -> None:
+    logits = np.random.default_rng(0).standard_normal((200, 1_024)).astype(np.float32).round(1)
+    logits[0] = 0
+    tokens, expected = compare(choosers[1_024], logits, settings)
+    assert (tokens != expected).sum() <= 1
+
+
+@pytest.mark.parametrize("top_p", [1e-12, 4.8e-7, 1e-5])
+def test_weights_that_lie_on_a_cut_are_above_it(choosers: dict[int, Choose], top_p: float) -> None:
+    """A dozen neighbouring weights, so that each cut of their range is one of them."""
+    logits = (-np.random.default_rng(0).integers(0, 12, (200, 203)) * np.float32(2**-24)).astype(np.float32)
+    tokens, expected = compare(choosers[203], logits, {"top_p": top_p})
+    assert (tokens != expected).sum() <= 1
+
+
+@pytest.mark.parametrize("least", [-1.0, -2.0, -3.0])
+@pytest.mark.parametrize("top_p", [0.5, 0.9, 0.99])
+def test_light_weights_that_hide_in_heavy_blocks(choosers: dict[int, Choose], top_p: float, least: float) -> None:
+    """From other blocks none is to be expected there, so the first guess of where top-p ends is far above its end."""
+    random = np.random.default_rng(5)
+    logits = random.uniform(least - 1, least, (30, 500, 64)).astype(np.float32)
+    logits[:, :, 9] = 0
+    logits[:, ::2] = -30
+    tokens, expected = compare(choosers[32_000], logits.reshape(30, -1), {"top_p": top_p})
+    assert (tokens == expected).mean() > 0.95  # sums round differently, and there are many equal and light weights
+
+
+def test_top_p_ends_where_equals_reach_it_exactly(choosers: dict[int, Choose]) -> None:
+    logits = np.full((1, 203), -1000, np.float32)
+    logits[0, :8] = 0
+    config, none = SamplingConfig(temperature=1, top_p=0.5), np.zeros((1, 203), bool)
+    tokens, _ = choosers[203](logits, none, np.array([np.nextafter(1, 0)]), config)
+    assert tokens == sampling.choose(logits, none, np.array([np.nextafter(1, 0)]), config) == 3
+
+
+@given(seed=st.integers(0, 10_000), top_k=st.integers(0, 203), top_p=st.floats(0.01, 1), min_p=st.floats(0, 0.5))
+def test_any_settings(choosers: dict[int, Choose], seed: int, top_k: int, top_p: float, min_p: float) -> None:
+    logits = np.random.default_rng(seed).standard_normal((20, 203)).astype(np.float32)
+    tokens, expected = compare(choosers[203], logits, {"top_k": top_k, "top_p": top_p, "min_p": min_p}, seed)
+    assert (tokens != expected).sum() <= 1
+
+
+@pytest.mark.parametrize("odd", [np.nan, -np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_logits_that_are_no_numbers_are_told_once(choosers: dict[int, Choose], odd: float, batch: int) -> None:
+    logits = np.random.default_rng(0).standard_normal((batch, 203)).astype(np.float32)
+    damaged = logits.copy()
+    damaged[-1, 200] = odd
+    with pytest.raises(FormatError, match="not finite: its weights are damaged"):
+        compare_nothing(choosers[203], damaged)
+    compare_nothing(choosers[203], logits)
+
+
+def compare_nothing(choose: Choose, logits: npt.NDArray[np.float32]) -> None:
+    choose(logits, np.zeros(logits.shape, bool), np.full(len(logits), 0.5), SamplingConfig(temperature=1))
+
+
+def test_extreme_numbers(choosers: dict[int, Choose]) -> None:
+    """Differences beyond what powers of e can hold; the largest uniform number; hardly any probability."""
+    choose, none = choosers[203], np.zeros((2, 203), bool)
+    logits = np.full((2, 203), np.finfo(np.float32).min)
+    logits[0, 100], logits[1, 202] = np.finfo(np.float32).max, 80
+    for settings in SETTINGS:
+        config = SamplingConfig(**{"temperature": 1.0, **settings, "repetition_penalty": 1})
+        tokens, _ = choose(logits, none, np.array([0.0, np.nextafter(1, 0)]), config)
+        assert tokens.tolist() == [100, 202]
+    level = np.zeros((2, 203), np.float32)
+    tokens, log_probabilities = choose(level, none, np.array([0.0, np.nextafter(1, 0)]), SamplingConfig())
+    assert tokens.tolist() == [0, 202]
+    np.testing.assert_allclose(log_probabilities, -np.log(203), rtol=1e-6)
+
+
+def test_a_penalty_beyond_all_numbers_is_no_damage(choosers: dict[int, Choose]) -> None:
+    logits = np.random.default_rng(0).standard_normal((20, 203)).astype(np.float32)
+    for penalty in (1e38, 1e-38):
+        for temperature in (0, 1):
+            settings = {"repetition_penalty": penalty, "temperature": temperature}
+            tokens, expected = compare(choosers[203], 10 * logits, settings)
+            assert (tokens == expected).all()
+
+
+def test_what_lies_after_the_logits_of_a_row_is_not_read(choosers: dict[int, Choose]) -> None:
+    memory = np.full((3, 203), np.nan, np.float32)
+    memory[1] = np.random.default_rng(0).standard_normal(203)
+    for settings in SETTINGS:
+        tokens, expected = compare(choosers[203], memory[1:2], settings)
+        assert tokens == expected
