@@ -18,7 +18,7 @@ TRAINING = {
     "checkpoint_interval": 3,
     "num_threads": 1,
     "device": "cpu",
-    # Fixed, so that every machine runs the same test; test_fast_path.py tests the choice of `auto`.
+    # Fixed, so that every machine runs the same test; test_path.py tests the choice of `auto`.
     "dtype": "float32",
     "attention": "fused",
     "compile": "off",

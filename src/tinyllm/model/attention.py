@@ -5,7 +5,7 @@ Two functions compute softmax(Q K^T / sqrt(C)) V with a causal mask; the choice 
     attend_fused     PyTorch's kernel; stores no T x S matrix; for GPUs and long texts
     attend_explicit  two matrix products and a softmax; faster for training small heads on a CPU
 
-A third implementation, for training on CPUs with AMX, is in `training/kernel_pass.py`.
+A third implementation, for training on CPUs with AMX, is in `kernels/train/kernel_pass.py`.
 
 Shapes: B batch, T time, D model size, H query heads, K key/value heads, S positions including cached ones,
 C channels of one head.
