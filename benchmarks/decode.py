@@ -32,7 +32,7 @@ from tinyllm.exchange.gguf import TensorType, write_gguf
 from tinyllm.exchange.read import read_model
 from tinyllm.generation.engines.cpu_engine import CpuEngine
 from tinyllm.generation.generator import Generator
-from tinyllm.kernels.decode.cache import load_kernels
+from tinyllm.kernels.decode.cache import load_decode_kernels
 from tinyllm.kernels.decode.weights import PackedWeights
 from tinyllm.machine.compiled_cache import cache_folder
 from tinyllm.model.size import parameter_shapes
@@ -130,7 +130,7 @@ def measure(
 
 
 def make_engine(model: ForeignModel, kind: str, num_threads: int) -> CpuEngine:
-    kernels = load_kernels(kind, cache_folder() / "kernels", lambda line: print(line, file=sys.stderr))
+    kernels = load_decode_kernels(kind, cache_folder() / "kernels", lambda line: print(line, file=sys.stderr))
     weights = PackedWeights(model.config, model.tensors, kind)
     engine = CpuEngine(model.config, weights, kernels)
     return engine if engine.num_threads <= num_threads else CpuEngine(model.config, weights, kernels, num_threads)

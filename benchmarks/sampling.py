@@ -11,7 +11,6 @@ of ten tokens; medians count.
 import argparse
 import statistics
 import time
-from pathlib import Path
 
 import numpy as np
 from decode import load_shape, make_engine
@@ -33,7 +32,7 @@ TOKENS_A_TURN = 10
 
 def main() -> None:
     arguments = parse_arguments()
-    engine = make_engine(load_shape("15m", Path()), "fp32", 0)
+    engine = make_engine(load_shape("15m"), "fp32", 0)
     logits = engine.prefill(np.ones((1, 8), np.int64))
     spread = float(logits.std())
     seen, uniforms = np.zeros(logits.shape, np.bool_), np.random.default_rng(0).random((1000, 1))

@@ -13,7 +13,7 @@ import torch
 from sentencepiece import SentencePieceTrainer
 
 from tinyllm.config import ModelConfig, WeightsKind
-from tinyllm.kernels.decode.cache import Kernels, load_kernels
+from tinyllm.kernels.decode.cache import Kernels, load_decode_kernels
 from tinyllm.model.transformer import Transformer
 from tinyllm.model_dir import save_model
 from tinyllm.shards.writer import prepare
@@ -103,7 +103,7 @@ def user_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def compiled_kernels(user_cache: Path) -> Callable[[WeightsKind], Kernels]:
     """Gives the CPU engine's kernels for a kind of weights, compiled once a session."""
-    return functools.cache(lambda kind: load_kernels(kind, user_cache / "kernels", lambda line: None))
+    return functools.cache(lambda kind: load_decode_kernels(kind, user_cache / "kernels", lambda line: None))
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -117,7 +117,7 @@ def _load_without_torch(
 ) -> "Generator":
     from tinyllm.generation.engines.cpu_engine import CpuEngine
     from tinyllm.generation.generator import Generator
-    from tinyllm.kernels.decode.cache import load_kernels
+    from tinyllm.kernels.decode.cache import load_decode_kernels
     from tinyllm.kernels.decode.weights import PackedWeights, StoredTensors
 
     tensors: Mapping[str, NDArray[np.float32]]
@@ -130,7 +130,7 @@ def _load_without_torch(
         model = read_model(path, tokenizer)
         config, opened_tokenizer, tensors = model.config, tokenizer_of(model), model.tensors
     weights = PackedWeights(config, tensors, kind)
-    kernels = load_kernels(
+    kernels = load_decode_kernels(
         kind, cache_folder() / "kernels", announce
     )  # last: compiling may take long, and loading may fail
     engine = CpuEngine(config, weights, kernels)

@@ -16,6 +16,7 @@ from tinyllm.config import ModelConfig, SamplingConfig
 from tinyllm.generation import sampling
 from tinyllm.generation.engines.protocol import Doubles, Logits, Mask, Tokens
 from tinyllm.kernels.decode import plan as at
+from tinyllm.kernels.decode.blocks import HEAD_VECTOR_BLOCK, LANES, LOGIT_BLOCK, MAX_TILE_ROWS, TILE_NUMBERS
 from tinyllm.kernels.decode.cache import Kernels
 from tinyllm.kernels.decode.team import Team, pick_num_threads
 from tinyllm.kernels.decode.weights import PackedWeights, aligned_zeros, padded
@@ -43,15 +44,14 @@ class CpuEngine:
     def __init__(self, config: ModelConfig, weights: PackedWeights, kernels: Kernels, num_threads: int = 0) -> None:
         """`num_threads` of 0 picks as many as help a model of this size."""
         self._config, self.weights, self._kernels = config, weights, kernels
-        self._plan = np.zeros(at.NUM_FIELDS + at.TEAM_FIELDS, np.int64)
-        self._held: dict[int, npt.NDArray[Any]] = {}
+        self._plan = at.new_plan()
+        self._held: dict[str, npt.NDArray[Any]] = {}
         self._num_rows, self._num_summaries = 0, 0
         self._all_logits: Logits = np.empty((0, config.vocab_size), np.float32)
-        self._settings = np.zeros(at.NUM_SETTINGS)
         self._sampling: SamplingConfig | None = None
         self._sampled, self._seen = np.empty((0, 0), np.float32), np.empty((0, 0), np.bool_)
         self._team = Team(kernels, self._plan, num_threads or pick_num_threads(weights.numbers.nbytes))
-        self._plan[at.CHOOSE] = kernels.choose
+        self._plan["choose_function"] = kernels.choose
         self._drop_cache()
         self._write_sizes()
         self._write_model()
@@ -134,8 +134,8 @@ class CpuEngine:
             self._prepare_choices(logits, seen, config)
         self._uniforms[:] = uniforms
         self._kernels(self._plan_address, at.SAMPLE)
-        if self._plan[at.NOT_FINITE]:
-            self._plan[at.NOT_FINITE] = 0
+        if self._plan["not_finite"]:
+            self._plan["not_finite"] = 0
             raise sampling.not_finite()
         return self._chosen.copy(), self._log_probabilities.copy()
 
@@ -151,7 +151,7 @@ class CpuEngine:
             self._slots[:n] = np.repeat(np.arange(batch), time)
             self._positions[:n] = np.tile(np.arange(self._length, self._length + time), batch)
             self._outputs[:batch] = np.arange(time - 1, n, time)
-        self._plan[at.NUM_ROWS], self._plan[at.NUM_OUTPUTS] = n, batch if with_logits else 0
+        self._plan["num_rows"], self._plan["num_outputs"] = n, batch if with_logits else 0
         self._team.wake()
         self._kernels(self._plan_address, at.READ)
         self._length += time
@@ -163,27 +163,28 @@ class CpuEngine:
         layer = weights.layers[0]
         following = weights.layers[1][0] if config.num_layers > 1 else weights.output
         sizes = {
-            at.NUM_LAYERS: config.num_layers,
-            at.NUM_HEADS: config.num_heads,
-            at.NUM_KV_HEADS: config.num_kv_heads,
-            at.HEAD_SIZE: config.head_size,
-            at.HIDDEN_SIZE: config.hidden_size,
-            at.HIDDEN_COLUMNS: padded(config.hidden_size),
-            at.INTERMEDIATE_SIZE: config.intermediate_size,
-            at.INTERMEDIATE_COLUMNS: padded(config.intermediate_size),
-            at.VOCAB_SIZE: config.vocab_size,
-            at.SAMPLING_COLUMNS: padded(config.vocab_size, at.SAMPLING_BLOCK),
-            at.NUM_POSITIONS: padded(config.context_length),
-            at.HEAD_VECTORS: padded(config.head_size, at.SUMMED_VECTORS),
-            at.LAYER_NUMBERS: following.start - layer[0].start,
-            at.LAYER_ROWS: following.row - layer[0].row,
-            at.OUTPUT_START: weights.output.start,
-            at.OUTPUT_ROW: weights.output.row,
-            at.EMBEDDING_START: weights.embedding.start,
-            at.EMBEDDING_ROW: weights.embedding.row,
+            "num_layers": config.num_layers,
+            "num_heads": config.num_heads,
+            "num_kv_heads": config.num_kv_heads,
+            "head_size": config.head_size,
+            "hidden_size": config.hidden_size,
+            "hidden_columns": padded(config.hidden_size),
+            "intermediate_size": config.intermediate_size,
+            "intermediate_columns": padded(config.intermediate_size),
+            "vocab_size": config.vocab_size,
+            "vocab_columns": padded(config.vocab_size, LOGIT_BLOCK),
+            "num_positions": padded(config.context_length),
+            "head_vectors": padded(config.head_size, HEAD_VECTOR_BLOCK),
+            "layer_weights": following.start - layer[0].start,
+            "layer_rows": following.row - layer[0].row,
+            "output_start": weights.output.start,
+            "output_row": weights.output.row,
+            "embedding_start": weights.embedding.start,
+            "embedding_row": weights.embedding.row,
         }
-        for place, value in sizes.items():
-            self._plan[place] = value
+        for field, value in sizes.items():
+            self._plan[field] = value
+        self._plan["norm_eps"] = config.norm_eps
 
     def _write_model(self) -> None:
         config, weights = self._config, self.weights
@@ -192,25 +193,23 @@ class CpuEngine:
         )
         angles = np.outer(np.arange(config.context_length, dtype=np.float32), frequencies.astype(np.float32))
         longest = max(padded(config.hidden_size), padded(config.intermediate_size))
-        self._plan[at.TILES_STRIDE] = at.MAX_TILE_NUMBERS + at.MAX_TILE_ROWS * longest
-        tiles = aligned_zeros((int(self._plan[at.NUM_CHUNKS]), int(self._plan[at.TILES_STRIDE])), np.float32)
-        scores = aligned_zeros((int(self._plan[at.NUM_CHUNKS]), int(self._plan[at.NUM_POSITIONS])), np.float32)
-        num_vectors = int(self._plan[at.HEAD_VECTORS])
-        head_sums = aligned_zeros((int(self._plan[at.NUM_CHUNKS]), num_vectors, at.LANES), np.float32)
-        arrays: dict[int, npt.NDArray[Any]] = {
-            at.WEIGHTS: weights.numbers,
-            at.SCALES: weights.scales,
-            at.GAINS: weights.gains,
-            at.NORM_EPS: np.array([config.norm_eps], np.float32),
-            at.COSINES: np.cos(angles),
-            at.SINES: np.sin(angles),
-            at.SCORES: scores,
-            at.HEAD_SUMS: head_sums,
-            at.TILES: tiles,
-            at.SETTINGS: self._settings,
+        self._plan["tile_stride"] = TILE_NUMBERS + MAX_TILE_ROWS * longest
+        tiles = aligned_zeros((int(self._plan["num_chunks"]), int(self._plan["tile_stride"])), np.float32)
+        scores = aligned_zeros((int(self._plan["num_chunks"]), int(self._plan["num_positions"])), np.float32)
+        num_vectors = int(self._plan["head_vectors"])
+        head_sums = aligned_zeros((int(self._plan["num_chunks"]), num_vectors, LANES), np.float32)
+        arrays: dict[str, npt.NDArray[Any]] = {
+            "weights": weights.numbers,
+            "scales": weights.scales,
+            "gains": weights.gains,
+            "cosines": np.cos(angles),
+            "sines": np.sin(angles),
+            "scores": scores,
+            "head_sums": head_sums,
+            "tiles": tiles,
         }
-        for place, array in arrays.items():
-            self._hold(place, array)
+        for field, array in arrays.items():
+            self._hold(field, array)
 
     def _reserve_slots(self, num_slots: int) -> None:
         """Makes room for `num_slots` texts in the cache and the logits. Raises MemoryError."""
@@ -224,19 +223,19 @@ class CpuEngine:
     def _hold_cache(self, keys: npt.NDArray[np.float32], values: npt.NDArray[np.float32]) -> None:
         """Takes these as the cache, and makes room for the logits and rows of as many texts."""
         self._keys, self._values = keys, values
-        self._hold(at.KEYS, keys)
-        self._hold(at.VALUES, values)
+        self._hold("keys", keys)
+        self._hold("values", values)
         num_slots = keys.shape[1]
         self._reserve_logits(num_slots)
         self._reserve_rows(num_slots)
-        self._num_slots = self._plan[at.NUM_SLOTS] = num_slots
+        self._num_slots = self._plan["num_slots"] = num_slots
 
     def _drop_cache(self) -> None:
         """Lets go of the cache; `_reserve_slots` or `_hold_cache` comes before the next pass."""
         self._keys = self._values = np.empty((0, 0, 0, 0), np.float32)
-        for place in (at.KEYS, at.VALUES):
-            self._held.pop(place, None)
-            self._plan[place] = 0
+        for field in ("keys", "values"):
+            self._held.pop(field, None)
+            self._plan[field] = 0
         self._length, self._num_slots = 0, 0
 
     def _reserve_logits(self, num_rows: int) -> None:
@@ -246,7 +245,7 @@ class CpuEngine:
         logits = np.zeros((num_rows, self._config.vocab_size), np.float32)
         self._all_logits = logits.view()
         self._all_logits.flags.writeable = False
-        self._hold(at.LOGITS, logits)
+        self._hold("logits", logits)
         self._reserve_summaries(num_rows)
 
     def _prepare_choices(self, logits: Logits, seen: Mask, config: SamplingConfig) -> None:
@@ -255,39 +254,39 @@ class CpuEngine:
         assert seen.dtype == np.bool_
         assert logits.shape == seen.shape == (len(logits), self._config.vocab_size)
         self._reserve_choices(len(logits))
-        self._hold(at.SAMPLED_LOGITS, logits)
-        self._hold(at.SEEN, seen)
-        penalty = config.repetition_penalty
-        self._settings[:] = config.temperature, config.top_k, config.top_p, config.min_p, penalty
+        self._hold("sampled_logits", logits)
+        self._hold("seen", seen)
+        for name in (*at.SETTINGS, "top_k"):
+            self._plan[name] = getattr(config, name)
         self._sampled, self._seen, self._sampling = logits, seen, config
-        self._plan[at.NUM_SUMMARIZED] = 0
+        self._plan["num_summarized"] = 0
 
     def _reserve_choices(self, num_samples: int) -> None:
         """Makes room for the choice of so many tokens at once."""
-        if num_samples == self._plan[at.NUM_SAMPLES]:
+        if num_samples == self._plan["num_samples"]:
             return
         self._reserve_summaries(num_samples)
-        num_chunks, columns = int(self._plan[at.NUM_CHUNKS]), int(self._plan[at.SAMPLING_COLUMNS])
-        num_blocks = columns // at.SAMPLING_BLOCK
+        num_chunks, columns = int(self._plan["num_chunks"]), int(self._plan["vocab_columns"])
+        num_blocks = columns // LOGIT_BLOCK
         self._uniforms, self._log_probabilities = np.zeros(num_samples), np.zeros(num_samples)
         self._chosen = np.zeros(num_samples, np.int64)
-        arrays: dict[int, npt.NDArray[Any]] = {
-            at.UNIFORMS: self._uniforms,
-            at.CHOSEN: self._chosen,
-            at.LOG_PROBABILITIES: self._log_probabilities,
-            at.SAMPLING_NUMBERS: aligned_zeros((num_chunks, at.NUM_SAMPLING_NUMBERS, columns), np.float32),
-            at.SAMPLING_SUMS: aligned_zeros((num_chunks, num_blocks + at.NUM_CUTS), np.float64),
+        arrays: dict[str, npt.NDArray[Any]] = {
+            "uniforms": self._uniforms,
+            "chosen": self._chosen,
+            "log_probabilities": self._log_probabilities,
+            "sampling_numbers": aligned_zeros((num_chunks, at.NUM_SAMPLING_NUMBERS, columns), np.float32),
+            "sampling_sums": aligned_zeros((num_chunks, num_blocks + at.NUM_CUTS), np.float64),
         }
-        for place, array in arrays.items():
-            self._hold(place, array)
-        self._plan[at.NUM_SAMPLES] = num_samples
+        for field, array in arrays.items():
+            self._hold(field, array)
+        self._plan["num_samples"] = num_samples
 
     def _reserve_summaries(self, num_rows: int) -> None:
         """Makes room for the summaries of so many rows of logits."""
         if num_rows <= self._num_summaries:
             return
-        num_blocks = int(self._plan[at.SAMPLING_COLUMNS]) // at.SAMPLING_BLOCK
-        self._hold(at.SUMMARIES, aligned_zeros((num_rows, at.NUM_SUMMARIES, num_blocks), np.float32))
+        num_blocks = int(self._plan["vocab_columns"]) // LOGIT_BLOCK
+        self._hold("summaries", aligned_zeros((num_rows, at.NUM_SUMMARIES, num_blocks), np.float32))
         self._num_summaries = num_rows
 
     def _reserve_rows(self, num_rows: int) -> None:
@@ -299,26 +298,26 @@ class CpuEngine:
         num_qkv = (config.num_heads + 2 * config.num_kv_heads) * config.head_size
         self._tokens, self._slots, self._positions, self._outputs = (np.zeros(num_rows, np.int64) for _ in range(4))
         widths = {
-            at.STREAM: config.hidden_size,
-            at.NORMED: hidden,
-            at.QKV: num_qkv,
-            at.MIXED: hidden,
-            at.GATE_UP: 2 * config.intermediate_size,
-            at.GATED: inner,
-            at.PACKED_SCALES: 1,
+            "residual": config.hidden_size,
+            "normed": hidden,
+            "qkv": num_qkv,
+            "attended": hidden,
+            "gate_up": 2 * config.intermediate_size,
+            "gated": inner,
+            "packed_scales": 1,
         }
-        for place, width in widths.items():
-            self._hold(place, aligned_zeros((num_rows, width), np.float32))
-        self._hold(at.TURNED, aligned_zeros((padded(num_rows), max(hidden, inner)), np.float32))
+        for field, width in widths.items():
+            self._hold(field, aligned_zeros((num_rows, width), np.float32))
+        self._hold("transposed", aligned_zeros((padded(num_rows), max(hidden, inner)), np.float32))
         packed = np.int16 if self.weights.kind == "int8" else np.float32
-        self._hold(at.PACKED, aligned_zeros((num_rows, max(hidden, inner)), packed))
-        places = (at.TOKENS, at.SLOTS, at.POSITIONS, at.OUTPUT_ROWS)
-        for place, array in zip(places, (self._tokens, self._slots, self._positions, self._outputs), strict=True):
-            self._hold(place, array)
+        self._hold("packed", aligned_zeros((num_rows, max(hidden, inner)), packed))
+        fields = ("tokens", "slots", "positions", "output_rows")
+        for field, array in zip(fields, (self._tokens, self._slots, self._positions, self._outputs), strict=True):
+            self._hold(field, array)
         self._num_rows = num_rows
 
-    def _hold(self, place: int, array: npt.NDArray[Any]) -> None:
+    def _hold(self, field: str, array: npt.NDArray[Any]) -> None:
         """Writes the address of `array` into the plan, and keeps the array alive as long as it stands there."""
         assert array.flags.c_contiguous, "the compiled program reads memory in order"
-        self._held[place] = array
-        self._plan[place] = array.ctypes.data
+        self._held[field] = array
+        self._plan[field] = array.ctypes.data

@@ -32,6 +32,7 @@ ENTRY = "tinyllm_enter"
 """The one function of each object file that others see."""
 Part = WeightsKind | Literal["choices"]
 SOURCES = (
+    "blocks.py",
     "plan.py",
     "memory.py",
     "vectors.py",
@@ -67,7 +68,7 @@ class Kernels:
         self._enter(*self._places, plan, role)
 
 
-def load_kernels(weights_kind: WeightsKind, folder: Path, announce: Callable[[str], None]) -> Kernels:
+def load_decode_kernels(weights_kind: WeightsKind, folder: Path, announce: Callable[[str], None]) -> Kernels:
     """The kernels for `weights_kind` (fp32, bf16 or int8), from `folder` or compiled and put there.
 
     `announce` gets a line before a compilation, and one if the folder cannot be written or is not the user's alone.

@@ -11,6 +11,7 @@ import numpy as np
 from numba import cfunc, types
 
 from tinyllm.kernels.decode import plan as at
+from tinyllm.kernels.decode.blocks import LOGIT_BLOCK
 from tinyllm.kernels.decode.forward import FAST, compiled, exponential
 from tinyllm.kernels.decode.memory import (
     bits_of_float,
@@ -21,8 +22,9 @@ from tinyllm.kernels.decode.memory import (
     integers,
     key_of,
     larger,
+    plan_at,
 )
-from tinyllm.kernels.decode.selection import BLOCK, LOWEST, end_of_top_p, guess_of_top_p, kth_largest
+from tinyllm.kernels.decode.selection import LOWEST, end_of_top_p, guess_of_top_p, kth_largest
 
 LARGEST, INFINITY_KEY = np.finfo(np.float32).max, 0x7F800000
 UNDERFLOW = np.float32(-87)
@@ -37,56 +39,60 @@ LOG_2 = 0.6931471805599453
 def compile_entry() -> Any:
     """`choose` as a C function of the plan's address, a row and the chunk that it is in."""
 
-    @cfunc(types.void(types.CPointer(types.int64), types.int64, types.int64), **FAST)
-    def entry(p, row, chunk):
-        choose(p, row, chunk)
+    @cfunc(types.void(types.int64, types.int64, types.int64), **FAST)
+    def entry(address, row, chunk):
+        choose(plan_at(address), row, chunk)
 
     return entry
 
 
 @compiled
-def choose(p, row, chunk):
+def choose(plan, row, chunk):
     """Draws the next token of one text, with its log-probability; marks the plan where logits are not finite."""
-    size, settings, num_blocks = p[at.VOCAB_SIZE], doubles(p[at.SETTINGS]), p[at.SAMPLING_COLUMNS] // BLOCK
-    raw, tops, sums = floats(p[at.SAMPLED_LOGITS] + 4 * row * size), summary(p, row, at.TOPS), summary(p, row, at.SUMS)
-    if row >= p[at.NUM_SUMMARIZED] or p[at.SAMPLED_LOGITS] != p[at.LOGITS]:
-        summarize(p, row, raw, 0, size)
+    size, num_blocks = plan.vocab_size, plan.vocab_columns // LOGIT_BLOCK
+    raw, tops, sums = (
+        floats(plan.sampled_logits + 4 * row * size),
+        summary(plan, row, at.TOPS),
+        summary(plan, row, at.SUMS),
+    )
+    if row >= plan.num_summarized or plan.sampled_logits != plan.logits:
+        summarize(plan, row, raw, 0, size)
     top, total, num_damaged = largest(tops, 0, num_blocks), 0.0, 0
     for block in range(num_blocks):
         total += sums[block] * exponential(tops[block] - top)
         num_damaged += 1 if sums[block] == DAMAGED else 0
     if num_damaged > 0:
-        p[at.NOT_FINITE] = 1
+        plan.not_finite = 1
         return
-    logits, best, penalty = raw, top, np.float32(settings[at.REPETITION_PENALTY])
+    logits, best, penalty = raw, top, np.float32(plan.repetition_penalty)
     if penalty != 1:
-        logits = floats(numbers_address(p, chunk, at.PENALIZED))
-        penalize(p, row, raw, bytes_(p[at.SEEN] + row * size), size, penalty, logits)
+        logits = floats(numbers_address(plan, chunk, at.PENALIZED))
+        penalize(plan, row, raw, bytes_(plan.seen + row * size), size, penalty, logits)
         best = largest(tops, 0, num_blocks)
-    if settings[at.TEMPERATURE] == 0:
+    if plan.temperature == 0:
         token = find(logits, tops, best)
     else:
-        token = draw(p, row, chunk, logits, best, doubles(p[at.UNIFORMS])[row])
-    integers(p[at.CHOSEN])[row] = token
-    doubles(p[at.LOG_PROBABILITIES])[row] = raw[token] - top - logarithm(total)
+        token = draw(plan, row, chunk, logits, best, doubles(plan.uniforms)[row])
+    integers(plan.chosen)[row] = token
+    doubles(plan.log_probabilities)[row] = raw[token] - top - logarithm(total)
 
 
 @compiled
-def draw(p, row, chunk, logits, top, uniform):
+def draw(plan, row, chunk, logits, top, uniform):
     """A token by the inverse of the cumulative distribution; weights e^((logit - top) / temperature) stand for it."""
-    size, settings, num_blocks = p[at.VOCAB_SIZE], doubles(p[at.SETTINGS]), p[at.SAMPLING_COLUMNS] // BLOCK
-    tops, sums = summary(p, row, at.TOPS), doubles(p[at.SAMPLING_SUMS] + 8 * chunk * (num_blocks + at.NUM_CUTS))
-    weights, pool = floats(numbers_address(p, chunk, at.WEIGHTS_LEFT)), floats(numbers_address(p, chunk, at.POOL))
-    scale, cutoff, part, least = sharpness(p), LOWEST, settings[at.TOP_P], np.float32(settings[at.MIN_P])
-    if 0 < settings[at.TOP_K] < size:
-        cutoff = kth_largest(logits, size, tops, num_blocks, np.int64(settings[at.TOP_K]), pool)
+    size, num_blocks = plan.vocab_size, plan.vocab_columns // LOGIT_BLOCK
+    tops, sums = summary(plan, row, at.TOPS), doubles(plan.sampling_sums + 8 * chunk * (num_blocks + at.NUM_CUTS))
+    weights, pool = floats(numbers_address(plan, chunk, at.WEIGHTS_LEFT)), floats(numbers_address(plan, chunk, at.POOL))
+    scale, cutoff, part, least = sharpness(plan), LOWEST, plan.top_p, np.float32(plan.min_p)
+    if 0 < plan.top_k < size:
+        cutoff = kth_largest(logits, size, tops, num_blocks, plan.top_k, pool)
     # Only top-p, which comes before min-p, reads weights again; else each block's go where those of the last one were.
-    stride, at_once = (BLOCK, np.float32(0)) if part < 1 else (0, least)
+    stride, at_once = (LOGIT_BLOCK, np.float32(0)) if part < 1 else (0, least)
     are_summed = cutoff == LOWEST and at_once == 0
     if part < 1 or not are_summed:
         weigh_heaviest(tops, num_blocks, top, scale, cutoff, pool)
     if are_summed:
-        left = sum_blocks(tops, summary(p, row, at.SHARPENED_SUMS), num_blocks, top, scale, sums)
+        left = sum_blocks(tops, summary(plan, row, at.SHARPENED_SUMS), num_blocks, top, scale, sums)
     else:
         left = weigh_blocks(logits, size, pool, top, scale, cutoff, at_once, weights, stride, sums)
     if part < 1:
@@ -104,22 +110,26 @@ def draw(p, row, chunk, logits, top, uniform):
         least = larger(least, end_of_top_p(weights, size, sums, needed, low, pool))
         left = sum_heavier(weights, size, sums, least)
     block, rest = find_block(sums, num_blocks, uniform * left)
-    first, last = block * BLOCK, min(size, (block + 1) * BLOCK)
+    first, last = block * LOGIT_BLOCK, min(size, (block + 1) * LOGIT_BLOCK)
     if part == 1:
         weigh(logits, first, last, top, scale, cutoff, least, weights, 0)
     return first + find_inside(weights, block * stride, last - first, least, rest)
 
 
 @compiled
-def summarize(p, row, x, first, last):
+def summarize(plan, row, x, first, last):
     """Of each block of `x` from `first` to `last` the largest, top; and the sums of e^(x - top), and of that sharpened.
 
     Sharpened is e^((x - top) / temperature).
     """
-    tops, sums, sharpened = summary(p, row, at.TOPS), summary(p, row, at.SUMS), summary(p, row, at.SHARPENED_SUMS)
-    scale = sharpness(p)
-    for start in range(first, last, BLOCK):
-        block, end = start // BLOCK, min(last, start + BLOCK)
+    tops, sums, sharpened = (
+        summary(plan, row, at.TOPS),
+        summary(plan, row, at.SUMS),
+        summary(plan, row, at.SHARPENED_SUMS),
+    )
+    scale = sharpness(plan)
+    for start in range(first, last, LOGIT_BLOCK):
+        block, end = start // LOGIT_BLOCK, min(last, start + LOGIT_BLOCK)
         top, total, sharpened_total = largest(x, start, end), np.float32(0), np.float32(0)
         if scale == 1:
             for i in range(start, end):
@@ -135,10 +145,9 @@ def summarize(p, row, x, first, last):
 
 
 @compiled
-def sharpness(p):
+def sharpness(plan):
     """The inverse of the temperature; 1 where it is 0, and nothing is drawn."""
-    temperature = doubles(p[at.SETTINGS])[at.TEMPERATURE]
-    return np.float32(1 if temperature == 0 else 1 / max(temperature, 1e-30))
+    return np.float32(1 if plan.temperature == 0 else 1 / max(plan.temperature, 1e-30))
 
 
 @compiled
@@ -165,11 +174,11 @@ def weigh_heaviest(tops, num_blocks, top, scale, cutoff, heaviest):
 def weigh_blocks(x, size, heaviest, top, scale, cutoff, least, weights, stride, sums):
     """The weights of blocks whose `heaviest` is at least `least`, and above 0; their sums; the total."""
     total = 0.0
-    for first in range(0, size, BLOCK):
-        block = first // BLOCK
+    for first in range(0, size, LOGIT_BLOCK):
+        block = first // LOGIT_BLOCK
         sums[block] = 0.0
         if heaviest[block] >= least and heaviest[block] > 0:
-            last = min(size, first + BLOCK)
+            last = min(size, first + LOGIT_BLOCK)
             sums[block] = weigh(x, first, last, top, scale, cutoff, least, weights, block * stride)
         total += sums[block]
     return total
@@ -205,16 +214,16 @@ def find_inside(weights, start, count, least, target):
 
 
 @compiled
-def numbers_address(p, chunk, which):
+def numbers_address(plan, chunk, which):
     """Where a chunk works on float32: weights, a pool to select from, or penalized logits, for each token."""
-    return p[at.SAMPLING_NUMBERS] + 4 * (chunk * at.NUM_SAMPLING_NUMBERS + which) * p[at.SAMPLING_COLUMNS]
+    return plan.sampling_numbers + 4 * (chunk * at.NUM_SAMPLING_NUMBERS + which) * plan.vocab_columns
 
 
 @compiled
-def summary(p, row, which):
+def summary(plan, row, which):
     """Numbers for each block of a row of logits."""
-    num_blocks = p[at.SAMPLING_COLUMNS] // BLOCK
-    return floats(p[at.SUMMARIES] + 4 * num_blocks * (row * at.NUM_SUMMARIES + which))
+    num_blocks = plan.vocab_columns // LOGIT_BLOCK
+    return floats(plan.summaries + 4 * num_blocks * (row * at.NUM_SUMMARIES + which))
 
 
 @compiled
@@ -227,17 +236,17 @@ def are_finite(x, first, last):
 
 
 @compiled
-def penalize(p, row, raw, seen, size, penalty, result):
+def penalize(plan, row, raw, seen, size, penalty, result):
     """Divides positive and multiplies negative logits of tokens that occurred; mends the summary of their blocks."""
-    for first in range(0, size, BLOCK):
-        last, num_seen = min(size, first + BLOCK), 0
+    for first in range(0, size, LOGIT_BLOCK):
+        last, num_seen = min(size, first + LOGIT_BLOCK), 0
         for i in range(first, last):
             x = raw[i]
             less = x / penalty if x > 0 else x * penalty
             result[i] = max(LOWEST, min(less, LARGEST)) if seen[i] != 0 else x
             num_seen += seen[i]
         if num_seen > 0:
-            summarize(p, row, result, first, last)
+            summarize(plan, row, result, first, last)
 
 
 @compiled
@@ -246,7 +255,7 @@ def find(x, tops, wanted):
     block = 0
     while tops[block] != wanted:
         block += 1
-    i = block * BLOCK
+    i = block * LOGIT_BLOCK
     while x[i] != wanted:
         i += 1
     return i
@@ -292,11 +301,11 @@ def weigh(x, first, last, top, scale, cutoff, least, weights, start):
 def sum_heavier(weights, size, sums, least):
     """Sums up each block anew without weights below `least`; and all of them."""
     total = 0.0
-    for first in range(0, size, BLOCK):
+    for first in range(0, size, LOGIT_BLOCK):
         part = np.float32(0)
-        if sums[first // BLOCK] >= least:
-            for i in range(first, min(first + BLOCK, size)):
+        if sums[first // LOGIT_BLOCK] >= least:
+            for i in range(first, min(first + LOGIT_BLOCK, size)):
                 part += weights[i] if weights[i] >= least else np.float32(0)
-        sums[first // BLOCK] = part
+        sums[first // LOGIT_BLOCK] = part
         total += part
     return total

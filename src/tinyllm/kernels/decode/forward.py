@@ -1,6 +1,6 @@
 """The arithmetic of a Llama forward pass, compiled by Numba: plain loops over pointers, in the model's order.
 
-`p` is the plan (see `plan`). A row is one token of one text at one position: decoding one text has a single row,
+`plan` is the record of `plan.py`. A row is one token of one text at one position: decoding one text has a single row,
 many texts and prompts have many. Nothing here allocates or raises. Columns of matrices, and the activations that meet
 them, are filled up with zeros to whole blocks, so that products have no remainder.
 
@@ -14,7 +14,13 @@ import numpy as np
 from numba import njit, types
 from numba.extending import overload
 
-from tinyllm.kernels.decode import plan as at
+from tinyllm.kernels.decode.blocks import (
+    HEAD_VECTOR_BLOCK,
+    LANES,
+    POSITION_BLOCK,
+    TILE_INPUTS,
+    TILE_NUMBERS,
+)
 from tinyllm.kernels.decode.memory import (
     float_from_bits,
     floats,
@@ -23,8 +29,6 @@ from tinyllm.kernels.decode.memory import (
     power_of_two,
 )
 from tinyllm.kernels.decode.vectors import (
-    POSITION_BLOCK,
-    TILE_INPUTS,
     TILE_ROWS,
     dot_four_rows,
     dot_one_row,
@@ -40,7 +44,7 @@ INNER = {**FAST, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 
 LEVELS = 16_383
 """Largest packed activation, for matrices of up to 16,512 columns; wider ones have fewer steps."""
-LARGEST_SUM_OF_LANES = (2**31 - 1) * at.LANES
+LARGEST_SUM_OF_LANES = (2**31 - 1) * LANES
 """Sixteen lanes share a row: each sums the products of its columns, up to 127 times `LEVELS`, in an int32."""
 
 
@@ -72,14 +76,14 @@ def exponential(x):
 
 
 @compiled
-def norm(p, number, first, last):
+def norm(plan, number, first, last):
     """RMSNorm (Zhang & Sennrich 2019) of some rows of the stream; `number` counts two a layer, and the last.
 
     The last one counts only the rows after which logits are wanted, and puts them side by side.
     """
-    outputs, is_last = integers(p[at.OUTPUT_ROWS]), number == 2 * p[at.NUM_LAYERS]
-    stream, normed, gains = floats(p[at.STREAM]), floats(p[at.NORMED]), floats(p[at.GAINS])
-    size, columns, eps = p[at.HIDDEN_SIZE], p[at.HIDDEN_COLUMNS], floats(p[at.NORM_EPS])[0]
+    outputs, is_last = integers(plan.output_rows), number == 2 * plan.num_layers
+    stream, normed, gains = floats(plan.residual), floats(plan.normed), floats(plan.gains)
+    size, columns, eps = plan.hidden_size, plan.hidden_columns, np.float32(plan.norm_eps)
     for row in range(first, last):
         x, y, gain = (outputs[row] if is_last else row) * size, row * columns, number * size
         squares = np.float32(0)
@@ -91,16 +95,16 @@ def norm(p, number, first, last):
 
 
 @compiled
-def remember(p, layer, first_row, last_row):
+def remember(plan, layer, first_row, last_row):
     """Turns some rows' queries and keys to their positions (Su et al. 2021), and caches their keys and values.
 
     Channel i of a head turns with channel i + C/2.
     """
-    qkv, keys, values = floats(p[at.QKV]), floats(p[at.KEYS]), floats(p[at.VALUES])
-    cosines, sines = floats(p[at.COSINES]), floats(p[at.SINES])
-    slots, positions = integers(p[at.SLOTS]), integers(p[at.POSITIONS])
-    half, width = p[at.HEAD_SIZE] // 2, p[at.NUM_KV_HEADS] * p[at.HEAD_SIZE]
-    num_turned = p[at.NUM_HEADS] + p[at.NUM_KV_HEADS]
+    qkv, keys, values = floats(plan.qkv), floats(plan.keys), floats(plan.values)
+    cosines, sines = floats(plan.cosines), floats(plan.sines)
+    slots, positions = integers(plan.slots), integers(plan.positions)
+    half, width = plan.head_size // 2, plan.num_kv_heads * plan.head_size
+    num_turned = plan.num_heads + plan.num_kv_heads
     for row in range(first_row, last_row):
         start = row * (num_turned * 2 * half + width)
         for head in range(num_turned):
@@ -109,10 +113,10 @@ def remember(p, layer, first_row, last_row):
                 a, b = qkv[first + i], qkv[first + half + i]
                 cosine, sine = cosines[angle + i], sines[angle + i]
                 qkv[first + i], qkv[first + half + i] = a * cosine - b * sine, a * sine + b * cosine
-        key = start + p[at.NUM_HEADS] * 2 * half
+        key = start + plan.num_heads * 2 * half
         block, lane = positions[row] // POSITION_BLOCK, positions[row] % POSITION_BLOCK
-        for head in range(p[at.NUM_KV_HEADS]):
-            cached = head_start(p, layer, slots[row], head) + block * 2 * half * POSITION_BLOCK + lane
+        for head in range(plan.num_kv_heads):
+            cached = head_start(plan, layer, slots[row], head) + block * 2 * half * POSITION_BLOCK + lane
             for i in range(2 * half):
                 source = key + head * 2 * half + i
                 keys[cached + i * POSITION_BLOCK] = qkv[source]
@@ -120,41 +124,41 @@ def remember(p, layer, first_row, last_row):
 
 
 @compiled
-def head_start(p, layer, slot, kv_head):
+def head_start(plan, layer, slot, kv_head):
     """Where one head of one text begins in either cache: (S / 32, C, 32), the positions of a block side by side."""
-    heads = (layer * p[at.NUM_SLOTS] + slot) * p[at.NUM_KV_HEADS] + kv_head
-    return heads * p[at.HEAD_SIZE] * p[at.NUM_POSITIONS]
+    heads = (layer * plan.num_slots + slot) * plan.num_kv_heads + kv_head
+    return heads * plan.head_size * plan.num_positions
 
 
 @compiled
-def attend(p, layer, first, last, chunk):
+def attend(plan, layer, first, last, chunk):
     """Heads `first` to `last`, counted through all rows: softmax(q k / sqrt(C)) v (Vaswani et al. 2017).
 
     Keys and values of a head are read once, in the order of memory.
     """
-    qkv, keys, values = floats(p[at.QKV]), floats(p[at.KEYS]), floats(p[at.VALUES])
-    slots, positions = integers(p[at.SLOTS]), integers(p[at.POSITIONS])
-    mixed, scores, sums = floats(p[at.MIXED]), floats(p[at.SCORES]), floats(p[at.HEAD_SUMS])
-    num_heads, num_kv_heads, size = p[at.NUM_HEADS], p[at.NUM_KV_HEADS], p[at.HEAD_SIZE]
-    scale, s, num_vectors = np.float32(1) / np.sqrt(np.float32(size)), chunk * p[at.NUM_POSITIONS], p[at.HEAD_VECTORS]
-    m = chunk * num_vectors * at.LANES
+    qkv, keys, values = floats(plan.qkv), floats(plan.keys), floats(plan.values)
+    slots, positions = integers(plan.slots), integers(plan.positions)
+    mixed, scores, sums = floats(plan.attended), floats(plan.scores), floats(plan.head_sums)
+    num_heads, num_kv_heads, size = plan.num_heads, plan.num_kv_heads, plan.head_size
+    scale, s, num_vectors = np.float32(1) / np.sqrt(np.float32(size)), chunk * plan.num_positions, plan.head_vectors
+    m = chunk * num_vectors * LANES
     for index in range(first, last):
         row, head = index // num_heads, index % num_heads
-        cached = head_start(p, layer, slots[row], head * num_kv_heads // num_heads)
-        query, result = (row * (num_heads + 2 * num_kv_heads) + head) * size, row * p[at.HIDDEN_COLUMNS] + head * size
+        cached = head_start(plan, layer, slots[row], head * num_kv_heads // num_heads)
+        query, result = (row * (num_heads + 2 * num_kv_heads) + head) * size, row * plan.hidden_columns + head * size
         num_seen = positions[row] + 1
         num_blocks = (num_seen + POSITION_BLOCK - 1) // POSITION_BLOCK
         for block in range(num_blocks):
             key = cached + block * size * POSITION_BLOCK
             score_block(qkv, query, size, keys, key, scores, s + block * POSITION_BLOCK)
         total = softmax_powers(scores, s, num_seen, num_blocks * POSITION_BLOCK, scale)
-        for i in range(num_vectors * at.LANES):
+        for i in range(num_vectors * LANES):
             sums[m + i] = np.float32(0)
         for block in range(num_blocks):
             value = cached + block * size * POSITION_BLOCK
             mix_block(scores, s + block * POSITION_BLOCK, size, values, value, sums, m)
-        for vector in range(0, num_vectors, at.SUMMED_VECTORS):
-            sum_sixteen_vectors(sums, m + vector * at.LANES, m + vector)
+        for vector in range(0, num_vectors, HEAD_VECTOR_BLOCK):
+            sum_sixteen_vectors(sums, m + vector * LANES, m + vector)
         for i in range(size):
             mixed[result + i] = sums[m + i] / total
 
@@ -176,23 +180,23 @@ def softmax_powers(scores, start, length, span, scale):
 
 
 @compiled
-def gate(p, row, first, last):
+def gate(plan, row, first, last):
     """SwiGLU's product (Shazeer 2020) of some channels of one row: silu(gate) * up."""
-    size = p[at.INTERMEDIATE_SIZE]
-    both, gated = floats(p[at.GATE_UP]), floats(p[at.GATED])
-    x, y = row * 2 * size, row * p[at.INTERMEDIATE_COLUMNS]
+    size = plan.intermediate_size
+    both, gated = floats(plan.gate_up), floats(plan.gated)
+    x, y = row * 2 * size, row * plan.intermediate_columns
     for i in range(first, last):
         g = both[x + i]
         gated[y + i] = g / (np.float32(1) + exponential(min(-g, np.float32(80)))) * both[x + size + i]
 
 
 @compiled
-def multiply(p, weights, packed, row, start, scale_row, columns, result, y_stride, first, last, adds):
+def multiply(plan, weights, packed, row, start, scale_row, columns, result, y_stride, first, last, adds):
     """Rows `first` to `last` of the matrix at `start` times the packed activations of `row`, into `result` or added.
 
     Four rows of weights far apart are read at once: see `vectors`.
     """
-    scales, factor = floats(p[at.SCALES]), floats(p[at.PACKED_SCALES])[row]
+    scales, factor = floats(plan.scales), floats(plan.packed_scales)[row]
     distance, x, y_start = (last - first) // 4, row * columns, row * y_stride
     for y in range(first, first + distance):
         sums = dot_four_rows(weights, start + y * columns, distance * columns, columns, packed, x)
@@ -205,11 +209,11 @@ def multiply(p, weights, packed, row, start, scale_row, columns, result, y_strid
 
 
 @compiled
-def multiply_many(p, weights, num_rows, chunk, start, scale_row, columns, result, y_stride, first, last, adds):
+def multiply_many(plan, weights, num_rows, chunk, start, scale_row, columns, result, y_stride, first, last, adds):
     """As `multiply`, for all of many rows: weights widened to float32, a few at a time, meet 16 rows at a time."""
-    scales, turned, tiles = floats(p[at.SCALES]), floats(p[at.TURNED]), floats(p[at.TILES])
-    tile = chunk * p[at.TILES_STRIDE]
-    panel = tile + at.MAX_TILE_NUMBERS
+    scales, turned, tiles = floats(plan.scales), floats(plan.transposed), floats(plan.tiles)
+    tile = chunk * plan.tile_stride
+    panel = tile + TILE_NUMBERS
     for y in range(first, last, TILE_ROWS):
         height = min(TILE_ROWS, last - y)
         for i in range(height):
@@ -229,9 +233,9 @@ def put(result, place, value, adds):
 
 
 @compiled
-def turn(p, x, row, columns):
+def turn(plan, x, row, columns):
     """Lays out one row of activations for `multiply_many`: sixteen rows side by side, column after column."""
-    turned, start = floats(p[at.TURNED]), row // TILE_INPUTS * TILE_INPUTS * columns + row % TILE_INPUTS
+    turned, start = floats(plan.transposed), row // TILE_INPUTS * TILE_INPUTS * columns + row % TILE_INPUTS
     for i in range(columns):
         turned[start + i * TILE_INPUTS] = x[row * columns + i]
 

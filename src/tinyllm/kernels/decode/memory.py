@@ -10,10 +10,14 @@ import llvmlite.binding
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
+from numba.np.numpy_support import from_dtype
+
+from tinyllm.kernels.decode.plan import PLAN
 
 _INT32, _INT64 = ir.IntType(32), ir.IntType(64)
 _FLOAT = ir.FloatType()
 _ADDRESS = ir.IntType(8).as_pointer()
+_PLAN_RECORD = from_dtype(PLAN)
 FEATURES = llvmlite.binding.get_host_cpu_features()
 
 
@@ -40,6 +44,16 @@ bytes_, words, halves, integers, floats, doubles = (
     _make_cast(number) for number in (types.int8, types.int16, types.uint16, types.int64, types.float32, types.float64)
 )
 """From an address to a pointer to int8, int16, uint16 (bfloat16), int64, float32 and float64."""
+
+
+@intrinsic
+def plan_at(typing_context, address):
+    """The record of `PLAN` at `address` (int64)."""
+
+    def generate(context, builder, signature, arguments):
+        return builder.inttoptr(arguments[0], context.get_value_type(signature.return_type))
+
+    return _PLAN_RECORD(types.int64), generate
 
 
 @intrinsic
@@ -164,7 +178,7 @@ def call(typing_context, address):
 
 
 @intrinsic
-def call_choice(typing_context, address, p, row, chunk):
+def call_choice(typing_context, address, plan, row, chunk):
     """Calls `choice.choose`, which is in another object file, at its `address`.
 
     Numba's own convention: places for a result and an exception come first; there is neither.
@@ -178,4 +192,4 @@ def call_choice(typing_context, address, p, row, chunk):
         builder.call(function, [place, place, *others])
         return context.get_dummy_value()
 
-    return types.void(types.int64, p, row, chunk), generate
+    return types.void(types.int64, plan, row, chunk), generate

@@ -1,111 +1,117 @@
-"""The plan: one array of int64 numbers that tells the compiled code where everything lies and how large it is.
+"""The plan: one record that tells the compiled program the model's sizes and the addresses of its memory.
 
-The names below are places in it: sizes, offsets and addresses. This module knows no Numba, so that a process whose
-kernels are cached never imports it.
+Numba reads the fields as `plan.num_layers`; Python writes them as `plan["num_layers"]`. This module does not import
+Numba, so that a process whose kernels are cached never loads it.
+
+Shapes: L layers, D hidden size, I intermediate size, V vocabulary, S positions, N rows of one pass, R texts that
+sample, Q channels of all query, key and value heads. A starred size is padded to whole blocks (see `blocks`).
 """
 
-NUM_FIELDS = 61
-(
-    # Sizes.
-    NUM_LAYERS,
-    NUM_HEADS,
-    NUM_KV_HEADS,
-    HEAD_SIZE,
-    HIDDEN_SIZE,
-    HIDDEN_COLUMNS,
-    INTERMEDIATE_SIZE,
-    INTERMEDIATE_COLUMNS,
-    VOCAB_SIZE,
-    SAMPLING_COLUMNS,
-    NUM_POSITIONS,
-    NUM_SLOTS,
-    NUM_CHUNKS,
-    HEAD_VECTORS,
-    # Where matrices begin inside the weights, in numbers, and inside the scales, in rows.
-    LAYER_NUMBERS,
-    LAYER_ROWS,
-    OUTPUT_START,
-    OUTPUT_ROW,
-    EMBEDDING_START,
-    EMBEDDING_ROW,
-    # Addresses of what the model is.
-    WEIGHTS,
-    SCALES,
-    GAINS,
-    NORM_EPS,
-    COSINES,
-    SINES,
-    # Addresses of the cache, and of each row's activations.
-    KEYS,
-    VALUES,
-    STREAM,
-    NORMED,
-    QKV,
-    MIXED,
-    GATE_UP,
-    GATED,
-    SCORES,
-    HEAD_SUMS,
-    LOGITS,
-    PACKED,
-    PACKED_SCALES,
-    TURNED,
-    TILES,
-    TILES_STRIDE,
-    # Which rows: their number, and for each its token, its place in the cache, and its position.
-    NUM_ROWS,
-    TOKENS,
-    SLOTS,
-    POSITIONS,
-    # The rows after which logits are wanted.
-    NUM_OUTPUTS,
-    OUTPUT_ROWS,
-    # Sampling: how many texts; addresses of settings, logits, what was seen, uniform numbers, and the results.
-    NUM_SAMPLES,
-    SETTINGS,
-    SAMPLED_LOGITS,
-    SEEN,
-    UNIFORMS,
-    CHOSEN,
-    LOG_PROBABILITIES,
-    NOT_FINITE,
-    # Summaries of logits (see `choice`), and of how many texts they are those that the last pass computed.
-    SUMMARIES,
-    NUM_SUMMARIZED,
-    # Addresses of what each chunk of sampling works on.
-    SAMPLING_NUMBERS,
-    SAMPLING_SUMS,
-    # Address of the compiled choice, which is another object file's.
-    CHOOSE,
-) = range(NUM_FIELDS)
+from typing import Any
 
-TEAM_FIELDS = 3
-QUEUE, PATIENCE, YIELD = range(NUM_FIELDS, NUM_FIELDS + TEAM_FIELDS)
-"""Of the team: the address of its queue, how long a helper waits, and the address of the system's yield function."""
+import numpy as np
+import numpy.typing as npt
+
+SIZES = (
+    "num_layers",
+    "num_heads",
+    "num_kv_heads",
+    "head_size",
+    "hidden_size",
+    "hidden_columns",  # D*
+    "intermediate_size",
+    "intermediate_columns",  # I*
+    "vocab_size",
+    "vocab_columns",  # V*
+    "num_positions",  # S*
+    "num_slots",  # texts that the cache holds
+    "num_chunks",  # parts into which a job is divided
+    "head_vectors",  # channels of a head, padded
+    "tile_stride",  # floats of one chunk's tile memory
+)
+"""Counts."""
+OFFSETS = (
+    "layer_weights",  # weights of one layer
+    "layer_rows",  # scales of one layer
+    "output_start",
+    "output_row",
+    "embedding_start",
+    "embedding_row",
+)
+"""Positions inside `weights` (`*_start`, in numbers) and inside `scales` (`*_row`)."""
+ADDRESSES = (
+    # The model.
+    "weights",
+    "scales",  # float32, one for each matrix row
+    "gains",  # float32 (2 L + 1, D)
+    "cosines",  # float32 (S, head_size / 2)
+    "sines",
+    # The cache: float32 (L, slots, KV heads, S* / 32, head_size, 32).
+    "keys",
+    "values",
+    # Activations of one pass, float32.
+    "residual",  # (N, D)
+    "normed",  # (N, D*)
+    "qkv",  # (N, Q)
+    "attended",  # (N, D*)
+    "gate_up",  # (N, 2 I)
+    "gated",  # (N, I*)
+    "logits",  # (outputs, V)
+    "packed",  # (N, D* or I*), float32, or int16 beside int8 weights
+    "packed_scales",  # (N,)
+    "transposed",  # (N* / 16, D* or I*, 16)
+    # Scratch memory of each chunk, float32.
+    "scores",  # (chunks, S*)
+    "head_sums",  # (chunks, head_vectors, 16)
+    "tiles",  # (chunks, tile_stride)
+    # Rows of one pass, int64 (N,); `output_rows` names the rows whose logits are computed.
+    "tokens",
+    "slots",
+    "positions",
+    "output_rows",
+    # Sampling.
+    "sampled_logits",  # float32 (R, V)
+    "seen",  # bool (R, V)
+    "uniforms",  # float64 (R,)
+    "chosen",  # int64 (R,)
+    "log_probabilities",  # float64 (R,)
+    "summaries",
+    "sampling_numbers",
+    "sampling_sums",
+    "choose_function",
+    # The team (see `team`).
+    "queue",  # int64 (QUEUE_SIZE,)
+    "yield_function",  # the system's function by which a thread lets others run, or 0
+)
+"""Addresses of memory and functions."""
+COUNTS = ("num_rows", "num_outputs", "num_samples", "num_summarized", "not_finite", "idle_rounds")
+"""Set for each call: rows, logits and samples of it; whether a logit was not finite; rounds that a helper waits."""
+SETTINGS = ("temperature", "top_p", "min_p", "repetition_penalty")
+"""Settings of sampling, float64; `top_k` is an integer."""
+
+PLAN = np.dtype(
+    [(name, np.int64) for name in (*SIZES, *OFFSETS, *ADDRESSES, *COUNTS, "top_k")]
+    + [(name, np.float64) for name in (*SETTINGS, "norm_eps")],
+    align=True,
+)
+Plan = npt.NDArray[Any]
+"""A zero-dimensional array of `PLAN`."""
+
+
+def new_plan() -> Plan:
+    """A plan whose fields are all 0."""
+    return np.zeros((), PLAN)
+
 
 READ, HELP, SAMPLE = range(3)
-"""Roles: leading a pass of rows through the model, helping whoever leads, and leading the choice of tokens."""
+"""Roles of a call: lead a pass through the model, help the leader, or lead the sampling."""
 
 TICKET, DONE, OPEN_JOB, OPEN_LAYER, QUEUE_SIZE = 0, 8, 16, 17, 24
-"""Places in the queue, a cache line apart where several threads write."""
+"""Places in the queue; those that several threads write are a cache line apart."""
 
-MANY_ROWS = 8
-"""From here on a pass multiplies tiles of 16 rows at a time, and fewer rows one by one."""
-MAX_TILE_NUMBERS = 16 * 16
-"""Room for the largest tile."""
-MAX_TILE_ROWS = 16
-LANES = 16
-"""Numbers of a vector."""
-SUMMED_VECTORS = 16
-"""A head's channels have a vector each, summed sixteen at a time: their number is filled up to a multiple of this."""
-
-TEMPERATURE, TOP_K, TOP_P, MIN_P, REPETITION_PENALTY, NUM_SETTINGS = range(6)
-"""Places in the settings of sampling."""
 WEIGHTS_LEFT, POOL, PENALIZED, NUM_SAMPLING_NUMBERS = range(4)
 """What each chunk of sampling works on: float32 for each token."""
 TOPS, SUMS, SHARPENED_SUMS, NUM_SUMMARIES = range(4)
 """What summaries tell of each block of a row of logits."""
-SAMPLING_BLOCK = 64
-"""Logits that have a summary together, and are passed over together where the largest of them is too small."""
 NUM_CUTS = 8
 """Where weights of tokens are cut into parts, to find that in which top-p ends; their sums follow those of blocks."""

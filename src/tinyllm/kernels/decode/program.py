@@ -15,6 +15,7 @@ from numba import cfunc, types
 
 from tinyllm.config import WeightsKind
 from tinyllm.kernels.decode import plan as at
+from tinyllm.kernels.decode.blocks import LOGIT_BLOCK, MIN_TILED_ROWS, TILE_INPUTS
 from tinyllm.kernels.decode.choice import summarize
 from tinyllm.kernels.decode.forward import (
     FAST,
@@ -41,9 +42,9 @@ from tinyllm.kernels.decode.memory import (
     integers,
     like,
     pause,
+    plan_at,
     words,
 )
-from tinyllm.kernels.decode.vectors import TILE_INPUTS
 
 QKV, ATTENTION, OUTPUT, GATE_UP, DOWN, VOCABULARY, SAMPLING = range(7)
 JOBS_PER_LAYER = 5
@@ -60,105 +61,106 @@ def compile_entry(weights_kind: WeightsKind) -> Any:
     """`enter` for one kind of weights, as a C function of the plan's address and a role."""
     to_weights, to_packed = POINTERS[weights_kind]
 
-    @cfunc(types.void(types.CPointer(types.int64), types.int64), **FAST)
-    def entry(p, role):
-        enter(p, role, to_weights(p[at.WEIGHTS]), to_packed(p[at.PACKED]))
+    @cfunc(types.void(types.int64, types.int64), **FAST)
+    def entry(address, role):
+        plan = plan_at(address)
+        enter(plan, role, to_weights(plan.weights), to_packed(plan.packed))
 
     return entry
 
 
 @compiled
-def enter(p, role, weights, packed):
+def enter(plan, role, weights, packed):
     """Does what `role` says. The types of `weights` and `packed` say how weights are kept."""
     if role == at.READ:
-        read(p, weights, packed)
+        read(plan, weights, packed)
     elif role == at.HELP:
-        help_out(p, weights, packed)
+        help_out(plan, weights, packed)
     else:
-        if p[at.NUM_SAMPLES] == 1:
-            call_choice(p[at.CHOOSE], p, 0, 0)
+        if plan.num_samples == 1:
+            call_choice(plan.choose_function, plan, 0, 0)
         else:
-            share_out(p, weights, packed, SAMPLING, 0)
+            share_out(plan, weights, packed, SAMPLING, 0)
         # A choice may overwrite summaries, and the next one may have other settings.
-        p[at.NUM_SUMMARIZED] = 0
+        plan.num_summarized = 0
 
 
 @compiled
-def read(p, weights, packed):
+def read(plan, weights, packed):
     """Every row through every layer, from its token to the cache, and to the logits of what comes next if wanted."""
-    num_layer_jobs = JOBS_PER_LAYER * p[at.NUM_LAYERS]
-    embed(p, weights)
-    for number in range(num_layer_jobs + (1 if p[at.NUM_OUTPUTS] > 0 else 0)):
+    num_layer_jobs = JOBS_PER_LAYER * plan.num_layers
+    embed(plan, weights)
+    for number in range(num_layer_jobs + (1 if plan.num_outputs > 0 else 0)):
         layer, job = number // JOBS_PER_LAYER, number % JOBS_PER_LAYER
         if number == num_layer_jobs:
             job = VOCABULARY
-        num_rows = p[at.NUM_OUTPUTS] if job == VOCABULARY else p[at.NUM_ROWS]
+        num_rows = plan.num_outputs if job == VOCABULARY else plan.num_rows
         if num_rows > TILE_INPUTS:
-            share_out(p, weights, packed, job + BEFORE, layer)
+            share_out(plan, weights, packed, job + BEFORE, layer)
         else:
-            prepare(p, packed, job, layer, num_rows, 0, num_rows)
-        share_out(p, weights, packed, job, layer)
-    p[at.NUM_SUMMARIZED] = p[at.NUM_OUTPUTS]
+            prepare(plan, packed, job, layer, num_rows, 0, num_rows)
+        share_out(plan, weights, packed, job, layer)
+    plan.num_summarized = plan.num_outputs
 
 
 @compiled
-def prepare(p, packed, job, layer, num_rows, first, last):
+def prepare(plan, packed, job, layer, num_rows, first, last):
     """What comes before `job`, for rows `first` to `last`: keys and values cached, or activations made ready."""
     if job == ATTENTION:
-        remember(p, layer, first, last)
+        remember(plan, layer, first, last)
         return
     if job == QKV or job == GATE_UP or job == VOCABULARY:
-        norm(p, 2 * layer + (1 if job == GATE_UP else 0), first, last)
-    scales, source, columns = floats(p[at.PACKED_SCALES]), p[at.NORMED], p[at.HIDDEN_COLUMNS]
+        norm(plan, 2 * layer + (1 if job == GATE_UP else 0), first, last)
+    scales, source, columns = floats(plan.packed_scales), plan.normed, plan.hidden_columns
     if job == OUTPUT:
-        source = p[at.MIXED]
+        source = plan.attended
     elif job == DOWN:
-        source, columns = p[at.GATED], p[at.INTERMEDIATE_COLUMNS]
+        source, columns = plan.gated, plan.intermediate_columns
     for row in range(first, last):
-        if num_rows >= at.MANY_ROWS:
-            turn(p, floats(source), row, columns)
+        if num_rows >= MIN_TILED_ROWS:
+            turn(plan, floats(source), row, columns)
         else:
             scales[row] = pack(floats(source), row * columns, packed, row * columns, columns)
 
 
 @compiled
-def embed(p, weights):
+def embed(plan, weights):
     """The embedding of every row's token, into its stream."""
-    tokens, scales = integers(p[at.TOKENS]), floats(p[at.SCALES])
-    size, columns = p[at.HIDDEN_SIZE], p[at.HIDDEN_COLUMNS]
-    for row in range(p[at.NUM_ROWS]):
-        scale = scales[p[at.EMBEDDING_ROW] + tokens[row]]
-        widen(weights, p[at.EMBEDDING_START] + tokens[row] * columns, scale, size, floats(p[at.STREAM]), row * size)
+    tokens, scales = integers(plan.tokens), floats(plan.scales)
+    size, columns = plan.hidden_size, plan.hidden_columns
+    for row in range(plan.num_rows):
+        scale = scales[plan.embedding_row + tokens[row]]
+        widen(weights, plan.embedding_start + tokens[row] * columns, scale, size, floats(plan.residual), row * size)
 
 
 @compiled
-def share_out(p, weights, packed, job, layer):
+def share_out(plan, weights, packed, job, layer):
     """Leads one job: opens it, works on it, and returns when all of it is done."""
-    queue, num_chunks, spins = integers(p[at.QUEUE]), p[at.NUM_CHUNKS], 0
+    queue, num_chunks, spins = integers(plan.queue), plan.num_chunks, 0
     queue[at.OPEN_JOB], queue[at.OPEN_LAYER], queue[at.DONE] = job, layer, 0
     atomic_store(queue, at.TICKET, num_chunks << CHUNK_BITS)
-    take_chunks(p, weights, packed)
+    take_chunks(plan, weights, packed)
     while atomic_load(queue, at.DONE) < num_chunks:
         spins += 1
-        if spins % SPINS_BEFORE_YIELD == 0 and p[at.YIELD] != 0:
+        if spins % SPINS_BEFORE_YIELD == 0 and plan.yield_function != 0:
             # A helper was put aside in the middle of a chunk; it may need this very core to go on.
-            call(p[at.YIELD])
+            call(plan.yield_function)
         pause()
 
 
 @compiled
-def help_out(p, weights, packed):
+def help_out(plan, weights, packed):
     """Takes chunks as they come; returns when there was nothing for a while, so that the thread can sleep."""
     idle = 0
-    while idle < p[at.PATIENCE]:
-        idle = 0 if take_chunks(p, weights, packed) else idle + 1
+    while idle < plan.idle_rounds:
+        idle = 0 if take_chunks(plan, weights, packed) else idle + 1
         pause()
 
 
 @compiled
-def take_chunks(p, weights, packed):
+def take_chunks(plan, weights, packed):
     """Takes and runs chunks of the open job until there are none left; says whether it got any."""
-    queue, mask, found = integers(p[at.QUEUE]), (1 << CHUNK_BITS) - 1, False
+    queue, mask, found = integers(plan.queue), (1 << CHUNK_BITS) - 1, False
     while True:
         ticket = atomic_load(queue, at.TICKET)
         if ticket & mask >= ticket >> CHUNK_BITS:
@@ -167,66 +169,66 @@ def take_chunks(p, weights, packed):
         chunk, num_chunks = ticket & mask, ticket >> CHUNK_BITS
         if chunk < num_chunks:
             # Until DONE counts this chunk its job stays open, so the job and layer that stand there are its own.
-            run_chunk(p, weights, packed, queue[at.OPEN_JOB], queue[at.OPEN_LAYER], chunk, num_chunks)
+            run_chunk(plan, weights, packed, queue[at.OPEN_JOB], queue[at.OPEN_LAYER], chunk, num_chunks)
             atomic_add(queue, at.DONE, 1)
             found = True
 
 
 @compiled
-def run_chunk(p, weights, packed, job, layer, chunk, num_chunks):
+def run_chunk(plan, weights, packed, job, layer, chunk, num_chunks):
     """One part of a job: some heads of the attention, or some rows of a matrix."""
     # A helper may have waited since before the plan was written: it trusts no address that it did not read just now.
-    weights, packed = like(p[at.WEIGHTS], weights), like(p[at.PACKED], packed)
+    weights, packed = like(plan.weights, weights), like(plan.packed, packed)
     if job >= BEFORE:
-        count = p[at.NUM_OUTPUTS] if job == VOCABULARY + BEFORE else p[at.NUM_ROWS]
+        count = plan.num_outputs if job == VOCABULARY + BEFORE else plan.num_rows
         # Rows are laid out sixteen side by side (see `turn`), but for attention; two threads in one cache line would
         # wait for each other.
         step = 1 if job == ATTENTION + BEFORE else TILE_INPUTS
         steps = (count + step - 1) // step
         first, last = steps * chunk // num_chunks * step, min(count, steps * (chunk + 1) // num_chunks * step)
-        prepare(p, packed, job - BEFORE, layer, count, first, last)
+        prepare(plan, packed, job - BEFORE, layer, count, first, last)
         return
     if job == SAMPLING:
-        count = p[at.NUM_SAMPLES]
+        count = plan.num_samples
         for row in range(count * chunk // num_chunks, count * (chunk + 1) // num_chunks):
-            call_choice(p[at.CHOOSE], p, row, chunk)
+            call_choice(plan.choose_function, plan, row, chunk)
         return
-    hidden, inner, columns = p[at.HIDDEN_SIZE], p[at.INTERMEDIATE_SIZE], p[at.HIDDEN_COLUMNS]
-    num_qkv = (p[at.NUM_HEADS] + 2 * p[at.NUM_KV_HEADS]) * p[at.HEAD_SIZE]
+    hidden, inner, columns = plan.hidden_size, plan.intermediate_size, plan.hidden_columns
+    num_qkv = (plan.num_heads + 2 * plan.num_kv_heads) * plan.head_size
     if job == ATTENTION:
-        count = p[at.NUM_ROWS] * p[at.NUM_HEADS]
-        attend(p, layer, count * chunk // num_chunks, count * (chunk + 1) // num_chunks, chunk)
+        count = plan.num_rows * plan.num_heads
+        attend(plan, layer, count * chunk // num_chunks, count * (chunk + 1) // num_chunks, chunk)
         return
     # The matrices of a layer lie one after the other.
-    start, row = layer * p[at.LAYER_NUMBERS], layer * p[at.LAYER_ROWS]
-    count, result, stride, num_rows = num_qkv, floats(p[at.QKV]), num_qkv, p[at.NUM_ROWS]
+    start, row = layer * plan.layer_weights, layer * plan.layer_rows
+    count, result, stride, num_rows = num_qkv, floats(plan.qkv), num_qkv, plan.num_rows
     if job == OUTPUT:
         start, row = start + num_qkv * columns, row + num_qkv
-        count, result, stride = hidden, floats(p[at.STREAM]), hidden
+        count, result, stride = hidden, floats(plan.residual), hidden
     elif job == GATE_UP:
         start, row = start + (num_qkv + hidden) * columns, row + num_qkv + hidden
-        count, result, stride = inner, floats(p[at.GATE_UP]), 2 * inner
+        count, result, stride = inner, floats(plan.gate_up), 2 * inner
     elif job == DOWN:
         start, row = start + (num_qkv + hidden + 2 * inner) * columns, row + num_qkv + hidden + 2 * inner
-        count, result, stride, columns = hidden, floats(p[at.STREAM]), hidden, p[at.INTERMEDIATE_COLUMNS]
+        count, result, stride, columns = hidden, floats(plan.residual), hidden, plan.intermediate_columns
     elif job == VOCABULARY:
-        start, row, count = p[at.OUTPUT_START], p[at.OUTPUT_ROW], p[at.VOCAB_SIZE]
-        result, stride, num_rows = floats(p[at.LOGITS]), count, p[at.NUM_OUTPUTS]
+        start, row, count = plan.output_start, plan.output_row, plan.vocab_size
+        result, stride, num_rows = floats(plan.logits), count, plan.num_outputs
     # One thread computes a whole block of logits, for its summary.
-    step = at.SAMPLING_BLOCK if job == VOCABULARY else 1
+    step = LOGIT_BLOCK if job == VOCABULARY else 1
     steps = (count + step - 1) // step
     first, last = steps * chunk // num_chunks * step, min(count, steps * (chunk + 1) // num_chunks * step)
     adds = job == OUTPUT or job == DOWN
     for up in range(0, 2 * inner if job == GATE_UP else 1, inner):
         # The same rows of up as of gate, so that this chunk can multiply them.
         y, end = first + up, last + up
-        if num_rows >= at.MANY_ROWS:
-            multiply_many(p, weights, num_rows, chunk, start, row, columns, result, stride, y, end, adds)
+        if num_rows >= MIN_TILED_ROWS:
+            multiply_many(plan, weights, num_rows, chunk, start, row, columns, result, stride, y, end, adds)
             continue
         for index in range(num_rows):
-            multiply(p, weights, packed, index, start, row, columns, result, stride, y, end, adds)
+            multiply(plan, weights, packed, index, start, row, columns, result, stride, y, end, adds)
     for index in range(num_rows):
         if job == GATE_UP:
-            gate(p, index, first, last)
+            gate(plan, index, first, last)
         elif job == VOCABULARY:
-            summarize(p, index, floats(p[at.LOGITS] + 4 * index * count), first, last)
+            summarize(plan, index, floats(plan.logits + 4 * index * count), first, last)

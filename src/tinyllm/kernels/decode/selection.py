@@ -8,11 +8,11 @@ is first cut into some parts at once, so that halving begins with the few weight
 import numpy as np
 
 from tinyllm.kernels.decode import plan as at
+from tinyllm.kernels.decode.blocks import LANES, LOGIT_BLOCK
 from tinyllm.kernels.decode.forward import compiled
 from tinyllm.kernels.decode.memory import float_from_bits, key_of
 from tinyllm.kernels.decode.vectors import add_sums_from_cuts, keep_between
 
-BLOCK = at.SAMPLING_BLOCK
 LOWEST = np.finfo(np.float32).min
 LOWEST_KEY, HIGHEST_KEY = -(1 << 31), (1 << 31) - 1
 
@@ -27,9 +27,9 @@ def kth_largest(x, size, tops, num_blocks, k, pool):
             pool[block] = tops[block]
         select(pool, num_blocks, 0.0, np.float64(k), False)
         bound = pool[0]
-    for first in range(0, size, BLOCK):
-        if tops[first // BLOCK] >= bound:
-            count = keep(x, first, min(first + BLOCK, size), key_of(bound), HIGHEST_KEY, pool, count)
+    for first in range(0, size, LOGIT_BLOCK):
+        if tops[first // LOGIT_BLOCK] >= bound:
+            count = keep(x, first, min(first + LOGIT_BLOCK, size), key_of(bound), HIGHEST_KEY, pool, count)
     select(pool, count, 0.0, np.float64(k), False)
     return pool[0]
 
@@ -72,8 +72,8 @@ def end_of_top_p(weights, size, sums, needed, low, pool):
         low_key = first + part * step
         for block in range(num_blocks):
             if sums[block] >= float_from_bits(low_key):
-                start = block * BLOCK
-                count = keep(weights, start, min(start + BLOCK, size), low_key, low_key + step - 1, pool, count)
+                start = block * LOGIT_BLOCK
+                count = keep(weights, start, min(start + LOGIT_BLOCK, size), low_key, low_key + step - 1, pool, count)
         part += 1
     num_equal, above = select(pool, count, above, needed, True)
     last, num_wanted, i = pool[0], 1, size
@@ -81,7 +81,7 @@ def end_of_top_p(weights, size, sums, needed, low, pool):
         num_wanted += 1
     while num_equal > num_wanted and i > 0:
         i -= 1
-        if sums[i // BLOCK] >= last and weights[i] == last:
+        if sums[i // LOGIT_BLOCK] >= last and weights[i] == last:
             weights[i] = np.float32(0)
             num_equal -= 1
     return last
@@ -97,7 +97,7 @@ def part_with_end(weights, num_blocks, low, first, step, needed, sums, cut_sums)
         sums[cut_sums + cut] = 0.0
     for block in range(num_blocks):
         if sums[block] >= low:
-            add_sums_from_cuts(weights, block * BLOCK, first, step, sums, cut_sums)
+            add_sums_from_cuts(weights, block * LOGIT_BLOCK, first, step, sums, cut_sums)
     part = at.NUM_CUTS
     while part > 0 and sums[cut_sums + part - 1] < needed:
         part -= 1
@@ -107,7 +107,7 @@ def part_with_end(weights, num_blocks, low, first, step, needed, sums, cut_sums)
 @compiled
 def whole_blocks(size):
     """How many blocks `size` numbers fill, the last one perhaps in part."""
-    return (size + BLOCK - 1) // BLOCK
+    return (size + LOGIT_BLOCK - 1) // LOGIT_BLOCK
 
 
 @compiled
@@ -135,7 +135,7 @@ def select(pool, count, above, needed, by_weight):
 def keep(x, first, last, low, high, pool, count):
     """Adds numbers with keys from `low` to `high` to the `count` in `pool`, which may be where they are: how many."""
     low, high = np.int32(low), np.int32(high)
-    whole = first + (last - first) // at.LANES * at.LANES
+    whole = first + (last - first) // LANES * LANES
     if whole > first:
         count += keep_between(x, first, whole - first, low, high, pool, count)
     for i in range(whole, last):

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from tinyllm.kernels.decode import plan as at
 from tinyllm.kernels.decode.cache import Kernels
+from tinyllm.kernels.decode.plan import Plan
 from tinyllm.machine.device import num_available_cores
 
 BYTES_PER_THREAD = 3 * 2**20
@@ -39,11 +40,11 @@ def yield_function() -> int:
 class Team:
     """The leader of one plan and the threads that help it. They end when the team is no longer used."""
 
-    def __init__(self, kernels: Kernels, plan: npt.NDArray[np.int64], num_threads: int) -> None:
+    def __init__(self, kernels: Kernels, plan: Plan, num_threads: int) -> None:
         """Writes into `plan` what concerns the team. Helpers keep hold of all memory that they wait on."""
         queue = np.zeros(at.QUEUE_SIZE, np.int64)
-        plan[at.QUEUE], plan[at.PATIENCE], plan[at.YIELD] = queue.ctypes.data, PATIENCE, yield_function()
-        plan[at.NUM_CHUNKS] = CHUNKS_PER_THREAD * num_threads if num_threads > 1 else 1
+        plan["queue"], plan["idle_rounds"], plan["yield_function"] = queue.ctypes.data, PATIENCE, yield_function()
+        plan["num_chunks"] = CHUNKS_PER_THREAD * num_threads if num_threads > 1 else 1
         self.num_threads = num_threads
         self._queue = queue
         self._helpers = [_Helper() for _ in range(num_threads - 1)]
@@ -73,9 +74,9 @@ class _Helper:
         self.thread: threading.Thread | None = None
 
 
-def _help(helper: _Helper, kernels: Kernels, plan: npt.NDArray[np.int64], queue: npt.NDArray[np.int64]) -> None:
+def _help(helper: _Helper, kernels: Kernels, plan: Plan, queue: npt.NDArray[np.int64]) -> None:
     address = plan.ctypes.data
-    assert plan[at.QUEUE] == queue.ctypes.data, "this thread keeps alive what it waits on"
+    assert plan["queue"] == queue.ctypes.data, "this thread keeps alive what it waits on"
     while not helper.dismissed:
         num_calls = helper.num_calls
         kernels(address, at.HELP)

@@ -14,15 +14,11 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
+from tinyllm.kernels.decode.blocks import COLUMN_BLOCK, LANES, LOGIT_BLOCK, MAX_TILE_ROWS, POSITION_BLOCK
 from tinyllm.kernels.decode.memory import FEATURES, call_llvm
-from tinyllm.kernels.decode.plan import LANES, NUM_CUTS, SAMPLING_BLOCK
+from tinyllm.kernels.decode.plan import NUM_CUTS
 
-BLOCK = 32
-"""Columns of a matrix come in whole blocks, filled up with zeros, so that no product has a remainder."""
 PREFETCH_BYTES = 2048
-TILE_INPUTS = LANES
-POSITION_BLOCK = 32
-"""The cache keeps the positions of a channel side by side, in whole blocks: loops over them have no remainder."""
 
 _INT8, _INT16, _INT32, _INT64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
 _FLOAT, _DOUBLE = ir.FloatType(), ir.DoubleType()
@@ -31,7 +27,7 @@ _FAST = ("fast",)
 _HAS_PERMUTE = FEATURES.get("avx2") and not FEATURES.get("avx512f")
 """Whether kept lanes are packed by a table, for lack of an instruction that does it by itself."""
 
-TILE_ROWS = 16 if FEATURES.get("avx512f") else 6
+TILE_ROWS = MAX_TILE_ROWS if FEATURES.get("avx512f") else 6
 """Rows of weights that meet 16 inputs at a time: as many as there are registers for their sums."""
 
 
@@ -115,7 +111,7 @@ def _make_dot(num_rows: int) -> Callable[..., Any]:
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: tuple[ir.Value, ...]) -> ir.Value:
         weights, start, stride, columns, x, x_start = arguments
         number, whole = weights.type.pointee, weights.type.pointee == _INT8
-        step = BLOCK if whole else LANES
+        step = COLUMN_BLOCK if whole else LANES
         number_bytes = 4 if number == _FLOAT else number.width // 8
         add_products = _add_products_of_int8 if whole else _add_products_of_floats
         zero = ir.Constant(ir.VectorType(_INT32 if whole else _FLOAT, LANES), None)
@@ -270,7 +266,7 @@ def add_sums_from_cuts(typing_context, numbers, start, low, step, sums, sums_sta
 
     def generate(context, builder, signature, arguments):
         numbers, start, low, step, sums, sums_start = arguments
-        places = [builder.add(start, ir.Constant(_INT64, i)) for i in range(0, SAMPLING_BLOCK, LANES)]
+        places = [builder.add(start, ir.Constant(_INT64, i)) for i in range(0, LOGIT_BLOCK, LANES)]
         vectors = [_load(builder, numbers, place, _FLOAT, LANES) for place in places]
         zero, totals = ir.Constant(vectors[0].type, None), []
         for index in range(1, NUM_CUTS + 1):

@@ -17,15 +17,13 @@ import numpy as np
 import numpy.typing as npt
 
 from tinyllm.config import ModelConfig, WeightsKind
+from tinyllm.kernels.decode.blocks import CACHE_LINE_BYTES, COLUMN_BLOCK
 from tinyllm.model.size import EMBEDDING, OUTPUT
 from tinyllm.model_dir import WEIGHTS_NAME, find_model, read_tensors
 
 Floats = npt.NDArray[np.float32]
 
-BLOCK = 32
-"""Columns come in whole blocks of this many."""
 LARGEST_INT8 = 127
-CACHE_LINE_BYTES = 64
 _NUMBERS: dict[str, npt.DTypeLike] = {"fp32": np.float32, "bf16": np.uint16, "int8": np.int8}
 _LAYER_MATRICES = (
     "self_attn.q_proj",
@@ -38,7 +36,7 @@ _LAYER_MATRICES = (
 )
 
 
-def padded(columns: int, block: int = BLOCK) -> int:
+def padded(columns: int, block: int = COLUMN_BLOCK) -> int:
     """`columns` filled up to whole blocks."""
     return -(-columns // block) * block
 

@@ -198,7 +198,7 @@ def test_a_helper_does_not_sleep_through_a_pass_that_began_while_it_waited_for_p
         team.wake()
         rounds.put(role)
 
-    plan = np.zeros(at.NUM_FIELDS + at.TEAM_FIELDS, np.int64)
+    plan = at.new_plan()
     team = Team(cast(Kernels, give_up_when_a_pass_begins), plan, 2)
     is_built.set()
     assert [rounds.get(timeout=10) for _ in range(3)] == [at.HELP] * 3

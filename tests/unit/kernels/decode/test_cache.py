@@ -8,7 +8,7 @@ import pytest
 
 from tinyllm.errors import UsageError
 from tinyllm.kernels.decode import cache
-from tinyllm.kernels.decode.cache import Part, compile_parts, load_kernels
+from tinyllm.kernels.decode.cache import Part, compile_parts, load_decode_kernels
 
 
 @pytest.fixture(scope="module")
@@ -40,18 +40,18 @@ def lines(compiled: list[Part]) -> list[str]:
 
 
 def test_the_second_start_finds_the_code(tmp_path: Path, lines: list[str]) -> None:
-    load_kernels("fp32", tmp_path / "kernels", lines.append)
+    load_decode_kernels("fp32", tmp_path / "kernels", lines.append)
     assert len(lines) == 1
     assert "compiling the fp32 engine" in lines[0]
-    load_kernels("fp32", tmp_path / "kernels", lines.append)
+    load_decode_kernels("fp32", tmp_path / "kernels", lines.append)
     assert len(lines) == 1
 
 
 def test_choices_are_compiled_once_for_all_kinds_of_weights(
     tmp_path: Path, lines: list[str], compiled: list[Part]
 ) -> None:
-    load_kernels("fp32", tmp_path, lines.append)
-    load_kernels("int8", tmp_path, lines.append)
+    load_decode_kernels("fp32", tmp_path, lines.append)
+    load_decode_kernels("int8", tmp_path, lines.append)
     assert compiled == ["fp32", "choices", "int8"]
 
 
@@ -102,26 +102,26 @@ def test_what_python_prints_when_it_starts_is_no_machine_code(
 @pytest.mark.parametrize("part", ["fp32", "choices"])
 @pytest.mark.parametrize("damage", [lambda content: content[:-9], lambda content: b"", lambda content: content + b"!"])
 def test_damaged_code_is_compiled_again(tmp_path: Path, lines: list[str], part: Part, damage) -> None:
-    load_kernels("fp32", tmp_path, lines.append)
+    load_decode_kernels("fp32", tmp_path, lines.append)
     (file,) = tmp_path.glob(f"{part}-*.o")
     whole = file.read_bytes()
     file.write_bytes(damage(whole))
-    load_kernels("fp32", tmp_path, lines.append)
+    load_decode_kernels("fp32", tmp_path, lines.append)
     assert len(lines) == 2
     assert file.read_bytes() == whole
 
 
 def test_a_folder_that_cannot_be_written_costs_one_line(tmp_path: Path, lines: list[str]) -> None:
     (tmp_path / "file").write_text("in the way of a folder")
-    load_kernels("fp32", tmp_path / "file" / "kernels", lines.append)
+    load_decode_kernels("fp32", tmp_path / "file" / "kernels", lines.append)
     assert len(lines) == 2
     assert "not cached" in lines[1]
 
 
 def test_a_folder_that_others_may_write_to_is_not_read(tmp_path: Path, lines: list[str], compiled: list[Part]) -> None:
-    load_kernels("fp32", tmp_path / "kernels", lines.append)
+    load_decode_kernels("fp32", tmp_path / "kernels", lines.append)
     (tmp_path / "kernels").chmod(0o777)
-    load_kernels("fp32", tmp_path / "kernels", lines.append)
+    load_decode_kernels("fp32", tmp_path / "kernels", lines.append)
     assert compiled == ["fp32", "choices"] * 2
     assert "others may write to it" in lines[1]
     assert len(lines) == 3
@@ -134,7 +134,7 @@ def test_numba_without_its_compiler_is_one_error(
     monkeypatch.setenv("NUMBA_DISABLE_JIT", value)
     monkeypatch.delitem(cache.sys.modules, "numba.core.config", raising=False)
     with pytest.raises(UsageError, match="NUMBA_DISABLE_JIT is set, so the CPU engine cannot be compiled; unset it"):
-        load_kernels("fp32", tmp_path, lines.append)
+        load_decode_kernels("fp32", tmp_path, lines.append)
     assert lines == []
 
 
@@ -153,9 +153,9 @@ def test_numba_settings_of_the_process_stay_whatever_threads_compile() -> None:
 def test_code_of_another_cpu_or_version_is_not_used(
     tmp_path: Path, lines: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    load_kernels("fp32", tmp_path, lines.append)
+    load_decode_kernels("fp32", tmp_path, lines.append)
     monkeypatch.setattr(cache, "version", lambda name: "another")
-    load_kernels("fp32", tmp_path, lines.append)
+    load_decode_kernels("fp32", tmp_path, lines.append)
     assert len(list(tmp_path.glob("*.o"))) == 4
 
 
@@ -165,11 +165,11 @@ def test_two_at_once_both_run(tmp_path: Path, lines: list[str], monkeypatch: pyt
 
     def compile_while_another_does(kind):
         monkeypatch.setattr(cache, "compile_kernels", compile_once)
-        load_kernels("fp32", tmp_path, lines.append)
+        load_decode_kernels("fp32", tmp_path, lines.append)
         return compile_once(kind)
 
     monkeypatch.setattr(cache, "compile_kernels", compile_while_another_does)
-    load_kernels("fp32", tmp_path, lines.append)
+    load_decode_kernels("fp32", tmp_path, lines.append)
     assert len(list(tmp_path.glob("*.o"))) == 2
     assert not any("not cached" in line for line in lines)
 

@@ -12,7 +12,6 @@ from tinyllm.config import ModelConfig, SamplingConfig, WeightsKind
 from tinyllm.errors import FormatError
 from tinyllm.generation import sampling
 from tinyllm.generation.engines.cpu_engine import CpuEngine
-from tinyllm.kernels.decode import plan as at
 from tinyllm.kernels.decode.cache import Kernels
 from tinyllm.kernels.decode.weights import PackedWeights
 from tinyllm.model.transformer import Transformer
@@ -121,7 +120,7 @@ def test_it_chooses_from_what_the_engine_has_just_computed(
     logits = engine.decode(random.integers(0, size, num_texts))
     check(logits, configs[0])
     engine.decode(random.integers(0, size, num_texts))
-    assert engine._plan[at.NUM_SUMMARIZED] == num_texts, "else this tests nothing"
+    assert engine._plan["num_summarized"] == num_texts, "else this tests nothing"
     with pytest.raises(ValueError, match="read-only"):
         logits[0, 0] = 0
 
