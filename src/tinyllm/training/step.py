@@ -117,7 +117,7 @@ class Updater:
         In 16 bits the `first` microbatch of an update overwrites the gradient instead.
         """
         if self.kernels is not None:
-            part = self.kernels.backward(tokens, num_tokens, adds=not first)
+            part = self.kernels.backward(tokens, num_tokens, accumulate=not first)
         else:
             hidden = self.shadow.hidden_states(tokens[:, :-1])
             part = self._sum_losses(hidden, self.shadow.output_weight, tokens[:, 1:]) / num_tokens

@@ -1,8 +1,16 @@
-"""Every kernel against PyTorch's own in float64: as near to it as PyTorch is in bfloat16."""
+"""Each kernel against its plain version in `plain_operators.py`, and each plain version against autograd.
+
+Two comparisons, one chain:
+
+- plain, everywhere: in float64 the plain version equals autograd of PyTorch's own function to 1e-9.
+- compiled, with AMX: its error to the plain version in float64 is at most 1.1 x that of PyTorch in bfloat16.
+"""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 
+import plain_operators
 import pytest
 import torch
 import torch.nn.functional as F
@@ -12,168 +20,318 @@ from tinyllm.kernels.train import library, operators
 from tinyllm.model.norm import RMSNorm
 from tinyllm.model.rope import rotary_tables, rotate
 
-pytestmark = pytest.mark.skipif(not library.is_supported(), reason="needs an x86 processor with AMX and a C++ compiler")
-
-
-@pytest.fixture(autouse=True)
-def kernels(user_cache: Path) -> None:
-    assert library.load(user_cache / "kernels", lambda line: None) == ""
+NEEDS_AMX = pytest.mark.skipif(not library.is_supported(), reason="needs an x86 processor with AMX and a C++ compiler")
+SLACK = 1.1
 
 
 @pytest.fixture(params=[1, 3])
 def threads(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Runs the test with one thread and with more threads than some inputs have rows."""
     before = torch.get_num_threads()
     torch.set_num_threads(request.param)
     yield
     torch.set_num_threads(before)
 
 
-def assert_as_near(
-    ours: list[Tensor], theirs: Callable[..., Tensor], inputs: list[Tensor], gradient: Tensor, slack: float = 1.1
-) -> None:
-    """`ours` are a result and the gradients of `inputs`; `theirs` makes them in bfloat16, and in float64 the truth."""
-    known, truth = (differentiate(theirs, inputs, gradient, dtype) for dtype in (torch.bfloat16, torch.float64))
-    for our, their, right in zip(ours, known, truth, strict=True):
-        assert (our - right).norm() <= slack * (their - right).norm() + 1e-3 * right.norm()
+@pytest.fixture
+def compiled(user_cache: Path) -> ModuleType:
+    """The compiled operators."""
+    assert library.load(user_cache / "kernels", lambda line: None) == ""
+    return operators
 
 
-def differentiate(
-    function: Callable[..., Tensor], inputs: list[Tensor], gradient: Tensor, dtype: torch.dtype
-) -> list[Tensor]:
-    """What `function` gives, and the gradients of its inputs."""
-    leaves = [x.to(dtype).requires_grad_() for x in inputs]
-    output = function(*leaves)
-    return [output.detach(), *torch.autograd.grad(output, leaves, gradient.to(output.dtype))]
+@pytest.fixture(params=["plain", pytest.param("compiled", marks=NEEDS_AMX)])
+def either(request: pytest.FixtureRequest) -> ModuleType:
+    """The plain operators, then the compiled ones."""
+    if request.param == "plain":
+        return plain_operators
+    module: ModuleType = request.getfixturevalue("compiled")
+    return module
 
 
-def attend(x: Tensor, num_heads: int) -> Tensor:
-    """PyTorch's own attention of what our kernel takes."""
-    num_kv_heads = (x.shape[2] - num_heads) // 2
-    query, key, value = x.transpose(1, 2).split([num_heads, num_kv_heads, num_kv_heads], dim=1)
-    wide = torch.float64 if x.dtype == torch.float64 else torch.float32
-    tables = [table.to(wide) for table in rotary_tables(x.shape[1], x.shape[3])]
-    query, key = rotate(query, *tables), rotate(key, *tables)
-    return F.scaled_dot_product_attention(query, key, value, is_causal=True, enable_gqa=True).transpose(1, 2)
+Run = Callable[..., list[Tensor]]
+"""Takes inputs and the gradient of the result; returns the result and the gradients of the inputs."""
 
 
-@pytest.mark.parametrize(
+def with_autograd(function: Callable[..., Tensor]) -> Run:
+    """The `Run` that autograd makes of `function`."""
+
+    def run(*tensors: Tensor) -> list[Tensor]:
+        *inputs, grad_out = tensors
+        leaves = [x.detach().requires_grad_() for x in inputs]
+        output = function(*leaves)
+        return [output.detach(), *torch.autograd.grad(output, leaves, grad_out.to(output.dtype))]
+
+    return run
+
+
+def to_double(tensors: list[Tensor]) -> list[Tensor]:
+    return [x.double() for x in tensors]
+
+
+def assert_plain_equals_autograd(plain: Run, autograd: Run, tensors: list[Tensor]) -> None:
+    """In float64."""
+    for ours, theirs in zip(plain(*to_double(tensors)), autograd(*to_double(tensors)), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
+
+
+def assert_compiled_is_near_plain(compiled: Run, plain: Run, autograd: Run, tensors: list[Tensor]) -> None:
+    """`compiled` is as near to `plain` in float64 as `autograd` is in bfloat16."""
+    truth, theirs = plain(*to_double(tensors)), autograd(*tensors)
+    for our, their, right in zip(compiled(*tensors), theirs, truth, strict=True):
+        assert (our - right).norm() <= SLACK * (their - right).norm() + 1e-3 * right.norm()
+
+
+ATTENTION_SHAPES = pytest.mark.parametrize(
     ("batch", "time", "num_heads", "num_kv_heads", "channels"),
     [(2, 256, 8, 4, 36), (1, 100, 4, 4, 48), (2, 33, 3, 1, 12), (1, 65, 2, 2, 128), (3, 64, 6, 2, 32), (1, 1, 2, 1, 2)],
 )
-def test_attention(threads: None, batch: int, time: int, num_heads: int, num_kv_heads: int, channels: int) -> None:
-    torch.manual_seed(0)
-    x = torch.randn(batch, time, num_heads + 2 * num_kv_heads, channels).bfloat16()
-    gradient, tables = torch.randn(batch, time, num_heads, channels).bfloat16(), rotary_tables(time, channels)
-    output, logs = operators.attention(x, *tables, num_heads)
-    of_x = operators.attention_backward(x, *tables, output, logs, gradient)
-    assert_as_near([output, of_x], lambda x: attend(x, num_heads), [x], gradient)
 
 
-def test_no_position_sees_a_later_one_and_large_scores_do_no_harm() -> None:
+def attention_tensors(batch: int, time: int, num_heads: int, num_kv_heads: int, channels: int) -> list[Tensor]:
     torch.manual_seed(0)
-    x, tables = 100 * torch.randn(1, 70, 6, 36).bfloat16(), rotary_tables(70, 36)
-    output, _ = operators.attention(x, *tables, 2)
+    qkv = torch.randn(batch, time, num_heads + 2 * num_kv_heads, channels).bfloat16()
+    return [qkv, torch.randn(batch, time, num_heads, channels).bfloat16()]
+
+
+def run_attention(module: ModuleType, num_heads: int) -> Run:
+    def run(qkv: Tensor, grad_out: Tensor) -> list[Tensor]:
+        tables = rotary_tables(qkv.shape[1], qkv.shape[3])
+        output, log_sums = module.attention(qkv, *tables, num_heads)
+        return [output, module.attention_backward(qkv, *tables, output, log_sums, grad_out)]
+
+    return run
+
+
+def autograd_attention(num_heads: int) -> Run:
+    def attend(qkv: Tensor) -> Tensor:
+        num_kv_heads = (qkv.shape[2] - num_heads) // 2
+        query, key, value = qkv.transpose(1, 2).split([num_heads, num_kv_heads, num_kv_heads], dim=1)
+        wide = torch.float64 if qkv.dtype == torch.float64 else torch.float32
+        tables = [table.to(wide) for table in rotary_tables(qkv.shape[1], qkv.shape[3])]
+        query, key = rotate(query, *tables), rotate(key, *tables)
+        return F.scaled_dot_product_attention(query, key, value, is_causal=True, enable_gqa=True).transpose(1, 2)
+
+    return with_autograd(attend)
+
+
+@ATTENTION_SHAPES
+def test_plain_attention(batch: int, time: int, num_heads: int, num_kv_heads: int, channels: int) -> None:
+    tensors = attention_tensors(batch, time, num_heads, num_kv_heads, channels)
+    assert_plain_equals_autograd(run_attention(plain_operators, num_heads), autograd_attention(num_heads), tensors)
+
+
+@NEEDS_AMX
+@ATTENTION_SHAPES
+def test_compiled_attention(
+    compiled: ModuleType, threads: None, batch: int, time: int, num_heads: int, num_kv_heads: int, channels: int
+) -> None:
+    tensors = attention_tensors(batch, time, num_heads, num_kv_heads, channels)
+    runs = (run_attention(module, num_heads) for module in (compiled, plain_operators))
+    assert_compiled_is_near_plain(*runs, autograd_attention(num_heads), tensors)
+
+
+def test_no_position_sees_a_later_one_and_large_scores_stay_finite(either: ModuleType) -> None:
+    torch.manual_seed(0)
+    qkv, tables = 100 * torch.randn(1, 70, 6, 36).bfloat16(), rotary_tables(70, 36)
+    output, _ = either.attention(qkv, *tables, 2)
     assert output.isfinite().all()
-    x[:, 40:, 2:] = 7
-    after, _ = operators.attention(x, *tables, 2)
+    qkv[:, 40:, 2:] = 7
+    after, _ = either.attention(qkv, *tables, 2)
     assert torch.equal(after[:, :40], output[:, :40])
     assert not torch.equal(after[:, 40:], output[:, 40:])
 
 
-def test_very_low_scores_keep_gradients_finite() -> None:
-    """100 queries do not fill blocks of 64: the empty places must not take part, whatever is left there."""
+def test_very_low_scores_keep_gradients_finite(either: ModuleType) -> None:
+    """100 queries do not fill blocks of 64: the padding must not take part, whatever values it holds."""
     tables = torch.ones(100, 18), torch.zeros(100, 18)
     ones = torch.ones(1, 100, 2, 36).bfloat16()
-    x = torch.cat((9 * ones, -9 * ones, torch.randn(1, 100, 2, 36).bfloat16()), dim=2)
-    output, logs = operators.attention(x, *tables, 2)
-    assert operators.attention_backward(x, *tables, output, logs, ones).isfinite().all()
+    qkv = torch.cat((9 * ones, -9 * ones, torch.randn(1, 100, 2, 36).bfloat16()), dim=2)
+    output, log_sums = either.attention(qkv, *tables, 2)
+    assert either.attention_backward(qkv, *tables, output, log_sums, ones).isfinite().all()
 
 
 @pytest.mark.parametrize(
     ("tokens", "num_in", "num_out"), [(300, 36, 100), (1, 8, 24), (64, 288, 144), (2, 33, 17), (600, 40, 7000)]
 )
-def test_the_gradient_of_a_weight(threads: None, tokens: int, num_in: int, num_out: int) -> None:
+def test_weight_gradient(either: ModuleType, threads: None, tokens: int, num_in: int, num_out: int) -> None:
+    """Against dY^T X in float64, set once and accumulated once."""
     torch.manual_seed(0)
-    x, gradient = torch.randn(tokens, num_in).bfloat16(), torch.randn(tokens, num_out).bfloat16()
-    expected = gradient.double().t() @ x.double()
+    x, grad_out = torch.randn(tokens, num_in).bfloat16(), torch.randn(tokens, num_out).bfloat16()
+    expected = grad_out.double().t() @ x.double()
     found = torch.full((num_out, num_in), torch.nan)
-    operators.weight_gradient(gradient, x, found, adds=False)
+    either.weight_gradient(grad_out, x, found, accumulate=False)
     torch.testing.assert_close(found, expected.float(), rtol=1e-4, atol=1e-4)
-    operators.weight_gradient(gradient, x, found, adds=True)
+    either.weight_gradient(grad_out, x, found, accumulate=True)
     torch.testing.assert_close(found, 2 * expected.float(), rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("size_of_x", [1, 1e-3], ids=["usual", "so small that eps counts"])
-@pytest.mark.parametrize(("rows", "size"), [(64, 288), (5, 36), (33, 16), (1, 100)])
-def test_norm(threads: None, rows: int, size: int, size_of_x: float) -> None:
+NORM_SHAPES = [
+    pytest.mark.parametrize("size_of_x", [1, 1e-3], ids=["usual", "so small that eps counts"]),
+    pytest.mark.parametrize(("rows", "size"), [(64, 288), (5, 36), (33, 16), (1, 100)]),
+]
+EPS = 1e-5
+
+
+def norm_tensors(rows: int, size: int, size_of_x: float) -> list[Tensor]:
     torch.manual_seed(0)
     x, gain = size_of_x * torch.randn(rows, size).bfloat16(), torch.rand(size).bfloat16()
-    gradient, norm = torch.randn(rows, size).bfloat16(), RMSNorm(size, 1e-5)
-    normed, inverses = operators.rms_norm(x, gain, norm.eps)
-    of_gain = torch.full((size,), torch.nan)
-    of_x = operators.rms_norm_backward(x, gain, inverses, gradient, None, of_gain, adds=False)
+    return [x, gain, torch.randn(rows, size).bfloat16()]
 
-    def theirs(x: Tensor, gain: Tensor) -> Tensor:
+
+def run_norm(module: ModuleType) -> Run:
+    def run(x: Tensor, gain: Tensor, grad_normed: Tensor) -> list[Tensor]:
+        normed, inverse_rms = module.rms_norm(x, gain, EPS)
+        grad_gain = torch.full(gain.shape, torch.nan, dtype=inverse_rms.dtype)
+        grad_x = module.rms_norm_backward(x, gain, inverse_rms, grad_normed, None, grad_gain, accumulate=False)
+        return [normed, grad_x, grad_gain]
+
+    return run
+
+
+def autograd_norm(size: int) -> Run:
+    norm = RMSNorm(size, EPS)
+
+    def normalize(x: Tensor, gain: Tensor) -> Tensor:
+        if x.dtype == torch.float64:  # the module's sums run in float32
+            return F.rms_norm(x, (size,), gain, EPS)
         result: Tensor = torch.func.functional_call(norm, {"weight": gain}, x)
         return result
 
-    assert_as_near([normed, of_x, of_gain], theirs, [x, gain], gradient)
-    more, twice = torch.randn(rows, size).bfloat16(), of_gain.clone()
-    both = operators.rms_norm_backward(x, gain, inverses, gradient, more, twice, adds=True)
-    torch.testing.assert_close(
-        both.float(), of_x.float() + more.float(), rtol=0.01, atol=0.01 * of_x.abs().max().item()
-    )
-    torch.testing.assert_close(twice, 2 * of_gain)
+    return with_autograd(normalize)
 
 
-@pytest.mark.parametrize("shape", [(18, 100), (7, 1), (1, 768)])
-def test_swiglu(threads: None, shape: tuple[int, int]) -> None:
+@NORM_SHAPES[0]
+@NORM_SHAPES[1]
+def test_plain_norm(rows: int, size: int, size_of_x: float) -> None:
+    tensors = norm_tensors(rows, size, size_of_x)
+    assert_plain_equals_autograd(run_norm(plain_operators), autograd_norm(size), tensors)
+
+
+@NEEDS_AMX
+@NORM_SHAPES[0]
+@NORM_SHAPES[1]
+def test_compiled_norm(compiled: ModuleType, threads: None, rows: int, size: int, size_of_x: float) -> None:
+    tensors = norm_tensors(rows, size, size_of_x)
+    assert_compiled_is_near_plain(run_norm(compiled), run_norm(plain_operators), autograd_norm(size), tensors)
+
+
+@NORM_SHAPES[0]
+@NORM_SHAPES[1]
+def test_norm_adds_the_residual_gradient_and_accumulates_that_of_the_gain(
+    either: ModuleType, threads: None, rows: int, size: int, size_of_x: float
+) -> None:
+    x, gain, grad_normed = norm_tensors(rows, size, size_of_x)
+    _, grad_x, grad_gain = run_norm(either)(x, gain, grad_normed)
+    _, inverse_rms = either.rms_norm(x, gain, EPS)
+    residual, twice = torch.randn(rows, size).bfloat16(), grad_gain.clone()
+    both = either.rms_norm_backward(x, gain, inverse_rms, grad_normed, residual, twice, accumulate=True)
+    tolerance = 0.01 * grad_x.abs().max().item()
+    torch.testing.assert_close(both.float(), grad_x.float() + residual.float(), rtol=0.01, atol=tolerance)
+    torch.testing.assert_close(twice, 2 * grad_gain)
+
+
+def swiglu_tensors(shape: tuple[int, int]) -> list[Tensor]:
     torch.manual_seed(0)
-    gate, up, gradient = 5 * torch.randn(3, *shape).bfloat16()
-    product = operators.swiglu(gate, up)
-    of_both, again = operators.swiglu_backward(gate, up, gradient)
-    assert torch.equal(again, product)
-    assert_as_near([product, *of_both.chunk(2, dim=1)], lambda gate, up: F.silu(gate) * up, [gate, up], gradient)
+    return list(5 * torch.randn(3, *shape).bfloat16())
 
 
-def test_swiglu_of_extreme_gates() -> None:
+def run_swiglu(module: ModuleType) -> Run:
+    def run(gate: Tensor, up: Tensor, grad_product: Tensor) -> list[Tensor]:
+        product = module.swiglu(gate, up)
+        grad_gate_up, again = module.swiglu_backward(gate, up, grad_product)
+        assert torch.equal(again, product)
+        return [product, *grad_gate_up.chunk(2, dim=1)]
+
+    return run
+
+
+SWIGLU_SHAPES = pytest.mark.parametrize("shape", [(18, 100), (7, 1), (1, 768)])
+autograd_swiglu = with_autograd(lambda gate, up: F.silu(gate) * up)
+
+
+@SWIGLU_SHAPES
+def test_plain_swiglu(shape: tuple[int, int]) -> None:
+    assert_plain_equals_autograd(run_swiglu(plain_operators), autograd_swiglu, swiglu_tensors(shape))
+
+
+@NEEDS_AMX
+@SWIGLU_SHAPES
+def test_compiled_swiglu(compiled: ModuleType, threads: None, shape: tuple[int, int]) -> None:
+    runs = (run_swiglu(module) for module in (compiled, plain_operators))
+    assert_compiled_is_near_plain(*runs, autograd_swiglu, swiglu_tensors(shape))
+
+
+def test_swiglu_of_extreme_gates(either: ModuleType) -> None:
     gate = torch.tensor([[-2e38, -1000, -100, -88, 0, 88, 1000, 3e38]]).bfloat16()
-    product = operators.swiglu(gate, torch.ones_like(gate))
+    product = either.swiglu(gate, torch.ones_like(gate))
     assert torch.allclose(product, F.silu(gate), rtol=1e-2, atol=1e-34)
 
 
-@pytest.mark.parametrize("size_of_logits", [1, 100], ids=["usual", "powers of e that are no numbers"])
-@pytest.mark.parametrize(("vocab_size", "tokens"), [(4096, 10), (100, 3), (17, 4)])
-def test_loss(threads: None, vocab_size: int, tokens: int, size_of_logits: float) -> None:
+def loss_tensors(vocab_size: int, tokens: int, size_of_logits: float) -> tuple[list[Tensor], Tensor]:
     torch.manual_seed(0)
     logits, targets = size_of_logits * torch.randn(tokens, vocab_size).bfloat16(), torch.randint(vocab_size, (tokens,))
-    losses, logs = operators.cross_entropy(logits, targets)
-    of_logits = operators.cross_entropy_backward(logits, targets, logs, torch.tensor(1 / 3))
+    return [logits, torch.full((tokens,), 1 / 3)], targets
 
-    def theirs(logits: Tensor) -> Tensor:
+
+def run_loss(module: ModuleType, targets: Tensor) -> Run:
+    def run(logits: Tensor, grad_losses: Tensor) -> list[Tensor]:
+        losses, log_sums = module.cross_entropy(logits, targets)
+        return [losses, module.cross_entropy_backward(logits, targets, log_sums, grad_losses[0])]
+
+    return run
+
+
+def autograd_loss(targets: Tensor) -> Run:
+    def cross_entropy(logits: Tensor) -> Tensor:
         wide = logits if logits.dtype == torch.float64 else logits.float()
         return F.cross_entropy(wide, targets, reduction="none")
 
-    assert_as_near([losses, of_logits], theirs, [logits], torch.full((tokens,), 1 / 3))
+    return with_autograd(cross_entropy)
 
 
-def test_a_target_that_is_no_token_is_refused() -> None:
-    for target in (-1, 10):
-        with pytest.raises(IndexError, match="not one of the 10 tokens"):
-            operators.cross_entropy(torch.ones(1, 10).bfloat16(), torch.tensor([target]))
+LOSS_SHAPES = [
+    pytest.mark.parametrize("size_of_logits", [1, 100], ids=["usual", "so large that e^z overflows"]),
+    pytest.mark.parametrize(("vocab_size", "tokens"), [(4096, 10), (100, 3), (17, 4)]),
+]
 
 
-def test_numbers_that_are_none_come_through() -> None:
-    """The training loop tells them; a kernel that swallowed them would hide that weights are gone."""
+@LOSS_SHAPES[0]
+@LOSS_SHAPES[1]
+def test_plain_loss(vocab_size: int, tokens: int, size_of_logits: float) -> None:
+    tensors, targets = loss_tensors(vocab_size, tokens, size_of_logits)
+    assert_plain_equals_autograd(run_loss(plain_operators, targets), autograd_loss(targets), tensors)
+
+
+@NEEDS_AMX
+@LOSS_SHAPES[0]
+@LOSS_SHAPES[1]
+def test_compiled_loss(
+    compiled: ModuleType, threads: None, vocab_size: int, tokens: int, size_of_logits: float
+) -> None:
+    tensors, targets = loss_tensors(vocab_size, tokens, size_of_logits)
+    runs = (run_loss(module, targets) for module in (compiled, plain_operators))
+    assert_compiled_is_near_plain(*runs, autograd_loss(targets), tensors)
+
+
+@pytest.mark.parametrize("target", [-1, 10])
+def test_a_target_outside_the_vocabulary_is_refused(target: int) -> None:
+    """In Python, before the kernel is called: so on every machine."""
+    with pytest.raises(IndexError, match="not one of the 10 tokens"):
+        operators.cross_entropy(torch.ones(1, 10).bfloat16(), torch.tensor([target]))
+
+
+def test_nan_reaches_the_results(either: ModuleType) -> None:
+    """The training loop reports it; a kernel that dropped it would hide that the weights are lost."""
     x = torch.ones(2, 32).bfloat16()
     x[0, 3] = torch.nan
-    of_weight = torch.zeros(32, 32)
-    operators.weight_gradient(torch.ones(2, 32).bfloat16(), x, of_weight, adds=True)
-    assert of_weight[:, 3].isnan().all()
-    assert operators.rms_norm(x, torch.ones(32).bfloat16(), 1e-5)[0][0].isnan().all()
-    assert operators.swiglu(x, x)[0, 3].isnan()
-    assert operators.cross_entropy(x, torch.zeros(2, dtype=torch.int64))[0][0].isnan()
-    for head in range(3):  # the query's, the key's, the value's
-        x = torch.ones(1, 40, 3, 36).bfloat16()
-        x[0, 0, head, 0] = torch.nan
-        assert operators.attention(x, *rotary_tables(40, 36), 1)[0][0, 0].isnan().any()
+    grad_weight = torch.zeros(32, 32)
+    either.weight_gradient(torch.ones(2, 32).bfloat16(), x, grad_weight, accumulate=True)
+    assert grad_weight[:, 3].isnan().all()
+    assert either.rms_norm(x, torch.ones(32).bfloat16(), 1e-5)[0][0].isnan().all()
+    assert either.swiglu(x, x)[0, 3].isnan()
+    assert either.cross_entropy(x, torch.zeros(2, dtype=torch.int64))[0][0].isnan()
+    for head in range(3):  # query, key and value
+        qkv = torch.ones(1, 40, 3, 36).bfloat16()
+        qkv[0, 0, head, 0] = torch.nan
+        assert either.attention(qkv, *rotary_tables(40, 36), 1)[0][0, 0].isnan().any()
