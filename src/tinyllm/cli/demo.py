@@ -1,9 +1,7 @@
 """`tinyllm demo`: from generated stories to a trained model and its samples in minutes, with a table of results."""
 
-import json
 import math
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -21,6 +19,7 @@ from tinyllm.config import Config
 from tinyllm.config.layers import build_config
 from tinyllm.config.recipes import read_recipe
 from tinyllm.errors import UsageError
+from tinyllm.evaluation.stories import judge_stories, read_stories
 from tinyllm.shards.format import ShardSet
 
 NUM_STORIES = 20_000
@@ -32,16 +31,6 @@ MEASURED_PART = 0.05
 """Part of the training time that may go to measuring an update: a busy machine takes long for one."""
 MARKER = ".tinyllm-demo"
 CORPUS = "stories.jsonl"
-
-
-@dataclass(frozen=True)
-class Tally:
-    """Counts of the sampled stories."""
-
-    accepted: int
-    """Stories that the grammar accepts."""
-    new: int
-    """Accepted stories that are not in the training set."""
 
 
 def demo(
@@ -80,7 +69,7 @@ def demo(
     note(f"[5/5] sampling {NUM_SAMPLES} stories at temperature {TEMPERATURE}")
     assert outcome.model is not None, "the last update is always evaluated"
     texts = sample_stories(run / "model")
-    tally = judge(texts, corpus)
+    tally = judge_stories(texts, read_stories(corpus))
     show_stories(texts[:3])
     rows = {
         "stories": f"{stories:,}",
@@ -154,16 +143,6 @@ def sample_stories(model: Path) -> list[str]:
     limit = generator.config.context_length - 1
     results = generator.generate("", num_samples=NUM_SAMPLES, temperature=TEMPERATURE, seed=SEED, max_new_tokens=limit)
     return [result.text.strip() for result in results]
-
-
-def judge(texts: list[str], corpus: Path) -> Tally:
-    """Counts the texts that the grammar accepts, and the accepted ones that are not in `corpus`."""
-    from tinyllm.corpus.storybook import is_story
-
-    with corpus.open(encoding="utf-8") as file:
-        known = {json.loads(line)["story"] for line in file}
-    accepted = [text for text in texts if is_story(text)]
-    return Tally(len(accepted), sum(text not in known for text in accepted))
 
 
 def show_stories(texts: list[str]) -> None:

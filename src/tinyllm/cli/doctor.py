@@ -11,7 +11,7 @@ from tinyllm import storage
 from tinyllm.cli.console import note
 from tinyllm.config.layers import build_config, read_toml
 from tinyllm.config.recipes import read_recipe
-from tinyllm.errors import ArtifactError, InputError, UsageError
+from tinyllm.errors import ArtifactError, UsageError
 from tinyllm.machine.memory import available_memory_bytes
 from tinyllm.model.size import num_parameters
 from tinyllm.shards.format import ShardSet
@@ -91,15 +91,10 @@ def show(finding: "Finding") -> None:
 
 def show_forecast(config: "Config", shards: ShardSet, out: Path, trial_seconds: float) -> None:
     """Prints what a run needs and what is available. Raises InputError or ArtifactError if it cannot succeed."""
-    from tinyllm.doctor.forecast import forecast, measure_update_seconds
+    from tinyllm.doctor.forecast import check_fits, check_windows, forecast, measure_update_seconds
 
+    check_windows(config, shards)
     need, settings = forecast(config), config.training
-    longest = max(map(len, shards.train), default=0)
-    if longest <= settings.sequence_length:
-        raise InputError(
-            f"{shards.path}: the longest training shard has {longest} tokens, but a window of this recipe needs "
-            f"{settings.sequence_length + 1}; give more text or a smaller training.sequence_length"
-        )
     epochs = need.tokens / shards.train_counts.tokens
     print(f"  model: {num_parameters(config.model):,} parameters, {settings.dtype}")
     print(f"  data: {need.tokens:,} tokens to see, {epochs:.1f} times the training set")
@@ -117,9 +112,7 @@ def show_forecast(config: "Config", shards: ShardSet, out: Path, trial_seconds: 
         hours = seconds * config.schedule.num_steps / 3600
         duration = f"{hours:.1f} hours" if hours >= 1 else f"{hours * 60:.1f} minutes"
         print(f"  time: {seconds:.3g} s an update, {duration} for {config.schedule.num_steps:,}, without evaluations")
-    if available and need.memory_bytes > available:
-        raise InputError("the memory is probably too small; use a smaller training.batch_size or model")
-    storage.check_room(out / "checkpoints", need.disk_bytes)
+    check_fits(need, out, available)
 
 
 def _is_shards(path: Path) -> bool:

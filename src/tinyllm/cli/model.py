@@ -2,57 +2,16 @@
 
 import json
 import re
-from dataclasses import dataclass
-from math import prod
 from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from tinyllm.classification.labels import classifier_shapes, read_label_names
 from tinyllm.cli.console import show, show_json
-from tinyllm.config import ModelConfig
+from tinyllm.doctor.model_facts import Facts, read_model_facts
 from tinyllm.model import size
-from tinyllm.model_dir import (
-    BYTES_PER_NUMBER,
-    CLASSIFIER,
-    CONFIG_NAME,
-    DTYPES,
-    StoredTensor,
-    bundled_model,
-    check_shapes,
-    find_model,
-    is_classifier,
-    read_config,
-    read_stored_tensors,
-    read_tensors,
-    read_tokenizer,
-    verify_model,
-)
-from tinyllm.storage import MANIFEST_NAME, Manifest, verify
-from tinyllm.tokenizer.codec import Tokenizer
-
-
-@dataclass(frozen=True)
-class Facts:
-    """The contents of a model directory, without its weights."""
-
-    path: Path
-    manifest: Manifest | None
-    config: ModelConfig
-    tokenizer: Tokenizer
-    tensors: dict[str, StoredTensor]
-    source: str | None = None
-    """The format of another tool's file; None for a model directory."""
-    label_names: tuple[str, ...] = ()
-    """A classifier's labels; empty for a language model."""
-
-    @property
-    def num_parameters(self) -> int:
-        """Number of stored parameters; tied embeddings count once."""
-        if self.label_names:
-            return sum(prod(tensor.shape) for tensor in self.tensors.values())
-        return size.num_parameters(self.config)
+from tinyllm.model_dir import DTYPES, StoredTensor, bundled_model
+from tinyllm.storage import Manifest
 
 
 def info(
@@ -74,38 +33,11 @@ def info(
       tinyllm info runs/storybook
       tinyllm info runs/storybook --json
     """
-    path = bundled_model() if model is None else model if model.is_file() else find_model(model)
-    facts = read_facts(path) if (path / MANIFEST_NAME).is_file() else read_foreign_facts(path)
+    facts = read_model_facts(bundled_model() if model is None else model)
     if as_json:
         show_json(describe(facts))
     else:
         show("\n".join(table(facts)))
-
-
-def read_facts(path: Path) -> Facts:
-    """Reads and checks a model or classifier directory. Raises the errors of `load_model` and `load_classifier`."""
-    if is_classifier(path):
-        return _read_classifier_facts(path)
-    manifest = verify_model(path)
-    return Facts(path, manifest, read_config(path), read_tokenizer(path), read_tensors(path))
-
-
-def _read_classifier_facts(path: Path) -> Facts:
-    manifest = verify(path, CLASSIFIER)
-    config, labels, tensors = read_config(path), read_label_names(path / CONFIG_NAME), read_stored_tensors(path)
-    shapes = {name: tensor.shape for name, tensor in tensors.items()}
-    check_shapes(shapes, classifier_shapes(config, len(labels)), str(path))
-    return Facts(path, manifest, config, read_tokenizer(path), tensors, label_names=tuple(labels))
-
-
-def read_foreign_facts(path: Path) -> Facts:
-    """Reads another tool's file or directory. Raises the errors of `tinyllm.loading.read_model`."""
-    from tinyllm.exchange.write import tokenizer_of
-    from tinyllm.loading import read_model
-
-    model = read_model(path)
-    tensors = {name: StoredTensor(tensor.shape, "F32") for name, tensor in model.tensors.items()}
-    return Facts(path, None, model.config, tokenizer_of(model), tensors, model.source)
 
 
 def describe(facts: Facts) -> dict[str, Any]:
@@ -116,7 +48,7 @@ def describe(facts: Facts) -> dict[str, Any]:
         "config": config.model_dump(),
         **({"labels": list(facts.label_names)} if facts.label_names else {}),
         "num_parameters": facts.num_parameters,
-        "weight_bytes": _weight_bytes(facts.tensors),
+        "weight_bytes": facts.weight_bytes,
         "cache_bytes_float32": size.cache_bytes(config),
         "forward_flops_per_token": size.forward_flops_per_token(config),
         "training_flops_per_token": size.training_flops_per_token(config),
@@ -141,7 +73,7 @@ def table(facts: Facts) -> list[str]:
         "vocabulary": f"{config.vocab_size:,} tokens, {'tied' if config.tie_embeddings else 'untied'} embeddings",
         **({"labels": f"{len(facts.label_names)}: {', '.join(facts.label_names)}"} if facts.label_names else {}),
         "parameters": f"{facts.num_parameters:,}",
-        "bytes": f"{_weight_bytes(facts.tensors):,} ({dtypes}), key/value cache {size.cache_bytes(config):,} (float32)",
+        "bytes": f"{facts.weight_bytes:,} ({dtypes}), key/value cache {size.cache_bytes(config):,} (float32)",
         "FLOPs a token": f"{forward:,} forward, {training:,} in training",
         "tokenizer": f"fingerprint {facts.tokenizer.fingerprint[:12]}",
         **({"format": facts.source} if facts.source else {}),
@@ -172,7 +104,3 @@ def _shape_lines(tensors: dict[str, StoredTensor]) -> list[str]:
         f"{name:<{widths[0]}}  {shape:<{widths[1]}}  {dtype}" + (f"  in {count} layers" if count > 1 else "")
         for (name, shape, dtype), count in rows.items()
     ]
-
-
-def _weight_bytes(tensors: dict[str, StoredTensor]) -> int:
-    return sum(prod(tensor.shape) * BYTES_PER_NUMBER[tensor.dtype] for tensor in tensors.values())

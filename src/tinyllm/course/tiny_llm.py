@@ -155,6 +155,7 @@ def _preprocess(arguments: argparse.Namespace) -> None:
 
 def _train(arguments: argparse.Namespace) -> None:
     from tinyllm.cli.train import TrainingDisplay, run_training
+    from tinyllm.exchange.tutorial_checkpoint import write_tutorial_checkpoint
     from tinyllm.machine.device import pick_device
     from tinyllm.shards.format import ShardSet
     from tinyllm.tokenizer.codec import Tokenizer
@@ -254,32 +255,19 @@ def translate_constants(constants: dict[str, Any]) -> Config:
     )
 
 
-def write_tutorial_checkpoint(model: Path, target: Path, constants: dict[str, Any]) -> None:
-    """Writes a checkpoint with model, model_args, iter_num, best_val_loss and config, from a model directory."""
-    from tinyllm.exchange.llama2c_pt import write_pt
-    from tinyllm.exchange.read import read_model
-
-    details = storage.read_manifest(model, "model").details
-    entries = {"iter_num": details["step"], "best_val_loss": details["validation_loss"], "config": constants}
-    with storage.commit_file(target) as file:
-        write_pt(file, read_model(model), entries)
-
-
 def write_stopped_checkpoint(run: Path, config: Config, target: Path, constants: dict[str, Any]) -> None:
     """Writes a checkpoint from the newest complete checkpoint of a run that stopped before its first evaluation."""
-    from safetensors.numpy import load_file
-
     from tinyllm.exchange.foreign import ForeignModel
-    from tinyllm.exchange.llama2c_pt import write_pt
+    from tinyllm.exchange.safetensors_file import read_safetensors
+    from tinyllm.exchange.tutorial_checkpoint import write_checkpoint
     from tinyllm.training.checkpoint import WEIGHTS, newest_whole_checkpoint, read_state
 
     checkpoint, _ = newest_whole_checkpoint(run / "checkpoints")
     if checkpoint is None:
         return
-    model = ForeignModel(config.model, load_file(checkpoint / WEIGHTS), None, "checkpoint")
-    entries = {"iter_num": read_state(checkpoint).step, "best_val_loss": NO_LOSS, "config": constants}
-    with storage.commit_file(target) as file:
-        write_pt(file, model, entries)
+    weights, _ = read_safetensors(checkpoint / WEIGHTS)
+    model = ForeignModel(config.model, weights, None, "checkpoint")
+    write_checkpoint(target, model, read_state(checkpoint).step, NO_LOSS, constants)
 
 
 def _add_text_options(parser: ScriptParser) -> None:

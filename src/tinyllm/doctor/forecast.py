@@ -4,9 +4,13 @@ Memory and disk are arithmetic on the config; time comes from a short trial of r
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 
+from tinyllm import storage
 from tinyllm.config import Config
+from tinyllm.errors import InputError
 from tinyllm.model.size import weight_bytes
+from tinyllm.shards.format import ShardSet
 from tinyllm.training.memory import activation_bytes, check_memory
 
 LIBRARY_BYTES = 450 * 2**20
@@ -42,6 +46,26 @@ def forecast(config: Config) -> Forecast:
         disk_bytes=(settings.keep_checkpoints + 1) * checkpoint + 2 * weights,
         tokens=config.schedule.num_steps * config.tokens_per_step,
     )
+
+
+def check_windows(config: Config, shards: ShardSet) -> None:
+    """Raises InputError if no training shard has the `sequence_length + 1` tokens of one window."""
+    longest = max(map(len, shards.train), default=0)
+    if longest <= config.training.sequence_length:
+        raise InputError(
+            f"{shards.path}: the longest training shard has {longest} tokens, but a window of this recipe needs "
+            f"{config.training.sequence_length + 1}; give more text or a smaller training.sequence_length"
+        )
+
+
+def check_fits(need: Forecast, out: Path, available_bytes: int | None) -> None:
+    """Raises InputError if the memory, `available_bytes`, is too small; ArtifactError if the disk of `out` is.
+
+    None for `available_bytes` means unknown, and passes.
+    """
+    if available_bytes and need.memory_bytes > available_bytes:
+        raise InputError("the memory is probably too small; use a smaller training.batch_size or model")
+    storage.check_room(out / "checkpoints", need.disk_bytes)
 
 
 def measure_update_seconds(config: Config, trial_seconds: float) -> float:

@@ -10,7 +10,8 @@ import torch
 from tinyllm import storage
 from tinyllm.classification.classifier import Classifier
 from tinyllm.classification.classifier_dir import load_classifier, save_classifier
-from tinyllm.cli.model import describe, read_facts, table
+from tinyllm.cli.model import describe, table
+from tinyllm.doctor.model_facts import read_model_facts
 from tinyllm.errors import ArtifactError, FormatError, InputError, MismatchError
 from tinyllm.loading import load
 from tinyllm.model_dir import CLASSIFIER, is_classifier, load_model
@@ -86,7 +87,7 @@ def test_labels_that_do_not_fit_are_refused(
 
 
 def test_info_shows_the_labels_and_every_tensor(classifier_dir: Path) -> None:
-    facts = read_facts(classifier_dir)
+    facts = read_model_facts(classifier_dir)
     assert facts.label_names == tuple(NAMES)
     assert facts.num_parameters == sum(p.numel() for p in load_classifier(classifier_dir)[0].parameters())
     lines = "\n".join(table(facts))

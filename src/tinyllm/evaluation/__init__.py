@@ -1,0 +1,1 @@
+"""Measures models and the texts that they write."""
