@@ -21,14 +21,16 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from results import make_parser, write_result
 from wide_tokenizer import wide_tokenizer
 
-from tinyllm.config import ModelConfig
+from tinyllm.config import ModelConfig, WeightsKind
 from tinyllm.exchange.foreign import ForeignModel
-from tinyllm.exchange.gguf import TensorType, write_gguf
+from tinyllm.exchange.gguf import write_gguf
+from tinyllm.exchange.gguf_blocks import TensorType
 from tinyllm.exchange.read import read_model
 from tinyllm.generation.engines.cpu_engine import CpuEngine
 from tinyllm.generation.generator import Generator
@@ -39,7 +41,7 @@ from tinyllm.model.size import parameter_shapes
 
 TRAINED = "260k"
 TRAINED_FOLDER = Path(__file__).parents[1] / "tests" / "fixtures" / "stories260K"
-SHAPES = {
+SHAPES: dict[str, dict[str, Any]] = {
     "15m": {"hidden_size": 288, "num_layers": 6, "num_heads": 6, "context_length": 256, "vocab_size": 32_000},
     "42m": {"hidden_size": 512, "num_layers": 8, "num_heads": 8, "context_length": 1024, "vocab_size": 32_000},
     "110m": {"hidden_size": 768, "num_layers": 12, "num_heads": 12, "context_length": 1024, "vocab_size": 32_000},
@@ -86,7 +88,7 @@ def load_shape(shape: str) -> ForeignModel:
 
 
 def measure(
-    shape: str, kind: str, model: ForeignModel, folder: Path, arguments: argparse.Namespace
+    shape: str, kind: WeightsKind, model: ForeignModel, folder: Path, arguments: argparse.Namespace
 ) -> list[dict[str, object]]:
     """Prints one line a peer, and gives them as records."""
     num_tokens = min(arguments.tokens, model.config.context_length - 1)
@@ -100,6 +102,7 @@ def measure(
         makers["transformers"] = lambda: transformers(model, kind, engine.num_threads, arguments.batch)
     sides: dict[str, Side] = {"tinyllm": lambda count: decode(engine, count, arguments.batch)}
     if "transformers" in makers:
+        assert model.tokenizer is not None
         generator = Generator(engine, model.tokenizer, model.config)
         sides[WHOLE] = lambda count: generate(generator, count, arguments.batch)
     for name, make in makers.items():
@@ -129,7 +132,7 @@ def measure(
     return rows
 
 
-def make_engine(model: ForeignModel, kind: str, num_threads: int) -> CpuEngine:
+def make_engine(model: ForeignModel, kind: WeightsKind, num_threads: int) -> CpuEngine:
     kernels = load_decode_kernels(kind, cache_folder() / "kernels", lambda line: print(line, file=sys.stderr))
     weights = PackedWeights(model.config, model.tensors, kind)
     engine = CpuEngine(model.config, weights, kernels)
@@ -152,7 +155,7 @@ def generate(generator: Generator, num_tokens: int, batch: int) -> float:
     return sum(len(generation.token_ids) for generation in found) / (time.perf_counter() - start)
 
 
-def llama_cpp(model: ForeignModel, kind: str, folder: Path, num_threads: int) -> Side:
+def llama_cpp(model: ForeignModel, kind: WeightsKind, folder: Path, num_threads: int) -> Side:
     """llama.cpp through its C interface, without the sampling and text of its Python front."""
     import llama_cpp as cpp
 
@@ -178,7 +181,7 @@ def llama_cpp(model: ForeignModel, kind: str, folder: Path, num_threads: int) ->
     return run
 
 
-def transformers(model: ForeignModel, kind: str, num_threads: int, batch: int) -> Side:
+def transformers(model: ForeignModel, kind: WeightsKind, num_threads: int, batch: int) -> Side:
     """transformers' own `generate`, greedy, in float32 or bfloat16."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
@@ -187,7 +190,7 @@ def transformers(model: ForeignModel, kind: str, num_threads: int, batch: int) -
 
     torch.set_num_threads(num_threads)
     config = LlamaConfig(**to_hugging_face(model.config, "float32"))
-    theirs = LlamaForCausalLM(config).eval()
+    theirs = LlamaForCausalLM(config).eval()  # type: ignore[no-untyped-call]
     theirs.load_state_dict({name: torch.from_numpy(values) for name, values in model.tensors.items()}, strict=False)
     theirs.tie_weights()
     if kind == "bf16":

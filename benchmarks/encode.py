@@ -14,13 +14,13 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from results import make_parser, write_result
 from sentencepiece import SentencePieceProcessor
 
 from tinyllm.corpus.storybook import write_stories
-from tinyllm.loading import bundled_model
-from tinyllm.model_dir import read_tokenizer
+from tinyllm.model_dir import bundled_model, read_tokenizer
 from tinyllm.shards.encoding import Encoder
 from tinyllm.shards.writer import prepare
 from tinyllm.tokenizer.codec import Tokenizer
@@ -46,7 +46,7 @@ def main() -> None:
         sizes = {name: megabytes if "prepare" in name else megabytes / arguments.copies for name in sides}
         rates = {name: sizes[name] / statistics.median(values) for name, values in seconds.items()}
     encoder, peer, one, two = (rates[name] for name in ("our encoder", *(n for n in sides if n != "our encoder")))
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"what": "text to ids, MB/s, against SentencePiece", "ours": encoder, "peer": peer},
         {"what": f"text to shards, {megabytes:.0f} MB, MB/s, two processes against one", "ours": two, "peer": one},
     ]

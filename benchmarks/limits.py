@@ -10,6 +10,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,7 @@ def main() -> None:
             rows.append({"what": what, "rate": 2 * np.prod(shape) / seconds / 1e9})
     memory = np.ones((2, 4, READ_BYTES // 32), np.float32)
     for num_threads in (1, 2):
-        seconds = median_seconds(lambda n=num_threads: read_memory(memory[:n]), arguments.rounds)
+        seconds = median_seconds(partial(read_memory, memory[:num_threads]), arguments.rounds)
         rate = memory[:num_threads].nbytes / seconds / 1e9
         rows.append({"what": f"reading memory, {num_threads} threads, GB/s", "rate": rate})
     for row in rows:

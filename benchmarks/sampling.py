@@ -11,6 +11,7 @@ of ten tokens; medians count.
 import argparse
 import statistics
 import time
+from typing import Any
 
 import numpy as np
 from decode import load_shape, make_engine
@@ -18,7 +19,7 @@ from results import make_parser, write_result
 
 from tinyllm.config import SamplingConfig
 
-SETTINGS = {
+SETTINGS: dict[str, dict[str, Any]] = {
     "the likeliest": {"temperature": 0},
     "all tokens": {},
     "top-k 300": {"top_k": 300},
@@ -54,7 +55,7 @@ def main() -> None:
                 seconds[name].append(time.perf_counter() - computed)
                 token_seconds.append(computed - start)
     token = statistics.median(token_seconds)
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "what": f"sampling, {name}: microseconds, of a token's",
             "ours": statistics.median(values) * 1e6,

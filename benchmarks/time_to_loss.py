@@ -17,7 +17,6 @@ the machine may stop it for seconds.
 
 import argparse
 import statistics
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -207,4 +206,4 @@ def report(records: list[dict[str, Any]]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -144,7 +144,7 @@ def main() -> None:
     # The first round also allocates.
     medians = {name: statistics.median(rates[1:]) for name, rates in turns.rates.items()}
     pairs = [(LOOP, name) for name in (BARE, EAGER, TRANSFORMERS)] + [(OURS_FLOAT32, EAGER)]
-    records = [
+    records: list[dict[str, Any]] = [
         {"what": f"{ours}, tok/s, against {peer}", "ours": medians[ours], "peer": medians[peer]}
         for ours, peer in pairs
         if peer in medians
@@ -255,7 +255,7 @@ def plain_step(model: torch.nn.Module, loss: Callable[[], torch.Tensor]) -> Step
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-4, betas=(0.9, 0.95), fused=True)
 
     def step() -> None:
-        loss().backward()
+        loss().backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()

@@ -2,8 +2,7 @@
 
 import struct
 
-from tinyllm.loading import bundled_model
-from tinyllm.model_dir import read_tokenizer
+from tinyllm.model_dir import bundled_model, read_tokenizer
 from tinyllm.tokenizer.codec import Tokenizer
 
 

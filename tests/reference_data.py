@@ -7,7 +7,7 @@ clone has fewer cases and skips none.
 import json
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tinyllm.tokenizer.model_proto import Piece, PieceType
 from tinyllm.tokenizer.proto_writer import write_model_proto
@@ -73,5 +73,7 @@ def fingerprint(name: str) -> str:
 
 
 @cache
-def _read(name: str) -> dict:  # type: ignore[type-arg]
-    return json.loads((TESTS / "fixtures" / "tokenizer_ids" / f"{name}.json").read_text(encoding="utf-8"))
+def _read(name: str) -> dict[str, Any]:
+    path = TESTS / "fixtures" / "tokenizer_ids" / f"{name}.json"
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return content

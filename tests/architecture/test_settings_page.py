@@ -1,9 +1,9 @@
 """docs/settings.md and the help of `tinyllm train` list the settings that the config has."""
 
 import re
-import sys
 from pathlib import Path
 
+import make_settings_page
 import pytest
 from pydantic import BaseModel, Field
 
@@ -11,10 +11,6 @@ from tinyllm.cli.app import main
 from tinyllm.config import Config, FinetuneConfig, SamplingConfig, Unit
 
 ROOT = Path(__file__).parent.parent.parent
-sys.path.insert(0, str(ROOT / "tools"))
-
-import make_settings_page  # noqa: E402
-
 SECTIONS = make_settings_page.sections()
 PURE_NUMBERS = {"seed"}
 

@@ -75,7 +75,8 @@ def set_ends(generation: Any, config: Any) -> dict[str, Edit]:
 @pytest.fixture
 def unending(make_model_dir: MakeModelDir) -> tuple[Path, list[int]]:
     """A directory whose texts never end, and the tokens of one."""
-    path = make_foreign(make_model_dir(context_length=64), **set_ends(None, None))
+    edits = set_ends(None, None)
+    path = make_foreign(make_model_dir(context_length=64), drop=(), **edits)
     return path, their_tokens(path)
 
 
@@ -105,7 +106,7 @@ def test_config_json_alone_names_the_end(unending: tuple[Path, list[int]]) -> No
     path, tokens = unending
     (path / "generation_config.json").unlink()
     for ends in (tokens[4], [tokens[3], tokens[5]], None):
-        edit_json(path / "config.json", lambda content, ends=ends: content.update(eos_token_id=ends))
+        edit_json(path / "config.json", set_ends(None, ends)["config"])
         assert our_tokens(path) == their_tokens(path)
     edit_json(path / "config.json", lambda content: content.pop("eos_token_id"))
     assert our_tokens(path) == their_tokens(path) == tokens

@@ -5,6 +5,7 @@ import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -19,7 +20,10 @@ HEADS = {"multi-head": 4, "grouped": 2, "multi-query": 1}
 
 
 def load_theirs(path: Path) -> transformers.LlamaForCausalLM:
-    return transformers.AutoModelForCausalLM.from_pretrained(path).eval()
+    model = transformers.AutoModelForCausalLM.from_pretrained(path)
+    assert isinstance(model, transformers.LlamaForCausalLM)
+    model.train(False)
+    return model
 
 
 @pytest.mark.parametrize("tie_embeddings", [True, False])
@@ -55,7 +59,7 @@ def test_logits_are_theirs_through_both_caches(make_model_dir: Callable[..., Pat
 def test_positions_far_out_are_theirs() -> None:
     """Rounding of the rotary frequencies grows with the position."""
     config = ModelConfig(vocab_size=64, hidden_size=32, num_layers=2, num_heads=4, context_length=2048)
-    shape = {"vocab_size": 64, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
+    shape: dict[str, Any] = {"vocab_size": 64, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
     theirs = transformers.LlamaForCausalLM(
         transformers.LlamaConfig(
             **shape,
@@ -64,7 +68,8 @@ def test_positions_far_out_are_theirs() -> None:
             rms_norm_eps=1e-5,
             tie_word_embeddings=True,
         )
-    ).eval()
+    )
+    theirs.train(False)
     ours = Transformer(config).eval()
     theirs.load_state_dict(ours.state_dict(), strict=False)
     theirs.tie_weights()
@@ -77,7 +82,7 @@ def test_training_gradients_are_theirs(make_model_dir: Callable[..., Path]) -> N
     ours, theirs = load_model(path)[0], load_theirs(path)
     tokens = torch.randint(0, ours.config.vocab_size, (2, 32))
     logits = ours(tokens)
-    torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), tokens[:, 1:].flatten()).backward()
+    torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), tokens[:, 1:].flatten()).backward()  # type: ignore[no-untyped-call]
     theirs(tokens, labels=tokens).loss.backward()
     gradients = {name: parameter.grad for name, parameter in theirs.named_parameters()}
     for name, parameter in ours.named_parameters():

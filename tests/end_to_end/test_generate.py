@@ -62,7 +62,12 @@ def test_a_terminal_gets_the_same_text_as_a_stream(
     assert generate(path, PROMPT, "--max-new-tokens", "20", "--stream").out == plain
     writes: list[str] = []
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
-    monkeypatch.setattr(sys.stdout, "write", lambda text: writes.append(text) or len(text))
+
+    def record(text: str) -> int:
+        writes.append(text)
+        return len(text)
+
+    monkeypatch.setattr(sys.stdout, "write", record)
     generate(path, PROMPT, "--max-new-tokens", "20")
     assert "".join(writes) == escape_controls(plain)
     assert len(writes) > 10

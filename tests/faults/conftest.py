@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import trials
+
+from faults import trials
 
 ROW = "fault campaign"
 

@@ -55,8 +55,8 @@ def _model_and_updater() -> tuple[Any, Any]:
     import tomllib
 
     import torch
-    import trials
 
+    from faults import trials
     from tinyllm.config import ModelConfig, OptimizerConfig
     from tinyllm.model.transformer import Transformer
     from tinyllm.training.optimizer import build_optimizers

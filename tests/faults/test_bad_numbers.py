@@ -36,7 +36,7 @@ def inject(trainer: Trainer, factor: float, steps: set[int]) -> None:
     def spoil(gradient: Tensor) -> Tensor:
         return gradient * factor if trainer.state.step in steps else gradient
 
-    once_built(trainer, lambda updater: updater.shadow_weights[-2].register_hook(spoil))
+    once_built(trainer, lambda updater: updater.shadow_weights[-2].register_hook(spoil))  # type: ignore[no-untyped-call]
 
 
 def make_trainer(shards: Path, run: Path, dtype: str = "float32", num_steps: int = 20) -> tuple[Trainer, Listener]:

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 import torch
-import trials
 from safetensors.torch import load_file
 
+from faults import trials
 from tinyllm import storage
 from tinyllm.model.transformer import Transformer
 from tinyllm.model_dir import load_model, save_model

@@ -13,9 +13,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import trials
-from foreign_files import picture, plant, plant_inside_run
 
+from faults import trials
+from faults.foreign_files import picture, plant, plant_inside_run
 from tinyllm import storage
 
 INPUTS = ["stories.txt", "tok", "shards", "run", "model", "model.bin", "model.gguf", "labelled.txt", "classifier"]

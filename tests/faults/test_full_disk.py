@@ -5,41 +5,43 @@ import resource
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-import trials
 
+from faults import trials
 from tinyllm.training import loop
 
 SAVED_STEP = trials.INTERVAL
 SMALLEST = 3000
 
 
+def before_second_save(action: Callable[[], object]) -> None:
+    """Makes this process call `action` right before its second checkpoint."""
+    num_saves = 0
+
+    def watched(save: Callable[..., Any]) -> Callable[..., Any]:
+        def save_after_action(*positional: Any) -> Any:
+            nonlocal num_saves
+            num_saves += 1
+            if num_saves == 2:
+                action()
+            return save(*positional)
+
+        return save_after_action
+
+    trials.wrap(loop, "save_checkpoint", watched)
+
+
 def train_with_file_limit(limit_bytes: int, arguments: list[str]) -> None:
     """Runs `tinyllm train` with a file size limit from its second checkpoint on."""
-    save, saves = loop.save_checkpoint, []
-
-    def save_limited(*positional: object) -> object:
-        saves.append(1)
-        if len(saves) == 2:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, resource.RLIM_INFINITY))
-        return save(*positional)  # type: ignore[arg-type]
-
-    loop.save_checkpoint = save_limited  # type: ignore[assignment]
+    before_second_save(lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, resource.RLIM_INFINITY)))
     trials.command(*arguments)
 
 
 def train_with_ballast(free_bytes: int, ballast: Path, arguments: list[str]) -> None:
     """Runs `tinyllm train` on a disk with the given number of free bytes from its second checkpoint on."""
-    save, saves = loop.save_checkpoint, []
-
-    def save_crowded(*positional: object) -> object:
-        saves.append(1)
-        if len(saves) == 2:
-            fill(ballast, free_bytes)
-        return save(*positional)  # type: ignore[arg-type]
-
-    loop.save_checkpoint = save_crowded  # type: ignore[assignment]
+    before_second_save(lambda: fill(ballast, free_bytes))
     trials.command(*arguments)
 
 

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import trials
 
+from faults import trials
 from loopback import FileServer, Handler, cut, well
 from tinyllm import storage
 from tinyllm.corpus.download import download
@@ -113,7 +113,8 @@ def test_impossible_tasks_of_prepare_are_named(
     monkeypatch.setattr("tinyllm.shards.writer._limit_workers", lambda workers, sources: 2)
     monkeypatch.setattr("tinyllm.shards.writer.BATCH_CHARACTERS", 2000)
     for index in range(count // 2):
-        output, deaths = tmp_path / f"dead{index}", []
+        output = tmp_path / f"dead{index}"
+        deaths: list[int] = []
 
         def kill_a_worker(progress: object, deaths: list[int] = deaths) -> None:
             if deaths:

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import trials
 
+from faults import trials
 from tinyllm.training import loop
 
 SAVING = b"S"
@@ -43,8 +43,8 @@ def train_and_die(seconds: float, moment: str, flag: Path, arguments: list[str])
 
         return save_watched
 
-    loop.save_checkpoint = watched(loop.save_checkpoint)
-    loop.save_model = watched(loop.save_model)
+    trials.wrap(loop, "save_checkpoint", watched)
+    trials.wrap(loop, "save_model", watched)
     if moment == "any":
         threading.Thread(target=kill_later, daemon=True).start()
     trials.command(*arguments)

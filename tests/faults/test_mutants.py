@@ -9,25 +9,25 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import trials
 
+from faults import trials
 from fuzz import run_mutants
 from tinyllm.shards.format import ShardSet
 
 # Kind, reader, the damaged file inside a directory, and the error that the reader may raise.
 CASES = {
-    "manifest": ("readers:read_manifest", "manifest.json", "TinyllmError"),
-    "shard index": ("readers:read_index", "", "TinyllmError"),
-    "checkpoint state": ("readers:read_checkpoint_state", "state.json", "TinyllmError"),
-    "config TOML": ("readers:read_config", "", "ConfigError"),
-    "JSON corpus": ("readers:read_corpus", "", "TinyllmError"),
-    "JSONL corpus": ("readers:read_corpus", "", "TinyllmError"),
-    "CSV corpus": ("readers:read_corpus", "", "TinyllmError"),
-    "zip corpus": ("readers:read_corpus", "", "TinyllmError"),
-    "bzip2 corpus": ("readers:read_corpus", "", "TinyllmError"),
-    "xz corpus": ("readers:read_corpus", "", "TinyllmError"),
-    "safetensors weights": ("readers:read_checkpoint", "model.safetensors", "TinyllmError"),
-    "safetensors moments": ("readers:read_checkpoint", "optimizer.safetensors", "TinyllmError"),
+    "manifest": ("faults.readers:read_manifest", "manifest.json", "TinyllmError"),
+    "shard index": ("faults.readers:read_index", "", "TinyllmError"),
+    "checkpoint state": ("faults.readers:read_checkpoint_state", "state.json", "TinyllmError"),
+    "config TOML": ("faults.readers:read_config", "", "ConfigError"),
+    "JSON corpus": ("faults.readers:read_corpus", "", "TinyllmError"),
+    "JSONL corpus": ("faults.readers:read_corpus", "", "TinyllmError"),
+    "CSV corpus": ("faults.readers:read_corpus", "", "TinyllmError"),
+    "zip corpus": ("faults.readers:read_corpus", "", "TinyllmError"),
+    "bzip2 corpus": ("faults.readers:read_corpus", "", "TinyllmError"),
+    "xz corpus": ("faults.readers:read_corpus", "", "TinyllmError"),
+    "safetensors weights": ("faults.readers:read_checkpoint", "model.safetensors", "TinyllmError"),
+    "safetensors moments": ("faults.readers:read_checkpoint", "optimizer.safetensors", "TinyllmError"),
     "tokenizer.json": ("tinyllm.exchange.tokenizer_json:read_tokenizer_json", "", "TinyllmError"),
 }
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
-import trials
 
+from faults import trials
 from tinyllm import storage
 from tinyllm.errors import TinyllmError
 from tinyllm.model_dir import load_model
@@ -155,7 +155,12 @@ def test_only_untouched_shards_are_trusted(
     num_files = len(storage.read_manifest(shards).files)
     read: list[str] = []
     sha256_of = storage.sha256_of
-    monkeypatch.setattr(storage.manifest, "sha256_of", lambda path: read.append(path.name) or sha256_of(path))
+
+    def sha256_watched(path: Path) -> str:
+        read.append(path.name)
+        return sha256_of(path)
+
+    monkeypatch.setattr(storage.manifest, "sha256_of", sha256_watched)
     before = trials.contents(shards)
 
     def files_read(path: Path, verify: Literal["changed", "full"] = "changed") -> list[str]:

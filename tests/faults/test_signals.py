@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import trials
 
+from faults import trials
 from tinyllm import storage
 from tinyllm.training import loop, step
 
@@ -39,20 +39,24 @@ def train_slowly(moment: str, at: int, ready: Path, arguments: list[str]) -> Non
 
         return paused
 
+    def pause_in_checkpoint(operation: str, path: Path) -> None:
+        if "step-" in path.name:
+            pause()
+
     match moment:
         case "compile" | "step":
             # The model is compiled in the first update.
-            step.Updater.update = slow(step.Updater.update)  # type: ignore[method-assign]
+            trials.wrap(step.Updater, "update", slow)
         case "evaluation":
-            loop.Trainer._to_device = slow(loop.Trainer._to_device)  # type: ignore[method-assign]
+            trials.wrap(loop.Trainer, "_to_device", slow)
         case "save":
-            loop.storage.disk.after_operation = lambda operation, path: "step-" in path.name and pause()
+            storage.disk.after_operation = pause_in_checkpoint
         case "stop evaluation":
             # The time limit stops the run after everything is saved, so the first signal ends it at once.
-            loop.Trainer._validation_batches = slow(loop.Trainer._validation_batches)  # type: ignore[method-assign]
+            trials.wrap(loop.Trainer, "_validation_batches", slow)
             arguments += ["--max-minutes", "1e-9"]
         case "data":
-            loop.read_batch = slow(loop.read_batch)
+            trials.wrap(loop, "read_batch", slow)
     trials.command(*arguments)
 
 

@@ -5,10 +5,11 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
-import trials
 
+from faults import trials
 from tinyllm.training import loop
 
 KEPT = 2
@@ -18,28 +19,35 @@ SETTLING = 1 / 30
 
 def train_watched(seconds: float, readings: Path, arguments: list[str]) -> None:
     """Runs `tinyllm train`, which records memory, open files and checkpoints after each save."""
-    save = loop.save_checkpoint
     last_save = 0.0
-    step_result = loop.Trainer._checkpoint_is_due
 
-    def due_every_few_seconds(trainer: loop.Trainer) -> bool:
-        nonlocal last_save
-        due = time.monotonic() - last_save > seconds / 600
-        if due:
-            last_save = time.monotonic()
-        return due or step_result(trainer)
+    def often(is_due: Callable[..., bool]) -> Callable[..., bool]:
+        def due_every_few_seconds(trainer: loop.Trainer) -> bool:
+            nonlocal last_save
+            due = time.monotonic() - last_save > seconds / 600
+            if due:
+                last_save = time.monotonic()
+            return due or is_due(trainer)
 
-    def save_and_read(folder: Path, *positional: object) -> object:
-        saved = save(folder, *positional)  # type: ignore[arg-type]
+        return due_every_few_seconds
+
+    def read_after_save(folder: Path) -> None:
         resident = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
         num_files = len(list(Path("/proc/self/fd").iterdir()))
         num_checkpoints = len(list(folder.iterdir()))
         with readings.open("a") as file:
             file.write(f"{time.monotonic()} {resident} {num_files} {num_checkpoints} {threading.active_count()}\n")
-        return saved
 
-    loop.save_checkpoint = save_and_read  # type: ignore[assignment]
-    loop.Trainer._checkpoint_is_due = due_every_few_seconds  # type: ignore[method-assign]
+    def watched(save: Callable[..., Any]) -> Callable[..., Any]:
+        def save_and_read(folder: Path, *positional: Any) -> Any:
+            saved = save(folder, *positional)
+            read_after_save(folder)
+            return saved
+
+        return save_and_read
+
+    trials.wrap(loop, "save_checkpoint", watched)
+    trials.wrap(loop.Trainer, "_checkpoint_is_due", often)
     trials.command(*arguments)
 
 

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import trials
 
+from faults import trials
 from tinyllm import storage
 
 SECONDS = 5

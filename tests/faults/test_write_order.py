@@ -11,8 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import trials
 
+from faults import trials
 from tinyllm import storage
 from tinyllm.shards.format import ShardSet
 from tinyllm.training.checkpoint import save_checkpoint

@@ -85,7 +85,7 @@ class Trial:
 @cache
 def _server() -> ForkServerContext:
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["warm"])
+    context.set_forkserver_preload(["faults.warm"])
     # At its start the server finds modules only by PYTHONPATH, and ignores those that it does not find.
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
@@ -106,6 +106,11 @@ def _call(output: Path, function: Callable[..., object], arguments: tuple[Any, .
 def command(*arguments: str) -> None:
     """Runs a tinyllm command; its exit code becomes that of the process."""
     main(list(arguments))
+
+
+def wrap(owner: Any, name: str, wrapper: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
+    """Replaces a function of a module or class by `wrapper(function)`, for the rest of this process."""
+    setattr(owner, name, wrapper(getattr(owner, name)))
 
 
 def train_arguments(shards: Path, run: Path, *more: str) -> list[str]:

@@ -6,8 +6,8 @@ It runs no backward pass: threads of autograd do not survive a fork.
 import sympy  # noqa: F401
 import torch
 import torch._dynamo
-import trials  # noqa: F401
 
+from faults import trials  # noqa: F401
 from tinyllm.cli import shards, tokenizer, train  # noqa: F401
 from tinyllm.training import loop  # noqa: F401
 

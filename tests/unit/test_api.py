@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -44,7 +45,11 @@ def test_a_loaded_model_streams_what_it_generates(make_model_dir: Callable[..., 
 
 
 def test_a_run_resumes_with_its_own_settings(tiny_shards: Path, tmp_path: Path) -> None:
-    small = {"model": {**MODEL, "num_layers": 1}, "training": TRAINING, "schedule": {"num_steps": 4, "warmup_steps": 1}}
+    small: dict[str, Any] = {
+        "model": {**MODEL, "num_layers": 1},
+        "training": TRAINING,
+        "schedule": {"num_steps": 4, "warmup_steps": 1},
+    }
     tinyllm.train(tiny_shards, tmp_path / "run", recipe="storybook", **small)
     outcome = tinyllm.train(tiny_shards, tmp_path / "run", resume=True, schedule={"num_steps": 6})
     assert (outcome.reason, outcome.state.step) == ("done", 6)

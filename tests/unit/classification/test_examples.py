@@ -30,7 +30,7 @@ def test_lines_are_label_and_text() -> None:
 def test_lines_are_the_same_with_every_newline(newline: str) -> None:
     content = f"1 ||| good{newline}0 ||| bad{newline}".encode()
     assert parse_examples(content, "f") == [Example("good", 1), Example("bad", 0)]
-    assert parse_sentences(f"\ufeffgood{newline}bad".encode(), "f", 2) == (["good", "bad"], None)
+    assert parse_sentences(f"\ufeffgood{newline}bad".encode(), "f", ("0", "1")) == (["good", "bad"], None)
 
 
 @pytest.mark.parametrize(

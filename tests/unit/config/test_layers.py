@@ -3,7 +3,9 @@
 import json
 import math
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -58,7 +60,7 @@ def test_errors_name_the_key_and_what_to_do(layer: dict[str, dict[str, object]],
         build_config([VOCABULARY, ("f.toml", layer)])
 
 
-WAYS = {
+WAYS: dict[str, tuple[str, Callable[[str, int], dict[str, Any]]]] = {
     "flag": ("flags", lambda key, value: {"model": {key: str(value)}}),
     "flag auto": ("flags", lambda key, value: {"model": {key: str(value or "auto")}}),
     "TOML": ("f.toml", lambda key, value: tomllib.loads(f"[model]\n{key} = {value}")),

@@ -2,6 +2,7 @@
 
 import io
 import tarfile
+from functools import partial
 
 import pytest
 
@@ -25,10 +26,7 @@ def pack(members: dict[str, bytes], form: int = tarfile.PAX_FORMAT) -> bytes:
 
 def unpack(archive: bytes, read_bytes: int = 100) -> dict[str, bytes]:
     stream = ByteStream("a.tar", io.BytesIO(archive))
-    return {
-        member.name: b"".join(iter(lambda member=member: member.read(read_bytes), b""))
-        for member in read_members(stream)
-    }
+    return {member.name: b"".join(iter(partial(member.read, read_bytes), b"")) for member in read_members(stream)}
 
 
 @pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])

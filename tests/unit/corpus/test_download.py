@@ -345,7 +345,7 @@ class TestFailures:
         def answer(_: request.HTTPHandler, asked: request.Request) -> addinfourl:
             headers = email.message_from_string(f"Location: {left.pop(0)}\n\n", _class=HTTPMessage)
             response = addinfourl(io.BytesIO(), headers, asked.full_url, 302)
-            response.msg = "Found"
+            response.msg = "Found"  # type: ignore[attr-defined]
             return response
 
         monkeypatch.setattr(request.HTTPSHandler, "https_open", answer)

@@ -6,6 +6,7 @@ import random
 import struct
 import zipfile
 import zlib
+from functools import partial
 
 import pytest
 
@@ -31,7 +32,7 @@ def pack(members: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED, comment:
 
 def unpack(archive: bytes, read_bytes: int = 1000) -> dict[str, bytes]:
     return {
-        member.name: b"".join(iter(lambda member=member: member.read(read_bytes), b""))
+        member.name: b"".join(iter(partial(member.read, read_bytes), b""))
         for member in read_members(io.BytesIO(archive), "a.zip")
     }
 

@@ -240,16 +240,16 @@ def read_rules(path: Path) -> Tokenizer:
 @pytest.mark.parametrize(
     ("metadata", "expected"),
     [
-        (ends(2), {2}),
-        (ends(300), {300}),
-        (ends(2, 300), {2, 300}),
-        (ends(2, 300, 301), {2, 300, 301}),
-        (ends(2**32 - 1, 300), {300}),
-        (ends(None), {2}),
+        (ends(2), frozenset({2})),
+        (ends(300), frozenset({300})),
+        (ends(2, 300), frozenset({2, 300})),
+        (ends(2, 300, 301), frozenset({2, 300, 301})),
+        (ends(2**32 - 1, 300), frozenset({300})),
+        (ends(None), frozenset({2})),
     ],
 )
 def test_end_tokens_are_kept(
-    metadata: Metadata, expected: set[int], rewrite: Callable[..., Path], tmp_path: Path
+    metadata: Metadata, expected: frozenset[int], rewrite: Callable[..., Path], tmp_path: Path
 ) -> None:
     """A file without these keys means 2, the default of llama.cpp."""
     model = read_gguf(rewrite(metadata))

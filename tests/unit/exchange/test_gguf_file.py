@@ -62,7 +62,7 @@ def test_numbers_and_arrays_of_numbers_are_read_back(type: ValueType, number: fl
     contents = read(written({"one": (type, number), "many": (type, [number, number])}))
     assert contents.metadata["one"] == number
     assert isinstance(contents.metadata["one"], type_of(number))
-    np.testing.assert_array_equal(contents.metadata["many"], [number, number])  # type: ignore[arg-type]
+    np.testing.assert_array_equal(contents.metadata["many"], [number, number])
 
 
 def type_of(number: float) -> type:

@@ -44,7 +44,7 @@ def directory(tmp_path: Path, model: ForeignModel) -> Path:
 def shard(directory: Path, *parts: Tensors, weight_map: dict[str, str] | None = None) -> None:
     """Replaces the single weight file by `parts` as shards, with their index."""
     (directory / "model.safetensors").unlink(missing_ok=True)
-    found = {}
+    found: dict[str, Any] = {}
     for number, part in enumerate(parts, start=1):
         name = f"model-{number:05}-of-{len(parts):05}.safetensors"
         save_file(part, directory / name)

@@ -4,6 +4,7 @@ import pickle
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -38,8 +39,14 @@ def test_every_format_is_recognised_under_any_name(target: str, tied: ForeignMod
     assert read.tokenizer.encode("the fox saw a ball") == tied.tokenizer.encode("the fox saw a ball")
 
 
-def random_model(tokenizer: Tokenizer, **shape: int) -> ForeignModel:
-    sizes = {"num_layers": 1, "num_heads": 2, "num_kv_heads": 1, "intermediate_size": 32, "context_length": 8}
+def random_model(tokenizer: Tokenizer, **shape: Any) -> ForeignModel:
+    sizes: dict[str, Any] = {
+        "num_layers": 1,
+        "num_heads": 2,
+        "num_kv_heads": 1,
+        "intermediate_size": 32,
+        "context_length": 8,
+    }
     config = ModelConfig(vocab_size=tokenizer.vocab_size, **(sizes | shape))
     numbers = np.random.default_rng(3)
     tensors = {

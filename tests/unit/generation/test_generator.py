@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import tinyllm
 from tinyllm.config import ModelConfig, SamplingConfig
 from tinyllm.errors import ConfigError, FormatError, InputError, ResourceError, UsageError
 from tinyllm.generation import sampling
+from tinyllm.generation.engines.protocol import Engine
 from tinyllm.generation.engines.torch_engine import TorchEngine
 from tinyllm.generation.generator import Generator, load
 from tinyllm.model.transformer import Transformer
@@ -34,7 +36,8 @@ def uncached(generator: Generator, prompt: str, config: SamplingConfig, sample: 
     """The definition: a full forward pass for each token, over a window that halves when it is full."""
     context, tokenizer = generator.config.context_length, generator.tokenizer
     window, stream = tokenizer.encode(prompt, bos=True), sampling.random_stream(config.seed, sample)
-    seen, drawn = np.zeros((1, tokenizer.vocab_size), bool), []
+    seen = np.zeros((1, tokenizer.vocab_size), bool)
+    drawn: list[int] = []
     while len(drawn) < config.max_new_tokens:
         seen[0, window] = True
         with torch.no_grad():
@@ -67,7 +70,7 @@ def test_all_settings_together_are_those_of_full_forward_passes(generator: Gener
 
 
 def test_the_same_seed_gives_the_same_text_alone_or_in_a_batch(generator: Generator) -> None:
-    settings = {"max_new_tokens": 60, "seed": 5, "temperature": 0.9}
+    settings: dict[str, Any] = {"max_new_tokens": 60, "seed": 5, "temperature": 0.9}
     alone = generator.generate(PROMPT, **settings)[0]
     three, five = (generator.generate(PROMPT, num_samples=count, **settings) for count in (3, 5))
     assert alone.token_ids == three[0].token_ids
@@ -86,7 +89,7 @@ def test_a_batch_continues_where_another_sample_has_ended(generator: Generator) 
 
 @pytest.mark.parametrize("seed", range(6))
 def test_the_pieces_of_a_stream_are_the_text(generator: Generator, seed: int) -> None:
-    settings = {"max_new_tokens": 40, "seed": seed, "stop": ("xyz", "Once upon")}
+    settings: dict[str, Any] = {"max_new_tokens": 40, "seed": seed, "stop": ("xyz", "Once upon")}
     stream = generator.stream(PROMPT, **settings)
     pieces = list(stream)
     expected = generator.generate(PROMPT, **settings)[0]
@@ -131,7 +134,7 @@ class Scripted:
 
 def say(tokenizer: Tokenizer, ids: list[int]) -> Generator:
     config = ModelConfig(vocab_size=tokenizer.vocab_size, hidden_size=8, num_heads=1, num_layers=1)
-    return Generator(Scripted(ids, tokenizer.vocab_size), tokenizer, config)
+    return Generator(cast(Engine, Scripted(ids, tokenizer.vocab_size)), tokenizer, config)
 
 
 def test_characters_of_several_byte_tokens_come_whole(tiny_tokenizer: Tokenizer) -> None:
@@ -212,7 +215,7 @@ def test_an_empty_prompt_begins_from_bos(generator: Generator) -> None:
         ({"num_samples": 0}, "num_samples is 0"),
     ],
 )
-def test_a_setting_out_of_range_is_named(generator: Generator, settings: dict[str, float], message: str) -> None:
+def test_a_setting_out_of_range_is_named(generator: Generator, settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         generator.generate(PROMPT, **settings)
 

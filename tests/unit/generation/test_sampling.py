@@ -1,6 +1,7 @@
 """Each filter against a definition written another way, and against transformers' own; draws against frequencies."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -32,7 +33,8 @@ def filtered(row: np.ndarray, config: SamplingConfig) -> np.ndarray:
     places, weights = sampling.survivors(row, config)
     whole = np.zeros_like(row)
     whole[slice(None) if places is None else places] = weights
-    return whole / whole.sum()
+    total: np.ndarray = whole / whole.sum()
+    return total
 
 
 def probabilities(row: np.ndarray) -> list[float]:
@@ -43,7 +45,7 @@ def probabilities(row: np.ndarray) -> list[float]:
 @given(seed=st.integers(0, 10_000), k=st.integers(1, 40))
 def test_top_k_keeps_the_k_largest(seed: int, k: int) -> None:
     logits = random_logits(2, 30, seed)
-    expected = [set(sorted(range(30), key=lambda i, row=row: -row[i])[:k]) for row in logits]
+    expected = [set(sorted(range(30), key=(-row).__getitem__)[:k]) for row in logits]
     assert [kept(sampling.top_k(row, k)) for row in logits] == expected
 
 
@@ -52,7 +54,7 @@ def test_top_p_keeps_the_smallest_set_that_reaches_p(seed: int, p: float) -> Non
     logits = random_logits(2, 30, seed)
     for row in logits:
         chosen = kept(sampling.top_p(weigh(row), p))
-        mass, ranked = probabilities(row), sorted(range(30), key=lambda i, row=row: -row[i])
+        mass, ranked = probabilities(row), sorted(range(30), key=(-row).__getitem__)
         size = next(n for n in range(1, 31) if sum(mass[i] for i in ranked[:n]) >= p - 1e-6)
         assert chosen == set(ranked[:size]) or math.isclose(sum(mass[i] for i in ranked[:size]), p, abs_tol=1e-5)
 
@@ -67,7 +69,7 @@ def test_min_p_keeps_what_is_likely_beside_the_likeliest(seed: int, p: float) ->
 
 
 def test_the_repetition_penalty_makes_seen_tokens_less_likely() -> None:
-    logits, seen = np.float32([[2.0, -2.0, 1.0]]), np.array([[True, True, False]])
+    logits, seen = np.array([[2.0, -2.0, 1.0]], np.float32), np.array([[True, True, False]])
     np.testing.assert_allclose(sampling.penalize_repetition(logits, seen, 4.0), [[0.5, -8.0, 1.0]])
 
 
@@ -86,7 +88,7 @@ def test_the_chain_is_that_of_transformers(seed: int) -> None:
             logits_process.MinPLogitsWarper(0.02),
         ]
     )
-    expected = torch.softmax(warpers(torch.tensor(history), torch.tensor(logits)), dim=-1)
+    expected = torch.softmax(warpers(torch.LongTensor(history), torch.tensor(logits)), dim=-1)
     seen = np.zeros(logits.shape, bool)
     np.put_along_axis(seen, history, True, axis=1)
     rows = [filtered(row, config) for row in sampling.penalize_repetition(logits, seen, 1.3)]
@@ -138,14 +140,14 @@ SETTINGS = [{"top_k": 5}, {"top_k": 40, "top_p": 0.8}, {"min_p": 0.05}, {"top_k"
 
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
-def test_a_choice_is_one_of_those_that_sorting_leaves(settings: dict[str, float]) -> None:
+def test_a_choice_is_one_of_those_that_sorting_leaves(settings: dict[str, Any]) -> None:
     config = SamplingConfig(**{"temperature": 0.7, "top_k": 0, "top_p": 1, **settings})
     logits = random_logits(200, 4_100).round(1)  # with equals
     uniforms = np.random.default_rng(1).random(200)
     tokens = sampling.choose(logits, logits > 99, uniforms, config)
     for row, uniform, token in zip(logits, uniforms, tokens, strict=True):
         weights = np.exp((row - row.max()).astype(np.float64) / 0.7)
-        survivors = sorted(expected_survivors(weights, **settings))  # type: ignore[arg-type]
+        survivors = sorted(expected_survivors(weights, **settings))
         ends = weights[survivors].cumsum() / weights[survivors].sum()
         place = survivors.index(token)
         # A token more or less at the end of top-p's set, by rounding, moves the others by its own probability.
@@ -163,7 +165,7 @@ def test_a_large_vocabulary_is_drawn_by_the_inverse_of_its_distribution() -> Non
 
 
 def test_draws_come_in_proportion() -> None:
-    weights = np.float32([0.5, 0.0001, 0.3, 0.1999])
+    weights = np.array([0.5, 0.0001, 0.3, 0.1999], np.float32)
     uniforms = (np.arange(10_000) + 0.5) / 10_000
     counts = np.bincount([sampling.draw(weights, uniform) for uniform in uniforms], minlength=4)
     np.testing.assert_allclose(counts / 10_000, [0.5, 0.0001, 0.3, 0.1999], atol=2e-4)
@@ -173,7 +175,7 @@ def test_draws_come_in_proportion() -> None:
 @given(uniform=st.floats(0, 1, exclude_max=True), seed=st.integers(0, 100))
 def test_a_dropped_token_is_never_drawn(size: int, uniform: float, seed: int) -> None:
     """Of so many that are kept, the dropped ones are carried on as zeros."""
-    logits = random_logits(1, size, seed) / 40
+    logits = (random_logits(1, size, seed) / 40).astype(np.float32)
     config = SamplingConfig(temperature=1, top_k=0, top_p=0.9)
     places, weights = sampling.survivors(logits[0], config)
     assert places is None

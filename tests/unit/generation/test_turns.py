@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable
 from itertools import zip_longest
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -39,7 +40,7 @@ def generator(
 
 def test_streams_of_one_thread_alternate(generator: Generator) -> None:
     """40 tokens after 12 slide the window once; between two pieces other calls use the engine in other sizes."""
-    settings = {"max_new_tokens": 40, "temperature": 0.9}
+    settings: dict[str, Any] = {"max_new_tokens": 40, "temperature": 0.9}
     alone = [generator.generate(PROMPT, seed=1, **settings)[0], generator.generate("the red", seed=2, **settings)[0]]
     three = generator.generate("a bear", num_samples=3, max_new_tokens=4)
     streams = [generator.stream(PROMPT, seed=1, **settings), generator.stream("the red", seed=2, **settings)]

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from tinyllm.config import ModelConfig
+from tinyllm.model.attention import Attention
 from tinyllm.model.init import initial_deviation, initialize_mimetic
 from tinyllm.model.transformer import Transformer
 
@@ -58,6 +59,7 @@ def mimetic(num_kv_heads: int) -> Transformer:
 @pytest.mark.parametrize("num_kv_heads", [4, 2, 1])
 def test_mimetic_heads_attend_to_equal_tokens_and_copy_them(num_kv_heads: int) -> None:
     attention = mimetic(num_kv_heads).model.layers[0].self_attn
+    assert isinstance(attention, Attention)
     x = torch.randn(5, 128)
     with torch.no_grad():
         scores = attention.q_proj(x).view(5, 4, 32)[:, -1] @ attention.k_proj(x).view(5, -1, 32)[:, -1].T

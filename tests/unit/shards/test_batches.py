@@ -17,7 +17,7 @@ LENGTH = st.integers(1, 12)
 def numbered(lengths: list[int]) -> list[Tokens]:
     """Arrays in which each token is its index in the corpus."""
     tokens = np.arange(sum(lengths), dtype=np.uint32)
-    return np.split(tokens, np.cumsum(lengths)[:-1])
+    return list(np.split(tokens, np.cumsum(lengths)[:-1]))
 
 
 @given(LENGTHS, LENGTH, st.integers(0, 2**63 - 1), st.integers(0, 3))

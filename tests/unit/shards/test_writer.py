@@ -48,8 +48,8 @@ def test_every_file_format_gives_the_same_shards(name: str, run: Run, stories: l
     reports: list[Progress] = []
     shards = run("from-file", inputs=path, report=reports.append)
     expected = run("from-folder")
-    for file in sorted(expected.path.glob("*-0*")):
-        assert (shards.path / file.name).read_bytes() == file.read_bytes()
+    for shard in sorted(expected.path.glob("*-0*")):
+        assert (shards.path / shard.name).read_bytes() == shard.read_bytes()
     is_packed = name.endswith((".zip", ".xz"))
     assert reports[-1].source_bytes == (None if is_packed else path.stat().st_size)
 

@@ -149,9 +149,11 @@ def test_user_defined_pieces_of_a_model_file_give_sentencepieces_ids() -> None:
 
 def test_the_bos_rule_is_stored_in_the_model_file() -> None:
     changed = TOKENIZER.with_rules(adds_bos=False, end_ids=[7])
-    assert (changed.begins_with_bos, changed.end_ids, changed.bos_id) == (False, {7}, 1)
+    assert (changed.begins_with_bos, changed.end_ids, changed.bos_id) == (False, frozenset({7}), 1)
     again = Tokenizer.from_bytes(changed.model_proto, "again")
-    assert (again.begins_with_bos, again.end_ids) == (False, {1, 2}), "end tokens belong to a model, not to a tokenizer"
+    assert (again.begins_with_bos, again.end_ids) == (False, frozenset({1, 2})), (
+        "end tokens belong to a model, not to a tokenizer"
+    )
     assert again.fingerprint == TOKENIZER.fingerprint
     assert Tokenizer.from_bytes(again.with_rules(adds_bos=True).model_proto, "x").begins_with_bos
     assert TOKENIZER.begins_with_bos

@@ -1,5 +1,7 @@
 """Tests that a model written from its pieces is the same tokenizer, and that SentencePiece reads it."""
 
+from typing import Any
+
 import pytest
 
 from tinyllm.tokenizer.codec import Tokenizer
@@ -7,7 +9,7 @@ from tinyllm.tokenizer.model_proto import Piece, PieceType
 from tinyllm.tokenizer.proto_writer import write_model_proto
 
 
-def rewritten(tokenizer: Tokenizer, **settings: bool) -> Tokenizer:
+def rewritten(tokenizer: Tokenizer, **settings: Any) -> Tokenizer:
     proto = write_model_proto(
         tokenizer.pieces, unk_id=tokenizer.unk_id, bos_id=tokenizer.bos_id, eos_id=tokenizer.eos_id, **settings
     )

@@ -1,7 +1,7 @@
 """Tests training: equal bytes for equal input, SentencePiece's own files, and errors that name the remedy."""
 
-import io
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -133,7 +133,7 @@ def test_a_folder_with_other_files_is_never_replaced(tmp_path: Path, lines: list
 def test_unwritable_output_is_refused_before_the_corpus_is_read(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
 
-    def never_read() -> io.StringIO:
+    def never_read() -> Iterator[str]:
         raise AssertionError("the corpus was read although the output cannot be written")
         yield
 

@@ -2,6 +2,7 @@
 
 import io
 import random
+from collections.abc import Callable
 from functools import partial
 
 import numpy as np
@@ -53,7 +54,7 @@ PARTS += [
     "\u3000",
     "\xa0",
 ]
-MODELS = {
+MODELS: dict[str, Callable[[], bytes]] = {
     "tok512": lambda: (STORIES_260K / "tok512.model").read_bytes(),
     **{name: partial(reduced_tokenizer, name) for name in TOKENIZERS},
     **{f"{name}-itself": path.read_bytes for name in TOKENIZERS for path in development_files(name)},

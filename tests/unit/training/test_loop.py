@@ -111,7 +111,7 @@ def test_ten_bad_updates_in_a_row_stop_the_run_and_keep_the_checkpoint(tiny_shar
         # One bad update, then only bad ones from the sixth on.
         return gradient * (math.nan if trainer.state.step == 2 or trainer.state.step >= 5 else 1)
 
-    next(trainer.model.parameters()).register_hook(poison)
+    next(trainer.model.parameters()).register_hook(poison)  # type: ignore[no-untyped-call]
     with pytest.raises(DivergenceError, match=r"10 updates in a row were not finite, up to step 15; .*step-000000"):
         trainer.train(resume=False, to_toml=lambda config: "")
     assert trainer.state.total_bad_steps == 11

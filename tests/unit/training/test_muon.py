@@ -23,7 +23,7 @@ def test_updates_equal_those_of_torch() -> None:
             a.grad = torch.randn_like(a)
             b.grad = a.grad.clone()
         optimizer.step()
-        reference.step()
+        reference.step()  # type: ignore[no-untyped-call]
     for a, b in zip(ours, theirs, strict=True):
         # Both iterate in bfloat16, but batch the matrix products differently.
         torch.testing.assert_close(a, b, rtol=0.02, atol=0.01)

@@ -62,7 +62,7 @@ def test_one_update_is_adamw_as_pytorch_documents_it() -> None:
     result = updater.update([tokens], num_tokens=16)
 
     loss = F.cross_entropy(reference(tokens[:, :-1]).flatten(0, 1), tokens[:, 1:].flatten())
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]
     norm = torch.nn.utils.clip_grad_norm_(reference.parameters(), 1.0)
     for parameter in reference.parameters():
         decay = 0.1 if parameter.dim() == 2 else 0.0
@@ -164,7 +164,7 @@ def test_only_matrices_decay() -> None:
 def test_a_gradient_that_is_not_finite_changes_nothing(bad: float) -> None:
     model, updater = make()
     before = [p.clone() for p in model.parameters()]
-    handle = next(model.parameters()).register_hook(lambda gradient: gradient * bad)
+    handle = next(model.parameters()).register_hook(lambda gradient: gradient * bad)  # type: ignore[no-untyped-call]
     assert updater.update(batches(1), num_tokens=16).skipped
     handle.remove()
     assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
@@ -174,7 +174,7 @@ def test_a_gradient_that_is_not_finite_changes_nothing(bad: float) -> None:
 def test_float16_overflow_is_left_to_the_scaler() -> None:
     model, updater = make("float16")
     scale = updater.scaler.get_scale()
-    handle = next(updater.shadow.parameters()).register_hook(lambda gradient: gradient * math.inf)
+    handle = next(updater.shadow.parameters()).register_hook(lambda gradient: gradient * math.inf)  # type: ignore[no-untyped-call]
     result = updater.update(batches(1), num_tokens=16)
     handle.remove()
     assert not result.skipped

@@ -104,7 +104,8 @@ def test_a_signal_leaves_a_model_and_names_it(
 def test_a_signal_during_an_evaluation_saves_first_and_then_evaluates_again(
     tiny_shards: Path, tmp_path: Path, undisturbed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run, sent = tmp_path / "run", []
+    run = tmp_path / "run"
+    sent: list[Any] = []
     to_device = Trainer._to_device
 
     def stop_once(self: Trainer, batch: Any) -> Any:

@@ -1,6 +1,7 @@
 """The measurement of an update's time, with real updates."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,12 @@ def test_a_measurement_without_time_still_measures_one_update(
 ) -> None:
     updates: list[int] = []
     update = Updater.update
-    monkeypatch.setattr(Updater, "update", lambda self, *rest: updates.append(1) or update(self, *rest))
+
+    def count(self: Updater, *rest: Any) -> Any:
+        updates.append(1)
+        return update(self, *rest)
+
+    monkeypatch.setattr(Updater, "update", count)
     config = make_config(tiny_shards)
     assert measure_step_seconds(config, num_steps=20, limit_seconds=0) > 0
     assert len(updates) == 3

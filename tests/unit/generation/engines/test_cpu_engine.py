@@ -4,7 +4,7 @@ import queue
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import cast, get_args
+from typing import Any, cast, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,7 @@ from tinyllm.kernels.decode.team import Team
 from tinyllm.kernels.decode.weights import PackedWeights, StoredTensors
 from tinyllm.model.transformer import Transformer
 
-SHAPES = {
+SHAPES: dict[str, dict[str, Any]] = {
     # 172 is no whole number of blocks, as in stories260K; 3 heads of 12 fill no vector; 70 positions no block.
     "grouped": {"hidden_size": 64, "num_heads": 8, "num_kv_heads": 4, "intermediate_size": 172},
     "odd": {"hidden_size": 36, "num_heads": 3, "num_kv_heads": 1, "intermediate_size": 50, "tie_embeddings": False},
@@ -33,7 +33,7 @@ CompiledKernels = Callable[[WeightsKind], Kernels]
 
 def make_model(shape: str) -> Transformer:
     torch.manual_seed(1)
-    fields = {"num_layers": 2, "vocab_size": 203, "context_length": 70} | SHAPES[shape]
+    fields: dict[str, Any] = {"num_layers": 2, "vocab_size": 203, "context_length": 70} | SHAPES[shape]
     model = Transformer(ModelConfig(**fields)).eval()
     with torch.no_grad():
         for name, parameter in model.named_parameters():

@@ -1,8 +1,12 @@
 """Compiled code on disk: found again, never trusted blindly, and done without where it cannot be."""
 
 import os
+import sys
 import threading
+from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -84,7 +88,7 @@ def test_where_no_process_can_be_started_this_one_compiles_all(
 ) -> None:
     lines: list[str] = []
     monkeypatch.setattr(cache, "num_available_cores", lambda: 2)
-    monkeypatch.setattr(cache.sys, "executable", "/nowhere/python")
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
     assert compile_parts(["fp32", "choices"], lines.append) == object_files
     assert lines == ["a second process could not compile the choices, so this one does: No such file or directory"]
 
@@ -101,7 +105,9 @@ def test_what_python_prints_when_it_starts_is_no_machine_code(
 
 @pytest.mark.parametrize("part", ["fp32", "choices"])
 @pytest.mark.parametrize("damage", [lambda content: content[:-9], lambda content: b"", lambda content: content + b"!"])
-def test_damaged_code_is_compiled_again(tmp_path: Path, lines: list[str], part: Part, damage) -> None:
+def test_damaged_code_is_compiled_again(
+    tmp_path: Path, lines: list[str], part: Part, damage: Callable[[bytes], bytes]
+) -> None:
     load_decode_kernels("fp32", tmp_path, lines.append)
     (file,) = tmp_path.glob(f"{part}-*.o")
     whole = file.read_bytes()
@@ -132,15 +138,14 @@ def test_numba_without_its_compiler_is_one_error(
     tmp_path: Path, lines: list[str], monkeypatch: pytest.MonkeyPatch, value: str
 ) -> None:
     monkeypatch.setenv("NUMBA_DISABLE_JIT", value)
-    monkeypatch.delitem(cache.sys.modules, "numba.core.config", raising=False)
+    monkeypatch.delitem(sys.modules, "numba.core.config", raising=False)
     with pytest.raises(UsageError, match="NUMBA_DISABLE_JIT is set, so the CPU engine cannot be compiled; unset it"):
         load_decode_kernels("fp32", tmp_path, lines.append)
     assert lines == []
 
 
 def test_numba_settings_of_the_process_stay_whatever_threads_compile() -> None:
-    from numba.core import config
-
+    config: Any = import_module("numba.core.config")
     before = config.OPT
     threads = [threading.Thread(target=cache.compile_kernels, args=("choices",)) for _ in range(2)]
     for thread in threads:
@@ -163,7 +168,7 @@ def test_two_at_once_both_run(tmp_path: Path, lines: list[str], monkeypatch: pyt
     """The other process wins while this one compiles."""
     compile_once = cache.compile_kernels
 
-    def compile_while_another_does(kind):
+    def compile_while_another_does(kind: Part) -> bytes:
         monkeypatch.setattr(cache, "compile_kernels", compile_once)
         load_decode_kernels("fp32", tmp_path, lines.append)
         return compile_once(kind)

@@ -1,6 +1,7 @@
 """The compiled sampling against `sampling`, which defines it: the same tokens from the same logits and numbers."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +18,7 @@ from tinyllm.kernels.decode.weights import PackedWeights
 from tinyllm.model.transformer import Transformer
 
 Choose = Callable[..., tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]]
-SETTINGS = [
+SETTINGS: list[dict[str, Any]] = [
     {},
     {"temperature": 0},
     {"temperature": 0.3},
@@ -59,13 +60,14 @@ def choosers(engines: dict[int, CpuEngine]) -> dict[int, Choose]:
 
 
 def compare(
-    choose: Choose, logits: npt.NDArray[np.float32], settings: dict[str, float], seed: int = 0
+    choose: Choose, logits: npt.NDArray[np.float32], settings: dict[str, Any], seed: int = 0
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     random = np.random.default_rng(seed)
     uniforms, seen = random.random(len(logits)), random.random(logits.shape) < 0.3
     config = SamplingConfig(**{"temperature": 1.0, **settings})
     expected = sampling.choose(logits, seen, uniforms, config)
-    tokens, log_probabilities = (array.copy() for array in choose(logits, seen, uniforms, config))
+    tokens, log_probabilities = choose(logits, seen, uniforms, config)
+    tokens, log_probabilities = tokens.copy(), log_probabilities.copy()
     np.testing.assert_allclose(log_probabilities, sampling.log_probability(logits, tokens), atol=1e-5)
     return tokens, expected
 
@@ -74,7 +76,7 @@ def compare(
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
 @pytest.mark.parametrize("size", [7, 203, 1_024, 32_000, 32_001])
 def test_it_chooses_what_the_definition_does(
-    choosers: dict[int, Choose], size: int, settings: dict[str, float], spread: float
+    choosers: dict[int, Choose], size: int, settings: dict[str, Any], spread: float
 ) -> None:
     num_rows = 200 if size < 10_000 else 30
     logits = (spread * np.random.default_rng(size).standard_normal((num_rows, size))).astype(np.float32)
@@ -152,7 +154,7 @@ def test_logits_of_a_damaged_model_are_told(compiled_kernels: Callable[[WeightsK
 
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
-def test_equals_are_treated_alike(choosers: dict[int, Choose], settings: dict[str, float]) -> None:
+def test_equals_are_treated_alike(choosers: dict[int, Choose], settings: dict[str, Any]) -> None:
     logits = np.random.default_rng(0).standard_normal((200, 1_024)).astype(np.float32).round(1)
     logits[0] = 0
     tokens, expected = compare(choosers[1_024], logits, settings)

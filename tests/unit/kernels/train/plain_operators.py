@@ -108,7 +108,7 @@ def set_or_add(target: Tensor, value: Tensor, *, accumulate: bool) -> None:
 def rotated_heads(qkv: Tensor, cos: Tensor, sin: Tensor, num_heads: int) -> list[Tensor]:
     """Query, key and value (B, H, T, C); the first two are rotated, and K heads are repeated to H."""
     num_kv_heads = (qkv.shape[2] - num_heads) // 2
-    query, key, value = widen(qkv).transpose(1, 2).split([num_heads, num_kv_heads, num_kv_heads], dim=1)
+    query, key, value = torch.split(widen(qkv).transpose(1, 2), [num_heads, num_kv_heads, num_kv_heads], dim=1)
     group = num_heads // num_kv_heads
     key, value = (x.repeat_interleave(group, dim=1) for x in (rotate(key, cos, sin), value))
     return [rotate(query, cos, sin), key, value]
@@ -123,4 +123,5 @@ def causal_scores(query: Tensor, key: Tensor) -> Tensor:
 
 def sum_groups(x: Tensor, num_key_and_value_heads: int) -> Tensor:
     """(B, H, T, C) summed over each group of query heads: (B, K, T, C), the reverse of the repetition."""
-    return x.unflatten(1, (num_key_and_value_heads // 2, -1)).sum(2)
+    grouped: Tensor = x.unflatten(1, (num_key_and_value_heads // 2, -1))  # type: ignore[no-untyped-call]
+    return grouped.sum(2)

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
-import plain_operators
 import pytest
 import torch
 import torch.nn.functional as F
@@ -19,6 +18,7 @@ from torch import Tensor
 from tinyllm.kernels.train import library, operators
 from tinyllm.model.norm import RMSNorm
 from tinyllm.model.rope import rotary_tables, rotate
+from unit.kernels.train import plain_operators
 
 NEEDS_AMX = pytest.mark.skipif(not library.is_supported(), reason="needs an x86 processor with AMX and a C++ compiler")
 SLACK = 1.1
@@ -106,7 +106,7 @@ def run_attention(module: ModuleType, num_heads: int) -> Run:
 def autograd_attention(num_heads: int) -> Run:
     def attend(qkv: Tensor) -> Tensor:
         num_kv_heads = (qkv.shape[2] - num_heads) // 2
-        query, key, value = qkv.transpose(1, 2).split([num_heads, num_kv_heads, num_kv_heads], dim=1)
+        query, key, value = torch.split(qkv.transpose(1, 2), [num_heads, num_kv_heads, num_kv_heads], dim=1)
         wide = torch.float64 if qkv.dtype == torch.float64 else torch.float32
         tables = [table.to(wide) for table in rotary_tables(qkv.shape[1], qkv.shape[3])]
         query, key = rotate(query, *tables), rotate(key, *tables)
@@ -127,7 +127,7 @@ def test_compiled_attention(
     compiled: ModuleType, threads: None, batch: int, time: int, num_heads: int, num_kv_heads: int, channels: int
 ) -> None:
     tensors = attention_tensors(batch, time, num_heads, num_kv_heads, channels)
-    runs = (run_attention(module, num_heads) for module in (compiled, plain_operators))
+    runs = run_attention(compiled, num_heads), run_attention(plain_operators, num_heads)
     assert_compiled_is_near_plain(*runs, autograd_attention(num_heads), tensors)
 
 
@@ -258,7 +258,7 @@ def test_plain_swiglu(shape: tuple[int, int]) -> None:
 @NEEDS_AMX
 @SWIGLU_SHAPES
 def test_compiled_swiglu(compiled: ModuleType, threads: None, shape: tuple[int, int]) -> None:
-    runs = (run_swiglu(module) for module in (compiled, plain_operators))
+    runs = run_swiglu(compiled), run_swiglu(plain_operators)
     assert_compiled_is_near_plain(*runs, autograd_swiglu, swiglu_tensors(shape))
 
 
@@ -310,7 +310,7 @@ def test_compiled_loss(
     compiled: ModuleType, threads: None, vocab_size: int, tokens: int, size_of_logits: float
 ) -> None:
     tensors, targets = loss_tensors(vocab_size, tokens, size_of_logits)
-    runs = (run_loss(module, targets) for module in (compiled, plain_operators))
+    runs = run_loss(compiled, targets), run_loss(plain_operators, targets)
     assert_compiled_is_near_plain(*runs, autograd_loss(targets), tensors)
 
 
