@@ -1,18 +1,36 @@
 """The exception tree for everything that a user can cause or meet.
 
-A message is one line that names the problem, the place, the limit, and the remedy. The command line prints exactly
-that line. Nothing here formats tracebacks or exits. Invariants of the code itself are `assert`s.
+A message is one line that names the problem, the place, the limit, and the remedy. It names parameters as Python
+callers write them; the command line prints the same line with its flags (`tinyllm.cli.flags`). Nothing here formats
+tracebacks or exits. Invariants of the code itself are `assert`s.
 """
 
 
 class TinyllmError(Exception):
-    """Base class of all errors that are shown as one line instead of a traceback."""
+    """Base class of all errors that are shown as one line instead of a traceback.
+
+    message    the problem, the place and the limit
+    parameter  the parameter whose value is wrong: the first word of the message, or empty
+    hint       what to do; parameters, values and calls stand in backticks: `overwrite=True`
+
+    >>> print(TinyllmError("shards exists already", hint="replace it with `overwrite=True`"))
+    shards exists already; replace it with `overwrite=True`
+    """
 
     exit_code = 1
 
+    def __init__(self, message: str, *, parameter: str = "", hint: str = "") -> None:
+        assert message.startswith(parameter), f"the message begins with the parameter: {message}"
+        super().__init__(f"{message}; {hint}" if hint else message)
+        self.message, self.parameter, self.hint = message, parameter, hint
+
+    def reword(self, line: str) -> None:
+        """Replaces the whole message by `line`, in the words of a program that catches and raises the error again."""
+        self.args, self.message, self.parameter, self.hint = (line,), line, "", ""
+
 
 class UsageError(TinyllmError):
-    """The command line is wrong: a flag out of range, a missing argument."""
+    """An argument is wrong: out of range, missing, or against another."""
 
     exit_code = 2
 
@@ -56,6 +74,6 @@ class DivergenceError(TinyllmError):
 class Interrupted(TinyllmError):
     """A signal ended a command after it saved its work; `exit_code` is 128 + the signal's number."""
 
-    def __init__(self, message: str, signal_number: int) -> None:
-        super().__init__(message)
+    def __init__(self, message: str, signal_number: int, *, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
         self.exit_code = 128 + signal_number

@@ -14,6 +14,7 @@ from typing import NoReturn
 from cyclopts import App, CycloptsError
 
 from tinyllm.cli.console import STANDARD_OUTPUT, give_up_output, note, standard_streams
+from tinyllm.cli.flags import in_flags
 from tinyllm.errors import ArgumentsError, TinyllmError
 from tinyllm.version import __version__
 
@@ -111,7 +112,7 @@ def _report(error: BaseException, tokens: list[str], program: str, output_failed
             # The reader of the output stopped reading (`tinyllm ... | head`): not an error.
             return 0
         case TinyllmError():
-            note(f"tinyllm: {error}{_pointer(error, tokens, program)}")
+            note(f"tinyllm: {in_flags(error)}{_pointer(error, tokens, program)}")
             return error.exit_code
         case CycloptsError():
             note(f"tinyllm: {_describe_wrong_call(error, program)}")

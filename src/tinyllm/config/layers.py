@@ -84,7 +84,7 @@ def _settings_to_resume(path: Path, recipe: str | None, announce: Callable[[str]
         return read_own_settings(path)
     except ConfigError as error:
         if recipe is None:
-            raise ConfigError(f"{error}; mend it, or name the run's --recipe") from None
+            raise ConfigError(str(error), hint="mend it, or name the run's `recipe`") from None
         announce(f"the run's own settings are not used: {error}")
         return {}
 
@@ -113,7 +113,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(decode(path.read_bytes(), str(path)))
     except FileNotFoundError:
-        raise ConfigError(f"--config {path} does not exist") from None
+        raise ConfigError(f"config {path} does not exist", parameter="config") from None
     except InputError as error:
         raise ConfigError(str(error)) from None
     except (tomllib.TOMLDecodeError, RecursionError) as error:

@@ -62,7 +62,7 @@ def read_members(archive: ByteStream) -> Iterator[Member]:
             continue
         member = Member(archive, long_name or _text(pax.get(b"path", b"")) or _name(header), size)
         if kind == b"S" or any(key.startswith(b"GNU.sparse.") for key in pax):
-            raise FormatError(f"{archive.name}: {member.name} is stored sparse; pack the archive without --sparse")
+            raise FormatError(f"{archive.name}: {member.name} is stored sparse; pack the archive without sparse files")
         if kind in _REGULAR and not member.name.endswith("/"):
             yield member
         if kind not in _WITHOUT_DATA:

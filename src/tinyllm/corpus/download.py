@@ -245,13 +245,14 @@ class _Transfer:
         total_bytes = int(length) if re.fullmatch(r"[0-9]{1,18}", length) and not response.chunked else None
         if total_bytes is None and not (response.chunked or self._sha256 or self._expected_bytes or self._is_packed()):
             raise DownloadError(
-                f"{self.url}: the server does not say how long the file is, so a missing end would not be noticed; "
-                "give its --sha256"
+                f"{self.url}: the server does not say how long the file is, so a missing end would not be noticed",
+                hint="give its `sha256`",
             )
         if self._expected_bytes is not None and total_bytes not in (None, self._expected_bytes):
             raise DownloadError(
                 f"{self.url}: the server's file has {total_bytes} bytes instead of {self._expected_bytes}; "
-                "it is another version (to take it as it is, name its address with --url)"
+                "it is another version",
+                hint="to take it as it is, name its address with `url`",
             )
         version = _Version(url=self.url, validator=_validator(response), total_bytes=total_bytes)
         self.drop()

@@ -88,7 +88,7 @@ def text_of(record: object, place: str, text_key: str | None) -> str:
             raise FormatError(f"{place}: key {key!r} holds a list with {_kind(other)} in it, not a list of strings")
         text = "\n".join(text)
     if not isinstance(text, str):
-        raise FormatError(f"{place}: key {key!r} holds {_kind(text)}, not text; choose another with --text-key")
+        raise FormatError(f"{place}: key {key!r} holds {_kind(text)}, not text", hint="choose another with `text_key`")
     return _checked(text, place)
 
 
@@ -101,7 +101,9 @@ def find_key(keys: Iterable[str], place: str, text_key: str | None, what: str = 
             return key
     seen = ", ".join(ascii(key)[:40] for key in keys[:12]) + (", …" if len(keys) > 12 else "") or "none"
     missing = " or ".join(map(repr, candidates))
-    raise InputError(f"{place} has no {what} {missing}; {what}s seen: {seen}; name the one with the text: --text-key")
+    raise InputError(
+        f"{place} has no {what} {missing}; {what}s seen: {seen}", hint="name the one with the text: `text_key`"
+    )
 
 
 class _Window:

@@ -84,5 +84,6 @@ def _require_training(labelled: Iterable[tuple[Document, bool]]) -> Iterator[tup
     if not num_train:
         raise InputError(
             f"the split leaves nothing to train on: all {num_validation} documents went to validation, "
-            "most likely because they are copies of one text; add others, or read them with --documents file"
+            "most likely because they are copies of one text",
+            hint="add others, or read them with `documents=file`",
         )

@@ -11,7 +11,7 @@ from tinyllm.errors import InputError
 DocumentRule = Literal["auto", "file", "line", "blank-line", "endoftext"]
 END_OF_TEXT = "<|endoftext|>"
 DOCUMENT_LIMIT_CHARACTERS = 2**30
-_ADVICE = f"cut it with lines {END_OF_TEXT}, or choose --documents line or blank-line"
+_ADVICE = f"cut it with lines {END_OF_TEXT}, or choose `documents=line` or blank-line"
 
 
 def split_text(pieces: Iterator[str], rule: DocumentRule, name: str) -> Iterator[str]:
@@ -87,7 +87,7 @@ class _Parts:
         self._num_characters += len(piece)
         if self._num_characters > DOCUMENT_LIMIT_CHARACTERS:
             raise InputError(
-                f"{self._name} has a document of more than {DOCUMENT_LIMIT_CHARACTERS} characters; {self._advice}"
+                f"{self._name} has a document of more than {DOCUMENT_LIMIT_CHARACTERS} characters", hint=self._advice
             )
 
     def join(self) -> str:

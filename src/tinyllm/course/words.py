@@ -1,4 +1,4 @@
-"""Rewrites messages of the stages with the scripts' names: `--init_from=resume` for `--resume auto`, and so on.
+"""Rewrites the command line's messages with the scripts' names: `--init_from=resume` for `--resume auto`, and so on.
 
 A message names only flags of the script that prints it. `run_llama.py` has its own flags.
 """
@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
+from tinyllm.cli.flags import in_flags
 from tinyllm.errors import TinyllmError
 
 CONSTANTS = {
@@ -73,5 +74,5 @@ def translated(translate: Callable[[str], str]) -> Iterator[None]:
     try:
         yield
     except TinyllmError as error:
-        error.args = (translate(str(error)),)
+        error.reword(translate(in_flags(error)))
         raise

@@ -37,8 +37,8 @@ def read_model(path: Path, tokenizer: Path | None = None) -> ForeignModel:
             found = fit_to(found, model.config.vocab_size) or found
     if found.vocab_size != model.config.vocab_size:
         raise MismatchError(
-            f"{path} has {model.config.vocab_size} tokens, but {found.name} has {found.vocab_size}; "
-            "name the tokenizer that the model was trained with: --tokenizer FILE"
+            f"{path} has {model.config.vocab_size} tokens, but {found.name} has {found.vocab_size}",
+            hint="name the tokenizer that the model was trained with: `tokenizer=FILE`",
         )
     return replace(model, tokenizer=found.with_rules(end_ids=model.end_ids))
 
@@ -97,6 +97,6 @@ def find_tokenizer(model: Path, vocab_size: int) -> Path:
         if candidate.is_file():
             return candidate
     raise InputError(
-        f"{model} has no tokenizer inside, and there is no {', '.join(names[:-1])} or {names[-1]} in {folder}; "
-        "name it: --tokenizer FILE"
+        f"{model} has no tokenizer inside, and there is no {', '.join(names[:-1])} or {names[-1]} in {folder}",
+        hint="name it: `tokenizer=FILE`",
     )

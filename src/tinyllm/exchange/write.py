@@ -120,9 +120,13 @@ def export_model(
     """
     found = TARGETS.get(target)
     if found is None:
-        raise UsageError(f"--to {target} is not a format; choose {', '.join(TARGETS)}")
+        raise UsageError(f"target {target} is not a format; choose {', '.join(TARGETS)}", parameter="target")
     if with_modelfile and (isinstance(found, DirectoryTarget) or found.tensor_type is None):
-        raise UsageError(f"--modelfile requires --to gguf, gguf-f16, gguf-bf16 or gguf-q8, not with {target}")
+        raise UsageError(
+            f"with_modelfile does not fit {target}",
+            parameter="with_modelfile",
+            hint="it requires `target=gguf`, gguf-f16, gguf-bf16 or gguf-q8",
+        )
     if isinstance(found, DirectoryTarget):
         storage.check_replaceable(output, MODEL, overwrite=overwrite)
         storage.check_writable(output)

@@ -28,15 +28,19 @@ def pick_device(name: str = "auto") -> "torch.device":
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise UsageError(f"--device {name} is not a device; use auto, cpu, cuda, cuda:N or mps") from None
+        raise _refused(name, " is not a device", "use auto, cpu, cuda, cuda:N or mps") from None
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if device.type not in available:
-        raise UsageError(f"--device {name} is not supported; use auto, cpu, cuda, cuda:N or mps")
+        raise _refused(name, " is not supported", "use auto, cpu, cuda, cuda:N or mps")
     if not available[device.type]:
-        raise UsageError(f"--device {name}: this machine or this build of PyTorch has none; use --device cpu or auto")
+        raise _refused(name, ": this machine or this build of PyTorch has none", "use `device=cpu` or auto")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise UsageError(f"--device {name}: this machine has {torch.cuda.device_count()} GPU(s), counted from 0")
+        raise _refused(name, f": this machine has {torch.cuda.device_count()} GPU(s), counted from 0")
     return device
+
+
+def _refused(name: str, problem: str, hint: str = "") -> UsageError:
+    return UsageError(f"device {name}{problem}", parameter="device", hint=hint)
 
 
 def may_have_gpu() -> bool:

@@ -111,7 +111,7 @@ class ShardSet:
         path = Path(path)
         if not path.exists():
             raise InputError(
-                f"{path} does not exist; make shards with: tinyllm prepare FILES --tokenizer DIR -o {path}"
+                f"{path} does not exist", hint=f"make shards with: `prepare(FILES, tokenizer=DIR, output={path})`"
             )
         if path.is_file():
             raise _not_prepared(path)
@@ -180,8 +180,9 @@ def _not_prepared(path: Path) -> InputError:
     name = (resolved.name.partition(".")[0] if path.is_file() else resolved.name) or "text"
     text, shards = shlex.quote(str(path)), shlex.quote(f"{name}-shards")
     return InputError(
-        f"{path} is text, not shards; run prepare first: tinyllm prepare {text} --tokenizer tokenizer -o {shards} "
-        f"(its tokenizer: tinyllm tokenizer train {text} -o tokenizer), and then name {shards} instead"
+        f"{path} is text, not shards",
+        hint=f"run prepare first: `prepare({text}, tokenizer=tokenizer, output={shards})` "
+        f"(its tokenizer: `train_tokenizer({text}, output=tokenizer)`), and then name {shards} instead",
     )
 
 

@@ -204,8 +204,8 @@ def _as_artifact_error(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise ArtifactError(
-            f"cannot pass a batch to a worker process through {path}: {error.strerror or error}; "
-            "make room, set TMPDIR to another folder, or use --workers 1, which needs no files"
+            f"cannot pass a batch to a worker process through {path}: {error.strerror or error}",
+            hint="make room, set TMPDIR to another folder, or use `num_workers=1`, which needs no files",
         ) from error
 
 
@@ -213,7 +213,7 @@ def _worker_died(batches: Iterable[Batch]) -> TinyllmError:
     sources = list(dict.fromkeys(document.source for batch in batches for document in batch.documents))
     names = ", ".join(sources[:3]) + (", …" if len(sources) > 3 else "")
     return TinyllmError(
-        f"a worker process died while encoding {names}: it was killed, or memory ran out; "
-        "finished shards are kept, so run the command again, with fewer --workers if memory is short "
-        '(a script of yours must call prepare under `if __name__ == "__main__":`, because workers import it)'
+        f"a worker process died while encoding {names}: it was killed, or memory ran out",
+        hint="finished shards are kept, so run it again, with fewer `num_workers` if memory is short "
+        '(a script of yours must call prepare under `if __name__ == "__main__":`, because workers import it)',
     )

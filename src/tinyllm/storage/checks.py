@@ -75,7 +75,7 @@ def check_replaceable(path: Path, kind: str, *, overwrite: bool = True) -> None:
     except (ArtifactError, InputError) as error:
         raise ArtifactError(f"will not replace {path}: {error}; remove it, or choose another place") from None
     if not overwrite:
-        raise ArtifactError(f"{path} exists already; choose another place, or replace it with --overwrite")
+        raise _exists(path, "place")
 
 
 def check_new_file(path: Path, what: str, is_own_kind: Callable[[Path], bool], *, overwrite: bool) -> None:
@@ -91,9 +91,13 @@ def check_new_file(path: Path, what: str, is_own_kind: Callable[[Path], bool], *
     if not place.is_file():
         raise ArtifactError(f"{path} is there and is not a file; choose another name")
     if not overwrite:
-        raise ArtifactError(f"{path} exists already; choose another name, or replace it with --overwrite")
+        raise _exists(path, "name")
     if place.stat().st_size and not is_own_kind(place):
         raise ArtifactError(f"will not replace {path}: it is not {what}; remove it, or choose another name")
+
+
+def _exists(path: Path, what: str) -> ArtifactError:
+    return ArtifactError(f"{path} exists already", hint=f"choose another {what}, or replace it with `overwrite=True`")
 
 
 def is_text(path: Path) -> bool:

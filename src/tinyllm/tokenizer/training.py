@@ -134,7 +134,7 @@ def train_model(
             minloglevel=2,
         )
     except RuntimeError as error:
-        raise InputError(_explain(str(error), vocab_size, len(special))) from None
+        raise _explain(str(error), vocab_size, len(special)) from None
     # The special pieces come last: llama2.c hard-codes the ids of bytes, which SentencePiece would shift.
     return with_reserved(model.getvalue(), vocab_size, special) if special else model.getvalue()
 
@@ -190,20 +190,21 @@ def _check_special(special: Sequence[str]) -> None:
         taken.add(text)
 
 
-def _explain(message: str, vocab_size: int, num_special: int) -> str:
-    """SentencePiece's error as one line that says what to do."""
+def _explain(message: str, vocab_size: int, num_special: int) -> InputError:
+    """SentencePiece's error as an InputError that says what to do."""
     if match := re.search(r"value <= (\d+)", message):
         largest = int(match[1]) + num_special
-        return (
-            f"the text is too small for a vocabulary of {vocab_size}: the largest it allows is {largest}; "
-            f"use --vocab-size {largest} or less, or give more text"
+        return InputError(
+            f"the text is too small for a vocabulary of {vocab_size}: the largest it allows is {largest}",
+            hint=f"use `vocab_size={largest}` or less, or give more text",
         )
     if match := re.search(r"required_chars\. \d+ vs (\d+)", message):
         smallest = int(match[1]) + num_special
-        return (
+        return InputError(
             f"the text has too many different characters for a vocabulary of {vocab_size}: with bytes and control "
-            f"tokens they are {smallest} ids; use --vocab-size {smallest} or more, or a smaller character coverage"
+            f"tokens they are {smallest} ids",
+            hint=f"use `vocab_size={smallest}` or more, or a smaller character coverage",
         )
     if "sentences_.empty()" in message:
-        return "there is no usable text to train a tokenizer on; give files with text in them"
-    return f"SentencePiece cannot train on this text: {' '.join(message.split())}"
+        return InputError("there is no usable text to train a tokenizer on; give files with text in them")
+    return InputError(f"SentencePiece cannot train on this text: {' '.join(message.split())}")

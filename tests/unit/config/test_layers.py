@@ -167,7 +167,7 @@ def test_a_resumed_run_chooses_tiles_again_and_uses_the_vocabulary_of_the_shards
 def test_unreadable_settings_of_a_run_are_refused_or_replaced_by_a_recipe(content: str, tmp_path: Path) -> None:
     (tmp_path / "config.toml").write_text(content)
     notes: list[str] = []
-    with pytest.raises(ConfigError, match="mend it, or name the run's --recipe"):
+    with pytest.raises(ConfigError, match="mend it, or name the run's `recipe`"):
         build_run_config(512, tmp_path, [], resume=True, announce=notes.append)
     config, _ = build_run_config(512, tmp_path, [], recipe="seed", resume=True, announce=notes.append)
     assert len(notes) == 1

@@ -243,7 +243,7 @@ def test_an_item_longer_than_the_window_is_read(tmp_path: Path, monkeypatch: pyt
 
 def test_a_document_over_the_limit_is_refused_with_advice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(text, "DOCUMENT_LIMIT_CHARACTERS", 100)
-    with pytest.raises(InputError, match=r"more than 100 characters; .*--documents line"):
+    with pytest.raises(InputError, match=r"more than 100 characters; .*`documents=line`"):
         read_texts(write(tmp_path / "a.txt", "a" * 101))
 
 
@@ -299,7 +299,7 @@ class TestErrors:
             ('["a"]["b"]', r"something follows the array's \]"),
             ("[1]", "item 1 is a number, neither an object nor a string"),
             ("[[]]", "item 1 is a list, neither"),
-            ('[{"text": {"a": 1}}]', "item 1: key 'text' holds an object, not text; .*--text-key"),
+            ('[{"text": {"a": 1}}]', "item 1: key 'text' holds an object, not text; .*`text_key`"),
             ('[{"text": ["a", 1]}]', "item 1: key 'text' holds a list with a number in it, not a list of strings"),
             ('[{"text": ["a", null]}]', "item 1: key 'text' holds a list with null in it"),
             ('[{"text": [["a"]]}]', "item 1: key 'text' holds a list with a list in it"),
@@ -333,7 +333,7 @@ class TestErrors:
 
     def test_a_wrong_key_lists_the_keys_seen(self, tmp_path: Path) -> None:
         path = write(tmp_path / "a.json", '[{"title": "a", "body": "b"}]')
-        with pytest.raises(InputError, match=r"no key 'story' or 'text'; keys seen: 'title', 'body'; .*--text-key"):
+        with pytest.raises(InputError, match=r"no key 'story' or 'text'; keys seen: 'title', 'body'; .*`text_key`"):
             read_texts(path)
         with pytest.raises(InputError, match="no key 'content'; keys seen: 'title', 'body'"):
             read_texts(path, text_key="content")

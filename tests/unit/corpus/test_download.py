@@ -268,7 +268,7 @@ class TestFailures:
         assert len(fetch.server.requests) == 1
 
     def test_another_version_is_refused_before_its_body_is_read(self, fetch: Fetch) -> None:
-        with pytest.raises(DownloadError, match=r"has 256000 bytes instead of 5; .*--url"):
+        with pytest.raises(DownloadError, match=r"has 256000 bytes instead of 5; .*`url`"):
             fetch(expected_bytes=5)
         assert fetch.reports == []
 

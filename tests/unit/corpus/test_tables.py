@@ -45,7 +45,7 @@ def test_blank_lines_are_skipped_and_the_last_row_needs_no_newline() -> None:
     [
         ("", "a.csv has no row"),
         ("\n\n", "a.csv has no row"),
-        ("id,body\n1,a\n", "a.csv, line 1 has no column 'story' or 'text'; columns seen: 'id', 'body'; .*--text-key"),
+        ("id,body\n1,a\n", "a.csv, line 1 has no column 'story' or 'text'; columns seen: 'id', 'body'; .*`text_key`"),
         ("id,text\n1,a\n1\n", "a.csv, line 3 has 1 fields, but the header has 2"),
         ('id,text\n1,"a\nb"\n1,a,b\n', "a.csv, line 4 has 3 fields, but the header has 2"),
         ('text\na\n"b\nc\n', "a.csv, line 3: a quote opens here .* is never closed"),

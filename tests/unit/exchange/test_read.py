@@ -104,7 +104,7 @@ def test_tokenizers_next_to_a_model_are_tried_by_size_first(tmp_path: Path, monk
     model, folder = tmp_path / "a" / "model.bin", tmp_path / "a"
     folder.mkdir()
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(InputError, match=r"no tok320.model, .* in .*a; name it: --tokenizer FILE"):
+    with pytest.raises(InputError, match=r"no tok320.model, .* in .*a; name it: `tokenizer=FILE`"):
         find_tokenizer(model, 320)
     (tmp_path / "tokenizer.model").touch()
     assert find_tokenizer(model, 320) == Path("tokenizer.model")

@@ -91,7 +91,7 @@ def test_the_same_tokenizer_in_the_folder_is_accepted(mild_model: ForeignModel, 
 @pytest.mark.parametrize(
     ("target", "name", "error", "message"),
     [
-        ("onnx", "x", UsageError, "--to onnx is not a format; choose llama2c, llama2c-v1"),
+        ("onnx", "x", UsageError, "target onnx is not a format; choose llama2c, llama2c-v1"),
         ("gguf", "", ArtifactError, "is there and is not a file"),
         ("llama2c", "tokenizer.bin", InputError, "is the name of the tokenizer.bin that is written with the model"),
         ("gguf", "file/x", ArtifactError, "is a file, not a directory"),
@@ -109,7 +109,7 @@ def test_a_modelfile_requires_gguf(mild_model: ForeignModel, tmp_path: Path) -> 
     export = export_model(mild_model, "gguf-q8", tmp_path / "model.gguf", with_modelfile=True)
     assert [path.name for path in export.beside] == ["Modelfile"]
     assert "FROM ./model.gguf" in (tmp_path / "Modelfile").read_text()
-    with pytest.raises(UsageError, match="--modelfile requires --to gguf"):
+    with pytest.raises(UsageError, match="with_modelfile does not fit .*it requires `target=gguf`"):
         export_model(mild_model, "pt", tmp_path / "model.pt", with_modelfile=True)
 
 

@@ -259,7 +259,7 @@ def test_weights_that_are_not_numbers_are_an_error_not_a_text(generator: Generat
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
 def test_a_device_that_is_not_here_is_refused(make_model_dir: Callable[..., Path]) -> None:
-    with pytest.raises(UsageError, match=r"--device cuda: this machine .* has none"):
+    with pytest.raises(UsageError, match=r"device cuda: this machine .* has none"):
         load(make_model_dir(), device="cuda")
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tinyllm.cli.flags import in_flags
 from tinyllm.errors import ArtifactError, FormatError, InputError, MismatchError
 from tinyllm.shards.encoding import dtype_for
 from tinyllm.shards.format import ShardSet, count_tokens, read_document_ends, read_tokens
@@ -60,7 +61,7 @@ def test_manifest_with_other_details_is_refused(run: Run) -> None:
 
 
 def test_missing_directory_names_the_command_that_makes_one(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="does not exist; make shards with: tinyllm prepare"):
+    with pytest.raises(InputError, match="does not exist; make shards with: `prepare"):
         ShardSet.open(tmp_path / "absent")
     with pytest.raises(ArtifactError, match=r"no manifest\.json"):
         ShardSet.open(tmp_path)
@@ -127,9 +128,11 @@ def test_text_in_place_of_shards_names_the_command(name: str, tmp_path: Path, mo
     file.write_text("a story", encoding="utf-8")
     text, shards = ("'my texts'", "'my texts-shards'") if " " in name else (name, f"{name.removesuffix('.txt')}-shards")
     command = f"tinyllm prepare {text} --tokenizer tokenizer -o {shards}"
+    call = f"prepare({text}, tokenizer=tokenizer, output={shards})"
     with pytest.raises(InputError) as raised:
         ShardSet.open(name)
-    assert f"{name} is text, not shards; run prepare first: {command} " in str(raised.value)
+    assert f"{name} is text, not shards; run prepare first: `{call}` " in str(raised.value)
+    assert f"{name} is text, not shards; run prepare first: {command} " in in_flags(raised.value)
 
 
 @pytest.mark.parametrize("names", [[], ["config.toml", "metrics.jsonl"], ["config.json"], ["picture.png"]])

@@ -165,7 +165,9 @@ def test_equal_inputs_are_up_to_date_and_others_are_refused(run: Run, tmp_path: 
     notes: list[str] = []
     run(note=notes.append, num_workers=2, report=stop_after(1))
     assert notes == [f"{tmp_path / 'shards'} is up to date: made from the same files, tokenizer and options"]
-    with pytest.raises(ArtifactError, match="exists already; choose another place, or replace it with --overwrite"):
+    with pytest.raises(
+        ArtifactError, match="exists already; choose another place, or replace it with `overwrite=True`"
+    ):
         run(append_eos=True)
     assert contents(tmp_path / "shards") == before
     assert run(append_eos=True, overwrite=True).details.append_eos  # type: ignore[union-attr]
@@ -211,7 +213,7 @@ def test_the_death_of_a_worker_names_the_file(run: Run, tmp_path: Path) -> None:
         for process in multiprocessing.active_children():
             process.kill()
 
-    with pytest.raises(TinyllmError, match=r"a worker process died while encoding .*[ab]\.txt.*fewer --workers"):
+    with pytest.raises(TinyllmError, match=r"a worker process died while encoding .*[ab]\.txt.*fewer `num_workers`"):
         run(num_workers=2, report=kill_workers)
     assert run().train_counts.documents > 0
 

@@ -18,7 +18,7 @@ def test_an_unwritable_place_is_found_before_the_work(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "overwrite", "message"),
     [
-        (b"text", False, "exists already; choose another name, or replace it with --overwrite"),
+        (b"text", False, "exists already; choose another name, or replace it with `overwrite=True`"),
         (b"\0\1", True, "will not replace .*: it is not a text file"),
         ("ä".encode("latin-1"), True, "it is not a text file"),
     ],

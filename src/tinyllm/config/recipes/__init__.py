@@ -15,5 +15,7 @@ def recipe_names() -> list[str]:
 def read_recipe(name: str) -> dict[str, Any]:
     """The settings of a recipe, by section. Raises UsageError for a name that is none."""
     if name not in recipe_names():
-        raise UsageError(f"--recipe {name} is not a recipe; choose one of {', '.join(recipe_names())}")
+        raise UsageError(
+            f"recipe {name} is not a recipe; choose one of {', '.join(recipe_names())}", parameter="recipe"
+        )
     return tomllib.loads((files(__name__) / f"{name}.toml").read_text(encoding="utf-8"))

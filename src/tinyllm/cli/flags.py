@@ -1,0 +1,71 @@
+"""Writes the errors of the library in the words of the command line: `overwrite=True` becomes `--overwrite`.
+
+Only the parameter and the hint of an error are translated (see `tinyllm.errors.TinyllmError`). The rest of a message
+may hold names of files and is left as it is.
+"""
+
+import re
+
+from tinyllm.errors import TinyllmError
+
+FLAGS = {
+    "config": "--config",
+    "device": "--device",
+    "documents": "--documents",
+    "label_names": "--label-names",
+    "lr": "--lr",
+    "num_workers": "--workers",
+    "out": "--out",
+    "output": "-o",
+    "overwrite": "--overwrite",
+    "recipe": "--recipe",
+    "resume": "--resume",
+    "sha256": "--sha256",
+    "target": "--to",
+    "text_key": "--text-key",
+    "tokenizer": "--tokenizer",
+    "url": "--url",
+    "vocab_size": "--vocab-size",
+    "with_modelfile": "--modelfile",
+}
+"""Parameter -> flag. The flag of a setting `section.key` is `--section.key`."""
+VALUES = {"resume=True": "--resume auto"}
+"""Arguments whose value has another word on the command line."""
+CALLS = {"prepare": "tinyllm prepare", "train_tokenizer": "tinyllm tokenizer train"}
+"""Function -> command."""
+_QUOTED = re.compile(r"`([^`]*)`")
+_CALL = re.compile(r"(\w+)\((.*)\)", re.DOTALL)
+_NEXT_ARGUMENT = re.compile(r", (?=[a-z_]+=)")
+_SETTING = re.compile(r"[a-z]+\.[a-z_0-9]+")
+
+
+def in_flags(error: TinyllmError) -> str:
+    """The line of `error` with flags and commands in place of parameters and calls."""
+    message = error.message
+    if error.parameter:
+        message = flag_of(error.parameter) + message.removeprefix(error.parameter)
+    return f"{message}; {_QUOTED.sub(_unquote, error.hint)}" if error.hint else message
+
+
+def flag_of(parameter: str) -> str:
+    """The flag of a parameter, or of a setting `section.key`."""
+    return FLAGS.get(parameter, f"--{parameter}")
+
+
+def _unquote(quoted: re.Match[str]) -> str:
+    """The flags or the command for one expression in backticks; any other stays, with its backticks."""
+    call = _CALL.fullmatch(quoted[1])
+    if call is None or call[1] not in CALLS:
+        return _argument(quoted[1]) or quoted[0]
+    first, *named = _NEXT_ARGUMENT.split(call[2])
+    return " ".join([CALLS[call[1]], first, *(_argument(each) or each for each in named)])
+
+
+def _argument(expression: str) -> str | None:
+    """`name` as its flag, `name=value` as flag and value, `name=True` as a switch; None if it is no parameter."""
+    if expression in VALUES:
+        return VALUES[expression]
+    name, _, value = expression.partition("=")
+    if name not in FLAGS and not _SETTING.fullmatch(name):
+        return None
+    return flag_of(name) if value in ("", "True") else f"{flag_of(name)} {value}"

@@ -1,0 +1,69 @@
+"""The library names parameters; only the command line and the scripts name flags."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tinyllm.cli.flags import CALLS, FLAGS, in_flags
+from tinyllm.errors import ArtifactError, InputError, TinyllmError, UsageError
+
+SOURCE = Path(__file__).parent.parent.parent / "src" / "tinyllm"
+SPEAKERS = ("cli", "course", "doctor")
+"""Rooms that print flags: the command line, the scripts, and doctor, whose remedies are commands to type."""
+OTHER_PROGRAMS = ("--version", "`llama-quantize --allow-requantize IN OUT F16`")
+"""Flags of a C++ compiler and of llama.cpp."""
+
+
+def library_texts() -> Iterator[tuple[Path, str]]:
+    """Every string literal of the library's rooms, docstrings left out."""
+    for path in sorted(SOURCE.rglob("*.py")):
+        if path.relative_to(SOURCE).parts[0] in SPEAKERS:
+            continue
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        documentation = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in documentation:
+                yield path, node.value
+
+
+def test_every_parameter_of_a_hint_has_a_flag() -> None:
+    """A hint's literals hold whole expressions, or their beginning where a value is filled in."""
+    known = FLAGS.keys() | CALLS.keys()
+    for path, text in library_texts():
+        for name in re.findall(r"`([a-z_]+)(?:`|=\w*`|=$|\()", text):
+            assert name in known, f"{path}: `{name}` is not in cli/flags.py"
+
+
+@pytest.mark.parametrize(
+    ("error", "python", "command_line"),
+    [
+        (
+            ArtifactError("a`b`.txt exists", hint="replace it with `overwrite=True`"),
+            "a`b`.txt exists; replace it with `overwrite=True`",
+            "a`b`.txt exists; replace it with --overwrite",
+        ),
+        (
+            UsageError("device cuda: there is none", parameter="device", hint="use `device=cpu` or auto"),
+            "device cuda: there is none; use `device=cpu` or auto",
+            "--device cuda: there is none; use --device cpu or auto",
+        ),
+        (
+            InputError("no shards", hint="run `prepare(a, b.txt, tokenizer=t, output=s)`, or `resume=True`"),
+            "no shards; run `prepare(a, b.txt, tokenizer=t, output=s)`, or `resume=True`",
+            "no shards; run tinyllm prepare a, b.txt --tokenizer t -o s, or --resume auto",
+        ),
+        (
+            UsageError("it broke", hint="choose `training.attention=explicit`, in `other words`"),
+            "it broke; choose `training.attention=explicit`, in `other words`",
+            "it broke; choose --training.attention explicit, in `other words`",
+        ),
+    ],
+)
+def test_parameters_become_flags(error: TinyllmError, python: str, command_line: str) -> None:
+    assert str(error) == python
+    assert in_flags(error) == command_line
+    error.reword("another line")
+    assert (str(error), in_flags(error)) == ("another line", "another line")
