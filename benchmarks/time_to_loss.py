@@ -36,7 +36,8 @@ from tinyllm.model.transformer import Transformer
 from tinyllm.shards.format import ShardSet
 from tinyllm.shards.writer import prepare
 from tinyllm.tokenizer.training import train_tokenizer
-from tinyllm.training.loop import Silence, Trainer
+from tinyllm.training.builder import build_trainer
+from tinyllm.training.reporter import Silence
 
 Sections = dict[str, dict[str, Any]]
 ORIGINAL: Sections = {
@@ -169,7 +170,7 @@ def learn(run: Path, shards: Path, sections: Sections, num_tokens: int) -> tuple
     training |= {"sequence_length": 256, "eval_interval": max(1, num_steps // 40), "eval_iters": 20}
     config = Config.model_validate(sections)
     eager = EagerStep(sections["model"])
-    Trainer(config, shard_set, run, reporter=eager).train(resume=False, to_toml=to_toml)
+    build_trainer(config, shard_set, run, reporter=eager).train(resume=False, to_toml=to_toml)
     records = storage.read_json_lines(run / "metrics.jsonl")
     rate = statistics.median(record["tokens_per_second"] for record in records if "tokens_per_second" in record)
     tokens_per_update = training["batch_size"] * training["accumulation_steps"] * 256

@@ -35,6 +35,7 @@ from tinyllm.machine.memory import keep_freed_memory
 from tinyllm.model.hugging_face_config import to_hugging_face
 from tinyllm.model.transformer import Transformer
 from tinyllm.shards.format import ShardSet
+from tinyllm.training.builder import build_trainer
 from tinyllm.training.loop import Trainer
 from tinyllm.training.path import choose_fast_path
 from tinyllm.training.step import build_updater
@@ -188,7 +189,7 @@ def make_trainer(folder: Path, num_steps: int, turns: Turns) -> Trainer:
     training = SETTINGS["training"] | turns.way._asdict()
     config = Config.model_validate(SETTINGS | {"schedule": schedule, "training": training})
     shards = ShardSet.open(folder, tokenizer=wide_tokenizer(VOCAB))
-    return Trainer(config, shards, folder / f"run-{num_steps}", reporter=turns)
+    return build_trainer(config, shards, folder / f"run-{num_steps}", reporter=turns)
 
 
 def serve(step: Step | None) -> None:

@@ -6,7 +6,9 @@ from typing import Any
 from tinyllm import storage
 from tinyllm.config import Config
 from tinyllm.shards.format import ShardSet
-from tinyllm.training.loop import Outcome, Trainer
+from tinyllm.training.builder import build_trainer
+from tinyllm.training.loop import Trainer
+from tinyllm.training.outcome import Outcome
 
 MODEL = {"hidden_size": 16, "num_layers": 2, "num_heads": 2, "num_kv_heads": 1, "context_length": 16}
 TRAINING = {
@@ -65,7 +67,7 @@ def train(
     shards: Path, run: Path, config: Config, *, resume: bool = False, listener: Listener | None = None
 ) -> tuple[Outcome, Trainer]:
     """Trains to the end; returns the outcome, and the trainer with the final weights."""
-    trainer = Trainer(config, ShardSet.open(shards), run, reporter=listener or Listener())
+    trainer = build_trainer(config, ShardSet.open(shards), run, reporter=listener or Listener())
     return trainer.train(resume=resume, to_toml=lambda config: ""), trainer
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tinyllm.config.layers import build_run_config, to_toml
-from tinyllm.errors import MismatchError
 
 if TYPE_CHECKING:
-    from tinyllm.training.loop import Outcome, Reporter
+    from tinyllm.training.outcome import Outcome
+    from tinyllm.training.reporter import Reporter
 
 
 def generate(prompt: str = "", *, model: str | Path | None = None, **settings: Any) -> str:
@@ -45,8 +45,10 @@ def train(
     Raises ConfigError, MismatchError or UsageError before the first step for invalid settings, Interrupted after
     saving for a signal, DivergenceError if losses or gradients stay non-finite.
     """
+    from tinyllm.generation.training_samples import sample_texts
     from tinyllm.shards.format import ShardSet
-    from tinyllm.training.loop import Silence, Trainer
+    from tinyllm.training.builder import build_trainer
+    from tinyllm.training.reporter import Silence
 
     reporter = reporter or Silence()
     shards = ShardSet.open(data)
@@ -54,6 +56,5 @@ def train(
     config, resume = build_run_config(
         vocab_size, Path(out), [("sections", sections)], recipe=recipe, resume=resume, announce=reporter.note
     )
-    if config.model.vocab_size != vocab_size:
-        raise MismatchError(f"model.vocab_size is {config.model.vocab_size}, the shards' tokenizer has {vocab_size}")
-    return Trainer(config, shards, Path(out), reporter=reporter).train(resume=resume, to_toml=to_toml)
+    trainer = build_trainer(config, shards, Path(out), reporter=reporter, sampler=sample_texts)
+    return trainer.train(resume=resume, to_toml=to_toml)

@@ -12,6 +12,7 @@ from torch import Tensor
 from tinyllm import storage
 from tinyllm.errors import ArtifactError, DivergenceError
 from tinyllm.shards.format import ShardSet
+from tinyllm.training.builder import build_trainer
 from tinyllm.training.loop import Trainer
 from tinyllm.training.step import Updater
 from training_runs import Listener, losses, make_config
@@ -42,7 +43,7 @@ def inject(trainer: Trainer, factor: float, steps: set[int]) -> None:
 def make_trainer(shards: Path, run: Path, dtype: str = "float32", num_steps: int = 20) -> tuple[Trainer, Listener]:
     listener = Listener()
     config = make_config(shards, num_steps, training={"dtype": dtype, "max_bad_steps": LIMIT, "keep_checkpoints": 99})
-    return Trainer(config, ShardSet.open(shards), run, reporter=listener), listener
+    return build_trainer(config, ShardSet.open(shards), run, reporter=listener), listener
 
 
 def assert_all_finite(run: Path) -> int:

@@ -15,7 +15,7 @@ from tinyllm.shards.writer import prepare
 from tinyllm.tokenizer.codec import Tokenizer
 from tinyllm.tokenizer.training import train_model
 from tinyllm.training import inputs
-from tinyllm.training.loop import Trainer
+from tinyllm.training.builder import build_trainer
 from training_runs import Listener, losses, make_config
 
 REFUSED: dict[str, dict[str, dict[str, Any]]] = {
@@ -44,14 +44,14 @@ LIBRARIES = {"torch": "0.0.1", "tinyllm": "0.0.0", "threads": 99, "device": "cud
 
 
 def begin(shards: Path, run: Path) -> None:
-    Trainer(make_config(shards, 3), ShardSet.open(shards), run, reporter=Listener()).train(
+    build_trainer(make_config(shards, 3), ShardSet.open(shards), run, reporter=Listener()).train(
         resume=False, to_toml=lambda config: ""
     )
 
 
 def go_on(shards: Path, run: Path, config: Config) -> Listener:
     listener = Listener()
-    Trainer(config, ShardSet.open(shards), run, reporter=listener).train(resume=True, to_toml=lambda config: "")
+    build_trainer(config, ShardSet.open(shards), run, reporter=listener).train(resume=True, to_toml=lambda config: "")
     return listener
 
 
@@ -105,7 +105,7 @@ def test_changed_inputs_are_refused_or_noted(
             return inputs.describe_inputs(*arguments) | {name: value}
 
         with monkeypatch.context() as patch:
-            patch.setattr("tinyllm.training.loop.describe_inputs", change_one)
+            patch.setattr("tinyllm.training.resume.describe_inputs", change_one)
             listener = go_on(tiny_shards, run, make_config(tiny_shards, 6))
         assert any(f"{name} " in note and str(value) in note for note in listener.notes), listener.notes
     assert len(REFUSED) + 2 + len(NOTED) + len(LIBRARIES) == count

@@ -20,8 +20,9 @@ from tinyllm.model_dir import load_model, save_model
 from tinyllm.shards.format import ShardSet
 from tinyllm.shards.writer import prepare
 from tinyllm.tokenizer.codec import Tokenizer
+from tinyllm.training.builder import build_trainer
 from tinyllm.training.checkpoint import checkpoint_path, newest_whole_checkpoint, save_checkpoint
-from tinyllm.training.loop import Trainer
+from tinyllm.training.run_dir import clear_away_leftovers
 from training_runs import Listener, make_config
 
 STOPPED = 77
@@ -71,7 +72,7 @@ def stop_everywhere(place: Path, operation: Operation, check: Callable[[int], No
 
 def saving_checkpoints(shards: Path, folder: Path, power_cut: bool) -> None:
     """Runs in a child: saves a third checkpoint, which removes the oldest, and then cleans up as `Trainer` does."""
-    trainer = Trainer(make_config(shards, 9), ShardSet.open(shards), folder / "run", reporter=Listener())
+    trainer = build_trainer(make_config(shards, 9), ShardSet.open(shards), folder / "run", reporter=Listener())
     trainer.train(resume=False, to_toml=lambda config: "")
     checkpoints = folder / "run" / "checkpoints"
     newest = load_file(checkpoint_path(checkpoints, 9) / "model.safetensors")
@@ -86,7 +87,7 @@ def saving_checkpoints(shards: Path, folder: Path, power_cut: bool) -> None:
         for name, expected in (("model.safetensors", newest), ("optimizer.safetensors", moments)):
             found = load_file(path / name)
             assert all(torch.equal(found[key], expected[key]) for key in expected), f"change {point}: a mixture"
-        trainer._clear_away_leftovers()
+        clear_away_leftovers(folder / "run", trainer.directory, trainer.log.note)
         assert trials.leftovers(folder / "run") == []
 
     def save() -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from faults import trials
-from tinyllm.training import loop
+from tinyllm.training import loop, saved_model
 
 SAVING = b"S"
 
@@ -44,7 +44,7 @@ def train_and_die(seconds: float, moment: str, flag: Path, arguments: list[str])
         return save_watched
 
     trials.wrap(loop, "save_checkpoint", watched)
-    trials.wrap(loop, "save_model", watched)
+    trials.wrap(saved_model, "save_model", watched)
     if moment == "any":
         threading.Thread(target=kill_later, daemon=True).start()
     trials.command(*arguments)

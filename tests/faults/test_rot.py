@@ -16,8 +16,8 @@ from tinyllm.shards.format import ShardSet
 from tinyllm.shards.writer import prepare
 from tinyllm.tokenizer.codec import Tokenizer
 from tinyllm.tokenizer.training import train_tokenizer
+from tinyllm.training.builder import build_trainer
 from tinyllm.training.checkpoint import newest_whole_checkpoint
-from tinyllm.training.loop import Trainer
 from training_runs import Listener, losses, make_config
 
 CHECKPOINT_FILES = ("manifest.json", "model.safetensors", "optimizer.safetensors", "state.json")
@@ -130,7 +130,7 @@ def test_resume_falls_back(
         model_file = in_model[index % len(in_model)]
         model_file.write_bytes(flip(model_file.read_bytes(), number))
         listener = Listener()
-        Trainer(config, ShardSet.open(tiny_shards), run, reporter=listener).train(
+        build_trainer(config, ShardSet.open(tiny_shards), run, reporter=listener).train(
             resume=True, to_toml=lambda config: ""
         )
         assert any(f"{newest.name} is passed over" in note and str(file) in note for note in listener.notes)

@@ -11,7 +11,8 @@ import pytest
 
 from faults import trials
 from tinyllm import storage
-from tinyllm.training import loop, step
+from tinyllm.training import next_token, step
+from tinyllm.training.next_token import NextToken
 
 SECONDS = 20
 MOMENTS = ("compile", "step", "evaluation", "save", "data", "stop evaluation")
@@ -48,15 +49,15 @@ def train_slowly(moment: str, at: int, ready: Path, arguments: list[str]) -> Non
             # The model is compiled in the first update.
             trials.wrap(step.Updater, "update", slow)
         case "evaluation":
-            trials.wrap(loop.Trainer, "_to_device", slow)
+            trials.wrap(NextToken, "_to_device", slow)
         case "save":
             storage.disk.after_operation = pause_in_checkpoint
         case "stop evaluation":
             # The time limit stops the run after everything is saved, so the first signal ends it at once.
-            trials.wrap(loop.Trainer, "_validation_batches", slow)
+            trials.wrap(NextToken, "evaluate", slow)
             arguments += ["--max-minutes", "1e-9"]
         case "data":
-            trials.wrap(loop, "read_batch", slow)
+            trials.wrap(next_token, "read_batch", slow)
     trials.command(*arguments)
 
 

@@ -15,6 +15,7 @@ import pytest
 from faults import trials
 from tinyllm import storage
 from tinyllm.shards.format import ShardSet
+from tinyllm.training.builder import build_trainer
 from tinyllm.training.checkpoint import save_checkpoint
 from tinyllm.training.loop import Trainer
 from training_runs import Listener, make_config
@@ -60,7 +61,7 @@ def draft_of(events: list[Event], final: Path) -> Path:
 
 def save_often(shards: Path, run: Path, saves: int, go: Path | None) -> Trainer:
     """Trains one step and saves it as many steps; first waits for the file `go`, if given."""
-    trainer = Trainer(make_config(shards, 1), ShardSet.open(shards), run, reporter=Listener())
+    trainer = build_trainer(make_config(shards, 1), ShardSet.open(shards), run, reporter=Listener())
     trainer.train(resume=False, to_toml=lambda config: "")
     while go is not None and not go.exists():
         time.sleep(0.01)

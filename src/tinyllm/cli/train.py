@@ -9,19 +9,15 @@ from cyclopts import Parameter
 from pydantic import BaseModel
 from rich.progress import Progress, TaskID
 
-from tinyllm import storage
 from tinyllm.cli.console import note
 from tinyllm.cli.progress import progress_bar, stderr
-from tinyllm.config import Config, TrainingSamplesConfig
+from tinyllm.config import Config
 from tinyllm.config.layers import build_run_config, read_toml, to_toml
-from tinyllm.errors import MismatchError
 from tinyllm.shards.format import ShardSet
 from tinyllm.text_input import read_argument
 
 if TYPE_CHECKING:
-    from tinyllm.model.transformer import Transformer
-    from tinyllm.tokenizer.codec import Tokenizer
-    from tinyllm.training.loop import Outcome
+    from tinyllm.training.outcome import Outcome
 
 Settings = dict[str, str] | None
 
@@ -109,22 +105,14 @@ def run_training(
     config: Config, shards: ShardSet, out: Path, *, resume: bool, display: "TrainingDisplay | None" = None
 ) -> "Outcome":
     """Trains, with a progress bar on a terminal and plain lines elsewhere; returns the loop's `Outcome`."""
-    if config.model.vocab_size != shards.tokenizer.vocab_size:
-        raise MismatchError(
-            f"model.vocab_size is {config.model.vocab_size}, but the shards' tokenizer has "
-            f"{shards.tokenizer.vocab_size} tokens; leave model.vocab_size out, or prepare the shards again"
-        )
-    out = storage.follow_link(out)
-    storage.check_writable(out / "config.toml")
-    storage.check_free(out)
+    from tinyllm.generation.training_samples import sample_texts
     from tinyllm.model.size import num_parameters
-    from tinyllm.training.loop import Trainer
-    from tinyllm.training.run_dir import check_run_directory
+    from tinyllm.training.builder import build_trainer, check_start
 
-    check_run_directory(out)
+    out = check_start(config, shards, out)
     with display or TrainingDisplay(config) as display:
         display.note(f"{num_parameters(config.model):,} parameters, {shards.train_counts.tokens:,} training tokens")
-        trainer = Trainer(config, shards, out, reporter=display, sampler=sample_texts)
+        trainer = build_trainer(config, shards, out, reporter=display, sampler=sample_texts)
         display.note(f"logs and model go to {out}")
         outcome = trainer.train(resume=resume, to_toml=to_toml)
     if outcome.reason == "time":
@@ -137,28 +125,11 @@ def describe_outcome(outcome: "Outcome", run: Path) -> str:
     """The last line of a run: step and loss of the saved model, or the reason why there is none."""
     if outcome.reason == "evaluated":
         assert outcome.evaluation is not None
-        result = outcome.evaluation
-        return f"step {outcome.state.step}: validation loss {result.loss:.4f}, {result.bits_per_byte:.4f} bits a byte"
+        return f"step {outcome.state.step}: {outcome.evaluation}"
     if outcome.model is None:
         return f"step {outcome.state.step}: no model in {run / 'model'}, as no validation loss was finite"
     later = f"; no better one up to step {outcome.state.step}" if outcome.model.step < outcome.state.step else ""
     return f"{outcome.model}; model in {run / 'model'}, curve in {run / 'loss.svg'}{later}"
-
-
-def sample_texts(model: "Transformer", tokenizer: "Tokenizer", config: TrainingSamplesConfig) -> list[str]:
-    """Continuations of `config.prompt` by a model in training."""
-    from tinyllm.generation.engines.torch_engine import TorchEngine
-    from tinyllm.generation.generator import Generator
-
-    generator = Generator(TorchEngine(model), tokenizer, model.config)
-    limit = min(config.max_new_tokens, model.config.context_length)
-    results = generator.generate(
-        config.prompt,
-        num_samples=config.num_samples,
-        max_new_tokens=limit,
-        temperature=config.temperature,
-    )
-    return [result.text for result in results]
 
 
 class TrainingDisplay:

@@ -73,6 +73,19 @@ class Decoder(nn.Module):
         normed: Tensor = self.norm(x)
         return normed
 
+    def use_attention(self, kind: AttentionKind) -> None:
+        """Sets the attention implementation of every layer; results are equal, speed differs."""
+        for module in self.modules():
+            if isinstance(module, Attention):
+                module.kind = kind
+
+    def compile_blocks(self, enabled: bool = True) -> None:
+        """Enables or disables torch.compile for the blocks in training; compilation happens at the first step.
+
+        Evaluation and generation stay eager: their shapes vary, and each new shape would compile again.
+        """
+        self.compiled_block = compiled(run_block) if enabled else None
+
     def rotary_of(self, start: int, end: int) -> tuple[Tensor, Tensor]:
         """Cosines and sines (end - start, C/2) of positions `start` to `end`. Raises ValueError past the context."""
         if end > self.context_length:
@@ -108,19 +121,6 @@ class Transformer(nn.Module):
     def project(self, hidden: Tensor) -> Tensor:
         """Logits (..., V) of hidden states (..., D)."""
         return F.linear(hidden, self.output_weight)
-
-    def use_attention(self, kind: AttentionKind) -> None:
-        """Sets the attention implementation of every layer; results are equal, speed differs."""
-        for module in self.modules():
-            if isinstance(module, Attention):
-                module.kind = kind
-
-    def compile_blocks(self, enabled: bool = True) -> None:
-        """Enables or disables torch.compile for the blocks in training; compilation happens at the first step.
-
-        Evaluation and generation stay eager: their shapes vary, and each new shape would compile again.
-        """
-        self.model.compiled_block = compiled(run_block) if enabled else None
 
     @property
     def output_weight(self) -> Tensor:

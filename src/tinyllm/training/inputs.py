@@ -3,6 +3,7 @@
 A difference that changes the mathematics is an error; any other is reported. Nothing is loaded here.
 """
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +29,15 @@ SECTIONS = {"batch": "training", "evaluation": "training"}
 """The sections of settings that a checkpoint records under another name."""
 
 
-def describe_inputs(config: Config, shards: ShardSet) -> dict[str, Any]:
-    """Everything that decides the numbers of a run, as JSON values. No setting of `config` may be `auto`."""
+def describe_inputs(config: Config, data: Mapping[str, Any], frozen: Sequence[str] = ()) -> dict[str, Any]:
+    """Everything that decides the numbers of a run, as JSON values. No setting of `config` may be `auto`.
+
+    `data` are the fingerprints of the objective's inputs, `frozen` the names of parameters that do not train.
+    """
     settings = config.training
     return {
+        **data,
+        **({"frozen": list(frozen)} if frozen else {}),
         "model": config.model.model_dump(),
         "optimizer": config.optimizer.model_dump(),
         "schedule": config.schedule.model_dump(),
@@ -45,8 +51,6 @@ def describe_inputs(config: Config, shards: ShardSet) -> dict[str, Any]:
         "dtype": settings.dtype,
         "attention": settings.attention,
         "compile": settings.compile,
-        "shards": fingerprint_shards(shards),
-        "tokenizer": shards.tokenizer.fingerprint,
         "threads": torch.get_num_threads(),
         "evaluation": {"eval_interval": settings.eval_interval, "eval_iters": settings.eval_iters},
         "device": str(pick_device(settings.device)),

@@ -1,15 +1,19 @@
 """The logs of a run: metrics.jsonl, samples.jsonl, loss.svg, and TensorBoard if asked.
 
-Records are written at once. A resumed run first removes records after the step that it resumes from.
+Records are written at once, on the first rank. A resumed run first removes records after the step that it resumes
+from. `RunLog` also tells the reporter.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from tinyllm import storage
-from tinyllm.errors import UsageError
+from tinyllm.errors import ResourceError, UsageError
+from tinyllm.machine import ranks
 from tinyllm.text_input import encodable
 from tinyllm.training.loss_curve import CurveRecords, draw_loss_curve
+from tinyllm.training.reporter import Reporter, Silence
 
 
 class MetricsLog:
@@ -55,6 +59,61 @@ class MetricsLog:
         self.samples.close()
         if self.board is not None:
             self.board.close()
+
+
+class RunLog:
+    """What a run tells: lines on disk and events for its reporter, on the first rank alone."""
+
+    def __init__(self, run: Path, reporter: Reporter) -> None:
+        self.run = run
+        self.reporter = reporter if ranks.is_first() else Silence()
+        self.lines: MetricsLog | None = None
+
+    def open(self, step: int, *, tensorboard: bool) -> None:
+        """Opens the logs of a run that goes on from `step`. Raises UsageError if TensorBoard is missing."""
+        if ranks.is_first():
+            self.lines = MetricsLog(self.run, step=step, tensorboard=tensorboard)
+
+    def note(self, message: str) -> None:
+        """Tells the user one line."""
+        self.reporter.note(message)
+
+    def update(self, record: dict[str, Any]) -> None:
+        """Writes and reports the metrics of an update."""
+        if self.lines is not None:
+            self.lines.write(record)
+        self.reporter.step(record)
+
+    def evaluation(self, record: dict[str, Any], *, written: bool = True, drawn: bool = True) -> None:
+        """Reports the metrics of an evaluation; with `written` and `drawn` also in metrics.jsonl and loss.svg."""
+        if self.lines is not None:
+            if written:
+                self.lines.write(record)
+            elif drawn:
+                self.lines.curve.add(record)
+            if drawn:
+                self.lines.draw()
+        self.reporter.evaluation(record)
+
+    def samples(self, step: int, prompt: str, draw: Callable[[], list[str]]) -> None:
+        """Writes the texts of `draw`; notes if there is no memory for them, which is no reason to lose a run."""
+        if self.lines is None:
+            return
+        try:
+            for text in draw():
+                self.lines.write_sample({"step": step, "prompt": prompt, "text": text})
+        except ResourceError as error:
+            self.note(f"no samples at step {step}; lower sample.num_samples: {error}")
+
+    def sync(self) -> None:
+        """Flushes all lines to disk."""
+        if self.lines is not None:
+            self.lines.sync()
+
+    def close(self) -> None:
+        """Closes the logs."""
+        if self.lines is not None:
+            self.lines.close()
 
 
 def _open_tensorboard(folder: Path, step: int) -> Any:

@@ -1,7 +1,7 @@
 """Builds the optimizers, and converts their state to and from named tensors.
 
-AdamW updates every parameter, or Muon the hidden matrices and AdamW the rest. The update is in `step.py`, the learning
-rate in `schedule.py`.
+AdamW updates every parameter that trains, or Muon the hidden matrices and AdamW the rest. The update is in `step.py`,
+the learning rate in `schedule.py`.
 """
 
 from collections.abc import Sequence
@@ -16,10 +16,14 @@ from tinyllm.training.muon import Muon
 
 
 def build_optimizers(model: nn.Module, config: OptimizerConfig, dtype: torch.dtype = torch.float32) -> list[Optimizer]:
-    """The optimizers of `config.name`, each with its share of the parameters; `dtype` is for Muon's products."""
-    hidden = [p for name, p in model.named_parameters() if config.name == "muon" and _is_hidden_matrix(name, p)]
+    """The optimizers of `config.name`, each with its share of the parameters that require a gradient.
+
+    `dtype` is the precision of Muon's products.
+    """
+    trained = _trained_parameters(model)
+    hidden = [p for name, p in trained.items() if config.name == "muon" and _is_hidden_matrix(name, p)]
     taken = {id(p) for p in hidden}
-    optimizers: list[Optimizer] = [_build_adamw([p for p in model.parameters() if id(p) not in taken], config)]
+    optimizers: list[Optimizer] = [_build_adamw([p for p in trained.values() if id(p) not in taken], config)]
     if hidden:
         optimizers.append(Muon(hidden, lr=0.0, momentum=config.momentum, weight_decay=config.weight_decay, dtype=dtype))
     return optimizers
@@ -32,6 +36,11 @@ def _build_adamw(parameters: list[nn.Parameter], config: OptimizerConfig) -> tor
         {"params": [p for p in parameters if p.dim() < 2], "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(groups, lr=0.0, betas=(config.beta1, config.beta2), eps=config.eps, fused=True)
+
+
+def _trained_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Name -> parameter, for those that require a gradient."""
+    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
 def _is_hidden_matrix(name: str, parameter: nn.Parameter) -> bool:
@@ -62,13 +71,14 @@ def load_optimizer_tensors(model: nn.Module, optimizers: Sequence[Optimizer], te
     if not tensors:
         return
     owners = {p: optimizer for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]}
-    expected = {f"{name}.{key}" for name, p in model.named_parameters() for key in _state_keys(owners[p])}
+    trained = _trained_parameters(model)
+    expected = {f"{name}.{key}" for name, p in trained.items() for key in _state_keys(owners[p])}
     if expected != set(tensors):
         odd = sorted(expected ^ set(tensors))
         raise MismatchError(
             f"the optimizer state belongs to another model or optimizer; the first name that differs is {odd[0]}"
         )
-    for name, parameter in model.named_parameters():
+    for name, parameter in trained.items():
         state = {key: tensors[f"{name}.{key}"] for key in _state_keys(owners[parameter])}
         for key, tensor in state.items():
             if key != "step" and tensor.shape != parameter.shape:

@@ -7,19 +7,24 @@ estimate decides whether it pays, from the measurements in benchmarks/log/2026-1
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from tinyllm.config import Config
 from tinyllm.errors import UsageError
 from tinyllm.kernels.train import library
+from tinyllm.machine import ranks
 from tinyllm.machine.compiled_cache import cache_folder
 from tinyllm.machine.compiler import has_cpp_compiler
 from tinyllm.model.size import num_parameters
 from tinyllm.model.transformer import Transformer
-from tinyllm.training.step import TrainingAttention, Updater
+from tinyllm.training.checkpoint import read_state
+from tinyllm.training.objective import Objective
+from tinyllm.training.step import TrainingAttention, Updater, build_updater, kernels_refusal
 
 Candidate = tuple[str, TrainingAttention]
 
@@ -66,20 +71,23 @@ def restore_path(config: Config, saved: Mapping[str, Any], device: torch.device)
     return config.model_copy(update={"training": config.training.model_copy(update=known)})
 
 
-def load_train_kernels(config: Config, device: torch.device, announce: Callable[[str], None]) -> bool:
+def load_train_kernels(
+    config: Config, device: torch.device, announce: Callable[[str], None], refusal: str = ""
+) -> bool:
     """Loads or compiles the training kernels if `config` may use them on `device`; returns whether it can.
 
     `announce` gets one line before compiling, and one with the reason if loading fails. Raises UsageError on failure
-    if `config` requires tiled attention.
+    if `config` requires tiled attention. `refusal` is a reason not to use them, such as that of `kernels_refusal`.
     """
     settings = config.training
     required = settings.attention == "tiled"
-    fits = device.type == "cpu" and settings.dtype in ("auto", "bfloat16") and not config.model.dropout
+    if not (device.type == "cpu" and settings.dtype in ("auto", "bfloat16") and not config.model.dropout):
+        refusal = "tiled attention needs a CPU, bfloat16, and a model without dropout"
     allowed = settings.attention == "auto" and settings.compile != "on"
-    if not required and not (allowed and fits and library.is_supported()):
+    if not required and not (allowed and not refusal and library.is_supported()):
         return False
-    problem = "tiled attention needs a CPU, bfloat16, and a model without dropout"
-    if fits:
+    problem = refusal
+    if not refusal:
         problem = library.load(cache_folder() / "kernels", announce)
     if not problem:
         return True
@@ -89,15 +97,49 @@ def load_train_kernels(config: Config, device: torch.device, announce: Callable[
     return False
 
 
+def choose_updater(
+    config: Config,
+    model: nn.Module,
+    objective: Objective,
+    device: torch.device,
+    checkpoint: Path | None,
+    note: Callable[[str], None],
+) -> tuple[Config, Updater]:
+    """The config of a run with a value in place of each `auto`, and its updater, compiled if that is chosen.
+
+    A run that resumes from `checkpoint` keeps its choice. Without updates to do, nothing is compiled. `note` gets a
+    line for the choice, and for each part of it that failed. Raises UsageError as `load_train_kernels` does.
+    """
+    num_updates = 0 if config.training.eval_only else config.schedule.num_steps
+    if checkpoint is not None:
+        config = restore_path(config, read_state(checkpoint).inputs, device)
+    refusal = kernels_refusal(model, objective)
+    path = ranks.once(lambda: choose_fast_path(config, device, num_updates, note, refusal))
+    if path.attention == "tiled" and not ranks.is_first():
+        load_train_kernels(path.resolve(config), device, note, refusal)
+    note(f"training on {device}: {path.reason}")
+    updater = build_updater(model, path.resolve(config), device, objective)
+    if path.compiled and num_updates:
+        problem = updater.warm_up(next(objective.batches(0)))
+        if problem:
+            note(f"torch.compile failed, so training goes on without it: {problem}")
+            path = replace(path, compiled=False)
+    return path.resolve(config), updater
+
+
 def choose_fast_path(
-    config: Config, device: torch.device, num_updates: int, announce: Callable[[str], None] = lambda _: None
+    config: Config,
+    device: torch.device,
+    num_updates: int,
+    announce: Callable[[str], None] = lambda _: None,
+    refusal: str = "",
 ) -> FastPath:
     """The fastest settings for `num_updates` updates of `config` on `device`; measures for seconds if any is `auto`.
 
-    Loads kernels, announces and raises as `load_train_kernels` does.
+    Loads kernels, announces and raises as `load_train_kernels` does; `refusal` is a reason not to use them.
     """
     settings = config.training
-    candidates = _candidates(config, device, load_train_kernels(config, device, announce))
+    candidates = _candidates(config, device, load_train_kernels(config, device, announce, refusal))
     if len(candidates) == 1 and settings.compile != "auto":
         seconds = {candidates[0]: 0.0}
     else:

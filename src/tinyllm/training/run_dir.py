@@ -1,14 +1,18 @@
-"""The run directory: its file names, and the checks before a run writes into a folder.
+"""The run directory: its file names, the checks before a run writes into a folder, and its lock.
 
 config.toml  metrics.jsonl  samples.jsonl  loss.svg  checkpoints/  model/  .lock
 """
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tinyllm import storage
-from tinyllm.errors import UsageError
+from tinyllm.errors import TinyllmError, UsageError
+from tinyllm.machine import ranks
 from tinyllm.model_dir import MODEL
 from tinyllm.training.checkpoint import KIND, is_checkpoint_of, list_checkpoints
+from tinyllm.training.saved_model import ModelDirectory
 
 FILES = ("config.toml", "metrics.jsonl", "samples.jsonl", "loss.svg")
 NAMES = (*FILES, "checkpoints", "model", storage.LOCK_NAME)
@@ -32,6 +36,28 @@ def check_run_directory(folder: Path) -> None:
             raise UsageError(
                 f"{folder / name} exists, and no run of tinyllm wrote it; choose another --out directory, or move it"
             )
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Holds the lock of the run in `folder` inside; the first rank holds it for all."""
+    if not ranks.is_first():
+        yield
+        return
+    with storage.exclusive(folder):
+        yield
+
+
+def clear_away_leftovers(folder: Path, model: ModelDirectory, note: Callable[[str], None]) -> None:
+    """Removes drafts of interrupted saves, and renames a damaged model directory to make room for a new one."""
+    for parent in (folder, folder / "checkpoints"):
+        for draft in storage.remove_dead_drafts(parent):
+            note(f"{draft.folder}, left by an interrupted save of {draft.target}, is removed")
+    try:
+        model.verify()
+    except TinyllmError as error:
+        aside = storage.set_aside(model.path)
+        note(f"{error}; it was moved to {aside}, and the next evaluation writes a new one")
 
 
 def clear_run(folder: Path) -> None:

@@ -1,18 +1,25 @@
-"""Step and validation loss of RUN/model, from its manifest. Nothing here writes.
+"""RUN/model: the best model of a run, with its step and validation loss in its manifest.
 
 `check_loadable` refuses, before training, a shape that a saved model could not be loaded with.
 """
 
-from collections.abc import Mapping
+import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Protocol, Self
+
+from torch import nn
 
 from tinyllm import storage
 from tinyllm.config import ModelConfig
 from tinyllm.errors import FormatError, UsageError
+from tinyllm.machine import ranks
 from tinyllm.model.hugging_face_config import from_hugging_face, to_hugging_face
-from tinyllm.training.evaluate import Evaluation
+from tinyllm.model.transformer import Transformer
+from tinyllm.model_dir import save_model, verify_model
+from tinyllm.tokenizer.codec import Tokenizer
+from tinyllm.training.checkpoint import TrainingState, check_finite
+from tinyllm.training.objective import Evaluation
 
 
 @dataclass(frozen=True)
@@ -22,7 +29,7 @@ class SavedModel:
     step: int
     """Number of optimizer updates before it was saved."""
     loss: float
-    """Validation loss, in nats a token."""
+    """Validation loss, in nats a token; for another objective its `Evaluation.criterion`."""
     bits_per_byte: float | None
     """Validation loss in bits a byte; None for models of version 0.1.0, which did not record it."""
 
@@ -40,8 +47,76 @@ class SavedModel:
         return cls(details["step"], details["validation_loss"], details.get("bits_per_byte"))
 
     def __str__(self) -> str:
-        bits = "" if self.bits_per_byte is None else f", {self.bits_per_byte:.4f} bits a byte"
-        return f"step {self.step}: validation loss {self.loss:.4f}{bits}"
+        return f"step {self.step}: {Evaluation(self.loss, self.bits_per_byte)}"
+
+
+class ModelDirectory(Protocol):
+    """Where a run keeps its best model, and in which format."""
+
+    @property
+    def path(self) -> Path:
+        """The directory."""
+
+    def verify(self) -> None:
+        """Raises ArtifactError if the directory exists and is damaged."""
+
+    def read(self) -> SavedModel | None:
+        """The record of the model that this run saved; None if there is none."""
+
+    def save(self, step: int, evaluation: Evaluation) -> None:
+        """Replaces the directory by the model of `step`."""
+
+
+@dataclass(frozen=True)
+class LanguageModelDirectory:
+    """The model directory of a language model in training."""
+
+    path: Path
+    model: Transformer
+    tokenizer: Tokenizer
+    trained_on: str
+    """Fingerprint of the shards."""
+
+    def verify(self) -> None:
+        """Raises ArtifactError if the directory exists and is damaged."""
+        if self.path.exists():
+            verify_model(self.path)
+
+    def read(self) -> SavedModel | None:
+        """The record of the saved model; None if there is none."""
+        return SavedModel.read(self.path)
+
+    def save(self, step: int, evaluation: Evaluation) -> None:
+        """Commits the model; `SavedModel.read` finds step and loss in its manifest."""
+        details = {
+            "step": step,
+            "validation_loss": evaluation.loss,
+            "bits_per_byte": evaluation.bits_per_byte,
+            "trained_on": self.trained_on,
+        }
+        save_model(self.path, self.model, self.model.config, self.tokenizer, details=details)
+
+
+def keep_if_best(
+    directory: ModelDirectory, model: nn.Module, state: TrainingState, evaluation: Evaluation, *, always: bool
+) -> bool:
+    """Saves `model` if `evaluation` is the best of the run, which `state` records, or `always`; returns whether it did.
+
+    Raises ArtifactError if a weight is not finite, or if the disk refuses.
+    """
+    criterion = evaluation.criterion
+    best = math.isfinite(criterion) and (state.best_loss is None or criterion < state.best_loss)
+    if best:
+        state.best_loss = criterion
+    if not (best or always):
+        return False
+
+    def save() -> None:
+        check_finite(model.state_dict(), state.step)
+        directory.save(state.step, evaluation)
+
+    ranks.once(save)
+    return True
 
 
 def check_loadable(config: ModelConfig) -> None:
@@ -50,13 +125,3 @@ def check_loadable(config: ModelConfig) -> None:
         from_hugging_face(to_hugging_face(config, "float32"), "its config.json")
     except FormatError as error:
         raise UsageError(f"a model of this shape could be saved but not loaded: {error}") from None
-
-
-def model_details(step: int, evaluation: Evaluation, trained_on: str) -> Mapping[str, Any]:
-    """The manifest's details of RUN/model, read by `SavedModel.read`."""
-    return {
-        "step": step,
-        "validation_loss": evaluation.loss,
-        "bits_per_byte": evaluation.bits_per_byte,
-        "trained_on": trained_on,
-    }

@@ -1,7 +1,7 @@
 """One optimizer update: microbatches forward and backward, clip, step; skipped if loss or gradient is not finite.
 
-The loss of an update is sum over tokens / number of tokens of the update. So four accumulated microbatches equal one
-batch four times as large.
+The loss of an update is sum over targets / number of targets of the update, over the microbatches of all ranks. So
+four accumulated microbatches equal one batch four times as large, on one rank or on four.
 
 In 16 bits the forward and backward passes run on a 16-bit copy of the model, the shadow. The model itself stays
 float32: it receives the shadow's gradients, and the shadow its rounded weights (mixed precision, Micikevicius et al.
@@ -15,19 +15,22 @@ import math
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from tinyllm.config import Config
+from tinyllm.errors import UsageError
 from tinyllm.kernels.train.kernel_pass import KernelPass
-from tinyllm.machine import compiler
+from tinyllm.machine import ranks
 from tinyllm.model.attention import AttentionKind
-from tinyllm.model.transformer import Transformer
-from tinyllm.training.loss import sum_losses, summed_loss
+from tinyllm.model.transformer import Decoder, Transformer
+from tinyllm.training.loss import NextTokenLoss
+from tinyllm.training.objective import Loss
 from tinyllm.training.optimizer import build_optimizers
+from tinyllm.training.trainable import Trains, frozen_names, train_only
 
 TrainingAttention = Literal[AttentionKind, "tiled"]
 """`tiled` enables every custom kernel."""
@@ -39,7 +42,7 @@ class StepResult:
     """Loss and gradient norm of one update."""
 
     loss: float
-    """Mean loss of the update's tokens under the weights before it, in nats a token."""
+    """Mean loss of the update's targets under the weights before it, in nats a target."""
     grad_norm: float
     """Global norm of the gradient before clipping."""
     skipped: bool
@@ -49,12 +52,12 @@ class StepResult:
 class Updater:
     """Applies updates to a model: its optimizers, its 16-bit shadow, and for float16 the gradient scaler.
 
-    In float32 the shadow is the model itself.
+    In float32 the shadow is the model itself. Only parameters that require a gradient train (`trainable.py`).
     """
 
     def __init__(
         self,
-        model: Transformer,
+        model: nn.Module,
         optimizers: Sequence[Optimizer],
         *,
         dtype: str,
@@ -62,18 +65,25 @@ class Updater:
         device: torch.device,
         attention: TrainingAttention = "fused",
         compiled: bool = False,
+        loss: Loss | None = None,
     ) -> None:
+        """`model` is a language model, or another module with a `Decoder` named `model`.
+
+        `loss` is by default the next-token loss. Raises UsageError if the custom kernels cannot train this.
+        """
+        self.loss: Loss = loss or NextTokenLoss()
         self.optimizers = list(optimizers)
         self.device = device
         self.grad_clip = grad_clip or math.inf
+        self.model = model
         self.shadow = model if dtype == "float32" else copy.deepcopy(model).to(DTYPES[dtype])
         self.kernels = None
         if attention == "tiled":
-            self.kernels = KernelPass(self.shadow)
+            self.kernels = _build_kernels(self.shadow, self.loss)
         else:
-            self.shadow.use_attention(attention)
-        self.weights: list[Tensor] = list(model.parameters())
-        self.shadow_weights: list[Tensor] = list(self.shadow.parameters())
+            _decoder(self.shadow).use_attention(attention)
+        self.weights: list[Tensor] = [p for p in model.parameters() if p.requires_grad]
+        self.shadow_weights: list[Tensor] = [p for p in self.shadow.parameters() if p.requires_grad]
         self.gradients = [] if self.shadow is model else [torch.zeros_like(p) for p in self.weights]
         if self.kernels is not None:
             self.gradients = self.kernels.gradients
@@ -83,21 +93,24 @@ class Updater:
     def compile(self, enabled: bool) -> None:
         """Enables or disables torch.compile for blocks and loss, compiled at first use; no effect on custom kernels."""
         enabled = enabled and self.kernels is None
-        self.shadow.compile_blocks(enabled)
-        self._sum_losses = compiler.compiled(sum_losses) if enabled else sum_losses
+        _decoder(self.shadow).compile_blocks(enabled)
+        self.loss.compile(enabled)
 
-    def update(self, microbatches: Iterable[Tensor], num_tokens: int) -> StepResult:
-        """Does one update from `microbatches`, each (B, T + 1) int64, that predict `num_tokens` tokens in total."""
+    def update(self, microbatches: Iterable[Any], num_targets: int) -> StepResult:
+        """Does one update from `microbatches`, batches of the loss; those of all ranks have `num_targets` targets."""
         total = torch.zeros((), device=self.device)
-        for index, tokens in enumerate(microbatches):
-            total += self.backward(tokens, num_tokens, first=index == 0)
+        for index, batch in enumerate(microbatches):
+            total += self.backward(batch, num_targets, first=index == 0)
+        if self.kernels is None:
+            gradients = [weight.grad for weight in self.weights if weight.grad is not None]
+        else:
+            gradients = [self.kernels.gradient]  # all gradients, in one flat tensor
+        ranks.add_up([total, *gradients])
         for optimizer in self.optimizers:
             self.scaler.unscale_(optimizer)
         if self.kernels is None:
-            gradients = [weight.grad for weight in self.weights if weight.grad is not None]
             norm = nn.utils.get_total_norm(gradients, foreach=True)
         else:
-            gradients = [self.kernels.gradient]  # all gradients, in one flat tensor
             norm = self.kernels.gradient_norm()
         loss, grad_norm = torch.stack((total, norm)).tolist()  # one synchronization, not two
         result = StepResult(loss, grad_norm, skipped=self._must_skip(loss, grad_norm))
@@ -108,19 +121,18 @@ class Updater:
                 self.scaler.step(optimizer)
             optimizer.zero_grad(set_to_none=True)
         self.scaler.update()
-        self.sync_shadow()
+        self._round_weights()
         return result
 
-    def backward(self, tokens: Tensor, num_tokens: int, *, first: bool = True) -> Tensor:
-        """Accumulates the gradient of `tokens` (B, T + 1); returns their share of the mean loss.
+    def backward(self, batch: Any, num_targets: int, *, first: bool = True) -> Tensor:
+        """Accumulates the gradient of `batch`; returns its share of the mean loss over `num_targets` targets.
 
         In 16 bits the `first` microbatch of an update overwrites the gradient instead.
         """
         if self.kernels is not None:
-            part = self.kernels.backward(tokens, num_tokens, accumulate=not first)
+            part = self.kernels.backward(batch, num_targets, accumulate=not first)
         else:
-            hidden = self.shadow.hidden_states(tokens[:, :-1])
-            part = self._sum_losses(hidden, self.shadow.output_weight, tokens[:, 1:]) / num_tokens
+            part = self.loss.loss(self.shadow, batch) / num_targets
             self.scaler.scale(part).backward()  # type: ignore[no-untyped-call]
             self._widen_gradients(first=first)
         if self.gradients:
@@ -129,14 +141,14 @@ class Updater:
         return part.detach()
 
     @torch.no_grad()
-    def summed_loss(self, tokens: Tensor) -> Tensor:
-        """Summed cross entropy of the next tokens of `tokens` (B, T + 1): scalar float32, in nats."""
+    def summed_loss(self, batch: Any) -> Tensor:
+        """The loss of `batch`, summed over its targets: scalar float32, in nats."""
         if self.kernels is not None:
-            return self.kernels.summed_loss(tokens)
-        return summed_loss(self.shadow, tokens)
+            return self.kernels.summed_loss(batch)
+        return self.loss.loss(self.shadow, batch)
 
-    def warm_up(self, tokens: Tensor) -> str:
-        """Compiles by a pass over `tokens` (B, T + 1) that changes no weight; returns the reason if that fails.
+    def warm_up(self, batch: Any) -> str:
+        """Compiles by a pass over `batch` that changes no weight; returns the reason if that fails.
 
         After a failure, updates run without torch.compile. Usual causes are missing headers and a read-only disk.
         """
@@ -144,7 +156,7 @@ class Updater:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # internal advice of the compiler
-                self.backward(tokens, 1)
+                self.backward(batch, 1)
         except (RuntimeError, OSError) as error:
             self.compile(False)
             problem = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
@@ -154,7 +166,13 @@ class Updater:
 
     @torch.no_grad()
     def sync_shadow(self) -> None:
-        """Copies the model's weights, rounded, into the shadow; call it after changing weights from outside."""
+        """Copies all weights of the model, rounded, into the shadow; call it after changing weights from outside."""
+        if self.gradients:
+            torch._foreach_copy_(list(self.shadow.parameters()), list(self.model.parameters()))
+
+    @torch.no_grad()
+    def _round_weights(self) -> None:
+        """Copies the weights that train, rounded, into the shadow."""
         if self.gradients:
             torch._foreach_copy_(self.shadow_weights, self.weights)
 
@@ -179,11 +197,47 @@ class Updater:
         return not (math.isfinite(loss) and math.isfinite(grad_norm))
 
 
-def build_updater(model: Transformer, config: Config, device: torch.device) -> Updater:
-    """The updater for `config`, in which no setting is `auto`."""
+def kernels_refusal(model: nn.Module, loss: Loss) -> str:
+    """Why the custom kernels cannot train `model` for `loss`; empty if they can."""
+    if not loss.fits_kernels or not isinstance(model, Transformer):
+        return f"tiled attention computes the next-token loss of every position, not the {loss.name}"
+    frozen = frozen_names(model)
+    if frozen:
+        return f"tiled attention trains every parameter, and {frozen[0]} is frozen"
+    return ""
+
+
+def _build_kernels(model: nn.Module, loss: Loss) -> KernelPass:
+    refusal = kernels_refusal(model, loss)
+    if refusal:
+        raise UsageError(f"{refusal}; choose training.attention explicit or fused")
+    assert isinstance(model, Transformer)
+    return KernelPass(model)
+
+
+def _decoder(model: nn.Module) -> Decoder:
+    decoder = model.model
+    assert isinstance(decoder, Decoder)
+    return decoder
+
+
+def build_updater(
+    model: nn.Module,
+    config: Config,
+    device: torch.device,
+    loss: Loss | None = None,
+    trains: Trains | None = None,
+) -> Updater:
+    """The updater for `config`, in which no setting is `auto`.
+
+    `loss` is by default the next-token loss. `trains` freezes the other parameters of `model`; without it, the
+    parameters that require a gradient train. Raises UsageError if the custom kernels cannot train this.
+    """
     settings = config.training
     assert settings.dtype != "auto"
     assert settings.attention != "auto"
+    if trains is not None:
+        train_only(model, trains)
     products = torch.bfloat16 if settings.dtype == "bfloat16" else torch.float32
     return Updater(
         model,
@@ -193,4 +247,5 @@ def build_updater(model: Transformer, config: Config, device: torch.device) -> U
         device=device,
         attention=settings.attention,
         compiled=settings.compile == "on",
+        loss=loss,
     )

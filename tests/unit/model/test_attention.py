@@ -59,7 +59,7 @@ def test_both_attentions_give_equal_logits_and_both_apply_dropout() -> None:
     tokens = torch.randint(64, (2, 20))
     with torch.no_grad():
         fused = model(tokens)
-        model.use_attention("explicit")
+        model.model.use_attention("explicit")
         torch.testing.assert_close(model(tokens), fused, rtol=1e-4, atol=1e-5)
     ones = torch.ones(1, 1, 400, 2)
     for kind in ("fused", "explicit"):

@@ -15,8 +15,8 @@ from tinyllm.errors import ArtifactError, DivergenceError, InputError, MismatchE
 from tinyllm.model_dir import load_model
 from tinyllm.shards.format import ShardSet
 from tinyllm.tokenizer.codec import Tokenizer
+from tinyllm.training.builder import build_trainer
 from tinyllm.training.checkpoint import checkpoint_path
-from tinyllm.training.loop import Trainer
 from training_runs import Listener, losses, make_config, train
 
 
@@ -56,7 +56,7 @@ def test_bits_a_byte_is_the_loss_of_the_text_in_bits(tiny_shards: Path, tmp_path
     run = tmp_path / "run"
     config = make_config(tiny_shards, 4, training={"eval_iters": 1, "batch_size": 1})
     outcome, trainer = train(tiny_shards, run, config)
-    tokens = torch.from_numpy(trainer.validation[0])
+    tokens = torch.from_numpy(trainer.objective.validation[0])
     model, tokenizer = load_model(run / "model")
     with torch.no_grad():
         log_probabilities = model(tokens[:, :-1]).log_softmax(-1)
@@ -80,7 +80,7 @@ def test_the_repr_of_an_outcome_is_one_line(tiny_shards: Path, tmp_path: Path) -
 
 def test_samples_are_written_at_each_evaluation(tiny_shards: Path, tmp_path: Path) -> None:
     config = make_config(tiny_shards, 8)
-    trainer = Trainer(
+    trainer = build_trainer(
         config,
         ShardSet.open(tiny_shards),
         tmp_path / "run",
@@ -105,7 +105,7 @@ def test_a_second_run_in_the_directory_is_refused(tiny_shards: Path, tmp_path: P
 def test_ten_bad_updates_in_a_row_stop_the_run_and_keep_the_checkpoint(tiny_shards: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     listener = Listener()
-    trainer = Trainer(make_config(tiny_shards, 40), ShardSet.open(tiny_shards), run, reporter=listener)
+    trainer = build_trainer(make_config(tiny_shards, 40), ShardSet.open(tiny_shards), run, reporter=listener)
 
     def poison(gradient: torch.Tensor) -> torch.Tensor:
         # One bad update, then only bad ones from the sixth on.
@@ -271,7 +271,7 @@ def test_samples_without_room_do_not_end_a_run(tiny_shards: Path, tmp_path: Path
 
     listener = Listener()
     config = make_config(tiny_shards, 4)
-    trainer = Trainer(config, ShardSet.open(tiny_shards), tmp_path / "run", reporter=listener, sampler=refuse)
+    trainer = build_trainer(config, ShardSet.open(tiny_shards), tmp_path / "run", reporter=listener, sampler=refuse)
     outcome = trainer.train(resume=False, to_toml=lambda config: "")
     assert outcome.state.step == 4
     assert checkpoint_path(tmp_path / "run" / "checkpoints", 4).is_dir()
@@ -284,8 +284,10 @@ def test_settings_are_there_before_anything_is_measured(
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("tinyllm.training.loop.choose_fast_path", stop)
-    trainer = Trainer(make_config(tiny_shards, 4), ShardSet.open(tiny_shards), tmp_path / "run", reporter=Listener())
+    monkeypatch.setattr("tinyllm.training.path.choose_fast_path", stop)
+    trainer = build_trainer(
+        make_config(tiny_shards, 4), ShardSet.open(tiny_shards), tmp_path / "run", reporter=Listener()
+    )
     with pytest.raises(KeyboardInterrupt):
         trainer.train(resume=False, to_toml=lambda config: "settings")
     assert (tmp_path / "run" / "config.toml").read_text() == "settings"

@@ -59,7 +59,7 @@ def test_one_update_is_adamw_as_pytorch_documents_it() -> None:
     model, updater = make()
     reference = copy.deepcopy(model)
     tokens = batches(1)[0]
-    result = updater.update([tokens], num_tokens=16)
+    result = updater.update([tokens], num_targets=16)
 
     loss = F.cross_entropy(reference(tokens[:, :-1]).flatten(0, 1), tokens[:, 1:].flatten())
     loss.backward()  # type: ignore[no-untyped-call]
@@ -80,7 +80,7 @@ def test_one_update_is_adamw_as_pytorch_documents_it() -> None:
 def test_accumulated_microbatches_equal_one_large_batch() -> None:
     (accumulated, first), (whole, second) = make(), make()
     parts = batches(4)
-    results = first.update(parts, num_tokens=64), second.update([torch.cat(parts)], num_tokens=64)
+    results = first.update(parts, num_targets=64), second.update([torch.cat(parts)], num_targets=64)
     assert results[0].loss == pytest.approx(results[1].loss, rel=1e-6)
     for a, b in zip(accumulated.parameters(), whole.parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
@@ -96,7 +96,7 @@ def test_every_path_uses_the_clipped_gradient_of_all_microbatches(
     before = [p.detach().clone() for p in model.parameters()]
     assert updater.warm_up(parts[0]) == ""
     assert all(p.grad is None for p in (*model.parameters(), *updater.shadow.parameters()))
-    result = updater.update(parts, num_tokens=48)
+    result = updater.update(parts, num_targets=48)
 
     tokens = torch.cat(parts)
     loss = F.cross_entropy(exact(tokens[:, :-1]).flatten(0, 1), tokens[:, 1:].flatten())
@@ -124,12 +124,12 @@ def test_every_path_skips_a_non_finite_update_and_then_continues_unchanged(
     right = gain.clone()
     gain[0] = bad
     poisoned = [p.detach().clone() for p in model.parameters()]
-    assert updater.update(batches(1), num_tokens=16).skipped
+    assert updater.update(batches(1), num_targets=16).skipped
     for before, after in zip(poisoned, model.parameters(), strict=True):
         assert torch.equal(before.nan_to_num(), after.nan_to_num())
     gain.copy_(right)
     undisturbed.scaler.load_state_dict(updater.scaler.state_dict())
-    assert updater.update(batches(2), num_tokens=32) == undisturbed.update(batches(2), num_tokens=32)
+    assert updater.update(batches(2), num_targets=32) == undisturbed.update(batches(2), num_targets=32)
     for ours, theirs in zip(model.parameters(), twin.parameters(), strict=True):
         assert torch.equal(ours, theirs)
 
@@ -148,7 +148,7 @@ def test_evaluation_uses_the_kernels_that_train(load_kernels: None, monkeypatch:
 def test_every_precision_learns_and_keeps_float32_weights(dtype: str) -> None:
     model, updater = make(dtype)
     tokens = batches(1)
-    losses = [updater.update(tokens, num_tokens=16).loss for _ in range(30)]
+    losses = [updater.update(tokens, num_targets=16).loss for _ in range(30)]
     assert losses[-1] < 0.6 * losses[0]
     assert all(p.dtype == torch.float32 for p in model.parameters())
     assert all(p.grad is None for p in updater.shadow.parameters())
@@ -165,17 +165,17 @@ def test_a_gradient_that_is_not_finite_changes_nothing(bad: float) -> None:
     model, updater = make()
     before = [p.clone() for p in model.parameters()]
     handle = next(model.parameters()).register_hook(lambda gradient: gradient * bad)  # type: ignore[no-untyped-call]
-    assert updater.update(batches(1), num_tokens=16).skipped
+    assert updater.update(batches(1), num_targets=16).skipped
     handle.remove()
     assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
-    assert not updater.update(batches(1), num_tokens=16).skipped
+    assert not updater.update(batches(1), num_targets=16).skipped
 
 
 def test_float16_overflow_is_left_to_the_scaler() -> None:
     model, updater = make("float16")
     scale = updater.scaler.get_scale()
     handle = next(updater.shadow.parameters()).register_hook(lambda gradient: gradient * math.inf)  # type: ignore[no-untyped-call]
-    result = updater.update(batches(1), num_tokens=16)
+    result = updater.update(batches(1), num_targets=16)
     handle.remove()
     assert not result.skipped
     assert updater.scaler.get_scale() == scale / 2
@@ -186,5 +186,5 @@ def test_clipping_can_be_turned_off() -> None:
     _, clipped = make(grad_clip=1e-3)
     _, free = make(grad_clip=0.0)
     assert (
-        clipped.update(batches(1), num_tokens=16).grad_norm == free.update(batches(1), num_tokens=16).grad_norm > 0.01
+        clipped.update(batches(1), num_targets=16).grad_norm == free.update(batches(1), num_targets=16).grad_norm > 0.01
     )

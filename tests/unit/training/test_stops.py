@@ -15,9 +15,13 @@ from tinyllm.errors import Interrupted
 from tinyllm.machine.signals import stop_signals
 from tinyllm.model_dir import load_model
 from tinyllm.shards.format import ShardSet
+from tinyllm.training.builder import build_trainer
 from tinyllm.training.checkpoint import checkpoint_path, read_state
-from tinyllm.training.loop import Outcome, Trainer
+from tinyllm.training.loop import Trainer
+from tinyllm.training.next_token import NextToken
+from tinyllm.training.outcome import Outcome
 from tinyllm.training.saved_model import SavedModel
+from tinyllm.training.step import Updater
 from training_runs import Listener, make_config, train
 
 NUM_STEPS = 10
@@ -45,7 +49,7 @@ class Stopper(Listener):
 
 
 def start(shards: Path, run: Path, listener: Listener, **sections: Any) -> Trainer:
-    return Trainer(make_config(shards, NUM_STEPS, **sections), ShardSet.open(shards), run, reporter=listener)
+    return build_trainer(make_config(shards, NUM_STEPS, **sections), ShardSet.open(shards), run, reporter=listener)
 
 
 def go(trainer: Trainer, *, resume: bool = False) -> Outcome:
@@ -106,17 +110,18 @@ def test_a_signal_during_an_evaluation_saves_first_and_then_evaluates_again(
 ) -> None:
     run = tmp_path / "run"
     sent: list[Any] = []
-    to_device = Trainer._to_device
+    to_device = NextToken._to_device
 
-    def stop_once(self: Trainer, batch: Any) -> Any:
-        if self.state.step == 4 and not self.updater.shadow.training and not sent:
+    def stop_once(self: NextToken, batch: Any) -> Any:
+        if trainer.state.step == 4 and not trainer.updater.shadow.training and not sent:
             sent.append(list((run / "checkpoints").iterdir()))
             os.kill(os.getpid(), signal.SIGTERM)
         return to_device(self, batch)
 
-    monkeypatch.setattr(Trainer, "_to_device", stop_once)
+    monkeypatch.setattr(NextToken, "_to_device", stop_once)
+    trainer = start(tiny_shards, run, Listener())
     with pytest.raises(Interrupted, match="stopped at step 4 and saved; .*model is of step 4"):
-        go(start(tiny_shards, run, Listener()))
+        go(trainer)
     assert [path.name for path in sent[0]] == ["step-00000003"]
     assert checkpoint_path(run / "checkpoints", 4).is_dir()
     go(start(tiny_shards, run, Listener()), resume=True)
@@ -128,15 +133,15 @@ def test_a_second_signal_ends_the_evaluation_of_a_stop_at_once(
     second: int, tiny_shards: Path, tmp_path: Path, undisturbed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = tmp_path / "run"
-    whole = Trainer._validation_batches
+    whole = NextToken.evaluate
 
-    def interrupt(self: Trainer, stop: Any = None) -> Any:
+    def interrupt(self: NextToken, updater: Updater, stop: Any) -> Any:
         if stop is None:  # a stop request does not interrupt the evaluation of a stop
             os.kill(os.getpid(), second)
             pytest.fail("the second signal did not end the process")
-        return whole(self, stop)
+        return whole(self, updater, stop)
 
-    monkeypatch.setattr(Trainer, "_validation_batches", interrupt)
+    monkeypatch.setattr(NextToken, "evaluate", interrupt)
     with pytest.raises(SystemExit) as ended:
         go(start(tiny_shards, run, Stopper({("update", 6): signal.SIGTERM})))
     assert ended.value.code == 128 + second

@@ -1,0 +1,123 @@
+"""Builds a language model's run: checks before it starts, the model with its first weights, objective and directory.
+
+The function that draws samples comes from the caller: training does not import generation.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from tinyllm import storage
+from tinyllm.config import Config, TrainingSamplesConfig
+from tinyllm.errors import MismatchError
+from tinyllm.machine.device import pick_device, seed_everything
+from tinyllm.machine.memory import shortages_named
+from tinyllm.model.init import initialize_mimetic
+from tinyllm.model.transformer import Transformer
+from tinyllm.shards.format import ShardSet
+from tinyllm.tokenizer.codec import Tokenizer
+from tinyllm.training.checkpoint import list_checkpoints
+from tinyllm.training.initial_weights import copy_weights
+from tinyllm.training.inputs import fingerprint_shards
+from tinyllm.training.loop import Trainer
+from tinyllm.training.memory import check_memory
+from tinyllm.training.next_token import NextToken
+from tinyllm.training.reporter import Reporter
+from tinyllm.training.run_dir import check_run_directory
+from tinyllm.training.saved_model import LanguageModelDirectory, check_loadable
+from tinyllm.training.schedule import fit_warmup
+
+Sampler = Callable[[Transformer, Tokenizer, TrainingSamplesConfig], list[str]]
+
+
+def check_start(config: Config, shards: ShardSet, run: Path) -> Path:
+    """The directory of the run in `run`, links followed, after the checks that need no model.
+
+    Raises MismatchError if the vocabularies differ, ArtifactError or UsageError if the directory cannot be used.
+    """
+    if config.model.vocab_size != shards.tokenizer.vocab_size:
+        raise MismatchError(
+            f"model.vocab_size is {config.model.vocab_size}, but the shards' tokenizer has "
+            f"{shards.tokenizer.vocab_size} tokens; leave model.vocab_size out, or prepare the shards again"
+        )
+    run = storage.follow_link(run)
+    storage.check_writable(run / "config.toml")
+    storage.check_free(run)
+    check_run_directory(run)
+    return run
+
+
+def build_trainer(
+    config: Config, shards: ShardSet, run: Path, *, reporter: Reporter, sampler: Sampler | None = None
+) -> Trainer:
+    """The trainer of a language model on `shards` in the directory `run`; `sampler` draws its samples.
+
+    Raises the errors of `check_start`, ResourceError for a model that cannot fit, InputError for shards without a
+    window.
+    """
+    run = check_start(config, shards, run)
+    config = _with_fitting_warmup(config, reporter)
+    settings = config.training
+    if settings.num_threads:
+        torch.set_num_threads(settings.num_threads)
+    device = pick_device(settings.device)
+    check_memory(config, device)
+    check_loadable(config.model)
+    objective = NextToken(config, shards, device)
+    model = build_model(config, device, shards.tokenizer, resumes=bool(list_checkpoints(run / "checkpoints")))
+    return Trainer(
+        config,
+        model,
+        objective,
+        LanguageModelDirectory(run / "model", model, shards.tokenizer, fingerprint_shards(shards)),
+        run,
+        device=device,
+        reporter=reporter,
+        draw_samples=_bind_sampler(sampler, model, shards.tokenizer, config.sample),
+    )
+
+
+def build_model(config: Config, device: torch.device, tokenizer: Tokenizer, *, resumes: bool) -> Transformer:
+    """The model with its first weights, in training mode on `device`.
+
+    A run that `resumes` gets its weights from a checkpoint, so the model that `training.init_from` names is not read.
+    """
+    settings = config.training
+    seed_everything(settings.seed)
+    with shortages_named():
+        model = Transformer(config.model)
+    if settings.initialization == "mimetic":
+        initialize_mimetic(model, config.model.num_heads // config.model.num_kv_heads)
+    if settings.init_from not in ("scratch", "resume") and not resumes:
+        copy_weights(model, tokenizer, Path(settings.init_from).expanduser())
+    return model.to(device).train()
+
+
+def _bind_sampler(
+    sampler: Sampler | None, model: Transformer, tokenizer: Tokenizer, config: TrainingSamplesConfig
+) -> Callable[[], list[str]] | None:
+    """A function that draws the samples of an evaluation; None if there are none to draw."""
+    if sampler is None or not config.num_samples:
+        return None
+
+    def draw() -> list[str]:
+        model.eval()
+        try:
+            return sampler(model, tokenizer, config)
+        finally:
+            model.train()
+
+    return draw
+
+
+def _with_fitting_warmup(config: Config, reporter: Reporter) -> Config:
+    """`config` with a warmup shorter than the run; reports a change."""
+    schedule = fit_warmup(config.schedule)
+    if schedule is config.schedule:
+        return config
+    reporter.note(
+        f"schedule.warmup_steps {config.schedule.warmup_steps} would take all {schedule.num_steps} steps of the "
+        f"run; the learning rate warms up over {schedule.warmup_steps} instead"
+    )
+    return config.model_copy(update={"schedule": schedule})

@@ -1,0 +1,101 @@
+"""Next-token prediction on shards: the objective of a language model.
+
+A batch is `tokens` (B, T + 1) int64: inputs are [:, :-1] and targets [:, 1:]. Every target counts.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tinyllm.config import Config, TrainingConfig
+from tinyllm.errors import InputError, UsageError
+from tinyllm.machine import ranks
+from tinyllm.machine.signals import StopRequest
+from tinyllm.shards.batches import WindowOrder, Windows, read_batch, read_windows, validation_windows
+from tinyllm.shards.format import ShardSet, find_document_starts
+from tinyllm.shards.text_bytes import TextBytes
+from tinyllm.training.evaluate import evaluate
+from tinyllm.training.inputs import fingerprint_shards
+from tinyllm.training.loss import NextTokenLoss
+from tinyllm.training.objective import Evaluation
+from tinyllm.training.step import Updater
+
+
+class NextToken(NextTokenLoss):
+    """The windows of `shards` in the order of `config`, on `device`."""
+
+    only_whole_epochs = False
+
+    def __init__(self, config: Config, shards: ShardSet, device: torch.device) -> None:
+        """Raises InputError if the shards have no window, or no validation token.
+
+        Raises UsageError if the ranks cannot share the microbatches of an update evenly.
+        """
+        super().__init__()
+        if config.training.accumulation_steps % ranks.num_ranks():
+            raise UsageError(
+                f"training.accumulation_steps is {config.training.accumulation_steps}, which {ranks.num_ranks()} ranks "
+                "cannot share evenly; make it a multiple of their number"
+            )
+        self.settings, self.shards, self.device = config.training, shards, device
+        self.tokens_per_step = config.tokens_per_step
+        self.order = _order_windows(self.settings, shards)
+        self.validation = _choose_validation_windows(self.settings, shards)
+        self.text_bytes = TextBytes(shards.tokenizer)
+
+    def batches(self, step: int) -> Iterator[Tensor]:
+        """The microbatches (B, T + 1) of update `step` for this rank."""
+        settings, num_ranks = self.settings, ranks.num_ranks()
+        for microbatch in range(settings.accumulation_steps // num_ranks):
+            yield self._to_device(
+                read_batch(
+                    self.shards.train,
+                    self.order,
+                    step,
+                    microbatch,
+                    settings.batch_size,
+                    settings.accumulation_steps,
+                    ranks.rank(),
+                    num_ranks,
+                )
+            )
+
+    def num_targets(self, step: int) -> int:  # noqa: ARG002 (every step has the same number)
+        """The number of tokens that an update predicts."""
+        return self.tokens_per_step
+
+    def metrics(self) -> dict[str, Any]:
+        """Nothing beside the loss."""
+        return {}
+
+    def evaluate(self, updater: Updater, stop: StopRequest | None) -> Evaluation | None:
+        """Loss and bits a byte on the validation windows; None if `stop` was requested before the end."""
+        return evaluate(updater, map(self._to_device, self.validation), self.text_bytes, stop)
+
+    def inputs(self) -> dict[str, Any]:
+        """Fingerprints of the shards and of their tokenizer."""
+        return {"shards": fingerprint_shards(self.shards), "tokenizer": self.shards.tokenizer.fingerprint}
+
+    def _to_device(self, batch: Windows) -> Tensor:
+        return torch.from_numpy(batch).to(self.device, non_blocking=True)
+
+
+def _order_windows(settings: TrainingConfig, shards: ShardSet) -> WindowOrder:
+    starts = None
+    if settings.align_documents:
+        starts = [find_document_starts(array, shards.tokenizer.bos_id) for array in shards.train]
+    return WindowOrder([len(array) for array in shards.train], settings.sequence_length, settings.seed, starts)
+
+
+def _choose_validation_windows(settings: TrainingConfig, shards: ShardSet) -> list[Windows]:
+    """The microbatches of every evaluation; a validation set shorter than a window gives shorter windows."""
+    lengths = [len(array) for array in shards.validation]
+    length = min(settings.sequence_length, max(lengths, default=0) - 1)
+    if length < 1:
+        raise InputError(f"{shards.path} has no validation tokens; give tinyllm prepare more text")
+    order = WindowOrder(lengths, length)
+    chosen = validation_windows(order, settings.eval_iters * settings.batch_size)
+    starts = range(0, len(chosen), settings.batch_size)
+    return [read_windows(shards.validation, order, chosen[start : start + settings.batch_size]) for start in starts]

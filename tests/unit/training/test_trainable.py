@@ -1,0 +1,174 @@
+"""Training a part of the parameters: frozen ones stay as they are and leave no trace in optimizer files."""
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+from torch import Tensor
+
+from tinyllm.config import Config
+from tinyllm.errors import MismatchError, UsageError
+from tinyllm.model.transformer import Transformer
+from tinyllm.training.checkpoint import TrainingState, load_checkpoint, save_checkpoint
+from tinyllm.training.inputs import compare_inputs, describe_inputs
+from tinyllm.training.loss import IGNORED, count_targets, sum_losses
+from tinyllm.training.optimizer import set_learning_rate
+from tinyllm.training.step import Updater, build_updater, kernels_refusal
+from tinyllm.training.trainable import frozen_names, train_only
+
+CPU = torch.device("cpu")
+MODEL = {"vocab_size": 32, "hidden_size": 16, "num_layers": 2, "num_heads": 2, "num_kv_heads": 1, "context_length": 8}
+
+
+def in_last_layer(name: str) -> bool:
+    return "layers.1." in name
+
+
+def make(
+    dtype: str = "float32", optimizer: str = "adamw", trains: Callable[[str], bool] | None = in_last_layer
+) -> tuple[Transformer, Updater]:
+    settings = {"dtype": dtype, "attention": "fused", "compile": "off", "sequence_length": 8}
+    config = Config.model_validate({"model": MODEL, "training": settings, "optimizer": {"name": optimizer}})
+    torch.manual_seed(1)
+    model = Transformer(config.model)
+    updater = build_updater(model, config, CPU, trains=trains)
+    set_learning_rate(updater.optimizers, 1e-2)
+    return model, updater
+
+
+def some_tokens() -> Tensor:
+    torch.manual_seed(2)
+    return torch.randint(32, (2, 9))
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_frozen_parameters_stay_and_get_no_gradient(dtype: str, optimizer: str) -> None:
+    model, updater = make(dtype, optimizer)
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    updater.backward(some_tokens(), 16)
+    for part in (model, updater.shadow):
+        assert all(p.grad is None for name, p in part.named_parameters() if not in_last_layer(name))
+    for _ in range(3):
+        assert not updater.update([some_tokens()], 16).skipped
+    for name, parameter in model.named_parameters():
+        assert torch.equal(parameter, before[name]) == (not in_last_layer(name)), name
+    assert frozen_names(model) == [name for name in before if not in_last_layer(name)]
+    for weight, shadow in zip(model.parameters(), updater.shadow.parameters(), strict=True):
+        assert torch.equal(weight.to(shadow.dtype), shadow)
+
+
+def test_the_part_that_trains_gets_the_gradient_of_the_whole_model() -> None:
+    (model, updater), (whole, all_of_it) = make(), make(trains=None)
+    updater.backward(some_tokens(), 16)
+    all_of_it.backward(some_tokens(), 16)
+    for ours, theirs in zip(model.parameters(), whole.parameters(), strict=True):
+        assert ours.grad is None or torch.equal(ours.grad, theirs.grad)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_a_checkpoint_has_moments_of_the_trained_part_and_resumes(optimizer: str, tmp_path: Path) -> None:
+    model, updater = make("bfloat16", optimizer)
+    updater.update([some_tokens()], 16)
+    path = save_checkpoint(tmp_path, TrainingState(step=1), model, updater, keep=1)
+    moments = load_file(path / "optimizer.safetensors")
+    assert moments
+    assert all(in_last_layer(name) for name in moments)
+    assert load_file(path / "model.safetensors").keys() == {name for name, _ in model.named_parameters()}
+
+    again, restored = make("bfloat16", optimizer)
+    with torch.no_grad():
+        for parameter in again.parameters():
+            parameter.zero_()
+    load_checkpoint(path, again, restored)
+    for one in (updater, restored):
+        one.update([some_tokens()], 16)
+    for ours, theirs in zip(again.parameters(), model.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+    for ours, theirs in zip(restored.shadow.parameters(), updater.shadow.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+
+    other, all_of_it = make("bfloat16", optimizer, trains=None)
+    with pytest.raises(MismatchError, match="the optimizer state belongs to another model or optimizer"):
+        load_checkpoint(path, other, all_of_it)
+
+
+def test_a_run_does_not_resume_with_another_part() -> None:
+    model, _ = make()
+    config = Config.model_validate({"model": MODEL, "training": {"sequence_length": 8}})
+    part, whole = describe_inputs(config, {}, frozen_names(model)), describe_inputs(config, {})
+    assert "frozen" not in whole, "a checkpoint without frozen parameters is the same as before they could be"
+    with pytest.raises(MismatchError, match="was made with frozen"):
+        compare_inputs(part, whole, Path("step-00000001"))
+
+
+def test_a_model_without_a_part_that_trains_is_refused() -> None:
+    with pytest.raises(ValueError, match="no parameter would train"):
+        make(trains=lambda name: False)
+
+
+class Masked(NamedTuple):
+    """A batch with targets that do not count."""
+
+    tokens: Tensor
+    targets: Tensor
+
+
+class MaskedLoss:
+    """A loss of another objective than the next token of every position."""
+
+    name = "loss of answers"
+    fits_kernels = False
+
+    def compile(self, enabled: bool) -> None:
+        pass
+
+    def loss(self, model: Transformer, batch: Masked) -> Tensor:
+        return sum_losses(model.hidden_states(batch.tokens[:, :-1]), model.output_weight, batch.targets)
+
+
+def masked_batches() -> list[Masked]:
+    batches = []
+    for seed in (3, 4):
+        torch.manual_seed(seed)
+        tokens = torch.randint(32, (2, 9))
+        targets = tokens[:, 1:].clone()
+        targets[torch.rand(2, 8) < 0.6] = IGNORED
+        batches.append(Masked(tokens, targets))
+    return batches
+
+
+def test_the_updater_takes_any_loss_and_means_over_the_targets_that_count() -> None:
+    torch.manual_seed(1)
+    config = Config.model_validate({"model": MODEL, "training": {"sequence_length": 8}})
+    model = Transformer(config.model)
+    reference = copy.deepcopy(model)
+    descent = torch.optim.SGD(model.parameters(), lr=1.0)
+    updater = Updater(model, [descent], dtype="float32", grad_clip=0.0, device=CPU, loss=MaskedLoss())
+    parts = masked_batches()
+    result = updater.update(parts, sum(count_targets(part.targets) for part in parts))
+
+    tokens, targets = (torch.cat(pair) for pair in zip(*parts, strict=True))
+    loss = F.cross_entropy(reference(tokens[:, :-1]).flatten(0, 1), targets.flatten(), ignore_index=IGNORED)
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert result.loss == pytest.approx(loss.item(), rel=1e-5)
+    for ours, theirs in zip(model.parameters(), reference.parameters(), strict=True):
+        assert theirs.grad is not None
+        torch.testing.assert_close(ours, theirs - theirs.grad, rtol=1e-4, atol=1e-6)
+
+
+def test_the_kernels_refuse_by_name_what_they_do_not_support() -> None:
+    model, _ = make(trains=None)
+    settings = {"dtype": "bfloat16", "attention": "tiled", "sequence_length": 8}
+    config = Config.model_validate({"model": MODEL, "training": settings})
+    assert kernels_refusal(model, MaskedLoss()) != ""
+    with pytest.raises(UsageError, match="every position, not the loss of answers; choose training.attention"):
+        build_updater(model, config, CPU, MaskedLoss())
+    train_only(model, in_last_layer)
+    with pytest.raises(UsageError, match=r"trains every parameter, and model.embed_tokens.weight is frozen; choose"):
+        build_updater(model, config, CPU)
