@@ -17,6 +17,7 @@ from tinyllm.shards.format import ShardSet
 from tinyllm.tokenizer.codec import Tokenizer
 from tinyllm.training.builder import build_trainer
 from tinyllm.training.checkpoint import checkpoint_path
+from tinyllm.training.next_token import NextToken
 from training_runs import Listener, losses, make_config, train
 
 
@@ -56,6 +57,7 @@ def test_bits_a_byte_is_the_loss_of_the_text_in_bits(tiny_shards: Path, tmp_path
     run = tmp_path / "run"
     config = make_config(tiny_shards, 4, training={"eval_iters": 1, "batch_size": 1})
     outcome, trainer = train(tiny_shards, run, config)
+    assert isinstance(trainer.objective, NextToken)
     tokens = torch.from_numpy(trainer.objective.validation[0])
     model, tokenizer = load_model(run / "model")
     with torch.no_grad():

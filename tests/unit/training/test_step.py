@@ -120,6 +120,7 @@ def test_every_path_skips_a_non_finite_update_and_then_continues_unchanged(
     load_kernels: None, dtype: str, attention: TrainingAttention, bad: float
 ) -> None:
     (model, updater), (twin, undisturbed) = make_exact(dtype, attention), make_exact(dtype, attention)
+    assert isinstance(updater.shadow, Transformer)
     gain = updater.shadow.model.norm.weight.data
     right = gain.clone()
     gain[0] = bad
