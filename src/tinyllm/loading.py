@@ -3,7 +3,7 @@
 This is the only module that combines `model_dir` and `exchange`. Commands and `tinyllm.load` use it.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
@@ -34,6 +34,10 @@ if TYPE_CHECKING:
     from tinyllm.tokenizer.codec import Tokenizer
 
 
+def _ignore_line(line: str) -> None:
+    """The default of `announce`: does nothing."""
+
+
 def is_model(path: str | Path) -> bool:
     """Whether `path` is a file or a directory with a model; contents are not read."""
     path = Path(path)
@@ -61,10 +65,11 @@ def open_model(
     tokenizer: str | Path | None = None,
     device: "torch.device | str" = "cpu",
     dtype: "torch.dtype | None" = None,
+    announce: Callable[[str], None] = _ignore_line,
 ) -> "tuple[Transformer, Tokenizer]":
     """The model at `path` on `device`, in `dtype` (None = float32), and its tokenizer, or the one given.
 
-    Raises the errors of `read_model`.
+    `announce` gets one line for each value of a foreign model that is left out. Raises the errors of `read_model`.
     """
     path = _locate(path)
     if _is_ours(path, tokenizer):
@@ -73,6 +78,7 @@ def open_model(
     from tinyllm.exchange.write import tokenizer_of
 
     model = read_model(path, tokenizer)
+    _announce_all(model.notes, announce)
     return build_transformer(model, device, dtype), tokenizer_of(model)
 
 
@@ -83,7 +89,7 @@ def load(
     device: str = "auto",
     dtype: str = "float32",
     weights: str = "auto",
-    announce: Callable[[str], None] | None = None,
+    announce: Callable[[str], None] = _ignore_line,
 ) -> "Generator":
     """A generator for a model directory, a run directory, or a llama2.c, GGUF or Hugging Face model.
 
@@ -92,7 +98,7 @@ def load(
     device     auto, cpu, cuda, cuda:N or mps
     dtype      float32, bfloat16 or float16; on a CPU, any but float32 uses the torch engine
     weights    precision of the CPU engine, which runs without torch: fp32 (auto), bf16 or int8
-    announce   called with one line before a long step and at each fallback
+    announce   called with one line before a long step, at each fallback, and for each value that is left out
 
     Raises InputError, FormatError, ArtifactError or MismatchError for a model that is missing, foreign, damaged or
     inconsistent. Raises UsageError for a device that is not available. Raises ConfigError for an unknown dtype or
@@ -106,10 +112,10 @@ def load(
     found = bundled_model() if path is None else _locate(path)
     if dtype == "float32" and (device == "cpu" or (device == "auto" and not may_have_gpu())):
         kind = next(kind for kind in get_args(WeightsKind) if weights in (kind, "auto"))
-        return _load_without_torch(found, tokenizer, kind, announce or _ignore_line)
+        return _load_without_torch(found, tokenizer, kind, announce)
     if weights != "auto":
         raise ConfigError(f"weights {weights} are for the CPU engine: device cpu and dtype float32")
-    return _load_with_torch(found, tokenizer, device, dtype)
+    return _load_with_torch(found, tokenizer, device, dtype, announce)
 
 
 def _load_without_torch(
@@ -128,6 +134,7 @@ def _load_without_torch(
         from tinyllm.exchange.write import tokenizer_of
 
         model = read_model(path, tokenizer)
+        _announce_all(model.notes, announce)
         config, opened_tokenizer, tensors = model.config, tokenizer_of(model), model.tensors
     weights = PackedWeights(config, tensors, kind)
     kernels = load_decode_kernels(
@@ -137,18 +144,21 @@ def _load_without_torch(
     return Generator(engine, opened_tokenizer, config, path)
 
 
-def _load_with_torch(path: Path, tokenizer: str | Path | None, device: str, dtype: str) -> "Generator":
+def _load_with_torch(
+    path: Path, tokenizer: str | Path | None, device: str, dtype: str, announce: Callable[[str], None]
+) -> "Generator":
     import torch
 
     from tinyllm.generation.engines.torch_engine import TorchEngine
     from tinyllm.generation.generator import Generator
 
-    model, opened_tokenizer = open_model(path, tokenizer, pick_device(device), getattr(torch, dtype))
+    model, opened_tokenizer = open_model(path, tokenizer, pick_device(device), getattr(torch, dtype), announce)
     return Generator(TorchEngine(model), opened_tokenizer, model.config, path)
 
 
-def _ignore_line(line: str) -> None:
-    """The default of `announce`: does nothing."""
+def _announce_all(lines: Iterable[str], announce: Callable[[str], None]) -> None:
+    for line in lines:
+        announce(line)
 
 
 def _is_ours(path: Path, tokenizer: str | Path | None) -> bool:

@@ -124,6 +124,24 @@ def test_the_prompt_may_come_from_a_file_or_standard_input(
     assert generate(path, "--max-new-tokens", "5").out == expected
 
 
+def test_the_home_folder_of_a_prompt_file_is_expanded(
+    generate: Run, make_model_dir: MakeModelDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "prompt.txt").write_text(PROMPT)
+    path = make_model_dir()
+    expected = generate(path, PROMPT, "--max-new-tokens", "5").out
+    assert generate(path, "FILE:~/prompt.txt", "--max-new-tokens", "5").out == expected
+
+
+def test_every_word_after_two_dashes_is_text(generate: Run, make_model_dir: MakeModelDir) -> None:
+    path = make_model_dir()
+    assert generate(path, "-dash", "--max-new-tokens", "5").code == 2
+    assert "unknown option -dash" in generate.err
+    assert generate("--max-new-tokens", "5", "--", path, "-dash").out.startswith("-dash")
+    assert generate.code == 0
+
+
 def test_the_bundled_model_is_the_default_and_is_named(
     generate: Run, make_model_dir: MakeModelDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

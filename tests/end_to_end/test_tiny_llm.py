@@ -276,6 +276,8 @@ def test_after_ctrl_c_before_the_first_evaluation_it_samples(workshop: Path) -> 
     code, out, err = run(workshop, "sample.py", "--checkpoint", "stopped/ckpt.pt", "--max_new_tokens", "3")
     assert code == 0, err
     assert out.count("One day, Lily met a Shoggoth") == 3
+    code, _, err = run(workshop, "train.py", *settings, "--resume", "auto")
+    assert (code, "unknown option --resume; did you mean --init_from=resume?" in err) == (2, True)
     code, _, err = run(workshop, "train.py", *settings)
     assert code == 2
     assert "already holds a run; go on with --init_from=resume, or choose another --out_dir directory" in err

@@ -29,6 +29,7 @@ Call = Callable[..., tuple[int, str, str]]
         ("train shards --out x", "unexpected argument 'shards'", "train"),
         ("train shards --out x", "did you mean --data shards?", "train"),
         ("train --data", "--data needs a value", "train"),
+        ("train --data x --out y --model 3", "--model is a section of settings; give them by name, such as", "train"),
         ("train --data x", "--out is missing (Run directory", "train"),
         ("train --data x --out y --hidden_size 3", "did you mean --model.hidden_size?", "train"),
         ("prepare s.txt --tokeniser tok -o x", "unknown option --tokeniser; did you mean --tokenizer?", "prepare"),
@@ -38,6 +39,7 @@ Call = Callable[..., tuple[int, str, str]]
         ("classify predict run --outptu x", "unknown option --outptu; did you mean --output?", "classify predict"),
         ("data storybook extra", "unexpected argument 'extra'", "data storybook"),
         ("tokenizer encode a b", "unexpected argument 'b': tinyllm tokenizer encode takes TEXT", "tokenizer encode"),
+        ("tokenizer encode tok -", "unexpected argument '-': tinyllm tokenizer encode takes TEXT", "tokenizer encode"),
         ("tokenizer encode --boss hi", "unknown option --boss", "tokenizer encode"),
         ("tokenizer encode", "give a text to encode", "tokenizer encode"),
         ("tokenizer decode -x", "unknown option -x", "tokenizer decode"),
@@ -52,6 +54,14 @@ def test_a_wrong_word_is_named(line: str, message: str, command: str, call_tinyl
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert message in err
     assert err.endswith(f"(see {' '.join(['tinyllm', *command.split()])} --help)\n")
+
+
+@pytest.mark.parametrize("line", ["tokenizer encode a TEXT", "info TEXT", "train --data TEXT --out x", "x --o=TEXT"])
+def test_a_long_argument_is_not_repeated_whole(line: str, call_tinyllm: Call) -> None:
+    text = "Once upon a time\n" * 1000
+    code, out, err = call_tinyllm(*(word.replace("TEXT", text) for word in line.split()))
+    assert (code, out) in ((1, ""), (2, ""))
+    assert len(err) < 500
 
 
 @pytest.mark.parametrize("command", list(COMMANDS))

@@ -4,7 +4,6 @@ Commands are import paths, loaded when they are called, so that `tinyllm --help`
 A `TinyllmError` gives one line on stderr and an exit code; `--debug` adds the traceback.
 """
 
-import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -13,8 +12,9 @@ from typing import NoReturn
 
 from cyclopts import App, CycloptsError
 
-from tinyllm.cli.console import STANDARD_OUTPUT, give_up_output, note, standard_streams
+from tinyllm.cli.console import STANDARD_OUTPUT, give_up_output, note, plain_words, standard_streams
 from tinyllm.cli.flags import in_flags
+from tinyllm.cli.paths import expand_home
 from tinyllm.errors import ArgumentsError, TinyllmError
 from tinyllm.version import __version__
 
@@ -43,6 +43,10 @@ GROUPS = {
     "data": "Corpora and shards: download, write, inspect.",
     "tokenizer": "Train and use tokenizers.",
 }
+
+
+LONGEST_ECHO, ECHO_START = 200, 60
+"""Characters of an argument that an error line repeats whole, and of the beginning of a longer one."""
 
 
 def build_app(tokens: Sequence[str] = ()) -> App:
@@ -74,7 +78,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 def call_app(app: App, tokens: Sequence[str]) -> object:
     """Parses one command line and calls its command; expands `~` in every path, as no shell does in --out=~/x."""
-    command, bound, _ = app.parse_args(tokens)
+    with plain_words(tokens[tokens.index("--") + 1 :] if "--" in tokens else ()):
+        command, bound, _ = app.parse_args(tokens)
     arguments = {name: _expand_home(value) for name, value in bound.arguments.items()}
     bound.arguments.update(arguments)
     return command(*bound.args, **bound.kwargs)
@@ -82,7 +87,7 @@ def call_app(app: App, tokens: Sequence[str]) -> object:
 
 def _expand_home(value: object) -> object:
     if isinstance(value, Path):
-        return Path(os.path.expanduser(value))  # noqa: PTH111 (Path.expanduser raises for an unknown ~user)
+        return expand_home(value)
     if isinstance(value, list | tuple):
         return type(value)(_expand_home(item) for item in value)
     return value
@@ -112,17 +117,17 @@ def _report(error: BaseException, tokens: list[str], program: str, output_failed
             # The reader of the output stopped reading (`tinyllm ... | head`): not an error.
             return 0
         case TinyllmError():
-            note(f"tinyllm: {in_flags(error)}{_pointer(error, tokens, program)}")
+            note(f"tinyllm: {_shorten(in_flags(error), tokens)}{_pointer(error, tokens, program)}")
             return error.exit_code
         case CycloptsError():
-            note(f"tinyllm: {_describe_wrong_call(error, program)}")
+            note(f"tinyllm: {_shorten(_describe_wrong_call(error, program), tokens)}")
             return 2
         case KeyboardInterrupt():
             note("\ntinyllm: stopped")
             return 130
         case OSError():
             place = error.filename or (STANDARD_OUTPUT if output_failed else "")
-            note(f"tinyllm: {place}{': ' if place else ''}{error.strerror or error}")
+            note(f"tinyllm: {_shorten(str(place), tokens)}{': ' if place else ''}{error.strerror or error}")
             return 1
         case MemoryError() | RuntimeError():
             from tinyllm.machine.memory import describe_shortage
@@ -131,6 +136,15 @@ def _report(error: BaseException, tokens: list[str], program: str, output_failed
                 note(f"tinyllm: {shortage}")
                 return 1
     raise error
+
+
+def _shorten(message: str, tokens: list[str]) -> str:
+    """`message` with the beginning alone of each long argument that it repeats: a text may be a whole file."""
+    for text in sorted({part for token in tokens for part in (token, token.partition("=")[2])}, key=len, reverse=True):
+        if len(text) > LONGEST_ECHO:
+            for echo in (text, repr(text)[1:-1]):
+                message = message.replace(echo, f"{echo[:ECHO_START]}…")
+    return message
 
 
 def _pointer(error: TinyllmError, tokens: list[str], program: str) -> str:

@@ -171,6 +171,6 @@ def _open_scorer(
     from tinyllm.classification.zero_shot import QUESTION, ZeroShot
 
     names = read_label_names(label_names)
-    model, codec = loading.open_model(path, tokenizer, pick_device(device))
+    model, codec = loading.open_model(path, tokenizer, pick_device(device), announce=note)
     zero_shot = ZeroShot(model, codec, names, read_argument(question, "--question") if question else QUESTION)
     return names, zero_shot.score_rows, codec, zero_shot.row_limit

@@ -9,8 +9,9 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 from cyclopts import Parameter
@@ -30,9 +31,22 @@ _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 """Control characters of ASCII and Latin-1, except newline and tab."""
 
 
+_PLAIN_WORDS: ContextVar[Sequence[str]] = ContextVar("plain_words", default=())
+
+
+@contextmanager
+def plain_words(words: Sequence[str]) -> Iterator[None]:
+    """Accepts `words` as free text inside the block: those after `--` on the command line."""
+    before = _PLAIN_WORDS.set(words)
+    try:
+        yield
+    finally:
+        _PLAIN_WORDS.reset(before)
+
+
 def refuse_flag(_type: object, value: object) -> None:
-    """Raises UnknownOption if a free-text argument looks like a flag."""
-    if re.fullmatch(r"--?[A-Za-z][\w.-]*(=.*)?", str(value)):
+    """Raises UnknownOption if a free-text argument looks like a flag, unless it is one of `plain_words`."""
+    if value not in _PLAIN_WORDS.get() and re.fullmatch(r"--?[A-Za-z][\w.-]*(=.*)?", str(value)):
         raise UnknownOption(str(value))
 
 

@@ -78,6 +78,8 @@ def _say_what_it_is(path: Path, model: ForeignModel) -> None:
     tokenizer = tokenizer_of(model)
     note(f"{path}: {model.source}, {num_parameters(model.config):,} parameters")
     note(f"tokenizer: {tokenizer.name}, {tokenizer.vocab_size:,} tokens")
+    for line in model.notes:
+        note(line)
 
 
 def _say_what_was_written(export: Export) -> None:

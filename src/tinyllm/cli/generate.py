@@ -8,6 +8,7 @@ from cyclopts import Parameter
 
 from tinyllm import text_input
 from tinyllm.cli.console import TEXT_OR_DASH, note, show, show_json
+from tinyllm.cli.paths import expand_home
 from tinyllm.config import SamplingConfig
 from tinyllm.errors import ArgumentsError, InputError, UsageError
 from tinyllm.generation.generator import Generation, Generator
@@ -157,7 +158,7 @@ def read_prompt(argument: str | None) -> str:
             raise ArgumentsError("no prompt; give one in quotes, FILE:path, or - for standard input")
         prompt = text_input.read_standard_input(PROMPT_LIMIT_BYTES)
     elif argument.startswith(FILE_PREFIX):
-        prompt = text_input.read_file(Path(argument.removeprefix(FILE_PREFIX)), PROMPT_LIMIT_BYTES)
+        prompt = text_input.read_file(expand_home(argument.removeprefix(FILE_PREFIX)), PROMPT_LIMIT_BYTES)
     else:
         prompt = text_input.read_argument(argument, "the prompt")
     if not prompt.strip():

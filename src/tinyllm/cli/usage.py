@@ -6,13 +6,15 @@ Commands (cyclopts) and scripts (argparse) share the format. Commands themselves
 import argparse
 import difflib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import NoReturn
 
 from cyclopts import (
     App,
     Argument,
+    CoercionError,
     CycloptsError,
     MissingArgumentError,
     UnknownCommandError,
@@ -77,12 +79,16 @@ def near_options(option: str, options: Iterable[Option]) -> list[str]:
 class ScriptParser(argparse.ArgumentParser):
     """An argparse parser that raises ArgumentsError with one line and suggestions."""
 
+    synonyms: Mapping[str, str] = MappingProxyType({})
+    """Unknown option -> what the script has in its place, such as `--resume` -> `--init_from=resume`."""
+
     def parse_args(self, tokens: Sequence[str]) -> argparse.Namespace:  # type: ignore[override]
         """The parsed arguments. Raises ArgumentsError naming the first wrong word."""
         arguments, extra = self.parse_known_args(tokens)
         wrong = next((token for token in extra if FLAG.match(token)), None)
         if wrong is not None:
-            self.error(unknown_option(wrong, self._options()))
+            known = self.synonyms.get(wrong.partition("=")[0])
+            self.error(_suggest(wrong.partition("=")[0], [known]) if known else unknown_option(wrong, self._options()))
         if extra:
             self.error(f"unexpected argument {extra[0]!r}: {self.prog} takes options alone")
         return arguments
@@ -104,12 +110,17 @@ def _describe(error: CycloptsError, command: str) -> str:
     match error:
         case CycloptsError(__cause__=UnknownOption() as cause):
             return unknown_option(cause.option, options)
+        case UnknownOptionError() if "-" in (error.token.keyword, error.token.value):
+            return _unexpected(error, ["-"], command)
         case UnknownOptionError():
             return unknown_option(error.token.keyword or error.token.value, options)
         case UnknownCommandError(unused_tokens=[token, *_], app=App() as app) if token.startswith("-"):
             return unknown_option(token, [Option((*app.help_flags, *app.version_flags))])
         case UnusedCliTokensError():
             return _unexpected(error, list(error.unused_tokens or []), command)
+        case CoercionError(argument=Argument() as argument) if _section_keys(argument.name, argument.hint):
+            key = _section_keys(argument.name, argument.hint)[0]
+            return f"{argument.name} is a section of settings; give them by name, such as {argument.name}.{key} VALUE"
         case MissingArgumentError():
             return _describe_missing(error, options, command)
         case _:

@@ -24,6 +24,7 @@ from tinyllm.cli.classification import (
     track,
     train_classifier,
 )
+from tinyllm.cli.console import note
 from tinyllm.course.run_llama_generate import default_model
 from tinyllm.errors import UsageError
 from tinyllm.machine.device import pick_device
@@ -84,7 +85,7 @@ def prompt(
     from tinyllm.classification.zero_shot import QUESTION, ZeroShot
 
     path = pretrained_model_path or default_model()
-    model, codec = loading.open_model(path, tokenizer, device)
+    model, codec = loading.open_model(path, tokenizer, device, announce=note)
     print(f"load model from {path}")
     zero_shot = ZeroShot(model, codec, names, QUESTION)
     limit = min(max_sentence_len or zero_shot.row_limit, zero_shot.row_limit)

@@ -10,7 +10,6 @@ no command asks for input, the archive is read without unpacking, and a step run
 """
 
 import argparse
-import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Any, NoReturn, get_args
 from tinyllm import storage
 from tinyllm.cli.app import run_command
 from tinyllm.cli.console import show
+from tinyllm.cli.paths import expand_home
 from tinyllm.cli.usage import ScriptParser
 from tinyllm.config import Config
 from tinyllm.config.layers import build_config
@@ -99,6 +99,7 @@ def preprocess() -> NoReturn:
 def train() -> NoReturn:
     """`train.py`: trains the model, with the run directory `output/` and the checkpoint `output/ckpt.pt`."""
     parser = _parser("Train the model; every setting is --key=value.", "train.py --max_iters=1000 --batch_size=16")
+    parser.synonyms = {"--resume": "--init_from=resume"}
     from_context = {"vocab_size": FROM_SHARDS, "dtype": FROM_DEVICE}
     for name, default in TRAIN_CONSTANTS.items():
         kind: Callable[[str], Any] = _true_or_false if isinstance(default, bool) else type(default)
@@ -295,7 +296,7 @@ def _run(parser: ScriptParser, command: Callable[[argparse.Namespace], None]) ->
 
 
 def _path(text: str) -> Path:
-    return Path(os.path.expanduser(text))  # noqa: PTH111 (Path.expanduser raises for an unknown ~user)
+    return expand_home(text)
 
 
 def _true_or_false(text: str) -> bool:

@@ -40,6 +40,8 @@ class ForeignModel:
     """The format in messages, such as `llama2.c .bin version 0`."""
     end_ids: frozenset[int] | None = None
     """The end tokens in the model's files; None means the tokenizer's BOS and EOS."""
+    notes: tuple[str, ...] = ()
+    """One line for each value in the model's files that is left out."""
 
 
 def make_config(path: Path, **values: Any) -> ModelConfig:

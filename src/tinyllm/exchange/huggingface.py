@@ -43,13 +43,11 @@ def read_hugging_face(directory: Path) -> ForeignModel:
     tensors, types = _read_weights(directory)
     tensors = _with_standard_names(tensors, config, directory)
     check_tensors(config, tensors, directory)
-    ends = read_end_ids(directory)
-    if ends is not None:
-        ends = frozenset(id for id in ends if id < config.vocab_size)
+    ends, notes = _read_end_ids(directory, config.vocab_size)
     source = f"Hugging Face directory ({', '.join(sorted(types))})"
     found = read_directory_tokenizer(directory)
     if found is None:
-        return ForeignModel(config, tensors, None, source, ends)
+        return ForeignModel(config, tensors, None, source, ends, notes)
     tokenizer = fit_to(found, config.vocab_size)
     if tokenizer is None:
         raise FormatError(
@@ -58,7 +56,19 @@ def read_hugging_face(directory: Path) -> ForeignModel:
         )
     if found.vocab_size < config.vocab_size:
         source += f", {config.vocab_size - found.vocab_size} rows without a token"
-    return ForeignModel(config, tensors, tokenizer.with_rules(end_ids=ends), source, ends)
+    return ForeignModel(config, tensors, tokenizer.with_rules(end_ids=ends), source, ends, notes)
+
+
+def _read_end_ids(directory: Path, vocab_size: int) -> tuple[frozenset[int] | None, tuple[str, ...]]:
+    """The end tokens inside the vocabulary, and a line for those outside, which no text can reach."""
+    ends = read_end_ids(directory)
+    outside = sorted(id for id in ends or () if id >= vocab_size)
+    if ends is None or not outside:
+        return ends, ()
+    ids = ", ".join(map(str, outside))
+    return ends.difference(outside), (
+        f"{directory}: eos_token_id {ids} is not among the {vocab_size} tokens of the model, so it ends no text",
+    )
 
 
 def _read_weights(directory: Path) -> tuple[Tensors, set[str]]:

@@ -164,3 +164,16 @@ def test_pickled_weights_are_not_read(directory: Path) -> None:
 def test_a_directory_without_a_config_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"has no config.json"):
         read_hugging_face(tmp_path)
+
+
+def test_end_tokens_outside_the_vocabulary_are_named(directory: Path, model: ForeignModel) -> None:
+    size = model.config.vocab_size
+    (directory / "generation_config.json").write_text(json.dumps({"eos_token_id": [2, size, size + 7]}))
+    found = read_hugging_face(directory)
+    assert found.end_ids == frozenset({2})
+    ids = f"{size}, {size + 7}"
+    assert found.notes == (
+        f"{directory}: eos_token_id {ids} is not among the {size} tokens of the model, so it ends no text",
+    )
+    (directory / "generation_config.json").write_text(json.dumps({"eos_token_id": 2}))
+    assert read_hugging_face(directory).notes == ()
