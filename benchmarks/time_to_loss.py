@@ -167,7 +167,7 @@ def learn(run: Path, shards: Path, sections: Sections, num_tokens: int) -> tuple
     num_steps = num_tokens // (training["batch_size"] * training["accumulation_steps"] * 256)
     sections["schedule"]["num_steps"] = num_steps
     sections["schedule"]["warmup_steps"] = min(sections["schedule"]["warmup_steps"], num_steps // 2)
-    training |= {"sequence_length": 256, "eval_interval": max(1, num_steps // 40), "eval_iters": 20}
+    training |= {"sequence_length": 256, "eval_interval": max(1, num_steps // 40), "eval_batches": 20}
     config = Config.model_validate(sections)
     eager = EagerStep(sections["model"])
     build_trainer(config, shard_set, run, reporter=eager).train(resume=False, to_toml=to_toml)

@@ -47,7 +47,7 @@ SETTINGS: dict[str, Any] = {
     "training": {
         "batch_size": BATCH,
         "accumulation_steps": 1,
-        "eval_iters": 1,
+        "eval_batches": 1,
         "eval_interval": 1_000_000,
         "device": "cpu",
         "compile": "on",

@@ -16,7 +16,7 @@ TRAINING = {
     "accumulation_steps": 2,
     "sequence_length": 16,
     "eval_interval": 4,
-    "eval_iters": 2,
+    "eval_batches": 2,
     "checkpoint_interval": 3,
     "num_threads": 1,
     "device": "cpu",

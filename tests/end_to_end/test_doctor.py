@@ -83,7 +83,7 @@ def test_the_suggested_command_resumes(capsys: Capture, tiny_shards: Path, tmp_p
     config.write_text(
         "[model]\nhidden_size = 16\nnum_layers = 1\nnum_heads = 2\nnum_kv_heads = 1\ncontext_length = 16\n"
         "[training]\nbatch_size = 2\naccumulation_steps = 1\nsequence_length = 16\neval_interval = 3\n"
-        'eval_iters = 1\ndevice = "cpu"\ndtype = "float32"\n[schedule]\nnum_steps = 6\n[sample]\nnum_samples = 0\n'
+        'eval_batches = 1\ndevice = "cpu"\ndtype = "float32"\n[schedule]\nnum_steps = 6\n[sample]\nnum_samples = 0\n'
     )
     flags = ("--data", str(tiny_shards), "--config", str(config), "--out", str(run))
     # A tiny time limit: the run saves after its first step.

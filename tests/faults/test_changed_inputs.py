@@ -38,7 +38,7 @@ NOTED: dict[str, tuple[dict[str, dict[str, Any]], str]] = {
     "schedule.peak": ({"schedule": {"peak": 5e-3}}, "the learning rate follows the new schedule"),
     "schedule.num_steps": ({"schedule": {"num_steps": 12}}, "the learning rate follows the new schedule"),
     "training.eval_interval": ({"training": {"eval_interval": 2}}, "losses before and after"),
-    "training.eval_iters": ({"training": {"eval_iters": 1}}, "losses before and after"),
+    "training.eval_batches": ({"training": {"eval_batches": 1}}, "losses before and after"),
 }
 LIBRARIES = {"torch": "0.0.1", "tinyllm": "0.0.0", "threads": 99, "device": "cuda:7"}
 

@@ -71,7 +71,7 @@ def finetune(
     seed_everything(config.seed)
     classifier.dropout.p = config.dropout
     (optimizer,) = build_optimizers(classifier, OPTIMIZER)
-    set_learning_rate([optimizer], config.lr)
+    set_learning_rate([optimizer], config.learning_rate)
     order = torch.Generator().manual_seed(config.seed)
     best_accuracy = -math.inf
     with storage.hold(output, CLASSIFIER):

@@ -78,7 +78,7 @@ def train(
       tinyllm classify train stories42M.pt --train train.txt --dev dev.txt -o reviews
       tinyllm classify train stories260K.bin --train train.txt --dev dev.txt -o reviews --lr 1e-3
     """
-    config = finetune_config(epochs=epochs, lr=lr, batch_size=batch_size, dropout=dropout, seed=seed)
+    config = finetune_config(epochs=epochs, learning_rate=lr, batch_size=batch_size, dropout=dropout, seed=seed)
     check_limit(max_sentence_len)
     check_output_directory(output, model, overwrite=overwrite)
     pick_device(device)

@@ -27,8 +27,6 @@ VOCAB_SIZE = 2048
 NUM_SAMPLES = 20
 TEMPERATURE = 0.8
 SEED = 7
-MEASURED_PART = 0.05
-"""Part of the training time that may go to measuring an update: a busy machine takes long for one."""
 MARKER = ".tinyllm-demo"
 CORPUS = "stories.jsonl"
 
@@ -49,6 +47,8 @@ def demo(
       tinyllm demo
       tinyllm demo --stories 2000 --steps 100 -o small-demo
     """
+    from tinyllm.training.time_limit import fit_to_time
+
     start = time.monotonic()
     demo_config(VOCAB_SIZE, steps)  # reports a wrong number of steps before anything is written
     if not 0 < max_minutes < math.inf:
@@ -64,7 +64,7 @@ def demo(
     prepare(str(corpus), tokenizer=tokenizer, output=shards)
     note("[4/5] training a model")
     shard_set = ShardSet.open(shards)
-    config = fit_to_time(demo_config(shard_set.tokenizer.vocab_size, steps), max_minutes)
+    config = fit_to_time(demo_config(shard_set.tokenizer.vocab_size, steps), max_minutes, note)
     outcome = run_training(config, shard_set, run, resume=False)
     note(f"[5/5] sampling {NUM_SAMPLES} stories at temperature {TEMPERATURE}")
     assert outcome.model is not None, "the last update is always evaluated"
@@ -114,25 +114,6 @@ def demo_config(vocab_size: int, steps: int | None) -> Config:
             ("flags", {"schedule": {"num_steps": steps} if steps is not None else {}}),
         ]
     )
-
-
-def fit_to_time(config: Config, max_minutes: float) -> Config:
-    """`config` with this machine's fast path, and its number of updates reduced to those that fit into the time."""
-    from tinyllm.machine.device import pick_device
-    from tinyllm.training.path import choose_fast_path
-    from tinyllm.training.trial import measure_step_seconds
-
-    start = time.monotonic()
-    path = choose_fast_path(config, pick_device(config.training.device), config.schedule.num_steps, note)
-    note(path.reason)
-    config = path.resolve(config)
-    seconds = measure_step_seconds(config, num_steps=40, limit_seconds=max_minutes * MEASURED_PART * 60)
-    left = max_minutes * 60 - (time.monotonic() - start)  # includes compiling
-    num_steps = max(1, min(config.schedule.num_steps, int(left / seconds)))
-    if num_steps < config.schedule.num_steps:
-        note(f"an update takes {seconds:.2f} s here: {num_steps} instead of {config.schedule.num_steps} updates")
-    schedule = config.schedule.model_copy(update={"num_steps": num_steps})
-    return config.model_copy(update={"schedule": schedule})
 
 
 def sample_stories(model: Path) -> list[str]:

@@ -66,7 +66,8 @@ def doctor(
                 ("shards", {"model": {"vocab_size": shards.tokenizer.vocab_size}}),
                 (f"recipe {recipe}", read_recipe(recipe)),
                 (str(config), read_toml(config) if config else {}),
-            ]
+            ],
+            note,
         )
         show_forecast(settings, shards, out, trial_seconds)
 
@@ -91,7 +92,7 @@ def show(finding: "Finding") -> None:
 
 def show_forecast(config: "Config", shards: ShardSet, out: Path, trial_seconds: float) -> None:
     """Prints what a run needs and what is available. Raises InputError or ArtifactError if it cannot succeed."""
-    from tinyllm.doctor.forecast import check_fits, check_windows, forecast, measure_update_seconds
+    from tinyllm.doctor.forecast import check_fits, check_windows, forecast, forecast_update_seconds
 
     check_windows(config, shards)
     need, settings = forecast(config), config.training
@@ -108,7 +109,7 @@ def show_forecast(config: "Config", shards: ShardSet, out: Path, trial_seconds: 
     )
     if trial_seconds > 0:
         note(f"trying updates for about {trial_seconds:.0f} s ...")
-        seconds = measure_update_seconds(config, trial_seconds)
+        seconds = forecast_update_seconds(config, trial_seconds)
         hours = seconds * config.schedule.num_steps / 3600
         duration = f"{hours:.1f} hours" if hours >= 1 else f"{hours * 60:.1f} minutes"
         print(f"  time: {seconds:.3g} s an update, {duration} for {config.schedule.num_steps:,}, without evaluations")

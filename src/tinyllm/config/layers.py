@@ -22,6 +22,8 @@ Layer = Mapping[str, Mapping[str, Any]]
 DEFAULT_RECIPE = "seed"
 SESSION_SETTINGS = {"max_minutes", "eval_only"}
 """Fields of `TrainingConfig` that apply to one session of a run; RUN/config.toml omits them."""
+RENAMED = {("training", "eval_iters"): "eval_batches"}
+"""Section and old key -> new key, for files and flags of older versions."""
 
 
 def build_run_config(
@@ -49,11 +51,14 @@ def build_run_config(
     base: list[tuple[str, Layer]] = [("shards", {"model": {"vocab_size": vocab_size}}), (str(run / "config.toml"), own)]
     if recipe is not None:
         base.append((f"recipe {recipe}", read_recipe(recipe)))
-    return build_config([*base, *named]), resume
+    return build_config([*base, *named], announce), resume
 
 
-def build_config(layers: Iterable[tuple[str, Layer]]) -> Config:
-    """The config of `layers`, pairs of a name for errors and a layer; later layers win. Raises ConfigError."""
+def build_config(layers: Iterable[tuple[str, Layer]], announce: Callable[[str], None] = lambda _: None) -> Config:
+    """The config of `layers`, pairs of a name for errors and a layer; later layers win. Raises ConfigError.
+
+    A key of an older version is read; `announce` gets one line with its new name.
+    """
     merged: dict[str, dict[str, Any]] = {}
     for origin, layer in layers:
         for section, values in layer.items():
@@ -61,12 +66,27 @@ def build_config(layers: Iterable[tuple[str, Layer]]) -> Config:
                 if section in Config.model_fields:
                     raise ConfigError(f"{origin}: {section} is a section; give it settings by name, not one value")
                 raise ConfigError(f"{origin}: {section} stands outside a section; write it under [section]")
+            values = _with_new_names(origin, section, values, announce)
             _check_names(origin, section, values)
-            merged.setdefault(section, {}).update({key.replace("-", "_"): value for key, value in values.items()})
+            merged.setdefault(section, {}).update(values)
     try:
         return Config.model_validate(merged)
     except ValidationError as error:
         raise ConfigError(first_problem(error)) from None
+
+
+def _with_new_names(
+    origin: str, section: str, values: Mapping[str, Any], announce: Callable[[str], None]
+) -> dict[str, Any]:
+    """`values` with `_` in place of `-` in each key, and with the new name of each key in `RENAMED`."""
+    found = {}
+    for key, value in values.items():
+        old = key.replace("-", "_")
+        new = RENAMED.get((section, old), old)
+        if new != old:
+            announce(f"{origin}: {section}.{old} is named {section}.{new}; the old name is still read")
+        found[new] = value
+    return found
 
 
 def _without_resume(layer: Layer) -> Layer:
@@ -141,7 +161,7 @@ def _check_names(origin: str, section: str, values: Mapping[str, Any]) -> None:
     assert isinstance(kind, type)
     assert issubclass(kind, BaseModel)
     for key in values:
-        if key.replace("-", "_") not in kind.model_fields:
+        if key not in kind.model_fields:
             raise ConfigError(_unknown(origin, f"key {section}.{key}", key, kind.model_fields, f"{section}."))
 
 

@@ -216,7 +216,7 @@ class TrainingConfig(Section):
     """Whether windows begin at document starts instead of every sequence_length tokens."""
     eval_interval: Annotated[int, Unit("steps")] = Field(default=100, gt=0)
     """Steps between evaluations on the validation set."""
-    eval_iters: Annotated[int, Unit("microbatches")] = Field(default=100, gt=0, le=LARGEST_SIZE)
+    eval_batches: Annotated[int, Unit("microbatches")] = Field(default=100, gt=0, le=LARGEST_SIZE)
     """Microbatches in one evaluation, the same windows each time."""
     eval_only: bool = False
     """Evaluate once and stop."""
@@ -302,8 +302,8 @@ class FinetuneConfig(Section):
 
     epochs: Annotated[int, Unit("epochs")] = Field(default=10, gt=0)
     """Passes over the training sentences."""
-    lr: float = Field(default=1e-5, gt=0)
-    """Learning rate, constant. Small models need a higher one: 1e-3 for 260 K parameters."""
+    learning_rate: float = Field(default=1e-5, gt=0)
+    """Constant over the training. Small models need a higher one: 1e-3 for 260 K parameters."""
     batch_size: Annotated[int, Unit("sentences")] = Field(default=8, gt=0)
     """Sentences in one update."""
     dropout: float = Field(default=0.3, ge=0, lt=1)

@@ -127,7 +127,9 @@ def finetune(
       python run_llama.py --option finetune --epochs 5 --lr 2e-5
       python run_llama.py --option finetune --pretrained-model-path stories260K.bin --lr 1e-3 --batch_size 32
     """
-    config = finetune_config(epochs=epochs, lr=lr, batch_size=batch_size, dropout=hidden_dropout_prob, seed=seed)
+    config = finetune_config(
+        epochs=epochs, learning_rate=lr, batch_size=batch_size, dropout=hidden_dropout_prob, seed=seed
+    )
     check_limit(max_sentence_len)
     inputs = [path for path in (train, dev, test, label_names) if path]
     outputs = _check_outputs(dev_out, test_out, "finetuning", inputs)

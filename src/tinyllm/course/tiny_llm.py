@@ -229,7 +229,7 @@ def translate_constants(constants: dict[str, Any]) -> Config:
                         "accumulation_steps": constants["gradient_accumulation_steps"],
                         "sequence_length": constants["max_seq_len"],
                         "eval_interval": constants["eval_interval"],
-                        "eval_iters": constants["eval_iters"],
+                        "eval_batches": constants["eval_iters"],
                         "eval_only": constants["eval_only"],
                         "always_save_checkpoint": constants["always_save_checkpoint"],
                         "init_from": constants["init_from"],

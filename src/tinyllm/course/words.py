@@ -23,7 +23,7 @@ CONSTANTS = {
     "training.accumulation_steps": "gradient_accumulation_steps",
     "training.sequence_length": "max_seq_len",
     "training.eval_interval": "eval_interval",
-    "training.eval_iters": "eval_iters",
+    "training.eval_batches": "eval_iters",
     "training.eval_only": "eval_only",
     "training.always_save_checkpoint": "always_save_checkpoint",
     "training.init_from": "init_from",

@@ -68,14 +68,14 @@ def check_fits(need: Forecast, out: Path, available_bytes: int | None) -> None:
     storage.check_room(out / "checkpoints", need.disk_bytes)
 
 
-def measure_update_seconds(config: Config, trial_seconds: float) -> float:
+def forecast_update_seconds(config: Config, trial_seconds: float) -> float:
     """Seconds of one update on this machine, from real updates on random tokens for about `trial_seconds`.
 
     Raises ResourceError if they cannot fit into memory.
     """
     from tinyllm.machine.device import pick_device
     from tinyllm.training.path import choose_fast_path
-    from tinyllm.training.trial import measure_step_seconds
+    from tinyllm.training.trial import measure_update_seconds
 
     check_memory(config, pick_device(config.training.device))
     # Compiling would take longer than the trial, so a run that compiles is faster than this estimate.
@@ -84,6 +84,6 @@ def measure_update_seconds(config: Config, trial_seconds: float) -> float:
     # One microbatch, multiplied afterwards, so that the trial of a large batch ends in time.
     settings = config.training.model_copy(update={"accumulation_steps": 1})
     short = config.model_copy(update={"training": settings})
-    first = measure_step_seconds(short, num_steps=1)
-    num_steps = max(1, min(100, int(trial_seconds / max(first, 1e-6)) - 3))
-    return measure_step_seconds(short, num_steps) * config.training.accumulation_steps
+    first = measure_update_seconds(short, num_updates=1)
+    num_updates = max(1, min(100, int(trial_seconds / max(first, 1e-6)) - 3))
+    return measure_update_seconds(short, num_updates=num_updates) * config.training.accumulation_steps

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from tinyllm.config import Config
+from tinyllm.config.layers import RENAMED
 from tinyllm.errors import MismatchError
 from tinyllm.machine.device import pick_device
 from tinyllm.shards.format import ShardSet
@@ -52,7 +53,7 @@ def describe_inputs(config: Config, data: Mapping[str, Any], frozen: Sequence[st
         "attention": settings.attention,
         "compile": settings.compile,
         "threads": torch.get_num_threads(),
-        "evaluation": {"eval_interval": settings.eval_interval, "eval_iters": settings.eval_iters},
+        "evaluation": {"eval_interval": settings.eval_interval, "eval_batches": settings.eval_batches},
         "device": str(pick_device(settings.device)),
         "torch": str(torch.__version__),
         "tinyllm": __version__,
@@ -71,7 +72,7 @@ def compare_inputs(saved: dict[str, Any], current: dict[str, Any], checkpoint: P
     """One line for each harmless difference. Raises MismatchError for a difference that changes the mathematics."""
     notes = []
     for name in sorted(set(saved) | set(current)):
-        before, after = saved.get(name), current.get(name)
+        before, after = _with_new_names(name, saved.get(name)), current.get(name)
         if before == after:
             continue
         difference = _describe_difference(name, before, after)
@@ -83,6 +84,14 @@ def compare_inputs(saved: dict[str, Any], current: dict[str, Any], checkpoint: P
             )
         notes.append(f"changed since the checkpoint: {difference}; {HARMLESS[name]}")
     return notes
+
+
+def _with_new_names(name: str, value: Any) -> Any:
+    """The saved `value` of the input `name`, with the new names of settings that a checkpoint has by their old ones."""
+    if not isinstance(value, dict):
+        return value
+    section = SECTIONS.get(name, name)
+    return {RENAMED.get((section, key), key): each for key, each in value.items()}
 
 
 def _describe_difference(name: str, before: Any, after: Any) -> str:

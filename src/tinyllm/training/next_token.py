@@ -96,6 +96,6 @@ def _choose_validation_windows(settings: TrainingConfig, shards: ShardSet) -> li
     if length < 1:
         raise InputError(f"{shards.path} has no validation tokens; give tinyllm prepare more text")
     order = WindowOrder(lengths, length)
-    chosen = validation_windows(order, settings.eval_iters * settings.batch_size)
+    chosen = validation_windows(order, settings.eval_batches * settings.batch_size)
     starts = range(0, len(chosen), settings.batch_size)
     return [read_windows(shards.validation, order, chosen[start : start + settings.batch_size]) for start in starts]

@@ -5,7 +5,6 @@ one microbatch and a model cut to two layers. Explicit settings are not measured
 estimate decides whether it pays, from the measurements in benchmarks/log/2026-11-22-attention-variants.md.
 """
 
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,16 +19,13 @@ from tinyllm.kernels.train import library
 from tinyllm.machine import ranks
 from tinyllm.machine.compiled_cache import cache_folder
 from tinyllm.machine.compiler import has_cpp_compiler
-from tinyllm.model.size import num_parameters
-from tinyllm.model.transformer import Transformer
 from tinyllm.training.checkpoint import read_state
 from tinyllm.training.objective import Objective
 from tinyllm.training.step import TrainingAttention, Updater, build_updater, kernels_refusal
+from tinyllm.training.trial import measure_update_seconds
 
 Candidate = tuple[str, TrainingAttention]
 
-MEASURED_TOKENS = 1024
-NUM_MEASUREMENTS = 3
 CLEARLY_FASTER = 0.9
 """bfloat16 is chosen only if its time is at most this fraction of float32's."""
 COMPILED_PART: dict[TrainingAttention, float] = {"fused": 0.8, "explicit": 0.58, "tiled": 1.0}
@@ -143,7 +139,10 @@ def choose_fast_path(
     if len(candidates) == 1 and settings.compile != "auto":
         seconds = {candidates[0]: 0.0}
     else:
-        seconds = {candidate: measure_update_seconds(config, device, *candidate) for candidate in candidates}
+        seconds = {
+            candidate: measure_update_seconds(_with_candidate(config, candidate), device, shortened=True)
+            for candidate in candidates
+        }
     when_compiled = {candidate: part * COMPILED_PART[candidate[1]] for candidate, part in seconds.items()}
     eager_seconds, compiled_seconds = (num_updates * min(times.values()) for times in (seconds, when_compiled))
     compiled, compile_reason = _decide_compile(settings.compile, device, eager_seconds, compiled_seconds)
@@ -158,39 +157,11 @@ def choose_fast_path(
     return FastPath(dtype, attention, compiled, f"{reason}; {compile_reason}")
 
 
-def measure_update_seconds(config: Config, device: torch.device, dtype: str, attention: TrainingAttention) -> float:
-    """Seconds of an eager update without its optimizer, extrapolated from two layers and one microbatch."""
-    settings = config.training
-    short = config.model.model_copy(update={"num_layers": min(2, config.model.num_layers)})
-    num_windows = max(1, min(settings.batch_size, MEASURED_TOKENS // settings.sequence_length))
-    with torch.random.fork_rng(devices=[]):
-        model = Transformer(short).to(device).train()
-        tokens = torch.randint(short.vocab_size, (num_windows, settings.sequence_length + 1), device=device)
-        updater = Updater(model, [], dtype=dtype, attention=attention, grad_clip=0.0, device=device)
-        seconds = _time_passes(updater, tokens)
-    num_microbatches = settings.batch_size * settings.accumulation_steps / num_windows
-    return seconds * num_microbatches * num_parameters(config.model) / num_parameters(short)
-
-
-def _time_passes(updater: Updater, tokens: torch.Tensor) -> float:
-    """Seconds of a forward and backward pass: the minimum of several, to exclude noise of other programs.
-
-    On a CPU this is the process time of one thread / number of threads. The wall time of several threads would
-    measure how long they wait for processors that other programs hold.
-    """
-    num_threads = torch.get_num_threads()
-    on_cpu = updater.device.type == "cpu"
-    clock = time.process_time if on_cpu else time.perf_counter
-    seconds = []
-    torch.set_num_threads(1)
-    try:
-        for _ in range(1 + NUM_MEASUREMENTS):
-            start = clock()
-            updater.backward(tokens, 1).item()
-            seconds.append(clock() - start)
-    finally:
-        torch.set_num_threads(num_threads)
-    return min(seconds[1:]) / (num_threads if on_cpu else 1)  # the first pass also allocates memory
+def _with_candidate(config: Config, candidate: Candidate) -> Config:
+    """`config` with the dtype and the attention of `candidate`."""
+    dtype, attention = candidate
+    chosen = {"dtype": dtype, "attention": attention}
+    return config.model_copy(update={"training": config.training.model_copy(update=chosen)})
 
 
 def _candidates(config: Config, device: torch.device, has_kernels: bool) -> list[Candidate]:

@@ -13,7 +13,7 @@ from tinyllm.config import FinetuneConfig
 from tinyllm.errors import DivergenceError
 from tinyllm.model_dir import load_model
 
-CONFIG = FinetuneConfig(epochs=4, lr=1e-2, batch_size=8, seed=3)
+CONFIG = FinetuneConfig(epochs=4, learning_rate=1e-2, batch_size=8, seed=3)
 
 
 def make_rows(num_rows: int, seed: int) -> LabelledRows:
@@ -59,7 +59,7 @@ def test_the_seed_gives_the_same_bytes(run: Callable[..., list[Epoch]], tmp_path
 
 def test_a_loss_that_is_not_finite_stops(run: Callable[..., list[Epoch]], tmp_path: Path) -> None:
     with pytest.raises(DivergenceError, match="in epoch 0; try a lower --lr"):
-        run(config=CONFIG.model_copy(update={"lr": 1e38}))
+        run(config=CONFIG.model_copy(update={"learning_rate": 1e38}))
     assert not (tmp_path / "out").exists()
 
 

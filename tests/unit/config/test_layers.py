@@ -122,6 +122,25 @@ def test_every_automatic_value_of_threads_is_accepted(value: object) -> None:
     assert config.training.num_threads == 0
 
 
+@pytest.mark.parametrize("key", ["eval_iters", "eval-iters"])
+def test_an_old_key_is_read_with_one_line(key: str, tmp_path: Path) -> None:
+    lines: list[str] = []
+    layers = [("old.toml", {"training": {key: 7}})]
+    config, _ = build_run_config(512, tmp_path, layers, announce=lines.append)
+    assert config.training.eval_batches == 7
+    assert lines == ["old.toml: training.eval_iters is named training.eval_batches; the old name is still read"]
+
+
+def test_a_run_of_an_older_version_resumes_with_its_settings(tmp_path: Path) -> None:
+    write_own_config(tmp_path / "run", training={"eval_batches": 9})
+    lines: list[str] = []
+    path = tmp_path / "run" / "config.toml"
+    path.write_text(path.read_text(encoding="utf-8").replace("eval_batches", "eval_iters"), encoding="utf-8")
+    config, _ = build_run_config(512, tmp_path / "run", [], resume=True, announce=lines.append)
+    assert config.training.eval_batches == 9
+    assert lines == [f"{path}: training.eval_iters is named training.eval_batches; the old name is still read"]
+
+
 def write_own_config(run: Path, **sections: dict[str, object]) -> None:
     """Writes RUN/config.toml as the loop does, for the stories260k recipe with `sections` over it."""
     layers = [VOCABULARY, ("recipe", read_recipe("stories260k")), ("flags", sections)]

@@ -7,6 +7,7 @@ import torch
 
 from tinyllm.errors import ArtifactError
 from tinyllm.training.checkpoint import list_checkpoints, newest_whole_checkpoint, read_state, save_checkpoint
+from tinyllm.training.inputs import compare_inputs, describe_inputs
 from training_runs import make_config, train
 
 
@@ -52,3 +53,12 @@ def test_a_state_of_another_format_is_named(tmp_path: Path) -> None:
     (tmp_path / "state.json").write_text('{"step": "many"}')
     with pytest.raises(ArtifactError, match=r"state\.json cannot be read"):
         read_state(tmp_path)
+
+
+def test_a_checkpoint_with_an_old_name_of_a_setting_resumes_without_a_note(tiny_shards: Path, tmp_path: Path) -> None:
+    current = describe_inputs(make_config(tiny_shards), {})
+    saved = current | {"evaluation": {"eval_interval": 4, "eval_iters": 2}}
+    assert compare_inputs(saved, current, tmp_path) == []
+    saved["evaluation"]["eval_iters"] = 3
+    (note,) = compare_inputs(saved, current, tmp_path)
+    assert note.startswith("changed since the checkpoint: training.eval_batches 3, this run has 2; losses")

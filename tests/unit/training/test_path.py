@@ -9,7 +9,7 @@ from tinyllm import config as sections
 from tinyllm.errors import UsageError
 from tinyllm.kernels.train import library
 from tinyllm.training import path as path_module
-from tinyllm.training.path import choose_fast_path, load_train_kernels, measure_update_seconds, restore_path
+from tinyllm.training.path import choose_fast_path, load_train_kernels, restore_path
 from training_runs import Listener, losses, make_config, train
 
 CPU = torch.device("cpu")
@@ -23,11 +23,13 @@ def make(**training: object) -> sections.Config:
 def pretend_speeds(monkeypatch: pytest.MonkeyPatch, seconds: dict[tuple[str, str], float]) -> list[tuple[str, str]]:
     """Replaces measurements by `seconds`; returns the list of measured candidates. Disables the custom kernels."""
     pretend_kernels(monkeypatch, supported=False)
-    asked = []
+    asked: list[tuple[str, str]] = []
 
-    def measure(_config: object, _device: object, dtype: str, attention: str) -> float:
-        asked.append((dtype, attention))
-        return seconds[dtype, attention]
+    def measure(config: sections.Config, _device: object, *, shortened: bool) -> float:
+        assert shortened
+        candidate = (config.training.dtype, config.training.attention)
+        asked.append(candidate)
+        return seconds[candidate]
 
     monkeypatch.setattr(path_module, "measure_update_seconds", measure)
     return asked
@@ -108,14 +110,6 @@ def test_a_failing_compiler_is_reported_and_the_run_continues(
     assert listener.notes.count(expected) == 1
     assert len(losses(tmp_path / "run")) == 2
     assert trainer.config.training.compile == "off"
-
-
-def test_the_measurement_leaves_the_random_numbers_alone() -> None:
-    torch.manual_seed(3)
-    expected = torch.rand(4)
-    torch.manual_seed(3)
-    assert measure_update_seconds(make(), CPU, "bfloat16", "explicit") > 0
-    assert torch.equal(torch.rand(4), expected)
 
 
 TILED = ("bfloat16", "tiled")
