@@ -54,6 +54,16 @@ def test_only_storage_changes_files() -> None:
     assert [path.name for path in sources if changing.search(path.read_text("utf-8"))] == []
 
 
+def test_one_module_calls_what_only_some_systems_have() -> None:
+    """The fall-backs of machine/system.py are tested; a call elsewhere has none."""
+    pattern = re.compile(
+        r"\bimport (fcntl|msvcrt|resource|termios|pwd|grp)\b|/proc/|/sys/fs|sched_getaffinity|mallopt|renameat2|memfd"
+        r"|os\.(fork|getuid|geteuid|sysconf|O_(CLOEXEC|NOFOLLOW|NONBLOCK))\b|kernel32\.dll"
+    )
+    users = {path.name for path in SOURCES if pattern.search(path.read_text(encoding="utf-8"))}
+    assert users == {"system.py"}
+
+
 def test_pickles_are_written_where_the_format_is_one() -> None:
     """The `.pt` of llama2.c, and messages between the processes of `prepare`."""
     writing = re.compile(r"\b(torch\.save|pickle\.dumps?|cPickle|joblib|shelve)\(")

@@ -20,7 +20,7 @@ from tinyllm.classification.scores import Scores, score
 from tinyllm.config import FinetuneConfig, OptimizerConfig
 from tinyllm.errors import DivergenceError
 from tinyllm.machine.device import seed_everything
-from tinyllm.machine.memory import keep_freed_memory
+from tinyllm.machine.system import keep_freed_memory
 from tinyllm.model_dir import CLASSIFIER
 from tinyllm.tokenizer.codec import Tokenizer
 from tinyllm.training.optimizer import build_optimizers, set_learning_rate

@@ -71,13 +71,14 @@ def demo(
     texts = sample_stories(run / "model")
     tally = judge_stories(texts, read_stories(corpus))
     show_stories(texts[:3])
+    peak = outcome.peak_memory_bytes
     rows = {
         "stories": f"{stories:,}",
         "training tokens": f"{shard_set.train_counts.tokens:,} in the corpus, {outcome.num_tokens:,} seen",
         "parameters": f"{outcome.num_parameters:,}",
         "validation loss": f"{outcome.model.loss:.4f} nats a token, {outcome.model.bits_per_byte:.4f} bits a byte",
         "sampled stories": f"{NUM_SAMPLES}: the grammar accepts {tally.accepted}, {tally.new} of them new",
-        "peak memory": f"{outcome.peak_memory_bytes / 2**20:,.0f} MiB",
+        "peak memory": f"{peak / 2**20:,.0f} MiB" if peak is not None else "not reported by this system",
         "loss curve": str(run / "loss.svg"),
         "time": f"{(time.monotonic() - start) / 60:.1f} minutes",
     }

@@ -16,11 +16,11 @@ from pathlib import Path
 
 from tinyllm import storage
 from tinyllm.errors import ArtifactError, UsageError
+from tinyllm.machine import system
 
 KIND = "compiled code"
 PRIVATE_FOLDER, PRIVATE_FILE = 0o700, 0o600
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
-_OPEN = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 _SYSTEM_USERS = (0, 65534)
 """Root, and the id of users that are not mapped into a container, such as the host's root."""
 Announce = Callable[[str], None]
@@ -102,22 +102,17 @@ def load_library(path: Path | None, content: bytes, announce: Announce) -> ctype
             storage.disk.create_file(copy, content)
             return ctypes.CDLL(str(copy))
     except OSError as error:
-        if not hasattr(os, "memfd_create"):
+        library = system.library_from_memory(content)
+        if library is None:
             raise
         announce(f"{tempfile.gettempdir()} does not let code run ({error}); a copy in memory is loaded instead")
-    descriptor = os.memfd_create("tinyllm-library")
-    try:
-        with os.fdopen(os.dup(descriptor), "wb") as file:
-            file.write(content)
-        return ctypes.CDLL(f"/proc/self/fd/{descriptor}")
-    finally:
-        os.close(descriptor)
+        return library
 
 
 def complaint_about_folder(folder: Path) -> str:
     """The reason why code in `folder` cannot be trusted; empty for a private or missing folder."""
-    if not hasattr(os, "getuid"):
-        return ""  # Windows protects a user's profile by access lists
+    if system.user_id() is None:
+        return ""
     try:
         place = folder.resolve()
         if place.exists() and (complaint := _complaint(place.stat())):
@@ -144,24 +139,27 @@ def make_private_folder(folder: Path) -> None:
 
 def _read_private(path: Path) -> tuple[bytes, str]:
     """The content of a file and "", or b"" and the reason why it is not trusted. Checks the open file, not its path."""
-    descriptor = os.open(path, _OPEN)
+    descriptor = os.open(path, os.O_RDONLY | system.OPEN_UNKNOWN_FILE)
     with os.fdopen(descriptor, "rb") as file:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             return b"", "it is not a regular file"
-        complaint = _complaint(status) if hasattr(os, "getuid") else ""
+        complaint = _complaint(status)
         return (b"", complaint) if complaint else (file.read(), "")
 
 
 def _complaint(status: os.stat_result) -> str:
-    if status.st_uid != os.getuid():
-        return f"it belongs to user {status.st_uid}, not to {os.getuid()}"
+    user = system.user_id()
+    if user is None:
+        return ""
+    if status.st_uid != user:
+        return f"it belongs to user {status.st_uid}, not to {user}"
     return "others may write to it" if status.st_mode & _OTHERS_WRITE else ""
 
 
 def _complaint_about_parent(status: os.stat_result) -> str:
     """The reason why others could replace a folder in this parent; a sticky parent such as /tmp is safe."""
-    if status.st_uid not in (os.getuid(), *_SYSTEM_USERS):
+    if status.st_uid not in (system.user_id(), *_SYSTEM_USERS):
         return f"it belongs to user {status.st_uid}"
     sticky = status.st_mode & stat.S_ISVTX
     return "everybody may write to it" if status.st_mode & stat.S_IWOTH and not sticky else ""

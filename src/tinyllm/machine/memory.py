@@ -3,25 +3,17 @@
 Linux grants more memory than it has and kills the process later. So sizes are compared before an allocation.
 """
 
-import ctypes
 import re
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tinyllm.errors import ResourceError
+from tinyllm.machine import system
 
 if TYPE_CHECKING:
     import torch
 
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-"""Constants of glibc's <malloc.h>."""
-MEMINFO = Path("/proc/meminfo")
-CGROUPS = Path("/sys/fs/cgroup")
-UNLIMITED_BYTES = 2**60
-"""Control groups without a limit report "max", or a number above this."""
 _ALLOCATION = re.compile(r"(?:allocate (?:more than )?|buffer size: )([\d.,]+ ?(?:[KMGTPE]i?B|bytes)?)")
 
 _TORCH_WORDS = ("allocate memory", "out of memory", "Invalid buffer size")
@@ -30,8 +22,7 @@ _TORCH_WORDS = ("allocate memory", "out of memory", "Invalid buffer size")
 
 def available_memory_bytes() -> int | None:
     """Bytes that this process can still allocate, of the machine or its control group; None if unknown."""
-    readings = [_read_machine(), _read_group_v2(CGROUPS), _read_group_v1(CGROUPS / "memory")]
-    return min((reading for reading in readings if reading is not None), default=None)
+    return system.free_memory_bytes()
 
 
 def device_memory_bytes(device: "torch.device") -> int | None:
@@ -92,56 +83,3 @@ def show_bytes(num_bytes: int) -> str:
             break
         size, unit = size / 1000, larger
     return f"{size:,.1f} {unit} ({num_bytes:,} bytes)"
-
-
-def _read_machine() -> int | None:
-    fields = _read_fields(MEMINFO)
-    return fields["MemAvailable:"] * 1024 if "MemAvailable:" in fields else None
-
-
-def _read_group_v2(folder: Path) -> int | None:
-    return _left_in_group(folder / "memory.max", folder / "memory.current", folder / "memory.stat", "inactive_file")
-
-
-def _read_group_v1(folder: Path) -> int | None:
-    used = folder / "memory.usage_in_bytes"
-    return _left_in_group(folder / "memory.limit_in_bytes", used, folder / "memory.stat", "total_inactive_file")
-
-
-def _left_in_group(limit: Path, used: Path, statistics: Path, reclaimable: str) -> int | None:
-    """Bytes left below a control group's limit; inactive pages of files count as free."""
-    try:
-        limit_bytes, used_bytes = int(limit.read_text()), int(used.read_text())
-    except (OSError, ValueError):
-        return None  # no such group, or "max": no limit
-    if limit_bytes > UNLIMITED_BYTES:
-        return None
-    return max(0, limit_bytes - used_bytes + _read_fields(statistics).get(reclaimable, 0))
-
-
-def _read_fields(path: Path) -> dict[str, int]:
-    """Name -> number for each line of a file of the kernel; empty if the file does not exist."""
-    try:
-        rows = [line.split() for line in path.read_text().splitlines()]
-    except OSError:
-        return {}
-    return {row[0]: int(row[1]) for row in rows if len(row) > 1 and row[1].isdecimal()}
-
-
-def keep_freed_memory() -> None:
-    """Sets glibc to keep freed memory in the process; no effect on other systems.
-
-    By default glibc returns large blocks to the system, which clears every page on the next allocation. For a model of
-    8.5 M parameters that is 40,000 pages an update, a fifth of its time.
-    """
-    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
-        libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
-        libc.mallopt(_M_MMAP_THRESHOLD, 2**30)
-
-
-def peak_memory_bytes() -> int:
-    """Peak resident memory of this process, in bytes."""
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024

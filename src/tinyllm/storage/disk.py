@@ -4,17 +4,14 @@ Every change goes through this module, so that a test can stop the process after
 knows what a file means. All functions raise OSError where the system refuses.
 """
 
-import ctypes
-import errno
 import os
 import re
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
-_EXCHANGE = 2  # RENAME_EXCHANGE of Linux's renameat2
-_CURRENT_FOLDER = -100  # AT_FDCWD
-_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+from tinyllm.machine import system
+
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | system.OPEN_OWN_FILE
 
 
 def _ignore(operation: str, path: Path) -> None:
@@ -68,41 +65,28 @@ def write_by(writer: Callable[[Path], None], path: Path) -> None:
 
 def sync(path: Path) -> None:
     """Makes a file's content durable."""
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
+    system.sync_file(path)
     after_operation("sync", path)
 
 
 def sync_directory(path: Path) -> None:
-    """Makes the names inside `path` durable. Windows has no such call, and keeps its journal itself."""
-    if sys.platform == "win32":
-        return
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    after_operation("sync directory", path)
+    """Makes the names inside `path` durable."""
+    if system.sync_folder(path):
+        after_operation("sync directory", path)
 
 
 def rename(path: Path, target: Path) -> None:
-    """Renames `path` to `target`, which it replaces if that is a file."""
+    """Renames `path` to `target`, which it replaces if that is a file, or an empty directory as `path` is one."""
+    if system.IS_WINDOWS and path.is_dir() and target.is_dir():
+        target.rmdir()
     path.replace(target)
     after_operation("rename", target)
 
 
 def exchange(first: Path, second: Path) -> bool:
     """Swaps two names in one step; False where the system or the file system has no such call."""
-    if not sys.platform.startswith("linux"):
+    if not system.exchange_names(first, second):
         return False
-    libc = ctypes.CDLL(None, use_errno=True)
-    if not hasattr(libc, "renameat2"):
-        return False
-    if libc.renameat2(_CURRENT_FOLDER, os.fsencode(first), _CURRENT_FOLDER, os.fsencode(second), _EXCHANGE) != 0:
-        code = ctypes.get_errno()
-        if code in (errno.EINVAL, errno.ENOSYS):
-            return False
-        raise OSError(code, os.strerror(code), str(second))
     after_operation("exchange", second)
     return True
 

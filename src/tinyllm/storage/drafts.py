@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tinyllm.errors import ArtifactError
+from tinyllm.machine import system
 from tinyllm.storage import disk
 from tinyllm.storage.checks import refused
 from tinyllm.storage.locks import is_locked, locked_folder, try_lock
@@ -88,13 +89,14 @@ def open_draft(target: Path, kind: str, *, resumable: bool = False) -> Iterator[
     try:
         yield draft
     finally:
-        try:
+        with contextlib.ExitStack() as lock:
+            lock.callback(os.close, descriptor)
+            if system.IS_WINDOWS:
+                lock.close()  # Windows does not remove the mark while it is open.
             if not draft.keep:
                 # A draft that cannot be removed is dead for the next writer, which removes it.
                 with contextlib.suppress(OSError):
                     remove_draft(draft)
-        finally:
-            os.close(descriptor)
 
 
 @contextmanager
@@ -227,7 +229,7 @@ def _make_draft(target: Path, kind: str) -> Draft:
 
 def _lock(draft: Draft) -> int:
     """The open, locked mark of a draft that nobody else knows or holds."""
-    descriptor = os.open(draft.folder / MARK_NAME, os.O_RDWR | getattr(os, "O_CLOEXEC", 0))
+    descriptor = os.open(draft.folder / MARK_NAME, os.O_RDWR | system.OPEN_OWN_FILE)
     if not try_lock(descriptor):
         os.close(descriptor)
         raise ArtifactError(f"{draft.target} is being written by another process; wait for it")

@@ -5,45 +5,29 @@ No function here truncates or rewrites a file that exists.
 """
 
 import contextlib
-import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from tinyllm.errors import ArtifactError
+from tinyllm.machine import system
 from tinyllm.storage.checks import refused
-
-try:
-    import fcntl
-except ImportError:  # pragma: no cover (Windows)
-    fcntl = None  # type: ignore[assignment]
 
 LOCK_NAME = ".lock"
 LOCK_TEXT = b"tinyllm\n"
 """Content of a `.lock` that tinyllm made: it marks the directory as one of tinyllm's."""
-_OPEN = os.O_CLOEXEC | os.O_NOFOLLOW if fcntl else 0
-_CONTENTION = (errno.EACCES, errno.EAGAIN, errno.EWOULDBLOCK)
-_NO_SUCH_LOCK = (errno.EBADF, errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 def try_lock(descriptor: int) -> bool:
     """Locks an open file until it is closed; False if another process, or another opening of it, holds the lock."""
-    if fcntl is None:  # pragma: no cover (Windows)
-        return _try_lock_on_windows(descriptor)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno in _CONTENTION:
-            return False
-        raise
-    return True
+    return system.try_lock_file(descriptor)
 
 
 def is_locked(path: Path) -> bool:
     """Whether a living process holds the lock of the file `path`; False where there is no such file."""
     try:
-        descriptor = os.open(path, os.O_RDWR | _OPEN)
+        descriptor = os.open(path, os.O_RDWR | system.OPEN_OWN_FILE)
     except OSError:
         return False
     try:
@@ -56,22 +40,15 @@ def is_locked(path: Path) -> bool:
 def locked_folder(folder: Path) -> Iterator[None]:
     """Waits for the lock of a folder itself, and holds it inside.
 
-    Some network file systems lock no folder. There the block runs without the lock: two writers that start within
-    the same millisecond then both refuse, instead of one of them.
+    Windows and some network file systems lock no folder. There the block runs without the lock: two writers that
+    start within the same millisecond then both refuse, instead of one of them.
     """
-    if fcntl is None:  # pragma: no cover (Windows)
-        yield
-        return
-    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    descriptor = system.lock_folder(folder)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        except OSError as error:
-            if error.errno not in _NO_SUCH_LOCK:
-                raise
         yield
     finally:
-        os.close(descriptor)
+        if descriptor is not None:
+            os.close(descriptor)
 
 
 @contextmanager
@@ -114,19 +91,7 @@ def has_lock_text(path: Path) -> bool:
 def _open_lock(path: Path) -> int:
     """A descriptor of the lock file, which is made with its text if there is none."""
     with contextlib.suppress(FileExistsError):
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | _OPEN, 0o666)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | system.OPEN_OWN_FILE, 0o666)
         os.write(descriptor, LOCK_TEXT)
         return descriptor
-    return os.open(path, os.O_RDWR | _OPEN)
-
-
-def _try_lock_on_windows(descriptor: int) -> bool:  # pragma: no cover
-    import msvcrt
-
-    try:
-        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
-    except OSError as error:
-        if error.errno in (*_CONTENTION, errno.EDEADLK):
-            return False
-        raise
-    return True
+    return os.open(path, os.O_RDWR | system.OPEN_OWN_FILE)

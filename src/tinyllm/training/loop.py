@@ -17,8 +17,9 @@ from tinyllm.config import Config
 from tinyllm.errors import Interrupted
 from tinyllm.machine import ranks
 from tinyllm.machine.device import seed_everything
-from tinyllm.machine.memory import keep_freed_memory, peak_memory_bytes, shortages_named
+from tinyllm.machine.memory import shortages_named
 from tinyllm.machine.signals import StopRequest, stop_signals
+from tinyllm.machine.system import keep_freed_memory, peak_memory_bytes
 from tinyllm.training.checkpoint import save_checkpoint
 from tinyllm.training.divergence import count_bad
 from tinyllm.training.metrics import RunLog

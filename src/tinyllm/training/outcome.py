@@ -23,8 +23,8 @@ class Outcome:
     num_tokens: int
     """Number of tokens trained on, over all sessions."""
     num_parameters: int
-    peak_memory_bytes: int
-    """Largest resident memory of the process."""
+    peak_memory_bytes: int | None
+    """Largest resident memory of the process; None if the system does not report it."""
 
     def __repr__(self) -> str:
         return f"Outcome({self.reason!r}, step={self.state.step}, model={self.model!r})"

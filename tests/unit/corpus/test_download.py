@@ -6,7 +6,6 @@ import gzip
 import hashlib
 import io
 import random
-import resource
 import socket
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -420,6 +419,7 @@ class TestFailures:
         assert fetch.leftovers() == set()
 
     def test_a_failed_write_keeps_the_part(self, fetch: Fetch) -> None:
+        resource = pytest.importorskip("resource", reason="Windows limits no file's size")
         limits = resource.getrlimit(resource.RLIMIT_FSIZE)
         resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, limits[1]))
         try:

@@ -1,6 +1,6 @@
 """Tests parallel encoding: this process takes over the batches of slow workers, and no temporary file remains."""
 
-import resource
+import signal
 import subprocess
 import sys
 import tempfile
@@ -63,6 +63,7 @@ def test_batches_of_a_slow_worker_are_reclaimed(
 
 
 def test_a_full_temporary_folder_is_named(run: Run, tmp_path: Path, temporary: Path) -> None:
+    resource = pytest.importorskip("resource", reason="Windows limits no file's size")
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (400, limits[1]))
     try:
@@ -80,6 +81,7 @@ def test_a_missing_temporary_folder_is_named(run: Run, temporary: Path) -> None:
         run(num_workers=2)
 
 
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="Windows has no SIGKILL")
 def test_a_killed_run_leaves_no_temporary_files(corpus: Path, tokenizer: Tokenizer, temporary: Path) -> None:
     script = f"""
 import os, signal

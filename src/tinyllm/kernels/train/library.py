@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from tinyllm.machine.compiled_cache import CompiledCache, key_of, load_library
+from tinyllm.machine.system import processor_features
 
 SOURCES = sorted(Path(__file__).parent.glob("*.cpp"))
 HEADERS = sorted(Path(__file__).parent.glob("*.h"))
@@ -43,7 +44,12 @@ _library: ctypes.CDLL | None = None
 
 def is_supported() -> bool:
     """Whether this machine has such a processor, and a compiler to use it."""
-    return sys.platform == "linux" and platform.machine() == "x86_64" and _features() >= FEATURES and bool(_compiler())
+    return (
+        sys.platform == "linux"
+        and platform.machine() == "x86_64"
+        and processor_features() >= FEATURES
+        and bool(_compiler())
+    )
 
 
 def load(folder: Path, announce: Callable[[str], None]) -> str:
@@ -102,14 +108,6 @@ def _compile() -> bytes:
         return made.read_bytes()
 
 
-def _features() -> set[str]:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return set()
-    return set(next((line for line in lines if line.startswith("flags")), "").split())
-
-
 def _compiler() -> str | None:
     return shutil.which(os.environ.get("CXX") or "g++")
 
@@ -121,6 +119,6 @@ def _key() -> str:
         *(path.read_bytes() for path in (*SOURCES, *HEADERS)),
         version,
         *(option.encode() for option in OPTIONS),
-        *map(str.encode, sorted(_features())),
+        *map(str.encode, sorted(processor_features())),
     )
     return key_of(facts)
