@@ -1,6 +1,6 @@
 """The public functions, for programs that do not use the command line.
 
-Each function builds a config and calls a stage. They print nothing.
+Each function builds a config and calls a stage. They print nothing. `tinyllm train` is `run_training` with a display.
 """
 
 from pathlib import Path
@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from tinyllm.config.layers import build_run_config, to_toml
 
 if TYPE_CHECKING:
+    from tinyllm.config import Config
+    from tinyllm.shards.format import ShardSet
     from tinyllm.training.outcome import Outcome
     from tinyllm.training.reporter import Reporter
 
@@ -38,16 +40,14 @@ def train(
 
     >>> tinyllm.train("shards", "runs/mine", recipe="storybook", schedule={"num_steps": 500})  # doctest: +SKIP
 
-    With `resume` the run in `out` continues from its newest checkpoint, with the settings of its own config.toml. Any
-    other run starts from `recipe`, by default "seed". `reporter` receives steps, evaluations and notes. Outside the
-    main thread, signals do not save the run.
+    Does all that `tinyllm train` does: the same checks, files and samples. With `resume` the run in `out` continues
+    from its newest checkpoint, with the settings of its own config.toml. Any other run starts from `recipe`, by default
+    "seed". `reporter` receives steps, evaluations and notes. Outside the main thread, signals do not save the run.
 
     Raises ConfigError, MismatchError or UsageError before the first step for invalid settings, Interrupted after
     saving for a signal, DivergenceError if losses or gradients stay non-finite.
     """
-    from tinyllm.generation.training_samples import sample_texts
     from tinyllm.shards.format import ShardSet
-    from tinyllm.training.builder import build_trainer
     from tinyllm.training.reporter import Silence
 
     reporter = reporter or Silence()
@@ -56,5 +56,20 @@ def train(
     config, resume = build_run_config(
         vocab_size, Path(out), [("sections", sections)], recipe=recipe, resume=resume, announce=reporter.note
     )
-    trainer = build_trainer(config, shards, Path(out), reporter=reporter, sampler=sample_texts)
+    return run_training(config, shards, Path(out), resume=resume, reporter=reporter)
+
+
+def run_training(config: "Config", shards: "ShardSet", out: Path, *, resume: bool, reporter: "Reporter") -> "Outcome":
+    """Trains by `config` into the run directory `out`, with samples at each evaluation; errors as `train`.
+
+    The command line, the demo and the scripts call this function too, so that every run has the same checks and files.
+    """
+    from tinyllm.generation.training_samples import sample_texts
+    from tinyllm.model.size import num_parameters
+    from tinyllm.training.builder import build_trainer, check_start
+
+    out = check_start(config, shards, out)
+    reporter.note(f"{num_parameters(config.model):,} parameters, {shards.train_counts.tokens:,} training tokens")
+    trainer = build_trainer(config, shards, out, reporter=reporter, sampler=sample_texts)
+    reporter.note(f"logs and model go to {out}")
     return trainer.train(resume=resume, to_toml=to_toml)

@@ -29,6 +29,16 @@ def library_texts() -> Iterator[tuple[Path, str]]:
                 yield path, node.value
 
 
+def test_no_text_of_the_library_names_a_flag() -> None:
+    found = []
+    for path, text in library_texts():
+        for other in OTHER_PROGRAMS:
+            text = text.replace(other, "")
+        if re.search(r"(?<![\w-])--[a-z]", text):
+            found.append(f"{path.relative_to(SOURCE)}: {text}")
+    assert found == []
+
+
 def test_every_parameter_of_a_hint_has_a_flag() -> None:
     """A hint's literals hold whole expressions, or their beginning where a value is filled in."""
     known = FLAGS.keys() | CALLS.keys()

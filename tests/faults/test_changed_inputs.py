@@ -128,5 +128,5 @@ def test_a_checkpoint_of_another_format_gives_one_line(tiny_shards: Path, tmp_pa
 
 def test_mismatch_is_the_error_of_a_changed_shape(tiny_shards: Path, tmp_path: Path) -> None:
     begin(tiny_shards, tmp_path / "run")
-    with pytest.raises(MismatchError, match=r"restore that setting, or start a new run with another --out"):
+    with pytest.raises(MismatchError, match=r"restore that setting, or start a new run with another `out`"):
         go_on(tiny_shards, tmp_path / "run", make_config(tiny_shards, 3, model={"num_layers": 1}))

@@ -80,7 +80,7 @@ def number_names(examples: Sequence[Example], where: str) -> list[str]:
     missing = next((label for label in range(max(found) + 1) if label not in found), None)
     if missing is not None or len(found) < 2:
         what = "all lines have one label" if missing is None else f"label {missing} never occurs, but {max(found)} does"
-        raise InputError(f"{where}: {what}; number the labels from 0, or name them with --label-names")
+        raise InputError(f"{where}: {what}", hint="number the labels from 0, or name them with `label_names`")
     return [str(label) for label in range(len(found))]
 
 

@@ -118,7 +118,7 @@ def _train_epoch(
         logits = classifier(*pad([data.rows[index] for index in indices], classifier.device))
         loss = F.cross_entropy(logits, labels)
         if not math.isfinite(loss.item()):
-            raise DivergenceError(f"the loss is {loss.item()} in epoch {number}; try a lower --lr")
+            raise DivergenceError(f"the loss is {loss.item()} in epoch {number}", hint="try a lower `learning_rate`")
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()

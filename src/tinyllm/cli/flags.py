@@ -13,7 +13,7 @@ FLAGS = {
     "device": "--device",
     "documents": "--documents",
     "label_names": "--label-names",
-    "lr": "--lr",
+    "learning_rate": "--lr",
     "num_workers": "--workers",
     "out": "--out",
     "output": "-o",

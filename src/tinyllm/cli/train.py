@@ -9,10 +9,11 @@ from cyclopts import Parameter
 from pydantic import BaseModel
 from rich.progress import Progress, TaskID
 
+from tinyllm import api, storage
 from tinyllm.cli.console import note
 from tinyllm.cli.progress import progress_bar, stderr
 from tinyllm.config import Config
-from tinyllm.config.layers import build_run_config, read_toml, to_toml
+from tinyllm.config.layers import build_run_config, read_toml
 from tinyllm.shards.format import ShardSet
 from tinyllm.text_input import read_argument
 
@@ -105,16 +106,9 @@ def run_training(
     config: Config, shards: ShardSet, out: Path, *, resume: bool, display: "TrainingDisplay | None" = None
 ) -> "Outcome":
     """Trains, with a progress bar on a terminal and plain lines elsewhere; returns the loop's `Outcome`."""
-    from tinyllm.generation.training_samples import sample_texts
-    from tinyllm.model.size import num_parameters
-    from tinyllm.training.builder import build_trainer, check_start
-
-    out = check_start(config, shards, out)
+    out = storage.follow_link(out)
     with display or TrainingDisplay(config) as display:
-        display.note(f"{num_parameters(config.model):,} parameters, {shards.train_counts.tokens:,} training tokens")
-        trainer = build_trainer(config, shards, out, reporter=display, sampler=sample_texts)
-        display.note(f"logs and model go to {out}")
-        outcome = trainer.train(resume=resume, to_toml=to_toml)
+        outcome = api.run_training(config, shards, out, resume=resume, reporter=display)
     if outcome.reason == "time":
         note(f"time limit reached at step {outcome.state.step}; go on with --resume auto")
     print(describe_outcome(outcome, out))

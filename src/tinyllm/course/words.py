@@ -40,7 +40,7 @@ CONSTANTS = {
 }
 """Setting -> constant of train.py that sets it."""
 FLAGS = {
-    "without --recipe and --config a run keeps its own settings": "without flags a run keeps its own settings",
+    "without --recipe and other settings a run keeps its own": "without flags a run keeps its own settings",
     "--resume auto": "--init_from=resume",
     "--out": "--out_dir",
     "--vocab-size": "--vocab_size",

@@ -81,7 +81,8 @@ def check_finite(tensors: Mapping[str, Tensor], step: int) -> None:
         if not torch.isfinite(tensor).all():
             raise ArtifactError(
                 f"{name} holds a number that is not finite at step {step}; nothing was saved, "
-                "and earlier checkpoints are whole. Lower schedule.peak, and go on with --resume auto"
+                "and earlier checkpoints are whole",
+                hint="lower schedule.peak, and go on with `resume=True`",
             )
 
 

@@ -78,9 +78,9 @@ def compare_inputs(saved: dict[str, Any], current: dict[str, Any], checkpoint: P
         difference = _describe_difference(name, before, after)
         if name not in HARMLESS:
             raise MismatchError(
-                f"{checkpoint} was made with {difference}; "
-                "restore that setting, or start a new run with another --out; "
-                "without --recipe and --config a run keeps its own settings"
+                f"{checkpoint} was made with {difference}",
+                hint="restore that setting, or start a new run with another `out`; "
+                "without `recipe` and other settings a run keeps its own",
             )
         notes.append(f"changed since the checkpoint: {difference}; {HARMLESS[name]}")
     return notes

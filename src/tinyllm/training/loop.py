@@ -202,7 +202,9 @@ class Trainer:
             return outcome
         model = "there is no model yet" if outcome.model is None else f"{self.directory.path} is of {outcome.model}"
         raise Interrupted(
-            f"stopped at step {self.state.step} and saved; {model}; go on with --resume auto", stop.signal_number
+            f"stopped at step {self.state.step} and saved; {model}",
+            stop.signal_number,
+            hint="go on with `resume=True`",
         )
 
     def _outcome(self, reason: Reason) -> Outcome:

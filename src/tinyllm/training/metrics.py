@@ -120,5 +120,7 @@ def _open_tensorboard(folder: Path, step: int) -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
-        raise UsageError("--training.tensorboard needs the extra: pip install 'tinyllm[track]'") from None
+        raise UsageError(
+            "training.tensorboard needs the extra: pip install 'tinyllm[track]'", parameter="training.tensorboard"
+        ) from None
     return SummaryWriter(str(folder), purge_step=step + 1)

@@ -88,7 +88,7 @@ def load_train_kernels(
     if not problem:
         return True
     if required:
-        raise UsageError(f"{problem}; choose another with --training.attention explicit")
+        raise UsageError(problem, hint="choose another with `training.attention=explicit`")
     announce(f"training goes on without tiled attention: {problem}")
     return False
 

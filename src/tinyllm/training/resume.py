@@ -37,7 +37,8 @@ def find_checkpoint(folder: Path, resume: bool, note: Callable[[str], None]) -> 
     if not resume:
         if list_checkpoints(checkpoints):
             raise UsageError(
-                f"{folder} already holds a run; go on with --resume auto, or choose another --out directory"
+                f"{folder} already holds a run",
+                hint="go on with `resume=True`, or choose another `out` directory",
             )
         return None
     if path is None:

@@ -30,11 +30,14 @@ def check_run_directory(folder: Path) -> None:
     if not folder.is_dir() or is_run(folder):
         return
     if (folder / storage.MANIFEST_NAME).exists():
-        raise UsageError(f"{folder} has a {storage.MANIFEST_NAME}, so it is no run; choose another --out directory")
+        raise UsageError(
+            f"{folder} has a {storage.MANIFEST_NAME}, so it is no run", hint="choose another `out` directory"
+        )
     for name in NAMES:
         if (folder / name).exists() and not _is_empty_folder(folder / name):
             raise UsageError(
-                f"{folder / name} exists, and no run of tinyllm wrote it; choose another --out directory, or move it"
+                f"{folder / name} exists, and no run of tinyllm wrote it",
+                hint="choose another `out` directory, or move it",
             )
 
 

@@ -58,7 +58,7 @@ def test_the_seed_gives_the_same_bytes(run: Callable[..., list[Epoch]], tmp_path
 
 
 def test_a_loss_that_is_not_finite_stops(run: Callable[..., list[Epoch]], tmp_path: Path) -> None:
-    with pytest.raises(DivergenceError, match="in epoch 0; try a lower --lr"):
+    with pytest.raises(DivergenceError, match="in epoch 0; try a lower `learning_rate`"):
         run(config=CONFIG.model_copy(update={"learning_rate": 1e38}))
     assert not (tmp_path / "out").exists()
 

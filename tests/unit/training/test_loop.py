@@ -100,7 +100,7 @@ def test_a_second_run_in_the_directory_is_refused(tiny_shards: Path, tmp_path: P
     with storage.exclusive(tmp_path / "run"), pytest.raises(ArtifactError, match="in use by another run"):
         train(tiny_shards, tmp_path / "run", config)
     train(tiny_shards, tmp_path / "run", config)
-    with pytest.raises(UsageError, match="already holds a run; go on with --resume auto"):
+    with pytest.raises(UsageError, match="already holds a run; go on with `resume=True`"):
         train(tiny_shards, tmp_path / "run", config)
 
 

@@ -153,7 +153,7 @@ def test_kernels_are_loaded_only_for_runs_that_can_use_them(monkeypatch: pytest.
     pretend_kernels(monkeypatch, problem="it broke")
     assert not load_train_kernels(make(), CPU, notes.append)
     assert notes == ["training goes on without tiled attention: it broke"]
-    with pytest.raises(UsageError, match="it broke; choose another with --training.attention explicit"):
+    with pytest.raises(UsageError, match="it broke; choose another with `training.attention=explicit`"):
         load_train_kernels(make(attention="tiled"), CPU, notes.append)
 
 
