@@ -1,16 +1,16 @@
 """Greedy decoding by tinyllm, llama.cpp and transformers on a CPU, with the same weights.
 
-Like is compared with like. Against llama.cpp's C interface stands our engine alone, with the choice of the token on
-both sides. Against transformers' `generate` stands our whole `Generator.generate`, which also turns the ids into text.
+Each comparison measures the same work. llama.cpp's C interface is compared with our engine alone; both include the
+choice of the token. transformers' `generate` is compared with `Generator.generate`, which also decodes the text.
 
     python benchmarks/decode.py [--shapes 260k,15m,42m,110m] [--kinds fp32,int8] [--batch 64] [--json FILE]
 
-With --batch B texts are decoded side by side, beside transformers and beside our own decoding of one text.
+`--batch B` decodes B texts side by side, and compares with transformers and with our own decoding of one text.
 
-Peers get as many threads as our engine takes, which is one for the smallest model: they too are faster so.
-The sides take turns, so that all meet the same minutes of a noisy machine. The median of each side's rounds counts,
-and ratios are what to read. stories260K is the trained model of the tests; the others have random weights, which cost
-the same. llama.cpp (`pip install llama-cpp-python`) and transformers are left out with a line where missing.
+Peers get the number of threads that our engine uses. That is one for the smallest model, where they are faster with one
+thread too. The sides alternate, so that a noisy machine disturbs all of them. Each side's median counts; read the
+ratios. stories260K is the trained model of the tests. The other shapes have random weights, which cost the same.
+llama.cpp (`pip install llama-cpp-python`) and transformers are left out with one line if they are not installed.
 """
 
 import argparse
@@ -49,7 +49,7 @@ SHAPES: dict[str, dict[str, Any]] = {
 GGUF_TYPES: dict[str, TensorType] = {"fp32": TensorType.F32, "bf16": TensorType.BF16, "int8": TensorType.Q8_0}
 WHOLE = "tinyllm, whole"
 Side = Callable[[int], float]
-"""Decodes so many tokens; gives tokens a second."""
+"""Decodes the given number of tokens; returns tokens per second."""
 
 
 def main() -> None:
@@ -75,7 +75,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def load_shape(shape: str) -> ForeignModel:
-    """The trained stories260K, or random weights."""
+    """The model of a shape: the trained stories260K, or random weights."""
     if shape == TRAINED:
         return read_model(TRAINED_FOLDER / "stories260K.bin", TRAINED_FOLDER / "tok512.model")
     config = ModelConfig(**SHAPES[shape])
@@ -90,7 +90,7 @@ def load_shape(shape: str) -> ForeignModel:
 def measure(
     shape: str, kind: WeightsKind, model: ForeignModel, folder: Path, arguments: argparse.Namespace
 ) -> list[dict[str, object]]:
-    """Prints one line a peer, and gives them as records."""
+    """Prints one line for each peer; returns the same numbers as records."""
     num_tokens = min(arguments.tokens, model.config.context_length - 1)
     engine = make_engine(model, kind, arguments.threads)
     makers: dict[str, Callable[[], Side]] = {}
@@ -111,11 +111,11 @@ def measure(
         except ImportError as error:
             print(f"{name} is left out: {error}", file=sys.stderr)
     rates: dict[str, list[float]] = {name: [] for name in sides}
-    for turn in range(arguments.rounds + 1):
+    for round_number in range(arguments.rounds + 1):
         for name, side in sides.items():
-            time.sleep(0.05)  # until the other side's threads have gone to sleep
+            time.sleep(0.05)  # until the other side's threads sleep
             rate = side(num_tokens)
-            if turn:
+            if round_number:
                 rates[name].append(rate)
     medians = {name: statistics.median(side_rates) for name, side_rates in rates.items()}
     bare = medians.pop("tinyllm")
@@ -148,15 +148,15 @@ def decode(engine: CpuEngine, num_tokens: int, batch: int) -> float:
 
 
 def generate(generator: Generator, num_tokens: int, batch: int) -> float:
-    """The whole of it, as a user calls it: prompt, tokens, log-probabilities, text."""
+    """Tokens per second of the whole call of a user: prompt, tokens, log-probabilities, text."""
     start = time.perf_counter()
     found = generator.generate([1], num_samples=batch, temperature=0, max_new_tokens=num_tokens)
-    # An end token stops ours early, and transformers' never: tokens a second count what came.
+    # An end token stops ours early, and transformers' never: the rate counts the tokens that were generated.
     return sum(len(generation.token_ids) for generation in found) / (time.perf_counter() - start)
 
 
 def llama_cpp(model: ForeignModel, kind: WeightsKind, folder: Path, num_threads: int) -> Side:
-    """llama.cpp through its C interface, without the sampling and text of its Python front."""
+    """llama.cpp through its C interface, without its Python layer for sampling and text."""
     import llama_cpp as cpp
 
     path = folder / "model.gguf"

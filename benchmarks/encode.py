@@ -1,10 +1,10 @@
-"""Text to ids: our encoder, which remembers words, against SentencePiece; and shards by one process and by two.
+"""Encoding: our encoder, which caches words, against SentencePiece; and shards by one process and by two.
 
     python benchmarks/encode.py [--text FILE --tokenizer FILE] [--repeat 10] [--rounds 5] [--json FILE]
 
-Every round begins with an empty memory of words. Without --text it is 20,000 stories of the storybook and the tokenizer
-of the model in the box. Ids are compared before anything is timed. The sides take turns; medians count. Shards are made
-of several copies of the text, as starting a process takes as long as encoding some megabytes.
+Every round begins with an empty cache of words. The default text is 20,000 stories of the storybook, the default
+tokenizer that of the bundled model. Ids are compared before the first measurement. The sides alternate; medians count.
+Shards are made of several copies of the text, because starting a process takes as long as encoding some megabytes.
 """
 
 import argparse
@@ -72,20 +72,20 @@ def read_stories(text: Path | None) -> list[str]:
 
 
 def check_ids(tokenizer: Tokenizer, processor: SentencePieceProcessor, stories: list[str]) -> None:
-    """The same ids, BOS apart, or there is nothing to compare."""
+    """Asserts that both sides give the same ids, BOS apart."""
     sample = stories[:2000]
     for ids, story in zip(Encoder(tokenizer).encode(sample).split(), sample, strict=True):
         assert ids[1:].tolist() == processor.encode(story), f"other ids for {story[:60]!r}"
 
 
 def prepare_anew(text: Path, tokenizer: Tokenizer, output: Path, num_workers: int) -> None:
-    """Shards that are there already from the same text would be left as they are."""
+    """`prepare` leaves existing shards of the same text unchanged."""
     shutil.rmtree(output, ignore_errors=True)
     prepare([text], tokenizer, output, num_workers=num_workers)
 
 
 def take_turns(sides: dict[str, Callable[[], object]], num_rounds: int) -> dict[str, list[float]]:
-    """Seconds of each side in each round."""
+    """Seconds of each side in each round; the sides alternate."""
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(num_rounds):
         for name, side in sides.items():

@@ -1,9 +1,9 @@
-"""What this machine can do at most: how fast it multiplies matrices, and how fast it reads memory.
+"""Limits of this machine: the rates of matrix products and of reading memory.
 
     python benchmarks/limits.py [--rounds 7] [--json FILE]
 
-Training is held against the rate of products of the `seed` recipe's shapes, decoding against the rate at which two
-threads read much more memory than any cache holds: each sums four places at a time, which reads more than one place.
+Training is compared with the rate of products in the shapes of the `seed` recipe. Decoding is compared with the rate at
+which two threads read more memory than any cache holds. Each thread sums four streams at once: one would be slower.
 """
 
 import argparse
@@ -53,7 +53,7 @@ def product(shape: tuple[int, int, int], dtype: torch.dtype) -> Callable[[], obj
 
 
 def median_seconds(act: Callable[[], object], num_rounds: int) -> float:
-    """Of one call, after one that warms up; short calls are repeated."""
+    """Median seconds of one call after a warm-up call; short calls are repeated within a round."""
     start = time.perf_counter()
     act()
     repeats = max(1, int(0.05 / (time.perf_counter() - start)))
@@ -68,7 +68,7 @@ def median_seconds(act: Callable[[], object], num_rounds: int) -> float:
 
 @njit(parallel=True, fastmath=True)
 def read_memory(memory):  # type: ignore[no-untyped-def]
-    """Sums `memory` (threads, 4, numbers), a thread a row."""
+    """The sum of `memory` (threads, 4, numbers); each thread reads one row."""
     totals = np.zeros(memory.shape[0], np.float32)
     for thread in prange(memory.shape[0]):
         a, b, c, d = memory[thread, 0], memory[thread, 1], memory[thread, 2], memory[thread, 3]

@@ -1,4 +1,4 @@
-"""What a benchmark is told and what it leaves: options, and the file that `table.py` reads."""
+"""Options of a benchmark, and the file of results that `table.py` reads."""
 
 import argparse
 import json
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def make_parser(description: str | None) -> argparse.ArgumentParser:
-    """Options of a benchmark, --json among them; its docstring is its help."""
+    """A parser with --json; the benchmark's docstring is its help."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, help="A file for the results.")
     return parser

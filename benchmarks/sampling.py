@@ -1,11 +1,11 @@
-"""Sampling: what one choice among 32,000 tokens costs beside the token of the 15 M model that it is for.
+"""Sampling: the time of one choice among 32,000 tokens, relative to the time of a token of the 15 M model.
 
     python benchmarks/sampling.py [--rounds 20] [--json FILE]
 
-As in real use a token is computed before each choice, has just written the logits, and has driven what else a choice
-needs out of the caches. A model with random weights finds all tokens alike: top-p 0.9 keeps 27,000. At a temperature of
-a quarter of its logits' standard deviation it is as sure as a language model: some dozens are kept. Settings take turns
-of ten tokens; medians count.
+A token is computed before each choice, as in real use. It has just written the logits, and has evicted the choice's
+other data from the caches. A model with random weights gives nearly equal logits: top-p 0.9 keeps 27,000 tokens. A
+temperature of a quarter of the logits' standard deviation makes it as certain as a language model: dozens are kept. The
+settings alternate every ten tokens; medians count.
 """
 
 import argparse

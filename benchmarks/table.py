@@ -1,8 +1,8 @@
-"""One table of what the benchmarks wrote: what, ours, the peer's, and the ratio; of the machine's limits, the rate.
+"""Prints one table of the benchmarks' files: what, ours, the peer's and the ratio; the rate of a machine's limit.
 
     python benchmarks/table.py build/train_step.json build/decode.json ...
 
-A file that is not there is left out with a line.
+A missing file is left out with one line.
 """
 
 import json

@@ -1,18 +1,17 @@
-"""Time to quality: how soon the recipe gets to the best validation loss of the original's settings.
+"""Time to quality: the time until the recipe reaches the best validation loss of the original's settings.
 
     python benchmarks/time_to_loss.py [--steps 2000] [--part 0.225] [--text FILE] [--ablation] [--json FILE]
 
-The first row is how the project began: AdamW, peak 5e-4, warmup of 1,000 updates, 32 x 256 tokens an update. The best
-validation loss on its way is what the others are asked for, with a part of the tokens that it took; their schedules
-are planned for that. They are the recipe (`storybook`), and with --ablation its changes one by one, and Muon.
+The first row has the original's settings: AdamW, peak 5e-4, warmup of 1,000 updates, 32 x 256 tokens an update. Its
+best validation loss is the target of the other rows. Their schedules end after `--part` of its tokens. They are the
+recipe (`storybook`), and with --ablation its changes one by one, and Muon.
 
-Without --text the data are stories that no run sees twice, so losses count learning and not memory. A text is seen as
-often as the tokens of a row need, and a twentieth of its documents is held back.
+Without --text the data are stories that no run sees twice, so the loss measures learning and not memory. A text is
+repeated as often as the tokens of a row need, and a twentieth of its documents is held out.
 
-The first row's curve is computed on the fast path too; the time it would have taken is its tokens over the rate of the
-plain eager float32 step on this model. That step takes turns with each row's updates, one at each evaluation (in the
-same process, with memory kept between updates, which helps it), and both sides count by their medians: neighbours of
-the machine may stop it for seconds.
+The first row's curve is computed on the fast path too. Its time is its tokens divided by the rate of the plain eager
+float32 step on this model. That step alternates with each row's updates, one at each evaluation, in the same process.
+Kept memory helps it. Medians count on both sides, because other programs may stop the machine for seconds.
 """
 
 import argparse
@@ -65,22 +64,22 @@ RECIPE = "all: the recipe"
 
 
 def changes() -> dict[str, Sections]:
-    """Each row: the settings in which it differs from the original."""
+    """Row -> the settings in which it differs from the original."""
     return {
         "the original": {},
         "the original, planned for fewer tokens": {},
-        "peak and warmup of the recipe": of_recipe("schedule.peak", "schedule.warmup_steps"),
-        "warmup-stable-decay": of_recipe("schedule.shape", "schedule.floor", "schedule.decay_fraction"),
-        "smaller batches": of_recipe("training.batch_size", "training.accumulation_steps"),
-        "windows that begin with a document": of_recipe("training.align_documents"),
-        "attention that copies": of_recipe("training.initialization"),
-        "Muon, peak 8e-3": merge(of_recipe("schedule.warmup_steps"), MUON),
-        RECIPE: of_recipe(*RECIPE_KEYS),
-        "the recipe with Muon": merge(of_recipe(*RECIPE_KEYS), MUON),
+        "peak and warmup of the recipe": recipe_values("schedule.peak", "schedule.warmup_steps"),
+        "warmup-stable-decay": recipe_values("schedule.shape", "schedule.floor", "schedule.decay_fraction"),
+        "smaller batches": recipe_values("training.batch_size", "training.accumulation_steps"),
+        "windows that begin with a document": recipe_values("training.align_documents"),
+        "attention that copies": recipe_values("training.initialization"),
+        "Muon, peak 8e-3": merge(recipe_values("schedule.warmup_steps"), MUON),
+        RECIPE: recipe_values(*RECIPE_KEYS),
+        "the recipe with Muon": merge(recipe_values(*RECIPE_KEYS), MUON),
     }
 
 
-def of_recipe(*names: str) -> Sections:
+def recipe_values(*names: str) -> Sections:
     """The recipe's values of the settings called `section.key`."""
     recipe = read_recipe("storybook")
     pairs = (name.split(".") for name in names)
@@ -88,7 +87,7 @@ def of_recipe(*names: str) -> Sections:
 
 
 def merge(*parts: Sections) -> Sections:
-    """Later values win."""
+    """The sections merged; later values win."""
     merged: Sections = {}
     for part in parts:
         for section, values in part.items():
@@ -160,7 +159,7 @@ class EagerStep(Silence):
 
 
 def learn(run: Path, shards: Path, sections: Sections, num_tokens: int) -> tuple[list[dict[str, float]], float]:
-    """Trains on `num_tokens`; gives losses with tokens and seconds (at the median rate), and the eager rate."""
+    """Trains on `num_tokens`; returns losses with tokens and seconds (at the median rate), and the eager rate."""
     shard_set = ShardSet.open(shards)
     sections["model"]["vocab_size"] = shard_set.tokenizer.vocab_size
     training = sections["training"]
@@ -183,12 +182,12 @@ def learn(run: Path, shards: Path, sections: Sections, num_tokens: int) -> tuple
 
 
 def best_of(curve: list[dict[str, float]]) -> dict[str, float]:
-    """Where the validation loss is lowest."""
+    """The point with the lowest validation loss."""
     return min(curve, key=lambda point: point["loss"])
 
 
 def report(records: list[dict[str, Any]]) -> None:
-    """Prints the newest row: its best loss, and when it passed the first row's."""
+    """Prints the newest row: its best loss, and the time at which it reached the first row's."""
     original, newest = best_of(records[0]["curve"]), records[-1]["curve"]
     target, best = original["loss"], best_of(newest)
     passed = next((point for point in newest if point["loss"] <= target), None)

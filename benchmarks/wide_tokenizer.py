@@ -7,7 +7,7 @@ from tinyllm.tokenizer.codec import Tokenizer
 
 
 def wide_tokenizer(vocab_size: int) -> Tokenizer:
-    """The bundled tokenizer with pieces that no text has: GGUF wants one for each row of the embedding."""
+    """The bundled tokenizer with pieces that occur in no text: GGUF needs one for each row of the embedding."""
     content, tokenizer = bytearray(), read_tokenizer(bundled_model())
     for id in range(tokenizer.vocab_size, vocab_size):
         text = f"<unused {id}>".encode()

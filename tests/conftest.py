@@ -29,7 +29,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Says what did not run, and why: one line a reason."""
+    """Prints the number of skipped tests for each reason."""
     skipped = terminalreporter.getreports("skipped")
     reasons = Counter(report.longrepr[2].removeprefix("Skipped: ") for report in skipped)
     lines = [f"{count} skipped: {reason}" for reason, count in reasons.most_common()]
@@ -59,7 +59,7 @@ def tiny_tokenizer() -> Tokenizer:
 
 @pytest.fixture
 def make_model_dir(tmp_path: Path, tiny_tokenizer: Tokenizer) -> Callable[..., Path]:
-    """Saves a model with random weights, lively enough that its texts vary; fields of ModelConfig can be given."""
+    """Saves a model with random weights, large enough that its texts vary; arguments set fields of ModelConfig."""
 
     def make(name: str = "model", **fields: Any) -> Path:
         shape = {"hidden_size": 32, "num_layers": 2, "num_heads": 4, "num_kv_heads": 2, "context_length": 32}
@@ -95,20 +95,20 @@ def tiny_shards(tiny_tokenizer: Tokenizer, tmp_path_factory: pytest.TempPathFact
 
 @pytest.fixture(scope="session")
 def user_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cache folder of this test session, for compiled code; processes that share the session share it."""
+    """The session's cache folder for compiled code; parallel test processes share it."""
     folder = tmp_path_factory.getbasetemp()
     return (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "cache"
 
 
 @pytest.fixture(scope="session")
 def compiled_kernels(user_cache: Path) -> Callable[[WeightsKind], Kernels]:
-    """Gives the CPU engine's kernels for a kind of weights, compiled once a session."""
+    """A function that returns the CPU engine's kernels for a kind of weights, compiled once a session."""
     return functools.cache(lambda kind: load_decode_kernels(kind, user_cache / "kernels", lambda line: None))
 
 
 @pytest.fixture(autouse=True, scope="session")
 def _cache_of_this_session(user_cache: Path) -> Iterator[None]:
-    """Commands keep compiled code there, not in the folder of whoever runs the tests."""
+    """Commands cache compiled code in `user_cache` instead of the user's own folder."""
     with pytest.MonkeyPatch.context() as patch:
         for user in ("loading", "training.path"):
             patch.setattr(f"tinyllm.{user}.cache_folder", lambda: user_cache)

@@ -1,4 +1,4 @@
-"""Writers that die in the middle of their work, for tests of what they leave behind."""
+"""Writers that die in the middle of their work, for tests of their remains."""
 
 import os
 from collections.abc import Mapping

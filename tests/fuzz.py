@@ -1,9 +1,9 @@
-"""Damaged copies of a file against a reader: every one is refused with our FormatError, or read as a whole model.
+"""Gives damaged copies of a file to a reader: each is refused with FormatError, or read as a whole model.
 
-The reader runs in a child process that may take 2 GiB and 5 s a file; a crash, a hang or another exception fails the
-test with the number that makes the same file again. What a copy looks like follows from the seed and that number.
+The reader runs in a child process with limits of 2 GiB and 5 s a file. A crash, a hang or another exception fails the
+test with the copy's number. The damage of a copy is a function of the seed and that number.
 
-Run as a program it is the child: python fuzz.py READER ORIGINAL DAMAGED MUTATOR FIRST COUNT REFUSAL
+The child is this module as a program: python fuzz.py READER ORIGINAL DAMAGED MUTATOR FIRST COUNT REFUSAL
 """
 
 import io
@@ -40,7 +40,7 @@ MAGICS = (
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of the copies."""
+    """Number of copies by result."""
 
     refused: int
     read: int
@@ -93,7 +93,7 @@ def mutate_pickle(content: bytes, number: random.Random) -> bytes:
 
 
 def _place(content: bytearray, number: random.Random) -> int:
-    """Half the damage goes to the first bytes, where headers are."""
+    """Half of the damage is in the first bytes, which hold headers."""
     end = min(len(content), 512) if number.random() < 0.5 else len(content)
     return number.randrange(max(1, end))
 
@@ -113,7 +113,7 @@ def _extend(content: bytearray, number: random.Random) -> bytes:
 
 
 def _put_extreme(content: bytearray, number: random.Random) -> bytes:
-    """A huge count, a negative size, an offset past the end."""
+    """A number at a limit of its type: a huge count, a negative size, an offset past the end."""
     width = number.choice((1, 2, 4, 8))
     start = _place(content, number)
     start -= start % number.choice((1, width))
@@ -123,7 +123,7 @@ def _put_extreme(content: bytearray, number: random.Random) -> bytes:
 
 
 def _overlap(content: bytearray, number: random.Random) -> bytes:
-    """One part of the file once more in another place: offsets that overlap, names that are there twice."""
+    """A part of the file is copied to another place: overlapping offsets, repeated names."""
     size = number.randint(1, 64)
     source, target = _place(content, number), _place(content, number)
     content[target : target + size] = content[source : source + size]
@@ -153,7 +153,7 @@ def _child(reader: str, original: Path, damaged: str, mutator: str, first: int, 
             shutil.copyfile(original, copy)
         target = copy / damaged if damaged else copy
         content = target.read_bytes()
-        # Everything is imported and warm before the limits hold.
+        # Everything is imported before the limits apply.
         read(copy)
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
         signal.signal(signal.SIGALRM, signal.SIG_DFL)

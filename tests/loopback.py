@@ -1,4 +1,4 @@
-"""A web server on this machine that serves one file, well or badly, as a test tells it."""
+"""A web server on this machine that serves one file, correctly or with the faults that a test chooses."""
 
 import re
 import threading
@@ -13,7 +13,7 @@ Behaviour = Callable[["Handler", "FileServer"], None]
 
 @dataclass
 class FileServer:
-    """What is served, and how: each request takes the next behaviour of `plan`; after them all goes well."""
+    """The served file and the behaviours: each request takes the next one of `plan`, later requests take `well`."""
 
     content: bytes = bytes(range(256)) * 1000
     etag: str | None = '"version-1"'
@@ -23,7 +23,7 @@ class FileServer:
     address: str = ""
 
     def ranges(self) -> list[str | None]:
-        """The Range header of each request so far."""
+        """The Range header of each received request."""
         return [request.get("Range") for request in self.requests]
 
 
@@ -45,11 +45,11 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, *_: object) -> None:
-        """A test's output is the test's own."""
+        """Prints nothing into the output of a test."""
 
 
 def well(handler: Handler, server: FileServer, stop_after: int | None = None) -> None:
-    """As RFC 9110 has it: ranges, and the whole file if it is not the version that If-Range names."""
+    """Answers by RFC 9110: a range, or the whole file if If-Range names another version."""
     match = re.fullmatch(r"bytes=(\d+)-", handler.headers.get("Range", ""))
     start = int(match[1]) if match and handler.headers.get("If-Range") == server.etag else 0
     total = len(server.content)
@@ -62,12 +62,12 @@ def well(handler: Handler, server: FileServer, stop_after: int | None = None) ->
 
 
 def cut(stop_after: int) -> Behaviour:
-    """Well, but the connection ends after so many bytes of the body."""
+    """Answers like `well`, but the connection ends after `stop_after` bytes of the body."""
     return lambda handler, server: well(handler, server, stop_after)
 
 
 def whole(handler: Handler, server: FileServer) -> None:
-    """Does not know what a range is."""
+    """Answers with the whole file and ignores ranges."""
     handler.start(200, Content_Length=len(server.content), ETag=server.etag)
     handler.wfile.write(server.content)
 

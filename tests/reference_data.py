@@ -1,4 +1,4 @@
-"""Real data that tests compare with: fixtures that every clone has, and more where the development setup keeps it.
+"""Real data for comparisons: fixtures that every clone has, and further files of the development setup.
 
 A test never asks whether data is there. It takes the fixtures, and `development_files` adds cases to collect, so that a
 clone has fewer cases and skips none.
@@ -30,7 +30,7 @@ class Vector(NamedTuple):
 
 
 def greedy_text() -> str:
-    """What llama2.c writes for `stories260K.bin -t 0.0 -n 200`."""
+    """The text of llama2.c for `stories260K.bin -t 0.0 -n 200`."""
     return (STORIES_260K / "greedy-200.txt").read_text(encoding="utf-8")
 
 

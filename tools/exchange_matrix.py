@@ -1,8 +1,8 @@
-"""Prints what each way between two formats costs one model: the largest logit difference of every copy.
+"""Prints the largest logit difference of one model for each pair of formats.
 
     python tools/exchange_matrix.py MODEL
 
-A row is the format that the model is read from, itself written from MODEL; a column is what it is exported to. Each
+A row is the format that the model is read from, itself written from MODEL; a column is the target of the export. Each
 cell compares the copy with the row's own logits, so a row of a rounded format can have zeros.
 """
 

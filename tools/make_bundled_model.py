@@ -2,7 +2,7 @@
 
     python tools/make_bundled_model.py [--work build/bundled] [--steps N] [--run RUN]
 
-`--run` takes the model of a finished run instead of training one. What it was made from is in its manifest.
+`--run` takes the model of a finished run instead of training one. The model's manifest names its data and settings.
 """
 
 import argparse
@@ -24,7 +24,7 @@ LIMIT_BYTES = 2_500_000
 
 
 def main() -> None:
-    """Trains unless a run is given, then writes the package's model and says how large it is."""
+    """Trains unless a run is given, then writes the package's model and prints its size."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, default=Path("build/bundled"))
     parser.add_argument("--steps", type=int)
@@ -47,7 +47,7 @@ def main() -> None:
 
 
 def train(work: Path, steps: int | None) -> Path:
-    """The whole way in `work`; gives the run directory."""
+    """Writes corpus, tokenizer and shards in `work` and trains; returns the run directory."""
     corpus, tokenizer, shards, run = (work / name for name in ("stories.jsonl", "tokenizer", "shards", "run"))
     storybook(stories=NUM_STORIES, seed=SEED, output=corpus)
     train_tokenizer(str(corpus), vocab_size=VOCAB_SIZE, output=tokenizer, overwrite=True)

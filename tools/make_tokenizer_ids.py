@@ -2,9 +2,9 @@
 
     python tools/make_tokenizer_ids.py TOKENIZER.model NAME -o tests/fixtures/tokenizer_ids/NAME.json
 
-The ids come from SentencePiece directly. Beside them stand the pieces that merging goes through on these texts, with
-their ids and scores. A merge that never happens cannot change an id, so a vocabulary of these pieces alone, at their
-places, gives the same ids to the same texts. The tokenizer itself is not copied.
+The ids come from SentencePiece directly. The file also has every piece that merging produces on these texts, with id
+and score. A merge that never happens cannot change an id. So a vocabulary of these pieces alone, at their places, gives
+the same ids to the same texts. The tokenizer itself is not copied.
 """
 
 import argparse
@@ -42,7 +42,7 @@ TEXTS = [
 
 
 def main() -> None:
-    """Checks that the pieces suffice, writes the file and says how large it is."""
+    """Checks that the pieces suffice, writes the file and prints its size."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("tokenizer", type=Path)
     parser.add_argument("name", help="what the file calls the tokenizer")
@@ -73,7 +73,7 @@ def main() -> None:
 
 
 def merged_pieces(tokenizer: Tokenizer, text: str, expected: list[int]) -> set[int]:
-    """Ids of every piece that BPE has in hand while it encodes `text`; `expected` checks the way it went."""
+    """Ids of every piece that BPE produces while it encodes `text`; the last ones must be `expected`."""
     ids = {piece.text: id for id, piece in enumerate(tokenizer.pieces) if piece.type == PieceType.NORMAL}
     if tokenizer.proto.remove_extra_whitespaces:
         text = " ".join(text.split(" ")).strip(" ")
@@ -104,7 +104,7 @@ def merged_pieces(tokenizer: Tokenizer, text: str, expected: list[int]) -> set[i
 
 
 def to_json(vectors: dict[str, object]) -> str:
-    """One line for each text and a line for the pieces, so that a change shows as what it is."""
+    """JSON with one line for each text and one for the pieces, so that a diff shows each change."""
 
     def line(value: object) -> str:
         return json.dumps(value, ensure_ascii=True, separators=(",", ":"))

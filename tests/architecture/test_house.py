@@ -86,7 +86,7 @@ def test_links_between_documents_hold() -> None:
 
 
 def test_the_page_of_benchmarks_is_short() -> None:
-    """Trials belong into benchmarks/log/, whose README lists every file."""
+    """Records of trials belong in benchmarks/log/, whose README lists every file."""
     assert len((ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8").splitlines()) <= 120
     log = ROOT / "benchmarks" / "log"
     index = (log / "README.md").read_text(encoding="utf-8")

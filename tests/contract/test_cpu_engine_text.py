@@ -1,4 +1,4 @@
-"""The CPU engine on a trained model: llama2.c's own text to the letter, what int8 costs, and what is not loaded."""
+"""The CPU engine on a trained model: llama2.c's text to the letter, the cost of int8, modules that are not loaded."""
 
 import subprocess
 import sys
@@ -16,7 +16,7 @@ from tinyllm.loading import load
 
 NUM_STORIES = 12
 LARGEST_COST = {"bf16": 0.001, "int8": 0.005}
-"""Of the validation loss, as parts of it."""
+"""Largest relative increase of the validation loss."""
 
 
 def load_stories(weights: WeightsKind) -> Generator:
@@ -51,7 +51,7 @@ def mean_loss(generator: Generator, texts: list[str]) -> float:
 def test_small_weights_cost_little(weights: WeightsKind) -> None:
     texts = list(write_stories(NUM_STORIES, seed=1))
     exact, rounded = (mean_loss(load_stories(kind), texts) for kind in ("fp32", weights))
-    assert 2 < exact < 2.5  # 6.2 is chance: the model knows such stories
+    assert 2 < exact < 2.5  # 6.2 is the loss of chance
     assert abs(rounded / exact - 1) < LARGEST_COST[weights]
 
 

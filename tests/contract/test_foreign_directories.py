@@ -1,4 +1,4 @@
-"""Directories of transformers mean the same here: where a text ends, how it begins, added tokens, unused rows."""
+"""Directories of transformers give the same results here: ends and starts of texts, added tokens, unused rows."""
 
 import json
 import shutil
@@ -45,7 +45,7 @@ def make_foreign(path: Path, *, drop: tuple[str, ...] = (), **edits: Edit) -> Pa
 
 
 def import_again(path: Path) -> Path:
-    """What `tinyllm import` makes of `path`."""
+    """The directory that `tinyllm import` writes from `path`."""
     output = path.with_name(f"{path.name}-imported")
     export_model(read_model(path), "safetensors", output)
     return output
@@ -60,7 +60,7 @@ def their_tokens(path: Path, prompt: str = PROMPT, max_new_tokens: int = 24) -> 
 
 
 def our_tokens(path: Path, dtype: str = "float32", prompt: str = PROMPT, max_new_tokens: int = 24) -> list[int]:
-    """Of the CPU engine for float32, of the torch engine for another dtype."""
+    """Greedy tokens of the CPU engine for float32, of the torch engine for another dtype."""
     generator = load(path, device="cpu", dtype=dtype)
     return generator.generate(prompt, max_new_tokens=max_new_tokens, temperature=0)[0].token_ids
 
@@ -127,7 +127,7 @@ def test_both_engines_end_at_every_end_token(unending: tuple[Path, list[int]]) -
 
 
 def test_our_own_texts_end_at_bos_and_eos_in_transformers_too(make_model_dir: MakeModelDir) -> None:
-    """Documents are divided by BOS in training, so a model says BOS where a text ends."""
+    """Training data separate documents by BOS, so a model generates BOS at the end of a text."""
     generation = transformers.GenerationConfig.from_pretrained(make_model_dir())
     assert generation.eos_token_id == [2, 1]
 
@@ -245,8 +245,10 @@ def test_an_added_token_for_which_the_model_has_no_row(make_model_dir: MakeModel
 
 
 @pytest.mark.parametrize("keep_model", [True, False])
-def test_what_transformers_saved_after_adding_tokens(keep_model: bool, make_model_dir: MakeModelDir) -> None:
-    """The way of fine-tuning scripts: a padding token, a token of one's own, more rows."""
+def test_a_directory_that_transformers_saved_after_adding_tokens(
+    keep_model: bool, make_model_dir: MakeModelDir
+) -> None:
+    """Fine-tuning scripts add a padding token, a new token and rows for them."""
     path = make_model_dir()
     theirs = transformers.AutoTokenizer.from_pretrained(path)
     model = transformers.AutoModelForCausalLM.from_pretrained(path)

@@ -1,6 +1,6 @@
 """GGUF against the gguf package of llama.cpp, and a real model through every type.
 
-The package reads only files that we wrote: on a damaged one its reader may never come back.
+The package reads only files that we wrote: on a damaged one its reader may never return.
 """
 
 import io
@@ -97,7 +97,7 @@ def test_the_package_finds_the_numbers_and_the_tokenizer(stories: ForeignModel, 
 
 
 def test_we_read_what_the_package_writes(stories: ForeignModel, tmp_path: Path) -> None:
-    """Its writer, its order of keys, its types: F16 matrices and a tokenizer."""
+    """A file by the package's writer, in its order of keys, with F16 matrices and a tokenizer."""
     assert stories.tokenizer is not None
     writer = gguf.GGUFWriter(tmp_path / "theirs.gguf", "llama")
     config = stories.config
@@ -143,7 +143,7 @@ def logits(model: ForeignModel, ids: list[int]) -> torch.Tensor:
     [(TensorType.F32, 0.0), (TensorType.F16, 0.05), (TensorType.BF16, 0.3), (TensorType.Q8_0, 0.6)],
 )
 def test_a_round_trip_keeps_the_logits(type: TensorType, largest: float, stories: ForeignModel, tmp_path: Path) -> None:
-    """Exactly in F32; the others within what their precision costs (logits run from -20 to 15)."""
+    """F32 is exact; other types are within their rounding error (logits lie between -20 and 15)."""
     assert stories.tokenizer is not None
     ids = stories.tokenizer.encode("Once upon a time, there was a little girl named Lily.", bos=True)
     difference = logits(read_gguf(save(tmp_path / "model.gguf", stories, type)), ids) - logits(stories, ids)

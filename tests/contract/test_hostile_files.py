@@ -1,4 +1,4 @@
-"""Hostile files: whatever is in a file, a reader says what is wrong with it, soon and without much memory."""
+"""Hostile files: readers refuse any damage with a named error, in bounded time and memory."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -42,7 +42,7 @@ def write_original(name: str, model: ForeignModel, folder: Path) -> Path:
     assert model.tokenizer is not None
     if name in TARGETS:
         export_model(model, name, path)
-        # Without a manifest, which would find the damage before the reader of the format does.
+        # A directory without its manifest, which would find the damage before the format's reader.
         if path.is_dir():
             (path / "manifest.json").unlink()
     else:

@@ -1,4 +1,4 @@
-"""Directories that transformers wrote are read as the model that transformers computes with."""
+"""Models that transformers wrote compute the same logits here."""
 
 from pathlib import Path
 from typing import Any
@@ -63,7 +63,7 @@ def test_logits_are_those_of_transformers(changes: dict[str, Any], max_shard_siz
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_weights_are_widened(dtype: torch.dtype, tmp_path: Path) -> None:
     random_llama().to(dtype).save_pretrained(tmp_path)
-    # Loaded anew, because `.to` rounded the rotary frequencies as well, which no file holds.
+    # Loaded again, because `.to` also rounded the rotary frequencies, which no file holds.
     theirs = transformers.LlamaForCausalLM.from_pretrained(tmp_path, dtype=torch.float32)
     assert largest_difference(theirs, tmp_path) < 1e-5
 

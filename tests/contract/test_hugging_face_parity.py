@@ -1,4 +1,4 @@
-"""What we save, transformers loads with no export step, and its logits are ours."""
+"""transformers loads our model directories without an export step and computes the same logits."""
 
 import inspect
 import json

@@ -1,4 +1,4 @@
-"""What llama2.c itself wrote: its text for stories260K, to the letter, from the file and from every lossless copy."""
+"""stories260K generates llama2.c's own text to the letter, from the file and from every lossless copy."""
 
 from pathlib import Path
 

@@ -49,7 +49,7 @@ def stories() -> Generator:
             end = start + int(np.prod(shape))
             weight = numbers[start:end].view(shape)
             if name.endswith(("q_proj", "k_proj")):
-                # channels 2i and 2i + 1 turn together there, i and i + D/2 here
+                # llama2.c rotates channels 2i and 2i + 1 together, tinyllm i and i + D/2
                 weight = weight.view(-1, config.head_size // 2, 2, hidden).transpose(1, 2).reshape(shape)
             state[f"model.layers.{layer}.{name}.weight"].copy_(weight)
             start = end
@@ -63,7 +63,7 @@ def test_greedy_text_is_that_of_llama2c(stories: Generator) -> None:
 
 
 def test_a_prompt_continues_as_llama2c_continues_it(stories: Generator) -> None:
-    """Cutting the greedy text anywhere between two tokens and going on gives the rest of it."""
+    """A greedy text that is cut between two tokens continues with the rest of it."""
     prompt = "Once upon a time, there was a little girl named Lily."
     assert greedy_text().startswith(prompt + stories.generate(prompt, temperature=0, max_new_tokens=150)[0].text)
 
@@ -75,7 +75,7 @@ def test_a_stream_is_the_same_text_in_whole_words_pieces(stories: Generator) -> 
 
 
 def test_stories_end_by_themselves(stories: Generator) -> None:
-    """llama2.c's training put BOS between stories: the model ends one by drawing it."""
+    """llama2.c's training data have BOS between stories: the model ends a story by sampling it."""
     ended = stories.generate("", num_samples=4, temperature=0.5, max_new_tokens=400)
     reasons = {generation.finish_reason for generation in ended}
     assert "end" in reasons

@@ -1,4 +1,4 @@
-"""llama.cpp reads our GGUF files by the rules that we read them by: ids, cut-out pieces, BOS, end tokens."""
+"""llama.cpp and tinyllm apply the same rules to our GGUF files: ids, cut-out pieces, BOS, end tokens."""
 
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ def tokenizer() -> Tokenizer:
 
 
 def save(path: Path, tokenizer: Tokenizer) -> tuple[Tokenizer, Any]:
-    """What we and llama.cpp make of a GGUF file with `tokenizer`."""
+    """Our and llama.cpp's reading of a GGUF file with `tokenizer`."""
     config = ModelConfig(vocab_size=tokenizer.vocab_size, hidden_size=32, num_layers=1, num_heads=2)
     numbers = np.random.default_rng(0)
     tensors = {name: numbers.standard_normal(shape, np.float32) for name, shape in parameter_shapes(config).items()}

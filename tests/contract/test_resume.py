@@ -1,4 +1,4 @@
-"""A run that was stopped and went on is, bit for bit, the run that never stopped."""
+"""A stopped and resumed run equals, bit for bit, the run that never stopped."""
 
 import os
 import signal
@@ -81,7 +81,7 @@ def test_stopped_and_resumed_is_bit_identical(
     assert all(torch.equal(best[key], expected[key]) for key in expected)
 
 
-def test_a_resumed_run_keeps_the_way_that_auto_chose(tiny_shards: Path, tmp_path: Path) -> None:
+def test_a_resumed_run_keeps_the_path_that_auto_chose(tiny_shards: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     chosen = {"dtype": "bfloat16", "attention": "explicit"}
     train(tiny_shards, run, make_config(tiny_shards, 3, training=chosen))

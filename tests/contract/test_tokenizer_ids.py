@@ -41,7 +41,7 @@ def odd_texts(num_texts: int, seed: int = 0) -> list[str]:
 
 
 def fresh_model() -> bytes:
-    """A model of our own training, with spaces, digits, emoji and Chinese in its pieces."""
+    """A model that tinyllm trained, with spaces, digits, emoji and Chinese in its pieces."""
     draw = random.Random(5)
     words = ["".join(draw.choices("aabbcde", k=draw.randint(1, 6))) for _ in range(80)] + [
         "  ",
@@ -112,7 +112,7 @@ def test_any_text(text: str) -> None:
 
 
 def test_repetitive_vocabularies() -> None:
-    """Corpora of two letters make many pieces with several cuts, where the order of merges would show."""
+    """Corpora of two letters give many pieces with several cuts, so a wrong order of merges changes ids."""
     draw = random.Random(0)
     for _ in range(20):
         alphabet = draw.choice(["ab", "a", "abc", "a ", "ab "])
@@ -135,7 +135,7 @@ def load_with_transformers(tokenizer: Tokenizer, directory: Path) -> Any:
 
 
 def test_transformers_loads_the_directory(tokenizer: Tokenizer, tmp_path: Path) -> None:
-    """A literal `<s>` in a text stays text there too: split_special_tokens is in the config."""
+    """A literal `<s>` in a text stays text in transformers too: split_special_tokens is in the config."""
     loaded = load_with_transformers(tokenizer, tmp_path)
     assert (loaded.bos_token_id, loaded.eos_token_id, loaded.unk_token_id) == (1, 2, 0)
     assert (len(loaded), loaded.model_max_length) == (tokenizer.vocab_size, 256)

@@ -67,7 +67,7 @@ def test_prompt_writes_and_scores_predictions(
     assert "true \\ predicted  grey  red" in out
 
 
-def test_finetune_learns_writes_and_trains_further(
+def test_finetune_learns_writes_and_continues(
     run: Run, call_tinyllm: Run, files: list[object], model: list[object], tmp_path: Path
 ) -> None:
     flags = ["--option", "finetune", *files, *outputs("finetuning"), "--batch_size", 4]

@@ -208,7 +208,7 @@ def start_training(shards: Path, run: Path, num_steps: int, **streams: Any) -> s
 
 
 def wait_for(path: Path, terminal: int | None = None) -> None:
-    """Waits until `path` exists; reads from `terminal` meanwhile, so that its buffer does not fill up."""
+    """Waits until `path` exists; reads from `terminal` while waiting, so that its buffer does not fill up."""
     deadline = time.monotonic() + 400  # a busy machine compiles slowly
     while not path.exists():
         assert time.monotonic() < deadline

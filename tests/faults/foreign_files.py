@@ -81,7 +81,7 @@ def _false_drafts(folder: Path, names: list[str], number: random.Random) -> Iter
     (without_mark / "new" / "diary.txt").write_text("precious")
     yield without_mark
     for target in names or ["anything"]:
-        # The mark names another draft: this one is a copy under another name.
+        # The mark names another draft, as in a copy under another name.
         copied = folder / name()
         (copied / "new").mkdir(parents=True)
         (copied / "new" / "diary.txt").write_text("precious")

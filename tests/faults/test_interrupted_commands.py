@@ -154,7 +154,7 @@ def test_tokenizer_training_is_killed_and_run_again(
             trial = trials.Trial(tmp_path / "out.txt", die_after, 1 + index // 2 % 13, arguments(output))
         trial.end()
         if output.exists():
-            done += 1  # Killed after its end, or not at all: the output is whole, or absent.
+            done += 1  # The output is whole or absent, also if the kill came after the end.
             storage.verify(output, "tokenizer")
         else:
             again = trials.Trial(tmp_path / "again.txt", trials.command, *arguments(output))

@@ -14,7 +14,7 @@ from tinyllm.training import loop
 
 KEPT = 2
 SETTLING = 1 / 30
-"""The fraction of the run before the first measurement: one minute of thirty."""
+"""The fraction of the run that passes before the first measurement: one minute of thirty."""
 
 
 def train_watched(seconds: float, readings: Path, arguments: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""One generator in eight threads: every text equals that of the same call alone."""
+"""One generator in eight threads: every call gives the text that it gives alone."""
 
 import threading
 from collections.abc import Callable

@@ -1,8 +1,8 @@
 """Reads the regular files of a zip archive without extracting them; memory is one chunk.
 
-Python's zipfile is not used: it keeps an entry in memory for each claimed member, and it reads overlapping members, so
-a few kilobytes can claim terabytes. This reader goes through the central directory entry by entry. It refuses members
-that are together larger than the file, and checks each member's size and CRC-32.
+Python's zipfile is not used: it keeps an entry in memory for each claimed member. It also reads overlapping members, so
+a few kilobytes can claim terabytes. This reader walks the central directory entry by entry. It refuses members that are
+together larger than the file, and checks each member's size and CRC-32.
 """
 
 import stat

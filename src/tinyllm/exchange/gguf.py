@@ -1,8 +1,8 @@
 """Reads and writes GGUF files of architecture llama with their tokenizer, and writes an Ollama Modelfile.
 
-Files are written like those of llama.cpp's converter: query and key rows interleaved, norms in float32 for any type of
-matrix, no `output.weight` if the embeddings are tied. Reading refuses an unknown metadata key of the architecture by
-name, because it may change the computation.
+Files are written like those of llama.cpp's converter. Query and key rows are interleaved, and norms are in float32 for
+any type of matrix. Tied embeddings have no `output.weight`. Reading refuses an unknown metadata key of the architecture
+by name, because it may change the computation.
 """
 
 from collections.abc import Mapping

@@ -186,8 +186,8 @@ def _read_preamble(cursor: _Cursor) -> tuple[int, int, int]:
         raise FormatError(f"{cursor.path} is a big-endian GGUF file; tinyllm reads little-endian ones")
     if version not in (2, VERSION):
         raise FormatError(f"{cursor.path}: the GGUF version is {version}, expected 2 or 3")
-    # Minimum of a tensor: length of the name, number of dimensions, one dimension, type, offset. Of a value: key, type,
-    # value.
+    # Minimum of a tensor: length of the name, number of dimensions, one dimension, type, offset. A value has at least a
+    # key, a type and a value.
     num_tensors = cursor.count(32, 2**16, "the number of tensors")
     return version, num_tensors, cursor.count(13, 2**16, "the number of metadata values")
 

@@ -1,8 +1,13 @@
 """Reads and writes llama2.c's `.pt` checkpoints, such as `stories42M.pt`: `model_args` and a state dict, zipped.
 
-Three variants are read too: `compute_query` for `wq` in course checkpoints, the prefixes `_orig_mod.` and `module.` of
-`torch.compile` and `DistributedDataParallel`, and NumPy scalars such as `best_val_loss`. No code in the pickle is run:
-PyTorch reads it with `weights_only`, after checks of the archive's sizes, its checksums and the pickle's globals.
+Three variants are read too:
+
+- `compute_query` for `wq` in course checkpoints
+- the prefixes `_orig_mod.` and `module.` of `torch.compile` and `DistributedDataParallel`
+- NumPy scalars such as `best_val_loss`
+
+No code in the pickle is run: PyTorch reads it with `weights_only`, after checks of the archive's sizes, its checksums
+and the pickle's globals.
 
 The layout is that of `train.py` and `model.py` in karpathy/llama2.c.
 """

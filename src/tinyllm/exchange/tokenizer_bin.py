@@ -1,7 +1,7 @@
 """Reads and writes llama2.c's `tokenizer.bin`: each token's text and score.
 
-The file has neither types nor settings, so they are inferred from llama2.c's texts: BOS and EOS stand between line
-feeds, bytes are `<0x0A>`, spaces are spaces. A vocabulary without a run of two spaces comes from SentencePiece with
+The file has neither types nor settings; both are inferred from llama2.c's texts. BOS and EOS stand between line feeds,
+bytes are `<0x0A>`, spaces are spaces. A vocabulary without a run of two spaces comes from SentencePiece with
 `remove_extra_whitespaces`, so that setting is on; Llama 2's vocabulary has such runs.
 
 The layout is that of `tokenizer.py` and `run.c` in karpathy/llama2.c.

@@ -73,9 +73,9 @@ def _attend_block(query: Tensor, key: Tensor, value: Tensor, key_positions: Tens
 class _SoftmaxAttention(torch.autograd.Function):
     """O = P V with P = softmax(Q K^T / sqrt(C)), and the gradient of FlashAttention (Dao et al. 2022), algorithm 4.
 
-    dP = dO V^T
-    dS = P * (dP - rowsum(dO * O))     rowsum(dP * P) = rowsum(dO * O), so P needs no second softmax
-    dQ = dS K / sqrt(C),   dK = dS^T Q / sqrt(C),   dV = P^T dO
+        dP = dO V^T
+        dS = P * (dP - rowsum(dO * O))     rowsum(dP * P) = rowsum(dO * O), so P needs no second softmax
+        dQ = dS K / sqrt(C),   dK = dS^T Q / sqrt(C),   dV = P^T dO
 
     Shapes: N products, R query rows of a product (heads of a group x new positions), S positions, C channels.
     """

@@ -2,7 +2,7 @@
 
 A window is `sequence_length + 1` tokens of one shard, and windows start every `sequence_length` tokens. So each token
 is a target once an epoch, and no window spans two shards. Aligned windows start at document starts instead: a document
-that a window cuts off starts the next window, so the model sees each document from its start, as in generation.
+that a window cuts off starts the next window. So the model sees each document from its start, as in generation.
 
 Each epoch is a permutation of all windows, and a step takes the next windows in this order. So the data state of a
 training run is one integer, the step.

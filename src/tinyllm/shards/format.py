@@ -1,8 +1,8 @@
 """Reads shards from disk: `NAME.bin` with token ids, `NAME.idx` with document ends, `manifest.json`.
 
 A `.bin` has no header. It holds little-endian uint16, or uint32 for vocabularies over 65,536 ids, as in llama2.c. A
-folder of bare `.bin` files is read with the split of llama2.c: of several files, the first in order of name is for
-validation; of a single file, the last tenth is. `writer` writes shards, and `batches` cuts them into windows.
+folder of bare `.bin` files is read with the split of llama2.c. The first of several files, in order of name, is for
+validation; a single file gives its last tenth. `writer` writes shards, and `batches` cuts them into windows.
 """
 
 import shlex

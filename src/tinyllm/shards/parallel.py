@@ -1,8 +1,8 @@
 """Encodes batches in several processes and returns the results in the order of the batches.
 
 This process also encodes while its workers have enough batches waiting, which saves the transfer. Batches are
-transferred in files, and only paths go through pipes: a pipe takes 64 KB at a time, so larger messages would block
-both sides dozens of times. Order and ids are the same for any number of processes.
+transferred in files, and only paths are sent through pipes. A pipe takes 64 KB at a time, so larger messages would
+block both sides dozens of times. Order and ids are the same for any number of processes.
 """
 
 import os

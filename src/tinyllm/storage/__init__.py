@@ -1,9 +1,9 @@
-"""The one room that writes files: a committed output is whole, and nothing that is not tinyllm's is ever touched.
+"""Writes, renames and removes all files: a committed output is whole, and foreign files are never touched.
 
-disk      the changes on the disk, one small function each, with the hook for crash tests
+disk      one small function for each change on the disk, with the hook for crash tests
 drafts    private folders in which an output is made, marked and locked
 commit    an output takes its name in one step
-manifest  what a committed directory holds; reading and verifying
+manifest  the list of files of a committed directory; reading and verifying
 logs      one JSON object a line
 locks     locks that die with their holder
 checks    may this path be written, is there room, would something be lost

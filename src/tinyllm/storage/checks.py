@@ -1,6 +1,6 @@
-"""Questions to ask before hours of work: may this path be written, is there room, would something be lost?
+"""Checks before hours of work: may this path be written, is there room, would something be lost?
 
-Nothing here changes anything.
+Nothing here changes a file.
 """
 
 import errno
@@ -14,7 +14,7 @@ from tinyllm.storage.manifest import read_manifest_text
 
 
 def follow_link(path: Path) -> Path:
-    """The place that an output means: `path`, or what it points to if it is a symbolic link.
+    """The path to write for an output: `path`, or its target if it is a symbolic link.
 
     Raises ArtifactError for links that point at each other.
     """
@@ -53,7 +53,7 @@ def free_bytes(path: Path) -> int:
 
 
 def nearest_folder(path: Path) -> Path:
-    """The folder above `path` that exists."""
+    """The nearest existing folder above `path`."""
     parent = path.absolute().parent
     while not parent.exists():
         parent = parent.parent
@@ -63,7 +63,7 @@ def nearest_folder(path: Path) -> Path:
 def check_replaceable(path: Path, kind: str, *, overwrite: bool = True) -> None:
     """Raises ArtifactError if committing a directory of this `kind` to `path` would destroy something.
 
-    Allowed are a name that is free, an empty directory, and with `overwrite` a directory of the same kind.
+    A free name and an empty directory are allowed, and with `overwrite` a directory of the same kind.
     """
     path = follow_link(path)
     if not path.name:
@@ -81,8 +81,8 @@ def check_replaceable(path: Path, kind: str, *, overwrite: bool = True) -> None:
 def check_new_file(path: Path, what: str, is_own_kind: Callable[[Path], bool], *, overwrite: bool) -> None:
     """Raises ArtifactError if writing the file `path` would destroy something, or cannot work.
 
-    An existing file is refused without `overwrite`. With it, the file must be of the kind that is to be written:
-    `is_own_kind` tells, and `what` names the kind, such as "a GGUF file".
+    An existing file is refused without `overwrite`. With it, `is_own_kind` must accept the file. `what` names the kind
+    in messages, such as "a GGUF file".
     """
     check_writable(path)
     place = follow_link(path)
@@ -112,7 +112,7 @@ def is_text(path: Path) -> bool:
 
 
 def refused(path: Path, written_bytes: int, error: OSError, needed_bytes: int | None = None) -> ArtifactError:
-    """The error for a write that the system refused, in one line."""
+    """The error, in one line, for a write that the system refused."""
     reason = error.strerror or str(error)
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         needed = "" if needed_bytes is None else f", it needs {needed_bytes}"

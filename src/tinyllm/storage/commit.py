@@ -1,9 +1,11 @@
-"""Committing: an output takes its name in one step, when it is whole and durable.
+"""Commits outputs: an output takes its name in one step, when it is whole and durable.
 
-Directory: files, fsync each, `manifest.json` with the size and SHA-256 of each, fsync, fsync the directory, rename,
-fsync the parent. So a directory is whole exactly if its manifest verifies, whenever the power went. File: content,
-fsync, rename, fsync the parent. Both are made in a draft (`drafts`). An output that is a symbolic link is written
-through: the link stays, and what it points to is replaced.
+    directory  files, fsync each, manifest.json, fsync, fsync the directory, rename, fsync the parent
+    file       content, fsync, rename, fsync the parent
+
+The manifest has size and SHA-256 of each file. So a directory is whole exactly if its manifest verifies, whenever the
+power failed. Both are made in a draft (`drafts`). An output that is a symbolic link is written through: the link stays,
+and its target is replaced.
 """
 
 import contextlib
@@ -38,16 +40,16 @@ FILE = "file"
 
 @dataclass
 class DirectoryDraft:
-    """A directory on its way: put files into `path` and facts into `details`."""
+    """A directory in preparation: put files into `path` and facts into `details`."""
 
     path: Path
     details: dict[str, Any] = field(default_factory=dict)
     temporary_names: set[str] = field(default_factory=set)
-    """Files that serve the making alone; they are removed before the manifest is written."""
+    """Working files; they are removed before the manifest is written."""
     sha256: dict[str, str] = field(default_factory=dict)
     """Expected SHA-256 where known; other files are hashed from disk."""
     keep: bool = True
-    """Whether a resumable draft is worth going on with after an error."""
+    """Whether a resumable draft stays after an error."""
 
     def write(self, name: str, content: str | bytes | Callable[[Path], None]) -> None:
         """Writes one file of the directory; a function is given the path and writes it itself."""
@@ -68,16 +70,15 @@ def commit_directory(
     with_stamps: bool = False,
     check: Callable[[Path], None] | None = None,
 ) -> Iterator[DirectoryDraft]:
-    """Gives a draft to fill; on leaving without an error, `path` becomes it in one step, replacing what was there.
+    """Yields a draft to fill; at the end of the block it replaces `path` in one step.
 
     `with_stamps` notes sizes, inodes and times, so that `verify_changed` need not read the files again. `check` is
-    called with the finished draft and may refuse it by raising. After an error `path` is as it was, and
-    the draft is removed; a `resumable` one stays, and the next draft of the same path starts from its files. Files
-    in the replaced directory that tinyllm did not write are kept in the new one.
+    called with the finished draft and refuses it by raising. After an error `path` is unchanged, and the draft is
+    removed. A `resumable` draft stays, and the next draft of the same path starts from its files. Foreign files in the
+    replaced directory are moved into the new one.
 
-    Raises ArtifactError when the disk refuses, with the bytes it was about (`needed_bytes`, looked for beforehand,
-    where they are known), where another process writes `path`, and where `path` is something that tinyllm did not
-    commit as this kind: that is never replaced.
+    Raises ArtifactError if the disk refuses, if another process writes `path`, and if `path` is anything but a
+    directory that tinyllm committed as this kind. `needed_bytes`, if known, are checked before the block.
     """
     path = follow_link(path)
     check_replaceable(path, kind)
@@ -104,7 +105,7 @@ def commit_directory(
 
 @contextmanager
 def commit_file(path: Path, needed_bytes: int | None = None) -> Iterator[IO[bytes]]:
-    """Gives a binary file to write; on leaving without an error `path` is that file, else it is as it was."""
+    """Yields a binary file to write; at the end of the block it replaces `path`, after an error `path` is unchanged."""
     path = follow_link(path)
     size = 0
     try:
@@ -125,14 +126,14 @@ def commit_file(path: Path, needed_bytes: int | None = None) -> Iterator[IO[byte
 
 
 def publish_file(draft: Draft, content: Path) -> None:
-    """Gives a durable file of the draft the target's name, in one step."""
+    """Renames a durable file of the draft to the target, in one step."""
     disk.rename(content, draft.target)
     disk.sync_directory(draft.target.parent)
 
 
 @contextmanager
 def append_file(draft: Draft, keep_bytes: int) -> Iterator[IO[bytes]]:
-    """Gives a draft's file to go on with after its first `keep_bytes` bytes; what is written stays."""
+    """Yields a draft's file, cut to its first `keep_bytes` bytes, to append to; written bytes stay after an error."""
     path = draft.new
     try:
         with path.open("r+b" if path.exists() else "wb") as file:
@@ -145,7 +146,7 @@ def append_file(draft: Draft, keep_bytes: int) -> Iterator[IO[bytes]]:
 
 
 def write_file(path: Path, content: str | bytes) -> None:
-    """Writes a small file in one step: after a crash it is the old one or the new one."""
+    """Writes a small file in one step: after a crash the old or the new content is there."""
     data = content.encode() if isinstance(content, str) else content
     with commit_file(path, needed_bytes=len(data)) as file:
         file.write(data)
@@ -157,7 +158,7 @@ def write_json(path: Path, value: object) -> None:
 
 
 def set_aside(path: Path) -> Path:
-    """Renames a damaged directory to `NAME.damaged`, or `NAME.damaged-2` ... where that exists; gives the new name."""
+    """Renames a damaged directory to `NAME.damaged`, or `NAME.damaged-2` ... if that exists; returns the new path."""
     aside = free_name(path.with_name(f"{path.name}.damaged"))
     disk.rename(path, aside)
     disk.sync_directory(path.parent)
@@ -165,10 +166,10 @@ def set_aside(path: Path) -> Path:
 
 
 def remove_directory(path: Path, kind: str) -> bool:
-    """Removes a committed directory of a kind; False, and nothing done, if it holds files of somebody else's.
+    """Removes a committed directory of a kind; False, and no change, if it holds foreign files.
 
-    Its name goes first, in one step, so that no part of it is ever taken for the whole.
-    Raises ArtifactError where `path` is not such a directory, or the disk refuses.
+    The directory is renamed first, in one step, so that no part of it is ever taken for the whole.
+    Raises ArtifactError if `path` is not such a directory, or the disk refuses.
     """
     read_manifest_text(path, kind)
     if any(foreign_entries(path)):
@@ -202,9 +203,9 @@ def _seal(draft: DirectoryDraft, kind: str, with_stamps: bool) -> None:
 
 
 def _publish_directory(draft: Draft) -> None:
-    """Gives the finished content its name. An existing directory is exchanged in one step where the system can."""
+    """Renames the finished content to the target. An existing directory is exchanged in one step if the system can."""
     target = draft.target
-    check_replaceable(target, draft.kind)  # Somebody may have made something else of that name meanwhile.
+    check_replaceable(target, draft.kind)  # Another program may have used the name since the start.
     if not target.exists():
         disk.rename(draft.new, target)
         disk.sync_directory(target.parent)

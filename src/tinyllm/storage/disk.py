@@ -1,7 +1,7 @@
-"""The changes on the disk, one small function each.
+"""One small function for each kind of change on the disk.
 
 Every change goes through this module, so that a test can stop the process after each of them in turn. Nothing here
-knows what a file means. All functions raise OSError where the system refuses.
+knows what a file means. All functions raise OSError if the system refuses.
 """
 
 import os
@@ -29,7 +29,7 @@ def make_directory(path: Path, mode: int = 0o777) -> None:
 
 
 def make_parents(path: Path) -> None:
-    """Makes the folder `path` and those above it, where they are missing."""
+    """Makes the folder `path` and its missing parents."""
     if not path.is_dir():
         path.mkdir(parents=True, exist_ok=True)
         after_operation("make", path)
@@ -50,7 +50,7 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_by(writer: Callable[[Path], None], path: Path) -> None:
-    """Lets a library write `path`; its errors become OSError, and the file gets the permissions of other new files."""
+    """Calls a library's `writer`; its errors become OSError, and the file gets the permissions of other new files."""
     try:
         writer(path)
     except Exception as error:
@@ -84,7 +84,7 @@ def rename(path: Path, target: Path) -> None:
 
 
 def exchange(first: Path, second: Path) -> bool:
-    """Swaps two names in one step; False where the system or the file system has no such call."""
+    """Swaps two names in one step; False if the system or the file system has no such call."""
     if not system.exchange_names(first, second):
         return False
     after_operation("exchange", second)
@@ -92,7 +92,7 @@ def exchange(first: Path, second: Path) -> bool:
 
 
 def remove_file(path: Path) -> None:
-    """Removes a file, or a symbolic link without what it points to."""
+    """Removes a file, or a symbolic link without its target."""
     path.unlink()
     after_operation("remove", path)
 
@@ -104,7 +104,7 @@ def remove_empty_directory(path: Path) -> None:
 
 
 def remove_tree(path: Path) -> None:
-    """Removes a folder with all in it, or a file."""
+    """Removes a folder with its content, or a file."""
     if path.is_dir() and not path.is_symlink():
         for inner in sorted(path.iterdir()):
             remove_tree(inner)

@@ -1,12 +1,15 @@
 """Drafts: private folders in which an output is made before it takes its name.
 
-A draft is a folder `.tinyllm-TOKEN-CHECK.draft` beside its target. The name is new on each use (16 random hexadecimal
-digits), and CHECK is a checksum of TOKEN. Inside lie the mark (`tinyllm-draft.json`: this name, the target, the
-kind), the content (`new`), and during a replacement without an atomic exchange the previous content (`old`).
+A draft is a folder `.tinyllm-TOKEN-CHECK.draft` beside its target. TOKEN is 16 random hexadecimal digits, new on each
+use, and CHECK is a checksum of TOKEN. Contents:
 
-The mark is also the lock: its writer holds it until the draft is gone. A draft whose mark is not locked was left by a
-process that died. Only a writer of the same target removes it, or takes it over; a folder without a valid mark is
-never touched. Readers neither make nor remove drafts.
+    tinyllm-draft.json  the mark: the folder's name, the target, the kind
+    new                 the content
+    old                 the previous content, during a replacement without an atomic exchange
+
+The mark is also the lock: its writer holds it until the draft is gone. A draft with an unlocked mark was left by a
+process that died. Only a writer of the same target removes it, or takes it over. A folder without a valid mark is never
+touched. Readers neither make nor remove drafts.
 """
 
 import contextlib
@@ -41,18 +44,18 @@ class Draft:
     folder: Path
     target: Path
     kind: str
-    """What is made: the kind of a directory, or "file"."""
+    """The kind of the output: that of a directory, or "file"."""
     keep: bool = False
-    """Whether the folder stays when its writer leaves it, for a next writer to go on with."""
+    """Whether the folder stays when its writer leaves it, for the next writer to continue."""
 
     @property
     def new(self) -> Path:
-        """The content on its way."""
+        """Path of the new content."""
         return self.folder / "new"
 
     @property
     def old(self) -> Path:
-        """The target's previous content, between the two renames of a replacement without exchange."""
+        """Path of the previous content, between the two renames of a replacement without exchange."""
         return self.folder / "old"
 
     @property
@@ -63,10 +66,10 @@ class Draft:
 
 @contextmanager
 def open_draft(target: Path, kind: str, *, resumable: bool = False) -> Iterator[Draft]:
-    """Gives a locked draft for `target`, and removes it at the end unless its `keep` is set.
+    """Yields a locked draft for `target`, and removes it at the end unless its `keep` is set.
 
-    What a dead writer of the same target left is removed first; a `resumable` draft takes it over instead, if it is
-    of the same kind. Raises ArtifactError if a living process writes the same target, OSError if the disk refuses.
+    Drafts that dead writers of the same target left are removed first. With `resumable`, one of the same kind is taken
+    over instead. Raises ArtifactError if a living process writes the same target, OSError if the disk refuses.
     """
     disk.make_parents(target.parent)
     with locked_folder(target.parent):
@@ -101,7 +104,7 @@ def open_draft(target: Path, kind: str, *, resumable: bool = False) -> Iterator[
 
 @contextmanager
 def hold(target: Path, kind: str) -> Iterator[None]:
-    """Keeps other processes from writing `target` while inside; commits to it from here go on as usual."""
+    """Keeps other processes from writing `target` during the block; commits from this process still work."""
     try:
         with open_draft(target, kind) as draft:
             _held_names.add(draft.folder.name)
@@ -130,9 +133,9 @@ def drafts_in(folder: Path) -> list[Draft]:
 
 
 def remove_dead_drafts(folder: Path) -> list[Draft]:
-    """Removes what dead writers left in `folder`, and gives it; for the holder of the folder's `.lock`.
+    """Removes the drafts that dead writers left in `folder` and returns them; for the holder of the folder's `.lock`.
 
-    A previous content that lost its name is brought back.
+    A previous content that lost its name gets it back.
     """
     if not folder.is_dir():
         return []
@@ -145,7 +148,7 @@ def remove_dead_drafts(folder: Path) -> list[Draft]:
 
 
 def remove_dead_drafts_of(target: Path) -> None:
-    """Removes what dead writers of `target` left; for a writer that finds nothing to do."""
+    """Removes the drafts that dead writers of `target` left; for a writer that finds nothing to do."""
     with locked_folder(target.parent):
         _remove_remains(target.parent)
         for draft in drafts_of(target):
@@ -154,7 +157,7 @@ def remove_dead_drafts_of(target: Path) -> None:
 
 
 def remove_draft(draft: Draft) -> None:
-    """Removes a draft: brings back a previous content without a name, saves foreign files, removes the mark last."""
+    """Removes a draft: renames a previous content without a name back, moves foreign files, removes the mark last."""
     if os.path.lexists(draft.old) and not os.path.lexists(draft.target):
         disk.rename(draft.old, draft.target)
         disk.sync_directory(draft.target.parent)
@@ -176,7 +179,7 @@ def return_foreign(content: Path, target: Path) -> None:
 
 
 def free_name(path: Path) -> Path:
-    """`path`, or where that exists `path` with -2, -3 ... at its end."""
+    """`path`, or if that exists `path` with -2, -3 ... at its end."""
     candidate, number = path, 1
     while os.path.lexists(candidate):
         number += 1
@@ -190,7 +193,7 @@ def _named_drafts(folder: Path) -> list[Path]:
         with os.scandir(folder) as entries:
             names = [entry.name for entry in entries if entry.name.startswith(".tinyllm-") and _is_folder(entry)]
     except OSError:
-        return []  # No such folder, or it may not be listed: there is no draft to see.
+        return []  # no such folder, or it may not be listed
     return [folder / name for name in sorted(names) if _is_draft_name(name)]
 
 
@@ -204,7 +207,7 @@ def _is_draft_name(name: str) -> bool:
 
 
 def _read_mark(folder: Path) -> Draft | None:
-    """The draft in `folder`; None where the mark is missing, damaged, or speaks of another folder."""
+    """The draft in `folder`; None if the mark is missing, damaged, or names another folder."""
     path = folder / MARK_NAME
     try:
         if path.is_symlink() or path.stat().st_size > MARK_LIMIT_BYTES:

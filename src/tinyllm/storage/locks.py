@@ -1,7 +1,7 @@
-"""Locks that the system frees when their holder dies: on an open file, on a folder, on a run directory.
+"""Locks of an open file, a folder or a run directory; the system frees them when their holder dies.
 
-A lock is advisory (`flock`): it stops other tinyllm processes, nobody else. Windows has `msvcrt.locking` instead.
-No function here truncates or rewrites a file that exists.
+A lock is advisory: it stops other tinyllm processes only (`machine/system.py` has the calls). No function here
+truncates or rewrites a file that exists.
 """
 
 import contextlib
@@ -20,12 +20,12 @@ LOCK_TEXT = b"tinyllm\n"
 
 
 def try_lock(descriptor: int) -> bool:
-    """Locks an open file until it is closed; False if another process, or another opening of it, holds the lock."""
+    """Locks an open file until it is closed; False if another opening of it, in any process, holds the lock."""
     return system.try_lock_file(descriptor)
 
 
 def is_locked(path: Path) -> bool:
-    """Whether a living process holds the lock of the file `path`; False where there is no such file."""
+    """Whether a living process holds the lock of the file `path`; False if there is no such file."""
     try:
         descriptor = os.open(path, os.O_RDWR | system.OPEN_OWN_FILE)
     except OSError:
@@ -38,7 +38,7 @@ def is_locked(path: Path) -> bool:
 
 @contextmanager
 def locked_folder(folder: Path) -> Iterator[None]:
-    """Waits for the lock of a folder itself, and holds it inside.
+    """Waits for the lock of a folder itself, and holds it during the block.
 
     Windows and some network file systems lock no folder. There the block runs without the lock: two writers that
     start within the same millisecond then both refuse, instead of one of them.
@@ -53,7 +53,7 @@ def locked_folder(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def exclusive(directory: Path) -> Iterator[None]:
-    """Holds `directory/.lock` while inside, and makes the directory if needed; a dead holder frees it.
+    """Holds `directory/.lock` during the block; makes the directory if it is missing.
 
     Raises ArtifactError if another process holds it, or if `.lock` is a file that tinyllm did not make.
     """
@@ -89,7 +89,7 @@ def has_lock_text(path: Path) -> bool:
 
 
 def _open_lock(path: Path) -> int:
-    """A descriptor of the lock file, which is made with its text if there is none."""
+    """A descriptor of the lock file; a missing file is made with its text."""
     with contextlib.suppress(FileExistsError):
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | system.OPEN_OWN_FILE, 0o666)
         os.write(descriptor, LOCK_TEXT)

@@ -12,7 +12,7 @@ from tinyllm.storage.commit import write_file
 
 
 class JsonLines:
-    """A log that is appended to; the next start drops a last line that a crash cut off."""
+    """A log to append to; opening it drops a last line that a crash cut off."""
 
     def __init__(self, path: Path, keep_through_step: int | None = None) -> None:
         """Opens the log; with `keep_through_step`, first drops lines of later steps."""
@@ -25,7 +25,7 @@ class JsonLines:
         self._file = path.open("ab", buffering=0)
 
     def append(self, record: dict[str, Any]) -> None:
-        """Adds one line, visible to other processes at once. Raises ArtifactError where the disk refuses."""
+        """Adds one line, visible to other processes at once. Raises ArtifactError if the disk refuses."""
         line = (json.dumps(record, ensure_ascii=False) + "\n").encode()
         try:
             num_written = self._file.write(line)
@@ -36,17 +36,17 @@ class JsonLines:
         disk.after_operation("append", self.path)
 
     def sync(self) -> None:
-        """Makes the lines so far durable."""
+        """Makes all written lines durable."""
         os.fsync(self._file.fileno())
         disk.after_operation("sync", self.path)
 
     def close(self) -> None:
-        """Ends the log."""
+        """Closes the file."""
         self._file.close()
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:
-    """The objects of a log; lines that are none are left out: a last line cut off by a crash, and damaged ones."""
+    """The objects of a log; damaged lines, and a last line that a crash cut off, are left out."""
     records = []
     with path.open(encoding="utf-8", errors="replace") as file:
         for line in file:

@@ -24,7 +24,7 @@ _SELF_CHECKSUM = re.compile(rb',\n  "manifest_sha256": "([0-9a-f]{64})"\n}\n\Z')
 
 
 class FileEntry(BaseModel):
-    """What the manifest says of one file."""
+    """Size and checksum of one file."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -38,7 +38,7 @@ class Manifest(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: str
-    """What the directory is: model, shards, checkpoint, tokenizer."""
+    """The kind of the directory: model, shards, checkpoint or tokenizer."""
     tinyllm_version: str
     files: dict[str, FileEntry]
     details: dict[str, Any]
@@ -56,7 +56,7 @@ class Manifest(BaseModel):
 def read_manifest(directory: Path, kind: str | None = None) -> Manifest:
     """The manifest of a committed directory, after checks of its form, its kind and each file's size.
 
-    Raises InputError where there is no such directory, ArtifactError where it is not whole.
+    Raises InputError if there is no such directory, ArtifactError if it is not whole.
     """
     manifest = read_manifest_text(directory, kind)
     for name, entry in manifest.files.items():
@@ -65,7 +65,7 @@ def read_manifest(directory: Path, kind: str | None = None) -> Manifest:
 
 
 def read_manifest_text(directory: Path, kind: str | None = None) -> Manifest:
-    """As `read_manifest`, without a look at the files."""
+    """The manifest, checked as by `read_manifest`, but without the sizes of the files."""
     if not directory.is_dir():
         raise InputError(f"{directory} is not a directory" if directory.exists() else f"{directory} does not exist")
     path = directory / MANIFEST_NAME
@@ -92,7 +92,7 @@ def read_manifest_text(directory: Path, kind: str | None = None) -> Manifest:
 
 
 def verify(directory: Path, kind: str | None = None) -> Manifest:
-    """As `read_manifest`, and every file's SHA-256 too. Raises ArtifactError naming the first file that differs."""
+    """The manifest, after a check of every file's size and SHA-256. Raises ArtifactError for the first that differs."""
     manifest = read_manifest(directory, kind)
     for name, entry in manifest.files.items():
         _check_content(directory / name, entry)
@@ -100,10 +100,10 @@ def verify(directory: Path, kind: str | None = None) -> Manifest:
 
 
 def verify_changed(directory: Path, kind: str | None = None) -> Manifest:
-    """As `verify`, but skips files that were not touched since their writer noted them (`stamps`).
+    """The manifest, checked as by `verify` except for files that are untouched since their writer noted them.
 
-    Not touched means: the size, inode and times noted in DIRECTORY/.verified.json. A copy of a directory has other
-    inodes and times, so all its files are read. A file that a dying disk changes silently is found by `verify` alone.
+    An untouched file has the size, inode and times of DIRECTORY/.verified.json (`stamps`). A copy of a directory has
+    other inodes and times, so all its files are read. Only `verify` finds a file that a failing disk changed silently.
     """
     manifest = read_manifest(directory, kind)
     known = _read_stamps(directory)
@@ -114,16 +114,16 @@ def verify_changed(directory: Path, kind: str | None = None) -> Manifest:
 
 
 def stamps(directory: Path, manifest: Manifest) -> dict[str, dict[str, Any]]:
-    """Size, inode and times of the files, for `verify_changed`; a writer notes them right after the files."""
+    """Size, inode and times of the files, for `verify_changed`; a writer calls this right after writing them."""
     now = time.time_ns()
     found = {name: _stamp(directory / name, entry) for name, entry in manifest.files.items()}
     return {name: stamp for name, stamp in found.items() if stamp["changed_ns"] < now - TICK_NS}
 
 
 def foreign_entries(directory: Path) -> Iterator[Path]:
-    """What lies in a committed directory and is not its writer's: the names that its manifest does not list.
+    """The files of a committed directory that its manifest does not list: somebody else put them there.
 
-    Nothing in a directory without a readable manifest: a draft that was not finished is its writer's as a whole.
+    A directory without a readable manifest gives none: an unfinished draft belongs to its writer as a whole.
     """
     try:
         manifest = read_manifest_text(directory)
@@ -141,7 +141,7 @@ def sha256_of(path: Path) -> str:
 
 
 def _matches_own_checksum(content: bytes) -> bool:
-    """Whether a manifest's text is what `Manifest.to_bytes` made."""
+    """Whether a manifest's text ends with its own checksum, as `Manifest.to_bytes` writes it."""
     match = _SELF_CHECKSUM.search(content)
     if match is None:
         return False
@@ -170,7 +170,7 @@ def _check_content(path: Path, entry: FileEntry) -> None:
 
 
 def _stamp(path: Path, entry: FileEntry) -> dict[str, Any]:
-    """Facts of which at least one changes whenever a file is written to."""
+    """Checksum, size, inode and times; writing to the file changes at least one of them."""
     found = path.stat()
     return {
         "sha256": entry.sha256,
@@ -185,5 +185,5 @@ def _read_stamps(directory: Path) -> dict[str, Any]:
     try:
         found = json.loads((directory / STAMPS_NAME).read_bytes())
     except (OSError, ValueError, RecursionError):
-        return {}  # Without stamps every file is read.
+        return {}  # without stamps every file is read
     return found if isinstance(found, dict) else {}

@@ -27,8 +27,8 @@ SPACE = "\u2581"
 class Tokenizer:
     """A SentencePiece BPE tokenizer; its ids are SentencePiece's for every text.
 
-    A tokenizer from a Hugging Face directory or a GGUF file may first cut user-defined pieces out of a text, as
-    transformers and llama.cpp do; `proto.spacing` sets the rule.
+    A tokenizer from a Hugging Face directory or a GGUF file may first cut user-defined pieces out of a text.
+    transformers and llama.cpp do the same; `proto.spacing` sets the rule.
     """
 
     def __init__(self, model_proto: bytes, name: str) -> None:

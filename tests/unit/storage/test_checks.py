@@ -1,4 +1,4 @@
-"""What would be lost, or cannot be written, is refused before any work."""
+"""An output that would destroy something, or cannot be written, is refused before any work."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""An output takes its name in one step: whole or absent, the old one or the new one, and nobody else's file is lost."""
+"""An output takes its name in one step: it is whole or absent, old or new, and no foreign file is lost."""
 
 import errno
 import os
@@ -95,7 +95,7 @@ def test_a_foreign_file_with_the_name_of_a_new_one_is_not_replaced(tmp_path: Pat
     assert storage.verify(tmp_path / "thing").details == {"length": 3}
 
 
-def test_something_made_meanwhile_is_not_replaced(tmp_path: Path) -> None:
+def test_something_made_during_the_write_is_not_replaced(tmp_path: Path) -> None:
     with (
         pytest.raises(ArtifactError, match="will not replace"),
         storage.commit_directory(tmp_path / "thing", "test") as draft,
@@ -138,7 +138,7 @@ def test_a_directory_with_foreign_files_is_not_removed(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_a_dead_writer_left_goes_with_the_next_write(tmp_path: Path) -> None:
+def test_the_next_write_removes_the_draft_of_a_dead_writer(tmp_path: Path) -> None:
     leave_draft(tmp_path / "thing", "test", {"a.txt": b"half"})
     leave_draft(tmp_path / "other", "test")
     commit(tmp_path / "thing")

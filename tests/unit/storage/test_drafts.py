@@ -78,7 +78,7 @@ def test_a_folder_without_a_valid_mark_is_never_touched(tmp_path: Path, mark: st
 
 
 @pytest.mark.parametrize("with_mark", [False, True])
-def test_what_died_before_its_mark_was_whole_is_removed(tmp_path: Path, with_mark: bool) -> None:
+def test_a_draft_without_a_whole_mark_is_removed(tmp_path: Path, with_mark: bool) -> None:
     folder = tmp_path / draft_name("0123456789abcdef")
     folder.mkdir()
     if with_mark:

@@ -1,4 +1,4 @@
-"""A committed directory says what it holds; any damage is found and named."""
+"""A committed directory lists its files; any damage is found and named."""
 
 import json
 from pathlib import Path
@@ -15,7 +15,7 @@ def commit(path: Path, text: str = "hello", kind: str = "test") -> None:
         draft.details["length"] = len(text)
 
 
-def test_a_committed_directory_verifies_and_says_what_it_holds(tmp_path: Path) -> None:
+def test_a_committed_directory_verifies_and_lists_its_files(tmp_path: Path) -> None:
     commit(tmp_path / "thing")
     manifest = storage.verify(tmp_path / "thing", "test")
     assert manifest.details == {"length": 5}
@@ -52,7 +52,7 @@ def test_a_manifest_cannot_name_files_elsewhere(tmp_path: Path) -> None:
     path = tmp_path / "thing" / "manifest.json"
     manifest = json.loads(path.read_text())
     manifest["files"]["../secret"] = manifest["files"].pop("a.txt")
-    del manifest["manifest_sha256"]  # As whoever writes such a one would.
+    del manifest["manifest_sha256"]  # a manifest written by hand has none
     path.write_text(json.dumps(manifest))
     with pytest.raises(ArtifactError, match="its own directory only"):
         storage.read_manifest(tmp_path / "thing")

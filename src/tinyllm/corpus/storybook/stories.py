@@ -1,8 +1,8 @@
 """The storybook: an embedded corpus of children's stories, written from a seeded grammar.
 
 `write_stories` writes distinct stories, the same ones for a seed on every machine. `is_story` returns whether the
-grammar could have written exactly a given text. A model trained on stories is measured by `is_story`: a sample that it
-accepts, and that is not in the training set, is a new story without a mistake.
+grammar could have written exactly a given text. `is_story` measures a model trained on stories: an accepted sample that
+is not in the training set is a new story without a mistake.
 
 Both functions use the same plots, so they cannot disagree. A story is one paragraph of ASCII, 60 to 200 words long.
 Imports only the standard library.
