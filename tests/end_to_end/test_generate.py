@@ -134,6 +134,26 @@ def test_the_home_folder_of_a_prompt_file_is_expanded(
     assert generate(path, "FILE:~/prompt.txt", "--max-new-tokens", "5").out == expected
 
 
+def test_the_home_folder_of_a_model_is_expanded(
+    generate: Run, make_model_dir: MakeModelDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = make_model_dir()
+    monkeypatch.setenv("HOME", str(path.parent))
+    assert generate(f"~/{path.name}", PROMPT, "--max-new-tokens", "5").out.startswith(PROMPT)
+    assert generate(f"~/{path.name}", "--unconditional", "--max-new-tokens", "5").code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [(["FILE:"], "FILE: names no file; give FILE:path"), ([PROMPT, "--stop", ""], "a stop string is empty")],
+)
+def test_an_empty_name_or_stop_is_refused(
+    arguments: list[str], message: str, generate: Run, make_model_dir: MakeModelDir
+) -> None:
+    assert generate(make_model_dir(), *arguments).code == 2
+    assert message in generate.err
+
+
 def test_every_word_after_two_dashes_is_text(generate: Run, make_model_dir: MakeModelDir) -> None:
     path = make_model_dir()
     assert generate(path, "-dash", "--max-new-tokens", "5").code == 2

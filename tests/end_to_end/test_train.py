@@ -74,6 +74,9 @@ def test_a_finished_run_is_not_overwritten_and_continues_with_resume(call_tinyll
     code, _, err = call_tinyllm("train", "--data", tiny_shards, "--out", "run", *SMALL)
     assert code == 2
     assert "tinyllm: run already holds a run; go on with --resume auto, or choose another --out directory" in err
+    code, _, err = call_tinyllm("train", "--data", tiny_shards, "--out", "run", *SMALL, "--resume", "auto")
+    assert code == 0, err
+    assert "nothing is left to train: schedule.num_steps is 6" in err
     longer = [*SMALL, "--schedule.num_steps", "8", "--resume", "auto"]
     longer[longer.index("--steps") + 1] = "8"
     code, _, err = call_tinyllm("train", "--data", tiny_shards, "--out", "run", *longer)

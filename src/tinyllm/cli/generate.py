@@ -98,7 +98,7 @@ def generate(
 
 def check_stops(stops: tuple[str, ...], prompt: tuple[str, ...], unconditional: bool) -> None:
     """Raises ArgumentsError if --stop consumed the prompt: it takes every text up to the next option."""
-    has_prompt = len(prompt) > 1 or (len(prompt) == 1 and not is_model(prompt[0]))
+    has_prompt = len(prompt) > 1 or (len(prompt) == 1 and not is_model(expand_home(prompt[0])))
     if len(stops) > 1 and not has_prompt and not unconditional:
         raise ArgumentsError(
             f"no prompt: --stop took every text after it ({', '.join(map(repr, stops))}); "
@@ -114,16 +114,16 @@ def read_arguments(arguments: tuple[str, ...], unconditional: bool) -> tuple[str
     if unconditional:
         if len(arguments) > 1:
             raise ArgumentsError("--unconditional takes no prompt; give at most one argument, a model")
-        return next(iter(arguments), None), ""
+        return next((str(expand_home(model)) for model in arguments), None), ""
     match arguments:
         case ():
             return None, read_prompt(None)
-        case (only,) if is_model(only):
-            return only, read_prompt(None)
+        case (only,) if is_model(expand_home(only)):
+            return str(expand_home(only)), read_prompt(None)
         case (only,):
             return None, read_prompt(only)
         case (model, prompt):
-            return model, read_prompt(prompt)
+            return str(expand_home(model)), read_prompt(prompt)
     raise ArgumentsError(f"{len(arguments)} arguments are more than a model and a prompt; put the prompt in quotes")
 
 
@@ -157,6 +157,8 @@ def read_prompt(argument: str | None) -> str:
         if argument is None and (sys.stdin is None or sys.stdin.isatty()):
             raise ArgumentsError("no prompt; give one in quotes, FILE:path, or - for standard input")
         prompt = text_input.read_standard_input(PROMPT_LIMIT_BYTES)
+    elif argument == FILE_PREFIX:
+        raise ArgumentsError("FILE: names no file; give FILE:path, or the prompt in quotes")
     elif argument.startswith(FILE_PREFIX):
         prompt = text_input.read_file(expand_home(argument.removeprefix(FILE_PREFIX)), PROMPT_LIMIT_BYTES)
     else:

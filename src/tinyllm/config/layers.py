@@ -47,7 +47,7 @@ def build_run_config(
     if recipe is None and not own:
         recipe = DEFAULT_RECIPE
         if resume:
-            announce(f"{run} has no settings of its own; they are those of the recipe {recipe}")
+            announce(f"{run} has no settings of its own; it begins with those of the recipe {recipe}")
     base: list[tuple[str, Layer]] = [("shards", {"model": {"vocab_size": vocab_size}}), (str(run / "config.toml"), own)]
     if recipe is not None:
         base.append((f"recipe {recipe}", read_recipe(recipe)))

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -263,6 +264,12 @@ def _parse_stops(value: object) -> object:
     return (value,) if isinstance(value, str) else value
 
 
+def _check_stop(text: str) -> str:
+    if not text:
+        raise ValueError("a stop string is empty; give at least one character")
+    return text
+
+
 class SamplingConfig(Section):
     """Rules for drawing the next token and for ending a text."""
 
@@ -280,7 +287,7 @@ class SamplingConfig(Section):
     """Divides positive and multiplies negative logits of tokens that occurred (Keskar et al. 2019); 1 = off."""
     seed: int = Field(default=1337, ge=0, lt=2**63)
     """Seed of the random draws: the same seed gives the same text, alone or in a batch."""
-    stop: Annotated[tuple[str, ...], BeforeValidator(_parse_stops)] = ()
+    stop: Annotated[tuple[Annotated[str, AfterValidator(_check_stop)], ...], BeforeValidator(_parse_stops)] = ()
     """Texts that end the generation; they are cut off. One string is one text."""
 
 

@@ -1,5 +1,6 @@
 """Stops a run at a signal: the first one asks for a clean end, a second one ends the process."""
 
+import _thread
 import os
 import signal
 import sys
@@ -7,6 +8,9 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
+
+_REPEAT_SECONDS = 0.01
+"""Delay before an exit that Python discarded is raised again."""
 
 
 class StopRequest:
@@ -20,11 +24,16 @@ class StopRequest:
         """False outside the main thread, where Python allows no signal handlers."""
         self.terminals = [number for number in (1, 2) if os.isatty(number)]
         """Descriptors of standard output and error that are terminals; writing fails after the terminal closes."""
+        self._exit: SystemExit | None = None
+        """The exit that has been raised."""
+        self._show_unraisable = sys.unraisablehook
 
     def __bool__(self) -> bool:
         return self.signal_number is not None
 
     def _receive(self, number: int, _frame: FrameType | None) -> None:
+        if self._exit is not None:
+            raise self._exit
         name = signal.Signals(number).name
         if name == "SIGHUP":
             self._leave_terminal()
@@ -34,9 +43,20 @@ class StopRequest:
             # The second signal ends the process at once; the last whole checkpoint stays.
             saved = "goes on from its last checkpoint" if self.has_work_to_save else "begins where this one did"
             _print_line(f"\n{name}: stopped; a resumed run {saved}")
-            sys.exit(128 + number)
+            self._exit = SystemExit(128 + number)
+            raise self._exit
         self.signal_number = number
         _print_line(f"\n{name}: finishing this step, saving and evaluating it (again to stop at once)")
+
+    def _repeat_if_discarded(self, unraisable: "sys.UnraisableHookArgs") -> None:
+        """Raises the exit again soon: Python discards exceptions in destructors and callbacks of weak references."""
+        if unraisable.exc_value is not self._exit or self._exit is None:
+            self._show_unraisable(unraisable)
+            return
+        # A thread, because the signal would interrupt this hook, where exceptions are discarded too.
+        repeat = threading.Timer(_REPEAT_SECONDS, _thread.interrupt_main, [int(signal.SIGINT)])
+        repeat.daemon = True
+        repeat.start()
 
     def _leave_terminal(self) -> None:
         """Redirects output from a closed terminal to the null device, so that later lines do not fail."""
@@ -70,8 +90,10 @@ def stop_signals() -> Iterator[StopRequest]:
     if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
         numbers.append(signal.SIGHUP)
     before = {number: signal.signal(number, request._receive) for number in numbers}
+    sys.unraisablehook = request._repeat_if_discarded
     try:
         yield request
     finally:
+        sys.unraisablehook = request._show_unraisable
         for number, handler in before.items():
             signal.signal(number, handler)

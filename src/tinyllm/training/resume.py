@@ -76,4 +76,6 @@ def begin_state(
     if saved is None or not config.training.always_save_checkpoint:
         state.best_loss = None if saved is None else saved.loss
     note(f"going on from {checkpoint}, step {state.step}")
+    if state.step >= config.schedule.num_steps:
+        note(f"nothing is left to train: schedule.num_steps is {config.schedule.num_steps}")
     return state

@@ -230,4 +230,4 @@ def test_a_toml_file_of_a_windows_editor_is_read(tmp_path: Path) -> None:
 def test_a_resumed_run_without_settings_names_the_recipe_it_gets(tmp_path: Path) -> None:
     notes: list[str] = []
     build_run_config(512, tmp_path, [], resume=True, announce=notes.append)
-    assert notes == [f"{tmp_path} has no settings of its own; they are those of the recipe seed"]
+    assert notes == [f"{tmp_path} has no settings of its own; it begins with those of the recipe seed"]
