@@ -18,6 +18,9 @@ DOCUMENTS = [
     *sorted((ROOT / "benchmarks" / "log").glob("*.md")),
 ]
 
+NAMES_OF_USERS = ("RUN/config.toml", "llama2.c", "export.py", "build/", "data/", "output/", "config.toml", "file.toml")
+"""Names of other projects' files, and of those that a user has or a command writes."""
+
 
 def test_every_public_name_loads() -> None:
     for name in tinyllm.__all__:
@@ -83,6 +86,24 @@ def test_links_between_documents_hold() -> None:
     for path in DOCUMENTS:
         for target in re.findall(r"\]\(([^)#:]+)\)", path.read_text(encoding="utf-8")):
             assert (path.parent / target).exists(), f"{path.name} links to {target}, which is not there"
+
+
+def test_files_and_folders_in_documents_exist() -> None:
+    """A name such as `step.py` or `storage/` is the end of a path in the repository."""
+    folders = ("src", "tests", "benchmarks", "tools", "docs", ".github")
+    paths = [*ROOT.iterdir(), *(path for folder in folders for path in (ROOT / folder).rglob("*"))]
+    known = {f"/{path.relative_to(ROOT)}" for path in paths}
+    num_names = 0
+    for document in DOCUMENTS:
+        text = document.read_text(encoding="utf-8")
+        names = re.findall(r"`([\w./-]+(?:\.(?:py|cpp|toml|yml)|/))`", text)
+        names += [name for name in re.findall(r"^## ([\w/.]+)[: ]", text, re.MULTILINE) if re.search(r"[/.]", name)]
+        for name in names:
+            ending = f"/{name.rstrip('/')}"
+            found = name in NAMES_OF_USERS or any(path.endswith(ending) for path in known)
+            assert found, f"{document.name} names {name}, which is not there"
+        num_names += len(names)
+    assert num_names > 60
 
 
 def test_the_page_of_benchmarks_is_short() -> None:

@@ -1,4 +1,4 @@
-"""Docstrings, comments and test names keep the rules of CONTRIBUTING.md that a pattern can check."""
+"""Docstrings, comments, names and documents keep the rules of CONTRIBUTING.md that a pattern can check."""
 
 import ast
 import inspect
@@ -80,10 +80,25 @@ def sentences(text: str) -> Iterator[str]:
     text = re.sub(r"``.*?``|`[^`]*`", "code", text, flags=re.DOTALL)
     lines = ["" if line.startswith(" ") or "  " in line else line for line in text.splitlines()]
     for paragraph in re.split(r"\n\s*\n|\n[-*] |\n\d+\. ", "\n".join(lines)):
-        yield from re.split(r"(?<=[.!?])[\"')]*\s+", " ".join(paragraph.removeprefix("- ").split()))
+        yield from re.split(r"(?<=[.!?])[\"')*]*\s+", " ".join(paragraph.removeprefix("- ").split()))
 
 
-TEXTS = [found for path in PATHS for found in prose(path)]
+def document(path: Path) -> tuple[str, str]:
+    """Name and prose of a Markdown file: no headings, tables, code blocks or addresses of links."""
+    lines = re.sub(r"\]\([^)]*\)", "]", path.read_text(encoding="utf-8")).splitlines()
+    kept = [
+        "" if line.startswith(("|", "#", "    ")) else re.sub(r"^\s*([-*]|\d+\.) ", "\n", line).strip(" ")
+        for line in lines
+    ]
+    return str(path.relative_to(ROOT)), "\n".join(kept)
+
+
+DOCUMENTS = [
+    path
+    for folder in (".", "docs", "benchmarks/log", "tests/fixtures", "tests/fixtures/stories260K", ".github")
+    for path in sorted((ROOT / folder).glob("*.md"))
+]
+TEXTS = [*(found for path in PATHS for found in prose(path)), *map(document, DOCUMENTS)]
 
 
 def test_texts_are_found() -> None:
