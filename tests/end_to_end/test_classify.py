@@ -1,11 +1,14 @@
 """`tinyllm classify`, and both classifying options of `run_llama.py`."""
 
 import json
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tinyllm.cli.classification import FinetuneDisplay
 from tinyllm.course import run_llama
 
 Run = Callable[..., tuple[int, str, str]]
@@ -102,6 +105,38 @@ def test_classify_trains_and_predicts(
     flags = ["--label-names", "names.json", "--question", "it is {labels}: "]
     code, out, _ = call_tinyllm("classify", "predict", model[1], "test.txt", *flags)
     assert (code, out.count(" ||| ")) == (0, 9)
+
+
+def test_a_stopped_training_goes_on_with_the_same_command(
+    call_tinyllm: Run, files: list[object], model: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = ["--lr", 0.01, "--epochs", 2, "--batch-size", 4]
+    command = ["classify", "train", model[1], *files, *settings, "-o"]
+    code, whole, err = call_tinyllm(*command, "whole")
+    assert (code, err) == (0, "")
+    before = sorted(tmp_path.iterdir())
+    step = FinetuneDisplay.step
+
+    def stop(self: FinetuneDisplay, number: int, num_steps: int, epoch: int) -> None:
+        step(self, number, num_steps, epoch)
+        if number == 14:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FinetuneDisplay, "step", stop)
+        code, out, err = call_tinyllm(*command, "colours")
+    assert code == 143
+    assert err.endswith("tinyllm: stopped in epoch 1 and saved; the same command goes on from there\n")
+    assert "epoch 0: " in out
+    (draft,) = {path for path in tmp_path.iterdir() if path not in before}
+    assert draft.name.endswith(".draft")
+    code, out, err = call_tinyllm(*command, "colours")
+    assert (code, err) == (0, "going on from the stopped training, after 14 of 24 updates\n")
+    assert out.splitlines()[-1] == "classifier in colours"
+    assert out[out.index("epoch 1: ") :].replace("colours", "whole") == whole[whole.index("epoch 1: ") :]
+    for name in ("model.safetensors", "config.json"):
+        assert (tmp_path / "colours" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    assert sorted(tmp_path.iterdir()) == sorted([*before, tmp_path / "colours"])
 
 
 def test_a_text_in_place_of_a_file_gets_the_right_command(call_tinyllm: Run, model: list[object]) -> None:

@@ -42,6 +42,12 @@ def pad(rows: Sequence[Sequence[int]], device: torch.device | str = "cpu") -> tu
     return tokens, torch.tensor([len(row) for row in rows], device=device)
 
 
+def batches_by_length(rows: Sequence[list[int]], batch_size: int) -> list[list[int]]:
+    """The places of all `rows` in batches, shortest rows first."""
+    order = sorted(range(len(rows)), key=lambda place: len(rows[place]))
+    return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+
+
 def predict(
     scorer: Callable[[list[list[int]]], Tensor],
     rows: Sequence[list[int]],
@@ -53,10 +59,8 @@ def predict(
 
     Rows of similar length share a batch, which keeps padding small.
     """
-    order = sorted(range(len(rows)), key=lambda place: len(rows[place]))
-    batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
     labels = [0] * len(rows)
-    for places in track(batches, description):
+    for places in track(batches_by_length(rows, batch_size), description):
         for place, label in zip(places, scorer([rows[p] for p in places]).argmax(dim=1).tolist(), strict=True):
             labels[place] = label
     return labels

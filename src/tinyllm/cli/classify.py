@@ -9,16 +9,14 @@ from rich.console import Console
 from tinyllm import loading, storage
 from tinyllm.classification.examples import format_predictions, parse_sentences, read_bytes, read_label_names
 from tinyllm.classification.scores import score
+from tinyllm.classification.task import check_limit, encode_all, finetune_config
 from tinyllm.cli.classification import (
-    check_limit,
+    FinetuneDisplay,
     check_output_directory,
     check_prediction_files,
-    encode_all,
-    finetune_config,
     show_scores,
     show_task_scores,
     track,
-    train_classifier,
 )
 from tinyllm.cli.console import TEXT_OR_DASH, note, show
 from tinyllm.cli.progress import stderr
@@ -83,9 +81,22 @@ def train(
     check_output_directory(output, model, overwrite=overwrite)
     pick_device(device)
     splits = {"dev": dev} | ({"test": test} if test else {})
-    task, predictions = train_classifier(
-        model, tokenizer, train, splits, label_names, config, output, device, max_sentence_len
-    )
+    from tinyllm.classification.training import train_classifier
+
+    with FinetuneDisplay() as display:
+        task, predictions = train_classifier(
+            model,
+            lambda: loading.open_model(model, tokenizer, pick_device(device)),
+            train,
+            splits,
+            label_names,
+            config,
+            output,
+            device=device,
+            max_tokens=max_sentence_len,
+            listener=display,
+            track=track,
+        )
     show_task_scores(task, predictions)
     print(f"\nclassifier in {output}")
 
@@ -142,7 +153,7 @@ def predict(
     content = standard_input().read() if stdin else read_bytes(sentences)
     names, scorer, codec, limit = _open_scorer(model, tokenizer, label_names, question, device)
     texts, labels = parse_sentences(content, "standard input" if stdin else str(sentences), names)
-    rows = encode_all({"sentences": texts}, codec, min(max_sentence_len or limit, limit))["sentences"]
+    rows = encode_all({"sentences": texts}, codec, min(max_sentence_len or limit, limit), note)["sentences"]
     predictions = predict_rows(scorer, rows, batch_size, track, "sentences")
     lines = format_predictions([names[label] for label in predictions], texts)
     if output is None:

@@ -12,17 +12,13 @@ from cyclopts import Parameter
 from tinyllm import loading, storage
 from tinyllm.classification.examples import format_predictions, read_label_names
 from tinyllm.classification.scores import score
+from tinyllm.classification.task import Task, check_limit, encode_all, finetune_config, read_task
 from tinyllm.cli.classification import (
-    Task,
-    check_limit,
+    FinetuneDisplay,
     check_output_directory,
     check_prediction_files,
-    encode_all,
-    finetune_config,
-    read_task,
     show_task_scores,
     track,
-    train_classifier,
 )
 from tinyllm.cli.console import note
 from tinyllm.course.run_llama_generate import default_model
@@ -80,7 +76,7 @@ def prompt(
     outputs = _check_outputs(dev_out, test_out, "prompting", [train, dev, test, label_names])
     device = pick_device("cuda" if use_gpu else "cpu")
     names = read_label_names(label_names)
-    task = read_task(train, {"dev": dev, "test": test}, names)
+    task = read_task(train, {"dev": dev, "test": test}, names, print)
     from tinyllm.classification.batches import predict
     from tinyllm.classification.zero_shot import QUESTION, ZeroShot
 
@@ -89,7 +85,7 @@ def prompt(
     print(f"load model from {path}")
     zero_shot = ZeroShot(model, codec, names, QUESTION)
     limit = min(max_sentence_len or zero_shot.row_limit, zero_shot.row_limit)
-    rows = encode_all({name: [e.text for e in examples] for name, examples in task.splits.items()}, codec, limit)
+    rows = encode_all({name: [e.text for e in examples] for name, examples in task.splits.items()}, codec, limit, note)
     predictions = {name: predict(zero_shot.score_rows, rows[name], batch_size, track, name) for name in task.splits}
     _write_predictions(task, predictions, outputs)
 
@@ -139,9 +135,22 @@ def finetune(
     device = "cuda" if use_gpu else "cpu"
     pick_device(device)
     splits = {"dev": dev, "test": test}
-    task, predictions = train_classifier(
-        path, tokenizer, train, splits, label_names, config, directory, device, max_sentence_len
-    )
+    from tinyllm.classification.training import train_classifier
+
+    with FinetuneDisplay() as display:
+        task, predictions = train_classifier(
+            path,
+            lambda: loading.open_model(path, tokenizer, pick_device(device)),
+            train,
+            splits,
+            label_names,
+            config,
+            directory,
+            device=device,
+            max_tokens=max_sentence_len,
+            listener=display,
+            track=track,
+        )
     print(f"save the model to {directory}")
     _write_predictions(task, predictions, outputs)
 

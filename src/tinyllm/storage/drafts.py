@@ -103,13 +103,17 @@ def open_draft(target: Path, kind: str, *, resumable: bool = False) -> Iterator[
 
 
 @contextmanager
-def hold(target: Path, kind: str) -> Iterator[None]:
-    """Keeps other processes from writing `target` during the block; commits from this process still work."""
+def hold(target: Path, kind: str, *, resumable: bool = False) -> Iterator[Draft]:
+    """Keeps other processes from writing `target` during the block; commits from this process still work.
+
+    Gives the draft, whose folder may hold work on the target. As in `open_draft`, a `resumable` one takes over what a
+    dead writer left, and stays if its `keep` is set.
+    """
     try:
-        with open_draft(target, kind) as draft:
+        with open_draft(target, kind, resumable=resumable) as draft:
             _held_names.add(draft.folder.name)
             try:
-                yield
+                yield draft
             finally:
                 _held_names.discard(draft.folder.name)
     except OSError as error:
@@ -170,6 +174,13 @@ def remove_draft(draft: Draft) -> None:
             disk.remove_tree(path)
     disk.remove_file(draft.folder / MARK_NAME)
     disk.remove_empty_directory(draft.folder)
+
+
+def empty_draft(draft: Draft) -> None:
+    """Removes everything in a draft that this process holds, but its mark."""
+    for path in sorted(draft.folder.iterdir()):
+        if path.name != MARK_NAME:
+            disk.remove_tree(path)
 
 
 def return_foreign(content: Path, target: Path) -> None:

@@ -123,3 +123,17 @@ def test_the_mark_names_draft_target_and_kind(tmp_path: Path) -> None:
     with storage.open_draft(tmp_path / "thing", "test") as draft:
         mark = json.loads((draft.folder / MARK_NAME).read_text())
     assert mark == {"draft": draft.folder.name, "target": "thing", "kind": "test"}
+
+
+def test_a_resumable_hold_is_taken_over_if_it_was_kept(tmp_path: Path) -> None:
+    target = tmp_path / "thing"
+    with storage.hold(target, "test", resumable=True) as draft:
+        (draft.folder / "run").mkdir()
+        (draft.folder / "run" / "work").touch()
+        draft.keep = True
+    with storage.hold(target, "test", resumable=True) as again:
+        assert again.folder == draft.folder
+        assert (again.folder / "run" / "work").exists()
+        storage.empty_draft(again)
+        assert [path.name for path in again.folder.iterdir()] == ["tinyllm-draft.json"]
+    assert list(tmp_path.iterdir()) == [], "a draft that is not kept is removed"
