@@ -3,6 +3,7 @@
 import functools
 import io
 import os
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -55,6 +56,20 @@ def tiny_tokenizer() -> Tokenizer:
         minloglevel=2,
     )
     return Tokenizer.from_bytes(model.getvalue(), "tiny.model")
+
+
+@pytest.fixture
+def tokenizer_file(tiny_tokenizer: Tokenizer, tmp_path: Path) -> Path:
+    """The tiny tokenizer as a `.model` file."""
+    path = tmp_path / "tiny.model"
+    path.write_bytes(tiny_tokenizer.model_proto)
+    return path
+
+
+@pytest.fixture
+def pipe_in(monkeypatch: pytest.MonkeyPatch) -> Callable[[bytes], None]:
+    """Replaces standard input by the given bytes. Its text layer is Latin-1, so a reader must use the bytes."""
+    return lambda content: monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content), encoding="latin-1"))
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from random_models import save_gguf
 from reference_data import STORIES_260K
 
 gguf = pytest.importorskip("gguf")
@@ -55,15 +56,9 @@ def stories() -> ForeignModel:
     return ForeignModel(bare.config, bare.tensors, Tokenizer.load(STORIES_260K / "tok512.model"), bare.source)
 
 
-def save(path: Path, model: ForeignModel, type: TensorType) -> Path:
-    with path.open("wb") as file:
-        write_gguf(file, model, type, "stories260K")
-    return path
-
-
 @pytest.mark.parametrize("type", WRITTEN)
 def test_the_package_reads_what_we_write(type: TensorType, stories: ForeignModel, tmp_path: Path) -> None:
-    reader = gguf.GGUFReader(save(tmp_path / "model.gguf", stories, type))
+    reader = gguf.GGUFReader(save_gguf(tmp_path / "model.gguf", stories, type))
     theirs = {tensor.name: gguf.quants.dequantize(tensor.data, tensor.tensor_type) for tensor in reader.tensors}
     ours = interleave_heads(read_gguf(tmp_path / "model.gguf").tensors, stories.config)
     assert set(theirs) == {GGUF.from_hugging_face(name) for name in ours}
@@ -72,7 +67,7 @@ def test_the_package_reads_what_we_write(type: TensorType, stories: ForeignModel
 
 
 def test_the_package_finds_the_numbers_and_the_tokenizer(stories: ForeignModel, tmp_path: Path) -> None:
-    reader = gguf.GGUFReader(save(tmp_path / "model.gguf", stories, TensorType.F32))
+    reader = gguf.GGUFReader(save_gguf(tmp_path / "model.gguf", stories, TensorType.F32))
     found = {name: field.contents() for name, field in reader.fields.items()}
     keys, tokenizer = gguf.Keys, stories.tokenizer
     assert tokenizer is not None
@@ -146,7 +141,7 @@ def test_a_round_trip_keeps_the_logits(type: TensorType, largest: float, stories
     """F32 is exact; other types are within their rounding error (logits lie between -20 and 15)."""
     assert stories.tokenizer is not None
     ids = stories.tokenizer.encode("Once upon a time, there was a little girl named Lily.", bos=True)
-    difference = logits(read_gguf(save(tmp_path / "model.gguf", stories, type)), ids) - logits(stories, ids)
+    difference = logits(read_gguf(save_gguf(tmp_path / "model.gguf", stories, type)), ids) - logits(stories, ids)
     assert difference.abs().max().item() <= largest
 
 

@@ -3,16 +3,14 @@
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
+
+from random_models import random_model, save_gguf
 
 llama_cpp = pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed; the bench extra has it")
 
 from tinyllm.config import ModelConfig  # noqa: E402
-from tinyllm.exchange.foreign import ForeignModel  # noqa: E402
-from tinyllm.exchange.gguf import read_gguf, write_gguf  # noqa: E402
-from tinyllm.exchange.gguf_blocks import TensorType  # noqa: E402
-from tinyllm.model.size import parameter_shapes  # noqa: E402
+from tinyllm.exchange.gguf import read_gguf  # noqa: E402
 from tinyllm.tokenizer.codec import Tokenizer  # noqa: E402
 from tinyllm.tokenizer.model_proto import Piece, PieceType, Spacing  # noqa: E402
 from tinyllm.tokenizer.resizing import filler, with_pieces  # noqa: E402
@@ -32,10 +30,7 @@ def tokenizer() -> Tokenizer:
 def save(path: Path, tokenizer: Tokenizer) -> tuple[Tokenizer, Any]:
     """Our and llama.cpp's reading of a GGUF file with `tokenizer`."""
     config = ModelConfig(vocab_size=tokenizer.vocab_size, hidden_size=32, num_layers=1, num_heads=2)
-    numbers = np.random.default_rng(0)
-    tensors = {name: numbers.standard_normal(shape, np.float32) for name, shape in parameter_shapes(config).items()}
-    with path.open("wb") as file:
-        write_gguf(file, ForeignModel(config, tensors, tokenizer, "random"), TensorType.F32, "test")
+    save_gguf(path, random_model(config, tokenizer))
     ours = read_gguf(path).tokenizer
     assert ours is not None
     return ours, llama_cpp.Llama(model_path=str(path), vocab_only=True, verbose=False)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from program_calls import call_program
 from tinyllm.cli.app import main
 
 Call = Callable[..., tuple[int, str, str]]
@@ -22,10 +23,7 @@ def in_empty_folder(
     def prepare(program: Callable[[Sequence[str]], object]) -> Call:
         def call(*arguments: object, stdin: str = "") -> tuple[int, str, str]:
             monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode()), encoding="utf-8"))
-            with pytest.raises(SystemExit) as ended:
-                program([str(argument) for argument in arguments])
-            captured = capsys.readouterr()
-            return int(ended.value.code or 0), captured.out, captured.err
+            return call_program(capsys, program, *arguments)
 
         return call
 

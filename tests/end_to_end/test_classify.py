@@ -16,17 +16,8 @@ ANIMALS = ("fox", "bear", "owl", "cat")
 
 
 @pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
-    """Runs `run_llama.py` in an empty folder; returns exit code, stdout and stderr."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as ended:
-            run_llama.main([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        return int(ended.value.code or 0), captured.out, captured.err
-
-    return call
+def run(in_empty_folder: Callable[..., Run]) -> Run:
+    return in_empty_folder(run_llama.main)
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from dead_writers import leave_draft
+from program_calls import call_program
 from tinyllm import storage
 from tinyllm.cli.app import main
 from tinyllm.tokenizer.training import train_tokenizer
@@ -16,11 +17,7 @@ Capture = pytest.CaptureFixture[str]
 
 
 def call(capsys: Capture, *arguments: str) -> tuple[int, str, str]:
-    with pytest.raises(SystemExit) as ended:
-        main(arguments)
-    captured = capsys.readouterr()
-    assert isinstance(ended.value.code, int)
-    return ended.value.code, captured.out, captured.err
+    return call_program(capsys, main, *arguments)
 
 
 def snapshot(folder: Path) -> dict[str, tuple[int, int, bytes]]:

@@ -1,6 +1,5 @@
 """`tinyllm generate`."""
 
-import io
 import json
 import shutil
 import sys
@@ -39,10 +38,6 @@ class Run:
 @pytest.fixture
 def generate(capsys: pytest.CaptureFixture[str]) -> Run:
     return Run(capsys)
-
-
-def pipe_in(monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
 
 
 def test_stdout_is_the_prompt_and_its_continuation(generate: Run, make_model_dir: MakeModelDir) -> None:
@@ -112,15 +107,15 @@ def test_stop_strings_can_be_several(generate: Run, make_model_dir: MakeModelDir
 
 
 def test_the_prompt_may_come_from_a_file_or_standard_input(
-    generate: Run, make_model_dir: MakeModelDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    generate: Run, make_model_dir: MakeModelDir, tmp_path: Path, pipe_in: Callable[[bytes], None]
 ) -> None:
     path = make_model_dir()
     (tmp_path / "prompt.txt").write_bytes(PROMPT.encode() + b"\n")
     expected = generate(path, PROMPT, "--max-new-tokens", "5").out
     assert generate(path, f"FILE:{tmp_path / 'prompt.txt'}", "--max-new-tokens", "5").out == expected
-    pipe_in(monkeypatch, PROMPT.encode() + b"\n")
+    pipe_in(PROMPT.encode() + b"\n")
     assert generate(path, "-", "--max-new-tokens", "5").out == expected
-    pipe_in(monkeypatch, PROMPT.encode())
+    pipe_in(PROMPT.encode())
     assert generate(path, "--max-new-tokens", "5").out == expected
 
 
@@ -255,13 +250,13 @@ def test_a_model_with_a_wrong_tokenizer_gives_one_line(generate: Run, make_model
 
 
 def test_unreadable_prompts_are_named(
-    generate: Run, make_model_dir: MakeModelDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    generate: Run, make_model_dir: MakeModelDir, tmp_path: Path, pipe_in: Callable[[bytes], None]
 ) -> None:
     path = make_model_dir()
     assert f"{tmp_path / 'no.txt'} does not exist" in generate(path, f"FILE:{tmp_path / 'no.txt'}").err
-    pipe_in(monkeypatch, b"Once \xff")
+    pipe_in(b"Once \xff")
     assert "standard input is not UTF-8 at line 1, byte 5 (0xff, invalid start byte)" in generate(path, "-").err
-    pipe_in(monkeypatch, b"x" * (2**20 + 1))
+    pipe_in(b"x" * (2**20 + 1))
     assert "more than 1048576 bytes" in generate(path, "-").err
 
 

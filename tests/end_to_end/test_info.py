@@ -8,15 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from program_calls import call_program
 from tinyllm.cli.app import main
 from tinyllm.model import size
 from tinyllm.model_dir import read_config
 
 
-def run(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[object, str, str]:
-    with pytest.raises(SystemExit) as ended:
-        main(["info", *map(str, arguments)])
-    return ended.value.code, *capsys.readouterr()
+def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+    return call_program(capsys, main, "info", *arguments)
 
 
 def test_info_shows_sizes_costs_and_shapes(

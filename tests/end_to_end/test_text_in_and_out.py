@@ -21,13 +21,6 @@ MakeModelDir = Callable[..., Path]
 posix = pytest.mark.skipif(sys.platform == "win32", reason="descriptors and terminals of POSIX")
 
 
-@pytest.fixture
-def tokenizer_file(tiny_tokenizer: Tokenizer, tmp_path: Path) -> Path:
-    path = tmp_path / "tiny.model"
-    path.write_bytes(tiny_tokenizer.model_proto)
-    return path
-
-
 def environment(**changes: str) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "LC_", "LANG"))}
     return {**kept, "PYTHONPATH": str(Path(tinyllm.__file__).parents[1]), **changes}

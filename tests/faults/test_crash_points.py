@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from faults import trials
+from outputs import contents
 from tinyllm import storage
 from tinyllm.model.transformer import Transformer
 from tinyllm.model_dir import load_model, save_model
@@ -133,7 +134,7 @@ def preparing_shards(folder: Path, tokenizer: Tokenizer, power_cut: bool) -> Non
         prepare([folder / "corpus.txt"], tokenizer, output, documents="line", num_workers=1, shard_tokens=400)
 
     make(folder / "expected")
-    expected = trials.contents(folder / "expected")
+    expected = contents(folder / "expected")
     place = folder / "place"
     place.mkdir()
 
@@ -141,7 +142,7 @@ def preparing_shards(folder: Path, tokenizer: Tokenizer, power_cut: bool) -> Non
         if (place / "shards").exists():
             storage.verify(place / "shards", "shards")
         make(place / "shards")
-        assert trials.contents(place / "shards") == expected, f"change {point}"
+        assert contents(place / "shards") == expected, f"change {point}"
         assert sorted(path.name for path in place.iterdir()) == ["shards"], f"change {point}"
 
     print(stop_everywhere(place, lambda: make(place / "shards"), check, power_cut))

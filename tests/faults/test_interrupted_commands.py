@@ -14,6 +14,7 @@ import pytest
 
 from faults import trials
 from loopback import FileServer, Handler, cut, well
+from outputs import contents
 from tinyllm import storage
 from tinyllm.corpus.download import download
 from tinyllm.errors import InputError, TinyllmError
@@ -76,7 +77,7 @@ def test_prepare_is_killed_and_run_again(
     begin = time.monotonic()
     assert trials.Trial(tmp_path / "out.txt", trials.command, *arguments(whole)).end() == 0
     seconds = time.monotonic() - begin
-    expected = trials.contents(whole)
+    expected = contents(whole)
     number, went_on = random.Random(count), 0
     for index in range(count):
         output = tmp_path / f"shards{index}"
@@ -88,7 +89,7 @@ def test_prepare_is_killed_and_run_again(
         again = trials.Trial(tmp_path / "again.txt", trials.command, *arguments(output, workers=1 + index % 2))
         assert again.end() == 0, again.text()
         went_on += "resuming an interrupted prepare" in again.text()
-        assert trials.contents(output) == expected, f"trial {index}"
+        assert contents(output) == expected, f"trial {index}"
         assert storage.drafts_in(output.parent) == []
     tell(f"{count} of {count} the same bytes, {went_on} of them resumed from finished shards")
 
@@ -159,7 +160,7 @@ def test_tokenizer_training_is_killed_and_run_again(
         else:
             again = trials.Trial(tmp_path / "again.txt", trials.command, *arguments(output))
             assert again.end() == 0, again.text()
-        assert trials.contents(output) == trials.contents(whole), f"trial {index}"
+        assert contents(output) == contents(whole), f"trial {index}"
         assert storage.drafts_in(output.parent) == []
     tell(f"{count} of {count} the same bytes; {done} were whole before the second run")
 

@@ -9,6 +9,7 @@ from typing import Literal
 import pytest
 
 from faults import trials
+from outputs import contents
 from tinyllm import storage
 from tinyllm.errors import TinyllmError
 from tinyllm.model_dir import load_model
@@ -161,7 +162,7 @@ def test_only_untouched_shards_are_trusted(
         return sha256_of(path)
 
     monkeypatch.setattr(storage.manifest, "sha256_of", sha256_watched)
-    before = trials.contents(shards)
+    before = contents(shards)
 
     def files_read(path: Path, verify: Literal["changed", "full"] = "changed") -> list[str]:
         read.clear()
@@ -174,5 +175,5 @@ def test_only_untouched_shards_are_trusted(
     assert files_read(shards) == files_read(shards) == ["train-00000.bin"]
     shutil.copytree(shards, tmp_path / "copy")
     assert len(files_read(tmp_path / "copy")) == num_files
-    assert trials.contents(shards) == before, "reading changed something"
+    assert contents(shards) == before, "reading changed something"
     tell(f"0 of {num_files} files read at a start, 1 after a touch, {num_files} of a copy and with full")

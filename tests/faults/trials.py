@@ -161,11 +161,6 @@ def leftovers(run: Path) -> list[str]:
     return sorted(str(path.relative_to(run)) for path in run.rglob("*") if ".draft" in path.name)
 
 
-def contents(directory: Path) -> dict[str, bytes]:
-    """Every file of a directory, except the record of verification times, which depends on the disk."""
-    return {path.name: path.read_bytes() for path in directory.iterdir() if path.name != storage.STAMPS_NAME}
-
-
 def newest_step(run: Path) -> int:
     """The step of the newest whole checkpoint; 0 without one."""
     path, _ = newest_whole_checkpoint(run / "checkpoints")

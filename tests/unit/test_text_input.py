@@ -1,7 +1,7 @@
 """Every source gives the same text; invalid UTF-8 is reported with its place."""
 
-import io
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,15 +13,10 @@ WINDOWS = b"\xef\xbb\xbfZo\xc3\xab saw\r\n\r\na fox.\rThe end.\r\n"
 PLAIN = "Zoë saw\n\na fox.\nThe end."
 
 
-def pipe_in(monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
-    # A text stream would translate newlines, so the test supplies bytes.
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content), encoding="latin-1", newline=None))
-
-
-def test_file_standard_input_and_argument_give_the_same_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_file_standard_input_and_argument_give_the_same_text(tmp_path: Path, pipe_in: Callable[[bytes], None]) -> None:
     path = tmp_path / "windows.txt"
     path.write_bytes(WINDOWS)
-    pipe_in(monkeypatch, WINDOWS)
+    pipe_in(WINDOWS)
     assert read_file(path) == read_standard_input() == PLAIN
     assert read_argument(WINDOWS.decode().removesuffix("\r\n"), "the prompt") == PLAIN
 
@@ -53,13 +48,13 @@ def test_lone_surrogates_are_decoded_as_utf8() -> None:
     ],
 )
 def test_invalid_utf8_names_line_and_byte(
-    content: bytes, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    content: bytes, message: str, tmp_path: Path, pipe_in: Callable[[bytes], None]
 ) -> None:
     path = tmp_path / "a.txt"
     path.write_bytes(content)
     with pytest.raises(InputError, match=message):
         read_file(path)
-    pipe_in(monkeypatch, content)
+    pipe_in(content)
     with pytest.raises(InputError, match=message.replace(r"a\.txt", "standard input")):
         read_standard_input()
     with pytest.raises(InputError, match=message.replace(r"a\.txt", "the prompt")):

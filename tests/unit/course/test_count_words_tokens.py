@@ -11,20 +11,14 @@ from tinyllm.model_dir import bundled_model
 from tinyllm.tokenizer.codec import Tokenizer
 
 
-@pytest.fixture
-def tokenizer_file(tiny_tokenizer: Tokenizer, tmp_path: Path) -> str:
-    (tmp_path / "tiny.model").write_bytes(tiny_tokenizer.model_proto)
-    return str(tmp_path / "tiny.model")
-
-
-def call(*arguments: str) -> int:
+def call(*arguments: object) -> int:
     with pytest.raises(SystemExit) as ended:
-        count_words_tokens.main(arguments)
+        count_words_tokens.main([str(argument) for argument in arguments])
     return int(ended.value.code or 0)
 
 
 def test_a_text_a_file_and_standard_input_count_the_same(
-    tokenizer_file: str,
+    tokenizer_file: Path,
     tiny_tokenizer: Tokenizer,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -39,7 +33,7 @@ def test_a_text_a_file_and_standard_input_count_the_same(
         assert capsys.readouterr().out == expected
 
 
-def test_errors_name_the_remedy(tokenizer_file: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_errors_name_the_remedy(tokenizer_file: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert call("--tokenizer", str(tmp_path / "none")) == 1
     assert "none does not exist; name one: --tokenizer FILE" in capsys.readouterr().err
     assert call("a text", "--file", "x", "--tokenizer", tokenizer_file) == 2

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from random_models import save_gguf
 from tinyllm.config import ModelConfig
 from tinyllm.errors import FormatError, InputError
 from tinyllm.exchange import gguf_file
@@ -24,18 +25,12 @@ from tinyllm.tokenizer.proto_writer import write_model_proto
 Metadata = dict[str, tuple[ValueType, object]]
 
 
-def save(path: Path, model: ForeignModel, type: TensorType = TensorType.F32) -> Path:
-    with path.open("wb") as file:
-        write_gguf(file, model, type, "test")
-    return path
-
-
 @pytest.fixture
 def rewrite(tmp_path: Path, model: ForeignModel) -> Callable[..., Path]:
     """Writes `model` with changed metadata (None removes a key) and added or replaced tensors."""
 
     def rewrite(metadata: Metadata | None = None, **tensors: np.ndarray) -> Path:
-        path = save(tmp_path / "model.gguf", model)
+        path = save_gguf(tmp_path / "model.gguf", model)
         content = path.read_bytes()
         contents = gguf_file.read_contents(io.BytesIO(content), path)
         kept: Metadata = {key: (value_type(key, value), value) for key, value in contents.metadata.items()}
@@ -65,7 +60,7 @@ def value_type(key: str, value: object) -> ValueType:
 def test_float32_is_read_back_bit_for_bit(tied: bool, model: ForeignModel, tmp_path: Path) -> None:
     tensors = {name: values for name, values in model.tensors.items() if not tied or name != "lm_head.weight"}
     config = model.config.model_copy(update={"tie_embeddings": tied, "norm_eps": 1e-6, "rope_theta": 5e5})
-    read = read_gguf(save(tmp_path / "model.gguf", ForeignModel(config, tensors, model.tokenizer, "")))
+    read = read_gguf(save_gguf(tmp_path / "model.gguf", ForeignModel(config, tensors, model.tokenizer, "")))
     assert read.config.model_copy(update={"multiple_of": config.multiple_of}) == config
     assert list(read.tensors) == list(tensors)
     for name, values in tensors.items():
@@ -75,14 +70,14 @@ def test_float32_is_read_back_bit_for_bit(tied: bool, model: ForeignModel, tmp_p
 
 @pytest.mark.parametrize(("type", "largest"), [("F16", 2**-10), ("BF16", 2**-7), ("Q8_0", 2**-6)])
 def test_other_types_are_close_and_norms_exact(type: str, largest: float, model: ForeignModel, tmp_path: Path) -> None:
-    read = read_gguf(save(tmp_path / "model.gguf", model, TensorType[type]))
+    read = read_gguf(save_gguf(tmp_path / "model.gguf", model, TensorType[type]))
     for name, values in model.tensors.items():
         tolerance = 0 if values.ndim == 1 else largest * np.abs(values).max()
         assert np.abs(read.tensors[name] - values).max() <= tolerance, name
 
 
 def test_the_tokenizer_is_read_back(model: ForeignModel, tokenizer: Tokenizer, tmp_path: Path) -> None:
-    read = read_gguf(save(tmp_path / "model.gguf", model)).tokenizer
+    read = read_gguf(save_gguf(tmp_path / "model.gguf", model)).tokenizer
     assert read is not None
     assert read.fingerprint == tokenizer.fingerprint
     assert read.proto == tokenizer.proto
@@ -90,7 +85,7 @@ def test_the_tokenizer_is_read_back(model: ForeignModel, tokenizer: Tokenizer, t
 
 
 def test_query_rows_are_interleaved_in_the_file(model: ForeignModel, tmp_path: Path) -> None:
-    content = save(tmp_path / "model.gguf", model).read_bytes()
+    content = save_gguf(tmp_path / "model.gguf", model).read_bytes()
     ours = model.tensors["model.layers.1.self_attn.k_proj.weight"]
     entry = gguf_file.read_contents(io.BytesIO(content), tmp_path).tensors["blk.1.attn_k.weight"]
     stored = gguf_file.read_tensor(io.BytesIO(content), entry, tmp_path)
@@ -99,7 +94,7 @@ def test_query_rows_are_interleaved_in_the_file(model: ForeignModel, tmp_path: P
 
 
 def test_rows_without_whole_blocks_stay_float16(model: ForeignModel, tmp_path: Path) -> None:
-    path = save(tmp_path / "model.gguf", model, TensorType.Q8_0)
+    path = save_gguf(tmp_path / "model.gguf", model, TensorType.Q8_0)
     with path.open("rb") as file:
         entries = gguf_file.read_contents(file, path).tensors
     assert entries["blk.0.ffn_down.weight"].type == TensorType.F16
@@ -130,7 +125,7 @@ def test_a_model_without_a_tokenizer_is_not_written(model: ForeignModel) -> None
 
 def test_every_type_has_a_file_type_number(model: ForeignModel, tmp_path: Path) -> None:
     for type, number in FILE_TYPES.items():
-        path = save(tmp_path / "model.gguf", model, type)
+        path = save_gguf(tmp_path / "model.gguf", model, type)
         with path.open("rb") as file:
             assert gguf_file.read_contents(file, path).metadata["general.file_type"] == number
 
@@ -254,12 +249,12 @@ def test_end_tokens_are_kept(
     """A file without these keys means 2, the default of llama.cpp."""
     model = read_gguf(rewrite(metadata))
     assert model.end_ids == expected
-    assert read_rules(save(tmp_path / "again.gguf", model)).end_ids == expected
+    assert read_rules(save_gguf(tmp_path / "again.gguf", model)).end_ids == expected
 
 
 def test_a_prompt_without_bos_is_kept(rewrite: Callable[..., Path], tmp_path: Path) -> None:
     model = read_gguf(rewrite({"tokenizer.ggml.add_bos_token": (ValueType.BOOL, False)}))
-    assert not read_rules(save(tmp_path / "again.gguf", model)).begins_with_bos
+    assert not read_rules(save_gguf(tmp_path / "again.gguf", model)).begins_with_bos
     assert read_rules(rewrite({"tokenizer.ggml.add_bos_token": (ValueType.BOOL, None)})).begins_with_bos
 
 
@@ -290,7 +285,7 @@ def test_user_defined_pieces_are_cut_out_first(
 ) -> None:
     """A space precedes each section, as in llama.cpp; a control piece is not part of a text."""
     read = read_gguf(rewrite(with_last_pieces(model, **{"<c>": 3, "<x>": 4})))
-    for tokenizer in (read.tokenizer, read_rules(save(tmp_path / "again.gguf", read))):
+    for tokenizer in (read.tokenizer, read_rules(save_gguf(tmp_path / "again.gguf", read))):
         assert tokenizer is not None
         fox, red = tokenizer.encode("fox"), tokenizer.encode("red")
         assert tokenizer.encode("fox<x>red<x>") == [*fox, 319, *red, 319]

@@ -7,24 +7,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from random_models import random_model
 from tinyllm.config import ModelConfig
 from tinyllm.errors import FormatError, InputError
 from tinyllm.exchange.foreign import ForeignModel
 from tinyllm.exchange.llama2c import HEADER_BYTES, Version, largest_group, quantize, read_bin, write_bin
-from tinyllm.model.size import parameter_shapes
 
 CONFIG = ModelConfig(
     vocab_size=48, hidden_size=32, num_layers=2, num_heads=4, num_kv_heads=2, intermediate_size=80, context_length=16
 )
+UNTIED = CONFIG.model_copy(update={"tie_embeddings": False})
 NUMBERS = (32, 80, 2, 4, 2, 48, 16)
-
-
-def random_model(**changes: object) -> ForeignModel:
-    config = CONFIG.model_copy(update=changes)
-    numbers = np.random.default_rng(3)
-    shapes = parameter_shapes(config)
-    tensors = {name: numbers.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
-    return ForeignModel(config, tensors, None, "test")
 
 
 def write(path: Path, model: ForeignModel, version: Version) -> Path:
@@ -36,7 +29,7 @@ def write(path: Path, model: ForeignModel, version: Version) -> Path:
 @pytest.mark.parametrize("version", [0, 1])
 @pytest.mark.parametrize("tied", [True, False])
 def test_float_versions_are_read_back_bit_for_bit(version: Version, tied: bool, tmp_path: Path) -> None:
-    model = random_model(tie_embeddings=tied)
+    model = random_model(CONFIG.model_copy(update={"tie_embeddings": tied}))
     read = read_bin(write(tmp_path / "model.bin", model, version))
     assert read.config.model_copy(update={"multiple_of": CONFIG.multiple_of}) == model.config
     assert list(read.tensors) != []
@@ -46,7 +39,7 @@ def test_float_versions_are_read_back_bit_for_bit(version: Version, tied: bool, 
 
 def test_version_0_has_the_order_of_llama2c(tmp_path: Path) -> None:
     """The order is header, embedding, then each kind of tensor for all layers; query rows are interleaved."""
-    model = random_model()
+    model = random_model(CONFIG)
     content = write(tmp_path / "model.bin", model, 0).read_bytes()
     assert struct.unpack_from("<7i", content) == NUMBERS
     floats = np.frombuffer(content, "<f4", offset=28)
@@ -59,12 +52,12 @@ def test_version_0_has_the_order_of_llama2c(tmp_path: Path) -> None:
 
 
 def test_an_untied_version_0_has_a_negative_vocabulary(tmp_path: Path) -> None:
-    content = write(tmp_path / "model.bin", random_model(tie_embeddings=False), 0).read_bytes()
+    content = write(tmp_path / "model.bin", random_model(UNTIED), 0).read_bytes()
     assert struct.unpack_from("<7i", content) == (*NUMBERS[:5], -48, 16)
 
 
 def test_version_1_has_its_header_and_norms_first(tmp_path: Path) -> None:
-    model = random_model()
+    model = random_model(CONFIG)
     content = write(tmp_path / "model.bin", model, 1).read_bytes()
     assert content[:4] == b"24ka"
     assert struct.unpack_from("<i7iB", content, 4) == (1, *NUMBERS, 1)
@@ -74,7 +67,7 @@ def test_version_1_has_its_header_and_norms_first(tmp_path: Path) -> None:
 
 
 def test_version_2_stores_int8_values_before_their_scales(tmp_path: Path) -> None:
-    model = random_model()
+    model = random_model(CONFIG)
     content = write(tmp_path / "model.bin", model, 2).read_bytes()
     assert struct.unpack_from("<i7iBi", content, 4) == (2, *NUMBERS, 1, 16)
     start = HEADER_BYTES + 4 * 5 * 32  # five norms of 32
@@ -103,7 +96,7 @@ def test_a_group_of_zeros_stays_zeros() -> None:
 @pytest.mark.parametrize(("field", "value"), [("norm_eps", 1e-6), ("rope_theta", 500_000.0)])
 def test_other_constants_than_those_of_the_c_programs_are_refused(field: str, value: float) -> None:
     with pytest.raises(InputError, match=f"the model has {field} {value}"):
-        write_bin(io.BytesIO(), random_model(**{field: value}), 0)
+        write_bin(io.BytesIO(), random_model(CONFIG.model_copy(update={field: value})), 0)
 
 
 def damage(content: bytes, offset: int, number: int) -> bytes:
@@ -122,7 +115,7 @@ def damage(content: bytes, offset: int, number: int) -> bytes:
     ],
 )
 def test_version_0_damage_names_file_and_field(offset: int, number: int, message: str, tmp_path: Path) -> None:
-    path = write(tmp_path / "model.bin", random_model(), 0)
+    path = write(tmp_path / "model.bin", random_model(CONFIG), 0)
     path.write_bytes(damage(path.read_bytes(), offset, number))
     with pytest.raises(FormatError) as caught:
         read_bin(path)
@@ -141,7 +134,7 @@ def test_version_0_damage_names_file_and_field(offset: int, number: int, message
     ],
 )
 def test_version_2_damage_names_file_and_field(offset: int, number: int, message: str, tmp_path: Path) -> None:
-    path = write(tmp_path / "model.bin", random_model(), 2)
+    path = write(tmp_path / "model.bin", random_model(CONFIG), 2)
     path.write_bytes(damage(path.read_bytes(), offset, number))
     with pytest.raises(FormatError, match=message):
         read_bin(path)

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
+from random_models import random_model
 from tinyllm.config import ModelConfig
 from tinyllm.errors import FormatError, InputError
-from tinyllm.exchange.foreign import ForeignModel
 from tinyllm.exchange.layout import LLAMA2C
 from tinyllm.exchange.llama2c_pt import read_pt, write_pt
 from tinyllm.model.size import parameter_shapes
@@ -19,19 +19,12 @@ from tinyllm.model.size import parameter_shapes
 CONFIG = ModelConfig(vocab_size=48, hidden_size=32, num_layers=2, num_heads=4, num_kv_heads=2, context_length=16)
 
 
-def random_model(config: ModelConfig = CONFIG) -> ForeignModel:
-    numbers = np.random.default_rng(3)
-    shapes = parameter_shapes(config)
-    tensors = {name: numbers.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
-    return ForeignModel(config, tensors, None, "test")
-
-
 @pytest.fixture
 def checkpoint(tmp_path: Path) -> tuple[Path, dict[str, Any]]:
     """A written checkpoint, and its content loaded by PyTorch."""
     path = tmp_path / "model.pt"
     with path.open("wb") as file:
-        write_pt(file, random_model())
+        write_pt(file, random_model(CONFIG))
     return path, torch.load(path, weights_only=True)
 
 
@@ -45,7 +38,7 @@ def replace_in_pickle(path: Path, old: bytes, new: bytes) -> None:
 
 
 def same(path: Path) -> bool:
-    read, written = read_pt(path), random_model()
+    read, written = read_pt(path), random_model(CONFIG)
     assert read.config == written.config
     assert list(read.tensors) == list(written.tensors)
     return all((read.tensors[name] == tensor).all() for name, tensor in written.tensors.items())
@@ -97,7 +90,7 @@ def test_variants_are_read(kind: str, checkpoint: tuple[Path, dict[str, Any]]) -
     if kind == "NumPy 1 numbers":
         replace_in_pickle(path, b"numpy._core.multiarray", b"numpy.core.multiarray")
     if kind == "half precision":
-        exact = random_model().tensors["model.norm.weight"]
+        exact = random_model(CONFIG).tensors["model.norm.weight"]
         assert (read_pt(path).tensors["model.norm.weight"] == exact.astype(np.float16)).all()
     else:
         assert same(path)

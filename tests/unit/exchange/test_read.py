@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
+from random_models import random_model
 from tinyllm.config import ModelConfig
 from tinyllm.errors import FormatError, InputError, MismatchError
 from tinyllm.exchange.foreign import ForeignModel
@@ -16,7 +16,6 @@ from tinyllm.exchange.llama2c import write_bin
 from tinyllm.exchange.llama2c_pt import write_pt
 from tinyllm.exchange.read import find_tokenizer, read_model, read_weights
 from tinyllm.exchange.write import TARGETS, FileTarget, export_model
-from tinyllm.model.size import parameter_shapes
 from tinyllm.tokenizer.codec import Tokenizer
 from tinyllm.tokenizer.training import train_model
 
@@ -39,7 +38,7 @@ def test_every_format_is_recognised_under_any_name(target: str, tied: ForeignMod
     assert read.tokenizer.encode("the fox saw a ball") == tied.tokenizer.encode("the fox saw a ball")
 
 
-def random_model(tokenizer: Tokenizer, **shape: Any) -> ForeignModel:
+def model_of_shape(tokenizer: Tokenizer, **shape: Any) -> ForeignModel:
     sizes: dict[str, Any] = {
         "num_layers": 1,
         "num_heads": 2,
@@ -48,12 +47,7 @@ def random_model(tokenizer: Tokenizer, **shape: Any) -> ForeignModel:
         "context_length": 8,
     }
     config = ModelConfig(vocab_size=tokenizer.vocab_size, **(sizes | shape))
-    numbers = np.random.default_rng(3)
-    tensors = {
-        name: numbers.standard_normal(shape, np.float32) * np.float32(0.1)
-        for name, shape in parameter_shapes(config).items()
-    }
-    return ForeignModel(config, tensors, tokenizer, "random")
+    return random_model(config, tokenizer, 0.1)
 
 
 FIRST_BYTE_0X80 = (128, 384, 640, 896)
@@ -69,7 +63,7 @@ def test_a_file_of_every_width_is_read_back(
     """A llama2.c file of version 0 begins with the width; some widths begin with the byte 0x80, like a pickle."""
     (tmp_path / "tokenizer.model").write_bytes(tokenizer.model_proto)
     for width in widths:
-        model = random_model(tokenizer, hidden_size=width)
+        model = model_of_shape(tokenizer, hidden_size=width)
         with (tmp_path / "model").open("wb") as file:
             FILE_TARGETS[target].write(file, model)
         assert read_model(tmp_path / "model").config.hidden_size == width
@@ -77,7 +71,7 @@ def test_a_file_of_every_width_is_read_back(
 
 @pytest.mark.parametrize("target", ["safetensors", "safetensors-fp16", "safetensors-bf16"])
 def test_a_directory_with_a_width_of_128_is_read_back(target: str, tokenizer: Tokenizer, tmp_path: Path) -> None:
-    export_model(random_model(tokenizer, hidden_size=128), target, tmp_path / "model")
+    export_model(model_of_shape(tokenizer, hidden_size=128), target, tmp_path / "model")
     assert read_model(tmp_path / "model").config.hidden_size == 128
 
 
@@ -87,7 +81,7 @@ def test_a_header_that_looks_like_another_format_is_read(
 ) -> None:
     """1408 begins like a pickle of protocol 5; 123 layers put a "{" at the place of a safetensors header."""
     with (tmp_path / "model.bin").open("wb") as file:
-        write_bin(file, random_model(tokenizer, **shape), 0)
+        write_bin(file, model_of_shape(tokenizer, **shape), 0)
     config = read_weights(tmp_path / "model.bin").config
     assert {field: getattr(config, field) for field in shape} == shape
 

@@ -13,21 +13,16 @@ from typing import Any
 import numpy as np
 import pytest
 
+from outputs import contents
 from tinyllm import storage
 from tinyllm.corpus.split import split_key
 from tinyllm.errors import ArtifactError, InputError, TinyllmError, UsageError
 from tinyllm.shards.format import ShardSet, read_document_ends
 from tinyllm.shards.journal import Journal
 from tinyllm.shards.writer import Progress, _ShardWriter, prepare
-from tinyllm.storage import STAMPS_NAME
 from tinyllm.tokenizer.codec import Tokenizer
 
 Run = Callable[..., ShardSet]
-
-
-def contents(directory: Path) -> dict[str, bytes]:
-    """All files except the time stamps of verification, which differ between disks."""
-    return {path.name: path.read_bytes() for path in sorted(directory.iterdir()) if path.name != STAMPS_NAME}
 
 
 @pytest.mark.parametrize("name", ["stories.csv", "stories.zip", "stories.jsonl.xz", "stories.log"])

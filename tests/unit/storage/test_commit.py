@@ -7,14 +7,9 @@ from pathlib import Path
 import pytest
 
 from dead_writers import leave_draft
+from outputs import commit
 from tinyllm import storage
 from tinyllm.errors import ArtifactError
-
-
-def commit(path: Path, text: str = "hello", kind: str = "test") -> None:
-    with storage.commit_directory(path, kind) as draft:
-        draft.write("a.txt", text)
-        draft.details["length"] = len(text)
 
 
 def test_replacing_leaves_the_new_one_alone(tmp_path: Path) -> None:

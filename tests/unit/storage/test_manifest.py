@@ -5,14 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from outputs import commit
 from tinyllm import storage
 from tinyllm.errors import ArtifactError, InputError
-
-
-def commit(path: Path, text: str = "hello", kind: str = "test") -> None:
-    with storage.commit_directory(path, kind) as draft:
-        draft.write("a.txt", text)
-        draft.details["length"] = len(text)
 
 
 def test_a_committed_directory_verifies_and_lists_its_files(tmp_path: Path) -> None:
