@@ -42,7 +42,7 @@ bench: $(VENV)/installed-dev  ## ours against peers in one table, 5 to 10 minute
 	$(BIN)/python benchmarks/encode.py --rounds 3 --json build/encode.json
 	$(BIN)/python benchmarks/table.py build/train_step.json build/decode.json build/encode.json
 
-bench-full: $(VENV)/installed-dev  ## all shapes, the machine's limits, and at last the time to quality: up to an hour
+bench-full: $(VENV)/installed-dev  ## all shapes, the machine's limits and the time to quality: up to an hour
 	$(BIN)/python benchmarks/limits.py --json build/limits.json
 	$(BIN)/python benchmarks/train_step.py --rounds 25 --steps 2 --json build/train_step.json
 	$(BIN)/python benchmarks/decode.py --json build/decode.json

@@ -93,9 +93,9 @@ def finetune(
 ) -> None:
     """Trains `classifier` in place and saves the best epoch's weights in the directory `output`.
 
-    Goes on from a stopped training of the same output, if its inputs and settings were the same. Raises Interrupted
-    after saving for a signal, DivergenceError at the first loss or gradient that is not finite, ArtifactError if the
-    disk refuses or another command writes to `output`.
+    Continues a stopped training of the same output, if its inputs and settings were the same. Raises Interrupted after
+    saving for a signal, and DivergenceError at the first loss or gradient that is not finite. Raises ArtifactError if
+    the disk refuses or another command writes to `output`.
     """
     output = storage.follow_link(output)
     classifier.dropout.p = config.dropout

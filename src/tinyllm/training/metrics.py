@@ -62,7 +62,7 @@ class MetricsLog:
 
 
 class RunLog:
-    """What a run tells: lines on disk and events for its reporter, on the first rank alone."""
+    """The logs of a run: lines on disk and events for its reporter, on the first rank alone."""
 
     def __init__(self, run: Path, reporter: Reporter) -> None:
         self.run = run
@@ -70,7 +70,7 @@ class RunLog:
         self.lines: MetricsLog | None = None
 
     def open(self, step: int, *, tensorboard: bool) -> None:
-        """Opens the logs of a run that goes on from `step`. Raises UsageError if TensorBoard is missing."""
+        """Opens the logs of a run that continues from `step`. Raises UsageError if TensorBoard is missing."""
         if ranks.is_first():
             self.lines = MetricsLog(self.run, step=step, tensorboard=tensorboard)
 

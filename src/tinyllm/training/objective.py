@@ -1,4 +1,4 @@
-"""What a run trains for: the batches of an update, their loss, and how many targets count.
+"""The objective of a run: the batches of an update, their loss, and how many targets count.
 
 The updater takes a `Loss`, the loop an `Objective`; neither knows what a batch holds. Next-token prediction is
 `next_token.py`; another room may bring its own objective.

@@ -51,7 +51,7 @@ class SavedModel:
 
 
 class ModelDirectory(Protocol):
-    """Where a run keeps its best model, and in which format."""
+    """The directory of a run's best model, and its format."""
 
     @property
     def path(self) -> Path:

@@ -34,7 +34,7 @@ def measure_update_seconds(
     compiles, a later run in the same process reuses the compiled code. `device` is by default that of `config`.
 
     With `shortened`, extrapolates from a few eager passes of two layers and at most `SHORTENED_TOKENS` tokens, without
-    the optimizer: enough to compare precisions and attentions, and done in a second.
+    the optimizer. That takes a second, and suffices to compare precisions and attentions.
     """
     device = device or pick_device(config.training.device)
     if shortened:

@@ -7,7 +7,7 @@ from tinyllm.generation.stop_strings import StopStrings
 
 
 def cut(text: str, stops: list[str]) -> str:
-    """The definition: read character by character until the text so far ends with a stop."""
+    """The definition: the shortest prefix of the text that ends with a stop, without that stop."""
     for end in range(len(text) + 1):
         ending = [stop for stop in stops if stop and text[:end].endswith(stop)]
         if ending:

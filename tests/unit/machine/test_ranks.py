@@ -1,4 +1,4 @@
-"""What is done once a run, with one process, with a fake group of two, and with two real processes."""
+"""Work that is done once a run: with one process, with a fake group of two, and with two real processes."""
 
 import multiprocessing
 import os

@@ -24,7 +24,7 @@ SOURCES = sorted(Path(__file__).parent.glob("*.cpp"))
 HEADERS = sorted(Path(__file__).parent.glob("*.h"))
 OPTIONS = ("-O3", "-march=native", "-std=c++17", "-fopenmp", "-shared", "-fPIC")
 FEATURES = {"amx_tile", "amx_bf16", "avx512_bf16", "avx512bw", "avx512vl"}
-"""What the processor must have, as Linux calls it."""
+"""The required processor features, by their Linux names."""
 SIGNATURES = {
     "attention": (5, 5),
     "attention_backward": (7, 5),

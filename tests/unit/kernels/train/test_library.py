@@ -1,4 +1,4 @@
-"""Where the compiled kernels come from, and what is told when there are none."""
+"""The compiled kernels are compiled or found in the cache; a failure gives its reason."""
 
 import subprocess
 import sys
@@ -20,7 +20,7 @@ print(repr(library.load(Path(sys.argv[1]), lambda line: print(line))))
 
 
 def load_elsewhere(folder: Path, **environment: str) -> list[str]:
-    """What a process of its own tells and gives."""
+    """The lines that a new process announces, and its result."""
     run = subprocess.run(
         [sys.executable, "-c", LOAD, folder], env=environment, capture_output=True, text=True, check=True, timeout=120
     )
@@ -41,7 +41,7 @@ def test_it_is_compiled_once_and_again_when_the_file_was_damaged(tmp_path: Path)
     assert "compiling" in load_elsewhere(tmp_path, **environment)[0]
 
 
-def test_what_goes_wrong_is_told(tmp_path: Path) -> None:
+def test_a_failure_gives_its_reason(tmp_path: Path) -> None:
     broken = tmp_path / "broken"
     broken.write_text("#!/bin/sh\necho In function f: >&2\necho error: out of registers >&2\nexit 1\n")
     broken.chmod(0o755)
