@@ -11,6 +11,7 @@ import os
 import stat
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -26,10 +27,17 @@ _SYSTEM_USERS = (0, 65534)
 Announce = Callable[[str], None]
 
 
-def key_of(facts: Iterable[bytes]) -> str:
-    """The first 16 hexadecimal digits of the SHA-256 of all `facts`."""
+_compiling = threading.Lock()
+"""One compilation at a time in a process: compilers have global settings, and a later caller finds the code."""
+
+
+def code_key(sources: Iterable[Path], facts: Iterable[str]) -> str:
+    """The key of compiled code: 16 hexadecimal digits of the SHA-256 of the files `sources` and of `facts`.
+
+    The facts name the compiler, its options, the versions of libraries, and the CPU's features.
+    """
     digest = hashlib.sha256()
-    for fact in facts:
+    for fact in (*(path.read_bytes() for path in sources), *map(str.encode, facts)):
         digest.update(len(fact).to_bytes(8, "little") + fact)
     return digest.hexdigest()[:16]
 
@@ -43,6 +51,19 @@ class CompiledCache:
         self._complaint = complaint_about_folder(folder)
         if self._complaint:
             announce(f"{folder} is not used, so each start compiles again: {self._complaint}")
+
+    def find_or_compile(
+        self, name: str, key: str, ending: str, compile_now: Callable[[], bytes]
+    ) -> tuple[Path | None, bytes]:
+        """Path and content of the cached code, or of what `compile_now` returns, which is kept; path None if not kept.
+
+        Any number of processes may compile at once: each uses the code that it compiled.
+        """
+        with _compiling:
+            if found := self.find(name, key, ending):
+                return found
+            content = compile_now()
+            return self.keep(name, key, ending, content), content
 
     def find(self, name: str, key: str, ending: str) -> tuple[Path, bytes] | None:
         """Path and content of the cached code; None if there is no whole file that belongs to the user."""

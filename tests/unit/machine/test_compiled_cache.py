@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tinyllm.machine import compiled_cache
-from tinyllm.machine.compiled_cache import CompiledCache, cache_folder, key_of, load_library
+from tinyllm.machine.compiled_cache import CompiledCache, cache_folder, code_key, load_library
 
 CODE = b"machine code"
 OTHER = 4711
@@ -131,8 +131,20 @@ def test_a_folder_that_cannot_be_created_gives_one_line(tmp_path: Path, lines: l
     assert "the compiled code is not cached" in line
 
 
-def test_a_key_depends_on_every_fact_and_its_length() -> None:
-    assert len({key_of(facts) for facts in ([b"ab", b"c"], [b"a", b"bc"], [b"abc"], [b"ab", b"c", b""])}) == 4
+def test_a_key_depends_on_every_source_and_fact_and_its_length(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.write_bytes(b"ab")
+    keys = {code_key([source], facts) for facts in (["c"], ["c", ""], ["d"])}
+    keys |= {code_key([], ["ab", "c"]), code_key([], ["a", "bc"]), code_key([source, source], ["c"])}
+    assert len(keys) == 5, "a source counts as a fact with its content"
+
+
+def test_code_is_compiled_once_and_then_found(tmp_path: Path, lines: list[str]) -> None:
+    cache = CompiledCache(tmp_path / "kernels", lines.append)
+    path, content = cache.find_or_compile("fp32", "key", ".o", lambda: CODE)
+    assert (path and path.read_bytes(), content) == (CODE, CODE)
+    assert cache.find_or_compile("fp32", "key", ".o", lambda: pytest.fail("compiled twice")) == (path, CODE)
+    assert lines == []
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from tinyllm.config import ModelConfig, SamplingConfig
 from tinyllm.generation import sampling
 from tinyllm.generation.engines.protocol import Doubles, Logits, Mask, Tokens
 from tinyllm.kernels.decode import plan as at
-from tinyllm.kernels.decode.blocks import HEAD_VECTOR_BLOCK, LANES, LOGIT_BLOCK, MAX_TILE_ROWS, TILE_NUMBERS
+from tinyllm.kernels.decode.blocks import HEAD_VECTOR_BLOCK, LANES, MAX_TILE_ROWS, TILE_NUMBERS
 from tinyllm.kernels.decode.cache import Kernels
 from tinyllm.kernels.decode.team import Team, pick_num_threads
 from tinyllm.kernels.decode.weights import PackedWeights, aligned_zeros, padded
@@ -46,12 +46,11 @@ class CpuEngine:
         self._config, self.weights, self._kernels = config, weights, kernels
         self._plan = at.new_plan()
         self._held: dict[str, npt.NDArray[Any]] = {}
-        self._num_rows, self._num_summaries = 0, 0
+        self._num_rows = 0
         self._all_logits: Logits = np.empty((0, config.vocab_size), np.float32)
         self._sampling: SamplingConfig | None = None
         self._sampled, self._seen = np.empty((0, 0), np.float32), np.empty((0, 0), np.bool_)
         self._team = Team(kernels, self._plan, num_threads or pick_num_threads(weights.numbers.nbytes))
-        self._plan["choose_function"] = kernels.choose
         self._drop_cache()
         self._write_sizes()
         self._write_model()
@@ -137,7 +136,7 @@ class CpuEngine:
         if self._plan["not_finite"]:
             self._plan["not_finite"] = 0
             raise sampling.not_finite()
-        return self._chosen.copy(), self._log_probabilities.copy()
+        return self._chosen.copy(), self._chosen_logits - np.log(self._normalizers)
 
     def _read(self, tokens: Tokens, with_logits: bool = True) -> Logits:
         """Reads `tokens` (B, T) after what the cache holds, as n = B x T rows; logits (B, V), unless not wanted."""
@@ -172,7 +171,7 @@ class CpuEngine:
             "intermediate_size": config.intermediate_size,
             "intermediate_columns": padded(config.intermediate_size),
             "vocab_size": config.vocab_size,
-            "vocab_columns": padded(config.vocab_size, LOGIT_BLOCK),
+            "vocab_columns": padded(config.vocab_size),
             "num_positions": padded(config.context_length),
             "head_vectors": padded(config.head_size, HEAD_VECTOR_BLOCK),
             "layer_weights": following.start - layer[0].start,
@@ -239,14 +238,13 @@ class CpuEngine:
         self._length, self._num_slots = 0, 0
 
     def _reserve_logits(self, num_rows: int) -> None:
-        """Makes room for `num_rows` rows of logits, read-only outside: a change would outdate their summaries."""
+        """Makes room for `num_rows` rows of logits, read-only outside: the next pass overwrites them."""
         if num_rows == len(self._all_logits):
             return
         logits = np.zeros((num_rows, self._config.vocab_size), np.float32)
         self._all_logits = logits.view()
         self._all_logits.flags.writeable = False
         self._hold("logits", logits)
-        self._reserve_summaries(num_rows)
 
     def _prepare_choices(self, logits: Logits, seen: Mask, config: SamplingConfig) -> None:
         """Writes into the plan from what tokens are chosen; while that stays the same, it need not be done again."""
@@ -259,35 +257,24 @@ class CpuEngine:
         for name in (*at.SETTINGS, "top_k"):
             self._plan[name] = getattr(config, name)
         self._sampled, self._seen, self._sampling = logits, seen, config
-        self._plan["num_summarized"] = 0
 
     def _reserve_choices(self, num_samples: int) -> None:
         """Makes room for the choice of so many tokens at once."""
         if num_samples == self._plan["num_samples"]:
             return
-        self._reserve_summaries(num_samples)
         num_chunks, columns = int(self._plan["num_chunks"]), int(self._plan["vocab_columns"])
-        num_blocks = columns // LOGIT_BLOCK
-        self._uniforms, self._log_probabilities = np.zeros(num_samples), np.zeros(num_samples)
+        self._uniforms, self._chosen_logits, self._normalizers = (np.zeros(num_samples) for _ in range(3))
         self._chosen = np.zeros(num_samples, np.int64)
         arrays: dict[str, npt.NDArray[Any]] = {
             "uniforms": self._uniforms,
             "chosen": self._chosen,
-            "log_probabilities": self._log_probabilities,
-            "sampling_numbers": aligned_zeros((num_chunks, at.NUM_SAMPLING_NUMBERS, columns), np.float32),
-            "sampling_sums": aligned_zeros((num_chunks, num_blocks + at.NUM_CUTS), np.float64),
+            "chosen_logits": self._chosen_logits,
+            "normalizers": self._normalizers,
+            "weighed": aligned_zeros((num_chunks, columns), np.float32),
         }
         for field, array in arrays.items():
             self._hold(field, array)
         self._plan["num_samples"] = num_samples
-
-    def _reserve_summaries(self, num_rows: int) -> None:
-        """Makes room for the summaries of so many rows of logits."""
-        if num_rows <= self._num_summaries:
-            return
-        num_blocks = int(self._plan["vocab_columns"]) // LOGIT_BLOCK
-        self._hold("summaries", aligned_zeros((num_rows, at.NUM_SUMMARIES, num_blocks), np.float32))
-        self._num_summaries = num_rows
 
     def _reserve_rows(self, num_rows: int) -> None:
         """Makes room for `num_rows` rows of activations in one pass."""

@@ -18,8 +18,8 @@ MAX_TILE_ROWS = 16
 TILE_NUMBERS = TILE_INPUTS * MAX_TILE_ROWS
 MIN_TILED_ROWS = 8
 """Smallest number of activation rows for which a pass multiplies tiles; fewer rows are multiplied one at a time."""
-LOGIT_BLOCK = 64
-"""Logits that are summed in float32 before a float64 total takes them up."""
+SUM_BLOCK = 1024
+"""Weights of tokens that are summed in float32; the sums of blocks are added in float64."""
 CACHE_LINE_BYTES = 64
 
 assert COLUMN_BLOCK % (2 * LANES) == 0, "an int8 product reads two vectors of columns"
@@ -29,5 +29,5 @@ assert TILE_INPUTS == LANES, "the inputs of a tile fill one vector"
 assert MAX_TILE_ROWS <= LANES, "a tile is transposed in one square of vectors"
 assert MIN_TILED_ROWS <= TILE_INPUTS, "the first tile is at least half full"
 assert COLUMN_BLOCK % TILE_INPUTS == 0, "rows padded to a column block fill whole tiles"
-assert LOGIT_BLOCK % LANES == 0, "a block of logits is whole vectors"
+assert SUM_BLOCK % LANES == 0, "a block of summed weights is whole vectors"
 assert CACHE_LINE_BYTES % (4 * LANES) == 0, "a vector lies in one cache line"

@@ -1,65 +1,38 @@
-"""Machine code for the CPU engine: compiled once on a machine, then loaded from a user's cache folder without Numba.
+"""Machine code of the CPU engine: compiled once on a machine, then loaded without Numba.
 
-Importing Numba takes longer than a whole short text, so it happens only when nothing fitting is cached. The key of a
-cached file covers what the code depends on: our sources, the compilers' versions, the CPU's name and features. Which
-files are trusted is up to `machine/compiled_cache`. Any number of processes may compile at once: each works with what
-it compiled.
-
-The program is two object files, so that two cores compile it: a pass for one kind of weights, and choices for all.
+Importing Numba takes longer than a short text, so it happens only if `machine/compiled_cache` has no code for this CPU.
 """
 
 import ctypes
 import os
-import subprocess
 import sys
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any, Literal
+from typing import Any
 
 import llvmlite
 import llvmlite.binding as llvm
 
-from tinyllm import storage
 from tinyllm.config import WeightsKind
 from tinyllm.errors import UsageError
-from tinyllm.machine.compiled_cache import CompiledCache, key_of
-from tinyllm.machine.device import num_available_cores
+from tinyllm.machine.compiled_cache import CompiledCache, code_key
 
 ENTRY = "tinyllm_enter"
-"""The one function of each object file that others see."""
-Part = WeightsKind | Literal["choices"]
-SOURCES = (
-    "blocks.py",
-    "plan.py",
-    "memory.py",
-    "vectors.py",
-    "forward.py",
-    "selection.py",
-    "choice.py",
-    "program.py",
-    "cache.py",
-)
-ENDING = ".o"
-COMPILE_HERE = "import sys; from tinyllm.kernels.decode import cache; cache.compile_for_another(*sys.argv[1:])"
-"""What a process that helps is given to run."""
-
-_numba_settings_lock = threading.Lock()
-"""Numba's settings belong to the whole process: two threads must not put back what the other one set."""
+"""The one function that an object file exports."""
+MODULES = ("blocks", "plan", "memory", "vectors", "forward", "selection", "choice", "program", "cache")
+"""Modules whose source decides what the machine code is."""
 
 
 class Kernels:
     """The compiled program for one kind of weights; call it with the address of a plan and a role."""
 
-    def __init__(self, machine_code: bytes, choices: bytes) -> None:
-        """Loads two object files. The code lives as long as this does."""
-        self._engines = [_load(content) for content in (machine_code, choices)]
-        enter, self.choose = (engine.get_function_address(ENTRY) for engine in self._engines)
-        # Numba's own convention: places for a result and an exception come first; this program has neither.
-        prototype = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64)
-        self._enter: Callable[..., int] = prototype(enter)
+    def __init__(self, machine_code: bytes) -> None:
+        """Loads an object file. The code stays in memory as long as this object."""
+        self._engine = _load(machine_code)
+        # Numba's calling convention: addresses for a result and an exception come first; this program has neither.
+        prototype = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
+        self._enter: Callable[..., int] = prototype(self._engine.get_function_address(ENTRY))
         self._unused = (ctypes.c_void_p * 2)()
         self._places = tuple(ctypes.addressof(self._unused) + i * ctypes.sizeof(ctypes.c_void_p) for i in range(2))
 
@@ -69,30 +42,24 @@ class Kernels:
 
 
 def load_decode_kernels(weights_kind: WeightsKind, folder: Path, announce: Callable[[str], None]) -> Kernels:
-    """The kernels for `weights_kind` (fp32, bf16 or int8), from `folder` or compiled and put there.
+    """The kernels for `weights_kind` (fp32, bf16 or int8), from the cache `folder` or compiled and kept there.
 
     `announce` gets a line before a compilation, and one if the folder cannot be written or is not the user's alone.
-    Raises UsageError where Numba is told not to compile.
+    Raises UsageError if Numba is configured not to compile.
     """
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
-    key, cache = _key(), CompiledCache(folder, announce)
-    wanted: tuple[Part, ...] = (weights_kind, "choices")
-    parts = {part: found[1] for part in wanted if (found := cache.find(part, key, ENDING))}
-    missing = [part for part in wanted if part not in parts]
-    if missing:
+
+    def compile_now() -> bytes:
         _check_numba_compiles()
         announce(f"compiling the {weights_kind} engine for this CPU, once: about ten seconds")
-        compiled = compile_parts(missing, announce)
-        parts |= compiled
-        for part, content in compiled.items():
-            if cache.keep(part, key, ENDING, content) is None:
-                break
-    return Kernels(*(parts[part] for part in wanted))
+        return compile_kernels(weights_kind)
+
+    return Kernels(CompiledCache(folder, announce).find_or_compile(weights_kind, _key(), ".o", compile_now)[1])
 
 
 def _check_numba_compiles() -> None:
-    """Raises UsageError where Numba's compiler is switched off, as some do for debugging."""
+    """Raises UsageError if Numba's compiler is switched off, as some do for debugging."""
     numba_config = sys.modules.get("numba.core.config")
     named = os.environ.get("NUMBA_DISABLE_JIT", "")
     if numba_config.DISABLE_JIT if numba_config else named.isdecimal() and int(named):
@@ -102,64 +69,19 @@ def _check_numba_compiles() -> None:
         )
 
 
-def compile_parts(parts: Sequence[Part], announce: Callable[[str], None]) -> dict[Part, bytes]:
-    """Object files of all `parts`; where there is a second core, the last of several by a process of its own."""
-    compiled: dict[Part, bytes] = {}
-    if len(parts) > 1 and num_available_cores() > 1:
-        part = parts[-1]
-        try:
-            with TemporaryDirectory(prefix="tinyllm-compiled-") as folder:
-                path = Path(folder) / "part.o"
-                with _start_compiler(part, path) as process:
-                    try:
-                        compiled = {part: compile_kernels(part) for part in parts[:-1]}
-                        complaint = process.communicate()[1]
-                    finally:
-                        process.kill()
-                if process.returncode == 0:
-                    compiled[part] = path.read_bytes()
-                else:
-                    lines = complaint.decode(errors="replace").splitlines()
-                    announce(_alone(part, lines[-1] if lines else f"it ended with {process.returncode}"))
-        except OSError as error:
-            announce(_alone(part, error.strerror))
-    return compiled | {part: compile_kernels(part) for part in parts if part not in compiled}
-
-
-def _start_compiler(part: Part, path: Path) -> "subprocess.Popen[bytes]":
-    command = [sys.executable or "python", "-P", "-c", COMPILE_HERE, part, _key(), str(path)]
-    # Not by its standard output: what a user's Python prints when it starts is no machine code.
-    null, pipe = subprocess.DEVNULL, subprocess.PIPE
-    return subprocess.Popen(command, stdin=null, stdout=null, stderr=pipe)
-
-
-def _alone(part: Part, reason: object) -> str:
-    return f"a second process could not compile the {part}, so this one does: {reason}"
-
-
-def compile_for_another(part: Part, key: str, path: str) -> None:
-    """Writes the object file of `part` to `path`, for a process whose sources have that `key`."""
-    llvm.initialize_native_target()
-    llvm.initialize_native_asmprinter()
-    if key != _key():
-        sys.exit(f"it would compile other sources, those in {Path(__file__).parent}")
-    storage.write_file(Path(path), compile_kernels(part))
-
-
-def compile_kernels(part: Part) -> bytes:
-    """An object file with a part of the program for this CPU. Numba translates it, LLVM optimizes it as a whole."""
+def compile_kernels(weights_kind: WeightsKind) -> bytes:
+    """An object file of the program for this CPU: Numba translates it, LLVM optimizes it as a whole."""
     from numba.core import config as numba_config
 
-    # By itself Numba optimizes every function with all that it calls, again and again on the way up: 20 s, not 4.
+    # Numba alone would optimize every function with all its callees, repeatedly: 20 s instead of 4.
     settings: Any = numba_config
-    with _numba_settings_lock:
-        before, settings.OPT = settings.OPT, type(settings.OPT)(0)
-        try:
-            from tinyllm.kernels.decode import choice, program
+    before, settings.OPT = settings.OPT, type(settings.OPT)(0)
+    try:
+        from tinyllm.kernels.decode.program import compile_entry
 
-            entry = choice.compile_entry() if part == "choices" else program.compile_entry(part)
-        finally:
-            settings.OPT = before
+        entry = compile_entry(weights_kind)
+    finally:
+        settings.OPT = before
     module = llvm.parse_assembly(entry.inspect_llvm())
     native_name = entry.native_name.removeprefix("cfunc.")
     for function in module.functions:
@@ -186,7 +108,7 @@ def _load(object_file: bytes) -> Any:
 
 
 def _target_machine(triple: str) -> Any:
-    # LLVM avoids vectors of 512 bits where they used to slow the clock; these loops gain from them wherever there are.
+    # LLVM avoids vectors of 512 bits, which slowed the clock of early CPUs; these loops gain from them on every CPU.
     features = f"{llvm.get_host_cpu_features().flatten()},-prefer-256-bit"
     target = llvm.Target.from_triple(triple)
     return target.create_target_machine(
@@ -195,15 +117,14 @@ def _target_machine(triple: str) -> Any:
 
 
 def _check_self_contained(module: Any) -> None:
-    """The code is loaded where Numba's runtime is absent: it may call only what every process has."""
+    """Asserts that the code calls only what every process has, since it is loaded without Numba's runtime."""
     called = {function.name for function in module.functions if function.is_declaration}
     foreign = {name for name in called if not name.startswith("llvm.") and name not in ("memset", "memcpy", "floorf")}
     assert not foreign, f"the compiled program calls {', '.join(sorted(foreign))}"
 
 
 def _key() -> str:
-    """Changes whenever the code would."""
-    sources = (Path(__file__).parent.joinpath(name).read_bytes() for name in SOURCES)
+    """The key of the code: sources, versions of the compilers, name and features of the CPU."""
+    sources = [Path(__file__).with_name(f"{name}.py") for name in MODULES]
     cpu = (llvm.get_process_triple(), llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten())
-    versions = (version("numba"), llvmlite.__version__)
-    return key_of([*sources, *(fact.encode() for fact in (*versions, *cpu))])
+    return code_key(sources, (version("numba"), llvmlite.__version__, *cpu))

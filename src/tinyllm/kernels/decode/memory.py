@@ -77,16 +77,6 @@ def float_from_bits(typing_context, bits):
 
 
 @intrinsic
-def bits_of_float(typing_context, number):
-    """The 32 bits of a float32, from 0 to 2^32 - 1."""
-
-    def generate(context, builder, signature, arguments):
-        return builder.zext(builder.bitcast(arguments[0], _INT32), _INT64)
-
-    return types.int64(types.float32), generate
-
-
-@intrinsic
 def power_of_two(typing_context, exponent):
     """2 to the power of a whole float32 from -126 to 127: its bits are made from an int32, as wide as the float is."""
 
@@ -175,21 +165,3 @@ def call(typing_context, address):
         return context.get_dummy_value()
 
     return types.void(types.int64), generate
-
-
-@intrinsic
-def call_choice(typing_context, address, plan, row, chunk):
-    """Calls `choice.choose`, which is in another object file, at its `address`.
-
-    Numba's own convention: places for a result and an exception come first; there is neither.
-    """
-
-    def generate(context, builder, signature, arguments):
-        address, *others = arguments
-        place = cgutils.alloca_once(builder, _ADDRESS)
-        kinds = [_ADDRESS.as_pointer()] * 2 + [argument.type for argument in others]
-        function = builder.inttoptr(address, ir.FunctionType(_INT32, kinds).as_pointer())
-        builder.call(function, [place, place, *others])
-        return context.get_dummy_value()
-
-    return types.void(types.int64, plan, row, chunk), generate

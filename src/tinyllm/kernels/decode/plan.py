@@ -74,17 +74,15 @@ ADDRESSES = (
     "seen",  # bool (R, V)
     "uniforms",  # float64 (R,)
     "chosen",  # int64 (R,)
-    "log_probabilities",  # float64 (R,)
-    "summaries",
-    "sampling_numbers",
-    "sampling_sums",
-    "choose_function",
+    "chosen_logits",  # float64 (R,), below the largest logit of the row
+    "normalizers",  # float64 (R,)
+    "weighed",  # float32 (chunks, V*): scratch memory
     # The team (see `team`).
     "queue",  # int64 (QUEUE_SIZE,)
     "yield_function",  # the system's function by which a thread lets others run, or 0
 )
 """Addresses of memory and functions."""
-COUNTS = ("num_rows", "num_outputs", "num_samples", "num_summarized", "not_finite", "idle_rounds")
+COUNTS = ("num_rows", "num_outputs", "num_samples", "not_finite", "idle_rounds")
 """Set for each call: rows, logits and samples of it; whether a logit was not finite; rounds that a helper waits."""
 SETTINGS = ("temperature", "top_p", "min_p", "repetition_penalty")
 """Settings of sampling, float64; `top_k` is an integer."""
@@ -108,10 +106,3 @@ READ, HELP, SAMPLE = range(3)
 
 TICKET, DONE, OPEN_JOB, OPEN_LAYER, QUEUE_SIZE = 0, 8, 16, 17, 24
 """Places in the queue; those that several threads write are a cache line apart."""
-
-WEIGHTS_LEFT, POOL, PENALIZED, NUM_SAMPLING_NUMBERS = range(4)
-"""What each chunk of sampling works on: float32 for each token."""
-TOPS, SUMS, SHARPENED_SUMS, NUM_SUMMARIES = range(4)
-"""What summaries tell of each block of a row of logits."""
-NUM_CUTS = 8
-"""Where weights of tokens are cut into parts, to find that in which top-p ends; their sums follow those of blocks."""

@@ -15,8 +15,8 @@ from numba import cfunc, types
 
 from tinyllm.config import WeightsKind
 from tinyllm.kernels.decode import plan as at
-from tinyllm.kernels.decode.blocks import LOGIT_BLOCK, MIN_TILED_ROWS, TILE_INPUTS
-from tinyllm.kernels.decode.choice import summarize
+from tinyllm.kernels.decode.blocks import MIN_TILED_ROWS, TILE_INPUTS
+from tinyllm.kernels.decode.choice import choose
 from tinyllm.kernels.decode.forward import (
     FAST,
     attend,
@@ -36,7 +36,6 @@ from tinyllm.kernels.decode.memory import (
     atomic_store,
     bytes_,
     call,
-    call_choice,
     floats,
     halves,
     integers,
@@ -78,11 +77,9 @@ def enter(plan, role, weights, packed):
         help_out(plan, weights, packed)
     else:
         if plan.num_samples == 1:
-            call_choice(plan.choose_function, plan, 0, 0)
+            choose(plan, 0, 0)
         else:
             share_out(plan, weights, packed, SAMPLING, 0)
-        # A choice may overwrite summaries, and the next one may have other settings.
-        plan.num_summarized = 0
 
 
 @compiled
@@ -100,7 +97,6 @@ def read(plan, weights, packed):
         else:
             prepare(plan, packed, job, layer, num_rows, 0, num_rows)
         share_out(plan, weights, packed, job, layer)
-    plan.num_summarized = plan.num_outputs
 
 
 @compiled
@@ -191,7 +187,7 @@ def run_chunk(plan, weights, packed, job, layer, chunk, num_chunks):
     if job == SAMPLING:
         count = plan.num_samples
         for row in range(count * chunk // num_chunks, count * (chunk + 1) // num_chunks):
-            call_choice(plan.choose_function, plan, row, chunk)
+            choose(plan, row, chunk)
         return
     hidden, inner, columns = plan.hidden_size, plan.intermediate_size, plan.hidden_columns
     num_qkv = (plan.num_heads + 2 * plan.num_kv_heads) * plan.head_size
@@ -214,10 +210,7 @@ def run_chunk(plan, weights, packed, job, layer, chunk, num_chunks):
     elif job == VOCABULARY:
         start, row, count = plan.output_start, plan.output_row, plan.vocab_size
         result, stride, num_rows = floats(plan.logits), count, plan.num_outputs
-    # One thread computes a whole block of logits, for its summary.
-    step = LOGIT_BLOCK if job == VOCABULARY else 1
-    steps = (count + step - 1) // step
-    first, last = steps * chunk // num_chunks * step, min(count, steps * (chunk + 1) // num_chunks * step)
+    first, last = count * chunk // num_chunks, count * (chunk + 1) // num_chunks
     adds = job == OUTPUT or job == DOWN
     for up in range(0, 2 * inner if job == GATE_UP else 1, inner):
         # The same rows of up as of gate, so that this chunk can multiply them.
@@ -227,8 +220,6 @@ def run_chunk(plan, weights, packed, job, layer, chunk, num_chunks):
             continue
         for index in range(num_rows):
             multiply(plan, weights, packed, index, start, row, columns, result, stride, y, end, adds)
-    for index in range(num_rows):
-        if job == GATE_UP:
+    if job == GATE_UP:
+        for index in range(num_rows):
             gate(plan, index, first, last)
-        elif job == VOCABULARY:
-            summarize(plan, index, floats(plan.logits + 4 * index * count), first, last)

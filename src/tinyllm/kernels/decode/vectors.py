@@ -14,18 +14,14 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from tinyllm.kernels.decode.blocks import COLUMN_BLOCK, LANES, LOGIT_BLOCK, MAX_TILE_ROWS, POSITION_BLOCK
+from tinyllm.kernels.decode.blocks import COLUMN_BLOCK, LANES, MAX_TILE_ROWS, POSITION_BLOCK
 from tinyllm.kernels.decode.memory import FEATURES, call_llvm
-from tinyllm.kernels.decode.plan import NUM_CUTS
 
 PREFETCH_BYTES = 2048
 
 _INT8, _INT16, _INT32, _INT64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
 _FLOAT, _DOUBLE = ir.FloatType(), ir.DoubleType()
 _FAST = ("fast",)
-
-_HAS_PERMUTE = FEATURES.get("avx2") and not FEATURES.get("avx512f")
-"""Whether kept lanes are packed by a table, for lack of an instruction that does it by itself."""
 
 TILE_ROWS = MAX_TILE_ROWS if FEATURES.get("avx512f") else 6
 """Rows of weights that meet 16 inputs at a time: as many as there are registers for their sums."""
@@ -255,91 +251,6 @@ def sum_sixteen_vectors(typing_context, sums, start, result):
         return context.get_dummy_value()
 
     return types.void(sums, types.int64, types.int64), generate
-
-
-@intrinsic
-def add_sums_from_cuts(typing_context, numbers, start, low, step, sums, sums_start):
-    """Adds to each of `NUM_CUTS` sums those of a block's numbers, none negative, that are at least its cut.
-
-    The first cut is the float with the bits `low + step`, the next `low + 2 step`, and so on.
-    """
-
-    def generate(context, builder, signature, arguments):
-        numbers, start, low, step, sums, sums_start = arguments
-        places = [builder.add(start, ir.Constant(_INT64, i)) for i in range(0, LOGIT_BLOCK, LANES)]
-        vectors = [_load(builder, numbers, place, _FLOAT, LANES) for place in places]
-        zero, totals = ir.Constant(vectors[0].type, None), []
-        for index in range(1, NUM_CUTS + 1):
-            bits = builder.trunc(builder.add(low, builder.mul(step, ir.Constant(_INT64, index))), _INT32)
-            cut = _in_all_lanes(builder, builder.bitcast(bits, _FLOAT))
-            total = zero
-            for vector in vectors:
-                kept = builder.select(builder.fcmp_ordered(">=", vector, cut), vector, zero)
-                total = builder.fadd(total, kept, flags=_FAST)
-            totals.append(total)
-        total = _summed_lanes(builder, totals)
-        first = ir.Constant(ir.VectorType(_INT32, NUM_CUTS), list(range(NUM_CUTS)))
-        added = builder.fpext(builder.shuffle_vector(total, total, first), ir.VectorType(_DOUBLE, NUM_CUTS))
-        before = _load(builder, sums, sums_start, _DOUBLE, NUM_CUTS)
-        _store(builder, builder.fadd(before, added), sums, sums_start)
-        return context.get_dummy_value()
-
-    number = types.int64
-    return types.void(numbers, number, number, number, sums, number), generate
-
-
-@intrinsic
-def keep_between(typing_context, numbers, start, count, low, high, result, result_start):
-    """Puts those of `count` numbers whose keys are from `low` to `high` side by side into `result`; how many they are.
-
-    A key is an int32 that sorts as its float does. `count` is a multiple of 16; `result` may be `numbers` themselves,
-    and has room for as many: up to eight numbers after the kept ones may be overwritten.
-    """
-
-    def generate(context, builder, signature, arguments):
-        numbers, start, count, low, high, result, result_start = arguments
-        num_lanes, put = (8, _put_kept_by_table) if _HAS_PERMUTE else (LANES, _put_kept)
-        bits, mask = ir.VectorType(_INT32, num_lanes), ir.IntType(num_lanes)
-        low, high = (_in_all_lanes(builder, bound, num_lanes) for bound in (low, high))
-
-        def keep_some(place, totals):
-            vector = _load(builder, numbers, builder.add(start, place), _FLOAT, num_lanes)
-            number = builder.bitcast(vector, bits)
-            sign = builder.ashr(number, ir.Constant(bits, [31] * num_lanes))
-            key = builder.xor(number, builder.and_(sign, ir.Constant(bits, [2**31 - 1] * num_lanes)))
-            kept = builder.and_(builder.icmp_signed(">=", key, low), builder.icmp_signed("<=", key, high))
-            put(builder, vector, kept, builder.gep(result, [builder.add(result_start, totals[0])]))
-            num_kept = call_llvm(builder, f"llvm.ctpop.i{num_lanes}", mask, builder.bitcast(kept, mask))
-            return [builder.add(totals[0], builder.zext(num_kept, _INT64))]
-
-        return _loop(builder, count, num_lanes, [ir.Constant(_INT64, 0)], keep_some)[0]
-
-    number, bound = types.int64, types.int32
-    return number(numbers, number, number, bound, bound, result, number), generate
-
-
-def _put_kept(builder: ir.IRBuilder, vector: ir.Value, kept: ir.Value, target: ir.Value) -> None:
-    """Stores the kept numbers of a vector side by side: one instruction of AVX-512; elsewhere lane by lane."""
-    name = f"llvm.masked.compressstore.v{vector.type.count}f32"
-    call_llvm(builder, name, ir.VoidType(), vector, target, kept)
-
-
-def _put_kept_by_table(builder: ir.IRBuilder, vector: ir.Value, kept: ir.Value, target: ir.Value) -> None:
-    """The same for eight lanes with AVX2: a table tells for each set of kept lanes in which order to take them.
-
-    What follows the kept ones in `target` is overwritten too, up to eight numbers.
-    """
-    order = ir.VectorType(_INT32, 8)
-    name = "order_of_kept_lanes"
-    table = builder.module.globals.get(name)
-    if table is None:
-        lanes = [[lane for lane in range(8) if chosen >> lane & 1] for chosen in range(256)]
-        rows = [ir.Constant(order, chosen + [0] * (8 - len(chosen))) for chosen in lanes]
-        table = cgutils.global_constant(builder.module, name, ir.Constant(ir.ArrayType(order, 256), rows))
-    index = builder.zext(builder.bitcast(kept, _INT8), _INT64)
-    lanes_first = builder.load(builder.gep(table, [ir.Constant(_INT64, 0), index]))
-    packed = call_llvm(builder, "llvm.x86.avx2.permps", vector.type, vector, lanes_first)
-    _store(builder, packed, target, ir.Constant(_INT64, 0))
 
 
 def _in_all_lanes(builder: ir.IRBuilder, number: ir.Value, num_lanes: int = LANES) -> ir.Value:

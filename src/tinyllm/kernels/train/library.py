@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from tinyllm.machine.compiled_cache import CompiledCache, key_of, load_library
+from tinyllm.machine.compiled_cache import CompiledCache, code_key, load_library
 from tinyllm.machine.system import processor_features
 
 SOURCES = sorted(Path(__file__).parent.glob("*.cpp"))
@@ -87,13 +87,13 @@ def call(name: str, tensors: Sequence[Tensor | None], sizes: Sequence[int]) -> N
 
 def _find_or_make(folder: Path, announce: Callable[[str], None]) -> ctypes.CDLL:
     """Loads the kept library, or compiles it, keeps it and loads it. Raises OSError."""
-    key, cache = _key(), CompiledCache(folder, announce)
-    if found := cache.find("kernels", key, ".so"):
-        path, content = found
-        return load_library(path, content, announce)
-    announce("compiling kernels for this CPU, once: about five seconds")
-    content = _compile()
-    return load_library(cache.keep("kernels", key, ".so", content), content, announce)
+
+    def compile_now() -> bytes:
+        announce("compiling kernels for this CPU, once: about five seconds")
+        return _compile()
+
+    path, content = CompiledCache(folder, announce).find_or_compile("kernels", _key(), ".so", compile_now)
+    return load_library(path, content, announce)
 
 
 def _compile() -> bytes:
@@ -113,12 +113,6 @@ def _compiler() -> str | None:
 
 
 def _key() -> str:
-    """Changes whenever the code would."""
-    version = subprocess.run([_compiler() or "", "--version"], capture_output=True, check=False).stdout
-    facts = (
-        *(path.read_bytes() for path in (*SOURCES, *HEADERS)),
-        version,
-        *(option.encode() for option in OPTIONS),
-        *map(str.encode, sorted(processor_features())),
-    )
-    return key_of(facts)
+    """The key of the code: sources, compiler, options, features of the CPU."""
+    compiler = subprocess.run([_compiler() or "", "--version"], capture_output=True, check=False, text=True).stdout
+    return code_key((*SOURCES, *HEADERS), (compiler, *OPTIONS, *sorted(processor_features())))
