@@ -24,7 +24,7 @@ from reference_data import (
 from tinyllm.corpus.storybook import write_stories
 from tinyllm.tokenizer.codec import Tokenizer
 from tinyllm.tokenizer.files import hugging_face_files, tokenizer_json
-from tinyllm.tokenizer.training import train_model
+from tinyllm.tokenizer.training import train_model, train_tokenizer
 
 ODD_TEXTS = [
     *("", " ", "   ", " a", "a ", "  a  b   c  ", "\t\ta\tb", "\n\n a\n b \n", " \n ", "a\r\nb", "\x00\x01\x7f"),
@@ -132,6 +132,19 @@ def load_with_transformers(tokenizer: Tokenizer, directory: Path) -> Any:
         config = {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "vocab_size": tokenizer.vocab_size}
         (directory / "config.json").write_text(json.dumps(config))
         return AutoTokenizer.from_pretrained(directory)
+
+
+def test_transformers_pads_with_a_trained_tokenizer(tmp_path: Path) -> None:
+    """The directory of `tinyllm tokenizer train` has no model, so nothing but its own files names the padding."""
+    train_tokenizer(list(write_stories(50, seed=1)), 400, tmp_path / "tokenizer")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # transformers' own, on import
+        from transformers import AutoTokenizer
+
+        loaded = AutoTokenizer.from_pretrained(tmp_path / "tokenizer")
+    ids = loaded(["Lily", "Lily had a red ball."], padding=True)["input_ids"]
+    assert len(ids[0]) == len(ids[1])
+    assert ids[0][-1] == loaded.eos_token_id
 
 
 def test_transformers_loads_the_directory(tokenizer: Tokenizer, tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ def test_from_text_to_shards_and_back(call: Call) -> None:
     assert (code, out) == (0, "")
     assert "tokenizer: 300 tokens, fingerprint" in err
     assert sorted(path.name for path in Path("tokenizer").iterdir()) == [
-        *("manifest.json", "tokenizer.json", "tokenizer.model", "tokenizer.vocab"),
+        *("manifest.json", "tokenizer.json", "tokenizer.model", "tokenizer.vocab", "tokenizer_config.json"),
     ]
 
     code, out, err = call("prepare", "stories.txt", "--tokenizer", "tokenizer", "-o", "shards")

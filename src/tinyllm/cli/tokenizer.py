@@ -63,7 +63,8 @@ def train(
 ) -> None:
     """Train a SentencePiece BPE tokenizer on text files.
 
-    The same files and options give the same bytes. Writes tokenizer.model, tokenizer.vocab and tokenizer.json.
+    The same files and options give the same bytes. Writes SentencePiece's tokenizer.model and
+    tokenizer.vocab, and Hugging Face's tokenizer.json and tokenizer_config.json.
 
     For example:
 

@@ -17,8 +17,8 @@ JSON_NAME = "tokenizer.json"
 CONFIG_NAME = "tokenizer_config.json"
 
 
-def hugging_face_files(tokenizer: Tokenizer, context_length: int) -> dict[str, bytes]:
-    """The tokenizer's files in a Hugging Face model directory, as name -> bytes; `context_length` is in tokens.
+def hugging_face_files(tokenizer: Tokenizer, context_length: int | None = None) -> dict[str, bytes]:
+    """The tokenizer's files in a Hugging Face directory, as name -> bytes; `context_length` is a model's, in tokens.
 
     transformers' `AutoTokenizer` encodes with them as BOS followed by SentencePiece's ids.
     """
@@ -186,7 +186,7 @@ def _bos_template(tokenizer: Tokenizer) -> dict[str, Any] | None:
     }
 
 
-def _transformers_config(tokenizer: Tokenizer, context_length: int) -> dict[str, Any]:
+def _transformers_config(tokenizer: Tokenizer, context_length: int | None) -> dict[str, Any]:
     """The content of `tokenizer_config.json`: the special tokens, and no splitting of texts at them."""
     named = {
         "bos": tokenizer.bos_id,
@@ -210,7 +210,7 @@ def _transformers_config(tokenizer: Tokenizer, context_length: int) -> dict[str,
         "clean_up_tokenization_spaces": False,
         # A literal <s> in a text is ordinary text, as in SentencePiece.
         "split_special_tokens": True,
-        "model_max_length": context_length,
+        **({} if context_length is None else {"model_max_length": context_length}),
     }
 
 

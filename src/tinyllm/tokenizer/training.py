@@ -17,7 +17,7 @@ from sentencepiece import SentencePieceTrainer
 from tinyllm import storage
 from tinyllm.errors import InputError, UsageError
 from tinyllm.tokenizer.codec import MODEL_NAME, SPACE, Tokenizer
-from tinyllm.tokenizer.files import JSON_NAME, VOCAB_NAME, tokenizer_json, vocab_text
+from tinyllm.tokenizer.files import VOCAB_NAME, hugging_face_files, vocab_text
 from tinyllm.tokenizer.proto_writer import with_reserved
 
 NUM_META_PIECES = 259
@@ -51,7 +51,7 @@ def train_tokenizer(
     special: Sequence[str] = (),
     overwrite: bool = False,
 ) -> Tokenizer:
-    """Trains on documents and commits `output` with `tokenizer.model`, `tokenizer.vocab` and `tokenizer.json`.
+    """Trains on documents, and commits the directory `output`: SentencePiece's files and Hugging Face's.
 
     `special` reserves control pieces, which get the last ids. A text that contains one literally encodes to it only if
     `Tokenizer.encode` is called with `allow_special`. From more than `max_input_bytes` of text, a random sample of
@@ -65,9 +65,9 @@ def train_tokenizer(
     model_proto = train_model(sample.lines, vocab_size, character_coverage, special)
     tokenizer = Tokenizer.from_bytes(model_proto, str(output / MODEL_NAME))
     with storage.commit_directory(output, "tokenizer") as draft:
-        draft.write(MODEL_NAME, model_proto)
         draft.write(VOCAB_NAME, vocab_text(tokenizer))
-        draft.write(JSON_NAME, tokenizer_json(tokenizer))
+        for name, content in hugging_face_files(tokenizer).items():
+            draft.write(name, content)
         draft.details = {
             "vocab_size": tokenizer.vocab_size,
             "fingerprint": tokenizer.fingerprint,
