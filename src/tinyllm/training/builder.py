@@ -11,6 +11,7 @@ import torch
 from tinyllm import storage
 from tinyllm.config import Config, TrainingSamplesConfig
 from tinyllm.errors import MismatchError
+from tinyllm.machine import ranks
 from tinyllm.machine.device import pick_device, seed_everything
 from tinyllm.machine.memory import shortages_named
 from tinyllm.model.init import initialize_mimetic
@@ -42,10 +43,15 @@ def check_start(config: Config, shards: ShardSet, run: Path) -> Path:
             f"{shards.tokenizer.vocab_size} tokens; leave model.vocab_size out, or prepare the shards again"
         )
     run = storage.follow_link(run)
+    # The other ranks would find the lock of the first.
+    ranks.once(lambda: _check_directory(run))
+    return run
+
+
+def _check_directory(run: Path) -> None:
     storage.check_writable(run / "config.toml")
     storage.check_free(run)
     check_run_directory(run)
-    return run
 
 
 def build_trainer(

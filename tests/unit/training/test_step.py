@@ -10,10 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tinyllm.config import ModelConfig, OptimizerConfig
-from tinyllm.kernels.train import library
+from tinyllm.kernels.train import kernel_pass, library
 from tinyllm.model.transformer import Transformer
 from tinyllm.training.optimizer import build_optimizers, set_learning_rate
 from tinyllm.training.step import TrainingAttention, Updater
+from unit.kernels.train import plain_operators
 
 NEEDS_KERNELS = pytest.mark.skipif(
     not library.is_supported(), reason="needs an x86 processor with AMX and a C++ compiler"
@@ -133,6 +134,23 @@ def test_every_path_skips_a_non_finite_update_and_then_continues_unchanged(
     assert updater.update(batches(2), num_targets=32) == undisturbed.update(batches(2), num_targets=32)
     for ours, theirs in zip(model.parameters(), twin.parameters(), strict=True):
         assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize("grad_clip", [0.0, 0.05])
+def test_the_kernels_path_updates_as_autograd_does(grad_clip: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On plain PyTorch in place of the compiled operators, so that every machine tests it."""
+    monkeypatch.setattr(kernel_pass, "operators", plain_operators)
+    ways: list[tuple[TrainingAttention, Transformer, Updater]] = [
+        (attention, *make_exact("float32", attention, grad_clip)) for attention in ("tiled", "fused")
+    ]
+    results = [[updater.update(batches(3), 48), updater.update(batches(2), 32)] for _, _, updater in ways]
+    for ours, theirs in zip(*results, strict=True):
+        assert ours.loss == pytest.approx(theirs.loss, rel=1e-5)
+        assert ours.grad_norm == pytest.approx(theirs.grad_norm, rel=1e-4)
+    (_, tiled, updater), (_, fused, other) = ways
+    for weight, expected in zip(tiled.parameters(), fused.parameters(), strict=True):
+        torch.testing.assert_close(weight, expected, rtol=1e-4, atol=1e-5)
+    assert updater.summed_loss(batches(1)[0]).item() == pytest.approx(other.summed_loss(batches(1)[0]).item(), rel=1e-4)
 
 
 @NEEDS_KERNELS
