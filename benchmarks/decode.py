@@ -140,11 +140,14 @@ def make_engine(model: ForeignModel, kind: WeightsKind, num_threads: int) -> Cpu
 
 
 def decode(engine: CpuEngine, num_tokens: int, batch: int) -> float:
-    logits = engine.prefill(np.ones((batch, 1), np.int64))
+    slots = engine.open(batch)
+    logits = engine.read(slots, np.ones((batch, 1), np.int64))
     start = time.perf_counter()
     for _ in range(num_tokens):
-        logits = engine.decode(logits.argmax(axis=-1))
-    return batch * num_tokens / (time.perf_counter() - start)
+        logits = engine.read(slots, logits.argmax(axis=-1)[:, None])
+    seconds = time.perf_counter() - start
+    engine.close(slots)
+    return batch * num_tokens / seconds
 
 
 def generate(generator: Generator, num_tokens: int, batch: int) -> float:

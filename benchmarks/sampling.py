@@ -34,7 +34,9 @@ TOKENS_A_TURN = 10
 def main() -> None:
     arguments = parse_arguments()
     engine = make_engine(load_shape("15m"), "fp32", 0)
-    logits = engine.prefill(np.ones((1, 8), np.int64))
+    slots = engine.open(1)
+    logits = engine.read(slots, np.ones((1, 8), np.int64))
+    engine.close(slots)
     spread = float(logits.std())
     seen, uniforms = np.zeros(logits.shape, np.bool_), np.random.default_rng(0).random((1000, 1))
     sides = {
@@ -46,14 +48,16 @@ def main() -> None:
     token_seconds = []
     for _ in range(arguments.rounds):
         for name, config in sides.items():
-            logits = engine.prefill(np.ones((1, 100), np.int64))
+            slots = engine.open(1)
+            logits = engine.read(slots, np.ones((1, 100), np.int64))
             for uniform in uniforms[:TOKENS_A_TURN]:
                 start = time.perf_counter()
-                logits = engine.decode(np.ones(1, np.int64))
+                logits = engine.read(slots, np.ones((1, 1), np.int64))
                 computed = time.perf_counter()
                 engine.choose(logits, seen, uniform, config)
                 seconds[name].append(time.perf_counter() - computed)
                 token_seconds.append(computed - start)
+            engine.close(slots)
     token = statistics.median(token_seconds)
     rows: list[dict[str, Any]] = [
         {

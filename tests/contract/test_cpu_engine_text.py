@@ -39,11 +39,13 @@ def mean_loss(generator: Generator, texts: list[str]) -> float:
     losses = []
     for text in texts:
         ids = generator.tokenizer.encode(text, bos=True)[: generator.engine.context_length]
-        logits = generator.engine.prefill(np.array([ids[:1]]))[0]
+        slots = generator.engine.open(1)
+        logits = generator.engine.read(slots, np.array([ids[:1]]))[0]
         for token in ids[1:]:
             top = logits.max()
             losses.append(float(top + np.log(np.exp(logits - top).sum()) - logits[token]))
-            logits = generator.engine.decode(np.array([token]))[0]
+            logits = generator.engine.read(slots, np.array([[token]]))[0]
+        generator.engine.close(slots)
     return float(np.mean(losses))
 
 

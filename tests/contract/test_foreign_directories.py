@@ -300,7 +300,7 @@ def test_other_spellings_of_a_llama(layout: str, make_model_dir: MakeModelDir) -
     generator = load(path, device="cpu")
     assert generator.config.context_length == model.config.max_position_embeddings
     ids = generator.tokenizer.encode(PROMPT, bos=True)
-    ours = generator.engine.prefill(torch.tensor([ids]).numpy())
+    ours = generator.engine.read(generator.engine.open(1), torch.tensor([ids]).numpy())
     torch.testing.assert_close(
         torch.from_numpy(ours.copy())[0], model(torch.tensor([ids])).logits[0, -1], atol=1e-4, rtol=0
     )

@@ -195,7 +195,7 @@ def _say_bundled(generator: Generator) -> None:
 
 def _say_how_it_went(generator: Generator, generations: list[Generation], stats: bool) -> None:
     context = generator.config.context_length
-    if generations[0].slid:
+    if any(generation.slid for generation in generations):
         note(f"the text outgrew the context of {context} tokens: the window slid to its last {kept_tokens(context)}")
     num_tokens = sum(len(generation.token_ids) for generation in generations)
     seconds = generations[0].seconds

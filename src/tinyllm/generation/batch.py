@@ -1,12 +1,13 @@
-"""The generation loop: all samples of one prompt in one batch, token by token, each with its own random stream.
+"""The generation loop: the samples of one or more prompts side by side, token by token.
 
-Its inputs are token ids and checked settings; files and defaults are the generator's task.
+Each prompt is read once. Each sample has its own random stream, and leaves the batch when it ends. Inputs are token ids
+and checked settings; files and defaults are the generator's task.
 
-Shapes: B samples of a batch, V vocabulary.
+Shapes: B samples that have not ended, V vocabulary.
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -60,37 +61,51 @@ class Sample:
 
 
 class Batch:
-    """The samples of one prompt; iterating over `pieces` generates them."""
+    """The samples of some prompts; iterating over `pieces` generates them."""
 
     def __init__(
-        self, engine: Engine, tokenizer: Tokenizer, prompt_ids: Sequence[int], num_samples: int, config: SamplingConfig
+        self,
+        engine: Engine,
+        tokenizer: Tokenizer,
+        prompts: Sequence[Sequence[int]],
+        num_samples: int,
+        config: SamplingConfig,
     ) -> None:
-        self.samples = [Sample(tokenizer, prompt_ids, config.stop) for _ in range(num_samples)]
+        """`num_samples` samples of each of `prompts`, prompt after prompt.
+
+        Sample i of a prompt draws from random stream i of the seed, whatever the other prompts are.
+        """
+        self.samples = [Sample(tokenizer, prompt, config.stop) for prompt in prompts for _ in range(num_samples)]
         self.seconds = 0.0
         self._config = config
         self._engine = engine
-        self._window = Window(engine, np.tile(np.array(prompt_ids, np.int64), (num_samples, 1)))
-        self._streams = [sampling.random_stream(config.seed, sample) for sample in range(num_samples)]
-        self._seen = np.zeros((num_samples, tokenizer.vocab_size), np.bool_)
-        self._seen[:, prompt_ids] = True
+        self._window = Window(engine, prompts, num_samples)
+        self._active = list(range(len(self.samples)))
+        self._streams = [sampling.random_stream(config.seed, sample) for _ in prompts for sample in range(num_samples)]
+        self._uniforms = np.empty((UNIFORMS_AT_ONCE, len(self.samples)))
+        self._seen = np.zeros((len(self.samples), tokenizer.vocab_size), np.bool_)
+        """One row for each active sample."""
+        for number, prompt in enumerate(prompts):
+            self._seen[number * num_samples : (number + 1) * num_samples, prompt] = True
 
     @property
-    def slid(self) -> bool:
-        """Whether the texts outgrew the context, so that the window moved."""
+    def slid(self) -> list[bool]:
+        """Whether each text outgrew the context, so that its window moved."""
         return self._window.slid
+
+    @property
+    def slots(self) -> Mapping[int, int]:
+        """The engine's slot of each sample that has one."""
+        return self._window.slots
 
     @property
     def ended(self) -> bool:
         """Whether every text has ended."""
-        return all(sample.finish_reason for sample in self.samples)
+        return not self._active
 
-    def leave_engine(self) -> None:
-        """Moves the batch's cache out of the engine; call `enter_engine` before the next piece."""
-        self._window.leave_engine()
-
-    def enter_engine(self) -> None:
-        """Moves the batch's cache back into the engine."""
-        self._window.enter_engine()
+    def close(self) -> None:
+        """Closes all slots; no piece can follow."""
+        self._window.close(range(len(self.samples)))
 
     def pieces(self) -> Iterator[list[str]]:
         """Yields the new text of each sample after each step, until every sample has ended.
@@ -98,24 +113,38 @@ class Batch:
         Raises FormatError if the model's logits are not finite.
         """
         start = time.perf_counter()
-        logits = self._window.read()
+        logits = self._window.start()
         for step in range(self._config.max_new_tokens):
             tokens, log_probabilities = self._draw(logits, step)
             last = step == self._config.max_new_tokens - 1
-            drawn = zip(self.samples, tokens.tolist(), log_probabilities.tolist(), strict=True)
-            pieces = [sample.add(token, log_probability, last=last) for sample, token, log_probability in drawn]
+            pieces = [""] * len(self.samples)
+            drawn = zip(self._active, tokens.tolist(), log_probabilities.tolist(), strict=True)
+            for sample, token, log_probability in drawn:
+                pieces[sample] = self.samples[sample].add(token, log_probability, last=last)
+            tokens = self._leave_ended(tokens)
             self.seconds = time.perf_counter() - start
             yield pieces
             if self.ended:
                 return
-            logits = self._window.extend(tokens)
+            logits = self._window.extend(self._active, tokens)
 
     def _draw(self, logits: Logits, step: int) -> tuple[Tokens, Doubles]:
         """One token for each row of `logits` (B, V) and its log-probability, (B,) each."""
         if step % UNIFORMS_AT_ONCE == 0:
-            self._uniforms = np.stack([stream.random(UNIFORMS_AT_ONCE) for stream in self._streams], axis=1)
-        uniforms = self._uniforms[step % UNIFORMS_AT_ONCE]
+            for sample in self._active:
+                self._uniforms[:, sample] = self._streams[sample].random(UNIFORMS_AT_ONCE)
+        uniforms = self._uniforms[step % UNIFORMS_AT_ONCE, self._active]
         tokens, log_probabilities = self._engine.choose(logits, self._seen, uniforms, self._config)
         if self._config.repetition_penalty != 1:
             self._seen[np.arange(len(tokens)), tokens] = True
         return tokens, log_probabilities
+
+    def _leave_ended(self, tokens: Tokens) -> Tokens:
+        """Closes the slots of samples that have ended; returns the `tokens` of the others."""
+        going = [row for row, sample in enumerate(self._active) if self.samples[sample].finish_reason is None]
+        if len(going) == len(self._active):
+            return tokens
+        self._window.close([sample for sample in self._active if self.samples[sample].finish_reason])
+        self._active = [self._active[row] for row in going]
+        self._seen = self._seen[going]
+        return tokens[going]

@@ -1,10 +1,11 @@
 """The public interface of generation: prompt and settings in, texts out, whole or as a stream.
 
 `generate` and `stream` run the same loop: with the same seed, the pieces of a stream join to the text of `generate`.
-Any number of threads may use one generator: texts take turns on its engine (see `turns`). A generator works with any
-engine; torch is imported only if `load` chooses the torch engine.
+Any number of threads may use one generator: texts take turns on its engine (see `turns`), and each has its own slots
+there. A generator works with any engine; torch is imported only if `load` chooses the torch engine.
 """
 
+import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,14 +63,19 @@ class TextStream(Iterator[str]):
         self._batch = batch
         self._pieces = batch.pieces()
         self._turns = turns
+        weakref.finalize(self, turns.abandon, batch.slots).atexit = False
 
     def __repr__(self) -> str:
         state = "ended" if self._batch.ended else "open"
         return f"<TextStream {state}, {len(self._batch.samples[0].token_ids)} tokens>"
 
     def __next__(self) -> str:
-        with self._turns.take(self._batch):
-            return next(piece for (piece,) in self._pieces if piece)
+        with self._turns.take():
+            try:
+                return next(piece for (piece,) in self._pieces if piece)
+            except BaseException:  # the end, an error or an interrupt: no piece follows
+                self._batch.close()
+                raise
 
     @property
     def generation(self) -> Generation:
@@ -88,7 +94,7 @@ class Generator:
         self.config = config
         self.path = path
         """The model directory or file that it was loaded from; None for a model in memory."""
-        self._turns = Turns()
+        self._turns = Turns(engine)
 
     def __repr__(self) -> str:
         millions = num_parameters(self.config) / 1e6
@@ -114,9 +120,12 @@ class Generator:
         ', there was a little girl named Lily. ...'
         """
         batch = self._batch(prompt, num_samples, sampling, settings)
-        with self._turns.take(batch):
-            for _ in batch.pieces():
-                pass
+        with self._turns.take():
+            try:
+                for _ in batch.pieces():
+                    pass
+            finally:
+                batch.close()
         return _results(self._prompt_text(prompt), batch)
 
     def stream(
@@ -137,7 +146,7 @@ class Generator:
         merged = sampling_config(**{**(config.model_dump() if config else {}), **settings})
         ids = self._prompt_ids(prompt)
         self._check_memory(num_samples, len(ids), merged.max_new_tokens)
-        return Batch(self.engine, self.tokenizer, ids, num_samples, merged)
+        return Batch(self.engine, self.tokenizer, [ids], num_samples, merged)
 
     def _check_memory(self, num_samples: int, num_prompt_tokens: int, max_new_tokens: int) -> None:
         """Raises ResourceError if `num_samples` samples do not fit into memory; called before any allocation."""
@@ -199,8 +208,8 @@ def _results(prompt: str, batch: Batch) -> list[Generation]:
             token_ids=sample.token_ids,
             log_probabilities=sample.log_probabilities,
             finish_reason=sample.finish_reason or "length",
-            slid=batch.slid,
+            slid=slid,
             seconds=batch.seconds,
         )
-        for sample in batch.samples
+        for sample, slid in zip(batch.samples, batch.slid, strict=True)
     ]

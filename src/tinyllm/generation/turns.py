@@ -1,37 +1,76 @@
-"""Who has the engine: texts of several threads, and several streams of one thread, take turns on it.
+"""Who may use the engine: texts of several threads, and several streams of one thread, take turns.
 
-A turn is a whole `generate`, or one piece of a stream. The engine keeps one cache. A stream that is only begun takes
-its cache along when another text gets its turn, so that it continues with exactly the numbers that it would have alone.
+A turn is a whole `generate`, or one piece of a stream. Each text keeps its own slots of the engine between its turns.
 """
 
 import threading
-import weakref
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from tinyllm.generation.batch import Batch
+from tinyllm.generation.engines.protocol import Engine
+
+
+class FairLock:
+    """A lock that threads get in the order in which they asked for it.
+
+    `threading.Lock` goes to any waiting thread: one that releases and takes it again in a loop can keep it for long.
+    """
+
+    def __init__(self) -> None:
+        self._mutex = threading.Lock()
+        self._is_held = False
+        self._waiting: deque[threading.Lock] = deque()
+
+    def __enter__(self) -> None:
+        with self._mutex:
+            if not self._is_held:
+                self._is_held = True
+                return
+            gate = threading.Lock()
+            gate.acquire()
+            self._waiting.append(gate)
+        try:
+            gate.acquire()
+        except BaseException:
+            self._give_up(gate)
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        with self._mutex:
+            if self._waiting:
+                self._waiting.popleft().release()
+            else:
+                self._is_held = False
+
+    def _give_up(self, gate: threading.Lock) -> None:
+        """Leaves the queue after an interrupt, or passes the lock on if it came at the same moment."""
+        with self._mutex:
+            if gate in self._waiting:
+                self._waiting.remove(gate)
+                return
+        self.__exit__()
 
 
 class Turns:
-    """The lock of one engine, and the batch whose cache is in it."""
+    """The lock of one engine, and the slots that nobody will use again."""
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._in_engine: weakref.ref[Batch] | None = None
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._lock = FairLock()
+        self._abandoned: deque[Mapping[int, int]] = deque()
+
+    def abandon(self, slots: Mapping[int, int]) -> None:
+        """Leaves the values of `slots` to be closed at the next turn.
+
+        Any thread may call this at any time: Python's garbage collector does, for a stream that is not read to its end.
+        """
+        self._abandoned.append(slots)
 
     @contextmanager
-    def take(self, batch: Batch) -> Iterator[None]:
-        """Waits until no other thread uses the engine; inside, the engine is that of `batch`.
-
-        A stream holds the engine inside its turns only, so one that is never read to its end blocks nobody. Its cache
-        is freed with it.
-        """
+    def take(self) -> Iterator[None]:
+        """Waits until no other thread uses the engine; inside, no other thread can."""
         with self._lock:
-            before = self._in_engine() if self._in_engine is not None else None
-            if before is not batch:
-                self._in_engine = None
-                if before is not None and not before.ended:
-                    before.leave_engine()
-                batch.enter_engine()
-                self._in_engine = weakref.ref(batch)
+            while self._abandoned:
+                self._engine.close(list(self._abandoned.popleft().values()))
             yield

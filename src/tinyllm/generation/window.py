@@ -1,7 +1,9 @@
-"""The sliding window over growing texts: appends tokens, and drops the beginning when the context is full.
+"""The sliding windows of growing texts: each text has a slot of the engine, and drops its beginning when that is full.
 
-Shapes: B samples of a batch, T time, V vocabulary.
+Shapes: B texts of one call, V vocabulary.
 """
+
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -9,41 +11,64 @@ from tinyllm.generation.engines.protocol import Engine, Logits, Tokens
 
 
 class Window:
-    """The last tokens of a batch of texts that grow by one token each per step, at most the engine's context."""
+    """The last tokens of each text, at most the engine's context. Texts are numbered from 0."""
 
-    def __init__(self, engine: Engine, tokens: Tokens) -> None:
-        """Starts with `tokens` (B, T), where 1 <= T <= the engine's context."""
+    def __init__(self, engine: Engine, prompts: Sequence[Sequence[int]], num_copies: int = 1) -> None:
+        """`num_copies` texts begin with each of `prompts`, of 1 to `context_length` tokens. Text p * num_copies + i
+        is copy i of prompt p.
+        """
         self._engine = engine
-        self._tokens = tokens
-        self._cache: object = None
-        self.slid = False
+        self._prompts, self._num_copies = prompts, num_copies
+        self._tokens = [list(prompt) for prompt in prompts for _ in range(num_copies)]
+        self.slots: dict[int, int] = {}
+        """The slot of each text that is open."""
+        self.slid = [False] * len(self._tokens)
+        """Whether each text outgrew the context, so that its window moved."""
 
-    def read(self) -> Logits:
-        """Prefills the engine with the whole window; returns the logits (B, V) of the next token."""
-        return self._engine.prefill(self._tokens)
+    def start(self) -> Logits:
+        """Reads each prompt once and copies it to its texts; returns the logits (B, V) of every text's next token."""
+        prompts = [np.array(prompt, np.int64) for prompt in self._prompts]
+        first = [number * self._num_copies for number in range(len(prompts))]
+        self.slots.update(zip(first, self._engine.open(len(prompts)), strict=True))
+        logits = self._engine.read([self.slots[text] for text in first], prompts)
+        if self._num_copies == 1:
+            return logits
+        for text in first:
+            copies = self._engine.fork(self.slots[text], self._num_copies - 1)
+            self.slots.update(enumerate(copies, start=text + 1))
+        return np.repeat(logits, self._num_copies, axis=0)
 
-    def extend(self, tokens: Tokens) -> Logits:
-        """Appends one token to each text (B,); returns the logits (B, V) of the next token.
+    def extend(self, texts: Sequence[int], tokens: Tokens) -> Logits:
+        """Appends one of `tokens` (B,) to each of `texts`; returns the logits (B, V) of their next tokens.
 
-        When the context is full, the window keeps the last half of it and prefills again: cached keys are rotated for
+        When the context is full, a window keeps the last half of it and reads that again: cached keys are rotated for
         their old positions.
         """
-        self._tokens = np.concatenate((self._tokens, tokens[:, None]), axis=1)
-        if self._tokens.shape[1] > self._engine.context_length:
-            self.slid = True
-            self._tokens = self._tokens[:, -kept_tokens(self._engine.context_length) :]
-            return self.read()
-        return self._engine.decode(tokens)
+        reads: list[Tokens] = []
+        has_slid = False
+        for text, token in zip(texts, tokens.tolist(), strict=True):
+            window = self._tokens[text]
+            window.append(token)
+            if len(window) > self._engine.context_length:
+                self._slide(text)
+                has_slid = True
+        if not has_slid:
+            return self._engine.read([self.slots[text] for text in texts], tokens[:, None])
+        for text in texts:
+            num_held = self._engine.length(self.slots[text])
+            reads.append(np.array(self._tokens[text][num_held:], np.int64))
+        return self._engine.read([self.slots[text] for text in texts], reads)
 
-    def leave_engine(self) -> None:
-        """Moves the texts' cache out of the engine, so that other texts can use it."""
-        self._cache = self._engine.release_cache()
+    def close(self, texts: Sequence[int]) -> None:
+        """Closes the slots of `texts`; texts without a slot stay as they are."""
+        self._engine.close([self.slots.pop(text) for text in texts if text in self.slots])
 
-    def enter_engine(self) -> None:
-        """Moves the texts' cache back into the engine. Prefilling instead could round differently and change a text."""
-        if self._cache is not None:
-            self._engine.restore_cache(self._cache)
-            self._cache = None
+    def _slide(self, text: int) -> None:
+        """Keeps the last tokens of `text`, in an empty slot."""
+        self._tokens[text] = self._tokens[text][-kept_tokens(self._engine.context_length) :]
+        self.slid[text] = True
+        self.close([text])
+        (self.slots[text],) = self._engine.open(1)
 
 
 def kept_tokens(context_length: int) -> int:

@@ -5,7 +5,8 @@ Two functions compute softmax(Q K^T / sqrt(C)) V with a causal mask; the choice 
     attend_fused     PyTorch's kernel; stores no T x S matrix; for GPUs and long texts
     attend_explicit  two matrix products and a softmax; faster for training small heads on a CPU
 
-A third implementation, for training on CPUs with AMX, is in `kernels/train/kernel_pass.py`.
+`attend_masked` serves cached texts of different lengths. A third implementation, for training on CPUs with AMX, is in
+`kernels/train/kernel_pass.py`.
 
 Shapes: B batch, T time, D model size, H query heads, K key/value heads, S positions including cached ones,
 C channels of one head.
@@ -39,6 +40,12 @@ def attend_fused(query: Tensor, key: Tensor, value: Tensor, dropout: float = 0.0
     return F.scaled_dot_product_attention(
         query, key, value, attn_mask=mask, dropout_p=dropout, is_causal=num_new == num_all > 1, enable_gqa=grouped
     )
+
+
+def attend_masked(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
+    """As `attend_fused` without dropout, to the keys that are true in `mask` (B, 1, T, S)."""
+    grouped = query.shape[1] != key.shape[1]
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, enable_gqa=grouped)
 
 
 def attend_explicit(query: Tensor, key: Tensor, value: Tensor, dropout: float = 0.0) -> Tensor:
@@ -141,13 +148,21 @@ class Attention(nn.Module):
         self.o_proj = nn.Linear(config.num_heads * config.head_size, config.hidden_size, bias=False)
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor, cache: KVCache | None = None) -> Tensor:
-        """Attention output (B, T, D) of `x` (B, T, D), rotated by `cos`, `sin` (T, C/2); appends to `cache`."""
+        """Attention output (B, T, D) of `x` (B, T, D), rotated by `cos`, `sin`; appends to `cache`.
+
+        The tables are (T, C/2), or (B, 1, T, C/2) for rows at different positions.
+        """
         query = rotate(self._split_heads(self.q_proj(x)), cos, sin)
         key = rotate(self._split_heads(self.k_proj(x)), cos, sin)
         value = self._split_heads(self.v_proj(x))
+        mask = None
         if cache is not None:
             key, value = cache.extend(self.layer, key, value)
-        heads = ATTENTION[self.kind](query, key, value, self.dropout if self.training else 0.0)
+            mask = cache.mask(x.shape[1])
+        if mask is not None:
+            heads = attend_masked(query, key, value, mask)
+        else:
+            heads = ATTENTION[self.kind](query, key, value, self.dropout if self.training else 0.0)
         output: Tensor = self.o_proj(heads.transpose(1, 2).flatten(2))
         return output
 

@@ -1,11 +1,14 @@
 """The key/value cache: with it, each new token costs one position instead of the whole text.
 
-Memory for the whole context is allocated once. The cache does not slide: a caller that fills it calls `reset` and
-prefills again.
+Every row has its own length, so rows of one pass may stand at different positions. The cache does not slide: a caller
+that fills a row starts the row again at length 0.
 
-Shapes: L layers, B batch, K key/value heads, T new positions, S positions including cached ones, D channels of one
-head.
+Shapes: L layers, B rows of one pass, K key/value heads, T new positions, S positions including cached ones, D channels
+of one head.
 """
+
+from collections.abc import Sequence
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -14,7 +17,7 @@ from tinyllm.config import ModelConfig
 
 
 class KVCache:
-    """Keys and values (L, B, K, context, D) each; the first `length` positions are filled."""
+    """Keys and values (L, rows, K, context, D) each; row i of a pass has `lengths[i]` filled positions."""
 
     def __init__(
         self,
@@ -26,28 +29,69 @@ class KVCache:
         shape = (config.num_layers, batch_size, config.num_kv_heads, config.context_length, config.head_size)
         self.keys = torch.zeros(shape, device=device, dtype=dtype)
         self.values = torch.zeros(shape, device=device, dtype=dtype)
-        self.length = 0
+        self._use(slice(0, batch_size), [0] * batch_size)
+
+    def select(self, rows: Sequence[int], lengths: Sequence[int]) -> Self:
+        """The cache of some `rows`, which hold `lengths` positions; shares memory with this one."""
+        selected = object.__new__(type(self))
+        selected.keys, selected.values = self.keys, self.values
+        first = rows[0]
+        if list(rows) == list(range(first, first + len(rows))):
+            selected._use(slice(first, first + len(rows)), lengths)  # a view; other rows are gathered, layer by layer
+        else:
+            selected._use(torch.tensor(rows, device=self.keys.device), lengths)
+        return selected
+
+    def _use(self, rows: slice | Tensor, lengths: Sequence[int]) -> None:
+        self._rows, self.lengths = rows, list(lengths)
+        self._mask: Tensor | None = None
 
     @property
-    def batch_size(self) -> int:
-        """Number of rows generated in parallel, B."""
-        return self.keys.shape[1]
+    def is_ragged(self) -> bool:
+        """Whether the rows differ in length."""
+        return len(set(self.lengths)) > 1
+
+    def positions(self, num_positions: int) -> Tensor:
+        """Positions (B, T) int64 of the next T tokens of each row."""
+        starts = torch.tensor(self.lengths, device=self.keys.device)
+        return starts[:, None] + torch.arange(num_positions, device=self.keys.device)
+
+    def mask(self, num_positions: int) -> Tensor | None:
+        """Keys (B, 1, T, S) that each of T new positions sees, if the rows differ in length; else None."""
+        if not self.is_ragged:
+            return None
+        if self._mask is None:  # one mask serves all layers
+            keys = torch.arange(max(self.lengths) + num_positions, device=self.keys.device)
+            self._mask = (keys <= self.positions(num_positions)[:, :, None])[:, None]
+        return self._mask
 
     def extend(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Appends `keys`, `values` (B, K, T, D) of one layer; returns those of all S positions, (B, K, S, D) each.
+        """Appends `keys`, `values` (B, K, T, D) of one layer; returns those of S positions, (B, K, S, D) each.
 
-        A batch of one is written to every row, for a prompt that all rows share. `length` stays the same until
-        `advance`, because every layer appends at the same position.
+        S is that of the longest row. `lengths` stay the same until `advance`: all layers append at the same positions.
         """
-        batch, end = keys.shape[0], self.length + keys.shape[2]
-        self.keys[layer, :, :, self.length : end] = keys
-        self.values[layer, :, :, self.length : end] = values
-        return self.keys[layer, :batch, :, :end], self.values[layer, :batch, :, :end]
+        num_new = keys.shape[2]
+        end = max(self.lengths) + num_new
+        for stored, new in ((self.keys[layer], keys), (self.values[layer], values)):
+            if self.is_ragged:
+                # The two indices enclose a slice, so their shape (B, T) comes first: (B, T, K, D).
+                stored[self._row_numbers()[:, None], :, self.positions(num_new)] = new.transpose(1, 2)
+            else:
+                stored[self._rows, :, end - num_new : end] = new
+        return self.keys[layer, self._rows, :, :end], self.values[layer, self._rows, :, :end]
 
     def advance(self, num_positions: int) -> None:
-        """Adds `num_positions` to `length`, after every layer has appended them."""
-        self.length += num_positions
+        """Adds `num_positions` to every length, after every layer has appended them."""
+        self.lengths = [length + num_positions for length in self.lengths]
+        self._mask = None
 
-    def reset(self) -> None:
-        """Empties the cache; its memory stays allocated."""
-        self.length = 0
+    def copy_row(self, source: int, targets: Sequence[int], length: int) -> None:
+        """Copies the first `length` positions of row `source` to the rows `targets`."""
+        index = torch.tensor(targets, device=self.keys.device)
+        for stored in (self.keys, self.values):
+            stored[:, index, :, :length] = stored[:, source : source + 1, :, :length]
+
+    def _row_numbers(self) -> Tensor:
+        if isinstance(self._rows, Tensor):
+            return self._rows
+        return torch.arange(self._rows.start, self._rows.stop, device=self.keys.device)

@@ -60,8 +60,7 @@ class Decoder(nn.Module):
 
     def forward(self, tokens: Tensor, cache: KVCache | None = None) -> Tensor:
         """Normalized hidden states (B, T, D) of `tokens` (B, T) int64. Raises ValueError past the context length."""
-        start = 0 if cache is None else cache.length
-        cos, sin = self.rotary_of(start, start + tokens.shape[1])
+        cos, sin = self._rotary_after(cache, tokens.shape[1])
         x = self.dropout(self.embed_tokens(tokens))
         for block in self.layers:
             if self.compiled_block is not None and self.training and cache is None:
@@ -94,6 +93,16 @@ class Decoder(nn.Module):
             )
         tables: tuple[Tensor, Tensor] = self.rotary(start, end)
         return tables
+
+    def _rotary_after(self, cache: KVCache | None, num_tokens: int) -> tuple[Tensor, Tensor]:
+        """The tables of the next tokens: (T, C/2), or (B, 1, T, C/2) if the rows of `cache` differ in length."""
+        start = 0 if cache is None else max(cache.lengths)
+        tables = self.rotary_of(start, start + num_tokens)
+        if cache is None or not cache.is_ragged:
+            return tables
+        cos, sin = self.rotary_of(0, start + num_tokens)
+        positions = cache.positions(num_tokens)[:, None]
+        return cos[positions], sin[positions]
 
 
 class Transformer(nn.Module):

@@ -103,33 +103,34 @@ def test_a_stream_gives_its_result_without_being_read(generator: Generator) -> N
 
 
 class Scripted:
-    """An engine that says given tokens one after the other, whatever it reads."""
+    """An engine for one text at a time that says the given tokens one after the other, whatever it reads."""
 
     def __init__(self, script: list[int], vocab_size: int) -> None:
-        self.context_length, self.length = 1000, 0
+        self.context_length = 1000
         self._script = iter(script)
         self._vocab_size = vocab_size
 
-    def prefill(self, tokens: np.ndarray) -> np.ndarray:
-        self.length = tokens.shape[1]
-        return self._next(len(tokens))
+    def open(self, num_slots: int) -> list[int]:
+        assert num_slots == 1
+        return [0]
 
-    def decode(self, tokens: np.ndarray) -> np.ndarray:
-        self.length += 1
-        return self._next(len(tokens))
+    def read(self, slots: list[int], tokens: list[np.ndarray]) -> np.ndarray:
+        assert slots == [0]
+        assert len(tokens) == 1
+        logits = np.zeros((1, self._vocab_size), np.float32)
+        logits[:, next(self._script)] = 50
+        return logits
+
+    def close(self, slots: list[int]) -> None:
+        assert slots in ([], [0])
 
     choose = TorchEngine.choose
 
-    def missing_bytes(self, num_texts: int, num_positions: int) -> int:
+    def missing_bytes(self, num_slots: int, num_positions: int) -> int:
         return 0
 
     def available_bytes(self) -> int | None:
         return None
-
-    def _next(self, batch: int) -> np.ndarray:
-        logits = np.zeros((batch, self._vocab_size), np.float32)
-        logits[:, next(self._script)] = 50
-        return logits
 
 
 def say(tokenizer: Tokenizer, ids: list[int]) -> Generator:

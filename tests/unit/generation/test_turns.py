@@ -2,7 +2,8 @@
 
 import gc
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,9 @@ from tinyllm.config import WeightsKind
 from tinyllm.errors import FormatError
 from tinyllm.generation import generator as front
 from tinyllm.generation.engines.cpu_engine import CpuEngine
+from tinyllm.generation.engines.protocol import Logits, Tokens
 from tinyllm.generation.generator import Generator
+from tinyllm.generation.turns import FairLock
 from tinyllm.kernels.decode.cache import Kernels
 from tinyllm.kernels.decode.weights import PackedWeights, StoredTensors
 
@@ -67,11 +70,63 @@ def test_a_stream_that_is_given_up_blocks_nobody_and_keeps_no_memory(generator: 
     thread.start()
     thread.join(timeout=60)
     assert results == [expected]
-    moved_out = stream._batch._window._cache
-    assert moved_out is not None
+    (slot,) = stream._batch.slots.values()
+    assert generator.engine.length(slot) > 0
     del stream
     gc.collect()
-    assert len(gc.get_referrers(moved_out)) <= 1, "nobody else keeps the cache of a stream that is gone"
+    generator.generate("a bear", max_new_tokens=1)
+    assert generator.engine.open(1) == [0], "the slot of a stream that is gone is free, and so are all others"
+
+
+def test_a_stream_reads_its_prompt_once(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many other texts use the engine between two pieces."""
+    num_read: list[int] = []
+    read = generator.engine.read
+
+    def count(slots: Sequence[int], tokens: Sequence[Tokens]) -> Logits:
+        num_read.extend(len(text) for text in tokens)
+        return read(slots, tokens)
+
+    prompts = [PROMPT, "the red ball"]
+    lengths = [len(generator.tokenizer.encode(prompt, bos=True)) for prompt in prompts]
+    monkeypatch.setattr(generator.engine, "read", count)
+    streams = [generator.stream(prompt, max_new_tokens=8, seed=1) for prompt in prompts]
+    for _ in zip_longest(*streams):
+        pass
+    assert sorted(count for count in num_read if count > 1) == sorted(lengths)
+
+
+def test_threads_get_the_lock_in_the_order_in_which_they_asked() -> None:
+    lock, order = FairLock(), []
+
+    def take(number: int) -> None:
+        with lock:
+            order.append(number)
+
+    threads = [threading.Thread(target=take, args=(number,)) for number in range(8)]
+    with lock:
+        for number, thread in enumerate(threads):
+            thread.start()
+            while len(lock._waiting) <= number:
+                time.sleep(0.001)
+    for number in range(3):
+        take(100 + number)
+    for thread in threads:
+        thread.join(timeout=60)
+    assert order == [*range(8), 100, 101, 102]
+
+
+def test_an_interrupted_wait_passes_the_lock_on() -> None:
+    lock, gate = FairLock(), threading.Lock()
+    with lock:
+        lock._waiting.append(gate)
+        lock._give_up(gate)  # interrupted before the lock came
+        assert not lock._waiting
+    assert not lock._is_held
+    with lock:
+        lock._give_up(gate)  # interrupted after it came: this gives the lock up
+        assert not lock._is_held
+        lock._is_held = True
 
 
 def test_an_error_inside_a_turn_frees_the_engine(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,7 +138,7 @@ def test_an_error_inside_a_turn_frees_the_engine(generator: Generator, monkeypat
         raise FormatError("the model gives logits that are not finite")
 
     with monkeypatch.context() as patch:
-        patch.setattr(generator.engine, "prefill", refuse)
+        patch.setattr(generator.engine, "read", refuse)
         with pytest.raises(FormatError):
             generator.generate("a bear")
     assert stream.generation.token_ids == expected

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from tinyllm.config import ModelConfig
+from tinyllm.model.attention import AttentionKind
 from tinyllm.model.kv_cache import KVCache
 from tinyllm.model.transformer import Transformer
 
@@ -36,15 +37,38 @@ def test_pieces_through_the_cache_equal_the_full_forward_pass(num_kv_heads: int,
     cache = KVCache(config, batch_size=2)
     logits = [model(piece, cache) for piece in torch.split(x, pieces, dim=1)]
     torch.testing.assert_close(torch.cat(logits, dim=1), model(x), rtol=1e-4, atol=1e-5)
-    assert cache.length == 24
+    assert cache.lengths == [24, 24]
 
 
-def test_a_prompt_read_once_serves_every_row_of_the_cache() -> None:
-    model, prompt, next_tokens = Transformer(SMALL).eval(), tokens(6, batch=1), tokens(1, batch=3)
+@pytest.mark.parametrize("rows", [[0, 1, 2], [2, 0, 3]], ids=["neighbours", "gathered"])
+@pytest.mark.parametrize("kind", ["fused", "explicit"])
+def test_rows_of_different_lengths_equal_the_full_forward_pass(rows: list[int], kind: AttentionKind) -> None:
+    model, x, lengths = Transformer(SMALL), tokens(20, batch=3), [2, 9, 5]
+    model.model.use_attention(kind)
+    model.eval()
+    cache = KVCache(SMALL, batch_size=4)
+    for row, text, length in zip(rows, x, lengths, strict=True):
+        model(text[None, :length], cache.select([row], [0]))
+    selected = cache.select(rows, lengths)
+    for count in (1, 4, 1):  # 4: several new tokens, each of which sees those before it
+        following = torch.stack([text[length : length + count] for text, length in zip(x, lengths, strict=True)])
+        logits = model(following, selected)
+        for row, length in enumerate(lengths):
+            expected = model(x[row : row + 1, : length + count])[:, length:]
+            torch.testing.assert_close(logits[row : row + 1], expected, rtol=1e-4, atol=1e-5)
+        lengths = [length + count for length in lengths]
+        assert selected.lengths == lengths
+
+
+def test_a_copied_row_continues_the_text_and_shares_nothing() -> None:
+    model, x = Transformer(SMALL).eval(), tokens(8, batch=3)
     cache = KVCache(SMALL, batch_size=3)
-    model(prompt, cache)
-    whole = torch.cat((prompt.expand(3, -1), next_tokens), dim=1)
-    torch.testing.assert_close(model(next_tokens, cache), model(whole)[:, -1:], rtol=1e-4, atol=1e-5)
+    model(x[:1, :6], cache.select([1], [0]))
+    cache.copy_row(1, [2, 0], 6)
+    for row in (0, 2, 1):  # row 1, the source, comes last: the copies have appended other tokens by then
+        whole = torch.cat((x[:1, :6], x[row : row + 1, 6:]), dim=1)
+        logits = model(x[row : row + 1, 6:], cache.select([row], [6]))
+        torch.testing.assert_close(logits, model(whole)[:, 6:], rtol=1e-4, atol=1e-5)
 
 
 def test_more_tokens_than_the_context_are_refused_with_both_numbers() -> None:
@@ -54,8 +78,9 @@ def test_more_tokens_than_the_context_are_refused_with_both_numbers() -> None:
     model(tokens(24), cache)
     with pytest.raises(ValueError, match="25 tokens"):
         model(tokens(1), cache)
-    cache.reset()
-    model(tokens(1), cache)
+    with pytest.raises(ValueError, match="25 tokens"):
+        model(tokens(1), cache.select([0, 1], [3, 24]))
+    model(tokens(1), cache.select([0, 1], [0, 0]))
 
 
 def test_dropout_acts_only_in_training() -> None:

@@ -1,12 +1,13 @@
-"""The CPU engine: NumPy and machine code of our own, no torch and no BLAS.
+"""The CPU engine: NumPy and compiled code, without torch and BLAS.
 
-The compiled program takes rows through the whole model in one call: the one token of one text, the next tokens of many
-texts, or the tokens of a prompt. This module gives it memory, and keeps count of what the cache holds.
+The compiled program takes rows through the whole model in one call. A row is one token of one text: a call reads the
+next token of one text, the next tokens of many texts, or prompts. This module gives the program its memory, and counts
+the tokens of each slot.
 
-Shapes: B texts side by side, T time, V vocabulary, n rows of one pass.
+Shapes: B slots of one call, N rows of one pass, V vocabulary.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,55 +16,42 @@ import numpy.typing as npt
 from tinyllm.config import ModelConfig, SamplingConfig
 from tinyllm.generation import sampling
 from tinyllm.generation.engines.protocol import Doubles, Logits, Mask, Tokens
+from tinyllm.generation.engines.slots import SlotTable
 from tinyllm.kernels.decode import plan as at
-from tinyllm.kernels.decode.blocks import HEAD_VECTOR_BLOCK, LANES, MAX_TILE_ROWS, TILE_NUMBERS
+from tinyllm.kernels.decode.blocks import HEAD_VECTOR_BLOCK, LANES, MAX_TILE_ROWS, POSITION_BLOCK, TILE_NUMBERS
 from tinyllm.kernels.decode.cache import Kernels
 from tinyllm.kernels.decode.team import Team, pick_num_threads
 from tinyllm.kernels.decode.weights import PackedWeights, aligned_zeros, padded
 from tinyllm.machine.memory import available_memory_bytes
 
 ROWS_PER_PASS = 256
-"""Rows of a prompt that go through the layers together; more would need more memory and gain nothing."""
-
-
-@dataclass(frozen=True)
-class _Cache:
-    """Keys and values of some texts, as the compiled program reads them, and how many tokens of each are read."""
-
-    keys: npt.NDArray[np.float32]
-    values: npt.NDArray[np.float32]
-    length: int
+"""Largest number of rows in one pass of a call that reads several tokens a slot: more need more memory for no speed."""
 
 
 class CpuEngine:
-    """Runs a model on the CPU; see `engine.Engine`.
-
-    The logits it gives are not to be written to; the next call overwrites them. One thread at a time may call it.
-    """
+    """Runs a model on the CPU; see `protocol.Engine`. The logits that it returns are read-only."""
 
     def __init__(self, config: ModelConfig, weights: PackedWeights, kernels: Kernels, num_threads: int = 0) -> None:
         """`num_threads` of 0 picks as many as help a model of this size."""
         self._config, self.weights, self._kernels = config, weights, kernels
         self._plan = at.new_plan()
         self._held: dict[str, npt.NDArray[Any]] = {}
-        self._num_rows = 0
+        self._num_rows, self._num_samples = 0, 0
         self._all_logits: Logits = np.empty((0, config.vocab_size), np.float32)
+        self._logits = self._all_logits
         self._sampling: SamplingConfig | None = None
         self._sampled, self._seen = np.empty((0, 0), np.float32), np.empty((0, 0), np.bool_)
+        self._table = SlotTable(config.context_length)
+        self._caches: list[npt.NDArray[np.float32]] = []
+        self._addresses: list[int] = []
         self._team = Team(kernels, self._plan, num_threads or pick_num_threads(weights.numbers.nbytes))
-        self._drop_cache()
         self._write_sizes()
         self._write_model()
 
     @property
     def context_length(self) -> int:
-        """Tokens that it can hold."""
+        """Largest number of tokens that a slot can hold."""
         return self._config.context_length
-
-    @property
-    def length(self) -> int:
-        """Tokens that it holds now, in each text."""
-        return self._length
 
     @property
     def num_threads(self) -> int:
@@ -72,89 +60,117 @@ class CpuEngine:
 
     @property
     def description(self) -> str:
-        """What computes, in a few words."""
+        """The engine's name, precision and threads, for the user."""
         threads = f"{self.num_threads} thread{'s' if self.num_threads > 1 else ''}"
         return f"CPU engine, {self.weights.kind} weights, {threads}"
 
-    def release_cache(self) -> _Cache:
-        """The cache with what was read, moved out of the engine, which then holds nothing."""
-        cache = _Cache(self._keys, self._values, self._length)
-        self._drop_cache()
-        return cache
+    def missing_bytes(self, num_slots: int, num_positions: int) -> int:
+        """Bytes to allocate beyond those held, to open `num_slots` more slots of `num_positions` tokens each.
 
-    def restore_cache(self, cache: object) -> None:
-        """Puts a cache back that `release_cache` gave; the one in the engine is dropped."""
-        assert isinstance(cache, _Cache)
-        self._hold_cache(cache.keys, cache.values)
-        self._length = cache.length
-
-    def missing_bytes(self, num_texts: int, num_positions: int) -> int:
-        """Bytes of memory needed beyond those held, for so many texts of so many tokens each.
-
-        Only the pages of one text's cache that are written take memory; several texts share a prompt by copying all.
+        Positions that are never written take no memory.
         """
         config = self._config
-        positions = config.context_length if num_texts > 1 else min(num_positions, config.context_length)
-        cache = 2 * config.num_layers * num_texts * config.num_kv_heads * config.head_size * padded(positions)
-        # For each text: logits in the engine and a copy of the first ones, activations of one row, sums over blocks.
+        positions = padded(min(num_positions, config.context_length))
+        held = sum(min(positions, padded(self._table.longest[slot])) for slot in self._table.free(num_slots))
+        position_floats = 2 * config.num_layers * config.num_kv_heads * config.head_size
+        # Each text has logits in the engine, a copy of the first logits, activations of one row, and block summaries.
         row = 3 * config.vocab_size + 8 * padded(config.hidden_size) + 4 * padded(config.intermediate_size)
-        held = self._keys.nbytes + self._values.nbytes if self._num_slots > 1 else 0
-        return max(0, 4 * (cache + num_texts * row) - held)
+        return 4 * (position_floats * (num_slots * positions - held) + num_slots * row)
 
     def available_bytes(self) -> int | None:
-        """Bytes of memory that this process can still have; None where the system does not say."""
+        """Bytes of memory left for this process; None if the system does not tell."""
         return available_memory_bytes()
 
-    def prefill(self, tokens: Tokens) -> Logits:
-        """Forgets everything, reads `tokens` (B, T); logits (B, V) of what comes next."""
-        batch = len(tokens)
-        self._reserve_slots(batch)
-        self._length = 0
-        # The samples of one prompt: read once, then the cache gives it to every text.
-        distinct = tokens[:1] if (tokens == tokens[:1]).all() else tokens
-        step = max(1, ROWS_PER_PASS // len(distinct))
-        for first in range(0, tokens.shape[1], step):
-            last = first + step
-            logits = self._read(distinct[:, first:last], with_logits=last >= tokens.shape[1])
-        if len(distinct) == batch:
-            return logits
-        for cache in (self._keys, self._values):
-            cache[:, 1:] = cache[:, :1]
-        return np.repeat(logits, batch, axis=0)
+    def open(self, num_slots: int) -> list[int]:
+        """Opens `num_slots` empty slots; returns their numbers. Raises MemoryError."""
+        return self._open(num_slots, length=0)
 
-    def decode(self, tokens: Tokens) -> Logits:
-        """Reads one more token of each text (B,); logits (B, V) of what comes next."""
-        assert self._length > 0, "prefill comes before decode"
-        return self._read(tokens[:, None])
+    def length(self, slot: int) -> int:
+        """Number of tokens in `slot`."""
+        return self._table.length(slot)
+
+    def read(self, slots: Sequence[int], tokens: Sequence[Tokens] | Tokens) -> Logits:
+        """Appends `tokens[i]` to `slots[i]`; returns the logits (B, V) after the last token of each."""
+        counts = [len(text) for text in tokens]
+        starts = self._table.starts(slots, counts)
+        self._reserve_logits(len(slots))
+        if max(counts) == 1:
+            self._write_rows(slots, starts, np.ravel(tokens))
+            self._outputs[: len(slots)] = range(len(slots))
+            self._run_pass(len(slots), len(slots))
+        else:
+            self._read_ragged(np.array(slots), np.array(starts), counts, np.concatenate(tokens))
+        self._table.advance(slots, counts)
+        if len(self._logits) != len(slots):
+            self._logits = self._all_logits[: len(slots)]
+        return self._logits
+
+    def fork(self, slot: int, num_copies: int = 1) -> list[int]:
+        """Opens `num_copies` slots that hold the tokens of `slot`; returns their numbers. Raises MemoryError."""
+        length = self._table.length(slot)
+        copies = self._open(num_copies, length)
+        num_blocks = -(-length // POSITION_BLOCK)
+        for copy in copies:
+            self._caches[copy][..., :num_blocks, :, :] = self._caches[slot][..., :num_blocks, :, :]
+        return copies
+
+    def close(self, slots: Sequence[int]) -> None:
+        """Closes `slots`; their memory is reused."""
+        self._table.close(slots)
 
     def choose(self, logits: Logits, seen: Mask, uniforms: Doubles, config: SamplingConfig) -> tuple[Tokens, Doubles]:
         """The next token of each row of `logits` (B, V), and its log-probability (B,)."""
         if logits is not self._sampled or seen is not self._seen or config is not self._sampling:
             self._prepare_choices(logits, seen, config)
-        self._uniforms[:] = uniforms
+        count = len(logits)
+        self._uniforms[:count] = uniforms
         self._kernels(self._plan_address, at.SAMPLE)
         if self._plan["not_finite"]:
             self._plan["not_finite"] = 0
             raise sampling.not_finite()
-        return self._chosen.copy(), self._chosen_logits - np.log(self._normalizers)
+        return self._chosen[:count].copy(), self._chosen_logits[:count] - np.log(self._normalizers[:count])
 
-    def _read(self, tokens: Tokens, with_logits: bool = True) -> Logits:
-        """Reads `tokens` (B, T) after what the cache holds, as n = B x T rows; logits (B, V), unless not wanted."""
-        batch, time = tokens.shape
-        n = batch * time
-        self._reserve_rows(n)
-        self._tokens[:n] = tokens.reshape(-1)
-        if n == 1:
-            self._slots[0], self._positions[0], self._outputs[0] = 0, self._length, 0
-        else:
-            self._slots[:n] = np.repeat(np.arange(batch), time)
-            self._positions[:n] = np.tile(np.arange(self._length, self._length + time), batch)
-            self._outputs[:batch] = np.arange(time - 1, n, time)
-        self._plan["num_rows"], self._plan["num_outputs"] = n, batch if with_logits else 0
+    def _open(self, num_slots: int, length: int) -> list[int]:
+        config, num_missing = self._config, self._table.num_missing(num_slots)
+        num_blocks = padded(config.context_length) // POSITION_BLOCK
+        shape = (2, config.num_layers, config.num_kv_heads, num_blocks, config.head_size, POSITION_BLOCK)
+        added = [aligned_zeros(shape, np.float32) for _ in range(num_missing)]
+        self._caches += added
+        self._addresses += [cache.ctypes.data for cache in added]
+        self._table.add(num_missing)
+        return self._table.open(num_slots, length)
+
+    def _read_ragged(self, slots: Tokens, starts: Tokens, counts: Sequence[int], tokens: Tokens) -> None:
+        """Reads texts of `counts` tokens, one after the other in `tokens`, in passes of at most `ROWS_PER_PASS` rows.
+
+        Logits of text i become row i.
+        """
+        texts = np.repeat(np.arange(len(slots)), counts)
+        last_rows = np.cumsum(counts) - 1
+        positions = np.arange(len(tokens)) - np.repeat(last_rows + 1 - counts, counts) + starts[texts]
+        num_done = 0
+        for first in range(0, len(tokens), ROWS_PER_PASS):
+            rows = slice(first, min(first + ROWS_PER_PASS, len(tokens)))
+            self._write_rows(slots[texts[rows]].tolist(), positions[rows].tolist(), tokens[rows])
+            outputs = last_rows[(last_rows >= rows.start) & (last_rows < rows.stop)] - first
+            self._outputs[: len(outputs)] = outputs
+            self._plan["logits"] = self._all_logits[num_done:].ctypes.data
+            self._run_pass(rows.stop - rows.start, len(outputs))
+            num_done += len(outputs)
+        self._plan["logits"] = self._all_logits.ctypes.data
+
+    def _write_rows(self, slots: Sequence[int], positions: Sequence[int], tokens: Tokens) -> None:
+        """Writes the rows of the next pass: (N,) each."""
+        num_rows = len(slots)
+        self._reserve_rows(num_rows)
+        self._tokens[:num_rows] = tokens
+        self._row_caches[:num_rows] = [self._addresses[slot] for slot in slots]
+        self._positions[:num_rows] = positions
+
+    def _run_pass(self, num_rows: int, num_outputs: int) -> None:
+        self._plan["num_rows"], self._plan["num_outputs"] = num_rows, num_outputs
         self._team.wake()
         self._kernels(self._plan_address, at.READ)
-        self._length += time
-        return self._all_logits if batch == self._num_slots else self._all_logits[:batch]
 
     def _write_sizes(self) -> None:
         config, weights = self._config, self.weights
@@ -173,6 +189,7 @@ class CpuEngine:
             "vocab_size": config.vocab_size,
             "vocab_columns": padded(config.vocab_size),
             "num_positions": padded(config.context_length),
+            "slot_keys": config.num_layers * config.num_kv_heads * config.head_size * padded(config.context_length),
             "head_vectors": padded(config.head_size, HEAD_VECTOR_BLOCK),
             "layer_weights": following.start - layer[0].start,
             "layer_rows": following.row - layer[0].row,
@@ -210,48 +227,23 @@ class CpuEngine:
         for field, array in arrays.items():
             self._hold(field, array)
 
-    def _reserve_slots(self, num_slots: int) -> None:
-        """Makes room for `num_slots` texts in the cache and the logits. Raises MemoryError."""
-        if num_slots == self._num_slots:
-            return
-        self._drop_cache()
-        config = self._config
-        shape = (config.num_layers, num_slots, config.num_kv_heads * config.head_size, padded(config.context_length))
-        self._hold_cache(aligned_zeros(shape, np.float32), aligned_zeros(shape, np.float32))
-
-    def _hold_cache(self, keys: npt.NDArray[np.float32], values: npt.NDArray[np.float32]) -> None:
-        """Takes these as the cache, and makes room for the logits and rows of as many texts."""
-        self._keys, self._values = keys, values
-        self._hold("keys", keys)
-        self._hold("values", values)
-        num_slots = keys.shape[1]
-        self._reserve_logits(num_slots)
-        self._reserve_rows(num_slots)
-        self._num_slots = self._plan["num_slots"] = num_slots
-
-    def _drop_cache(self) -> None:
-        """Lets go of the cache; `_reserve_slots` or `_hold_cache` comes before the next pass."""
-        self._keys = self._values = np.empty((0, 0, 0, 0), np.float32)
-        for field in ("keys", "values"):
-            self._held.pop(field, None)
-            self._plan[field] = 0
-        self._length, self._num_slots = 0, 0
-
     def _reserve_logits(self, num_rows: int) -> None:
         """Makes room for `num_rows` rows of logits, read-only outside: the next pass overwrites them."""
-        if num_rows == len(self._all_logits):
+        if num_rows <= len(self._all_logits):
             return
         logits = np.zeros((num_rows, self._config.vocab_size), np.float32)
         self._all_logits = logits.view()
         self._all_logits.flags.writeable = False
+        self._logits = self._all_logits
         self._hold("logits", logits)
 
     def _prepare_choices(self, logits: Logits, seen: Mask, config: SamplingConfig) -> None:
-        """Writes into the plan from what tokens are chosen; while that stays the same, it need not be done again."""
+        """Writes the logits, the mask and the settings into the plan, unless they are those of the last call."""
         assert logits.dtype == np.float32
         assert seen.dtype == np.bool_
         assert logits.shape == seen.shape == (len(logits), self._config.vocab_size)
         self._reserve_choices(len(logits))
+        self._plan["num_samples"] = len(logits)
         self._hold("sampled_logits", logits)
         self._hold("seen", seen)
         for name in (*at.SETTINGS, "top_k"):
@@ -259,8 +251,8 @@ class CpuEngine:
         self._sampled, self._seen, self._sampling = logits, seen, config
 
     def _reserve_choices(self, num_samples: int) -> None:
-        """Makes room for the choice of so many tokens at once."""
-        if num_samples == self._plan["num_samples"]:
+        """Makes room to choose `num_samples` tokens at once."""
+        if num_samples <= self._num_samples:
             return
         num_chunks, columns = int(self._plan["num_chunks"]), int(self._plan["vocab_columns"])
         self._uniforms, self._chosen_logits, self._normalizers = (np.zeros(num_samples) for _ in range(3))
@@ -274,7 +266,7 @@ class CpuEngine:
         }
         for field, array in arrays.items():
             self._hold(field, array)
-        self._plan["num_samples"] = num_samples
+        self._num_samples = num_samples
 
     def _reserve_rows(self, num_rows: int) -> None:
         """Makes room for `num_rows` rows of activations in one pass."""
@@ -283,7 +275,9 @@ class CpuEngine:
         config = self._config
         hidden, inner = padded(config.hidden_size), padded(config.intermediate_size)
         num_qkv = (config.num_heads + 2 * config.num_kv_heads) * config.head_size
-        self._tokens, self._slots, self._positions, self._outputs = (np.zeros(num_rows, np.int64) for _ in range(4))
+        self._tokens, self._row_caches, self._positions, self._outputs = (
+            np.zeros(num_rows, np.int64) for _ in range(4)
+        )
         widths = {
             "residual": config.hidden_size,
             "normed": hidden,
@@ -298,13 +292,14 @@ class CpuEngine:
         self._hold("transposed", aligned_zeros((padded(num_rows), max(hidden, inner)), np.float32))
         packed = np.int16 if self.weights.kind == "int8" else np.float32
         self._hold("packed", aligned_zeros((num_rows, max(hidden, inner)), packed))
-        fields = ("tokens", "slots", "positions", "output_rows")
-        for field, array in zip(fields, (self._tokens, self._slots, self._positions, self._outputs), strict=True):
-            self._hold(field, array)
+        self._hold("tokens", self._tokens)
+        self._hold("caches", self._row_caches)
+        self._hold("positions", self._positions)
+        self._hold("output_rows", self._outputs)
         self._num_rows = num_rows
 
     def _hold(self, field: str, array: npt.NDArray[Any]) -> None:
-        """Writes the address of `array` into the plan, and keeps the array alive as long as it stands there."""
+        """Writes the address of `array` into the plan, and keeps the array alive until the field changes."""
         assert array.flags.c_contiguous, "the compiled program reads memory in order"
         self._held[field] = array
         self._plan[field] = array.ctypes.data

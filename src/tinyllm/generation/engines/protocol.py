@@ -1,8 +1,18 @@
 """The protocol of engines, which compute logits for the generator, with or without torch.
 
-Shapes: B rows of a batch, T time, V vocabulary.
+An engine holds texts in slots. Each slot has its own length, so texts of different lengths are read side by side. The
+usual life of a slot:
+
+    slots = engine.open(1)                               an empty text
+    logits = engine.read(slots, [prompt])                (1, V)
+    slots += engine.fork(slots[0], 2)                    two copies of the text
+    logits = engine.read(slots, tokens[:, None])         one more token each, (3, V)
+    engine.close(slots)                                  their memory is reused
+
+Shapes: B slots of one call, V vocabulary.
 """
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -17,41 +27,44 @@ Doubles = npt.NDArray[np.float64]
 
 
 class Engine(Protocol):
-    """A loaded model with a key/value cache.
-
-    One thread at a time may call an engine. Texts take turns by moving their caches out and in; the logits of each text
-    are bit-identical to those of the text alone.
-    """
+    """A loaded model with key/value memory in slots. One thread at a time may call an engine."""
 
     @property
     def context_length(self) -> int:
-        """Largest number of tokens that a row of the cache can hold."""
-
-    @property
-    def length(self) -> int:
-        """Number of tokens in each row of the cache."""
+        """Largest number of tokens that a slot can hold."""
 
     @property
     def description(self) -> str:
         """The engine's name, device and precision, for the user."""
 
-    def release_cache(self) -> object:
-        """Moves the cache out of the engine and returns it; the engine is then empty."""
-
-    def restore_cache(self, cache: object) -> None:
-        """Puts back a cache that `release_cache` returned, in place of the current one."""
-
-    def missing_bytes(self, num_texts: int, num_positions: int) -> int:
-        """Bytes to allocate beyond those held, for `num_texts` texts of `num_positions` tokens each."""
+    def missing_bytes(self, num_slots: int, num_positions: int) -> int:
+        """Bytes to allocate beyond those held, to open `num_slots` more slots of `num_positions` tokens each."""
 
     def available_bytes(self) -> int | None:
-        """Bytes of memory left where the cache is allocated; None if unknown."""
+        """Bytes of memory left where slots are allocated; None if unknown."""
 
-    def prefill(self, tokens: Tokens) -> Logits:
-        """Empties the cache and reads `tokens` (B, T), 1 <= T <= context_length; returns next-token logits (B, V)."""
+    def open(self, num_slots: int) -> list[int]:
+        """Opens `num_slots` empty slots; returns their numbers. Raises MemoryError or torch's OutOfMemoryError."""
 
-    def decode(self, tokens: Tokens) -> Logits:
-        """Reads one more token of each row (B,), if `length` < `context_length`; returns next-token logits (B, V)."""
+    def length(self, slot: int) -> int:
+        """Number of tokens in `slot`. Raises ValueError if the slot is not open."""
+
+    def read(self, slots: Sequence[int], tokens: Sequence[Tokens] | Tokens) -> Logits:
+        """Appends `tokens[i]`, one or more, to `slots[i]`; returns the logits (B, V) after the last token of each.
+
+        The next call may overwrite the logits. A row of them does not depend on the other slots of the call: on the
+        CPU engine it is the same to the last bit. Raises ValueError, before reading, for a slot that is not open or
+        occurs twice, and for a text that is empty or longer than the context.
+        """
+
+    def fork(self, slot: int, num_copies: int = 1) -> list[int]:
+        """Opens `num_copies` slots that hold the tokens of `slot`; returns their numbers. Raises as `open`.
+
+        The copies share nothing with `slot` afterwards.
+        """
+
+    def close(self, slots: Sequence[int]) -> None:
+        """Closes `slots`. Raises ValueError for a slot that is not open."""
 
     def choose(self, logits: Logits, seen: Mask, uniforms: Doubles, config: SamplingConfig) -> tuple[Tokens, Doubles]:
         """The next token of each row of `logits` (B, V) and its log-probability, (B,) each, as `sampling` defines them.

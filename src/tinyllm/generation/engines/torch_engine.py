@@ -1,15 +1,20 @@
-"""The PyTorch engine, for every device: prefill in one pass, then one token a step with the key/value cache.
+"""The PyTorch engine, for every device: texts in slots of one key/value cache, read with or without padding masks.
 
-Shapes: B rows of a batch, T time, V vocabulary.
+Slot i is row i of the cache. Texts that read equally many tokens go through the model in one pass.
+
+Shapes: B slots of one call, T tokens a slot, V vocabulary.
 """
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
 from tinyllm.config import SamplingConfig
 from tinyllm.generation import sampling
 from tinyllm.generation.engines.protocol import Doubles, Logits, Mask, Tokens
+from tinyllm.generation.engines.slots import SlotTable
 from tinyllm.machine.memory import available_memory_bytes
 from tinyllm.model.kv_cache import KVCache
 from tinyllm.model.size import cache_bytes
@@ -23,17 +28,13 @@ class TorchEngine:
 
     def __init__(self, model: "Transformer") -> None:
         self._model = model.eval()
+        self._table = SlotTable(model.config.context_length)
         self._cache: KVCache | None = None
 
     @property
     def context_length(self) -> int:
-        """Largest number of tokens that a row of the cache can hold."""
+        """Largest number of tokens that a slot can hold."""
         return self._model.config.context_length
-
-    @property
-    def length(self) -> int:
-        """Number of tokens in each row of the cache."""
-        return 0 if self._cache is None else self._cache.length
 
     @property
     def description(self) -> str:
@@ -41,22 +42,17 @@ class TorchEngine:
         weight = self._model.output_weight
         return f"PyTorch engine on {weight.device}, {str(weight.dtype).removeprefix('torch.')}"
 
-    def release_cache(self) -> KVCache | None:
-        """Moves the cache out of the engine and returns it; the engine is then empty."""
-        cache, self._cache = self._cache, None
-        return cache
-
-    def restore_cache(self, cache: object) -> None:
-        """Puts back a cache that `release_cache` returned, in place of the current one."""
-        assert cache is None or isinstance(cache, KVCache)
-        self._cache = cache
-
-    def missing_bytes(self, num_texts: int, num_positions: int) -> int:  # noqa: ARG002 (the cache always spans the context)
-        """Bytes to allocate beyond those held, for `num_texts` texts; the cache always spans the whole context."""
+    def missing_bytes(self, num_slots: int, num_positions: int) -> int:  # noqa: ARG002 (a slot spans the context)
+        """Bytes to allocate beyond those held, for `num_slots` more slots; each spans the whole context."""
         config, weight = self._model.config, self._model.output_weight
-        held = 0 if self._cache is None else self._cache.keys.nbytes + self._cache.values.nbytes
+        slot = cache_bytes(config, weight.itemsize)
+        cache = 0
+        if self._table.num_missing(num_slots):
+            # While slots are open, the grown cache is filled from the old one: both are in memory.
+            held = 0 if self._table.num_open else self._table.num_slots
+            cache = (self._table.num_open + num_slots - held) * slot
         logits = config.vocab_size * (weight.itemsize + 8)  # in the model's dtype, as float32, and a copy
-        return max(0, num_texts * (cache_bytes(config, weight.itemsize) + logits) - held)
+        return cache + num_slots * logits
 
     def available_bytes(self) -> int | None:
         """Bytes of memory left on the model's device; None if unknown."""
@@ -66,18 +62,43 @@ class TorchEngine:
             return torch.cuda.mem_get_info(device)[0] + unused
         return available_memory_bytes() if device.type == "cpu" else None
 
-    def prefill(self, tokens: Tokens) -> Logits:
-        """Empties the cache and reads `tokens` (B, T); returns next-token logits (B, V)."""
-        cache = self._empty_cache(len(tokens))
-        if (tokens == tokens[:1]).all():
-            # The samples of one prompt: it is read once, and the cache copies it to every row.
-            return self._read(tokens[:1], cache).repeat(len(tokens), axis=0)
-        return self._read(tokens, cache)
+    def open(self, num_slots: int) -> list[int]:
+        """Opens `num_slots` empty slots; returns their numbers. Raises torch's OutOfMemoryError or MemoryError."""
+        return self._open(num_slots, length=0)
 
-    def decode(self, tokens: Tokens) -> Logits:
-        """Reads one more token of each row (B,); returns next-token logits (B, V)."""
-        assert self._cache is not None, "prefill comes before decode"
-        return self._read(tokens[:, None], self._cache)
+    def length(self, slot: int) -> int:
+        """Number of tokens in `slot`."""
+        return self._table.length(slot)
+
+    def read(self, slots: Sequence[int], tokens: Sequence[Tokens] | Tokens) -> Logits:
+        """Appends `tokens[i]` to `slots[i]`; returns the logits (B, V) after the last token of each."""
+        counts = [len(text) for text in tokens]
+        starts = self._table.starts(slots, counts)
+        if len(set(counts)) == 1:
+            logits = self._read(slots, starts, np.asarray(tokens))
+        else:
+            logits = np.empty((len(slots), self._model.config.vocab_size), np.float32)
+            for count in sorted(set(counts)):
+                texts = [text for text in range(len(slots)) if counts[text] == count]
+                logits[texts] = self._read(
+                    [slots[text] for text in texts],
+                    [starts[text] for text in texts],
+                    np.stack([tokens[text] for text in texts]),
+                )
+        self._table.advance(slots, counts)
+        return logits
+
+    def fork(self, slot: int, num_copies: int = 1) -> list[int]:
+        """Opens `num_copies` slots that hold the tokens of `slot`; returns their numbers. Raises as `open`."""
+        length = self._table.length(slot)
+        copies = self._open(num_copies, length)
+        if copies and length:
+            self._held_cache().copy_row(slot, copies, length)
+        return copies
+
+    def close(self, slots: Sequence[int]) -> None:
+        """Closes `slots`; their memory is reused."""
+        self._table.close(slots)
 
     def choose(self, logits: Logits, seen: Mask, uniforms: Doubles, config: SamplingConfig) -> tuple[Tokens, Doubles]:
         """The next token of each row of `logits` (B, V) and its log-probability, (B,) each."""
@@ -85,16 +106,33 @@ class TorchEngine:
         return tokens, sampling.log_probability(logits, tokens)
 
     @torch.inference_mode()
-    def _read(self, tokens: Tokens, cache: KVCache) -> Logits:
-        weight = self._model.output_weight
+    def _read(self, slots: Sequence[int], starts: Sequence[int], tokens: Tokens) -> Logits:
+        """One pass of `tokens` (B, T); returns the logits (B, V) after the last token of each text."""
+        cache, weight = self._held_cache().select(slots, starts), self._model.output_weight
         hidden = self._model.hidden_states(torch.from_numpy(tokens).to(weight.device), cache)
         logits: Logits = self._model.project(hidden[:, -1]).float().cpu().numpy()
         return logits
 
-    def _empty_cache(self, batch_size: int) -> KVCache:
-        if self._cache is None or self._cache.batch_size != batch_size:
-            self._cache = None  # free its memory before the new cache is allocated
-            weight = self._model.output_weight
-            self._cache = KVCache(self._model.config, batch_size, weight.device, weight.dtype)
-        self._cache.reset()
+    def _held_cache(self) -> KVCache:
+        assert self._cache is not None, "open comes first"
         return self._cache
+
+    def _open(self, num_slots: int, length: int) -> list[int]:
+        num_missing = self._table.num_missing(num_slots)
+        if num_missing and self._table.num_open == 0:
+            # The old memory is freed before the new memory is allocated.
+            self._cache, num_missing = None, num_slots
+            self._table.clear()
+        if num_missing:
+            self._cache = self._grown_cache(self._table.num_slots + num_missing)
+            self._table.add(num_missing)
+        return self._table.open(num_slots, length)
+
+    def _grown_cache(self, num_rows: int) -> KVCache:
+        """A cache of `num_rows` rows that begins with the rows held."""
+        weight = self._model.output_weight
+        cache = KVCache(self._model.config, num_rows, weight.device, weight.dtype)
+        if self._cache is not None:
+            held = self._cache.keys.shape[1]
+            cache.keys[:, :held], cache.values[:, :held] = self._cache.keys, self._cache.values
+        return cache

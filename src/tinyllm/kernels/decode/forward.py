@@ -100,9 +100,9 @@ def remember(plan, layer, first_row, last_row):
 
     Channel i of a head turns with channel i + C/2.
     """
-    qkv, keys, values = floats(plan.qkv), floats(plan.keys), floats(plan.values)
+    qkv = floats(plan.qkv)
     cosines, sines = floats(plan.cosines), floats(plan.sines)
-    slots, positions = integers(plan.slots), integers(plan.positions)
+    caches, positions = integers(plan.caches), integers(plan.positions)
     half, width = plan.head_size // 2, plan.num_kv_heads * plan.head_size
     num_turned = plan.num_heads + plan.num_kv_heads
     for row in range(first_row, last_row):
@@ -114,9 +114,10 @@ def remember(plan, layer, first_row, last_row):
                 cosine, sine = cosines[angle + i], sines[angle + i]
                 qkv[first + i], qkv[first + half + i] = a * cosine - b * sine, a * sine + b * cosine
         key = start + plan.num_heads * 2 * half
+        keys, values = floats(caches[row]), floats(caches[row] + 4 * plan.slot_keys)
         block, lane = positions[row] // POSITION_BLOCK, positions[row] % POSITION_BLOCK
         for head in range(plan.num_kv_heads):
-            cached = head_start(plan, layer, slots[row], head) + block * 2 * half * POSITION_BLOCK + lane
+            cached = head_start(plan, layer, head) + block * 2 * half * POSITION_BLOCK + lane
             for i in range(2 * half):
                 source = key + head * 2 * half + i
                 keys[cached + i * POSITION_BLOCK] = qkv[source]
@@ -124,10 +125,9 @@ def remember(plan, layer, first_row, last_row):
 
 
 @compiled
-def head_start(plan, layer, slot, kv_head):
-    """Where one head of one text begins in either cache: (S / 32, C, 32), the positions of a block side by side."""
-    heads = (layer * plan.num_slots + slot) * plan.num_kv_heads + kv_head
-    return heads * plan.head_size * plan.num_positions
+def head_start(plan, layer, kv_head):
+    """Index of a head's first key in its slot, and of its first value: (S / 32, C, 32), 32 positions side by side."""
+    return (layer * plan.num_kv_heads + kv_head) * plan.head_size * plan.num_positions
 
 
 @compiled
@@ -136,15 +136,16 @@ def attend(plan, layer, first, last, chunk):
 
     Keys and values of a head are read once, in the order of memory.
     """
-    qkv, keys, values = floats(plan.qkv), floats(plan.keys), floats(plan.values)
-    slots, positions = integers(plan.slots), integers(plan.positions)
+    qkv = floats(plan.qkv)
+    caches, positions = integers(plan.caches), integers(plan.positions)
     mixed, scores, sums = floats(plan.attended), floats(plan.scores), floats(plan.head_sums)
     num_heads, num_kv_heads, size = plan.num_heads, plan.num_kv_heads, plan.head_size
     scale, s, num_vectors = np.float32(1) / np.sqrt(np.float32(size)), chunk * plan.num_positions, plan.head_vectors
     m = chunk * num_vectors * LANES
     for index in range(first, last):
         row, head = index // num_heads, index % num_heads
-        cached = head_start(plan, layer, slots[row], head * num_kv_heads // num_heads)
+        keys, values = floats(caches[row]), floats(caches[row] + 4 * plan.slot_keys)
+        cached = head_start(plan, layer, head * num_kv_heads // num_heads)
         query, result = (row * (num_heads + 2 * num_kv_heads) + head) * size, row * plan.hidden_columns + head * size
         num_seen = positions[row] + 1
         num_blocks = (num_seen + POSITION_BLOCK - 1) // POSITION_BLOCK

@@ -24,7 +24,7 @@ SIZES = (
     "vocab_size",
     "vocab_columns",  # V*
     "num_positions",  # S*
-    "num_slots",  # texts that the cache holds
+    "slot_keys",  # floats of the keys of one slot; its values follow them
     "num_chunks",  # parts into which a job is divided
     "head_vectors",  # channels of a head, padded
     "tile_stride",  # floats of one chunk's tile memory
@@ -46,9 +46,6 @@ ADDRESSES = (
     "gains",  # float32 (2 L + 1, D)
     "cosines",  # float32 (S, head_size / 2)
     "sines",
-    # The cache: float32 (L, slots, KV heads, S* / 32, head_size, 32).
-    "keys",
-    "values",
     # Activations of one pass, float32.
     "residual",  # (N, D)
     "normed",  # (N, D*)
@@ -66,7 +63,7 @@ ADDRESSES = (
     "tiles",  # (chunks, tile_stride)
     # Rows of one pass, int64 (N,); `output_rows` names the rows whose logits are computed.
     "tokens",
-    "slots",
+    "caches",  # the address of each row's slot: keys, then values, float32 (L, KV heads, S* / 32, head_size, 32) each
     "positions",
     "output_rows",
     # Sampling.

@@ -83,9 +83,9 @@ def test_token_by_token_it_is_the_model(
     keep_what_the_engine_keeps(model, kind)
     expected = expected_logits(model, tokens)[0]
     assert expected.std() > 0.5  # the comparison is of real numbers
-    logits = [engine.prefill(tokens[:1, :1]).copy()]
-    logits += [engine.decode(tokens[:1, t]).copy() for t in range(1, 70)]
-    assert engine.length == 70
+    slots = engine.open(1)
+    logits = [engine.read(slots, tokens[:1, t : t + 1]).copy() for t in range(70)]
+    assert engine.length(slots[0]) == 70
     np.testing.assert_allclose(np.concatenate(logits), expected, rtol=TOLERANCES[kind], atol=TOLERANCES[kind])
 
 
@@ -98,7 +98,8 @@ def test_prompts_and_batches_are_the_model_too(
     engine = make_engine(model, compiled_kernels(kind), kind)
     keep_what_the_engine_keeps(model, kind)
     expected = expected_logits(model, tokens)
-    logits = [engine.prefill(tokens[:, :50]).copy()] + [engine.decode(tokens[:, t]).copy() for t in range(50, 70)]
+    slots = engine.open(3)
+    logits = [engine.read(slots, part).copy() for part in np.split(tokens, range(50, 70), axis=1)]
     np.testing.assert_allclose(np.stack(logits, 1), expected[:, 49:], rtol=TOLERANCES[kind], atol=TOLERANCES[kind])
 
 
@@ -108,7 +109,8 @@ def test_a_prompt_longer_than_a_pass_is_read_in_parts(
     monkeypatch.setattr("tinyllm.generation.engines.cpu_engine.ROWS_PER_PASS", 33)
     model = make_model("grouped")
     engine = make_engine(model, compiled_kernels("fp32"), "fp32")
-    np.testing.assert_allclose(engine.prefill(tokens), expected_logits(model, tokens)[:, -1], rtol=2e-5, atol=2e-5)
+    logits = engine.read(engine.open(3), tokens)
+    np.testing.assert_allclose(logits, expected_logits(model, tokens)[:, -1], rtol=2e-5, atol=2e-5)
 
 
 @pytest.mark.parametrize("inner", [16_512, 16_544, 40_000])
@@ -120,31 +122,12 @@ def test_int8_sums_of_wide_matrices_fit_their_numbers(inner: int, compiled_kerne
         for name, parameter in Transformer(config).named_parameters()
     }
     tokens = np.zeros((1, 1), np.int64)
-    logits = {
-        kind: CpuEngine(config, PackedWeights(config, tensors, kind), compiled_kernels(kind)).prefill(tokens).copy()
-        for kind in get_args(WeightsKind)
-    }
+    logits = {}
+    for kind in get_args(WeightsKind):
+        engine = CpuEngine(config, PackedWeights(config, tensors, kind), compiled_kernels(kind))
+        logits[kind] = engine.read(engine.open(1), tokens)
     np.testing.assert_allclose(logits["fp32"], 32, rtol=1e-4)
     np.testing.assert_allclose(logits["int8"], logits["fp32"], rtol=1e-3)
-
-
-def test_samples_of_one_prompt_share_its_reading(
-    tokens: npt.NDArray[np.int64], compiled_kernels: CompiledKernels
-) -> None:
-    model = make_model("grouped")
-    engine = make_engine(model, compiled_kernels("fp32"), "fp32")
-    same = np.repeat(tokens[:1, :20], 3, axis=0)
-    engine.prefill(same)
-    logits = engine.decode(tokens[:, 20])
-    expected = expected_logits(model, np.concatenate((same, tokens[:, 20:21]), axis=1))[:, -1]
-    np.testing.assert_allclose(logits, expected, rtol=2e-5, atol=2e-5)
-
-
-def test_what_was_read_before_leaves_no_trace(tokens: npt.NDArray[np.int64], compiled_kernels: CompiledKernels) -> None:
-    engine = make_engine(make_model("odd"), compiled_kernels("fp32"), "fp32")
-    fresh = engine.prefill(tokens[:1, :5]).copy()
-    engine.prefill(tokens)
-    np.testing.assert_array_equal(engine.prefill(tokens[:1, :5]), fresh)
 
 
 def test_a_text_is_the_same_however_often_helpers_sleep_and_wake(
@@ -155,11 +138,11 @@ def test_a_text_is_the_same_however_often_helpers_sleep_and_wake(
     model = make_model("wide")
     alone, helped = (make_engine(model, compiled_kernels("fp32"), "fp32", count) for count in (1, 4))
     for _ in range(10):
-        for engine in (alone, helped):
-            engine.prefill(tokens[:1, :1])
-        for t in range(1, 70):
-            expected = alone.decode(tokens[:1, t])
-            np.testing.assert_allclose(helped.decode(tokens[:1, t]), expected, rtol=2e-5, atol=2e-5)
+        slots, helped_slots = alone.open(1), helped.open(1)
+        for t in range(70):
+            token = tokens[:1, t : t + 1]
+            expected = alone.read(slots, token)
+            np.testing.assert_allclose(helped.read(helped_slots, token), expected, rtol=2e-5, atol=2e-5)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
@@ -186,7 +169,10 @@ def test_a_helper_that_still_waits_sees_memory_that_came_later(
     keep_what_the_engine_keeps(model, "int8")
     for length in (1, 9, 20, 40, 70):
         expected = expected_logits(model, tokens[:, :length])[:, -1]
-        np.testing.assert_allclose(engine.prefill(tokens[:, :length]), expected, atol=TOLERANCES["int8"])
+        slots = engine.open(3)
+        logits = engine.read(slots, tokens[:, :length])
+        np.testing.assert_allclose(logits, expected, atol=TOLERANCES["int8"])
+        engine.close(slots)
 
 
 def test_a_helper_does_not_sleep_through_a_pass_that_began_while_it_waited_for_python() -> None:

@@ -94,15 +94,17 @@ def test_choices_from_the_logits_of_the_last_pass_equal_the_definition(
 ) -> None:
     engine, random, num_wrong = engines[size], np.random.default_rng(size + num_texts), 0
     seen = random.random((num_texts, size)) < 0.3
-    engine.prefill(random.integers(0, size, (num_texts, 2)))
+    slots = engine.open(num_texts)
+    engine.read(slots, random.integers(0, size, (num_texts, 2)))
     for settings in SETTINGS:
         config, uniforms = SamplingConfig(**{"temperature": 1.0, **settings}), random.random(num_texts)
-        logits = engine.decode(random.integers(0, size, num_texts))
+        logits = engine.read(slots, random.integers(0, size, (num_texts, 1)))
         tokens, log_probabilities = engine.choose(logits, seen, uniforms, config)
         num_wrong += int((tokens != sampling.choose(logits, seen, uniforms, config)).sum())
         expected = sampling.log_probability(logits, tokens)
         np.testing.assert_allclose(log_probabilities, expected, rtol=1e-6, atol=1e-5)
     assert num_wrong <= 1
+    engine.close(slots)
     with pytest.raises(ValueError, match="read-only"):
         logits[0, 0] = 0
 
@@ -115,9 +117,10 @@ def test_logits_of_a_damaged_model_raise(compiled_kernels: Callable[[WeightsKind
     tensors = {name: parameter.detach().numpy() for name, parameter in model.named_parameters()}
     engine = CpuEngine(config, PackedWeights(config, tensors, "fp32"), compiled_kernels("fp32"), 2)
     seen, settings = np.zeros((num_texts, 203), np.bool_), SamplingConfig()
-    engine.prefill(np.random.default_rng(0).integers(0, 200, (num_texts, 2)))
+    slots = engine.open(num_texts)
+    engine.read(slots, np.random.default_rng(0).integers(0, 200, (num_texts, 2)))
     for _ in range(2):
-        logits = engine.decode(np.arange(num_texts))
+        logits = engine.read(slots, np.arange(num_texts)[:, None])
         with pytest.raises(FormatError, match="not finite"):
             engine.choose(logits, seen, np.full(num_texts, 0.5), settings)
 

@@ -1,0 +1,192 @@
+"""Slots of both engines: a text is the same alone, in a batch, and beside texts that come and go."""
+
+from collections.abc import Callable
+from typing import Any, get_args
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+
+from tinyllm.config import ModelConfig, WeightsKind
+from tinyllm.generation.engines.cpu_engine import CpuEngine
+from tinyllm.generation.engines.protocol import Engine, Logits, Tokens
+from tinyllm.generation.engines.slots import SlotTable
+from tinyllm.generation.engines.torch_engine import TorchEngine
+from tinyllm.kernels.decode.cache import Kernels
+from tinyllm.kernels.decode.weights import PackedWeights
+from tinyllm.model.transformer import Transformer
+
+CONTEXT, VOCABULARY = 70, 203
+TOLERANCES = {
+    "cpu fp32": 2e-5,
+    "cpu bf16": 2e-5,
+    "cpu int8": 5e-3,
+    "torch float32": 2e-5,
+    "torch bfloat16": 0.1,
+}
+"""Largest difference between the logits, around 1, of a text alone and beside others."""
+Floats = npt.NDArray[np.float32]
+
+
+@pytest.fixture(scope="module")
+def model() -> Transformer:
+    torch.manual_seed(1)
+    shape: dict[str, Any] = {
+        "hidden_size": 64,
+        "num_layers": 2,
+        "num_heads": 8,
+        "num_kv_heads": 4,
+        "intermediate_size": 172,
+    }
+    model = Transformer(ModelConfig(vocab_size=VOCABULARY, context_length=CONTEXT, **shape)).eval()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.copy_(torch.rand_like(parameter) + 0.5 if "norm" in name else parameter * 6)
+    return model
+
+
+MakeEngine = Callable[[], Engine]
+
+
+@pytest.fixture(params=TOLERANCES)
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def make_engine(kind: str, model: Transformer, compiled_kernels: Callable[[WeightsKind], Kernels]) -> MakeEngine:
+    engine, precision = kind.split()
+    tensors = {name: parameter.detach().numpy() for name, parameter in model.named_parameters()}
+
+    def make() -> Engine:
+        if engine == "torch":
+            copy = Transformer(model.config)
+            copy.load_state_dict(model.state_dict())
+            return TorchEngine(copy.to(getattr(torch, precision)))
+        (weights,) = (kind for kind in get_args(WeightsKind) if kind == precision)
+        packed = PackedWeights(model.config, tensors, weights)
+        return CpuEngine(model.config, packed, compiled_kernels(weights), num_threads=2)
+
+    return make
+
+
+def texts(*lengths: int) -> list[Tokens]:
+    random = np.random.default_rng(sum(lengths))
+    return [random.integers(0, VOCABULARY, length) for length in lengths]
+
+
+def alone(make_engine: MakeEngine, text: Tokens, prompt_length: int) -> list[Floats]:
+    """Logits (V,) after the first `prompt_length` tokens, read at once, and after each later one, in a fresh engine."""
+    engine = make_engine()
+    slots = engine.open(1)
+    parts = np.split(text, range(prompt_length, len(text)))
+    return [engine.read(slots, [part])[0].copy() for part in parts]
+
+
+def check(kind: str, actual: Logits | list[Floats], expected: Logits | list[Floats]) -> None:
+    assert np.std(expected) > 0.5  # the comparison is of real numbers
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=TOLERANCES[kind])
+
+
+def test_texts_of_different_lengths_side_by_side(kind: str, make_engine: MakeEngine) -> None:
+    """12 texts, enough for tiles of rows, with prompts of 1 to 56 tokens; the last fills the context."""
+    prompts = [1 + 5 * number for number in range(12)]
+    whole = texts(*(length + 14 for length in prompts))
+    engine = make_engine()
+    slots = engine.open(12)
+    logits = [engine.read(slots, [text[:length] for text, length in zip(whole, prompts, strict=True)]).copy()]
+    for step in range(14):
+        tokens = np.array([text[length + step] for text, length in zip(whole, prompts, strict=True)])
+        logits.append(engine.read(slots, tokens[:, None]).copy())
+    assert [engine.length(slot) for slot in slots] == [length + 14 for length in prompts]
+    for number, (text, length) in enumerate(zip(whole, prompts, strict=True)):
+        check(kind, [step[number] for step in logits], alone(make_engine, text, length))
+
+
+def test_a_text_beside_texts_that_join_and_leave(kind: str, make_engine: MakeEngine) -> None:
+    """In each step other texts are opened, read beside the text in any order, or closed: 1 to 18 rows."""
+    (text, other), engine = texts(60, 60), make_engine()
+    expected = alone(make_engine, text, 7)
+    random = np.random.default_rng(0)
+    (slot,) = engine.open(1)
+    check(kind, engine.read([slot], [text[:7]])[0], expected[0])
+    others: list[int] = []
+    for step in range(7, 60):
+        if step % 5 == 0:
+            others += engine.open(int(random.integers(1, 8)))
+        if step % 7 == 0 or len(others) > 17:
+            engine.close([others.pop(int(random.integers(len(others)))) for _ in range(len(others) * 2 // 3)])
+        order = [int(place) for place in random.permutation(len(others) + 1)]
+        slots = [[slot, *others][place] for place in order]
+        tokens = [[text[step : step + 1], *([other[:1]] * len(others))][place] for place in order]
+        if others and engine.length(others[0]) < 20:
+            tokens[order.index(1)] = other[: 1 + step % 4]  # others may read several tokens in the same call
+        check(kind, engine.read(slots, tokens)[order.index(0)], expected[step - 6])
+
+
+def test_a_fork_continues_the_text_and_shares_nothing(kind: str, make_engine: MakeEngine) -> None:
+    whole, engine = texts(40, 40, 40), make_engine()
+    prompt = whole[0][:33]  # one position more than a block of the cache
+    (slot,) = engine.open(1)
+    engine.read([slot], [prompt])
+    slots = [slot, *engine.fork(slot, 2)]
+    for row in (2, 0, 1):
+        assert engine.length(slots[row]) == 33
+        expected = alone(make_engine, np.concatenate((prompt, whole[row][33:])), 33)
+        actual = [engine.read([slots[row]], [whole[row][step : step + 1]])[0].copy() for step in range(33, 40)]
+        check(kind, actual, expected[1:])
+
+
+def test_a_closed_slot_is_reused_without_a_trace(kind: str, make_engine: MakeEngine) -> None:
+    first, second = texts(65, 9)
+    engine = make_engine()
+    slots = engine.open(3)
+    engine.read(slots, [first, first[:40], first[:2]])
+    engine.close(slots[:1])
+    assert engine.missing_bytes(1, 9) < engine.missing_bytes(2, 9)
+    assert engine.open(1) == slots[:1]
+    assert engine.length(slots[0]) == 0
+    check(kind, engine.read(slots[:1], [second])[0], alone(make_engine, second, 9)[0])
+
+
+@pytest.mark.parametrize("kind", ["cpu fp32", "torch float32"])
+def test_logits_are_those_of_the_model(kind: str, make_engine: MakeEngine, model: Transformer) -> None:
+    prompts, engine = texts(3, 50, 17), make_engine()
+    logits = engine.read(engine.open(3), prompts)
+    with torch.inference_mode():
+        expected = [model(torch.from_numpy(prompt)[None])[0, -1].numpy() for prompt in prompts]
+    check(kind, logits, expected)
+
+
+def test_calls_that_make_no_sense_are_refused_before_reading(make_engine: MakeEngine) -> None:
+    engine, (text,) = make_engine(), texts(70)
+    slots = engine.open(2)
+    engine.read(slots[:1], [text[:69]])
+    for bad, tokens, message in (
+        ([slots[0]], [text[:2]], "slot 0 holds 69 tokens and reads 2 more; .* at most 70 fit together"),
+        ([slots[1]], [text[:0]], "slot 1 holds 0 tokens and reads 0 more; at least 1 is needed"),
+        ([7], [text[:1]], "slot 7 is not open"),
+        ([-1], [text[:1]], "slot -1 is not open"),
+        ([0, 0], [text[:1]] * 2, r"2 texts are read into slots \[0, 0\]; each text needs its own slot"),
+        ([0, 1], [text[:1]], r"1 texts are read into slots \[0, 1\]"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            engine.read(bad, tokens)
+    engine.close(slots[1:])
+    for use in (lambda: engine.close([1]), lambda: engine.fork(1), lambda: engine.length(1)):
+        with pytest.raises(ValueError, match="slot 1 is not open"):
+            use()
+    assert engine.length(0) == 69
+
+
+def test_numbers_of_closed_slots_are_reused_lowest_first() -> None:
+    table = SlotTable(context_length=8)
+    table.add(table.num_missing(4))
+    assert table.open(4) == [0, 1, 2, 3]
+    table.advance([1, 2], [5, 3])
+    table.close([3, 1, 2])
+    assert (table.num_open, table.num_missing(5), table.free(2)) == (1, 2, [1, 2])
+    assert table.longest == [0, 5, 3, 0]
+    assert table.open(2, length=1) == [1, 2]
+    assert table.starts([2, 0], [7, 8]) == [1, 0]
