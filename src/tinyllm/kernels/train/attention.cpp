@@ -1,9 +1,11 @@
-// Causal attention and its gradients in bfloat16, for x86 processors with AMX.
+// Causal attention with rotary positions, and its gradients, in bfloat16, for x86 processors with AMX.
 //
-// No matrix of all scores is ever in memory: some queries at a time go through all their keys inside one core's cache
-// (FlashAttention, Dao et al. 2022).
+// The T x T scores are never in memory: a block of queries reads all its keys inside one core's cache (FlashAttention,
+// Dao et al. 2022). Scores are transposed, keys down and queries across, so that a softmax reduces lane by lane.
 //
-// Letters: B texts, T tokens, H query heads, K key/value heads, C channels of a head.
+//     S = rotate(Q) rotate(K)^T / sqrt(C),   P = softmax(S),   O = P V,   log_sum = log2(sum_k e^S)
+//
+// Shapes: B texts, T tokens, H query heads, K key/value heads, C channels of a head.
 
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -15,61 +17,66 @@
 
 namespace {
 
-constexpr int64_t QUERIES_AT_ONCE = 64;  // all their scores fit a core's cache
+constexpr int64_t QUERY_BLOCK = 64;  // its scores for all keys fit a core's cache
 
+// Memory of one thread. `_tiles` are packed operands: A of X or B of X^T. `_columns` are A of X^T, `_pairs` B of X.
 struct Workspace {
-    Buffer turned_keys, turned_queries, keys, key_columns, values, queries, query_pairs, gradients, gradient_pairs;
-    Buffer scores, of_weights, weights, of_scores, pairs, query_sums, key_sums, value_sums;
+    Buffer rotated_keys, rotated_queries, key_tiles, key_columns, value_tiles, query_tiles, query_pairs;
+    Buffer grad_out_tiles, grad_out_pairs, scores, grad_weights, weights, grad_scores, grad_score_tiles;
+    Buffer query_sums, grad_key, grad_value;
 };
 
 thread_local Workspace work;
 
-// Of sixteen queries from `first` on, those that see the key at `place`.
-__mmask16 see(int64_t first, int64_t place) {
-    return place <= first ? 0xffff : place - first >= HALF ? 0 : 0xffff << (place - first);
+// The mask of sixteen queries from position `first` on that see the key at position `key`: key <= query.
+__mmask16 visible(int64_t first, int64_t key) {
+    return key <= first ? 0xffff : key - first >= SIDE ? 0 : 0xffff << (key - first);
 }
 
-// Of 32 numbers, sixteen of each row, the two of a column side by side.
-__m512i in_pairs(__m512 even, __m512 odd) {
-    const __m512i place = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-    const __m512i below = _mm512_slli_epi32(_mm512_add_epi32(place, _mm512_set1_epi32(HALF)), 16);
-    return _mm512_permutexvar_epi16(_mm512_or_si512(place, below), (__m512i)_mm512_cvtne2ps_pbh(odd, even));
+// Rounds two rows of sixteen to bfloat16 and interleaves them: the grad_score_tiles of one row of a B tile.
+__m512i interleave(__m512 even, __m512 odd) {
+    const __m512i lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    const __m512i upper = _mm512_slli_epi32(_mm512_add_epi32(lane, _mm512_set1_epi32(SIDE)), 16);
+    return _mm512_permutexvar_epi16(_mm512_or_si512(lane, upper), (__m512i)_mm512_cvtne2ps_pbh(odd, even));
 }
 
 float dot(const bfloat16* a, const bfloat16* b, int64_t size) {
     __m512 sum = _mm512_setzero_ps();
-    for (int64_t i = 0; i < size; i += HALF) {
-        const __mmask16 lanes = first_lanes(std::min(size - i, HALF));
+    for (int64_t i = 0; i < size; i += SIDE) {
+        const __mmask16 lanes = first_lanes(std::min(size - i, SIDE));
         sum = _mm512_fmadd_ps(widened(a + i, lanes), widened(b + i, lanes), sum);
     }
     return _mm512_reduce_add_ps(sum);
 }
 
-// Scores of keys (down) by sixteen queries (across, `first` and so on) become powers of 2, relative to each query's
-// largest, in pairs of keys, a tile of 32 after the other; 0 where a query does not see a key. Gives of each query the
-// logarithm of the powers' sum, and what makes a softmax of them.
-void powers(const float* scores, float scale, int64_t first, int64_t num_keys, char* weights, float* logs,
-            float* factors) {
-    constexpr int64_t stride = QUERIES_AT_ONCE;
+// Softmax numerators of sixteen queries from position `first` on. With x = scores * scale, keys down and queries across,
+// and m the maximum of x over the visible keys:
+//
+//     weight = 2^(x - m), 0 for invisible keys,   log_sum = m + log2(sum_k weight),   inverse_sum = 1 / sum_k weight
+//
+// `weights` are written as B tiles along K = keys.
+void exponentiate(const float* scores, float scale, int64_t first, int64_t num_keys, char* weights, float* log_sums,
+                  float* inverse_sums) {
+    constexpr int64_t stride = QUERY_BLOCK;
     __m512 top = _mm512_set1_ps(-INFINITY), sum = _mm512_setzero_ps();
-    for (int64_t key = 0; key < std::min(first + HALF, num_keys); key++)
-        top = _mm512_mask_max_ps(top, see(first, key), top, _mm512_load_ps(scores + key * stride));
+    for (int64_t key = 0; key < std::min(first + SIDE, num_keys); key++)
+        top = _mm512_mask_max_ps(top, visible(first, key), top, _mm512_load_ps(scores + key * stride));
     const __m512 scales = _mm512_set1_ps(scale), highest = _mm512_mul_ps(top, scales);
     const auto power = [&](int64_t key) {
         const __m512 x = _mm512_fmsub_ps(_mm512_load_ps(scores + key * stride), scales, highest);
-        return _mm512_maskz_mov_ps(see(first, key), power_of_two(x));
+        return _mm512_maskz_mov_ps(visible(first, key), power_of_two(x));
     };
-    for (int64_t block = 0; block < num_keys; block += STEP, weights += TILE)
-        for (int64_t i = 0; i < STEP; i += 2) {
+    for (int64_t block = 0; block < num_keys; block += DEPTH, weights += TILE_BYTES)
+        for (int64_t i = 0; i < DEPTH; i += 2) {
             const __m512 even = power(block + i), odd = power(block + i + 1);
             sum = _mm512_add_ps(sum, _mm512_add_ps(even, odd));
-            _mm512_store_si512(weights + i * 32, in_pairs(even, odd));
+            _mm512_store_si512(weights + i * 32, interleave(even, odd));
         }
-    _mm512_store_ps(factors, _mm512_div_ps(_mm512_set1_ps(1), sum));
-    alignas(64) float highests[HALF], sums[HALF];
+    _mm512_store_ps(inverse_sums, _mm512_div_ps(_mm512_set1_ps(1), sum));
+    alignas(64) float highests[SIDE], sums[SIDE];
     _mm512_store_ps(highests, highest);
     _mm512_store_ps(sums, sum);
-    for (int64_t i = 0; i < HALF; i++) logs[i] = highests[i] + std::log2(sums[i]);
+    for (int64_t i = 0; i < SIDE; i++) log_sums[i] = highests[i] + std::log2(sums[i]);
 }
 
 struct Shape {
@@ -79,185 +86,193 @@ struct Shape {
     int64_t stride() const { return (num_heads + 2 * num_kv_heads) * num_channels; }  // from token to token
     int64_t output_stride() const { return num_heads * num_channels; }
     float scale() const { return 1 / std::sqrt(static_cast<float>(num_channels)); }
-    float scale_for_powers_of_two() const { return scale() * LOG2_OF_E; }
+    float scale_of_powers() const { return scale() * LOG2_E; }  // e^(scale s) = 2^(scale_of_powers s)
 };
 
-// Cosines and sines of every token's angles, (T, C/2) each.
+// Cosines and sines of the rotation angles, (T, C/2) each.
 struct Angles {
     const float *cosines, *sines;
 };
 
-// Pointers to the first token of one key/value head of one text, and of its query heads; `logs` are (H, T).
+// The first token of one key/value head of one text, and of its group of query heads; `log_sums` are (H, T).
 struct Heads {
     const bfloat16 *query, *key, *value;
     bfloat16* output;
-    float* logs;
-    const bfloat16* gradient = nullptr;
-    bfloat16 *of_query = nullptr, *of_key = nullptr, *of_value = nullptr;
+    float* log_sums;
+    const bfloat16* grad_out = nullptr;
+    bfloat16 *grad_query = nullptr, *grad_key = nullptr, *grad_value = nullptr;
 };
 
-// A head of some tokens from `first` on, turned by their angles: channel i turns with channel i + C/2. `direction` is 1,
-// or -1 for back.
-void turn(const bfloat16* x, int64_t x_stride, const Angles& angles, float direction, int64_t first, int64_t num_tokens,
-          int64_t num_channels, bfloat16* turned, int64_t stride) {
+// Rotates one head of the tokens from position `first` on. `direction` is 1, or -1 for the reverse rotation.
+//
+//     y_i = x_i cos - x_(i + C/2) sin,   y_(i + C/2) = x_i sin + x_(i + C/2) cos,   i < C/2
+void rotate(const bfloat16* x, int64_t x_stride, const Angles& angles, float direction, int64_t first,
+            int64_t num_tokens, int64_t num_channels, bfloat16* rotated, int64_t stride) {
     const int64_t half = num_channels / 2;
     const __m512 directions = _mm512_set1_ps(direction);
     for (int64_t token = 0; token < num_tokens; token++) {
-        // Rows to come: processors do not foresee steps so wide.
-        for (int64_t i = 0; i < num_channels; i += STEP) _mm_prefetch(x + (token + HALF) * x_stride + i, _MM_HINT_T0);
-        for (int64_t i = 0; i < half; i += HALF) {
-            const __mmask16 lanes = first_lanes(std::min(half - i, HALF));
+        // The hardware prefetcher does not follow strides this large.
+        for (int64_t i = 0; i < num_channels; i += DEPTH) _mm_prefetch(x + (token + SIDE) * x_stride + i, _MM_HINT_T0);
+        for (int64_t i = 0; i < half; i += SIDE) {
+            const __mmask16 lanes = first_lanes(std::min(half - i, SIDE));
             const int64_t angle = (first + token) * half + i;
             const __m512 cosine = _mm512_maskz_loadu_ps(lanes, angles.cosines + angle);
             const __m512 sine = _mm512_mul_ps(_mm512_maskz_loadu_ps(lanes, angles.sines + angle), directions);
             const bfloat16* from = x + token * x_stride + i;
-            bfloat16* to = turned + token * stride + i;
-            const __m512 one = widened(from, lanes), other = widened(from + half, lanes);
-            store_rounded(to, _mm512_fmsub_ps(one, cosine, _mm512_mul_ps(other, sine)), lanes);
-            store_rounded(to + half, _mm512_fmadd_ps(one, sine, _mm512_mul_ps(other, cosine)), lanes);
+            bfloat16* to = rotated + token * stride + i;
+            const __m512 a = widened(from, lanes), b = widened(from + half, lanes);
+            store_rounded(to, _mm512_fmsub_ps(a, cosine, _mm512_mul_ps(b, sine)), lanes);
+            store_rounded(to + half, _mm512_fmadd_ps(a, sine, _mm512_mul_ps(b, cosine)), lanes);
         }
     }
 }
 
-// The output, and of each query the logarithm, to base 2, of its softmax's sum.
+// O = softmax(S) V and log_sums for one key/value head: block by block of queries, S^T, then P^T, then O^T = V^T P^T.
 void attend(const Shape& shape, const Angles& angles, const Heads& heads) {
-    const int64_t channels = shape.num_channels, wide = padded(channels), across = wide / STEP;
+    const int64_t channels = shape.num_channels, wide = padded(channels), across = wide / DEPTH;
     const int64_t stride = shape.stride(), output_stride = shape.output_stride();
-    const int64_t end = padded(shape.num_tokens), steps = end / STEP, size = QUERIES_AT_ONCE;
-    bfloat16* turned_keys = work.turned_keys.hold<bfloat16>(end * channels);
-    bfloat16* turned_queries = work.turned_queries.hold<bfloat16>(size * channels);
-    char* keys = work.keys.hold<char>(end * wide * 2);
-    char* values = work.values.hold<char>(end * wide * 2);
-    char* queries = work.queries.hold<char>(size * wide * 2);
+    const int64_t end = padded(shape.num_tokens), steps = end / DEPTH, size = QUERY_BLOCK;
+    bfloat16* rotated_keys = work.rotated_keys.hold<bfloat16>(end * channels);
+    bfloat16* rotated_queries = work.rotated_queries.hold<bfloat16>(size * channels);
+    char* key_tiles = work.key_tiles.hold<char>(end * wide * 2);
+    char* value_tiles = work.value_tiles.hold<char>(end * wide * 2);
+    char* query_tiles = work.query_tiles.hold<char>(size * wide * 2);
     float* scores = work.scores.hold<float>(size * end);
     char* weights = work.weights.hold<char>(size * end * 2);
-    float* mixed = work.query_sums.hold<float>(size * wide);
-    const float scale = shape.scale_for_powers_of_two();
-    alignas(64) float logs[QUERIES_AT_ONCE], factors[QUERIES_AT_ONCE];
-    turn(heads.key, stride, angles, 1, 0, shape.num_tokens, channels, turned_keys, channels);
-    pack_rows<false>(turned_keys, channels, shape.num_tokens, channels, keys);
-    pack_columns<true>(heads.value, stride, shape.num_tokens, channels, values);
+    float* query_sums = work.query_sums.hold<float>(size * wide);
+    const float scale = shape.scale_of_powers();
+    alignas(64) float log_sums[QUERY_BLOCK], inverse_sums[QUERY_BLOCK];
+    rotate(heads.key, stride, angles, 1, 0, shape.num_tokens, channels, rotated_keys, channels);
+    pack_rows<false>(rotated_keys, channels, shape.num_tokens, channels, key_tiles);
+    pack_columns<true>(heads.value, stride, shape.num_tokens, channels, value_tiles);
     for (int64_t head = 0; head < shape.group(); head++)
         for (int64_t first = 0; first < shape.num_tokens; first += size) {
             const int64_t count = std::min(size, shape.num_tokens - first), start = first * stride + head * channels;
-            turn(heads.query + start, stride, angles, 1, first, count, channels, turned_queries, channels);
-            pack_rows<true>(turned_queries, channels, count, channels, queries);
-            for (int64_t column = 0; column < count; column += STEP) {
-                const int64_t seen = first + column + STEP;
-                multiply(packed(keys, across), packed(queries, across, column), across, false, scores + column, size,
-                         seen, STEP);
-                for (int64_t i = column; i < column + STEP; i += HALF)
-                    powers(scores + i, scale, first + i, seen, weights + tile_at(steps, i), logs + i, factors + i);
-                multiply(packed(values, steps), packed(weights, steps, column), seen / STEP, false, mixed + column,
-                         size, channels, STEP);
+            rotate(heads.query + start, stride, angles, 1, first, count, channels, rotated_queries, channels);
+            pack_rows<true>(rotated_queries, channels, count, channels, query_tiles);
+            for (int64_t column = 0; column < count; column += DEPTH) {
+                const int64_t num_keys = first + column + DEPTH;
+                multiply(packed(key_tiles, across), packed(query_tiles, across, column), across, false,
+                         scores + column, size, num_keys, DEPTH);
+                for (int64_t i = column; i < column + DEPTH; i += SIDE)
+                    exponentiate(scores + i, scale, first + i, num_keys, weights + tile_at(steps, i), log_sums + i,
+                                 inverse_sums + i);
+                multiply(packed(value_tiles, steps), packed(weights, steps, column), num_keys / DEPTH, false,
+                         query_sums + column, size, channels, DEPTH);
             }
-            std::copy_n(logs, count, heads.logs + head * shape.num_tokens + first);
-            write_turned(mixed, size, factors, count, channels,
+            std::copy_n(log_sums, count, heads.log_sums + head * shape.num_tokens + first);
+            write_transposed(query_sums, size, inverse_sums, count, channels,
                          heads.output + first * output_stride + head * channels, output_stride);
         }
 }
 
-// Of 32 keys (down) and some queries (across, the first `lead` places after the first key) the weights once more, from
-// the logs, and the scores' gradients, but for the scale, from the weights'. The latter are put in pairs of keys too, in
-// tiles with so many steps.
-void weights_again(const float* scores, const float* of_weights, float scale, int64_t lead, int64_t num_queries,
-                   const float* logs, const float* row_sums, bfloat16* weights, bfloat16* of_scores, char* pairs,
-                   int64_t num_steps) {
-    constexpr int64_t stride = QUERIES_AT_ONCE;
+// Recompute P for a 32-key tile from the log-sum-exp, then dS = P * (dP - rowsum), without the factor 1 / sqrt(C).
+//
+// Keys are down, queries across; the first query is `offset` positions after the first key. `row_sums` are
+// rowsum(dO * O). dS is written twice: as rows, `grad_scores`, and as B tiles along K = keys, `grad_score_tiles`, with
+// `num_steps` tiles a row.
+void backward_scores(const float* scores, const float* grad_weights, float scale, int64_t offset, int64_t num_queries,
+                     const float* log_sums, const float* row_sums, bfloat16* weights, bfloat16* grad_scores,
+                     char* grad_score_tiles, int64_t num_steps) {
+    constexpr int64_t stride = QUERY_BLOCK;
     const __m512 scales = _mm512_set1_ps(scale);
-    for (int64_t query = 0; query < num_queries; query += HALF) {
-        const __m512 log = _mm512_load_ps(logs + query), row_sum = _mm512_load_ps(row_sums + query);
-        const auto gradient = [&](int64_t key) {
+    for (int64_t query = 0; query < num_queries; query += SIDE) {
+        const __m512 log_sum = _mm512_load_ps(log_sums + query), row_sum = _mm512_load_ps(row_sums + query);
+        const auto grad_score = [&](int64_t key) {
             const int64_t at = key * stride + query;
-            const __m512 power = power_of_two(_mm512_fmsub_ps(_mm512_load_ps(scores + at), scales, log));
-            const __m512 weight = _mm512_maskz_mov_ps(see(lead + query, key), power);
-            const __m512 of_score = _mm512_mul_ps(_mm512_sub_ps(_mm512_load_ps(of_weights + at), row_sum), weight);
+            const __m512 power = power_of_two(_mm512_fmsub_ps(_mm512_load_ps(scores + at), scales, log_sum));
+            const __m512 weight = _mm512_maskz_mov_ps(visible(offset + query, key), power);
+            const __m512 result = _mm512_mul_ps(_mm512_sub_ps(_mm512_load_ps(grad_weights + at), row_sum), weight);
             store_rounded(weights + at, weight);
-            store_rounded(of_scores + at, of_score);
-            return of_score;
+            store_rounded(grad_scores + at, result);
+            return result;
         };
-        for (int64_t key = 0; key < STEP; key += 2) {
-            const __m512 even = gradient(key), odd = gradient(key + 1);
-            _mm512_store_si512(pairs + tile_at(num_steps, query) + key * 32, in_pairs(even, odd));
+        for (int64_t key = 0; key < DEPTH; key += 2) {
+            const __m512 even = grad_score(key), odd = grad_score(key + 1);
+            _mm512_store_si512(grad_score_tiles + tile_at(num_steps, query) + key * 32, interleave(even, odd));
         }
     }
 }
 
-// The gradients of query, key and value (algorithm 4 of the paper): weights are computed once more, from the logs.
+// The gradients of Q, K and V of one key/value head (algorithm 4 of the paper), with Q and K rotated:
+//
+//     dP = dO V^T,   dS = P * (dP - rowsum(dO * O)) / sqrt(C),   dQ = dS K,   dK = dS^T Q,   dV = P^T dO
+//
+// Blocks of queries outside, tiles of 32 keys inside. dQ and dK are rotated back at the end.
 void attend_backward(const Shape& shape, const Angles& angles, const Heads& heads) {
-    const int64_t channels = shape.num_channels, wide = padded(channels), across = wide / STEP;
+    const int64_t channels = shape.num_channels, wide = padded(channels), across = wide / DEPTH;
     const int64_t stride = shape.stride(), output_stride = shape.output_stride();
-    const int64_t end = padded(shape.num_tokens), steps = end / STEP, size = QUERIES_AT_ONCE;
-    bfloat16* turned_keys = work.turned_keys.hold<bfloat16>(end * channels);
-    bfloat16* turned_queries = work.turned_queries.hold<bfloat16>(size * channels);
-    char* keys = work.keys.hold<char>(end * wide * 2);
+    const int64_t end = padded(shape.num_tokens), steps = end / DEPTH, size = QUERY_BLOCK;
+    bfloat16* rotated_keys = work.rotated_keys.hold<bfloat16>(end * channels);
+    bfloat16* rotated_queries = work.rotated_queries.hold<bfloat16>(size * channels);
+    char* key_tiles = work.key_tiles.hold<char>(end * wide * 2);
     char* key_columns = work.key_columns.hold<char>(end * wide * 2);
-    char* values = work.values.hold<char>(end * wide * 2);
-    char* queries = work.queries.hold<char>(size * wide * 2);
+    char* value_tiles = work.value_tiles.hold<char>(end * wide * 2);
+    char* query_tiles = work.query_tiles.hold<char>(size * wide * 2);
     char* query_pairs = work.query_pairs.hold<char>(size * wide * 2);
-    char* gradients = work.gradients.hold<char>(size * wide * 2);
-    char* gradient_pairs = work.gradient_pairs.hold<char>(size * wide * 2);
-    float* scores = work.scores.hold<float>(size * STEP);
-    float* of_weights = work.of_weights.hold<float>(size * STEP);
-    bfloat16* weights = work.weights.hold<bfloat16>(size * STEP);
-    bfloat16* of_scores = work.of_scores.hold<bfloat16>(size * STEP);
-    char* pairs = work.pairs.hold<char>(size * end * 2);
+    char* grad_out_tiles = work.grad_out_tiles.hold<char>(size * wide * 2);
+    char* grad_out_pairs = work.grad_out_pairs.hold<char>(size * wide * 2);
+    float* scores = work.scores.hold<float>(size * DEPTH);
+    float* grad_weights = work.grad_weights.hold<float>(size * DEPTH);
+    bfloat16* weights = work.weights.hold<bfloat16>(size * DEPTH);
+    bfloat16* grad_scores = work.grad_scores.hold<bfloat16>(size * DEPTH);
+    char* grad_score_tiles = work.grad_score_tiles.hold<char>(size * end * 2);
     float* query_sums = work.query_sums.hold<float>(size * wide);
-    float* key_sums = work.key_sums.hold<float>(end * wide);
-    float* value_sums = work.value_sums.hold<float>(end * wide);
-    const float scale = shape.scale_for_powers_of_two();
-    alignas(64) float logs[QUERIES_AT_ONCE], row_sums[QUERIES_AT_ONCE], factors[QUERIES_AT_ONCE];
-    std::fill_n(factors, size, shape.scale());
-    std::memset(key_sums, 0, end * wide * 4);
-    std::memset(value_sums, 0, end * wide * 4);
-    turn(heads.key, stride, angles, 1, 0, shape.num_tokens, channels, turned_keys, channels);
-    pack_rows<false>(turned_keys, channels, shape.num_tokens, channels, keys);
-    pack_columns<true>(turned_keys, channels, shape.num_tokens, channels, key_columns);
-    pack_rows<false>(heads.value, stride, shape.num_tokens, channels, values);
+    float* grad_key = work.grad_key.hold<float>(end * wide);
+    float* grad_value = work.grad_value.hold<float>(end * wide);
+    const float scale = shape.scale_of_powers();
+    alignas(64) float log_sums[QUERY_BLOCK], row_sums[QUERY_BLOCK], scales[QUERY_BLOCK];
+    std::fill_n(scales, size, shape.scale());
+    std::memset(grad_key, 0, end * wide * 4);
+    std::memset(grad_value, 0, end * wide * 4);
+    rotate(heads.key, stride, angles, 1, 0, shape.num_tokens, channels, rotated_keys, channels);
+    pack_rows<false>(rotated_keys, channels, shape.num_tokens, channels, key_tiles);
+    pack_columns<true>(rotated_keys, channels, shape.num_tokens, channels, key_columns);
+    pack_rows<false>(heads.value, stride, shape.num_tokens, channels, value_tiles);
     for (int64_t head = 0; head < shape.group(); head++)
         for (int64_t first = 0; first < shape.num_tokens; first += size) {
             const int64_t count = std::min(size, shape.num_tokens - first), start = first * stride + head * channels;
             const int64_t columns = padded(count), output_start = first * output_stride + head * channels;
-            const bfloat16 *output = heads.output + output_start, *gradient = heads.gradient + output_start;
-            std::fill_n(logs, size, 0.0f);  // of places without a query too: nothing may become infinite there
+            const bfloat16 *output = heads.output + output_start, *grad_out = heads.grad_out + output_start;
+            std::fill_n(log_sums, size, 0.0f);  // padding too: nothing may become infinite there
             std::fill_n(row_sums, size, 0.0f);
-            std::copy_n(heads.logs + head * shape.num_tokens + first, count, logs);
+            std::copy_n(heads.log_sums + head * shape.num_tokens + first, count, log_sums);
             for (int64_t i = 0; i < count; i++)
-                row_sums[i] = dot(gradient + i * output_stride, output + i * output_stride, channels);
-            turn(heads.query + start, stride, angles, 1, first, count, channels, turned_queries, channels);
-            pack_rows<true>(turned_queries, channels, count, channels, queries);
-            pack_columns<false>(turned_queries, channels, count, channels, query_pairs);
-            pack_rows<true>(gradient, output_stride, count, channels, gradients);
-            pack_columns<false>(gradient, output_stride, count, channels, gradient_pairs);
-            for (int64_t key = 0; key < first + columns; key += STEP) {
+                row_sums[i] = dot(grad_out + i * output_stride, output + i * output_stride, channels);
+            rotate(heads.query + start, stride, angles, 1, first, count, channels, rotated_queries, channels);
+            pack_rows<true>(rotated_queries, channels, count, channels, query_tiles);
+            pack_columns<false>(rotated_queries, channels, count, channels, query_pairs);
+            pack_rows<true>(grad_out, output_stride, count, channels, grad_out_tiles);
+            pack_columns<false>(grad_out, output_stride, count, channels, grad_out_pairs);
+            for (int64_t key = 0; key < first + columns; key += DEPTH) {
                 const int64_t column = std::max<int64_t>(key - first, 0), left = columns - column;
-                multiply(packed(keys, across, key), packed(queries, across, column), across, false, scores + column,
-                         size, STEP, left);
-                multiply(packed(values, across, key), packed(gradients, across, column), across, false,
-                         of_weights + column, size, STEP, left);
-                weights_again(scores + column, of_weights + column, scale, first + column - key, left, logs + column,
-                              row_sums + column, weights + column, of_scores + column,
-                              pairs + tile_at(steps, column, key), steps);
-                multiply(plain(weights + column, size), packed(gradient_pairs, columns / STEP, 0, column), left / STEP,
-                         true, value_sums + key * wide, wide, STEP, channels);
-                multiply(plain(of_scores + column, size), packed(query_pairs, columns / STEP, 0, column), left / STEP,
-                         true, key_sums + key * wide, wide, STEP, channels);
+                multiply(packed(key_tiles, across, key), packed(query_tiles, across, column), across, false,
+                         scores + column, size, DEPTH, left);
+                multiply(packed(value_tiles, across, key), packed(grad_out_tiles, across, column), across, false,
+                         grad_weights + column, size, DEPTH, left);
+                backward_scores(scores + column, grad_weights + column, scale, first + column - key, left,
+                                log_sums + column, row_sums + column, weights + column, grad_scores + column,
+                                grad_score_tiles + tile_at(steps, column, key), steps);
+                multiply(unpacked(weights + column, size), packed(grad_out_pairs, columns / DEPTH, 0, column),
+                         left / DEPTH, true, grad_value + key * wide, wide, DEPTH, channels);
+                multiply(unpacked(grad_scores + column, size), packed(query_pairs, columns / DEPTH, 0, column),
+                         left / DEPTH, true, grad_key + key * wide, wide, DEPTH, channels);
             }
-            for (int64_t column = 0; column < columns; column += STEP)
-                multiply(packed(key_columns, steps), packed(pairs, steps, column), (first + column + STEP) / STEP, false,
-                         query_sums + column, size, channels, STEP);
-            write_turned(query_sums, size, factors, count, channels, turned_queries, channels);
-            turn(turned_queries, channels, angles, -1, first, count, channels, heads.of_query + start, stride);
+            for (int64_t column = 0; column < columns; column += DEPTH)
+                multiply(packed(key_columns, steps), packed(grad_score_tiles, steps, column),
+                         (first + column + DEPTH) / DEPTH, false, query_sums + column, size, channels, DEPTH);
+            write_transposed(query_sums, size, scales, count, channels, rotated_queries, channels);
+            rotate(rotated_queries, channels, angles, -1, first, count, channels, heads.grad_query + start, stride);
         }
-    write(key_sums, wide, shape.num_tokens, channels, turned_keys, channels, shape.scale());
-    turn(turned_keys, channels, angles, -1, 0, shape.num_tokens, channels, heads.of_key, stride);
-    write(value_sums, wide, shape.num_tokens, channels, heads.of_value, stride, 1);
+    write_rows(grad_key, wide, shape.num_tokens, channels, rotated_keys, channels, shape.scale());
+    rotate(rotated_keys, channels, angles, -1, 0, shape.num_tokens, channels, heads.grad_key, stride);
+    write_rows(grad_value, wide, shape.num_tokens, channels, heads.grad_value, stride, 1);
 }
 
-// Calls `work_on` for each key/value head of each text, with its place among all, and where it begins: its query heads,
-// its key head, its value head, and the output of its query heads.
-template <typename Work>
-void for_all_heads(const Shape& shape, int64_t batch, int num_threads, Work work_on) {
+// Calls `body` for each key/value head of each text with the offsets of its log sums, query heads, key head, value head
+// and output.
+template <typename Body>
+void for_each_kv_head(const Shape& shape, int64_t batch, int num_threads, Body body) {
     const TileShapes tile_shapes;
     const int64_t num_kv_heads = shape.num_kv_heads, channels = shape.num_channels;
 #pragma omp parallel num_threads(num_threads)
@@ -268,8 +283,8 @@ void for_all_heads(const Shape& shape, int64_t batch, int num_threads, Work work
             const int64_t token = i / num_kv_heads * shape.num_tokens, head = i % num_kv_heads;
             const int64_t first = token * shape.stride(), key = (shape.num_heads + head) * channels;
             const int64_t query = head * shape.group() * channels;
-            work_on(i * shape.group() * shape.num_tokens, first + query, first + key,
-                    first + key + num_kv_heads * channels, token * shape.output_stride() + query);
+            body(i * shape.group() * shape.num_tokens, first + query, first + key,
+                 first + key + num_kv_heads * channels, token * shape.output_stride() + query);
         }
         _tile_release();
     }
@@ -279,31 +294,34 @@ void for_all_heads(const Shape& shape, int64_t batch, int num_threads, Work work
 
 extern "C" {
 
-// Asks the system for the use of tiles; 0 if it refuses.
+// Requests the processor's tiles from Linux, which grants them to a process on request only; returns 0 if refused.
 int prepare() {
     constexpr int ARCH_REQ_XCOMP_PERM = 0x1023, XFEATURE_XTILEDATA = 18;
     return syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0;
 }
 
-// x (B, T, H + 2K, C): query heads, key heads, value heads of each token; cosines, sines (T, C/2): of the angles that
-// queries and keys are turned by; output (B, T, H, C), logs (B, H, T).
-void attention(const bfloat16* x, const float* cosines, const float* sines, bfloat16* output, float* logs,
+// O = softmax(S) V and log_sums = log2(sum_k e^S), with S = rotate(Q) rotate(K)^T / sqrt(C), causal.
+// qkv (B, T, H + 2K, C): query, key and value heads of each token; cosines, sines (T, C/2); output O (B, T, H, C);
+// log_sums (B, H, T).
+void attention(const bfloat16* qkv, const float* cosines, const float* sines, bfloat16* output, float* log_sums,
                int64_t batch, int64_t num_tokens, int64_t num_heads, int64_t num_kv_heads, int64_t num_channels,
                int num_threads) {
     const Shape shape{num_tokens, num_heads, num_kv_heads, num_channels};
-    for_all_heads(shape, batch, num_threads, [&](int64_t log, int64_t q, int64_t k, int64_t v, int64_t out) {
-        attend(shape, {cosines, sines}, {x + q, x + k, x + v, output + out, logs + log});
+    for_each_kv_head(shape, batch, num_threads, [&](int64_t log, int64_t q, int64_t k, int64_t v, int64_t out) {
+        attend(shape, {cosines, sines}, {qkv + q, qkv + k, qkv + v, output + out, log_sums + log});
     });
 }
 
-// The same, with the gradients of output and x.
-void attention_backward(const bfloat16* x, const float* cosines, const float* sines, bfloat16* output, float* logs,
-                        const bfloat16* gradient, bfloat16* of_x, int64_t batch, int64_t num_tokens, int64_t num_heads,
-                        int64_t num_kv_heads, int64_t num_channels, int num_threads) {
+// grad_qkv (B, T, H + 2K, C) from grad_out (B, T, H, C) and the arguments of `attention`. Formulas: `attend_backward`.
+void attention_backward(const bfloat16* qkv, const float* cosines, const float* sines, bfloat16* output,
+                        float* log_sums, const bfloat16* grad_out, bfloat16* grad_qkv, int64_t batch,
+                        int64_t num_tokens, int64_t num_heads, int64_t num_kv_heads, int64_t num_channels,
+                        int num_threads) {
     const Shape shape{num_tokens, num_heads, num_kv_heads, num_channels};
-    for_all_heads(shape, batch, num_threads, [&](int64_t log, int64_t q, int64_t k, int64_t v, int64_t out) {
+    for_each_kv_head(shape, batch, num_threads, [&](int64_t log, int64_t q, int64_t k, int64_t v, int64_t out) {
         attend_backward(shape, {cosines, sines},
-                        {x + q, x + k, x + v, output + out, logs + log, gradient + out, of_x + q, of_x + k, of_x + v});
+                        {qkv + q, qkv + k, qkv + v, output + out, log_sums + log, grad_out + out, grad_qkv + q,
+                         grad_qkv + k, grad_qkv + v});
     });
 }
 

@@ -1,9 +1,9 @@
-// The gradients of weights in bfloat16, for x86 processors with AMX.
+// The gradient of a linear layer's weight in bfloat16, for x86 processors with AMX.
 //
-// Other products are left to PyTorch. In this one the gradient's columns must become rows first, and packing them inside
-// the cache is faster than what it does.
+// Other products are PyTorch's. Here the columns of dY must become rows first; packing them inside the cache is faster
+// than PyTorch's copy in memory.
 //
-// Letters: N tokens, O numbers that come out of a layer, I that go into it.
+// Shapes: N tokens, O outputs and I inputs of the layer.
 
 #include <omp.h>
 
@@ -13,11 +13,11 @@
 
 namespace {
 
-constexpr int64_t TOKENS_AT_ONCE = 256;
-constexpr int64_t SUMS_AT_ONCE = 1 << 18;  // so many stay in a core's cache beside what is summed up
+constexpr int64_t TOKEN_BLOCK = 256;
+constexpr int64_t MAX_SUMS = 1 << 18;  // float32 sums of one block: they stay in a core's cache beside the packed tiles
 
 struct Workspace {
-    Buffer columns, pairs, sums;
+    Buffer grad_tiles, x_tiles, sums;
 };
 
 thread_local Workspace work;
@@ -26,31 +26,32 @@ thread_local Workspace work;
 
 extern "C" {
 
-// gradient (N, O), x (N, I): the first's columns times the second's are set, or added if `adds`, to of_weight (O, I),
-// float32. Each thread has a part of the columns.
-void weight_gradient(const bfloat16* gradient, const bfloat16* x, float* of_weight, int64_t num_tokens, int64_t num_out,
-                     int64_t num_in, int64_t adds, int num_threads) {
+// dW = dY^T X, or dW += dY^T X if `accumulate`. grad_out dY (N, O), x X (N, I), grad_weight dW (O, I) in float32.
+// Each thread computes a range of rows of dW.
+void weight_gradient(const bfloat16* grad_out, const bfloat16* x, float* grad_weight, int64_t num_tokens,
+                     int64_t num_out, int64_t num_in, int64_t accumulate, int num_threads) {
     const TileShapes tile_shapes;
-    const int64_t wide = padded(num_in), num_tiles = (num_out + HALF - 1) / HALF;
-    const int64_t rows_at_once = std::max(SUMS_AT_ONCE / wide / STEP, int64_t{1}) * STEP;
+    const int64_t padded_in = padded(num_in), num_tiles = (num_out + SIDE - 1) / SIDE;
+    const int64_t row_block = std::max(MAX_SUMS / padded_in / DEPTH, int64_t{1}) * DEPTH;
 #pragma omp parallel num_threads(num_threads)
     {
         _tile_loadconfig(&tile_shapes);
-        const int64_t part = omp_get_thread_num(), num_parts = omp_get_num_threads();
-        const int64_t end = std::min(num_out, num_tiles * (part + 1) / num_parts * HALF);
-        char* columns = work.columns.hold<char>(TOKENS_AT_ONCE * rows_at_once * 2);
-        char* pairs = work.pairs.hold<char>(TOKENS_AT_ONCE * wide * 2);
-        float* sums = work.sums.hold<float>(rows_at_once * wide);
-        for (int64_t row = num_tiles * part / num_parts * HALF; row < end; row += rows_at_once) {
-            const int64_t num_rows = std::min(rows_at_once, end - row);
-            for (int64_t first = 0; first < num_tokens; first += TOKENS_AT_ONCE) {
-                const int64_t count = std::min(TOKENS_AT_ONCE, num_tokens - first), num_steps = padded(count) / STEP;
-                pack_columns<true>(gradient + first * num_out + row, num_out, count, num_rows, columns);
-                pack_columns<false>(x + first * num_in, num_in, count, num_in, pairs);
-                multiply(packed(columns, num_steps), packed(pairs, num_steps), num_steps, first > 0, sums, wide,
-                         num_rows, num_in);
+        const int64_t thread = omp_get_thread_num(), team_size = omp_get_num_threads();
+        const int64_t end = std::min(num_out, num_tiles * (thread + 1) / team_size * SIDE);
+        char* grad_tiles = work.grad_tiles.hold<char>(TOKEN_BLOCK * row_block * 2);
+        char* x_tiles = work.x_tiles.hold<char>(TOKEN_BLOCK * padded_in * 2);
+        float* sums = work.sums.hold<float>(row_block * padded_in);
+        for (int64_t row = num_tiles * thread / team_size * SIDE; row < end; row += row_block) {
+            const int64_t num_rows = std::min(row_block, end - row);
+            for (int64_t first = 0; first < num_tokens; first += TOKEN_BLOCK) {
+                const int64_t count = std::min(TOKEN_BLOCK, num_tokens - first), num_steps = padded(count) / DEPTH;
+                pack_columns<true>(grad_out + first * num_out + row, num_out, count, num_rows, grad_tiles);
+                pack_columns<false>(x + first * num_in, num_in, count, num_in, x_tiles);
+                multiply(packed(grad_tiles, num_steps), packed(x_tiles, num_steps), num_steps, first > 0, sums,
+                         padded_in, num_rows, num_in);
             }
-            for (int64_t i = 0; i < num_rows; i++) store(sums + i * wide, num_in, of_weight + (row + i) * num_in, adds);
+            for (int64_t i = 0; i < num_rows; i++)
+                set_or_add(sums + i * padded_in, num_in, grad_weight + (row + i) * num_in, accumulate);
         }
         _tile_release();
     }
