@@ -49,8 +49,8 @@ float dot(const bfloat16* a, const bfloat16* b, int64_t size) {
     return _mm512_reduce_add_ps(sum);
 }
 
-// Softmax numerators of sixteen queries from position `first` on. With x = scores * scale, keys down and queries across,
-// and m the maximum of x over the visible keys:
+// Softmax numerators of sixteen queries from position `first` on.
+// With x = scores * scale, keys down and queries across, and m the maximum of x over the visible keys:
 //
 //     weight = 2^(x - m), 0 for invisible keys,   log_sum = m + log2(sum_k weight),   inverse_sum = 1 / sum_k weight
 //

@@ -1,7 +1,7 @@
-"""The kernels as a library: compiled for this machine at their first use, kept in a user's cache folder, loaded.
+"""Compiles the C++ files for this machine at first use, caches the shared library, loads it and calls its functions.
 
-`load` returns the reason if compiling or loading fails; training goes on without. Which kept files are trusted is up to
-`machine/compiled_cache`.
+`load` returns the reason if compiling or loading fails, and training continues without the kernels.
+`machine/compiled_cache` stores and verifies the file. Dtypes and shapes are checked in `operators.py`.
 """
 
 import ctypes
@@ -36,14 +36,14 @@ SIGNATURES = {
     "cross_entropy": (4, 2),
     "cross_entropy_backward": (5, 2),
 }
-"""How many tensors and sizes the functions of the library take, before the number of threads."""
+"""Number of tensors and of sizes that each function takes; the number of threads is its last argument."""
 DTYPES = (torch.bfloat16, torch.float32, torch.int64)
 
 _library: ctypes.CDLL | None = None
 
 
 def is_supported() -> bool:
-    """Whether this machine has such a processor, and a compiler to use it."""
+    """Whether this is Linux on an x86 processor with `FEATURES`, with a C++ compiler."""
     return (
         sys.platform == "linux"
         and platform.machine() == "x86_64"
@@ -53,10 +53,10 @@ def is_supported() -> bool:
 
 
 def load(folder: Path, announce: Callable[[str], None]) -> str:
-    """Loads the kernels from `folder`, or compiles them and puts them there; "" or the reason why they cannot be used.
+    """Loads the kernels from the cache `folder`, compiling them if needed; returns "", or the reason for a failure.
 
-    `announce` gets a line before a compilation, and one if `folder` cannot be written, is not the user's alone, or does
-    not let code run.
+    `announce` receives one line before a compilation. It also receives one if `folder` is not writable, is accessible
+    to other users, or forbids execution.
     """
     global _library
     if _library is not None:
@@ -78,7 +78,7 @@ def load(folder: Path, announce: Callable[[str], None]) -> str:
 
 
 def call(name: str, tensors: Sequence[Tensor | None], sizes: Sequence[int]) -> None:
-    """Calls a kernel with `tensors`, as they lie in memory, and `sizes`; on PyTorch's number of threads."""
+    """Calls the kernel `name` with the data pointers of `tensors`, contiguous, and `sizes`, on PyTorch's threads."""
     assert _library is not None, "load comes first"
     assert all(x is None or (x.is_contiguous() and x.is_cpu and x.dtype in DTYPES) for x in tensors)
     pointers = (None if x is None else x.data_ptr() for x in tensors)
@@ -86,7 +86,7 @@ def call(name: str, tensors: Sequence[Tensor | None], sizes: Sequence[int]) -> N
 
 
 def _find_or_make(folder: Path, announce: Callable[[str], None]) -> ctypes.CDLL:
-    """Loads the kept library, or compiles it, keeps it and loads it. Raises OSError."""
+    """The library from the cache, or newly compiled. Raises OSError if compiling or loading fails."""
 
     def compile_now() -> bytes:
         announce("compiling kernels for this CPU, once: about five seconds")
@@ -97,7 +97,7 @@ def _find_or_make(folder: Path, announce: Callable[[str], None]) -> ctypes.CDLL:
 
 
 def _compile() -> bytes:
-    """The shared library as a file's content. Raises OSError with the compiler's first complaint."""
+    """The bytes of the compiled shared library. Raises OSError with the compiler's first error line."""
     with tempfile.TemporaryDirectory(prefix="tinyllm-compiled-") as scratch:
         made = Path(scratch) / "kernels.so"
         command = [_compiler() or "", *OPTIONS, "-o", str(made), *map(str, SOURCES)]
