@@ -45,11 +45,12 @@ bench: $(VENV)/installed-dev  ## ours against peers in one table, 5 to 10 minute
 bench-full: $(VENV)/installed-dev  ## all shapes, the machine's limits and the time to quality: up to an hour
 	$(BIN)/python benchmarks/limits.py --json build/limits.json
 	$(BIN)/python benchmarks/train_step.py --rounds 25 --steps 2 --json build/train_step.json
+	$(BIN)/python benchmarks/train_step.py --shape wide --rounds 7 --steps 2 --json build/train_step_wide.json
 	$(BIN)/python benchmarks/decode.py --json build/decode.json
 	$(BIN)/python benchmarks/decode.py --shapes 15m --kinds fp32 --batch 64 --json build/decode_batch.json
 	$(BIN)/python benchmarks/sampling.py --json build/sampling.json
 	$(BIN)/python benchmarks/encode.py --copies 48 --json build/encode.json
-	$(BIN)/python benchmarks/table.py $(addprefix build/,$(addsuffix .json,limits train_step decode decode_batch sampling encode))
+	$(BIN)/python benchmarks/table.py $(addprefix build/,$(addsuffix .json,limits train_step train_step_wide decode decode_batch sampling encode))
 	$(BIN)/python benchmarks/time_to_loss.py --json build/time_to_loss.json
 
 bundled-model: $(VENV)/installed-dev  ## trains the model that ships in the wheel
