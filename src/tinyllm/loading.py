@@ -17,6 +17,7 @@ from tinyllm.model_dir import (
     bundled_model,
     find_model,
     load_model,
+    open_tensors,
     read_config,
     read_tokenizer,
     verify_model,
@@ -104,8 +105,7 @@ def load(
     inconsistent. Raises UsageError for a device that is not available. Raises ConfigError for an unknown dtype or
     weights, or for weights without the CPU engine.
     """
-    if dtype not in DTYPES.values():
-        raise ConfigError(f"dtype is {dtype}; it can be {', '.join(DTYPES.values())}")
+    _check_dtype(dtype)
     kinds = ("auto", *get_args(WeightsKind))
     if weights not in kinds:
         raise ConfigError(f"weights is {weights}; it can be {', '.join(kinds)}")
@@ -115,7 +115,7 @@ def load(
         return _load_without_torch(found, tokenizer, kind, announce)
     if weights != "auto":
         raise ConfigError(f"weights {weights} are for the CPU engine: device cpu and dtype float32")
-    return _load_with_torch(found, tokenizer, device, dtype, announce)
+    return load_with_torch(found, tokenizer=tokenizer, device=device, dtype=dtype, announce=announce)
 
 
 def _load_without_torch(
@@ -124,12 +124,12 @@ def _load_without_torch(
     from tinyllm.generation.engines.cpu_engine import CpuEngine
     from tinyllm.generation.generator import Generator
     from tinyllm.kernels.decode.cache import load_decode_kernels
-    from tinyllm.kernels.decode.weights import PackedWeights, StoredTensors
+    from tinyllm.kernels.decode.weights import PackedWeights
 
     tensors: Mapping[str, NDArray[np.float32]]
     if _is_ours(path, tokenizer):
         verify_model(path)
-        config, opened_tokenizer, tensors = read_config(path), read_tokenizer(path), StoredTensors(path)
+        config, opened_tokenizer, tensors = read_config(path), read_tokenizer(path), open_tensors(path)
     else:
         from tinyllm.exchange.write import tokenizer_of
 
@@ -144,16 +144,29 @@ def _load_without_torch(
     return Generator(engine, opened_tokenizer, config, path)
 
 
-def _load_with_torch(
-    path: Path, tokenizer: str | Path | None, device: str, dtype: str, announce: Callable[[str], None]
+def load_with_torch(
+    path: str | Path | None = None,
+    *,
+    tokenizer: str | Path | None = None,
+    device: str = "auto",
+    dtype: str = "float32",
+    announce: Callable[[str], None] = _ignore_line,
 ) -> "Generator":
+    """A generator on the torch engine, also on a CPU; arguments and errors are those of `load`."""
     import torch
 
     from tinyllm.generation.engines.torch_engine import TorchEngine
     from tinyllm.generation.generator import Generator
 
-    model, opened_tokenizer = open_model(path, tokenizer, pick_device(device), getattr(torch, dtype), announce)
-    return Generator(TorchEngine(model), opened_tokenizer, model.config, path)
+    _check_dtype(dtype)
+    found = bundled_model() if path is None else _locate(path)
+    model, opened_tokenizer = open_model(found, tokenizer, pick_device(device), getattr(torch, dtype), announce)
+    return Generator(TorchEngine(model), opened_tokenizer, model.config, found)
+
+
+def _check_dtype(dtype: str) -> None:
+    if dtype not in DTYPES.values():
+        raise ConfigError(f"dtype is {dtype}; it can be {', '.join(DTYPES.values())}")
 
 
 def _announce_all(lines: Iterable[str], announce: Callable[[str], None]) -> None:

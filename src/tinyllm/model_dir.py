@@ -13,13 +13,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from safetensors import SafetensorError, safe_open
-
 from tinyllm import storage
 from tinyllm.config import ModelConfig
 from tinyllm.errors import FormatError, InputError, MismatchError
+from tinyllm.json_file import read_json_object
 from tinyllm.model import size
 from tinyllm.model.hugging_face_config import end_ids, from_hugging_face, to_hugging_face
+from tinyllm.safetensors_file import SafetensorsFile
 from tinyllm.tokenizer.codec import Tokenizer
 from tinyllm.tokenizer.files import hugging_face_files, padding_id
 
@@ -147,23 +147,13 @@ def load_model(
     Raises InputError, FormatError or ArtifactError for a missing, foreign or damaged directory, MismatchError if
     weights or tokenizer do not fit the config.
     """
-    import torch
-    from safetensors.torch import load_file
-
+    from tinyllm.model.materialize import materialize
     from tinyllm.model.transformer import Transformer
 
     path = find_model(path)
     verify_model(path)
     config, tokenizer = read_config(path), read_tokenizer(path)
-    read_tensors(path)
-    with torch.device("meta"):
-        model = Transformer(config)
-    model = model.to(dtype or torch.float32).to_empty(device=device).eval()
-    state = load_file(path / WEIGHTS_NAME)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            parameter.copy_(state[name])
-    return model, tokenizer
+    return materialize(lambda: Transformer(config), open_tensors(path), device, dtype), tokenizer
 
 
 def verify_model(path: Path) -> storage.Manifest | None:
@@ -208,35 +198,41 @@ def read_end_ids(path: Path) -> frozenset[int] | None:
 
 
 def read_tensors(path: str | Path) -> dict[str, StoredTensor]:
-    """Shape and dtype of each tensor of a model directory, from the header of its weights file.
+    """Shape and dtype of each tensor of a model directory, from its weights file; errors as `open_tensors`."""
+    return stored_tensors(open_tensors(path))
+
+
+def open_tensors(path: str | Path) -> SafetensorsFile:
+    """The tensors of a model directory by name, each read as float32 on access.
 
     Raises InputError if the file is missing, FormatError if it is damaged or has a dtype outside `DTYPES`. Raises
     MismatchError if it does not fit the config.
     """
     path = find_model(path)
-    stored = read_stored_tensors(path)
-    _check_tensors({name: tensor.shape for name, tensor in stored.items()}, read_config(path), str(path))
-    return stored
+    opened = open_weights(path)
+    shapes = {name: entry.shape for name, entry in opened.entries.items()}
+    _check_tensors(shapes, read_config(path), str(path))
+    return opened
 
 
-def read_stored_tensors(path: Path) -> dict[str, StoredTensor]:
-    """Shape and dtype of each tensor, without a check against the config; for classifiers too.
+def open_weights(path: Path) -> SafetensorsFile:
+    """The tensors in the directory `path`, without a check against its config; for classifiers too.
 
-    Raises InputError and FormatError as `read_tensors` does.
+    Raises InputError and FormatError as `open_tensors` does.
     """
     file = path / WEIGHTS_NAME
     if not file.is_file():
         raise InputError(f"{file} is missing; weights are read from this one file, not from shards or .bin files")
-    try:
-        with safe_open(file, framework="np") as opened:
-            slices = {name: opened.get_slice(name) for name in opened.keys()}  # noqa: SIM118 (it is no mapping)
-            stored = {name: StoredTensor(tuple(s.get_shape()), s.get_dtype()) for name, s in slices.items()}
-    except SafetensorError as error:
-        raise FormatError(f"{file} is not a whole safetensors file: {error}") from None
-    for name, tensor in stored.items():
-        if tensor.dtype not in DTYPES:
-            raise FormatError(f"{file}: {name} holds {tensor.dtype} numbers; weights are {', '.join(DTYPES)}")
-    return stored
+    opened = SafetensorsFile(file)
+    for name, entry in opened.entries.items():
+        if entry.type not in DTYPES:
+            raise FormatError(f"{file}: {name} holds {entry.type} numbers; weights are {', '.join(DTYPES)}")
+    return opened
+
+
+def stored_tensors(opened: SafetensorsFile) -> dict[str, StoredTensor]:
+    """Shape and dtype of each tensor of an opened file."""
+    return {name: StoredTensor(entry.shape, entry.type) for name, entry in opened.entries.items()}
 
 
 def read_config(path: str | Path) -> ModelConfig:
@@ -247,15 +243,7 @@ def read_config(path: str | Path) -> ModelConfig:
 
 def read_json(file: Path) -> dict[str, Any]:
     """The object in a JSON file of a model directory. Raises FormatError for anything else."""
-    if file.stat().st_size > CONFIG_LIMIT_BYTES:
-        raise FormatError(f"{file} has {file.stat().st_size} bytes; a {file.name} has at most {CONFIG_LIMIT_BYTES}")
-    try:
-        value = json.loads(file.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise FormatError(f"{file} is not valid JSON: {error}") from None
-    if not isinstance(value, dict):
-        raise FormatError(f"{file} holds a {type(value).__name__}; expected an object")
-    return value
+    return read_json_object(file, CONFIG_LIMIT_BYTES)
 
 
 def token_ids(tokenizer: Tokenizer) -> dict[str, int | None]:

@@ -103,10 +103,10 @@ def test_transformers_loads_the_directory_without_a_warning(
 
 
 def test_greedy_text_is_that_of_their_generate(make_model_dir: Callable[..., Path]) -> None:
-    from tinyllm.generation.generator import load
+    from tinyllm.loading import load_with_torch
 
     path = make_model_dir()
-    ours, theirs = load(path, device="cpu"), load_theirs(path)
+    ours, theirs = load_with_torch(path, device="cpu"), load_theirs(path)
     prompt = torch.tensor([ours.tokenizer.encode("the red fox", bos=True)])
     expected = theirs.generate(prompt, max_new_tokens=15, do_sample=False)[0, prompt.shape[1] :].tolist()
     assert ours.generate("the red fox", max_new_tokens=15, temperature=0)[0].token_ids == expected

@@ -13,7 +13,7 @@ from reference_data import STORIES_260K
 from tinyllm import model_dir
 from tinyllm.cli.app import main
 from tinyllm.cli.console import escape_controls
-from tinyllm.generation.generator import load
+from tinyllm.loading import load_with_torch as load
 
 PROMPT = "Once upon a time"
 MakeModelDir = Callable[..., Path]

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from tinyllm.course.tiny_llm import TRAIN_CONSTANTS, translate_constants
+from tinyllm.course.constants import TRAIN_CONSTANTS, translate_constants
 from tinyllm.course.words import CONSTANTS, in_script_words
 from tinyllm.shards.format import ShardSet
 

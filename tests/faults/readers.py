@@ -24,9 +24,9 @@ def read_index(path: Path) -> None:
 
 
 def read_config(path: Path) -> None:
-    from tinyllm.config.layers import build_config, read_toml
+    from tinyllm.config.layers import config_for_shards, file_layer
 
-    build_config([("shards", {"model": {"vocab_size": VOCAB_SIZE}}), (str(path), read_toml(path))])
+    config_for_shards(VOCAB_SIZE, [file_layer(path)])
 
 
 def read_corpus(path: Path) -> None:

@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 
 from tinyllm.config import WeightsKind
-from tinyllm.generation import generator as front
 from tinyllm.generation.engines.cpu_engine import CpuEngine
 from tinyllm.generation.generator import Generator
 from tinyllm.kernels.decode.cache import Kernels
-from tinyllm.kernels.decode.weights import PackedWeights, StoredTensors
+from tinyllm.kernels.decode.weights import PackedWeights
+from tinyllm.loading import load_with_torch
+from tinyllm.model_dir import open_tensors
 
 NUM_THREADS = 8
 PATIENCE_SECONDS = 1200
@@ -90,9 +91,9 @@ def test_every_text_equals_that_of_a_single_thread(
     compiled_kernels: Callable[[WeightsKind], Kernels],
 ) -> None:
     path = make_model_dir()
-    generator = front.load(path, device="cpu")
+    generator = load_with_torch(path, device="cpu")
     if kind is not None:  # None stands for the torch engine
-        weights = PackedWeights(generator.config, StoredTensors(path), kind)
+        weights = PackedWeights(generator.config, open_tensors(path), kind)
         cpu_engine = CpuEngine(generator.config, weights, compiled_kernels(kind), num_threads=2)
         generator = Generator(cpu_engine, generator.tokenizer, generator.config)
     work = calls(count)

@@ -160,7 +160,7 @@ def test_a_missing_file_is_named(make_model_dir: MakeModelDir, name: str) -> Non
 def test_cut_off_weights_are_refused_without_a_manifest_too(make_model_dir: MakeModelDir, keep: int) -> None:
     path = make_foreign(make_model_dir())
     (path / "model.safetensors").write_bytes((path / "model.safetensors").read_bytes()[:keep])
-    with pytest.raises(FormatError, match=r"model.safetensors is not a whole safetensors file"):
+    with pytest.raises(FormatError, match=r"model.safetensors(: the header's length is | is cut off or damaged)"):
         load_model(path)
 
 
@@ -186,7 +186,7 @@ def test_weights_of_integers_are_refused(make_model_dir: MakeModelDir) -> None:
         weights["model.norm.weight"] = weights["model.norm.weight"].to(torch.int8)
 
     path = change_weights(make_foreign(make_model_dir()), quantize)
-    with pytest.raises(FormatError, match=r"model.norm.weight holds I8 numbers"):
+    with pytest.raises(FormatError, match=r"model.norm.weight has the dtype 'I8', expected"):
         load_model(path)
 
 

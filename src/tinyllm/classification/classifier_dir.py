@@ -7,20 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 
 from tinyllm import storage
 from tinyllm.classification.classifier import Classifier
 from tinyllm.classification.labels import classifier_shapes, read_label_names
-from tinyllm.errors import FormatError
 from tinyllm.model.hugging_face_config import to_hugging_face
+from tinyllm.model.materialize import materialize
 from tinyllm.model_dir import (
     CLASSIFIER,
     CONFIG_NAME,
-    WEIGHTS_NAME,
     check_shapes,
     commit_model,
+    open_weights,
     read_config,
     read_tokenizer,
     token_ids,
@@ -56,16 +54,7 @@ def load_classifier(path: Path, device: torch.device | str = "cpu") -> tuple[Cla
     storage.verify(path, CLASSIFIER)
     config, tokenizer = read_config(path), read_tokenizer(path)
     label_names = read_label_names(path / CONFIG_NAME)
-    try:
-        state = load_file(path / WEIGHTS_NAME)
-    except SafetensorError as error:
-        raise FormatError(f"{path / WEIGHTS_NAME} is not a whole safetensors file: {error}") from None
-    shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    tensors = open_weights(path)
+    shapes = {name: entry.shape for name, entry in tensors.entries.items()}
     check_shapes(shapes, classifier_shapes(config, len(label_names)), str(path))
-    with torch.device("meta"):
-        classifier = Classifier(config, label_names)
-    classifier = classifier.to_empty(device=device).eval()
-    with torch.no_grad():
-        for name, parameter in classifier.named_parameters():
-            parameter.copy_(state[name])
-    return classifier, tokenizer
+    return materialize(lambda: Classifier(config, label_names), tensors, device), tokenizer

@@ -16,8 +16,7 @@ from tinyllm.cli.shards import prepare
 from tinyllm.cli.tokenizer import train as train_tokenizer
 from tinyllm.cli.train import run_training
 from tinyllm.config import Config
-from tinyllm.config.layers import build_config
-from tinyllm.config.recipes import read_recipe
+from tinyllm.config.layers import config_for_shards
 from tinyllm.errors import UsageError
 from tinyllm.evaluation.stories import judge_stories, read_stories
 from tinyllm.shards.format import ShardSet
@@ -108,20 +107,15 @@ def clear(out: Path) -> None:
 
 def demo_config(vocab_size: int, steps: int | None) -> Config:
     """The config of the storybook recipe, with `steps` updates if given."""
-    return build_config(
-        [
-            ("shards", {"model": {"vocab_size": vocab_size}}),
-            ("recipe storybook", read_recipe("storybook")),
-            ("flags", {"schedule": {"num_steps": steps} if steps is not None else {}}),
-        ]
-    )
+    flags = {"schedule": {"num_steps": steps} if steps is not None else {}}
+    return config_for_shards(vocab_size, [("flags", flags)], recipe="storybook")
 
 
 def sample_stories(model: Path) -> list[str]:
     """Stories without a prompt: each begins after BOS and ends at an end token."""
-    from tinyllm.generation.generator import load
+    from tinyllm.loading import load_with_torch
 
-    generator = load(model)
+    generator = load_with_torch(model)
     limit = generator.config.context_length - 1
     results = generator.generate("", num_samples=NUM_SAMPLES, temperature=TEMPERATURE, seed=SEED, max_new_tokens=limit)
     return [result.text.strip() for result in results]

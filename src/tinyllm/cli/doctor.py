@@ -9,8 +9,7 @@ from rich.filesize import decimal
 
 from tinyllm import storage
 from tinyllm.cli.console import note
-from tinyllm.config.layers import build_config, read_toml
-from tinyllm.config.recipes import read_recipe
+from tinyllm.config.layers import config_for_shards, file_layer
 from tinyllm.errors import ArtifactError, UsageError
 from tinyllm.machine.memory import available_memory_bytes
 from tinyllm.model.size import num_parameters
@@ -61,14 +60,7 @@ def doctor(
         raise ArtifactError(f"{path}: {damaged} finding(s) marked with !; the line with -> below each says what to do")
     if _is_shards(path):
         shards = ShardSet.open(path, verify="full")
-        settings = build_config(
-            [
-                ("shards", {"model": {"vocab_size": shards.tokenizer.vocab_size}}),
-                (f"recipe {recipe}", read_recipe(recipe)),
-                (str(config), read_toml(config) if config else {}),
-            ],
-            note,
-        )
+        settings = config_for_shards(shards.tokenizer.vocab_size, [file_layer(config)], recipe=recipe, announce=note)
         show_forecast(settings, shards, out, trial_seconds)
 
 

@@ -13,7 +13,7 @@ from tinyllm import api, storage
 from tinyllm.cli.console import note
 from tinyllm.cli.progress import progress_bar, stderr
 from tinyllm.config import Config
-from tinyllm.config.layers import build_run_config, read_toml
+from tinyllm.config.layers import build_run_config, file_layer
 from tinyllm.shards.format import ShardSet
 from tinyllm.text_input import read_argument
 
@@ -91,7 +91,7 @@ def train(
         shards.tokenizer.vocab_size,
         out,
         [
-            (str(config), read_toml(config) if config else {}),
+            file_layer(config),
             ("flags", {name: values for name, values in flags.items() if values}),
             ("flags", {name: {k: v for k, v in values.items() if v is not None} for name, values in short.items()}),
         ],

@@ -48,10 +48,30 @@ def build_run_config(
         recipe = DEFAULT_RECIPE
         if resume:
             announce(f"{run} has no settings of its own; it begins with those of the recipe {recipe}")
-    base: list[tuple[str, Layer]] = [("shards", {"model": {"vocab_size": vocab_size}}), (str(run / "config.toml"), own)]
-    if recipe is not None:
-        base.append((f"recipe {recipe}", read_recipe(recipe)))
-    return build_config([*base, *named], announce), resume
+    base = (str(run / "config.toml"), own)
+    return config_for_shards(vocab_size, named, recipe=recipe, base=base, announce=announce), resume
+
+
+def config_for_shards(
+    vocab_size: int,
+    layers: Iterable[tuple[str, Layer]],
+    *,
+    recipe: str | None = None,
+    base: tuple[str, Layer] = ("", {}),
+    announce: Callable[[str], None] = lambda _: None,
+) -> Config:
+    """The config of a run on shards whose tokenizer has `vocab_size` tokens: defaults < `base` < `recipe` < `layers`.
+
+    Raises ConfigError for a wrong setting, UsageError for an unknown recipe.
+    """
+    settings = {} if recipe is None else read_recipe(recipe)
+    shards = ("shards", {"model": {"vocab_size": vocab_size}})
+    return build_config([shards, base, (f"recipe {recipe}", settings), *layers], announce)
+
+
+def file_layer(path: Path | None) -> tuple[str, Layer]:
+    """The layer of the TOML file `path`, an empty one for None. Raises ConfigError as `read_toml` does."""
+    return str(path), {} if path is None else read_toml(path)
 
 
 def build_config(layers: Iterable[tuple[str, Layer]], announce: Callable[[str], None] = lambda _: None) -> Config:
@@ -118,7 +138,7 @@ def read_own_settings(path: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
     own = read_toml(path)
-    build_config([("shards", {"model": {"vocab_size": 1}}), (str(path), own)])
+    config_for_shards(1, [(str(path), own)])
     own.get("model", {}).pop("vocab_size", None)
     training = own.get("training", {})
     for name in SESSION_SETTINGS:

@@ -21,8 +21,8 @@ from tinyllm.cli.console import show
 from tinyllm.cli.paths import expand_home
 from tinyllm.cli.usage import ScriptParser
 from tinyllm.config import Config
-from tinyllm.config.layers import build_config
 from tinyllm.corpus.text import DocumentRule
+from tinyllm.course.constants import TRAIN_CONSTANTS, translate_constants
 from tinyllm.course.layout import (
     CHECKPOINT,
     CORPUS_FOLDER,
@@ -36,36 +36,6 @@ from tinyllm.course.resume import changed_constants, constants_of, resumed_confi
 from tinyllm.course.words import in_script_words, translated
 from tinyllm.errors import Interrupted
 
-TRAIN_CONSTANTS: dict[str, Any] = {
-    "out_dir": "output",
-    "eval_interval": 2000,
-    "log_interval": 1,
-    "eval_iters": 100,
-    "eval_only": False,
-    "always_save_checkpoint": False,
-    "init_from": "scratch",
-    "batch_size": 8,
-    "max_seq_len": 256,
-    "vocab_size": 4096,
-    "dim": 288,
-    "n_layers": 8,
-    "n_heads": 8,
-    "n_kv_heads": 4,
-    "multiple_of": 32,
-    "dropout": 0.0,
-    "gradient_accumulation_steps": 4,
-    "learning_rate": 5e-4,
-    "max_iters": 100000,
-    "weight_decay": 0.1,
-    "beta1": 0.9,
-    "beta2": 0.95,
-    "grad_clip": 1.0,
-    "decay_lr": True,
-    "warmup_iters": 1000,
-    "device": "auto",
-    "dtype": "bfloat16",
-}
-"""Every constant of the tutorial's train.py; its `device` is cuda:0."""
 NO_LOSS = 1e9
 """The tutorial's best loss before the first evaluation."""
 
@@ -206,68 +176,17 @@ def _sample(arguments: argparse.Namespace) -> None:
         show(f"\nSample {number}:\n{text}\n{'-' * 20}")
 
 
-def translate_constants(constants: dict[str, Any]) -> Config:
-    """The config equivalent to the tutorial's constants."""
-    decays = constants["decay_lr"]
-    return build_config(
-        [
-            (
-                "train.py",
-                {
-                    "model": {
-                        "vocab_size": constants["vocab_size"],
-                        "hidden_size": constants["dim"],
-                        "num_layers": constants["n_layers"],
-                        "num_heads": constants["n_heads"],
-                        "num_kv_heads": constants["n_kv_heads"],
-                        "multiple_of": constants["multiple_of"],
-                        "context_length": constants["max_seq_len"],
-                        "dropout": constants["dropout"],
-                    },
-                    "training": {
-                        "batch_size": constants["batch_size"],
-                        "accumulation_steps": constants["gradient_accumulation_steps"],
-                        "sequence_length": constants["max_seq_len"],
-                        "eval_interval": constants["eval_interval"],
-                        "eval_batches": constants["eval_iters"],
-                        "eval_only": constants["eval_only"],
-                        "always_save_checkpoint": constants["always_save_checkpoint"],
-                        "init_from": constants["init_from"],
-                        "log_interval": constants["log_interval"],
-                        "checkpoint_interval": constants["eval_interval"],
-                        "device": constants["device"],
-                        "dtype": constants["dtype"],
-                    },
-                    "schedule": {
-                        "num_steps": constants["max_iters"],
-                        "peak": constants["learning_rate"],
-                        "floor": 0.0 if decays else constants["learning_rate"],
-                        "warmup_steps": constants["warmup_iters"] if decays else 0,
-                    },
-                    "optimizer": {
-                        "beta1": constants["beta1"],
-                        "beta2": constants["beta2"],
-                        "weight_decay": constants["weight_decay"],
-                        "grad_clip": constants["grad_clip"],
-                    },
-                },
-            )
-        ]
-    )
-
-
 def write_stopped_checkpoint(run: Path, config: Config, target: Path, constants: dict[str, Any]) -> None:
     """Writes a checkpoint from the newest complete checkpoint of a run that stopped before its first evaluation."""
     from tinyllm.exchange.foreign import ForeignModel
-    from tinyllm.exchange.safetensors_file import read_safetensors
     from tinyllm.exchange.tutorial_checkpoint import write_checkpoint
+    from tinyllm.safetensors_file import SafetensorsFile
     from tinyllm.training.checkpoint import WEIGHTS, newest_whole_checkpoint, read_state
 
     checkpoint, _ = newest_whole_checkpoint(run / "checkpoints")
     if checkpoint is None:
         return
-    weights, _ = read_safetensors(checkpoint / WEIGHTS)
-    model = ForeignModel(config.model, weights, None, "checkpoint")
+    model = ForeignModel(config.model, dict(SafetensorsFile(checkpoint / WEIGHTS)), None, "checkpoint")
     write_checkpoint(target, model, read_state(checkpoint).step, NO_LOSS, constants)
 
 

@@ -20,10 +20,11 @@ from tinyllm.model_dir import (
     check_shapes,
     find_model,
     is_classifier,
+    open_weights,
     read_config,
-    read_stored_tensors,
     read_tensors,
     read_tokenizer,
+    stored_tensors,
     verify_model,
 )
 from tinyllm.storage import MANIFEST_NAME, Manifest, verify
@@ -76,7 +77,11 @@ def _read_own_facts(path: Path) -> Facts:
 
 def _read_classifier_facts(path: Path) -> Facts:
     manifest = verify(path, CLASSIFIER)
-    config, labels, tensors = read_config(path), read_label_names(path / CONFIG_NAME), read_stored_tensors(path)
+    config, labels, tensors = (
+        read_config(path),
+        read_label_names(path / CONFIG_NAME),
+        stored_tensors(open_weights(path)),
+    )
     shapes = {name: tensor.shape for name, tensor in tensors.items()}
     check_shapes(shapes, classifier_shapes(config, len(labels)), str(path))
     return Facts(path, manifest, config, read_tokenizer(path), tensors, label_names=tuple(labels))

@@ -19,17 +19,10 @@ def build_transformer(
     model: ForeignModel, device: "torch.device | str" = "cpu", dtype: "torch.dtype | None" = None
 ) -> "Transformer":
     """The model in evaluation mode on `device`, in `dtype` (None = float32)."""
-    import torch
-
+    from tinyllm.model.materialize import materialize
     from tinyllm.model.transformer import Transformer
 
-    with torch.device("meta"):
-        built = Transformer(model.config)
-    built = built.to(dtype or torch.float32).to_empty(device=device).eval()
-    with torch.no_grad():
-        for name, parameter in built.named_parameters():
-            parameter.copy_(torch.from_numpy(model.tensors[name]))
-    return built
+    return materialize(lambda: Transformer(model.config), model.tensors, device, dtype)
 
 
 def logits_of_fixed_prompt(model: ForeignModel) -> NDArray[np.float32]:

@@ -11,6 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from tinyllm.safetensors_file import widen_bfloat16
+
 BLOCK_VALUES = 32
 """Number of values that share a scale in Q8_0 and Q4_0."""
 
@@ -92,11 +94,6 @@ def encode(values: Float32Array, type: TensorType) -> bytes:
         case TensorType.Q8_0:
             return _to_q8_0(values.reshape(-1, BLOCK_VALUES)).tobytes()
     raise ValueError(f"{type.name} can be read, but not written")
-
-
-def widen_bfloat16(bits: NDArray[np.uint16]) -> Float32Array:
-    """The float32 values of bfloat16 bits: float32(bits << 16)."""
-    return (bits.astype(np.uint32) << 16).view(np.float32)
 
 
 def narrow_to_bfloat16(values: Float32Array) -> NDArray[np.uint16]:

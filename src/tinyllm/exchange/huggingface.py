@@ -11,12 +11,12 @@ import numpy as np
 from tinyllm.config import ModelConfig
 from tinyllm.errors import FormatError, InputError
 from tinyllm.exchange.foreign import LONGEST_CONTEXT, ForeignModel, Tensors, check_tensors
-from tinyllm.exchange.json_file import read_json_object
-from tinyllm.exchange.safetensors_file import read_safetensors
 from tinyllm.exchange.tokenizer_source import read_directory_tokenizer
+from tinyllm.json_file import read_json_object
 from tinyllm.model.hugging_face_config import from_hugging_face
 from tinyllm.model.size import EMBEDDING, OUTPUT
 from tinyllm.model_dir import read_end_ids
+from tinyllm.safetensors_file import SafetensorsFile
 from tinyllm.tokenizer.resizing import fit_to
 
 CONFIG_NAME = "config.json"
@@ -74,19 +74,20 @@ def _read_end_ids(directory: Path, vocab_size: int) -> tuple[frozenset[int] | No
 def _read_weights(directory: Path) -> tuple[Tensors, set[str]]:
     """All tensors of the weight files, and the names of their types."""
     if (directory / WEIGHTS_NAME).is_file():
-        return read_safetensors(directory / WEIGHTS_NAME)
+        single = SafetensorsFile(directory / WEIGHTS_NAME)
+        return dict(single), single.types
     if not (directory / INDEX_NAME).is_file():
         raise InputError(f"{directory} has neither {WEIGHTS_NAME} nor {INDEX_NAME}; other weight files are not read")
     tensors: Tensors = {}
     types: set[str] = set()
     for shard, names in _read_index(directory).items():
-        found, found_types = read_safetensors(directory / shard)
+        found = SafetensorsFile(directory / shard)
         if set(found) != names:
             differing = min(set(found) ^ names)
             place = "in the file, but not in the index" if differing in found else "in the index, but not in the file"
             raise FormatError(f"{directory / shard}: {differing} is {place}")
         tensors |= found
-        types |= found_types
+        types |= found.types
     return tensors, types
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tinyllm.errors import FormatError
-from tinyllm.exchange.json_file import read_json_object
+from tinyllm.json_file import read_json_object
 from tinyllm.tokenizer.codec import SPACE, Tokenizer
 from tinyllm.tokenizer.model_proto import Piece, PieceType, Spacing
 from tinyllm.tokenizer.proto_writer import write_model_proto

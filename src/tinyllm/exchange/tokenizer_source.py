@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 from tinyllm.errors import FormatError
-from tinyllm.exchange.json_file import read_json_object
 from tinyllm.exchange.tokenizer_bin import read_tokenizer_bin
 from tinyllm.exchange.tokenizer_json import (
     AddedToken,
@@ -15,6 +14,7 @@ from tinyllm.exchange.tokenizer_json import (
     reads_bos,
     user_defined_piece,
 )
+from tinyllm.json_file import read_json_object
 from tinyllm.storage import MANIFEST_NAME
 from tinyllm.tokenizer.codec import MODEL_NAME, Tokenizer
 from tinyllm.tokenizer.model_proto import Piece, PieceType, Spacing

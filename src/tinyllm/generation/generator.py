@@ -20,7 +20,6 @@ from tinyllm.generation.engines.protocol import Engine
 from tinyllm.generation.turns import Turns
 from tinyllm.machine.memory import check_memory
 from tinyllm.model.size import num_parameters
-from tinyllm.model_dir import DTYPES, bundled_model, find_model, load_model
 from tinyllm.tokenizer.codec import Tokenizer
 
 SAMPLE_BYTES, TOKEN_BYTES = 4096, 64
@@ -172,24 +171,6 @@ class Generator:
                 f"the prompt has {len(ids)} tokens, but the model's context is {self.engine.context_length}; shorten it"
             )
         return ids
-
-
-def load(path: str | Path | None = None, *, device: str = "auto", dtype: str = "float32") -> Generator:
-    """A generator from a model directory or a run directory; without `path`, from the bundled model.
-
-    Raises InputError, FormatError, ArtifactError or MismatchError for a directory that is missing, foreign, damaged
-    or inconsistent. Raises UsageError for a device that is not available, ConfigError for an unknown dtype.
-    """
-    import torch
-
-    from tinyllm.generation.engines.torch_engine import TorchEngine
-    from tinyllm.machine.device import pick_device
-
-    if dtype not in DTYPES.values():
-        raise ConfigError(f"dtype is {dtype}; it can be {', '.join(DTYPES.values())}")
-    found = bundled_model() if path is None else find_model(path)
-    model, tokenizer = load_model(found, pick_device(device), getattr(torch, dtype))
-    return Generator(TorchEngine(model), tokenizer, model.config, found)
 
 
 def sampling_config(**settings: Any) -> SamplingConfig:

@@ -12,12 +12,13 @@ from typing import Any
 
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from tinyllm import storage
-from tinyllm.errors import ArtifactError, MismatchError, TinyllmError
+from tinyllm.errors import ArtifactError, FormatError, MismatchError, TinyllmError
+from tinyllm.model.materialize import as_tensor
+from tinyllm.safetensors_file import SafetensorsFile
 from tinyllm.training.optimizer import load_optimizer_tensors, optimizer_tensors
 from tinyllm.training.step import Updater
 
@@ -98,8 +99,8 @@ def load_checkpoint(path: Path, model: nn.Module, updater: Updater) -> TrainingS
     """
     state = read_state(path)
     try:
-        weights, moments = load_file(path / WEIGHTS), load_file(path / MOMENTS)
-    except SafetensorError as error:
+        weights, moments = _read_tensors(path / WEIGHTS), _read_tensors(path / MOMENTS)
+    except FormatError as error:
         raise ArtifactError(f"{path} cannot be read: {error}") from None
     shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
     for name in sorted(shapes.keys() | weights.keys()):
@@ -116,6 +117,11 @@ def load_checkpoint(path: Path, model: nn.Module, updater: Updater) -> TrainingS
     if state.scaler:
         updater.scaler.load_state_dict(state.scaler)
     return state
+
+
+def _read_tensors(file: Path) -> dict[str, Tensor]:
+    """The float32 tensors of a file by name. Raises FormatError if it is damaged."""
+    return {name: as_tensor(array) for name, array in SafetensorsFile(file).items()}
 
 
 def read_state(path: Path) -> TrainingState:

@@ -10,8 +10,8 @@ from tinyllm.exchange.gguf_blocks import (
     fits,
     narrow_to_bfloat16,
     size_bytes,
-    widen_bfloat16,
 )
+from tinyllm.safetensors_file import widen_bfloat16
 
 VALUES = np.random.default_rng(0).standard_normal((4, 64)).astype(np.float32)
 

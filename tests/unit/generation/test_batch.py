@@ -6,13 +6,14 @@ from pathlib import Path
 import pytest
 
 from tinyllm.config import SamplingConfig, WeightsKind
-from tinyllm.generation import generator as front
 from tinyllm.generation.batch import Batch, Sample
 from tinyllm.generation.engines.cpu_engine import CpuEngine
 from tinyllm.generation.engines.protocol import Logits, Tokens
 from tinyllm.generation.generator import Generator
 from tinyllm.kernels.decode.cache import Kernels
-from tinyllm.kernels.decode.weights import PackedWeights, StoredTensors
+from tinyllm.kernels.decode.weights import PackedWeights
+from tinyllm.loading import load_with_torch
+from tinyllm.model_dir import open_tensors
 
 PROMPTS = ("Once upon a time the fox", "the", "a red ball saw the owl and the bear")
 CONFIG = SamplingConfig(max_new_tokens=40, temperature=0.9, stop=("a", "ox"), seed=3, repetition_penalty=1.1)
@@ -27,10 +28,10 @@ def generator(
 ) -> Generator:
     """A model with a context of 32 tokens, in each engine."""
     path = make_model_dir()
-    loaded = front.load(path, device="cpu")
+    loaded = load_with_torch(path, device="cpu")
     if request.param == "torch":
         return loaded
-    weights = PackedWeights(loaded.config, StoredTensors(path), "fp32")
+    weights = PackedWeights(loaded.config, open_tensors(path), "fp32")
     engine = CpuEngine(loaded.config, weights, compiled_kernels("fp32"), num_threads=2)
     return Generator(engine, loaded.tokenizer, loaded.config, path)
 

@@ -14,7 +14,8 @@ from tinyllm.errors import ConfigError, FormatError, InputError, ResourceError, 
 from tinyllm.generation import sampling
 from tinyllm.generation.engines.protocol import Engine
 from tinyllm.generation.engines.torch_engine import TorchEngine
-from tinyllm.generation.generator import Generator, load
+from tinyllm.generation.generator import Generator
+from tinyllm.loading import load_with_torch as load
 from tinyllm.model.transformer import Transformer
 from tinyllm.tokenizer.codec import Tokenizer
 

@@ -13,13 +13,14 @@ import torch
 
 from tinyllm.config import WeightsKind
 from tinyllm.errors import FormatError
-from tinyllm.generation import generator as front
 from tinyllm.generation.engines.cpu_engine import CpuEngine
 from tinyllm.generation.engines.protocol import Logits, Tokens
 from tinyllm.generation.generator import Generator
 from tinyllm.generation.turns import FairLock
 from tinyllm.kernels.decode.cache import Kernels
-from tinyllm.kernels.decode.weights import PackedWeights, StoredTensors
+from tinyllm.kernels.decode.weights import PackedWeights
+from tinyllm.loading import load_with_torch
+from tinyllm.model_dir import open_tensors
 
 PROMPT = "Once upon a time the fox"
 
@@ -33,10 +34,10 @@ def generator(
     """A model with a context of 32 tokens, in each engine."""
     engine, precision = request.param.split()
     path = make_model_dir()
-    loaded = front.load(path, device="cpu", dtype=precision if engine == "torch" else "float32")
+    loaded = load_with_torch(path, device="cpu", dtype=precision if engine == "torch" else "float32")
     if engine == "torch":
         return loaded
-    weights = PackedWeights(loaded.config, StoredTensors(path), precision)
+    weights = PackedWeights(loaded.config, open_tensors(path), precision)
     cpu_engine = CpuEngine(loaded.config, weights, compiled_kernels(precision), num_threads=2)
     return Generator(cpu_engine, loaded.tokenizer, loaded.config, path)
 

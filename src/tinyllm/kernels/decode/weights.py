@@ -2,15 +2,13 @@
 
 Fused on the way: Q, K and V are one matrix, gate and up are neighbours. Columns are filled up with zeros to whole
 blocks. fp32 keeps numbers as they are, bf16 keeps the upper half of each, int8 keeps whole numbers up to 127 and one
-scale a row. Files are read with NumPy alone; bfloat16, which NumPy lacks, is read by its bits.
+scale a row.
 
 Shapes: V vocabulary, D model size, I intermediate size.
 """
 
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +17,6 @@ import numpy.typing as npt
 from tinyllm.config import ModelConfig, WeightsKind
 from tinyllm.kernels.decode.blocks import CACHE_LINE_BYTES, COLUMN_BLOCK
 from tinyllm.model.size import EMBEDDING, OUTPUT
-from tinyllm.model_dir import WEIGHTS_NAME, find_model, read_tensors
 
 Floats = npt.NDArray[np.float32]
 
@@ -47,35 +44,6 @@ def aligned_zeros(shape: int | tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDA
     memory = np.zeros(size + CACHE_LINE_BYTES, np.uint8)
     first = -memory.ctypes.data % CACHE_LINE_BYTES
     return memory[first : first + size].view(dtype).reshape(shape)
-
-
-class StoredTensors(Mapping[str, Floats]):
-    """The tensors of a model directory, each read as float32 when it is asked for."""
-
-    def __init__(self, path: str | Path) -> None:
-        """Raises as `model_dir.read_tensors` for a file that is missing, damaged, or does not fit its config."""
-        path = find_model(path)
-        self._stored = read_tensors(path)
-        file = path / WEIGHTS_NAME
-        with file.open("rb") as opened:
-            header_bytes = int.from_bytes(opened.read(8), "little")
-            self._header: dict[str, Any] = json.loads(opened.read(header_bytes))
-        self._data = np.memmap(file, np.uint8, "r", offset=8 + header_bytes)
-
-    def __getitem__(self, name: str) -> Floats:
-        shape, kind = self._stored[name]
-        first, last = self._header[name]["data_offsets"]
-        content = self._data[first:last]
-        if kind == "BF16":
-            return (content.view(np.uint16).astype(np.uint32) << 16).view(np.float32).reshape(shape)
-        numbers = content.view(np.float16 if kind == "F16" else np.float32)
-        return numbers.astype(np.float32, copy=False).reshape(shape)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._stored)
-
-    def __len__(self) -> int:
-        return len(self._stored)
 
 
 @dataclass(frozen=True)

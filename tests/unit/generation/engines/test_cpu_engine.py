@@ -16,8 +16,9 @@ from tinyllm.generation.engines.cpu_engine import CpuEngine
 from tinyllm.kernels.decode import plan as at
 from tinyllm.kernels.decode.cache import Kernels
 from tinyllm.kernels.decode.team import Team
-from tinyllm.kernels.decode.weights import PackedWeights, StoredTensors
+from tinyllm.kernels.decode.weights import PackedWeights
 from tinyllm.model.transformer import Transformer
+from tinyllm.model_dir import open_tensors
 
 SHAPES: dict[str, dict[str, Any]] = {
     # 172 is no whole number of blocks, as in stories260K; 3 heads of 12 fill no vector; 70 positions no block.
@@ -153,7 +154,7 @@ def test_weights_are_read_from_a_model_directory(make_model_dir: Callable[..., P
     path = make_model_dir()
     written = {name: tensor.to(dtype) for name, tensor in load_file(path / "model.safetensors").items()}
     save_file(written, path / "model.safetensors")
-    read = StoredTensors(path)
+    read = open_tensors(path)
     assert set(read) == set(written)
     for name, tensor in written.items():
         np.testing.assert_array_equal(read[name], tensor.float().numpy())

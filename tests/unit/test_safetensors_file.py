@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from tinyllm.errors import FormatError
-from tinyllm.exchange.safetensors_file import read_safetensors
+from tinyllm.safetensors_file import SafetensorsFile
 
 
 def write(path: Path, header: Any, data: bytes) -> Path:
@@ -27,8 +27,8 @@ def entry(shape: Any = (4,), offsets: Any = (0, 16), dtype: Any = "F32") -> dict
 def test_every_float_type_is_converted_exactly(dtype: torch.dtype, tmp_path: Path) -> None:
     values = torch.randn(5, 7, generator=torch.Generator().manual_seed(0)).to(dtype)
     save_file({"b": values, "a": values[0].clone()}, tmp_path / "m.safetensors", metadata={"format": "pt"})
-    tensors, types = read_safetensors(tmp_path / "m.safetensors")
-    assert types == {{torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}[dtype]}
+    tensors = SafetensorsFile(tmp_path / "m.safetensors")
+    assert tensors.types == {{torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}[dtype]}
     assert set(tensors) == {"a", "b"}
     np.testing.assert_array_equal(tensors["b"], values.float().numpy())
     assert tensors["a"].dtype == np.float32
@@ -58,7 +58,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
 def test_a_damaged_header_is_named(case: str, tmp_path: Path) -> None:
     header, message = REFUSED[case]
     with pytest.raises(FormatError, match=message):
-        read_safetensors(write(tmp_path / "m.safetensors", header, bytes(16)))
+        SafetensorsFile(write(tmp_path / "m.safetensors", header, bytes(16)))
 
 
 @pytest.mark.parametrize(
@@ -67,4 +67,12 @@ def test_a_damaged_header_is_named(case: str, tmp_path: Path) -> None:
 def test_the_header_length_is_checked_against_the_file(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "m.safetensors").write_bytes(content)
     with pytest.raises(FormatError, match=r"the header's length is \d+, expected at most"):
-        read_safetensors(tmp_path / "m.safetensors")
+        SafetensorsFile(tmp_path / "m.safetensors")
+
+
+def test_a_file_that_becomes_shorter_is_named(tmp_path: Path) -> None:
+    tensors = SafetensorsFile(write(tmp_path / "m.safetensors", {"a": entry()}, bytes(16)))
+    with tensors.path.open("r+b") as file:
+        file.truncate(tensors.path.stat().st_size - 1)
+    with pytest.raises(FormatError, match="became shorter while it was read; a is incomplete"):
+        tensors["a"]

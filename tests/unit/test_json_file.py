@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from tinyllm import json_file
 from tinyllm.errors import FormatError
-from tinyllm.exchange import json_file
-from tinyllm.exchange.json_file import parse_json_object, read_json_object
+from tinyllm.json_file import parse_json_object, read_json_object
 
 REFUSED = {
     "cut": (b'{"a": ', "not valid JSON"),

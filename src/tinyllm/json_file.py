@@ -1,4 +1,4 @@
-"""Reads a JSON object from another tool's file, with a limit of size, and refuses repeated keys."""
+"""Reads a JSON object from a file, with a limit of size, and refuses repeated keys."""
 
 import json
 from pathlib import Path
@@ -10,11 +10,14 @@ LIMIT_BYTES = 32 * 2**20
 """Limit of the file; a tokenizer.json of 128,000 tokens has 17 MB, and Python objects need about ten times as much."""
 
 
-def read_json_object(path: Path) -> dict[str, Any]:
-    """The JSON object in the file `path`. Raises FormatError if it is not an object, or if the file is too large."""
-    size = path.stat().st_size
-    if size > LIMIT_BYTES:
-        raise FormatError(f"{path} has {size} bytes, expected at most {LIMIT_BYTES}")
+def read_json_object(path: Path, limit_bytes: int | None = None) -> dict[str, Any]:
+    """The JSON object in the file `path`. Raises FormatError if it is not an object, or too large.
+
+    The default of `limit_bytes` is `LIMIT_BYTES`.
+    """
+    size, limit = path.stat().st_size, LIMIT_BYTES if limit_bytes is None else limit_bytes
+    if size > limit:
+        raise FormatError(f"{path} has {size} bytes, expected at most {limit}")
     return parse_json_object(path.read_bytes(), str(path))
 
 
