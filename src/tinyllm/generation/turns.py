@@ -1,4 +1,4 @@
-"""Who may use the engine: texts of several threads, and several streams of one thread, take turns.
+"""Turns on the engine: texts of several threads, and several streams of one thread, use it one after the other.
 
 A turn is a whole `generate`, or one piece of a stream. Each text keeps its own slots of the engine between its turns.
 """

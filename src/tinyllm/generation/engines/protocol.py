@@ -52,9 +52,9 @@ class Engine(Protocol):
     def read(self, slots: Sequence[int], tokens: Sequence[Tokens] | Tokens) -> Logits:
         """Appends `tokens[i]`, one or more, to `slots[i]`; returns the logits (B, V) after the last token of each.
 
-        The next call may overwrite the logits. A row of them does not depend on the other slots of the call: on the
-        CPU engine it is the same to the last bit. Raises ValueError, before reading, for a slot that is not open or
-        occurs twice, and for a text that is empty or longer than the context.
+        The next call may overwrite the logits. A row does not depend on the other slots of the call; on the CPU engine
+        it is bit-identical. Raises ValueError before reading for a slot that is not open or occurs twice. An empty
+        text, or one longer than the context, raises ValueError too.
         """
 
     def fork(self, slot: int, num_copies: int = 1) -> list[int]:

@@ -301,8 +301,8 @@ int prepare() {
 }
 
 // O = softmax(S) V and log_sums = log2(sum_k e^S), with S = rotate(Q) rotate(K)^T / sqrt(C), causal.
-// qkv (B, T, H + 2K, C): query, key and value heads of each token; cosines, sines (T, C/2); output O (B, T, H, C);
-// log_sums (B, H, T).
+// Shapes: qkv (B, T, H + 2K, C), the query, key and value heads of each token; cosines, sines (T, C/2);
+// output O (B, T, H, C); log_sums (B, H, T).
 void attention(const bfloat16* qkv, const float* cosines, const float* sines, bfloat16* output, float* log_sums,
                int64_t batch, int64_t num_tokens, int64_t num_heads, int64_t num_kv_heads, int64_t num_channels,
                int num_threads) {

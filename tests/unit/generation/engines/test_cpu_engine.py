@@ -27,8 +27,8 @@ SHAPES: dict[str, dict[str, Any]] = {
     "wide": {"hidden_size": 96, "num_heads": 2, "rope_theta": 5_000.0, "norm_eps": 1e-3, "num_layers": 1},
 }
 TOLERANCES: dict[WeightsKind, float] = {"fp32": 2e-5, "bf16": 2e-5, "int8": 2e-3}
-"""Of logits around 1. Beside bf16 and int8 stands a model whose weights are those that the engine keeps; what is left
-is the order of sums, and for int8 the activations in 16,383 steps."""
+"""Largest differences of logits around 1. The reference of bf16 and int8 has the engine's rounded weights. So the
+differences come from the order of sums, and for int8 from activations rounded to 16,383 steps."""
 CompiledKernels = Callable[[WeightsKind], Kernels]
 
 
