@@ -134,7 +134,7 @@ void pack_columns(const bfloat16* x, int64_t stride, int64_t num_rows, int64_t n
 }
 
 // An operand in memory: its first tile and three strides in bytes. `row_stride` leads to the next row of a tile,
-// `side_stride` to the tile of the next 16 rows (A) or columns (B), `depth_stride` to the next tile along K.
+// `side_stride` to the tile of the next 16 rows (A) or columns (B). `depth_stride` leads to the next tile along K.
 struct Tiles {
     const char* first;
     int64_t row_stride, side_stride, depth_stride;
