@@ -9,6 +9,7 @@ from cyclopts import Parameter
 from tinyllm import text_input
 from tinyllm.cli.console import TEXT_OR_DASH, note, show, show_json
 from tinyllm.cli.paths import expand_home
+from tinyllm.cli.texts import read_text
 from tinyllm.config import SamplingConfig
 from tinyllm.errors import ArgumentsError, InputError, UsageError
 from tinyllm.generation.generator import Generation, Generator
@@ -153,16 +154,14 @@ def describe(generator: Generator, generations: list[Generation], sampling: Samp
 
 def read_prompt(argument: str | None) -> str:
     """The prompt: the argument, the file after `FILE:`, or standard input for `-` or no argument."""
-    if argument is None or argument == "-":
-        if argument is None and (sys.stdin is None or sys.stdin.isatty()):
-            raise ArgumentsError("no prompt; give one in quotes, FILE:path, or - for standard input")
-        prompt = text_input.read_standard_input(PROMPT_LIMIT_BYTES)
-    elif argument == FILE_PREFIX:
+    if argument is None and (sys.stdin is None or sys.stdin.isatty()):
+        raise ArgumentsError("no prompt; give one in quotes, FILE:path, or - for standard input")
+    if argument == FILE_PREFIX:
         raise ArgumentsError("FILE: names no file; give FILE:path, or the prompt in quotes")
-    elif argument.startswith(FILE_PREFIX):
-        prompt = text_input.read_file(expand_home(argument.removeprefix(FILE_PREFIX)), PROMPT_LIMIT_BYTES)
-    else:
-        prompt = text_input.read_argument(argument, "the prompt")
+    file = None
+    if argument is not None and argument.startswith(FILE_PREFIX):
+        file = expand_home(argument.removeprefix(FILE_PREFIX))
+    prompt = read_text(argument, file, "the prompt", PROMPT_LIMIT_BYTES)
     if not prompt.strip():
         raise InputError("the prompt is empty; give some text, or --unconditional to generate without one")
     return prompt

@@ -12,13 +12,16 @@ TextKey = Annotated[
 ]
 
 
-def read_text(text: str | None, file: Path | None) -> str:
-    """The text: `text`, standard input for `-`, or the content of `file`. Raises InputError if it is not UTF-8."""
+def read_text(text: str | None, file: Path | None, what: str = "the text", limit_bytes: int | None = None) -> str:
+    """The text: `text`, standard input for `-` and None, or the content of `file`; messages call an argument `what`.
+
+    Raises InputError if it is not UTF-8, or if standard input or a file exceeds `limit_bytes`.
+    """
     if file is not None:
-        return text_input.read_file(file)
+        return text_input.read_file(file, limit_bytes)
     if text is None or text == "-":
-        return text_input.read_standard_input()
-    return text_input.read_argument(text, "the text")
+        return text_input.read_standard_input(limit_bytes)
+    return text_input.read_argument(text, what)
 
 
 def read_text_key(text_key: str | None) -> str | None:

@@ -7,7 +7,6 @@ the checksums inside compressed files. Nothing is unpacked: documents are read f
 """
 
 import re
-import shutil
 import ssl
 import time
 from collections.abc import Callable, Iterator
@@ -195,12 +194,11 @@ class _Transfer:
         limit = self._expected_bytes if total_bytes is None else total_bytes
         if limit is not None:
             return f"the server sends more than the {limit} bytes of the file" if num_bytes > limit else ""
-        disk = shutil.disk_usage(self.part.parent)
-        if disk.free - _CHUNK_BYTES >= min(RESERVED_BYTES, disk.total // 20):
+        if storage.keeps_reserve(self.part.parent, _CHUNK_BYTES, RESERVED_BYTES):
             return ""
         return (
             f"the server does not say how long the file is, and after {num_bytes} bytes the disk of {self._target} has "
-            f"{disk.free} bytes free; make room or choose another disk"
+            f"{storage.free_bytes(self.part.parent)} bytes free; make room or choose another disk"
         )
 
     def _open(self, version: _Version | None, start: int) -> HTTPResponse:

@@ -17,6 +17,7 @@ from tinyllm.storage.checks import (
     follow_link,
     free_bytes,
     is_text,
+    keeps_reserve,
     nearest_folder,
 )
 from tinyllm.storage.commit import (
@@ -78,6 +79,7 @@ __all__ = [
     "hold",
     "is_locked",
     "is_text",
+    "keeps_reserve",
     "nearest_folder",
     "open_draft",
     "publish_file",

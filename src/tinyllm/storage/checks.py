@@ -49,7 +49,18 @@ def check_room(path: Path, num_bytes: int) -> None:
 
 def free_bytes(path: Path) -> int:
     """Free bytes on the disk of `path`, which may not exist."""
-    return shutil.disk_usage(path if path.exists() else nearest_folder(path)).free
+    return shutil.disk_usage(_existing(path)).free
+
+
+def keeps_reserve(path: Path, num_bytes: int, reserve_bytes: int) -> bool:
+    """Whether the disk of `path`, with `num_bytes` more, keeps `reserve_bytes` or a twentieth of its size free."""
+    disk = shutil.disk_usage(_existing(path))
+    return disk.free - num_bytes >= min(reserve_bytes, disk.total // 20)
+
+
+def _existing(path: Path) -> Path:
+    """`path`, or the folder above it that exists."""
+    return path if path.exists() else nearest_folder(path)
 
 
 def nearest_folder(path: Path) -> Path:
