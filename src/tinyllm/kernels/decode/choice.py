@@ -8,7 +8,7 @@ import numpy as np
 from tinyllm.kernels.decode.blocks import SUM_BLOCK
 from tinyllm.kernels.decode.forward import compiled, exponential
 from tinyllm.kernels.decode.memory import bytes_, doubles, floats, integers, key_of, larger
-from tinyllm.kernels.decode.selection import LOWEST, keep_top_p, kth_largest, measure
+from tinyllm.kernels.decode.selection import LOWEST, keep_top_p, top_k_cutoff, measure
 
 LARGEST, INFINITY_KEY = np.finfo(np.float32).max, 0x7F800000
 SMALLEST_POWER = np.float32(-87)
@@ -34,7 +34,7 @@ def choose(plan, row, chunk):
             part += exponential(logits[i] - top)
         normalizer += part
     penalize(logits, bytes_(plan.seen + row * size), size, np.float32(plan.repetition_penalty), scores)
-    best = largest(scores, size)
+    best = top if plan.repetition_penalty == 1 else largest(scores, size)
     if plan.temperature == 0:
         token = find(scores, best)
     else:
@@ -63,7 +63,7 @@ def weigh(plan, scores, size, best):
     """Replaces scores by weights e^((score - best) / temperature), 0 for tokens that top-k, top-p or min-p drops."""
     cutoff, least = LOWEST, np.float32(plan.min_p)
     if 0 < plan.top_k < size:
-        cutoff = kth_largest(scores, size, plan.top_k, best)
+        cutoff = top_k_cutoff(scores, size, plan.top_k, best)
     scale = np.float32(1 / max(plan.temperature, LOWEST_TEMPERATURE))
     for i in range(size):
         power = (scores[i] - best) * scale

@@ -14,8 +14,8 @@ MAGNITUDE_BITS = 0x7FFFFFFF
 
 
 @compiled
-def kth_largest(numbers, size, k, top):
-    """The `k`-th largest of `size` numbers, whose largest is `top`."""
+def top_k_cutoff(numbers, size, k, top):
+    """A number that exactly `k` of `size` numbers reach, or the k-th largest where it has ties; `top` is the largest."""
     return find_threshold(numbers, size, np.float64(k), False, LOWEST, top)
 
 
@@ -42,14 +42,21 @@ def keep_top_p(weights, size, needed):
 
 @compiled
 def find_threshold(numbers, size, needed, by_weight, low, high):
-    """The largest t in [`low`, `high`] for which the numbers >= t are `needed` many, or sum to it; `low` if none is."""
+    """A t in [`low`, `high`] for which the numbers >= t count, or sum to, `needed`, and would not without one of them.
+
+    It is the smallest such number itself where ties make that impossible, and `low` if all numbers are too few.
+    """
     low_key, high_key = np.int64(key_of(low)), np.int64(key_of(high))
     while low_key < high_key:
         middle = (low_key + high_key + 1) >> 1
-        if measure(numbers, size, float_of_key(middle), by_weight) >= needed:
-            low_key = middle
-        else:
+        threshold = float_of_key(middle)
+        total = measure(numbers, size, threshold, by_weight)
+        if total < needed:
             high_key = middle - 1
+            continue
+        low_key = middle
+        if total - (threshold if by_weight else np.float32(1)) < needed:
+            break
     return float_of_key(low_key)
 
 
