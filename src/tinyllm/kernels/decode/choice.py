@@ -8,7 +8,7 @@ import numpy as np
 from tinyllm.kernels.decode.blocks import SUM_BLOCK
 from tinyllm.kernels.decode.forward import compiled, exponential
 from tinyllm.kernels.decode.memory import bytes_, doubles, floats, integers, key_of, larger
-from tinyllm.kernels.decode.selection import LOWEST, keep_top_p, top_k_cutoff, measure
+from tinyllm.kernels.decode.selection import LOWEST, keep_top_p, measure, top_k_cutoff
 
 LARGEST, INFINITY_KEY = np.finfo(np.float32).max, 0x7F800000
 SMALLEST_POWER = np.float32(-87)

@@ -1,8 +1,8 @@
 """The arithmetic of a Llama forward pass, compiled by Numba: plain loops over pointers, in the model's order.
 
-`plan` is the record of `plan.py`. A row is one token of one text at one position: decoding one text has a single row,
-many texts and prompts have many. Nothing here allocates or raises. Columns of matrices, and the activations that meet
-them, are filled up with zeros to whole blocks, so that products have no remainder.
+`plan` is the record of `plan.py`. A row is one token of one text at one position: decoding one text has one row, many
+texts and prompts have many. No function here allocates or raises. Columns of matrices and their activations are padded
+with zeros to whole blocks (see `blocks`), so that products have no remainder.
 
 Shapes: C channels of one head, S positions of the cache.
 """
@@ -40,18 +40,19 @@ from tinyllm.kernels.decode.vectors import (
 
 FAST = {"fastmath": True, "error_model": "numpy"}
 INNER = {**FAST, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-"""For functions that compiled code alone calls: what Python would need to call them is half of the compilation."""
+"""Options of functions that only compiled code calls: wrappers for Python would double the time of compilation."""
 
-LEVELS = 16_383
-"""Largest packed activation, for matrices of up to 16,512 columns; wider ones have fewer steps."""
-LARGEST_SUM_OF_LANES = (2**31 - 1) * LANES
-"""Sixteen lanes share a row: each sums the products of its columns, up to 127 times `LEVELS`, in an int32."""
+MAX_LEVEL = 16_383
+"""Largest int16 activation for matrices of up to 16,512 columns; wider matrices have a smaller one."""
+MAX_DOT_PRODUCT = (2**31 - 1) * LANES
+"""Largest product of an int8 row and int16 activations: each lane sums its columns in an int32."""
 
 
 def compiled(function: Callable[..., Any]) -> Any:
-    """`function` compiled for types, where Numba would compile it again for each constant that a call hands over.
+    """`function` compiled once for each signature of types.
 
-    That is a third of the time of the whole compilation, and of the code; LLVM takes constants into account later.
+    Numba alone would compile it for each constant argument too, a third of the whole time; LLVM propagates constants
+    afterwards.
     """
     dispatcher = njit(**INNER)(function)
     compile_for = dispatcher.compile
@@ -61,7 +62,7 @@ def compiled(function: Callable[..., Any]) -> Any:
 
 @compiled
 def exponential(x):
-    """e^x for x of at most 88, to 2.4e-7: Cephes' polynomial, which runs on whole vectors where a call would not."""
+    """e^x for x <= 88 with a relative error of 2.4e-7: Cephes' polynomial, which LLVM vectorizes, unlike a call."""
     x = max(x, np.float32(-87.0))
     power = np.floor(x * np.float32(1.44269504) + np.float32(0.5))
     rest = x - power * np.float32(0.693359375) - power * np.float32(-2.12194440e-4)
@@ -76,38 +77,39 @@ def exponential(x):
 
 
 @compiled
-def norm(plan, number, first, last):
-    """RMSNorm (Zhang & Sennrich 2019) of some rows of the stream; `number` counts two a layer, and the last.
+def normalize(plan, norm, first, last):
+    """RMSNorm (Zhang & Sennrich 2019): x / sqrt(mean(x^2) + eps) * gain, for rows `first` to `last`.
 
-    The last one counts only the rows after which logits are wanted, and puts them side by side.
+    `norm` is 2 layer for attention, 2 layer + 1 for the feed-forward part, and 2 L for the last norm, which reads the
+    output rows only.
     """
-    outputs, is_last = integers(plan.output_rows), number == 2 * plan.num_layers
-    stream, normed, gains = floats(plan.residual), floats(plan.normed), floats(plan.gains)
+    outputs, is_last = integers(plan.output_rows), norm == 2 * plan.num_layers
+    residual, normed, gains = floats(plan.residual), floats(plan.normed), floats(plan.gains)
     size, columns, eps = plan.hidden_size, plan.hidden_columns, np.float32(plan.norm_eps)
     for row in range(first, last):
-        x, y, gain = (outputs[row] if is_last else row) * size, row * columns, number * size
+        x, y, gain = (outputs[row] if is_last else row) * size, row * columns, norm * size
         squares = np.float32(0)
         for i in range(size):
-            squares += stream[x + i] * stream[x + i]
+            squares += residual[x + i] * residual[x + i]
         scale = np.float32(1) / np.sqrt(squares / np.float32(size) + eps)
         for i in range(size):
-            normed[y + i] = stream[x + i] * scale * gains[gain + i]
+            normed[y + i] = residual[x + i] * scale * gains[gain + i]
 
 
 @compiled
-def remember(plan, layer, first_row, last_row):
-    """Turns some rows' queries and keys to their positions (Su et al. 2021), and caches their keys and values.
+def append_to_cache(plan, layer, first_row, last_row):
+    """Rotates the queries and keys of some rows (Su et al. 2021) and stores keys and values at the rows' positions.
 
-    Channel i of a head turns with channel i + C/2.
+    Channels i and i + C/2 of a head rotate together: a cos - b sin, a sin + b cos.
     """
     qkv = floats(plan.qkv)
     cosines, sines = floats(plan.cosines), floats(plan.sines)
     caches, positions = integers(plan.caches), integers(plan.positions)
     half, width = plan.head_size // 2, plan.num_kv_heads * plan.head_size
-    num_turned = plan.num_heads + plan.num_kv_heads
+    num_rotated = plan.num_heads + plan.num_kv_heads
     for row in range(first_row, last_row):
-        start = row * (num_turned * 2 * half + width)
-        for head in range(num_turned):
+        start = row * (num_rotated * 2 * half + width)
+        for head in range(num_rotated):
             first, angle = start + head * 2 * half, positions[row] * half
             for i in range(half):
                 a, b = qkv[first + i], qkv[first + half + i]
@@ -117,7 +119,7 @@ def remember(plan, layer, first_row, last_row):
         keys, values = floats(caches[row]), floats(caches[row] + 4 * plan.slot_keys)
         block, lane = positions[row] // POSITION_BLOCK, positions[row] % POSITION_BLOCK
         for head in range(plan.num_kv_heads):
-            cached = head_start(plan, layer, head) + block * 2 * half * POSITION_BLOCK + lane
+            cached = cache_offset(plan, layer, head) + block * 2 * half * POSITION_BLOCK + lane
             for i in range(2 * half):
                 source = key + head * 2 * half + i
                 keys[cached + i * POSITION_BLOCK] = qkv[source]
@@ -125,34 +127,34 @@ def remember(plan, layer, first_row, last_row):
 
 
 @compiled
-def head_start(plan, layer, kv_head):
-    """Index of a head's first key in its slot, and of its first value: (S / 32, C, 32), 32 positions side by side."""
+def cache_offset(plan, layer, kv_head):
+    """The offset of one KV head in the keys of a slot, and in its values: each head is stored as (S / 32, C, 32)."""
     return (layer * plan.num_kv_heads + kv_head) * plan.head_size * plan.num_positions
 
 
 @compiled
 def attend(plan, layer, first, last, chunk):
-    """Heads `first` to `last`, counted through all rows: softmax(q k / sqrt(C)) v (Vaswani et al. 2017).
+    """softmax(q k / sqrt(C)) v (Vaswani et al. 2017) for heads `first` to `last`, counted across all rows.
 
-    Keys and values of a head are read once, in the order of memory.
+    Each chunk has its own scratch memory for scores and for the partial sums of channels.
     """
     qkv = floats(plan.qkv)
     caches, positions = integers(plan.caches), integers(plan.positions)
-    mixed, scores, sums = floats(plan.attended), floats(plan.scores), floats(plan.head_sums)
+    attended, scores, sums = floats(plan.attended), floats(plan.scores), floats(plan.head_sums)
     num_heads, num_kv_heads, size = plan.num_heads, plan.num_kv_heads, plan.head_size
     scale, s, num_vectors = np.float32(1) / np.sqrt(np.float32(size)), chunk * plan.num_positions, plan.head_vectors
     m = chunk * num_vectors * LANES
     for index in range(first, last):
         row, head = index // num_heads, index % num_heads
         keys, values = floats(caches[row]), floats(caches[row] + 4 * plan.slot_keys)
-        cached = head_start(plan, layer, head * num_kv_heads // num_heads)
+        cached = cache_offset(plan, layer, head * num_kv_heads // num_heads)
         query, result = (row * (num_heads + 2 * num_kv_heads) + head) * size, row * plan.hidden_columns + head * size
-        num_seen = positions[row] + 1
-        num_blocks = (num_seen + POSITION_BLOCK - 1) // POSITION_BLOCK
+        num_keys = positions[row] + 1
+        num_blocks = (num_keys + POSITION_BLOCK - 1) // POSITION_BLOCK
         for block in range(num_blocks):
             key = cached + block * size * POSITION_BLOCK
             score_block(qkv, query, size, keys, key, scores, s + block * POSITION_BLOCK)
-        total = softmax_powers(scores, s, num_seen, num_blocks * POSITION_BLOCK, scale)
+        total = softmax_weights(scores, s, num_keys, num_blocks * POSITION_BLOCK, scale)
         for i in range(num_vectors * LANES):
             sums[m + i] = np.float32(0)
         for block in range(num_blocks):
@@ -161,12 +163,12 @@ def attend(plan, layer, first, last, chunk):
         for vector in range(0, num_vectors, HEAD_VECTOR_BLOCK):
             sum_sixteen_vectors(sums, m + vector * LANES, m + vector)
         for i in range(size):
-            mixed[result + i] = sums[m + i] / total
+            attended[result + i] = sums[m + i] / total
 
 
 @compiled
-def softmax_powers(scores, start, length, span, scale):
-    """Turns `length` scores times `scale` into powers of e, up to a factor, those after them into 0; gives the sum."""
+def softmax_weights(scores, start, length, span, scale):
+    """Replaces `length` scores by e^(scale (score - largest)) and the rest of `span` by 0; returns their sum."""
     top = scores[start]
     for t in range(length):
         top = larger(top, scores[start + t])
@@ -181,8 +183,8 @@ def softmax_powers(scores, start, length, span, scale):
 
 
 @compiled
-def gate(plan, row, first, last):
-    """SwiGLU's product (Shazeer 2020) of some channels of one row: silu(gate) * up."""
+def swiglu(plan, row, first, last):
+    """gate / (1 + e^-gate) * up (Shazeer 2020), for channels `first` to `last` of one row."""
     size = plan.intermediate_size
     both, gated = floats(plan.gate_up), floats(plan.gated)
     x, y = row * 2 * size, row * plan.intermediate_columns
@@ -192,27 +194,32 @@ def gate(plan, row, first, last):
 
 
 @compiled
-def multiply(plan, weights, packed, row, start, scale_row, columns, result, y_stride, first, last, adds):
-    """Rows `first` to `last` of the matrix at `start` times the packed activations of `row`, into `result` or added.
+def multiply_row(plan, weights, packed, row, matrix, target, first, last, adds):
+    """Matrix rows `first` to `last` times the packed activations of `row`, stored into `target` or added to it.
 
-    Four rows of weights far apart are read at once: see `vectors`.
+    `matrix` is its first weight, first scale and columns; `target` is a pointer and the length of its rows. Four
+    matrix rows far apart are read together (see `vectors`).
     """
+    start, scale_row, columns = matrix
+    result, stride = target
     scales, factor = floats(plan.scales), floats(plan.packed_scales)[row]
-    distance, x, y_start = (last - first) // 4, row * columns, row * y_stride
+    distance, x, offset = (last - first) // 4, row * columns, row * stride
     for y in range(first, first + distance):
         sums = dot_four_rows(weights, start + y * columns, distance * columns, columns, packed, x)
         for i in range(4):
-            at_y = y + i * distance
-            put(result, y_start + at_y, sums[i] * (scales[scale_row + at_y] * factor), adds)
+            y_i = y + i * distance
+            store(result, offset + y_i, sums[i] * (scales[scale_row + y_i] * factor), adds)
     for y in range(first + 4 * distance, last):
         (total,) = dot_one_row(weights, start + y * columns, columns, columns, packed, x)
-        put(result, y_start + y, total * (scales[scale_row + y] * factor), adds)
+        store(result, offset + y, total * (scales[scale_row + y] * factor), adds)
 
 
 @compiled
-def multiply_many(plan, weights, num_rows, chunk, start, scale_row, columns, result, y_stride, first, last, adds):
-    """As `multiply`, for all of many rows: weights widened to float32, a few at a time, meet 16 rows at a time."""
-    scales, turned, tiles = floats(plan.scales), floats(plan.transposed), floats(plan.tiles)
+def multiply_tiles(plan, weights, num_rows, chunk, matrix, target, first, last, adds):
+    """As `multiply_row` for all rows: some matrix rows, widened to float32, times 16 transposed activation rows."""
+    start, scale_row, columns = matrix
+    result, stride = target
+    scales, transposed, tiles = floats(plan.scales), floats(plan.transposed), floats(plan.tiles)
     tile = chunk * plan.tile_stride
     panel = tile + TILE_NUMBERS
     for y in range(first, last, TILE_ROWS):
@@ -220,35 +227,34 @@ def multiply_many(plan, weights, num_rows, chunk, start, scale_row, columns, res
         for i in range(height):
             widen(weights, start + (y + i) * columns, scales[scale_row + y + i], columns, tiles, panel + i * columns)
         for row in range(0, num_rows, TILE_INPUTS):
-            multiply_tile(tiles, panel, columns, turned, row * columns, tiles, tile)
+            multiply_tile(tiles, panel, columns, transposed, row * columns, tiles, tile)
             for j in range(min(TILE_INPUTS, num_rows - row)):
-                at_y, at_tile = (row + j) * y_stride + y, tile + j * TILE_INPUTS
                 for i in range(height):
-                    put(result, at_y + i, tiles[at_tile + i], adds)
+                    store(result, (row + j) * stride + y + i, tiles[tile + j * TILE_INPUTS + i], adds)
 
 
 @compiled
-def put(result, place, value, adds):
-    """Sets or adds to one number."""
-    result[place] = result[place] + value if adds else value
+def store(result, index, value, adds):
+    """Sets one number, or adds to it."""
+    result[index] = result[index] + value if adds else value
 
 
 @compiled
-def turn(plan, x, row, columns):
-    """Lays out one row of activations for `multiply_many`: sixteen rows side by side, column after column."""
-    turned, start = floats(plan.transposed), row // TILE_INPUTS * TILE_INPUTS * columns + row % TILE_INPUTS
+def transpose_row(plan, x, row, columns):
+    """Copies one row of activations into its tile, which stores 16 rows as (columns, 16)."""
+    transposed, start = floats(plan.transposed), row // TILE_INPUTS * TILE_INPUTS * columns + row % TILE_INPUTS
     for i in range(columns):
-        turned[start + i * TILE_INPUTS] = x[row * columns + i]
+        transposed[start + i * TILE_INPUTS] = x[row * columns + i]
 
 
 def pack(x, x_start, packed, start, size):
-    """Prepares activations `x` for products with weights, in `packed`; gives the factor of the products."""
+    """Converts activations `x` to the type of `packed`; returns the factor that a product with them is scaled by."""
     raise NotImplementedError("exists only compiled")
 
 
 @overload(pack, jit_options=INNER)
 def _pack(x, x_start, packed, start, size):
-    """Beside float weights activations stay as they are; beside int8 they are int16, in steps of their largest."""
+    """Copies activations for float weights; quantizes them to int16 for int8 weights, the largest to `MAX_LEVEL`."""
 
     def copy(x, x_start, packed, start, size):
         for i in range(size):
@@ -259,7 +265,7 @@ def _pack(x, x_start, packed, start, size):
         largest = np.float32(1e-30)
         for i in range(size):
             largest = max(largest, abs(x[x_start + i]))
-        levels = np.float32(min(LEVELS, LARGEST_SUM_OF_LANES // (127 * size)))
+        levels = np.float32(min(MAX_LEVEL, MAX_DOT_PRODUCT // (127 * size)))
         scale = levels / largest
         for i in range(size):
             packed[start + i] = np.int16(np.rint(x[x_start + i] * scale))
@@ -269,13 +275,13 @@ def _pack(x, x_start, packed, start, size):
 
 
 def widen(weights, start, scale, size, result, result_start):
-    """`size` weights from `start` on as float32."""
+    """Converts `size` weights from `start` on to float32."""
     raise NotImplementedError("exists only compiled")
 
 
 @overload(widen, jit_options=INNER)
 def _widen(weights, start, scale, size, result, result_start):
-    """float32 and int8 are numbers as they are; bfloat16 is the upper half of a float32's bits."""
+    """Shifts bfloat16, the upper half of a float32's bits; multiplies float32 and int8 by `scale`."""
 
     def shift(weights, start, scale, size, result, result_start):
         for i in range(size):

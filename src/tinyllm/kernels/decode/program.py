@@ -1,12 +1,12 @@
-"""The compiled program of the CPU engine: a whole pass in one call, its heavy parts shared with helper threads.
+"""The compiled program of the CPU engine: a whole pass in one call, its heavy jobs shared with helper threads.
 
-A pass takes rows (see `forward`) through the model. It is a series of jobs (QKV, attention, output, gate and up,
-down, vocabulary), each cut into chunks. One thread leads: it does what is small, opens a job by writing its ticket,
-takes chunks like everyone, and waits until all are done. Helpers take chunks while there are any. Nobody waits for a
-helper that has not taken a chunk: one that the system has put aside costs speed, never the result.
+A pass takes rows (see `forward`) through the model as a series of jobs: QKV, attention, output, gate and up, down of
+each layer, then the vocabulary. Each job is divided into chunks. One thread leads: it prepares a job, opens it by
+writing its ticket, takes chunks like everyone, and waits until all are done. Helpers take chunks while there are any.
+Nobody waits for a helper that has not taken a chunk: a suspended helper costs speed, never the result.
 
-The ticket is one number: how many chunks the open job has, and the next one to take. Taking is one atomic addition;
-whoever gets a number below the count holds the job open until it counts the chunk as done.
+The ticket is one number: the open job's number of chunks, and the next chunk to take. A thread takes a chunk by one
+atomic addition. A thread whose chunk is below the count holds the job open until it counts the chunk as done.
 """
 
 from typing import Any
@@ -19,15 +19,15 @@ from tinyllm.kernels.decode.blocks import MIN_TILED_ROWS, TILE_INPUTS
 from tinyllm.kernels.decode.choice import choose
 from tinyllm.kernels.decode.forward import (
     FAST,
+    append_to_cache,
     attend,
     compiled,
-    gate,
-    multiply,
-    multiply_many,
-    norm,
+    multiply_row,
+    multiply_tiles,
+    normalize,
     pack,
-    remember,
-    turn,
+    swiglu,
+    transpose_row,
     widen,
 )
 from tinyllm.kernels.decode.memory import (
@@ -47,17 +47,17 @@ from tinyllm.kernels.decode.memory import (
 
 QKV, ATTENTION, OUTPUT, GATE_UP, DOWN, VOCABULARY, SAMPLING = range(7)
 JOBS_PER_LAYER = 5
-BEFORE = 8
-"""A job's number plus this is what comes before it, where the rows are so many that it is worth sharing."""
+PREPARE_OFFSET = 8
+"""Job id + PREPARE_OFFSET is the job's preparation step, parallel only for large batches."""
 CHUNK_BITS = 16
 SPINS_BEFORE_YIELD = 1024
 
 POINTERS = {"fp32": (floats, floats), "bf16": (halves, floats), "int8": (bytes_, words)}
-"""As what each kind of weights lies in memory, and as what the activations that meet them."""
+"""The pointer types of each kind of weights, and of the activations that they multiply."""
 
 
 def compile_entry(weights_kind: WeightsKind) -> Any:
-    """`enter` for one kind of weights, as a C function of the plan's address and a role."""
+    """The program for one kind of weights, as a C function of the plan's address and a role."""
     to_weights, to_packed = POINTERS[weights_kind]
 
     @cfunc(types.void(types.int64, types.int64), **FAST)
@@ -70,43 +70,56 @@ def compile_entry(weights_kind: WeightsKind) -> Any:
 
 @compiled
 def enter(plan, role, weights, packed):
-    """Does what `role` says. The types of `weights` and `packed` say how weights are kept."""
+    """Runs one role. The types of `weights` and `packed` select the arithmetic."""
     if role == at.READ:
         read(plan, weights, packed)
     elif role == at.HELP:
-        help_out(plan, weights, packed)
+        help_leader(plan, weights, packed)
+    elif plan.num_samples == 1:
+        choose(plan, 0, 0)
     else:
-        if plan.num_samples == 1:
-            choose(plan, 0, 0)
-        else:
-            share_out(plan, weights, packed, SAMPLING, 0)
+        lead(plan, weights, packed, SAMPLING, 0)
 
 
 @compiled
 def read(plan, weights, packed):
-    """Every row through every layer, from its token to the cache, and to the logits of what comes next if wanted."""
-    num_layer_jobs = JOBS_PER_LAYER * plan.num_layers
+    """Takes every row through every layer, from its token to the cache, and computes the logits of output rows."""
     embed(plan, weights)
-    for number in range(num_layer_jobs + (1 if plan.num_outputs > 0 else 0)):
-        layer, job = number // JOBS_PER_LAYER, number % JOBS_PER_LAYER
-        if number == num_layer_jobs:
-            job = VOCABULARY
-        num_rows = plan.num_outputs if job == VOCABULARY else plan.num_rows
-        if num_rows > TILE_INPUTS:
-            share_out(plan, weights, packed, job + BEFORE, layer)
-        else:
-            prepare(plan, packed, job, layer, num_rows, 0, num_rows)
-        share_out(plan, weights, packed, job, layer)
+    for layer in range(plan.num_layers):
+        for job in range(JOBS_PER_LAYER):
+            prepare_and_lead(plan, weights, packed, job, layer, plan.num_rows)
+    if plan.num_outputs > 0:
+        prepare_and_lead(plan, weights, packed, VOCABULARY, plan.num_layers, plan.num_outputs)
+
+
+@compiled
+def embed(plan, weights):
+    """Writes the embedding of every row's token into the residual stream."""
+    tokens, scales, residual = integers(plan.tokens), floats(plan.scales), floats(plan.residual)
+    for row in range(plan.num_rows):
+        start = plan.embedding_start + tokens[row] * plan.hidden_columns
+        scale = scales[plan.embedding_row + tokens[row]]
+        widen(weights, start, scale, plan.hidden_size, residual, row * plan.hidden_size)
+
+
+@compiled
+def prepare_and_lead(plan, weights, packed, job, layer, num_rows):
+    """Runs a job and, before it, its preparation: by all threads for many rows, else by this one."""
+    if num_rows > TILE_INPUTS:
+        lead(plan, weights, packed, job + PREPARE_OFFSET, layer)
+    else:
+        prepare(plan, packed, job, layer, num_rows, 0, num_rows)
+    lead(plan, weights, packed, job, layer)
 
 
 @compiled
 def prepare(plan, packed, job, layer, num_rows, first, last):
-    """What comes before `job`, for rows `first` to `last`: keys and values cached, or activations made ready."""
+    """The preparation of `job` for rows `first` to `last`: the cache of attention, or the input of a product."""
     if job == ATTENTION:
-        remember(plan, layer, first, last)
+        append_to_cache(plan, layer, first, last)
         return
     if job == QKV or job == GATE_UP or job == VOCABULARY:
-        norm(plan, 2 * layer + (1 if job == GATE_UP else 0), first, last)
+        normalize(plan, 2 * layer + (1 if job == GATE_UP else 0), first, last)
     scales, source, columns = floats(plan.packed_scales), plan.normed, plan.hidden_columns
     if job == OUTPUT:
         source = plan.attended
@@ -114,24 +127,14 @@ def prepare(plan, packed, job, layer, num_rows, first, last):
         source, columns = plan.gated, plan.intermediate_columns
     for row in range(first, last):
         if num_rows >= MIN_TILED_ROWS:
-            turn(plan, floats(source), row, columns)
+            transpose_row(plan, floats(source), row, columns)
         else:
             scales[row] = pack(floats(source), row * columns, packed, row * columns, columns)
 
 
 @compiled
-def embed(plan, weights):
-    """The embedding of every row's token, into its stream."""
-    tokens, scales = integers(plan.tokens), floats(plan.scales)
-    size, columns = plan.hidden_size, plan.hidden_columns
-    for row in range(plan.num_rows):
-        scale = scales[plan.embedding_row + tokens[row]]
-        widen(weights, plan.embedding_start + tokens[row] * columns, scale, size, floats(plan.residual), row * size)
-
-
-@compiled
-def share_out(plan, weights, packed, job, layer):
-    """Leads one job: opens it, works on it, and returns when all of it is done."""
+def lead(plan, weights, packed, job, layer):
+    """Opens a job, works on it, and returns when all of it is done."""
     queue, num_chunks, spins = integers(plan.queue), plan.num_chunks, 0
     queue[at.OPEN_JOB], queue[at.OPEN_LAYER], queue[at.DONE] = job, layer, 0
     atomic_store(queue, at.TICKET, num_chunks << CHUNK_BITS)
@@ -139,14 +142,14 @@ def share_out(plan, weights, packed, job, layer):
     while atomic_load(queue, at.DONE) < num_chunks:
         spins += 1
         if spins % SPINS_BEFORE_YIELD == 0 and plan.yield_function != 0:
-            # A helper was put aside in the middle of a chunk; it may need this very core to go on.
+            # The system suspended a helper inside a chunk; it may need this core to go on.
             call(plan.yield_function)
         pause()
 
 
 @compiled
-def help_out(plan, weights, packed):
-    """Takes chunks as they come; returns when there was nothing for a while, so that the thread can sleep."""
+def help_leader(plan, weights, packed):
+    """Takes chunks as they come; returns after `idle_rounds` without one, so that the thread can sleep."""
     idle = 0
     while idle < plan.idle_rounds:
         idle = 0 if take_chunks(plan, weights, packed) else idle + 1
@@ -155,7 +158,7 @@ def help_out(plan, weights, packed):
 
 @compiled
 def take_chunks(plan, weights, packed):
-    """Takes and runs chunks of the open job until there are none left; says whether it got any."""
+    """Takes and runs chunks of the open job until none is left; returns whether it got any."""
     queue, mask, found = integers(plan.queue), (1 << CHUNK_BITS) - 1, False
     while True:
         ticket = atomic_load(queue, at.TICKET)
@@ -164,7 +167,7 @@ def take_chunks(plan, weights, packed):
         ticket = atomic_add(queue, at.TICKET, 1)
         chunk, num_chunks = ticket & mask, ticket >> CHUNK_BITS
         if chunk < num_chunks:
-            # Until DONE counts this chunk its job stays open, so the job and layer that stand there are its own.
+            # The job stays open until DONE counts this chunk, so OPEN_JOB and OPEN_LAYER belong to the chunk.
             run_chunk(plan, weights, packed, queue[at.OPEN_JOB], queue[at.OPEN_LAYER], chunk, num_chunks)
             atomic_add(queue, at.DONE, 1)
             found = True
@@ -172,54 +175,84 @@ def take_chunks(plan, weights, packed):
 
 @compiled
 def run_chunk(plan, weights, packed, job, layer, chunk, num_chunks):
-    """One part of a job: some heads of the attention, or some rows of a matrix."""
-    # A helper may have waited since before the plan was written: it trusts no address that it did not read just now.
+    """Runs one chunk of a job."""
+    # A helper may wait since before the plan was written, so it reads the addresses anew.
     weights, packed = like(plan.weights, weights), like(plan.packed, packed)
-    if job >= BEFORE:
-        count = plan.num_outputs if job == VOCABULARY + BEFORE else plan.num_rows
-        # Rows are laid out sixteen side by side (see `turn`), but for attention; two threads in one cache line would
-        # wait for each other.
-        step = 1 if job == ATTENTION + BEFORE else TILE_INPUTS
-        steps = (count + step - 1) // step
-        first, last = steps * chunk // num_chunks * step, min(count, steps * (chunk + 1) // num_chunks * step)
-        prepare(plan, packed, job - BEFORE, layer, count, first, last)
-        return
-    if job == SAMPLING:
-        count = plan.num_samples
-        for row in range(count * chunk // num_chunks, count * (chunk + 1) // num_chunks):
-            choose(plan, row, chunk)
-        return
-    hidden, inner, columns = plan.hidden_size, plan.intermediate_size, plan.hidden_columns
-    num_qkv = (plan.num_heads + 2 * plan.num_kv_heads) * plan.head_size
-    if job == ATTENTION:
-        count = plan.num_rows * plan.num_heads
-        attend(plan, layer, count * chunk // num_chunks, count * (chunk + 1) // num_chunks, chunk)
-        return
-    # The matrices of a layer lie one after the other.
-    start, row = layer * plan.layer_weights, layer * plan.layer_rows
-    count, result, stride, num_rows = num_qkv, floats(plan.qkv), num_qkv, plan.num_rows
-    if job == OUTPUT:
-        start, row = start + num_qkv * columns, row + num_qkv
-        count, result, stride = hidden, floats(plan.residual), hidden
+    if job >= PREPARE_OFFSET:
+        run_preparation(plan, packed, job - PREPARE_OFFSET, layer, chunk, num_chunks)
+    elif job == ATTENTION:
+        first, last = part(plan.num_rows * plan.num_heads, 1, chunk, num_chunks)
+        attend(plan, layer, first, last, chunk)
     elif job == GATE_UP:
-        start, row = start + (num_qkv + hidden) * columns, row + num_qkv + hidden
-        count, result, stride = inner, floats(plan.gate_up), 2 * inner
+        run_gate_up(plan, weights, packed, layer, chunk, num_chunks)
+    elif job == SAMPLING:
+        first, last = part(plan.num_samples, 1, chunk, num_chunks)
+        for row in range(first, last):
+            choose(plan, row, chunk)
+    else:
+        run_product(plan, weights, packed, job, layer, chunk, num_chunks)
+
+
+@compiled
+def part(count, step, chunk, num_chunks):
+    """The share of `count` items that belongs to a chunk, in whole steps: first and last."""
+    num_steps = (count + step - 1) // step
+    first, last = num_steps * chunk // num_chunks, num_steps * (chunk + 1) // num_chunks
+    return first * step, min(count, last * step)
+
+
+@compiled
+def run_preparation(plan, packed, job, layer, chunk, num_chunks):
+    """A chunk of the preparation of `job`: some rows, whole tiles of them where they are transposed."""
+    num_rows = plan.num_outputs if job == VOCABULARY else plan.num_rows
+    # Two threads that wrote into one tile would share cache lines.
+    first, last = part(num_rows, 1 if job == ATTENTION else TILE_INPUTS, chunk, num_chunks)
+    prepare(plan, packed, job, layer, num_rows, first, last)
+
+
+@compiled
+def run_gate_up(plan, weights, packed, layer, chunk, num_chunks):
+    """A chunk of gate and up: both for the same channels, then SwiGLU's product of them."""
+    size, num_qkv = plan.intermediate_size, (plan.num_heads + 2 * plan.num_kv_heads) * plan.head_size
+    matrix = layer_matrix(plan, layer, num_qkv + plan.hidden_size, plan.hidden_columns)
+    result = (floats(plan.gate_up), 2 * size)
+    first, last = part(size, 1, chunk, num_chunks)
+    for up in range(0, 2 * size, size):
+        multiply(plan, weights, packed, matrix, result, plan.num_rows, chunk, first + up, last + up, False)
+    for row in range(plan.num_rows):
+        swiglu(plan, row, first, last)
+
+
+@compiled
+def run_product(plan, weights, packed, job, layer, chunk, num_chunks):
+    """A chunk of a matrix product: QKV and logits are set, output and down are added to the residual stream."""
+    size, num_qkv = plan.hidden_size, (plan.num_heads + 2 * plan.num_kv_heads) * plan.head_size
+    count, num_rows, result = size, plan.num_rows, (floats(plan.residual), size)
+    if job == QKV:
+        matrix, count, result = layer_matrix(plan, layer, 0, plan.hidden_columns), num_qkv, (floats(plan.qkv), num_qkv)
+    elif job == OUTPUT:
+        matrix = layer_matrix(plan, layer, num_qkv, plan.hidden_columns)
     elif job == DOWN:
-        start, row = start + (num_qkv + hidden + 2 * inner) * columns, row + num_qkv + hidden + 2 * inner
-        count, result, stride, columns = hidden, floats(plan.residual), hidden, plan.intermediate_columns
-    elif job == VOCABULARY:
-        start, row, count = plan.output_start, plan.output_row, plan.vocab_size
-        result, stride, num_rows = floats(plan.logits), count, plan.num_outputs
-    first, last = count * chunk // num_chunks, count * (chunk + 1) // num_chunks
+        matrix = layer_matrix(plan, layer, num_qkv + size + 2 * plan.intermediate_size, plan.intermediate_columns)
+    else:
+        matrix = (plan.output_start, plan.output_row, plan.hidden_columns)
+        count, num_rows, result = plan.vocab_size, plan.num_outputs, (floats(plan.logits), plan.vocab_size)
+    first, last = part(count, 1, chunk, num_chunks)
     adds = job == OUTPUT or job == DOWN
-    for up in range(0, 2 * inner if job == GATE_UP else 1, inner):
-        # The same rows of up as of gate, so that this chunk can multiply them.
-        y, end = first + up, last + up
-        if num_rows >= MIN_TILED_ROWS:
-            multiply_many(plan, weights, num_rows, chunk, start, row, columns, result, stride, y, end, adds)
-            continue
-        for index in range(num_rows):
-            multiply(plan, weights, packed, index, start, row, columns, result, stride, y, end, adds)
-    if job == GATE_UP:
-        for index in range(num_rows):
-            gate(plan, index, first, last)
+    multiply(plan, weights, packed, matrix, result, num_rows, chunk, first, last, adds)
+
+
+@compiled
+def layer_matrix(plan, layer, row, columns):
+    """A matrix of a layer: its first weight, its first scale, its columns. `row` counts the layer's rows before it."""
+    return layer * plan.layer_weights + row * plan.hidden_columns, layer * plan.layer_rows + row, columns
+
+
+@compiled
+def multiply(plan, weights, packed, matrix, result, num_rows, chunk, first, last, adds):
+    """Matrix rows `first` to `last` times all activation rows: in tiles for many rows, else one row at a time."""
+    if num_rows >= MIN_TILED_ROWS:
+        multiply_tiles(plan, weights, num_rows, chunk, matrix, result, first, last, adds)
+        return
+    for row in range(num_rows):
+        multiply_row(plan, weights, packed, row, matrix, result, first, last, adds)

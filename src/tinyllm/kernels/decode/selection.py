@@ -15,7 +15,7 @@ MAGNITUDE_BITS = 0x7FFFFFFF
 
 @compiled
 def top_k_cutoff(numbers, size, k, top):
-    """A number that exactly `k` of `size` numbers reach, or the k-th largest where it has ties; `top` is the largest."""
+    """A number that exactly `k` of `size` numbers reach, or the k-th largest if it has ties; `top` is the largest."""
     return find_threshold(numbers, size, np.float64(k), False, LOWEST, top)
 
 
