@@ -71,7 +71,7 @@ SHAPES = {
 
 
 class Way(NamedTuple):
-    """What is trained, and how."""
+    """The model that is trained, and the settings of its training."""
 
     shape_name: str
     dtype: str
