@@ -79,7 +79,7 @@ def weigh(plan, scores, size, best):
 def pick(weights, size, uniform):
     """The first token at which the running sum of weights exceeds `uniform` times their sum.
 
-    Where rounding leaves none, it is the last token of any weight.
+    If rounding leaves none, it is the last token whose weight is above 0.
     """
     target, token, start, rest = uniform * measure(weights, size, np.float32(0), True), 0, 0, 0.0
     for first in range(0, size, SUM_BLOCK):

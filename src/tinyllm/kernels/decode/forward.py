@@ -80,8 +80,8 @@ def exponential(x):
 def normalize(plan, norm, first, last):
     """RMSNorm (Zhang & Sennrich 2019): x / sqrt(mean(x^2) + eps) * gain, for rows `first` to `last`.
 
-    `norm` is 2 layer for attention, 2 layer + 1 for the feed-forward part, and 2 L for the last norm, which reads the
-    output rows only.
+    `norm` is 2 layer for attention and 2 layer + 1 for the feed-forward part. The last norm, 2 L, reads output rows
+    only.
     """
     outputs, is_last = integers(plan.output_rows), norm == 2 * plan.num_layers
     residual, normed, gains = floats(plan.residual), floats(plan.normed), floats(plan.gains)

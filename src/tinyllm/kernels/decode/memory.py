@@ -1,4 +1,4 @@
-"""What compiled code does with addresses and beside other threads: casts, bits, atomics, hints, calls.
+"""Casts of addresses, bits of floats, atomic operations, hints and calls for compiled code.
 
 Each is an `@intrinsic` of Numba: LLVM instructions that a compiled function calls by name.
 """
@@ -22,13 +22,13 @@ FEATURES = llvmlite.binding.get_host_cpu_features()
 
 
 def call_llvm(builder: ir.IRBuilder, name: str, result: ir.Type, *arguments: ir.Value, **options: Any) -> ir.Value:
-    """Calls LLVM's own function `name`."""
+    """Calls the LLVM intrinsic `name`."""
     kind = ir.FunctionType(result, [argument.type for argument in arguments])
     return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), arguments, **options)
 
 
 def _make_cast(number: types.Type) -> Callable[..., Any]:
-    """The intrinsic that takes an address (int64) for a pointer to `number`."""
+    """The intrinsic that casts an address (int64) to a pointer to `number`."""
 
     @intrinsic
     def pointer(typing_context, address):
@@ -43,7 +43,7 @@ def _make_cast(number: types.Type) -> Callable[..., Any]:
 bytes_, words, halves, integers, floats, doubles = (
     _make_cast(number) for number in (types.int8, types.int16, types.uint16, types.int64, types.float32, types.float64)
 )
-"""From an address to a pointer to int8, int16, uint16 (bfloat16), int64, float32 and float64."""
+"""Casts of an address to a pointer to int8, int16, uint16 (bfloat16), int64, float32 and float64."""
 
 
 @intrinsic
@@ -58,7 +58,7 @@ def plan_at(typing_context, address):
 
 @intrinsic
 def like(typing_context, address, pointer):
-    """`address` (int64) as what `pointer` is, whose own address does not matter."""
+    """`address` (int64) cast to the type of `pointer`."""
 
     def generate(context, builder, signature, arguments):
         return builder.inttoptr(arguments[0], arguments[1].type)
@@ -78,7 +78,7 @@ def float_from_bits(typing_context, bits):
 
 @intrinsic
 def power_of_two(typing_context, exponent):
-    """2 to the power of a whole float32 from -126 to 127: its bits are made from an int32, as wide as the float is."""
+    """2^`exponent` for a whole float32 from -126 to 127, by its bits; an int32 keeps vectors at full width."""
 
     def generate(context, builder, signature, arguments):
         biased = builder.add(builder.fptosi(arguments[0], _INT32), ir.Constant(_INT32, 127))
@@ -89,7 +89,7 @@ def power_of_two(typing_context, exponent):
 
 @intrinsic
 def key_of(typing_context, number):
-    """An int32 that sorts as its float32 does; for numbers from 0 on it is their bits."""
+    """An int32 that sorts as its float32 does; the bits themselves for numbers >= 0."""
 
     def generate(context, builder, signature, arguments):
         bits = builder.bitcast(arguments[0], _INT32)
@@ -101,7 +101,7 @@ def key_of(typing_context, number):
 
 @intrinsic
 def larger(typing_context, a, b):
-    """The larger of two float32 that are no NaN: as `max`, but loops over it become loops over vectors."""
+    """The larger of two float32 that are not NaN; unlike `max`, LLVM vectorizes loops over it."""
 
     def generate(context, builder, signature, arguments):
         a, b = arguments
@@ -112,7 +112,7 @@ def larger(typing_context, a, b):
 
 @intrinsic
 def atomic_add(typing_context, numbers, place, amount):
-    """Adds to `numbers[place]` in one step; gives what it was before."""
+    """Adds to `numbers[place]` atomically; returns the value before."""
 
     def generate(context, builder, signature, arguments):
         numbers, place, amount = arguments
@@ -123,7 +123,7 @@ def atomic_add(typing_context, numbers, place, amount):
 
 @intrinsic
 def atomic_load(typing_context, numbers, place):
-    """`numbers[place]`, and all that was written before it."""
+    """`numbers[place]`; writes that another thread made before its `atomic_store` are visible afterwards."""
 
     def generate(context, builder, signature, arguments):
         return builder.load_atomic(builder.gep(arguments[0], [arguments[1]]), "acquire", 8)
@@ -133,7 +133,7 @@ def atomic_load(typing_context, numbers, place):
 
 @intrinsic
 def atomic_store(typing_context, numbers, place, value):
-    """Sets `numbers[place]`, after all that was written before it."""
+    """Sets `numbers[place]` after all earlier writes of this thread."""
 
     def generate(context, builder, signature, arguments):
         numbers, place, value = arguments
@@ -145,7 +145,7 @@ def atomic_store(typing_context, numbers, place, value):
 
 @intrinsic
 def pause(typing_context):
-    """Tells the core that it waits in a loop, so that it spends less on it; nothing where there is no such hint."""
+    """Tells the core that it waits in a loop, if the CPU has such a hint."""
 
     def generate(context, builder, signature, arguments):
         if FEATURES.get("sse2"):
@@ -157,7 +157,7 @@ def pause(typing_context):
 
 @intrinsic
 def call(typing_context, address):
-    """Calls the C function at `address`, which takes nothing; its result is dropped."""
+    """Calls the C function at `address` without arguments and drops its result."""
 
     def generate(context, builder, signature, arguments):
         function = builder.inttoptr(arguments[0], ir.FunctionType(_INT32, []).as_pointer())

@@ -1,7 +1,7 @@
 """The compiled program of the CPU engine: a whole pass in one call, its heavy jobs shared with helper threads.
 
-A pass takes rows (see `forward`) through the model as a series of jobs: QKV, attention, output, gate and up, down of
-each layer, then the vocabulary. Each job is divided into chunks. One thread leads: it prepares a job, opens it by
+A pass takes rows (see `forward`) through the model as a series of jobs. Each layer has QKV, attention, output, gate and
+up, down; the vocabulary comes last. Each job is divided into chunks. One thread leads: it prepares a job, opens it by
 writing its ticket, takes chunks like everyone, and waits until all are done. Helpers take chunks while there are any.
 Nobody waits for a helper that has not taken a chunk: a suspended helper costs speed, never the result.
 

@@ -1,4 +1,4 @@
-"""Where top-k and top-p end, found by bisection instead of sorting.
+"""The thresholds of top-k and top-p, by bisection instead of sorting.
 
 A float32 has an int32 key that sorts as the float does, so at most 32 passes over the numbers find a threshold.
 """

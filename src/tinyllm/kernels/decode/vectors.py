@@ -1,10 +1,9 @@
-"""The few operations on vectors that Python has no words for: dot products of several rows at once, tiles, sums.
+"""Operations on vectors that plain loops do not reach: dot products of several rows, tiles, sums across lanes.
 
-Each is an `@intrinsic` of Numba: LLVM instructions that a compiled function calls by name. Addresses and threads have
-theirs in `memory`; everything else of the engine is plain loops in `forward` and `program`.
+Each is an `@intrinsic` of Numba: LLVM instructions that a compiled function calls by name.
 
-The dot products decide the speed. A token reads every weight once, so reading is the limit, and one core reads 1.6 x
-as much from four places at a time, prefetched two kilobytes ahead, as from one place in order.
+The dot products decide the speed. A token reads every weight once, so memory bandwidth is the limit. One core reads
+1.6 x as much from four places at a time, prefetched 2 KB ahead, as from one place in order.
 """
 
 from collections.abc import Callable
@@ -24,11 +23,11 @@ _FLOAT, _DOUBLE = ir.FloatType(), ir.DoubleType()
 _FAST = ("fast",)
 
 TILE_ROWS = MAX_TILE_ROWS if FEATURES.get("avx512f") else 6
-"""Rows of weights that meet 16 inputs at a time: as many as there are registers for their sums."""
+"""Matrix rows of one tile: as many as the CPU has registers for their sums."""
 
 
 def _load(builder: ir.IRBuilder, pointer: ir.Value, place: ir.Value, number: ir.Type, count: int) -> ir.Value:
-    """`count` numbers from `pointer[place]` on, wherever they lie."""
+    """`count` numbers from `pointer[place]` on, at any alignment."""
     vector = builder.bitcast(builder.gep(pointer, [place]), ir.VectorType(number, count).as_pointer())
     loaded = builder.load(vector)
     loaded.align = 1
@@ -46,12 +45,12 @@ def _at(builder: ir.IRBuilder, start: ir.Value, index: ir.Value, stride: int) ->
 
 
 def _everywhere(builder: ir.IRBuilder, pointer: ir.Value, place: ir.Value) -> ir.Value:
-    """The float at `pointer[place]` in all lanes of a vector."""
+    """A vector with the float at `pointer[place]` in each lane."""
     return _in_all_lanes(builder, builder.load(builder.gep(pointer, [place])))
 
 
 def _prefetch(builder: ir.IRBuilder, pointer: ir.Value, place: ir.Value, num_bytes: int) -> None:
-    """Asks for `num_bytes` that lie `PREFETCH_BYTES` after `pointer[place]`; past the end it does nothing."""
+    """Prefetches the `num_bytes` that lie `PREFETCH_BYTES` after `pointer[place]`; harmless past the end."""
     address = builder.bitcast(builder.gep(pointer, [place]), _INT8.as_pointer())
     for line in range(0, num_bytes, 64):
         ahead = builder.gep(address, [ir.Constant(_INT64, PREFETCH_BYTES + line)])
@@ -74,7 +73,7 @@ def _add_products_of_int8(builder: ir.IRBuilder, total: ir.Value, weights: ir.Va
 
 
 def _pair_products(builder: ir.IRBuilder, a: ir.Value, b: ir.Value) -> ir.Value:
-    """Eight int32 sums of neighbouring products of 16 int16: one instruction of x86 since 2013, a few elsewhere."""
+    """Eight int32 sums of neighbouring products of 16 int16: one instruction with AVX2, a few without."""
     eight = ir.VectorType(_INT32, LANES // 2)
     if FEATURES.get("avx2"):
         return call_llvm(builder, "llvm.x86.avx2.pmadd.wd", eight, a, b)
@@ -102,7 +101,7 @@ def _add_products_of_floats(builder: ir.IRBuilder, total: ir.Value, weights: ir.
 
 
 def _make_dot(num_rows: int) -> Callable[..., Any]:
-    """The intrinsic (weights, start, stride, columns, x, x_start) -> products of x with rows `stride` apart."""
+    """The intrinsic (weights, start, stride, columns, x, x_start) -> the products of x with rows `stride` apart."""
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: tuple[ir.Value, ...]) -> ir.Value:
         weights, start, stride, columns, x, x_start = arguments
@@ -139,7 +138,7 @@ def _loop(
     totals: list[ir.Value],
     body: Callable[[ir.Value, list[ir.Value]], list[ir.Value]],
 ) -> list[ir.Value]:
-    """Goes from 0 to `count` in steps, at least once; `body` makes new totals from a place and the totals before."""
+    """A loop from 0 to `count` in steps, at least one; `body` maps a place and the totals to new totals."""
     entry, loop, done = builder.block, builder.append_basic_block("loop"), builder.append_basic_block("done")
     builder.branch(loop)
     builder.position_at_end(loop)
@@ -186,7 +185,7 @@ def multiply_tile(typing_context, rows, rows_start, columns, x, x_start, tile, t
 
 @intrinsic
 def score_block(typing_context, query, query_start, size, keys, start, scores, scores_start):
-    """Products of a head's query with the keys of one block of positions, not yet scaled, into `scores` (32,)."""
+    """Writes the unscaled products of a query (C,) and a block of keys (C, 32) into `scores` (32,)."""
 
     def generate(context, builder, signature, arguments):
         query, query_start, size, keys, start, scores, scores_start = arguments
@@ -202,7 +201,7 @@ def score_block(typing_context, query, query_start, size, keys, start, scores, s
                 sums.append(_add_products_of_floats(builder, total, _load(builder, keys, place, _FLOAT, LANES), number))
             return sums
 
-        # Two sums for each place, so that an addition need not wait for the one before.
+        # Two sums for each position halve the wait for the preceding addition.
         zero = ir.Constant(ir.VectorType(_FLOAT, LANES), None)
         totals = _loop(builder, size, 2, [zero] * 4, add_two_channels)
         for half, (even, odd) in enumerate(zip(totals[:2], totals[2:], strict=True)):
@@ -216,7 +215,7 @@ def score_block(typing_context, query, query_start, size, keys, start, scores, s
 
 @intrinsic
 def mix_block(typing_context, weights, weights_start, size, values, start, sums, sums_start):
-    """Adds a head's cached values of one block, weighed by position, to `sums` (C, 16): a vector for each channel."""
+    """Adds the weighted values (C, 32) of one block of positions to `sums` (C, 16), a partial sum in each lane."""
 
     def generate(context, builder, signature, arguments):
         weights, weights_start, size, values, start, sums, sums_start = arguments
@@ -264,7 +263,7 @@ def _sums_across(builder: ir.IRBuilder, totals: list[ir.Value]) -> list[ir.Value
     """The sum of the lanes of each of up to 16 vectors, as numbers."""
     count = len(totals)
     if totals[0].type.element == _INT32:
-        # As floats: sixteen sums of up to 2^31 have no room in one int32.
+        # Converted to float32, because the sum of sixteen int32 may overflow.
         totals = [builder.sitofp(total, ir.VectorType(_FLOAT, LANES)) for total in totals]
     total = _summed_lanes(builder, totals)
     return [builder.extract_element(total, ir.Constant(_INT32, i)) for i in range(count)]
@@ -273,8 +272,7 @@ def _sums_across(builder: ir.IRBuilder, totals: list[ir.Value]) -> list[ir.Value
 def _summed_lanes(builder: ir.IRBuilder, totals: list[ir.Value]) -> ir.Value:
     """The vector whose lane i is the sum of the lanes of vector i, of up to 16.
 
-    Two vectors at a time become one, with neighbours of the first summed in its lower half and those of the second in
-    its upper half. After four times one is left.
+    Each of four rounds halves the number of vectors: sums of neighbours of two vectors become one vector's halves.
     """
     for _ in range(LANES.bit_length() - 1):
         pairs = [totals[i : i + 2] for i in range(0, len(totals), 2)]
@@ -286,7 +284,7 @@ def _transposed(builder: ir.IRBuilder, rows: list[ir.Value]) -> list[ir.Value]:
     """Sixteen vectors whose lanes are the columns of sixteen vectors."""
     lower, upper = ([lane // 2 + lane % 2 * LANES + first for lane in range(LANES)] for first in (0, LANES // 2))
     for _ in range(LANES.bit_length() - 1):
-        # Vectors 8 apart are interleaved: each time one bit of a number's row changes places with one of its lane.
+        # Each round interleaves vectors 8 apart, which swaps one bit of the row index with one of the lane index.
         pairs = zip(rows[: LANES // 2], rows[LANES // 2 :], strict=True)
         masks = [ir.Constant(ir.VectorType(_INT32, LANES), lanes) for lanes in (lower, upper)]
         rows = [builder.shuffle_vector(a, b, mask) for a, b in pairs for mask in masks]

@@ -34,12 +34,12 @@ _LAYER_MATRICES = (
 
 
 def padded(columns: int, block: int = COLUMN_BLOCK) -> int:
-    """`columns` filled up to whole blocks."""
+    """The smallest multiple of `block` that holds `columns`."""
     return -(-columns // block) * block
 
 
 def aligned_zeros(shape: int | tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
-    """As `np.zeros`, beginning at a cache line: a vector that lies across two of them takes two reads."""
+    """As `np.zeros`, aligned to a cache line: a vector across two lines takes two reads."""
     size = int(np.prod(shape)) * np.dtype(dtype).itemsize
     memory = np.zeros(size + CACHE_LINE_BYTES, np.uint8)
     first = -memory.ctypes.data % CACHE_LINE_BYTES
@@ -48,22 +48,22 @@ def aligned_zeros(shape: int | tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDA
 
 @dataclass(frozen=True)
 class Matrix:
-    """Where one matrix lies inside the weights."""
+    """The position of one matrix inside the weights."""
 
     start: int
-    """Its first number."""
+    """Index of its first number."""
     row: int
-    """Its first row's place among the scales."""
+    """Index of its first scale."""
     num_rows: int
     columns: int
-    """Numbers in a row, the filling included."""
+    """Numbers in a row, with the padding."""
 
 
 class PackedWeights:
-    """All of a model's weights, ready for the compiled program."""
+    """All weights of a model in the layout of the compiled program."""
 
     def __init__(self, config: ModelConfig, tensors: Mapping[str, Floats], kind: WeightsKind) -> None:
-        """Copies from `tensors`, by Hugging Face's names; `kind` says how precisely."""
+        """Copies `tensors`, which have Hugging Face's names, into numbers of `kind`."""
         self.kind = kind
         hidden, inner = padded(config.hidden_size), padded(config.intermediate_size)
         num_qkv = (config.num_heads + 2 * config.num_kv_heads) * config.head_size
@@ -92,7 +92,7 @@ class PackedWeights:
             self._put(tensors[EMBEDDING], self.embedding.row, self.embedding.start)
 
     def _put(self, tensor: Floats, row: int, start: int) -> tuple[int, int]:
-        """Writes one matrix from `row` and `start` on; gives where it ends."""
+        """Writes one matrix from `row` and `start` on; returns the row and start that follow it."""
         num_rows, columns = tensor.shape
         end = start + num_rows * padded(columns)
         place = self.numbers[start:end].reshape(num_rows, -1)[:, :columns]
@@ -107,7 +107,7 @@ _NORMS = ("input_layernorm", "post_attention_layernorm")
 
 
 def quantize_rows(tensor: Floats) -> tuple[npt.NDArray[np.int8], Floats]:
-    """`tensor` (rows, columns) as whole numbers, and the scale of each row: the largest of a row becomes 127."""
+    """`tensor` (rows, columns) as int8, and the scale of each row (rows,), which maps its largest number to 127."""
     scales = np.abs(tensor).max(axis=1) / np.float32(LARGEST_INT8)
     scales[scales == 0] = 1
     return np.rint(tensor / scales[:, None]).astype(np.int8), scales
