@@ -11,9 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent.parent
-UNFINISHED: tuple[str, ...] = (
-    "tests/unit/kernels/decode",
-)
+UNFINISHED: tuple[str, ...] = ("tests/unit/kernels/decode",)
 """Paths whose texts are not rewritten yet."""
 
 

@@ -69,7 +69,7 @@ def weigh(plan, scores, size, best):
         power = (scores[i] - best) * scale
         scores[i] = exponential(power) if (scores[i] >= cutoff) & (power > SMALLEST_POWER) else np.float32(0)
     if plan.top_p < 1:
-        keep_top_p(scores, size, plan.top_p * measure(scores, size, np.float32(0), True))
+        keep_top_p(scores, size, plan.top_p)
     if least > 0:
         for i in range(size):
             scores[i] = scores[i] if scores[i] >= least else np.float32(0)

@@ -20,12 +20,15 @@ def top_k_cutoff(numbers, size, k, top):
 
 
 @compiled
-def keep_top_p(weights, size, needed):
-    """Zeroes all weights but the smallest set that sums to `needed`; the lower ids win ties. The largest weight is 1.
+def keep_top_p(weights, size, p):
+    """Zeroes all weights but the smallest set with the share `p` of their sum; lower ids win ties. The largest is 1.
 
+    Weights below (1 - p) sum / size add up to less than the dropped share, so the threshold is not below that.
     Surplus ties at the threshold are zeroed from the last one on.
     """
-    threshold, num_ties, num_kept = find_threshold(weights, size, needed, True, np.float32(0), np.float32(1)), 0, 1
+    total = measure(weights, size, np.float32(0), True)
+    needed, lowest = p * total, np.float32((1 - p) * total / size)
+    threshold, num_ties, num_kept = find_threshold(weights, size, needed, True, lowest, np.float32(1)), 0, 1
     for i in range(size):
         num_ties += 1 if weights[i] == threshold else 0
         weights[i] = weights[i] if weights[i] >= threshold else np.float32(0)
