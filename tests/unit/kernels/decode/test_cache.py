@@ -36,7 +36,7 @@ def compiled(object_file: bytes, monkeypatch: pytest.MonkeyPatch) -> list[Weight
 
 @pytest.fixture
 def lines(compiled: list[WeightsKind]) -> list[str]:
-    """What is announced."""
+    """The announced lines."""
     return []
 
 
