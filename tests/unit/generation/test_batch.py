@@ -56,6 +56,9 @@ def test_prompts_of_different_lengths_run_side_by_side(generator: Generator) -> 
         expected = run(generator, [prompt], num_samples=4)
         assert results(together.samples[4 * number : 4 * number + 4]) == results(expected.samples)
         assert together.slid[4 * number : 4 * number + 4] == expected.slid
+        if isinstance(generator.engine, CpuEngine):
+            exact = [sample.log_probabilities for sample in expected.samples]
+            assert [sample.log_probabilities for sample in together.samples[4 * number : 4 * number + 4]] == exact
 
 
 def test_a_sample_that_ended_costs_nothing(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ from tinyllm.generation import sampling
 from tinyllm.generation.engines.protocol import Doubles, Logits, Mask, Tokens
 from tinyllm.generation.engines.slots import SlotTable
 from tinyllm.kernels.decode import plan as at
-from tinyllm.kernels.decode.blocks import HEAD_VECTOR_BLOCK, LANES, MAX_TILE_ROWS, POSITION_BLOCK, TILE_NUMBERS
+from tinyllm.kernels.decode.blocks import HEAD_VECTOR_BLOCK, LANES, POSITION_BLOCK, TILE_NUMBERS
 from tinyllm.kernels.decode.cache import Kernels
 from tinyllm.kernels.decode.team import Team, pick_num_threads
 from tinyllm.kernels.decode.weights import PackedWeights, aligned_zeros, padded
@@ -43,7 +43,7 @@ class CpuEngine:
         self._sampled, self._seen = np.empty((0, 0), np.float32), np.empty((0, 0), np.bool_)
         self._table = SlotTable(config.context_length)
         self._caches: list[npt.NDArray[np.float32]] = []
-        self._addresses: list[int] = []
+        self._addresses = np.empty(0, np.int64)
         self._team = Team(kernels, self._plan, num_threads or pick_num_threads(weights.numbers.nbytes))
         self._write_sizes()
         self._write_model()
@@ -91,19 +91,22 @@ class CpuEngine:
 
     def read(self, slots: Sequence[int], tokens: Sequence[Tokens] | Tokens) -> Logits:
         """Appends `tokens[i]` to `slots[i]`; returns the logits (B, V) after the last token of each."""
-        counts = [len(text) for text in tokens]
+        if len(slots) == 1 and len(tokens) == 1 and len(tokens[0]) == 1:
+            return self._read_one(slots[0], int(tokens[0][0]))
+        if isinstance(tokens, np.ndarray):
+            counts = np.full(len(tokens), tokens.shape[1])
+        else:
+            counts = np.array([len(text) for text in tokens])
         starts = self._table.starts(slots, counts)
         self._reserve_logits(len(slots))
-        if max(counts) == 1:
-            self._write_rows(slots, starts, np.ravel(tokens))
-            self._outputs[: len(slots)] = range(len(slots))
+        if counts.max() == 1:
+            self._write_rows(np.array(slots), starts, np.ravel(tokens))
+            self._outputs[: len(slots)] = np.arange(len(slots))
             self._run_pass(len(slots), len(slots))
         else:
-            self._read_ragged(np.array(slots), np.array(starts), counts, np.concatenate(tokens))
+            self._read_ragged(np.array(slots), starts, counts, np.concatenate(tokens))
         self._table.advance(slots, counts)
-        if len(self._logits) != len(slots):
-            self._logits = self._all_logits[: len(slots)]
-        return self._logits
+        return self._first_logits(len(slots))
 
     def fork(self, slot: int, num_copies: int = 1) -> list[int]:
         """Opens `num_copies` slots that hold the tokens of `slot`; returns their numbers. Raises MemoryError."""
@@ -136,11 +139,29 @@ class CpuEngine:
         shape = (2, config.num_layers, config.num_kv_heads, num_blocks, config.head_size, POSITION_BLOCK)
         added = [aligned_zeros(shape, np.float32) for _ in range(num_missing)]
         self._caches += added
-        self._addresses += [cache.ctypes.data for cache in added]
+        addresses = np.array([cache.ctypes.data for cache in added], np.int64)
+        self._addresses = np.concatenate((self._addresses, addresses))
         self._table.add(num_missing)
         return self._table.open(num_slots, length)
 
-    def _read_ragged(self, slots: Tokens, starts: Tokens, counts: Sequence[int], tokens: Tokens) -> None:
+    def _read_one(self, slot: int, token: int) -> Logits:
+        """As `read`, for one token of one text: the usual call of a stream, whose time is mostly Python's."""
+        start = self._table.check(slot, 1)
+        self._reserve_logits(1)
+        self._reserve_rows(1)
+        self._tokens[0], self._row_caches[0] = token, self._addresses[slot]
+        self._positions[0], self._outputs[0] = start, 0
+        self._run_pass(1, 1)
+        self._table.advance_one(slot)
+        return self._first_logits(1)
+
+    def _first_logits(self, num_rows: int) -> Logits:
+        """The logits (`num_rows`, V): the same array for the same number of rows, so that `choose` can tell."""
+        if len(self._logits) != num_rows:
+            self._logits = self._all_logits[:num_rows]
+        return self._logits
+
+    def _read_ragged(self, slots: Tokens, starts: Tokens, counts: Tokens, tokens: Tokens) -> None:
         """Reads texts of `counts` tokens, one after the other in `tokens`, in passes of at most `ROWS_PER_PASS` rows.
 
         Logits of text i become row i.
@@ -151,7 +172,7 @@ class CpuEngine:
         num_done = 0
         for first in range(0, len(tokens), ROWS_PER_PASS):
             rows = slice(first, min(first + ROWS_PER_PASS, len(tokens)))
-            self._write_rows(slots[texts[rows]].tolist(), positions[rows].tolist(), tokens[rows])
+            self._write_rows(slots[texts[rows]], positions[rows], tokens[rows])
             outputs = last_rows[(last_rows >= rows.start) & (last_rows < rows.stop)] - first
             self._outputs[: len(outputs)] = outputs
             self._plan["logits"] = self._all_logits[num_done:].ctypes.data
@@ -159,12 +180,12 @@ class CpuEngine:
             num_done += len(outputs)
         self._plan["logits"] = self._all_logits.ctypes.data
 
-    def _write_rows(self, slots: Sequence[int], positions: Sequence[int], tokens: Tokens) -> None:
+    def _write_rows(self, slots: Tokens, positions: Tokens, tokens: Tokens) -> None:
         """Writes the rows of the next pass: (N,) each."""
         num_rows = len(slots)
         self._reserve_rows(num_rows)
         self._tokens[:num_rows] = tokens
-        self._row_caches[:num_rows] = [self._addresses[slot] for slot in slots]
+        self._row_caches[:num_rows] = self._addresses[slots]
         self._positions[:num_rows] = positions
 
     def _run_pass(self, num_rows: int, num_outputs: int) -> None:
@@ -208,9 +229,7 @@ class CpuEngine:
             np.arange(0, config.head_size, 2, dtype=np.float32) / config.head_size
         )
         angles = np.outer(np.arange(config.context_length, dtype=np.float32), frequencies.astype(np.float32))
-        longest = max(padded(config.hidden_size), padded(config.intermediate_size))
-        self._plan["tile_stride"] = TILE_NUMBERS + MAX_TILE_ROWS * longest
-        tiles = aligned_zeros((int(self._plan["num_chunks"]), int(self._plan["tile_stride"])), np.float32)
+        tiles = aligned_zeros((int(self._plan["num_chunks"]), TILE_NUMBERS), np.float32)
         scores = aligned_zeros((int(self._plan["num_chunks"]), int(self._plan["num_positions"])), np.float32)
         num_vectors = int(self._plan["head_vectors"])
         head_sums = aligned_zeros((int(self._plan["num_chunks"]), num_vectors, LANES), np.float32)
@@ -289,7 +308,6 @@ class CpuEngine:
         }
         for field, width in widths.items():
             self._hold(field, aligned_zeros((num_rows, width), np.float32))
-        self._hold("transposed", aligned_zeros((padded(num_rows), max(hidden, inner)), np.float32))
         packed = np.int16 if self.weights.kind == "int8" else np.float32
         self._hold("packed", aligned_zeros((num_rows, max(hidden, inner)), packed))
         self._hold("tokens", self._tokens)

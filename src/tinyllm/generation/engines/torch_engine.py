@@ -73,7 +73,7 @@ class TorchEngine:
     def read(self, slots: Sequence[int], tokens: Sequence[Tokens] | Tokens) -> Logits:
         """Appends `tokens[i]` to `slots[i]`; returns the logits (B, V) after the last token of each."""
         counts = [len(text) for text in tokens]
-        starts = self._table.starts(slots, counts)
+        starts = self._table.starts(slots, np.array(counts)).tolist()
         if len(set(counts)) == 1:
             logits = self._read(slots, starts, np.asarray(tokens))
         else:
@@ -85,7 +85,7 @@ class TorchEngine:
                     [starts[text] for text in texts],
                     np.stack([tokens[text] for text in texts]),
                 )
-        self._table.advance(slots, counts)
+        self._table.advance(slots, np.array(counts))
         return logits
 
     def fork(self, slot: int, num_copies: int = 1) -> list[int]:

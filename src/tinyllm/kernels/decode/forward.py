@@ -18,7 +18,6 @@ from tinyllm.kernels.decode.blocks import (
     HEAD_VECTOR_BLOCK,
     LANES,
     POSITION_BLOCK,
-    TILE_INPUTS,
     TILE_NUMBERS,
 )
 from tinyllm.kernels.decode.memory import (
@@ -29,11 +28,12 @@ from tinyllm.kernels.decode.memory import (
     power_of_two,
 )
 from tinyllm.kernels.decode.vectors import (
+    TILE_INPUTS,
     TILE_ROWS,
     dot_four_rows,
     dot_one_row,
+    dot_tile,
     mix_block,
-    multiply_tile,
     score_block,
     sum_sixteen_vectors,
 )
@@ -215,36 +215,30 @@ def multiply_row(plan, weights, packed, row, matrix, target, first, last, adds):
 
 
 @compiled
-def multiply_tiles(plan, weights, num_rows, chunk, matrix, target, first, last, adds):
-    """As `multiply_row` for all rows: some matrix rows, widened to float32, times 16 transposed activation rows."""
+def multiply_rows(plan, weights, packed, num_rows, chunk, matrix, target, first, last, adds):
+    """As `multiply_row` for `num_rows` rows, to the same last bit: tiles of matrix rows and activation rows."""
     start, scale_row, columns = matrix
     result, stride = target
-    scales, transposed, tiles = floats(plan.scales), floats(plan.transposed), floats(plan.tiles)
-    tile = chunk * plan.tile_stride
-    panel = tile + TILE_NUMBERS
-    for y in range(first, last, TILE_ROWS):
-        height = min(TILE_ROWS, last - y)
-        for i in range(height):
-            widen(weights, start + (y + i) * columns, scales[scale_row + y + i], columns, tiles, panel + i * columns)
-        for row in range(0, num_rows, TILE_INPUTS):
-            multiply_tile(tiles, panel, columns, transposed, row * columns, tiles, tile)
-            for j in range(min(TILE_INPUTS, num_rows - row)):
-                for i in range(height):
-                    store(result, (row + j) * stride + y + i, tiles[tile + j * TILE_INPUTS + i], adds)
+    scales, factors = floats(plan.scales), floats(plan.packed_scales)
+    tiles, tile = floats(plan.tiles), chunk * TILE_NUMBERS
+    tiled_rows, tiled_last = num_rows - num_rows % TILE_INPUTS, last - (last - first) % TILE_ROWS
+    if tiled_rows > 0:
+        for y in range(first, tiled_last, TILE_ROWS):
+            for row in range(0, tiled_rows, TILE_INPUTS):
+                dot_tile(weights, start + y * columns, columns, columns, packed, row * columns, tiles, tile)
+                for j in range(TILE_INPUTS):
+                    at_y, factor, products = (row + j) * stride + y, factors[row + j], tile + j * TILE_ROWS
+                    for i in range(TILE_ROWS):
+                        store(result, at_y + i, tiles[products + i] * (scales[scale_row + y + i] * factor), adds)
+    for row in range(num_rows):
+        y = tiled_last if row < tiled_rows else first
+        multiply_row(plan, weights, packed, row, matrix, target, y, last, adds)
 
 
 @compiled
 def store(result, index, value, adds):
     """Sets one number, or adds to it."""
     result[index] = result[index] + value if adds else value
-
-
-@compiled
-def transpose_row(plan, x, row, columns):
-    """Copies one row of activations into its tile, which stores 16 rows as (columns, 16)."""
-    transposed, start = floats(plan.transposed), row // TILE_INPUTS * TILE_INPUTS * columns + row % TILE_INPUTS
-    for i in range(columns):
-        transposed[start + i * TILE_INPUTS] = x[row * columns + i]
 
 
 def pack(x, x_start, packed, start, size):

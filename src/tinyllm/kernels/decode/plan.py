@@ -27,7 +27,6 @@ SIZES = (
     "slot_keys",  # floats of the keys of one slot; its values follow them
     "num_chunks",  # parts into which a job is divided
     "head_vectors",  # channels of a head, padded
-    "tile_stride",  # floats of one chunk's tile memory
 )
 """Counts."""
 OFFSETS = (
@@ -56,11 +55,10 @@ ADDRESSES = (
     "logits",  # (outputs, V)
     "packed",  # (N, D* or I*), float32, or int16 beside int8 weights
     "packed_scales",  # (N,)
-    "transposed",  # (N* / 16, D* or I*, 16)
     # Scratch memory of each chunk, float32.
     "scores",  # (chunks, S*)
     "head_sums",  # (chunks, head_vectors, 16)
-    "tiles",  # (chunks, tile_stride)
+    "tiles",  # (chunks, 16)
     # Rows of one pass, int64 (N,); `output_rows` names the rows whose logits are computed.
     "tokens",
     "caches",  # the address of each row's slot: keys, then values, float32 (L, KV heads, S* / 32, head_size, 32) each

@@ -15,19 +15,17 @@ from numba import cfunc, types
 
 from tinyllm.config import WeightsKind
 from tinyllm.kernels.decode import plan as at
-from tinyllm.kernels.decode.blocks import MIN_TILED_ROWS, TILE_INPUTS
+from tinyllm.kernels.decode.blocks import MIN_SHARED_ROWS
 from tinyllm.kernels.decode.choice import choose
 from tinyllm.kernels.decode.forward import (
     FAST,
     append_to_cache,
     attend,
     compiled,
-    multiply_row,
-    multiply_tiles,
+    multiply_rows,
     normalize,
     pack,
     swiglu,
-    transpose_row,
     widen,
 )
 from tinyllm.kernels.decode.memory import (
@@ -105,15 +103,15 @@ def embed(plan, weights):
 @compiled
 def prepare_and_lead(plan, weights, packed, job, layer, num_rows):
     """Runs a job and, before it, its preparation: by all threads for many rows, else by this one."""
-    if num_rows > TILE_INPUTS:
+    if num_rows >= MIN_SHARED_ROWS:
         lead(plan, weights, packed, job + PREPARE_OFFSET, layer)
     else:
-        prepare(plan, packed, job, layer, num_rows, 0, num_rows)
+        prepare(plan, packed, job, layer, 0, num_rows)
     lead(plan, weights, packed, job, layer)
 
 
 @compiled
-def prepare(plan, packed, job, layer, num_rows, first, last):
+def prepare(plan, packed, job, layer, first, last):
     """The preparation of `job` for rows `first` to `last`: the cache of attention, or the input of a product."""
     if job == ATTENTION:
         append_to_cache(plan, layer, first, last)
@@ -126,10 +124,7 @@ def prepare(plan, packed, job, layer, num_rows, first, last):
     elif job == DOWN:
         source, columns = plan.gated, plan.intermediate_columns
     for row in range(first, last):
-        if num_rows >= MIN_TILED_ROWS:
-            transpose_row(plan, floats(source), row, columns)
-        else:
-            scales[row] = pack(floats(source), row * columns, packed, row * columns, columns)
+        scales[row] = pack(floats(source), row * columns, packed, row * columns, columns)
 
 
 @compiled
@@ -181,12 +176,12 @@ def run_chunk(plan, weights, packed, job, layer, chunk, num_chunks):
     if job >= PREPARE_OFFSET:
         run_preparation(plan, packed, job - PREPARE_OFFSET, layer, chunk, num_chunks)
     elif job == ATTENTION:
-        first, last = part(plan.num_rows * plan.num_heads, 1, chunk, num_chunks)
+        first, last = part(plan.num_rows * plan.num_heads, chunk, num_chunks)
         attend(plan, layer, first, last, chunk)
     elif job == GATE_UP:
         run_gate_up(plan, weights, packed, layer, chunk, num_chunks)
     elif job == SAMPLING:
-        first, last = part(plan.num_samples, 1, chunk, num_chunks)
+        first, last = part(plan.num_samples, chunk, num_chunks)
         for row in range(first, last):
             choose(plan, row, chunk)
     else:
@@ -194,20 +189,17 @@ def run_chunk(plan, weights, packed, job, layer, chunk, num_chunks):
 
 
 @compiled
-def part(count, step, chunk, num_chunks):
-    """The share of `count` items that belongs to a chunk, in whole steps: first and last."""
-    num_steps = (count + step - 1) // step
-    first, last = num_steps * chunk // num_chunks, num_steps * (chunk + 1) // num_chunks
-    return first * step, min(count, last * step)
+def part(count, chunk, num_chunks):
+    """The share of `count` items that belongs to a chunk: first and last."""
+    return count * chunk // num_chunks, count * (chunk + 1) // num_chunks
 
 
 @compiled
 def run_preparation(plan, packed, job, layer, chunk, num_chunks):
-    """A chunk of the preparation of `job`: some rows, whole tiles of them where they are transposed."""
+    """A chunk of the preparation of `job`: some rows."""
     num_rows = plan.num_outputs if job == VOCABULARY else plan.num_rows
-    # Two threads that wrote into one tile would share cache lines.
-    first, last = part(num_rows, 1 if job == ATTENTION else TILE_INPUTS, chunk, num_chunks)
-    prepare(plan, packed, job, layer, num_rows, first, last)
+    first, last = part(num_rows, chunk, num_chunks)
+    prepare(plan, packed, job, layer, first, last)
 
 
 @compiled
@@ -216,9 +208,9 @@ def run_gate_up(plan, weights, packed, layer, chunk, num_chunks):
     size, num_qkv = plan.intermediate_size, (plan.num_heads + 2 * plan.num_kv_heads) * plan.head_size
     matrix = layer_matrix(plan, layer, num_qkv + plan.hidden_size, plan.hidden_columns)
     result = (floats(plan.gate_up), 2 * size)
-    first, last = part(size, 1, chunk, num_chunks)
+    first, last = part(size, chunk, num_chunks)
     for up in range(0, 2 * size, size):
-        multiply(plan, weights, packed, matrix, result, plan.num_rows, chunk, first + up, last + up, False)
+        multiply_rows(plan, weights, packed, plan.num_rows, chunk, matrix, result, first + up, last + up, False)
     for row in range(plan.num_rows):
         swiglu(plan, row, first, last)
 
@@ -237,22 +229,12 @@ def run_product(plan, weights, packed, job, layer, chunk, num_chunks):
     else:
         matrix = (plan.output_start, plan.output_row, plan.hidden_columns)
         count, num_rows, result = plan.vocab_size, plan.num_outputs, (floats(plan.logits), plan.vocab_size)
-    first, last = part(count, 1, chunk, num_chunks)
+    first, last = part(count, chunk, num_chunks)
     adds = job == OUTPUT or job == DOWN
-    multiply(plan, weights, packed, matrix, result, num_rows, chunk, first, last, adds)
+    multiply_rows(plan, weights, packed, num_rows, chunk, matrix, result, first, last, adds)
 
 
 @compiled
 def layer_matrix(plan, layer, row, columns):
     """A matrix of a layer: its first weight, its first scale, its columns. `row` counts the layer's rows before it."""
     return layer * plan.layer_weights + row * plan.hidden_columns, layer * plan.layer_rows + row, columns
-
-
-@compiled
-def multiply(plan, weights, packed, matrix, result, num_rows, chunk, first, last, adds):
-    """Matrix rows `first` to `last` times all activation rows: in tiles for many rows, else one row at a time."""
-    if num_rows >= MIN_TILED_ROWS:
-        multiply_tiles(plan, weights, num_rows, chunk, matrix, result, first, last, adds)
-        return
-    for row in range(num_rows):
-        multiply_row(plan, weights, packed, row, matrix, result, first, last, adds)

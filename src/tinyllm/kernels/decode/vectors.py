@@ -13,7 +13,7 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from tinyllm.kernels.decode.blocks import COLUMN_BLOCK, LANES, MAX_TILE_ROWS, POSITION_BLOCK
+from tinyllm.kernels.decode.blocks import COLUMN_BLOCK, LANES, POSITION_BLOCK
 from tinyllm.kernels.decode.memory import FEATURES, call_llvm
 
 PREFETCH_BYTES = 2048
@@ -22,8 +22,8 @@ _INT8, _INT16, _INT32, _INT64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
 _FLOAT, _DOUBLE = ir.FloatType(), ir.DoubleType()
 _FAST = ("fast",)
 
-TILE_ROWS = MAX_TILE_ROWS if FEATURES.get("avx512f") else 6
-"""Matrix rows of one tile: as many as the CPU has registers for their sums."""
+TILE_ROWS, TILE_INPUTS = (4, 4) if FEATURES.get("avx512f") else (3, 2)
+"""Matrix rows and activation rows of one tile: as many as there are registers for their sums."""
 
 
 def _load(builder: ir.IRBuilder, pointer: ir.Value, place: ir.Value, number: ir.Type, count: int) -> ir.Value:
@@ -100,27 +100,49 @@ def _add_products_of_floats(builder: ir.IRBuilder, total: ir.Value, weights: ir.
     return builder.fadd(total, builder.fmul(weights, x, flags=_FAST), flags=_FAST)
 
 
+def _add_products_in_order(builder: ir.IRBuilder, total: ir.Value, weights: ir.Value, x: ir.Value) -> ir.Value:
+    """As `_add_products_of_floats`, but LLVM may not change the order of additions."""
+    if weights.type.element == _INT16:
+        bits = ir.VectorType(_INT32, LANES)
+        weights = builder.bitcast(builder.shl(builder.zext(weights, bits), ir.Constant(bits, [16] * LANES)), x.type)
+    return call_llvm(builder, f"llvm.fmuladd.v{LANES}f32", total.type, weights, x, total)
+
+
+def _dot_products(
+    builder: ir.IRBuilder, num_rows: int, num_inputs: int, arguments: tuple[ir.Value, ...]
+) -> list[ir.Value]:
+    """A vector of partial sums for each product of a matrix row with an input; those of the first input come first.
+
+    Arguments: weights, start, stride, columns, x, x_start. Rows are `stride` apart, inputs `columns`. Each lane sums
+    every 16th column in order, whatever the number of rows and inputs.
+    """
+    weights, start, stride, columns, x, x_start = arguments
+    number, whole = weights.type.pointee, weights.type.pointee == _INT8
+    step = COLUMN_BLOCK if whole else LANES
+    number_bytes = 4 if number == _FLOAT else number.width // 8
+    add_products = _add_products_of_int8 if whole else _add_products_in_order
+    zero = ir.Constant(ir.VectorType(_INT32 if whole else _FLOAT, LANES), None)
+
+    def add_block(column: ir.Value, totals: list[ir.Value]) -> list[ir.Value]:
+        sums = list(totals)
+        places = [builder.add(builder.add(x_start, column), _times(builder, columns, i)) for i in range(num_inputs)]
+        inputs = [_load(builder, x, place, x.type.pointee, step) for place in places]
+        for row in range(num_rows):
+            place = builder.add(builder.add(start, column), _times(builder, stride, row))
+            _prefetch(builder, weights, place, step * number_bytes)
+            block = _load(builder, weights, place, number, step)
+            for i, x_block in enumerate(inputs):
+                sums[i * num_rows + row] = add_products(builder, totals[i * num_rows + row], block, x_block)
+        return sums
+
+    return _loop(builder, columns, step, [zero] * (num_rows * num_inputs), add_block)
+
+
 def _make_dot(num_rows: int) -> Callable[..., Any]:
     """The intrinsic (weights, start, stride, columns, x, x_start) -> the products of x with rows `stride` apart."""
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: tuple[ir.Value, ...]) -> ir.Value:
-        weights, start, stride, columns, x, x_start = arguments
-        number, whole = weights.type.pointee, weights.type.pointee == _INT8
-        step = COLUMN_BLOCK if whole else LANES
-        number_bytes = 4 if number == _FLOAT else number.width // 8
-        add_products = _add_products_of_int8 if whole else _add_products_of_floats
-        zero = ir.Constant(ir.VectorType(_INT32 if whole else _FLOAT, LANES), None)
-
-        def add_block(column: ir.Value, totals: list[ir.Value]) -> list[ir.Value]:
-            x_block = _load(builder, x, builder.add(x_start, column), x.type.pointee, step)
-            sums = []
-            for row, total in enumerate(totals):
-                place = builder.add(builder.add(start, column), builder.mul(stride, ir.Constant(_INT64, row)))
-                _prefetch(builder, weights, place, step * number_bytes)
-                sums.append(add_products(builder, total, _load(builder, weights, place, number, step), x_block))
-            return sums
-
-        totals = _loop(builder, columns, step, [zero] * num_rows, add_block)
+        totals = _dot_products(builder, num_rows, 1, arguments)
         return cgutils.pack_array(builder, _sums_across(builder, totals))
 
     @intrinsic
@@ -129,6 +151,27 @@ def _make_dot(num_rows: int) -> Callable[..., Any]:
         return types.UniTuple(types.float32, num_rows)(weights, number, number, number, x, number), generate
 
     return dot
+
+
+@intrinsic
+def dot_tile(typing_context, weights, start, stride, columns, x, x_start, tile, tile_start):
+    """Products of `TILE_ROWS` matrix rows with `TILE_INPUTS` inputs, into `tile` (inputs, rows); 16 floats are written.
+
+    Each product is the same to the last bit as that of `dot_four_rows` and `dot_one_row`.
+    """
+
+    def generate(context, builder, signature, arguments):
+        *operands, tile, tile_start = arguments
+        totals = _dot_products(builder, TILE_ROWS, TILE_INPUTS, tuple(operands))
+        _store(builder, _summed_lanes(builder, _as_floats(builder, totals)), tile, tile_start)
+        return context.get_dummy_value()
+
+    number = types.int64
+    return types.void(weights, number, number, number, x, number, tile, number), generate
+
+
+def _times(builder: ir.IRBuilder, stride: ir.Value, index: int) -> ir.Value:
+    return builder.mul(stride, ir.Constant(_INT64, index))
 
 
 def _loop(
@@ -153,34 +196,6 @@ def _loop(
     builder.cbranch(builder.icmp_signed("<", following, count), loop, done)
     builder.position_at_end(done)
     return results
-
-
-@intrinsic
-def multiply_tile(typing_context, rows, rows_start, columns, x, x_start, tile, tile_start):
-    """`TILE_ROWS` float rows times 16 inputs, which lie side by side for each column, into `tile` (inputs, 16).
-
-    No sum goes across a vector: each holds one row's products with the 16 inputs.
-    """
-
-    def generate(context, builder, signature, arguments):
-        rows, rows_start, columns, x, x_start, tile, tile_start = arguments
-
-        def add_column(column, totals):
-            inputs = _load(builder, x, _at(builder, x_start, column, LANES), _FLOAT, LANES)
-            sums = []
-            for row, total in enumerate(totals):
-                place = builder.add(rows_start, _at(builder, column, index=columns, stride=row))
-                sums.append(_add_products_of_floats(builder, total, inputs, _everywhere(builder, rows, place)))
-            return sums
-
-        zero = ir.Constant(ir.VectorType(_FLOAT, LANES), None)
-        totals = _loop(builder, columns, 1, [zero] * TILE_ROWS, add_column)
-        for i, outputs in enumerate(_transposed(builder, totals + [zero] * (LANES - TILE_ROWS))):
-            _store(builder, outputs, tile, builder.add(tile_start, ir.Constant(_INT64, i * LANES)))
-        return context.get_dummy_value()
-
-    number = types.int64
-    return types.void(rows, number, number, x, number, tile, number), generate
 
 
 @intrinsic
@@ -261,43 +276,34 @@ def _in_all_lanes(builder: ir.IRBuilder, number: ir.Value, num_lanes: int = LANE
 
 def _sums_across(builder: ir.IRBuilder, totals: list[ir.Value]) -> list[ir.Value]:
     """The sum of the lanes of each of up to 16 vectors, as numbers."""
-    count = len(totals)
-    if totals[0].type.element == _INT32:
-        # Converted to float32, because the sum of sixteen int32 may overflow.
-        totals = [builder.sitofp(total, ir.VectorType(_FLOAT, LANES)) for total in totals]
-    total = _summed_lanes(builder, totals)
-    return [builder.extract_element(total, ir.Constant(_INT32, i)) for i in range(count)]
+    total = _summed_lanes(builder, _as_floats(builder, totals))
+    return [builder.extract_element(total, ir.Constant(_INT32, i)) for i in range(len(totals))]
+
+
+def _as_floats(builder: ir.IRBuilder, totals: list[ir.Value]) -> list[ir.Value]:
+    """`totals` as float32: sixteen sums of up to 2^31 do not fit in one int32."""
+    if totals[0].type.element == _FLOAT:
+        return totals
+    return [builder.sitofp(total, ir.VectorType(_FLOAT, LANES)) for total in totals]
 
 
 def _summed_lanes(builder: ir.IRBuilder, totals: list[ir.Value]) -> ir.Value:
     """The vector whose lane i is the sum of the lanes of vector i, of up to 16.
 
-    Each of four rounds halves the number of vectors: sums of neighbours of two vectors become one vector's halves.
+    Lanes 1, 2, 4 and 8 apart are added in turn, so the order of summation does not depend on the number of vectors.
     """
-    for _ in range(LANES.bit_length() - 1):
+    for distance in (1, 2, 4, 8):
         pairs = [totals[i : i + 2] for i in range(0, len(totals), 2)]
-        totals = [_neighbour_sums(builder, pair[0], pair[-1]) for pair in pairs]
+        totals = [_distant_sums(builder, pair[0], pair[-1], distance) for pair in pairs]
     return totals[0]
 
 
-def _transposed(builder: ir.IRBuilder, rows: list[ir.Value]) -> list[ir.Value]:
-    """Sixteen vectors whose lanes are the columns of sixteen vectors."""
-    lower, upper = ([lane // 2 + lane % 2 * LANES + first for lane in range(LANES)] for first in (0, LANES // 2))
-    for _ in range(LANES.bit_length() - 1):
-        # Each round interleaves vectors 8 apart, which swaps one bit of the row index with one of the lane index.
-        pairs = zip(rows[: LANES // 2], rows[LANES // 2 :], strict=True)
-        masks = [ir.Constant(ir.VectorType(_INT32, LANES), lanes) for lanes in (lower, upper)]
-        rows = [builder.shuffle_vector(a, b, mask) for a, b in pairs for mask in masks]
-    return rows
-
-
-def _neighbour_sums(builder: ir.IRBuilder, a: ir.Value, b: ir.Value) -> ir.Value:
-    """Lanes 2i and 2i + 1 of `a` summed, then those of `b`."""
-    halves = []
-    for first in (0, 1):
-        lanes = ir.Constant(ir.VectorType(_INT32, LANES), list(range(first, 2 * LANES, 2)))
-        halves.append(builder.shuffle_vector(a, b, lanes))
-    return builder.fadd(*halves, flags=_FAST)
+def _distant_sums(builder: ir.IRBuilder, a: ir.Value, b: ir.Value, distance: int) -> ir.Value:
+    """Lane l is the sum of lanes l and l ^ distance: of `b` if l & distance, else of `a`."""
+    own = [lane + (LANES if lane & distance else 0) for lane in range(LANES)]
+    other = [(lane ^ distance) + (LANES if lane & distance else 0) for lane in range(LANES)]
+    masks = [ir.Constant(ir.VectorType(_INT32, LANES), lanes) for lanes in (own, other)]
+    return builder.fadd(*(builder.shuffle_vector(a, b, mask) for mask in masks))
 
 
 dot_four_rows = _make_dot(4)

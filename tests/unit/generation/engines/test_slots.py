@@ -19,13 +19,13 @@ from tinyllm.model.transformer import Transformer
 
 CONTEXT, VOCABULARY = 70, 203
 TOLERANCES = {
-    "cpu fp32": 2e-5,
-    "cpu bf16": 2e-5,
-    "cpu int8": 5e-3,
+    "cpu fp32": 0,
+    "cpu bf16": 0,
+    "cpu int8": 2e-3,
     "torch float32": 2e-5,
     "torch bfloat16": 0.1,
 }
-"""Largest difference between the logits, around 1, of a text alone and beside others."""
+"""Largest difference between the logits, around 1, of a text alone and beside others: none for float weights."""
 Floats = npt.NDArray[np.float32]
 
 
@@ -156,7 +156,7 @@ def test_logits_are_those_of_the_model(kind: str, make_engine: MakeEngine, model
     logits = engine.read(engine.open(3), prompts)
     with torch.inference_mode():
         expected = [model(torch.from_numpy(prompt)[None])[0, -1].numpy() for prompt in prompts]
-    check(kind, logits, expected)
+    np.testing.assert_allclose(logits, expected, rtol=2e-5, atol=2e-5)
 
 
 def test_calls_that_make_no_sense_are_refused_before_reading(make_engine: MakeEngine) -> None:
@@ -168,6 +168,7 @@ def test_calls_that_make_no_sense_are_refused_before_reading(make_engine: MakeEn
         ([slots[1]], [text[:0]], "slot 1 holds 0 tokens and reads 0 more; at least 1 is needed"),
         ([7], [text[:1]], "slot 7 is not open"),
         ([-1], [text[:1]], "slot -1 is not open"),
+        ([0, 7], [text[:1]] * 2, "slot 7 is not open"),
         ([0, 0], [text[:1]] * 2, r"2 texts are read into slots \[0, 0\]; each text needs its own slot"),
         ([0, 1], [text[:1]], r"1 texts are read into slots \[0, 1\]"),
     ):
@@ -184,9 +185,9 @@ def test_numbers_of_closed_slots_are_reused_lowest_first() -> None:
     table = SlotTable(context_length=8)
     table.add(table.num_missing(4))
     assert table.open(4) == [0, 1, 2, 3]
-    table.advance([1, 2], [5, 3])
+    table.advance([1, 2], np.array([5, 3]))
     table.close([3, 1, 2])
     assert (table.num_open, table.num_missing(5), table.free(2)) == (1, 2, [1, 2])
     assert table.longest == [0, 5, 3, 0]
     assert table.open(2, length=1) == [1, 2]
-    assert table.starts([2, 0], [7, 8]) == [1, 0]
+    assert table.starts([2, 0], np.array([7, 8])).tolist() == [1, 0]

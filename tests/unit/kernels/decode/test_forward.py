@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from tinyllm.kernels.decode.blocks import COLUMN_BLOCK, MAX_TILE_ROWS, MIN_TILED_ROWS, TILE_NUMBERS
+from tinyllm.kernels.decode.blocks import COLUMN_BLOCK, TILE_NUMBERS
 from tinyllm.kernels.decode.weights import padded, quantize_rows, round_to_bfloat16
 from unit.kernels.decode.compiled import (
     Array,
@@ -101,9 +101,9 @@ def test_swiglu_is_silu_of_gate_times_up() -> None:
 
 @pytest.mark.parametrize("adds", [False, True])
 @pytest.mark.parametrize("kind", ["fp32", "bf16", "int8"])
-@pytest.mark.parametrize("num_rows", [1, 3, MIN_TILED_ROWS, 19])
+@pytest.mark.parametrize("num_rows", [1, 3, 8, 19])
 def test_products_are_those_of_numpy(num_rows: int, kind: str, adds: bool) -> None:
-    """Matrix rows 2 to 29 of 31 times each row of activations, by rows or by tiles."""
+    """Matrix rows 2 to 29 of 31 times each row of activations; with float weights to the bits of one row alone."""
     size, columns, num_outputs = 70, padded(70), 31
     matrix, x = random_floats(num_outputs, size), random_floats(num_rows, size, seed=1)
     weights, scales = padded_columns(matrix, columns), np.ones(num_outputs, np.float32)
@@ -115,16 +115,15 @@ def test_products_are_those_of_numpy(num_rows: int, kind: str, adds: bool) -> No
         numbers, scales = quantize_rows(weights)
         weights = numbers * scales[:, None]
     inputs = padded_columns(x, columns)
-    is_tiled, packed = num_rows >= MIN_TILED_ROWS, np.zeros(inputs.shape, np.int16 if kind == "int8" else np.float32)
+    packed = np.zeros(inputs.shape, np.int16 if kind == "int8" else np.float32)
     result = random_floats(num_rows, num_outputs, seed=2)
     expected = result * adds
     expected[:, 2:29] += x @ weights[2:29, :size].T
     expected[:, :2], expected[:, 29:] = result[:, :2], result[:, 29:]
-    stride = TILE_NUMBERS + MAX_TILE_ROWS * columns
-    tiles, transposed = np.zeros((2, stride), np.float32), np.zeros((padded(num_rows, 16), columns), np.float32)
+    alone, tiles = result.copy(), np.zeros((2, TILE_NUMBERS), np.float32)
     packed_scales = np.ones(num_rows, np.float32)
     arrays = {"weights": numbers, "scales": scales, "packed": packed, "packed_scales": packed_scales, "normed": inputs}
-    plan = plan_of(**arrays, tiles=tiles, transposed=transposed, tile_stride=stride, logits=result)
+    plan = plan_of(**arrays, tiles=tiles, logits=result, sampled_logits=alone)
     to_weights, to_packed = {
         "fp32": (memory.floats, memory.floats),
         "bf16": (memory.halves, memory.floats),
@@ -137,20 +136,17 @@ def test_products_are_those_of_numpy(num_rows: int, kind: str, adds: bool) -> No
         weights, packed, x = to_weights(plan.weights), to_packed(plan.packed), memory.floats(plan.normed)
         matrix, target = (0, 0, columns), (memory.floats(plan.logits), num_outputs)
         for row in range(num_rows):
-            if is_tiled:
-                forward.transpose_row(plan, x, row, columns)
-            else:
-                factor = forward.pack(x, row * columns, packed, row * columns, columns)
-                memory.floats(plan.packed_scales)[row] = factor
-        if is_tiled:
-            forward.multiply_tiles(plan, weights, num_rows, 1, matrix, target, 2, 29, adds)
-        else:
-            for row in range(num_rows):
-                forward.multiply_row(plan, weights, packed, row, matrix, target, 2, 29, adds)
+            factor = forward.pack(x, row * columns, packed, row * columns, columns)
+            memory.floats(plan.packed_scales)[row] = factor
+        forward.multiply_rows(plan, weights, packed, num_rows, 1, matrix, target, 2, 29, adds)
+        target = (memory.floats(plan.sampled_logits), num_outputs)
+        for row in range(num_rows):
+            forward.multiply_row(plan, weights, packed, row, matrix, target, 2, 29, adds)
 
     run(plan.ctypes.data)
-    tolerance = 2e-3 if kind == "int8" and not is_tiled else 1e-5
+    tolerance = 2e-3 if kind == "int8" else 1e-5
     np.testing.assert_allclose(result, expected, rtol=tolerance, atol=10 * tolerance)
+    np.testing.assert_allclose(result, alone, rtol=0, atol=1e-5 if kind == "int8" else 0)
 
 
 def test_int8_activations_are_rounded_to_steps_of_the_largest() -> None:

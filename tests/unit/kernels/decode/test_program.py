@@ -9,18 +9,16 @@ from tinyllm.kernels.decode import plan as at
 from unit.kernels.decode.compiled import callable_kernel, memory, njit, plan_of, program, random_floats
 
 
-@pytest.mark.parametrize("step", [1, 16])
 @pytest.mark.parametrize("count", [0, 1, 15, 16, 17, 203])
 @pytest.mark.parametrize("num_chunks", [1, 4, 7])
-def test_the_parts_of_all_chunks_cover_a_job_once(count: int, step: int, num_chunks: int) -> None:
+def test_the_parts_of_all_chunks_cover_a_job_once(count: int, num_chunks: int) -> None:
     @njit
-    def run(count: int, step: int, chunk: int, num_chunks: int) -> tuple[int, int]:
-        bounds: tuple[int, int] = program.part(count, step, chunk, num_chunks)
+    def run(count: int, chunk: int, num_chunks: int) -> tuple[int, int]:
+        bounds: tuple[int, int] = program.part(count, chunk, num_chunks)
         return bounds
 
-    bounds = [run(count, step, chunk, num_chunks) for chunk in range(num_chunks)]
+    bounds = [run(count, chunk, num_chunks) for chunk in range(num_chunks)]
     assert list(itertools.chain(*(range(*bound) for bound in bounds))) == list(range(count))
-    assert all(first % step == 0 for first, last in bounds if first < last)
 
 
 def test_matrices_of_a_layer_follow_each_other() -> None:

@@ -48,16 +48,16 @@ def run_on_floats(operation: Any, sizes: tuple[int, ...], *arrays: Array) -> Non
     njit(operation)(*(array.ctypes.data for array in arrays), *sizes)
 
 
-def test_multiply_tile_is_a_product_of_two_matrices() -> None:
-    rows, x = random_floats(vectors.TILE_ROWS, 37), random_floats(37, 16, seed=1)
+def test_dot_tile_is_a_product_of_two_matrices() -> None:
+    rows, x = random_floats(vectors.TILE_ROWS, 64), random_floats(vectors.TILE_INPUTS, 64, seed=1)
     tile = np.zeros(TILE_NUMBERS, np.float32)
 
-    def operation(rows: int, x: int, tile: int, columns: int) -> None:
-        vectors.multiply_tile(memory.floats(rows), 0, columns, memory.floats(x), 0, memory.floats(tile), 0)
+    def operation(rows: int, x: int, tile: int, size: int) -> None:
+        vectors.dot_tile(memory.floats(rows), 0, size, size, memory.floats(x), 0, memory.floats(tile), 0)
 
-    run_on_floats(operation, (37,), rows, x, tile)
-    actual = tile.reshape(16, 16)[:, : vectors.TILE_ROWS]
-    np.testing.assert_allclose(actual, (rows @ x).T, rtol=1e-5, atol=1e-5)
+    run_on_floats(operation, (64,), rows, x, tile)
+    actual = tile[: vectors.TILE_INPUTS * vectors.TILE_ROWS].reshape(vectors.TILE_INPUTS, vectors.TILE_ROWS)
+    np.testing.assert_allclose(actual, x @ rows.T, rtol=1e-5, atol=1e-5)
 
 
 def test_score_block_is_a_query_times_32_keys() -> None:
