@@ -41,7 +41,8 @@ class StopRequest:
                 return  # The kernel and the shell each send one when a terminal closes: not a second request.
         if self.signal_number is not None or not self.has_work_to_save:
             # The second signal ends the process at once; the last whole checkpoint stays.
-            saved = "goes on from its last checkpoint" if self.has_work_to_save else "begins where this one did"
+            is_second = self.signal_number is not None
+            saved = "goes on from its last checkpoint" if is_second else "begins where this one did"
             _print_line(f"\n{name}: stopped; a resumed run {saved}")
             self._exit = SystemExit(128 + number)
             raise self._exit

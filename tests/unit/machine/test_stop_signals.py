@@ -36,6 +36,19 @@ def test_a_signal_in_a_weak_references_callback_still_ends_the_process(
     assert written == f"\n{number.name}: stopped; a resumed run begins where this one did\n"
 
 
+def test_a_second_signal_names_the_checkpoint_while_the_last_step_is_evaluated(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The loop has saved and says so: `has_work_to_save` is False again."""
+    with pytest.raises(SystemExit), stop_signals() as stop:
+        stop.has_work_to_save = True
+        os.kill(os.getpid(), signal.SIGINT)
+        stop.has_work_to_save = False
+        os.kill(os.getpid(), signal.SIGINT)
+        work_until_stopped()
+    assert capsys.readouterr().err.endswith("SIGINT: stopped; a resumed run goes on from its last checkpoint\n")
+
+
 def test_other_discarded_exceptions_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     shown: list[type[BaseException]] = []
     monkeypatch.setattr("sys.unraisablehook", lambda unraisable: shown.append(unraisable.exc_type))
