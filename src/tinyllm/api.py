@@ -66,10 +66,9 @@ def run_training(config: "Config", shards: "ShardSet", out: Path, *, resume: boo
     """
     from tinyllm.generation.training_samples import sample_texts
     from tinyllm.model.size import num_parameters
-    from tinyllm.training.builder import build_trainer, check_start
+    from tinyllm.training.builder import build_trainer
 
-    out = check_start(config, shards, out)
-    reporter.note(f"{num_parameters(config.model):,} parameters, {shards.train_counts.tokens:,} training tokens")
     trainer = build_trainer(config, shards, out, reporter=reporter, sampler=sample_texts)
-    reporter.note(f"logs and model go to {out}")
+    reporter.note(f"{num_parameters(config.model):,} parameters, {shards.train_counts.tokens:,} training tokens")
+    reporter.note(f"logs and model go to {trainer.run}")
     return trainer.train(resume=resume, to_toml=to_toml)

@@ -32,37 +32,15 @@ from tinyllm.training.schedule import fit_warmup
 Sampler = Callable[[Transformer, Tokenizer, TrainingSamplesConfig], list[str]]
 
 
-def check_start(config: Config, shards: ShardSet, run: Path) -> Path:
-    """The directory of the run in `run`, links followed, after the checks that need no model.
-
-    Raises MismatchError if the vocabularies differ, ArtifactError or UsageError if the directory cannot be used.
-    """
-    if config.model.vocab_size != shards.tokenizer.vocab_size:
-        raise MismatchError(
-            f"model.vocab_size is {config.model.vocab_size}, but the shards' tokenizer has "
-            f"{shards.tokenizer.vocab_size} tokens; leave model.vocab_size out, or prepare the shards again"
-        )
-    run = storage.follow_link(run)
-    # The other ranks would find the lock of the first.
-    ranks.once(lambda: _check_directory(run))
-    return run
-
-
-def _check_directory(run: Path) -> None:
-    storage.check_writable(run / "config.toml")
-    storage.check_free(run)
-    check_run_directory(run)
-
-
 def build_trainer(
     config: Config, shards: ShardSet, run: Path, *, reporter: Reporter, sampler: Sampler | None = None
 ) -> Trainer:
     """The trainer of a language model on `shards` in the directory `run`; `sampler` draws its samples.
 
-    Raises the errors of `check_start`, ResourceError for a model that cannot fit, InputError for shards without a
-    window.
+    Raises MismatchError, ArtifactError or UsageError for shards or a directory that cannot be used. Raises
+    ResourceError for a model that cannot fit, and InputError for shards without a window.
     """
-    run = check_start(config, shards, run)
+    run = _check_start(config, shards, run)
     config = _with_fitting_warmup(config, reporter)
     settings = config.training
     if settings.num_threads:
@@ -98,6 +76,28 @@ def build_model(config: Config, device: torch.device, tokenizer: Tokenizer, *, r
     if settings.init_from not in ("scratch", "resume") and not resumes:
         copy_weights(model, tokenizer, Path(settings.init_from).expanduser())
     return model.to(device).train()
+
+
+def _check_start(config: Config, shards: ShardSet, run: Path) -> Path:
+    """The directory of the run in `run`, links followed, after the checks that need no model.
+
+    Raises MismatchError if the vocabularies differ, ArtifactError or UsageError if the directory cannot be used.
+    """
+    if config.model.vocab_size != shards.tokenizer.vocab_size:
+        raise MismatchError(
+            f"model.vocab_size is {config.model.vocab_size}, but the shards' tokenizer has "
+            f"{shards.tokenizer.vocab_size} tokens; leave model.vocab_size out, or prepare the shards again"
+        )
+    run = storage.follow_link(run)
+    # The other ranks would find the lock of the first.
+    ranks.once(lambda: _check_directory(run))
+    return run
+
+
+def _check_directory(run: Path) -> None:
+    storage.check_writable(run / "config.toml")
+    storage.check_free(run)
+    check_run_directory(run)
 
 
 def _bind_sampler(

@@ -73,7 +73,7 @@ class CpuEngine:
         positions = padded(min(num_positions, config.context_length))
         held = sum(min(positions, padded(self._table.longest[slot])) for slot in self._table.free(num_slots))
         position_floats = 2 * config.num_layers * config.num_kv_heads * config.head_size
-        # Each text has logits in the engine, a copy of the first logits, activations of one row, and block summaries.
+        # Each text has logits in the engine, a copy of the first logits, weights to choose from, and one row.
         row = 3 * config.vocab_size + 8 * padded(config.hidden_size) + 4 * padded(config.intermediate_size)
         return 4 * (position_floats * (num_slots * positions - held) + num_slots * row)
 
