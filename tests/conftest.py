@@ -3,6 +3,7 @@
 import functools
 import io
 import os
+import signal
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -128,3 +129,10 @@ def _cache_of_this_session(user_cache: Path) -> Iterator[None]:
         for user in ("loading", "training.path"):
             patch.setattr(f"tinyllm.{user}.cache_folder", lambda: user_cache)
         yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _signals_of_a_terminal() -> None:
+    """Lets SIGHUP arrive in this process and its children, also if the tests run under nohup, which ignores it."""
+    if hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
