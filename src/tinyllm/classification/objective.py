@@ -65,7 +65,6 @@ class Classification:
     """Training sentences in the order of `config.seed`, and dev sentences for the evaluation."""
 
     name = "loss of labels"
-    fits_kernels = False
     only_whole_epochs = True
 
     def __init__(self, classifier: Classifier, train: LabelledRows, dev: LabelledRows, config: FinetuneConfig) -> None:

@@ -1,23 +1,31 @@
 """The loss of language models: cross entropy of the next tokens, summed over the targets that count.
 
+`KernelPass` computes the same loss on the custom kernels.
+
 Shapes: B windows, T tokens a window predicts, D model size, V vocabulary.
 """
+
+from typing import Any, final
 
 import torch.nn.functional as F
 from torch import Tensor
 
+from tinyllm.kernels.train import operators
 from tinyllm.machine import compiler
 from tinyllm.model.transformer import Transformer
 
-IGNORED = -100
+IGNORED = operators.IGNORED
 """A target that does not count: its position has no loss and no gradient."""
 
 
 class NextTokenLoss:
-    """Cross entropy of every next token; a batch is `tokens` (B, T + 1) int64."""
+    """Cross entropy of next tokens, the loss that the custom kernels compute.
+
+    A batch is `tokens` (B, T + 1) int64 in which every next token counts. An objective with another batch, or with
+    targets that do not count, overrides `inputs_and_targets` alone.
+    """
 
     name = "next-token loss"
-    fits_kernels = True
 
     def __init__(self) -> None:
         self._sum_losses = sum_losses
@@ -26,11 +34,17 @@ class NextTokenLoss:
         """Enables or disables torch.compile for the loss in training; compilation happens at the first batch."""
         self._sum_losses = compiler.compiled(sum_losses) if enabled else sum_losses
 
-    def loss(self, model: Transformer, batch: Tensor) -> Tensor:
-        """Summed cross entropy of the next tokens of `batch`: scalar float32, in nats."""
+    def inputs_and_targets(self, batch: Any) -> tuple[Tensor, Tensor]:
+        """The input tokens of `batch` and the token that follows each, or `IGNORED`: (B, T) int64 each."""
+        return batch[:, :-1], batch[:, 1:]
+
+    @final
+    def loss(self, model: Transformer, batch: Any) -> Tensor:
+        """Summed cross entropy of the targets of `batch`: scalar float32, in nats."""
+        inputs, targets = self.inputs_and_targets(batch)
         # Evaluation stays eager: its last batch may have another shape, which would compile again.
         sum_of = self._sum_losses if model.training else sum_losses
-        return sum_of(model.hidden_states(batch[:, :-1]), model.output_weight, batch[:, 1:])
+        return sum_of(model.hidden_states(inputs), model.output_weight, targets)
 
 
 def sum_losses(hidden: Tensor, output_weight: Tensor, targets: Tensor) -> Tensor:

@@ -1,7 +1,8 @@
 """The objective of a run: the batches of an update, their loss, and how many targets count.
 
 The updater takes a `Loss`, the loop an `Objective`; neither knows what a batch holds. Next-token prediction is
-`next_token.py`; another room may bring its own objective.
+`next_token.py`; another room may bring its own objective. The custom kernels compute the losses that are a
+`loss.NextTokenLoss`; they refuse any other by its name.
 """
 
 from collections.abc import Iterator
@@ -20,8 +21,6 @@ class Loss(Protocol):
 
     name: str
     """The loss in messages, such as "next-token loss"."""
-    fits_kernels: bool
-    """Whether the custom kernels compute this loss: the next token of every position of `tokens` (B, T + 1)."""
 
     def compile(self, enabled: bool) -> None:
         """Enables or disables torch.compile for the loss; no effect if the loss has nothing to compile."""

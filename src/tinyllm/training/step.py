@@ -130,7 +130,7 @@ class Updater:
         In 16 bits the `first` microbatch of an update overwrites the gradient instead.
         """
         if self.kernels is not None:
-            part = self.kernels.backward(batch, num_targets, accumulate=not first)
+            part = self.kernels.backward(*self._inputs_and_targets(batch), num_targets, accumulate=not first)
         else:
             part = self.loss.loss(self.shadow, batch) / num_targets
             self.scaler.scale(part).backward()  # type: ignore[no-untyped-call]
@@ -144,7 +144,7 @@ class Updater:
     def summed_loss(self, batch: Any) -> Tensor:
         """The loss of `batch`, summed over its targets: scalar float32, in nats."""
         if self.kernels is not None:
-            return self.kernels.summed_loss(batch)
+            return self.kernels.summed_loss(*self._inputs_and_targets(batch))
         return self.loss.loss(self.shadow, batch)
 
     def warm_up(self, batch: Any) -> str:
@@ -189,6 +189,11 @@ class Updater:
         for shadow in self.shadow_weights:
             shadow.grad = None
 
+    def _inputs_and_targets(self, batch: Any) -> tuple[Tensor, Tensor]:
+        """Input tokens and targets of `batch` for the custom kernels: (B, T) int64 each."""
+        assert isinstance(self.loss, NextTokenLoss), "kernels_refusal refuses other losses"
+        return self.loss.inputs_and_targets(batch)
+
     def _must_skip(self, loss: float, grad_norm: float) -> bool:
         # A float16 gradient may overflow because the scale is too large: the scaler skips the update and halves the
         # scale by itself. A scale below 1 is not the cause of an overflow.
@@ -199,8 +204,8 @@ class Updater:
 
 def kernels_refusal(model: nn.Module, loss: Loss) -> str:
     """Why the custom kernels cannot train `model` for `loss`; empty if they can."""
-    if not loss.fits_kernels or not isinstance(model, Transformer):
-        return f"tiled attention computes the next-token loss of every position, not the {loss.name}"
+    if not isinstance(loss, NextTokenLoss) or not isinstance(model, Transformer):
+        return f"tiled attention computes the {NextTokenLoss.name} of a language model, not the {loss.name}"
     frozen = frozen_names(model)
     if frozen:
         return f"tiled attention trains every parameter, and {frozen[0]} is frozen"

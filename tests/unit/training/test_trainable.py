@@ -13,13 +13,15 @@ from torch import Tensor
 
 from tinyllm.config import Config
 from tinyllm.errors import MismatchError, UsageError
+from tinyllm.kernels.train import kernel_pass
 from tinyllm.model.transformer import Transformer
 from tinyllm.training.checkpoint import TrainingState, load_checkpoint, save_checkpoint
 from tinyllm.training.inputs import compare_inputs, describe_inputs
-from tinyllm.training.loss import IGNORED, count_targets, sum_losses
+from tinyllm.training.loss import IGNORED, NextTokenLoss, count_targets, sum_losses
 from tinyllm.training.optimizer import set_learning_rate
-from tinyllm.training.step import Updater, build_updater, kernels_refusal
+from tinyllm.training.step import TrainingAttention, Updater, build_updater, kernels_refusal
 from tinyllm.training.trainable import frozen_names, train_only
+from unit.kernels.train import plain_operators
 
 CPU = torch.device("cpu")
 MODEL = {"vocab_size": 32, "hidden_size": 16, "num_layers": 2, "num_heads": 2, "num_kv_heads": 1, "context_length": 8}
@@ -120,16 +122,22 @@ class Masked(NamedTuple):
 
 
 class MaskedLoss:
-    """A loss of another objective than the next token of every position."""
+    """A loss of another objective than the next token."""
 
     name = "loss of answers"
-    fits_kernels = False
 
     def compile(self, enabled: bool) -> None:
         pass
 
     def loss(self, model: Transformer, batch: Masked) -> Tensor:
         return sum_losses(model.hidden_states(batch.tokens[:, :-1]), model.output_weight, batch.targets)
+
+
+class MaskedNextToken(NextTokenLoss):
+    """The next-token loss of another batch, in which some targets do not count."""
+
+    def inputs_and_targets(self, batch: Masked) -> tuple[Tensor, Tensor]:
+        return batch.tokens[:, :-1], batch.targets
 
 
 def masked_batches() -> list[Masked]:
@@ -162,12 +170,37 @@ def test_the_updater_takes_any_loss_and_means_over_the_targets_that_count() -> N
         torch.testing.assert_close(ours, theirs - theirs.grad, rtol=1e-4, atol=1e-6)
 
 
+def test_the_kernels_train_on_ignored_targets_as_autograd_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On plain PyTorch in place of the compiled operators, so that every machine tests it."""
+    monkeypatch.setattr(kernel_pass, "operators", plain_operators)
+    config = Config.model_validate({"model": MODEL, "training": {"sequence_length": 8}})
+    ways: list[TrainingAttention] = ["tiled", "fused"]
+    models, results, evaluations = [], [], []
+    for attention in ways:
+        torch.manual_seed(1)
+        model = Transformer(config.model)
+        descent = torch.optim.SGD(model.parameters(), lr=1.0)
+        updater = Updater(
+            model, [descent], dtype="float32", grad_clip=0.0, device=CPU, attention=attention, loss=MaskedNextToken()
+        )
+        parts = masked_batches()
+        results.append(updater.update(parts, sum(count_targets(part.targets) for part in parts)))
+        evaluations.append(updater.summed_loss(parts[0]).item())
+        models.append(model)
+    (tiled, fused), (first, second) = results, models
+    assert tiled.loss == pytest.approx(fused.loss, rel=1e-5)
+    assert tiled.grad_norm == pytest.approx(fused.grad_norm, rel=1e-4)
+    assert evaluations[0] == pytest.approx(evaluations[1], rel=1e-4)
+    for ours, theirs in zip(first.parameters(), second.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
 def test_the_kernels_refuse_by_name_what_they_do_not_support() -> None:
     model, _ = make(trains=None)
     settings = {"dtype": "bfloat16", "attention": "tiled", "sequence_length": 8}
     config = Config.model_validate({"model": MODEL, "training": settings})
     assert kernels_refusal(model, MaskedLoss()) != ""
-    with pytest.raises(UsageError, match="every position, not the loss of answers; choose training.attention"):
+    with pytest.raises(UsageError, match="next-token loss of a language model, not the loss of answers; choose"):
         build_updater(model, config, CPU, MaskedLoss())
     train_only(model, in_last_layer)
     with pytest.raises(UsageError, match=r"trains every parameter, and model.embed_tokens.weight is frozen; choose"):

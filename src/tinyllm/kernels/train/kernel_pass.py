@@ -9,6 +9,8 @@ It replaces autograd where the compiled kernels run: bfloat16 on a CPU with AMX.
 
 Any module with the functions of `operators` can take its place: tests run both passes on plain PyTorch.
 
+Targets equal to `operators.IGNORED` do not count: they have no loss and no gradient.
+
 Shapes: B windows, T tokens a window predicts, N = B T, D model size, F feed-forward size, H query heads,
 K key/value heads, C channels of a head.
 """
@@ -187,29 +189,28 @@ class KernelPass:
         return norm
 
     @torch.no_grad()
-    def summed_loss(self, tokens: Tensor) -> Tensor:
-        """Summed cross entropy of the next tokens of `tokens` (B, T + 1) int64: scalar float32, in nats."""
-        stream, _ = self._forward(tokens)
+    def summed_loss(self, inputs: Tensor, targets: Tensor) -> Tensor:
+        """Summed cross entropy of `targets` (B, T) int64 after `inputs` (B, T) int64: scalar float32, in nats."""
+        stream, _ = self._forward(inputs)
         hidden, _ = operators.rms_norm(stream, self.decoder.norm.weight, self.decoder.norm.eps)
-        return operators.cross_entropy(hidden @ self.model.output_weight.t(), _targets(tokens))[0].sum()
+        return operators.cross_entropy(hidden @ self.model.output_weight.t(), _flatten(targets))[0].sum()
 
     @torch.no_grad()
-    def backward(self, tokens: Tensor, num_tokens: int, *, accumulate: bool) -> Tensor:
-        """`summed_loss(tokens)` / `num_tokens`; sets `gradient` to its gradient, or adds it if `accumulate`."""
-        stream, all_kept = self._forward(tokens)
-        loss, grad_stream = self._loss(stream, _targets(tokens), num_tokens, accumulate=accumulate)
+    def backward(self, inputs: Tensor, targets: Tensor, num_targets: int, *, accumulate: bool) -> Tensor:
+        """`summed_loss` / `num_targets`; sets `gradient` to its gradient, or adds it if `accumulate`."""
+        stream, all_kept = self._forward(inputs)
+        loss, grad_stream = self._loss(stream, _flatten(targets), num_targets, accumulate=accumulate)
         for layer in reversed(self.layers):
             grad_stream = layer.backward(grad_stream, all_kept.pop(), accumulate=accumulate)
         grad_embedding = self._gradient_of[self.decoder.embed_tokens.weight]
         # In a tied model the output projection is the same matrix, and its gradient is already set.
         if self.model.lm_head is not None and not accumulate:
             grad_embedding.zero_()
-        grad_embedding.index_add_(0, tokens[:, :-1].flatten(), grad_stream.float())
+        grad_embedding.index_add_(0, inputs.flatten(), grad_stream.float())
         return loss
 
-    def _forward(self, tokens: Tensor) -> tuple[Tensor, list[Activations]]:
+    def _forward(self, inputs: Tensor) -> tuple[Tensor, list[Activations]]:
         """The stream (N, D) after all layers, and the activations of each."""
-        inputs = tokens[:, :-1]
         tables = self.decoder.rotary_of(0, inputs.shape[1])
         stream = F.embedding(inputs, self.decoder.embed_tokens.weight)
         all_kept = []
@@ -218,13 +219,13 @@ class KernelPass:
             all_kept.append(kept)
         return stream.flatten(0, 1), all_kept
 
-    def _loss(self, stream: Tensor, targets: Tensor, num_tokens: int, *, accumulate: bool) -> tuple[Tensor, Tensor]:
-        """The loss of the last stream (N, D), summed and divided by `num_tokens`, and the stream's gradient (N, D)."""
+    def _loss(self, stream: Tensor, targets: Tensor, num_targets: int, *, accumulate: bool) -> tuple[Tensor, Tensor]:
+        """The loss of the last stream (N, D), summed and divided by `num_targets`, and the stream's gradient (N, D)."""
         norm, output_weight = self.decoder.norm, self.model.output_weight
         hidden, inverse_rms = operators.rms_norm(stream, norm.weight, norm.eps)
         logits = hidden @ output_weight.t()
         losses, log_sums = operators.cross_entropy(logits, targets)
-        grad_logits = operators.cross_entropy_backward(logits, targets, log_sums, torch.tensor(1 / num_tokens))
+        grad_logits = operators.cross_entropy_backward(logits, targets, log_sums, torch.tensor(1 / num_targets))
         operators.weight_gradient(grad_logits, hidden, self._gradient_of[output_weight], accumulate=accumulate)
         grad_stream = operators.rms_norm_backward(
             stream,
@@ -235,12 +236,12 @@ class KernelPass:
             self._gradient_of[norm.weight],
             accumulate=accumulate,
         )
-        return losses.sum() / num_tokens, grad_stream
+        return losses.sum() / num_targets, grad_stream
 
 
-def _targets(tokens: Tensor) -> Tensor:
-    """The next tokens (N), contiguous: `flatten` alone returns a strided view for windows of one token."""
-    return tokens[:, 1:].flatten().contiguous()
+def _flatten(targets: Tensor) -> Tensor:
+    """The targets (N), contiguous: `flatten` alone returns a strided view for windows of one token."""
+    return targets.flatten().contiguous()
 
 
 def _split(flat: Tensor, shapes: Sequence[Tensor]) -> list[Tensor]:

@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from pathlib import Path
 
 import torch
@@ -23,8 +23,10 @@ from tinyllm.machine.system import processor_features
 SOURCES = sorted(Path(__file__).parent.glob("*.cpp"))
 HEADERS = sorted(Path(__file__).parent.glob("*.h"))
 OPTIONS = ("-O3", "-march=native", "-std=c++17", "-fopenmp", "-shared", "-fPIC")
-FEATURES = {"amx_tile", "amx_bf16", "avx512_bf16", "avx512bw", "avx512vl"}
-"""The required processor features, by their Linux names."""
+VECTOR_FEATURES = {"avx512_bf16", "avx512bw", "avx512vl"}
+"""The processor features that rows.cpp needs, by their Linux names."""
+FEATURES = VECTOR_FEATURES | {"amx_tile", "amx_bf16"}
+"""The processor features that the whole library needs."""
 SIGNATURES = {
     "attention": (5, 5),
     "attention_backward": (7, 5),
@@ -42,12 +44,12 @@ DTYPES = (torch.bfloat16, torch.float32, torch.int64)
 _library: ctypes.CDLL | None = None
 
 
-def is_supported() -> bool:
-    """Whether this is Linux on an x86 processor with `FEATURES`, with a C++ compiler."""
+def is_supported(features: Set[str] = FEATURES) -> bool:
+    """Whether this is Linux on an x86 processor with `features`, with a C++ compiler."""
     return (
         sys.platform == "linux"
         and platform.machine() == "x86_64"
-        and processor_features() >= FEATURES
+        and processor_features() >= features
         and bool(_compiler())
     )
 
@@ -69,11 +71,7 @@ def load(folder: Path, announce: Callable[[str], None]) -> str:
         return f"the kernels cannot be made ready: {error}"
     if not library.prepare():
         return "the system does not lend the processor's tiles to this process"
-    for name, (num_tensors, num_sizes) in SIGNATURES.items():
-        function = getattr(library, name)
-        function.argtypes = [ctypes.c_void_p] * num_tensors + [ctypes.c_int64] * num_sizes + [ctypes.c_int]
-        function.restype = None
-    _library = library
+    _library = _declare_functions(library)
     return ""
 
 
@@ -96,11 +94,21 @@ def _find_or_make(folder: Path, announce: Callable[[str], None]) -> ctypes.CDLL:
     return load_library(path, content, announce)
 
 
-def _compile() -> bytes:
-    """The bytes of the compiled shared library. Raises OSError with the compiler's first error line."""
+def _declare_functions(library: ctypes.CDLL) -> ctypes.CDLL:
+    """`library` with the argument types of every function of `SIGNATURES` that it has."""
+    for name, (num_tensors, num_sizes) in SIGNATURES.items():
+        if hasattr(library, name):
+            function = getattr(library, name)
+            function.argtypes = [ctypes.c_void_p] * num_tensors + [ctypes.c_int64] * num_sizes + [ctypes.c_int]
+            function.restype = None
+    return library
+
+
+def _compile(sources: Sequence[Path] = SOURCES) -> bytes:
+    """The bytes of the shared library of `sources`. Raises OSError with the compiler's first error line."""
     with tempfile.TemporaryDirectory(prefix="tinyllm-compiled-") as scratch:
         made = Path(scratch) / "kernels.so"
-        command = [_compiler() or "", *OPTIONS, "-o", str(made), *map(str, SOURCES)]
+        command = [_compiler() or "", *OPTIONS, "-o", str(made), *map(str, sources)]
         run = subprocess.run(command, capture_output=True, text=True, check=False)
         if run.returncode:
             lines = run.stderr.strip().splitlines() or ["it said nothing"]

@@ -12,6 +12,9 @@ from torch import Tensor
 
 from tinyllm.kernels.train.library import call
 
+IGNORED = -100
+"""A target that does not count, by PyTorch's convention: its position has no loss and no gradient."""
+
 
 def attention(qkv: Tensor, cos: Tensor, sin: Tensor, num_heads: int) -> tuple[Tensor, Tensor]:
     """Causal attention: output (B, T, H, C), and log2 of the softmax denominators (B, H, T) in float32.
@@ -136,7 +139,8 @@ def swiglu_backward(gate: Tensor, up: Tensor, grad_product: Tensor) -> tuple[Ten
 def cross_entropy(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     """Cross entropy in nats (N), and log2 of the softmax denominators (N), both float32.
 
-    `logits` is (N, V), `targets` (N) int64. Raises IndexError for a target outside the vocabulary.
+    `logits` is (N, V), `targets` (N) int64; the loss of a target equal to `IGNORED` is 0. Raises IndexError for any
+    other target outside the vocabulary.
 
         log_sum = log2(sum_v e^z_v),   loss = log_sum / log2(e) - z_target
     """
@@ -144,8 +148,8 @@ def cross_entropy(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     assert targets.dtype == torch.int64
     assert len(targets) == len(logits)
     num_tokens, vocab_size = logits.shape
-    if not ((targets >= 0) & (targets < vocab_size)).all():
-        raise IndexError(f"a target is not one of the {vocab_size} tokens of the vocabulary")
+    if not ((targets == IGNORED) | ((targets >= 0) & (targets < vocab_size))).all():
+        raise IndexError(f"a target is neither one of the {vocab_size} tokens of the vocabulary nor {IGNORED}")
     losses, log_sums = (logits.new_empty(num_tokens, dtype=torch.float32) for _ in range(2))
     call("cross_entropy", [logits, targets, losses, log_sums], [num_tokens, vocab_size])
     return losses, log_sums
@@ -154,7 +158,7 @@ def cross_entropy(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
 def cross_entropy_backward(logits: Tensor, targets: Tensor, log_sums: Tensor, grad_loss: Tensor) -> Tensor:
     """The gradient of `logits` (N, V), given the arguments and log sums of `cross_entropy`.
 
-    `grad_loss` is one float32 number, the gradient of every token's loss.
+    `grad_loss` is one float32 number, the gradient of every loss. The row of a target equal to `IGNORED` is 0.
 
         dz = (softmax(z) - onehot(target)) * grad_loss,   softmax(z) = 2^(z log2(e) - log_sum)
     """

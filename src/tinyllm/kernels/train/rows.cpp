@@ -42,9 +42,13 @@ float log2_sum_exp(const bfloat16* x, int64_t size) {
     return highest + std::log2(_mm512_reduce_add_ps(sum));
 }
 
-// dz = (softmax(z) - onehot(target)) * grad_loss with softmax(z) = 2^(z log2(e) - log_sum).
+// dz = (softmax(z) - onehot(target)) * grad_loss with softmax(z) = 2^(z log2(e) - log_sum); dz = 0 if target < 0.
 void cross_entropy_backward_row(const bfloat16* logits, int64_t size, int64_t target, float log_sum, float grad_loss,
                                 bfloat16* grad_logits) {
+    if (target < 0) {
+        std::fill_n(grad_logits, size, bfloat16{0});
+        return;
+    }
     const __m512 scale = _mm512_set1_ps(LOG2_E), shift = _mm512_set1_ps(log_sum), factors = _mm512_set1_ps(grad_loss);
     for_each_vector(size, [&](int64_t i, __mmask16 lanes) {
         const __m512 share = power_of_two(_mm512_fmsub_ps(widened(logits + i, lanes), scale, shift));
@@ -149,15 +153,15 @@ void swiglu_backward(const bfloat16* gate, const bfloat16* up, const bfloat16* g
         });
 }
 
-// log_sum = log2(sum_v e^z_v),   loss = log_sum / log2(e) - z_target, in nats.
-// logits z (N, V), targets (N) in [0, V), losses (N), log_sums (N).
+// log_sum = log2(sum_v e^z_v),   loss = log_sum / log2(e) - z_target, in nats; loss = 0 if target < 0.
+// logits z (N, V), targets (N) below V, losses (N), log_sums (N).
 void cross_entropy(const bfloat16* logits, const int64_t* targets, float* losses, float* log_sums, int64_t num_rows,
                    int64_t vocab_size, int num_threads) {
 #pragma omp parallel for num_threads(num_threads)
     for (int64_t row = 0; row < num_rows; row++) {
         const bfloat16* z = logits + row * vocab_size;
         log_sums[row] = log2_sum_exp(z, vocab_size);
-        losses[row] = log_sums[row] / LOG2_E - widened_one(z[targets[row]]);
+        losses[row] = targets[row] < 0 ? 0 : log_sums[row] / LOG2_E - widened_one(z[targets[row]]);
     }
 }
 

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tinyllm.kernels.train.operators import IGNORED
 from tinyllm.model.rope import rotate
 
 LOG2_E = math.log2(math.e)
@@ -84,15 +85,16 @@ def swiglu_backward(gate: Tensor, up: Tensor, grad_product: Tensor) -> tuple[Ten
 
 
 def cross_entropy(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """-log softmax(z)_target in nats (N), and log2(sum_v e^z_v) (N)."""
+    """-log softmax(z)_target in nats (N), 0 for an ignored target; and log2(sum_v e^z_v) (N)."""
     wide = widen(logits)
-    return F.cross_entropy(wide, targets, reduction="none"), wide.logsumexp(-1) * LOG2_E
+    return F.cross_entropy(wide, targets, ignore_index=IGNORED, reduction="none"), wide.logsumexp(-1) * LOG2_E
 
 
 def cross_entropy_backward(logits: Tensor, targets: Tensor, log_sums: Tensor, grad_loss: Tensor) -> Tensor:
-    """(softmax(z) - onehot(target)) * grad_loss (N, V), with softmax(z) = 2^(z log2(e) - log_sum)."""
-    softmax = torch.exp2(widen(logits) * LOG2_E - log_sums[:, None])
-    return ((softmax - F.one_hot(targets, logits.shape[1])) * grad_loss).to(logits.dtype)
+    """(softmax(z) - onehot(target)) * grad_loss (N, V), with softmax(z) = 2^(z log2(e) - log_sum); 0 if ignored."""
+    softmax, counts = torch.exp2(widen(logits) * LOG2_E - log_sums[:, None]), (targets != IGNORED)[:, None]
+    grad_logits = (softmax - F.one_hot(targets.clamp(min=0), logits.shape[1])) * grad_loss
+    return torch.where(counts, grad_logits, 0).to(logits.dtype)
 
 
 def widen(x: Tensor) -> Tensor:
