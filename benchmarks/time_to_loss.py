@@ -36,7 +36,7 @@ from tinyllm.shards.format import ShardSet
 from tinyllm.shards.writer import prepare
 from tinyllm.tokenizer.training import train_tokenizer
 from tinyllm.training.builder import build_trainer
-from tinyllm.training.reporter import Silence
+from tinyllm.training.reporter import TrainingReporter
 
 Sections = dict[str, dict[str, Any]]
 ORIGINAL: Sections = {
@@ -141,7 +141,7 @@ def make_shards(folder: Path, text: Path | None, num_stories: int) -> Path:
     return folder / "shards"
 
 
-class EagerStep(Silence):
+class EagerStep(TrainingReporter):
     """The plain eager float32 update of 8 x 256 tokens, made and timed at each evaluation of a run."""
 
     def __init__(self, shape: dict[str, Any]) -> None:

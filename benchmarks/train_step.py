@@ -45,6 +45,7 @@ from tinyllm.shards.format import ShardSet
 from tinyllm.training.builder import build_trainer
 from tinyllm.training.loop import Trainer
 from tinyllm.training.path import choose_fast_path
+from tinyllm.training.reporter import TrainingReporter
 from tinyllm.training.step import build_updater
 
 Step = Callable[[], None]
@@ -126,8 +127,8 @@ class Side:
         self.process.wait()
 
 
-class Turns:
-    """A `Reporter` that lets every other side do `num_steps` updates after each `num_steps` updates of the loop."""
+class Turns(TrainingReporter):
+    """Lets every other side do `num_steps` updates after each `num_steps` updates of the loop."""
 
     def __init__(self, num_steps: int, way: Way, side_names: Iterable[str] = ()) -> None:
         self.num_steps = num_steps
@@ -162,9 +163,6 @@ class Turns:
             sides = {name: Side(name, self.way) for name in self.side_names}
             self.sides = {name: side for name, side in sides.items() if side.is_ready}
             self.start = time.perf_counter()
-
-    def model_saved(self, path: Path) -> None:
-        """Ignores the saved model."""
 
     def end(self) -> None:
         """Ends the processes of the other sides."""
@@ -235,8 +233,8 @@ def fastest_way(shape_name: str) -> Way:
     """The precision and attention that `tinyllm train` would choose for a long run."""
     if library.is_supported():
         return Way(shape_name, "bfloat16", "tiled")
-    path = choose_fast_path(make_config(SHAPES[shape_name]), torch.device("cpu"), 1_000_000, announce)
-    announce(path.reason)
+    path = choose_fast_path(make_config(SHAPES[shape_name]), torch.device("cpu"), 1_000_000, note)
+    note(path.reason)
     return Way(shape_name, path.dtype, path.attention)
 
 
@@ -260,7 +258,7 @@ def serve(step: Step | None) -> None:
         print(time.perf_counter() - start, flush=True)
 
 
-def announce(line: str) -> None:
+def note(line: str) -> None:
     """Prints a line for the user."""
     print(line, file=sys.stderr)
 
@@ -274,7 +272,7 @@ def random_tokens(shape: Shape) -> torch.Tensor:
 def bare_step(way: Way) -> Step:
     """The update of the loop, on one fixed batch."""
     keep_freed_memory()
-    if way.attention == "tiled" and (problem := library.load(cache_folder() / "kernels", announce)):
+    if way.attention == "tiled" and (problem := library.load(cache_folder() / "kernels", note)):
         raise SystemExit(problem)
     config = way.config()
     updater = build_updater(Transformer(config.model).train(), config, torch.device("cpu"))

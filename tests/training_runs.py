@@ -9,6 +9,7 @@ from tinyllm.shards.format import ShardSet
 from tinyllm.training.builder import build_trainer
 from tinyllm.training.loop import Trainer
 from tinyllm.training.outcome import Outcome
+from tinyllm.training.reporter import TrainingReporter
 
 MODEL = {"hidden_size": 16, "num_layers": 2, "num_heads": 2, "num_kv_heads": 1, "context_length": 16}
 TRAINING = {
@@ -27,8 +28,8 @@ TRAINING = {
 }
 
 
-class Listener:
-    """A `Reporter` that records all events and calls `at_step` after each update."""
+class Listener(TrainingReporter):
+    """Records all events and calls `at_step` after each update."""
 
     def __init__(self, at_step: Any = None) -> None:
         self.notes: list[str] = []

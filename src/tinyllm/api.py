@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from tinyllm.config import Config
     from tinyllm.shards.format import ShardSet
     from tinyllm.training.outcome import Outcome
-    from tinyllm.training.reporter import Reporter
+    from tinyllm.training.reporter import TrainingReporter
 
 
 def generate(prompt: str = "", *, model: str | Path | None = None, **settings: Any) -> str:
@@ -33,7 +33,7 @@ def train(
     *,
     recipe: str | None = None,
     resume: bool = False,
-    reporter: "Reporter | None" = None,
+    reporter: "TrainingReporter | None" = None,
     **sections: dict[str, Any],
 ) -> "Outcome":
     """Trains on the shards `data` into the run directory `out`; `sections` override the recipe's settings.
@@ -42,24 +42,27 @@ def train(
 
     Does all that `tinyllm train` does: the same checks, files and samples. With `resume` the run in `out` continues
     from its newest checkpoint, with the settings of its own config.toml. Any other run starts from `recipe`, by default
-    "seed". `reporter` receives steps, evaluations and notes. Outside the main thread, signals do not save the run.
+    "seed". `reporter` receives steps, evaluations and notes, by those methods of a `TrainingReporter` that it has.
+    Outside the main thread, signals do not save the run.
 
     Raises ConfigError, MismatchError or UsageError before the first step for invalid settings, Interrupted after
     saving for a signal, DivergenceError if losses or gradients stay non-finite.
     """
     from tinyllm.shards.format import ShardSet
-    from tinyllm.training.reporter import Silence
+    from tinyllm.training.reporter import TrainingReporter, as_training_reporter
 
-    reporter = reporter or Silence()
+    reporter = TrainingReporter() if reporter is None else as_training_reporter(reporter)
     shards = ShardSet.open(data)
     vocab_size = shards.tokenizer.vocab_size
     config, resume = build_run_config(
-        vocab_size, Path(out), [("sections", sections)], recipe=recipe, resume=resume, announce=reporter.note
+        vocab_size, Path(out), [("sections", sections)], recipe=recipe, resume=resume, note=reporter.note
     )
     return run_training(config, shards, Path(out), resume=resume, reporter=reporter)
 
 
-def run_training(config: "Config", shards: "ShardSet", out: Path, *, resume: bool, reporter: "Reporter") -> "Outcome":
+def run_training(
+    config: "Config", shards: "ShardSet", out: Path, *, resume: bool, reporter: "TrainingReporter"
+) -> "Outcome":
     """Trains by `config` into the run directory `out`, with samples at each evaluation; errors as `train`.
 
     The command line, the demo and the scripts call this function too, so that every run has the same checks and files.

@@ -3,7 +3,7 @@
 This is the only module that combines `model_dir` and `exchange`. Commands and `tinyllm.load` use it.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
@@ -22,6 +22,7 @@ from tinyllm.model_dir import (
     read_tokenizer,
     verify_model,
 )
+from tinyllm.progress import SILENT, Note
 from tinyllm.storage import MANIFEST_NAME
 
 if TYPE_CHECKING:
@@ -33,10 +34,6 @@ if TYPE_CHECKING:
     from tinyllm.generation.generator import Generator
     from tinyllm.model.transformer import Transformer
     from tinyllm.tokenizer.codec import Tokenizer
-
-
-def _ignore_line(line: str) -> None:
-    """The default of `announce`: does nothing."""
 
 
 def is_model(path: str | Path) -> bool:
@@ -66,11 +63,11 @@ def open_model(
     tokenizer: str | Path | None = None,
     device: "torch.device | str" = "cpu",
     dtype: "torch.dtype | None" = None,
-    announce: Callable[[str], None] = _ignore_line,
+    note: Note = SILENT.note,
 ) -> "tuple[Transformer, Tokenizer]":
     """The model at `path` on `device`, in `dtype` (None = float32), and its tokenizer, or the one given.
 
-    `announce` gets one line for each value of a foreign model that is left out. Raises the errors of `read_model`.
+    `note` gets one line for each value of a foreign model that is left out. Raises the errors of `read_model`.
     """
     path = _locate(path)
     if _is_ours(path, tokenizer):
@@ -79,7 +76,8 @@ def open_model(
     from tinyllm.exchange.write import tokenizer_of
 
     model = read_model(path, tokenizer)
-    _announce_all(model.notes, announce)
+    for line in model.notes:
+        note(line)
     return build_transformer(model, device, dtype), tokenizer_of(model)
 
 
@@ -90,7 +88,7 @@ def load(
     device: str = "auto",
     dtype: str = "float32",
     weights: str = "auto",
-    announce: Callable[[str], None] = _ignore_line,
+    note: Note = SILENT.note,
 ) -> "Generator":
     """A generator for a model directory, a run directory, or a llama2.c, GGUF or Hugging Face model.
 
@@ -99,7 +97,7 @@ def load(
     device     auto, cpu, cuda, cuda:N or mps
     dtype      float32, bfloat16 or float16; on a CPU, any but float32 uses the torch engine
     weights    precision of the CPU engine, which runs without torch: fp32 (auto), bf16 or int8
-    announce   called with one line before a long step, at each fallback, and for each value that is left out
+    note   called with one line before a long step, at each fallback, and for each value that is left out
 
     Raises InputError, FormatError, ArtifactError or MismatchError for a model that is missing, foreign, damaged or
     inconsistent. Raises UsageError for a device that is not available. Raises ConfigError for an unknown dtype or
@@ -112,15 +110,13 @@ def load(
     found = bundled_model() if path is None else _locate(path)
     if dtype == "float32" and (device == "cpu" or (device == "auto" and not may_have_gpu())):
         kind = next(kind for kind in get_args(WeightsKind) if weights in (kind, "auto"))
-        return _load_without_torch(found, tokenizer, kind, announce)
+        return _load_without_torch(found, tokenizer, kind, note)
     if weights != "auto":
         raise ConfigError(f"weights {weights} are for the CPU engine: device cpu and dtype float32")
-    return load_with_torch(found, tokenizer=tokenizer, device=device, dtype=dtype, announce=announce)
+    return load_with_torch(found, tokenizer=tokenizer, device=device, dtype=dtype, note=note)
 
 
-def _load_without_torch(
-    path: Path, tokenizer: str | Path | None, kind: WeightsKind, announce: Callable[[str], None]
-) -> "Generator":
+def _load_without_torch(path: Path, tokenizer: str | Path | None, kind: WeightsKind, note: Note) -> "Generator":
     from tinyllm.generation.engines.cpu_engine import CpuEngine
     from tinyllm.generation.generator import Generator
     from tinyllm.kernels.decode.cache import load_decode_kernels
@@ -134,11 +130,12 @@ def _load_without_torch(
         from tinyllm.exchange.write import tokenizer_of
 
         model = read_model(path, tokenizer)
-        _announce_all(model.notes, announce)
+        for line in model.notes:
+            note(line)
         config, opened_tokenizer, tensors = model.config, tokenizer_of(model), model.tensors
     weights = PackedWeights(config, tensors, kind)
     kernels = load_decode_kernels(
-        kind, cache_folder() / "kernels", announce
+        kind, cache_folder() / "kernels", note
     )  # last: compiling may take long, and loading may fail
     engine = CpuEngine(config, weights, kernels)
     return Generator(engine, opened_tokenizer, config, path)
@@ -150,7 +147,7 @@ def load_with_torch(
     tokenizer: str | Path | None = None,
     device: str = "auto",
     dtype: str = "float32",
-    announce: Callable[[str], None] = _ignore_line,
+    note: Note = SILENT.note,
 ) -> "Generator":
     """A generator on the torch engine, also on a CPU; arguments and errors are those of `load`."""
     import torch
@@ -160,18 +157,13 @@ def load_with_torch(
 
     _check_dtype(dtype)
     found = bundled_model() if path is None else _locate(path)
-    model, opened_tokenizer = open_model(found, tokenizer, pick_device(device), getattr(torch, dtype), announce)
+    model, opened_tokenizer = open_model(found, tokenizer, pick_device(device), getattr(torch, dtype), note)
     return Generator(TorchEngine(model), opened_tokenizer, model.config, found)
 
 
 def _check_dtype(dtype: str) -> None:
     if dtype not in DTYPES.values():
         raise ConfigError(f"dtype is {dtype}; it can be {', '.join(DTYPES.values())}")
-
-
-def _announce_all(lines: Iterable[str], announce: Callable[[str], None]) -> None:
-    for line in lines:
-        announce(line)
 
 
 def _is_ours(path: Path, tokenizer: str | Path | None) -> bool:

@@ -10,6 +10,7 @@ import pytest
 
 from tinyllm.cli.classification import FinetuneDisplay
 from tinyllm.course import run_llama
+from tinyllm.progress import Progress
 
 Run = Callable[..., tuple[int, str, str]]
 ANIMALS = ("fox", "bear", "owl", "cat")
@@ -106,15 +107,15 @@ def test_a_stopped_training_goes_on_with_the_same_command(
     code, whole, err = call_tinyllm(*command, "whole")
     assert (code, err) == (0, "")
     before = sorted(tmp_path.iterdir())
-    step = FinetuneDisplay.step
+    advance = FinetuneDisplay.advance
 
-    def stop(self: FinetuneDisplay, number: int, num_steps: int, epoch: int) -> None:
-        step(self, number, num_steps, epoch)
-        if number == 14:
+    def stop(self: FinetuneDisplay, progress: Progress) -> None:
+        advance(self, progress)
+        if progress.done == 14:
             os.kill(os.getpid(), signal.SIGTERM)
 
     with monkeypatch.context() as patch:
-        patch.setattr(FinetuneDisplay, "step", stop)
+        patch.setattr(FinetuneDisplay, "advance", stop)
         code, out, err = call_tinyllm(*command, "colours")
     assert code == 143
     assert err.endswith("tinyllm: stopped in epoch 1 and saved; the same command goes on from there\n")

@@ -15,6 +15,7 @@ import pytest
 from faults import trials
 from loopback import FileServer, Handler, cut, well
 from outputs import contents
+from recorder import Recorder
 from tinyllm import storage
 from tinyllm.corpus.download import download
 from tinyllm.errors import InputError, TinyllmError
@@ -129,7 +130,7 @@ def test_impossible_tasks_of_prepare_are_named(
             time.sleep(0.2)
 
         with pytest.raises(TinyllmError, match=rf"a worker process died while encoding {corpus}/[abc]\.txt"):
-            prepare([corpus], tiny_tokenizer, output, documents="line", num_workers=2, report=kill_a_worker)
+            prepare([corpus], tiny_tokenizer, output, documents="line", num_workers=2, reporter=Recorder(kill_a_worker))
         assert deaths
         assert ShardSet.open(prepare([corpus], tiny_tokenizer, output, documents="line", num_workers=1).path).train
     tell(f"{count} unreadable documents, {count // 2} dead workers: each named, nothing half written")

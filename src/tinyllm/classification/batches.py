@@ -7,17 +7,16 @@ on its batch. Padding on the left would need a mask and shifted positions.
 Shapes: B sentences, T tokens of the longest.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from tinyllm.progress import Progress, Reporter
 from tinyllm.tokenizer.codec import Tokenizer
 
 PAD = 0  # any id works: no real token attends to it
-Track = Callable[[Sequence[list[int]], str], Iterable[list[int]]]
-"""Iterates over batches and shows progress; the text is its label."""
 
 
 @dataclass(frozen=True)
@@ -52,15 +51,19 @@ def predict(
     scorer: Callable[[list[list[int]]], Tensor],
     rows: Sequence[list[int]],
     batch_size: int,
-    track: Track,
-    description: str,
+    reporter: Reporter,
+    name: str,
 ) -> list[int]:
     """The label with the highest score for each of `rows`, in their order; `scorer` returns (B, number of labels).
 
-    Rows of similar length share a batch, which keeps padding small.
+    Rows of similar length share a batch, which keeps padding small. `reporter` receives the number of finished
+    batches, with `name`.
     """
     labels = [0] * len(rows)
-    for places in track(batches_by_length(rows, batch_size), description):
+    batches = batches_by_length(rows, batch_size)
+    reporter.advance(Progress(name, 0, len(batches), "batches"))
+    for number, places in enumerate(batches, 1):
         for place, label in zip(places, scorer([rows[p] for p in places]).argmax(dim=1).tolist(), strict=True):
             labels[place] = label
+        reporter.advance(Progress(name, number, len(batches), "batches"))
     return labels

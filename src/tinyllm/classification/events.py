@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from tinyllm.classification.scores import Scores
+from tinyllm.progress import Reporter
 
 
 @dataclass(frozen=True)
@@ -20,17 +21,11 @@ class Epoch:
     """Whether its dev accuracy exceeds that of every earlier epoch; if so, its weights are kept."""
 
 
-class FinetuneListener:
-    """Receives the events of a training; this one ignores them."""
+class FinetuneReporter(Reporter):
+    """Receives the events of a fine-tuning and ignores them. `advance` gets updates, and batches of predictions."""
 
     def loaded(self, message: str) -> None:
         """Called with one line for each file and model that was loaded."""
-
-    def note(self, message: str) -> None:
-        """Called with one line for the user."""
-
-    def step(self, step: int, num_steps: int, epoch: int) -> None:
-        """Called after each of `num_steps` updates, in `epoch`."""
 
     def epoch(self, epoch: Epoch) -> None:
         """Called after each epoch."""

@@ -11,6 +11,7 @@ from tinyllm.classification.examples import Example, number_names, read_examples
 from tinyllm.config import FinetuneConfig, first_problem
 from tinyllm.errors import ConfigError, MismatchError, UsageError
 from tinyllm.model_dir import is_classifier
+from tinyllm.progress import SILENT, Note
 
 if TYPE_CHECKING:
     from tinyllm.classification.classifier import Classifier
@@ -43,19 +44,19 @@ def read_task(
     train: Path,
     splits: Mapping[str, Path],
     label_names: Sequence[str] | None,
-    announce: Callable[[str], None] = lambda _: None,
+    note: Note = SILENT.note,
 ) -> Task:
     """Reads and checks every file. Without `label_names`, the numbers in the training file are the names.
 
-    `announce` gets one line for each file. Raises InputError or FormatError naming the first file that is wrong.
+    `note` gets one line for each file. Raises InputError or FormatError naming the first file that is wrong.
     """
     examples = read_examples(train, label_names)
-    announce(f"load {len(examples)} data from {train}")
+    note(f"load {len(examples)} data from {train}")
     names = number_names(examples, str(train)) if label_names is None else list(label_names)
     found = {}
     for name, path in splits.items():
         found[name] = read_examples(path, names)
-        announce(f"load {len(found[name])} data from {path}")
+        note(f"load {len(found[name])} data from {path}")
     return Task(names, examples, found)
 
 
@@ -77,26 +78,24 @@ def check_limit(max_sentence_len: int | None) -> None:
 
 
 def encode_all(
-    texts: Mapping[str, Sequence[str]], tokenizer: "Tokenizer", limit: int, announce: Callable[[str], None]
+    texts: Mapping[str, Sequence[str]], tokenizer: "Tokenizer", limit: int, note: Note
 ) -> dict[str, list[list[int]]]:
-    """Token ids of every sentence, by split; `announce` gets one line if sentences were cut to `limit` tokens."""
+    """Token ids of every sentence, by split; `note` gets one line if sentences were cut to `limit` tokens."""
     from tinyllm.classification.batches import encode_sentences
 
     encoded = {name: encode_sentences(sentences, tokenizer, limit) for name, sentences in texts.items()}
     num_cut = sum(part.num_cut for part in encoded.values())
     if num_cut:
         total = sum(map(len, texts.values()))
-        announce(f"{num_cut:,} of {total:,} sentences are longer than {limit} tokens; their ends were cut off")
+        note(f"{num_cut:,} of {total:,} sentences are longer than {limit} tokens; their ends were cut off")
     return {name: part.rows for name, part in encoded.items()}
 
 
-def encode_task(
-    task: Task, tokenizer: "Tokenizer", limit: int, announce: Callable[[str], None]
-) -> dict[str, LabelledRows]:
+def encode_task(task: Task, tokenizer: "Tokenizer", limit: int, note: Note) -> dict[str, LabelledRows]:
     """The sentences of "train" and of each split, encoded as `encode_all` does."""
     sentences = {"train": task.train, **task.splits}
     texts = {name: [example.text for example in examples] for name, examples in sentences.items()}
-    rows = encode_all(texts, tokenizer, limit, announce)
+    rows = encode_all(texts, tokenizer, limit, note)
     return {name: LabelledRows(rows[name], [example.label for example in sentences[name]]) for name in sentences}
 
 

@@ -7,16 +7,16 @@ The run directory lies in the draft of the output, so nothing appears beside the
 stopped training leaves the draft, and the next one with the same inputs and settings goes on from it.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from tinyllm import storage
-from tinyllm.classification.batches import Track, predict
+from tinyllm.classification.batches import predict
 from tinyllm.classification.classifier import Classifier
 from tinyllm.classification.classifier_dir import load_classifier, save_classifier
-from tinyllm.classification.events import Epoch, FinetuneListener
+from tinyllm.classification.events import Epoch, FinetuneReporter
 from tinyllm.classification.examples import read_label_names
 from tinyllm.classification.objective import Classification
 from tinyllm.classification.scores import Scores
@@ -39,11 +39,13 @@ from tinyllm.config import (
 from tinyllm.config.layers import to_toml
 from tinyllm.errors import DivergenceError, Interrupted, MismatchError
 from tinyllm.model_dir import CLASSIFIER, is_classifier
+from tinyllm.progress import Note, Progress
 from tinyllm.tokenizer.codec import Tokenizer
 from tinyllm.training.checkpoint import list_checkpoints, newest_whole_checkpoint, read_state
 from tinyllm.training.inputs import compare_inputs, describe_inputs
 from tinyllm.training.loop import Trainer
 from tinyllm.training.objective import Evaluation
+from tinyllm.training.reporter import TrainingReporter
 from tinyllm.training.saved_model import SavedModel
 
 OPTIMIZER = OptimizerConfig(beta1=0.9, beta2=0.999, eps=1e-6, weight_decay=0.0, grad_clip=0.0)
@@ -89,7 +91,7 @@ def finetune(
     dev: LabelledRows,
     config: FinetuneConfig,
     output: Path,
-    listener: FinetuneListener,
+    reporter: FinetuneReporter,
 ) -> None:
     """Trains `classifier` in place and saves the best epoch's weights in the directory `output`.
 
@@ -104,7 +106,7 @@ def finetune(
     with storage.hold(output, CLASSIFIER, resumable=True) as draft:
         run = draft.folder / RUN
         directory = ClassifierDirectory(run / "model", classifier, tokenizer, config, objective.batches_per_epoch)
-        resume = _goes_on(run, run_config, objective, listener.note)
+        resume = _goes_on(run, run_config, objective, reporter.note)
         if not resume:
             storage.empty_draft(draft)
         trainer = Trainer(
@@ -114,7 +116,7 @@ def finetune(
             directory,
             run,
             device=classifier.device,
-            reporter=_EpochReporter(run, objective.batches_per_epoch, run_config.schedule.num_steps, listener),
+            reporter=_EpochReporter(run, objective.batches_per_epoch, reporter),
         )
         try:
             trainer.train(resume=resume, to_toml=to_toml)
@@ -161,26 +163,24 @@ def read_epochs(run: Path, batches_per_epoch: int) -> list[Epoch]:
     return epochs
 
 
-class _EpochReporter:
-    """The loop's `Reporter`: turns its events into those of a `FinetuneListener`."""
+class _EpochReporter(TrainingReporter):
+    """Turns the events of the loop into those of a `FinetuneReporter`.
 
-    def __init__(self, run: Path, batches_per_epoch: int, num_steps: int, listener: FinetuneListener) -> None:
-        self.run, self.batches_per_epoch, self.num_steps = run, batches_per_epoch, num_steps
-        self.listener = listener
+    Drops the loop's notes: they name settings that a fine-tuning does not have, and files of its draft. Drops saved
+    models, because `Epoch.is_best` says it.
+    """
 
-    def note(self, message: str) -> None:
-        """Drops the loop's notes: they name settings that a fine-tuning does not have, and files of its draft."""
+    def __init__(self, run: Path, batches_per_epoch: int, reporter: FinetuneReporter) -> None:
+        self.run, self.batches_per_epoch, self.reporter = run, batches_per_epoch, reporter
 
-    def step(self, record: dict[str, Any]) -> None:
-        """Reports the update."""
-        self.listener.step(record["step"], self.num_steps, (record["step"] - 1) // self.batches_per_epoch)
+    def advance(self, progress: Progress) -> None:
+        """Reports the update, with the number of its epoch."""
+        epoch = max(0, progress.done - 1) // self.batches_per_epoch
+        self.reporter.advance(replace(progress, label=f"train-{epoch}"))
 
     def evaluation(self, record: dict[str, Any]) -> None:  # noqa: ARG002 (the log has the epoch's updates too)
         """Reports the epoch that was evaluated."""
-        self.listener.epoch(read_epochs(self.run, self.batches_per_epoch)[-1])
-
-    def model_saved(self, path: Path) -> None:
-        """Does nothing: `Epoch.is_best` says it."""
+        self.reporter.epoch(read_epochs(self.run, self.batches_per_epoch)[-1])
 
 
 def _run_config(classifier: Classifier, objective: Classification, config: FinetuneConfig) -> Config:
@@ -208,7 +208,7 @@ def _run_config(classifier: Classifier, objective: Classification, config: Finet
     )
 
 
-def _goes_on(run: Path, config: Config, objective: Classification, note: Callable[[str], None]) -> bool:
+def _goes_on(run: Path, config: Config, objective: Classification, note: Note) -> bool:
     """Whether the run in `run`, if there is one, was stopped with the same inputs and settings; notes the answer."""
     checkpoint, _ = newest_whole_checkpoint(run / "checkpoints")
     if checkpoint is None:
@@ -244,8 +244,7 @@ def train_classifier(
     *,
     device: str,
     max_tokens: int | None,
-    listener: FinetuneListener,
-    track: Track,
+    reporter: FinetuneReporter,
 ) -> tuple[Task, dict[str, list[int]]]:
     """Fine-tunes `model` on `train` and saves the best epoch on the split `dev` to `output`.
 
@@ -255,11 +254,11 @@ def train_classifier(
     names = None if label_names is None else read_label_names(label_names)
     if names is None and is_classifier(model):
         names = load_classifier(model)[0].label_names
-    task = read_task(train, splits, names, listener.loaded)
+    task = read_task(train, splits, names, reporter.loaded)
     classifier, tokenizer = open_classifier(model, open_model, task.label_names, config.seed, device)
-    listener.loaded(f"load model from {model}")
+    reporter.loaded(f"load model from {model}")
     context = classifier.config.context_length
-    data = encode_task(task, tokenizer, min(max_tokens or context, context), listener.note)
-    finetune(classifier, tokenizer, data["train"], data["dev"], config, output, listener)
+    data = encode_task(task, tokenizer, min(max_tokens or context, context), reporter.note)
+    finetune(classifier, tokenizer, data["train"], data["dev"], config, output, reporter)
     best, _ = load_classifier(output, classifier.device)
-    return task, {name: predict(best.score_rows, data[name].rows, config.batch_size, track, name) for name in splits}
+    return task, {name: predict(best.score_rows, data[name].rows, config.batch_size, reporter, name) for name in splits}

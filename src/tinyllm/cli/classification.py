@@ -1,21 +1,19 @@
 """Functions shared by the classify commands: check outputs, show progress and scores."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Self
 
 from rich.console import Console
-from rich.progress import TaskID
 from rich.table import Table
 from rich.text import Text
 
 from tinyllm import storage
-from tinyllm.classification.events import Epoch, FinetuneListener
+from tinyllm.classification.events import Epoch, FinetuneReporter
 from tinyllm.classification.examples import majority_label
 from tinyllm.classification.scores import Scores, score
 from tinyllm.classification.task import Task
-from tinyllm.cli.console import escape_controls, note
-from tinyllm.cli.progress import progress_bar
+from tinyllm.cli.console import escape_controls
+from tinyllm.cli.progress import Display
 from tinyllm.errors import UsageError
 from tinyllm.model_dir import CLASSIFIER
 
@@ -28,41 +26,12 @@ def check_output_directory(output: Path, model: Path, *, overwrite: bool) -> Non
     storage.check_writable(output)
 
 
-def track(batches: Sequence[list[int]], description: str) -> Iterator[list[int]]:
-    """Yields the batches, with a progress bar on a terminal."""
-    with progress_bar() as bar:
-        yield from bar.track(batches, description=description)
-
-
-class FinetuneDisplay(FinetuneListener):
+class FinetuneDisplay(Display, FinetuneReporter):
     """Prints the course's lines, and shows a bar on a terminal."""
-
-    def __init__(self) -> None:
-        self.bar = progress_bar()
-        self.task: TaskID | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.bar.stop()
 
     def loaded(self, message: str) -> None:
         """Prints the line."""
         print(message)
-
-    def note(self, message: str) -> None:
-        """Prints the line on stderr."""
-        note(message)
-
-    def step(self, step: int, num_steps: int, epoch: int) -> None:
-        """Moves the bar."""
-        if self.task is None:
-            self.bar.start()
-            self.task = self.bar.add_task("", total=num_steps)
-        self.bar.update(self.task, completed=step, description=f"train-{epoch}")
-        if step == num_steps:
-            self.bar.stop()
 
     def epoch(self, epoch: Epoch) -> None:
         """Prints the scores of the epoch in the course's format."""

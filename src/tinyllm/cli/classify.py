@@ -16,10 +16,9 @@ from tinyllm.cli.classification import (
     check_prediction_files,
     show_scores,
     show_task_scores,
-    track,
 )
 from tinyllm.cli.console import TEXT_OR_DASH, note, show
-from tinyllm.cli.progress import stderr
+from tinyllm.cli.progress import Display, stderr
 from tinyllm.errors import InputError, UsageError
 from tinyllm.machine.device import pick_device
 from tinyllm.model_dir import is_classifier
@@ -94,8 +93,7 @@ def train(
             output,
             device=device,
             max_tokens=max_sentence_len,
-            listener=display,
-            track=track,
+            reporter=display,
         )
     show_task_scores(task, predictions)
     print(f"\nclassifier in {output}")
@@ -154,7 +152,8 @@ def predict(
     names, scorer, codec, limit = _open_scorer(model, tokenizer, label_names, question, device)
     texts, labels = parse_sentences(content, "standard input" if stdin else str(sentences), names)
     rows = encode_all({"sentences": texts}, codec, min(max_sentence_len or limit, limit), note)["sentences"]
-    predictions = predict_rows(scorer, rows, batch_size, track, "sentences")
+    with Display() as display:
+        predictions = predict_rows(scorer, rows, batch_size, display, "sentences")
     lines = format_predictions([names[label] for label in predictions], texts)
     if output is None:
         show(lines, end="")
@@ -182,6 +181,6 @@ def _open_scorer(
     from tinyllm.classification.zero_shot import QUESTION, ZeroShot
 
     names = read_label_names(label_names)
-    model, codec = loading.open_model(path, tokenizer, pick_device(device), announce=note)
+    model, codec = loading.open_model(path, tokenizer, pick_device(device), note=note)
     zero_shot = ZeroShot(model, codec, names, read_argument(question, "--question") if question else QUESTION)
     return names, zero_shot.score_rows, codec, zero_shot.row_limit

@@ -2,8 +2,7 @@
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import unquote, urlsplit
@@ -12,7 +11,7 @@ from cyclopts import Parameter
 
 from tinyllm import storage
 from tinyllm.cli.console import note
-from tinyllm.cli.progress import progress_bar
+from tinyllm.cli.progress import DownloadDisplay, progress_bar
 from tinyllm.errors import UsageError
 
 DATA_FOLDER = Path("data")
@@ -70,8 +69,9 @@ def fetch_corpus(url: str, target: Path, sha256: str | None, num_bytes: int | No
     """Downloads `url` to `target` with a progress bar. Raises DownloadError without a complete, checked file."""
     from tinyllm.corpus.download import download as fetch
 
-    with _byte_bar(target.name) as report:
-        fetch(url, target, sha256=sha256, expected_bytes=num_bytes, report=report, note=note)
+    with DownloadDisplay() as display:
+        display.begin(target.name)
+        fetch(url, target, sha256=sha256, expected_bytes=num_bytes, reporter=display)
 
 
 def storybook(
@@ -137,19 +137,6 @@ def _file_name(url: str) -> str:
     if name in ("", ".", "..") or not name.isprintable():
         raise UsageError(f"{url!r} does not end in a file name; give one with --output")
     return name
-
-
-@contextmanager
-def _byte_bar(name: str) -> Iterator[Callable[[int, int | None], None]]:
-    """A progress bar for a transfer; yields a function that takes the bytes received and the bytes in total."""
-    with progress_bar("{task.fields[amount]}") as bar:
-        task = bar.add_task(name, total=None, amount="")
-
-        def report(num_bytes: int, total_bytes: int | None) -> None:
-            whole = f" of {total_bytes / 1e6:,.1f}" if total_bytes else ""
-            bar.update(task, completed=num_bytes, total=total_bytes, amount=f"{num_bytes / 1e6:,.1f}{whole} MB")
-
-        yield report
 
 
 def _with_bar(entries: Iterable[str], total: int, name: str) -> Iterator[str]:

@@ -60,7 +60,7 @@ def doctor(
         raise ArtifactError(f"{path}: {damaged} finding(s) marked with !; the line with -> below each says what to do")
     if _is_shards(path):
         shards = ShardSet.open(path, verify="full")
-        settings = config_for_shards(shards.tokenizer.vocab_size, [file_layer(config)], recipe=recipe, announce=note)
+        settings = config_for_shards(shards.tokenizer.vocab_size, [file_layer(config)], recipe=recipe, note=note)
         show_forecast(settings, shards, out, trial_seconds)
 
 

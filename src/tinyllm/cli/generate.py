@@ -82,7 +82,7 @@ def generate(
     sampling = _read_stops(sampling)
     if stream and (as_json or num_samples > 1):
         raise ArgumentsError("--stream writes one text in pieces; leave out --json and --num-samples, or --stream")
-    generator = load(model, tokenizer=tokenizer, device=device, dtype=dtype, weights=weights, announce=note)
+    generator = load(model, tokenizer=tokenizer, device=device, dtype=dtype, weights=weights, note=note)
     if model is None:
         _say_bundled(generator)
     advise_on_prompt(text)

@@ -6,10 +6,11 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import FrameType
-from typing import Annotated, NoReturn
+from typing import Annotated, NoReturn, Self
 
 from cyclopts import Parameter
 from rich.console import Console
@@ -18,14 +19,15 @@ from rich.table import Table
 
 from tinyllm import storage
 from tinyllm.cli.console import TEXT_OR_DASH, note, show
-from tinyllm.cli.progress import progress_bar
+from tinyllm.cli.progress import Display, stderr
 from tinyllm.cli.texts import TextKey, read_text_key
 from tinyllm.corpus.formats import SUPPORTED
 from tinyllm.corpus.text import DocumentRule
 from tinyllm.errors import Interrupted
 from tinyllm.exchange.tokenizer_source import load_tokenizer
+from tinyllm.progress import Progress
 from tinyllm.shards.format import ShardSet
-from tinyllm.shards.writer import SHARD_TOKENS, Progress
+from tinyllm.shards.writer import SHARD_TOKENS
 from tinyllm.shards.writer import prepare as prepare_shards
 from tinyllm.text_input import standard_input
 
@@ -69,7 +71,7 @@ def prepare(
       tinyllm prepare stories.txt --tokenizer tokenizer -o shards
     """
     codec = load_tokenizer(tokenizer)
-    with stopping_gently(output), _save_standard_input(files) as inputs, EncodingDisplay() as screen:
+    with stopping_gently(output), _save_standard_input(files) as inputs, EncodingDisplay() as display:
         shards = prepare_shards(
             inputs,
             codec,
@@ -81,8 +83,7 @@ def prepare(
             num_workers=workers,
             shard_tokens=shard_tokens,
             overwrite=overwrite,
-            report=screen.report,
-            note=note,
+            reporter=display,
         )
     for split, counts in (("train", shards.train_counts), ("validation", shards.validation_counts)):
         note(f"{split:<11} {counts.documents:>12,} documents {counts.tokens:>16,} tokens")
@@ -138,41 +139,48 @@ def _save_standard_input(files: Sequence[str]) -> Iterator[list[str]]:
         yield [str(path) if name == "-" else name for name in files]
 
 
-class EncodingDisplay:
+class EncodingDisplay(Display):
     """Shows the progress of encoding a corpus: a bar on a terminal, else a line every ten seconds."""
 
     def __init__(self) -> None:
-        self._bar = progress_bar("{task.fields[numbers]}")
-        self._task = self._bar.add_task("encoding", total=None, numbers="")
+        super().__init__()
+        self._newest: Progress | None = None
         self._start = self._last_line = time.monotonic()
 
-    def __enter__(self) -> "EncodingDisplay":
-        self._bar.start()
+    def __enter__(self) -> Self:
+        self.begin("encoding")
         return self
 
     def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
-        task = self._bar.tasks[self._task]
-        if error is None:
+        if error is None and self._bar is not None and self._newest is not None:
             # Files hold more bytes than their documents' text, so the bar would end below 100 %.
-            self._bar.update(self._task, completed=task.total or task.completed, total=task.total or task.completed)
-        self._bar.stop()
+            whole = self._newest.total or self._newest.done
+            super().advance(replace(self._newest, done=whole, total=whole))
+        super().__exit__(error)
 
-    def report(self, progress: Progress) -> None:
-        """Shows `progress`."""
+    def advance(self, progress: Progress) -> None:
+        """Moves the bar, or prints a line every ten seconds."""
+        self._newest = progress
         now = time.monotonic()
-        rate = (progress.text_bytes - progress.kept_bytes) / max(1e-9, now - self._start) / 1e6
-        numbers = f"{progress.documents:,} documents  {progress.tokens:,} tokens  {rate:.1f} MB/s"
-        self._bar.update(self._task, completed=progress.text_bytes, total=progress.source_bytes, numbers=numbers)
-        if self._bar.disable and now - self._last_line > LINE_SECONDS:
+        if stderr.is_terminal:
+            super().advance(progress)
+        elif now - self._last_line > LINE_SECONDS:
             self._last_line = now
-            note(numbers + _time_left(progress, rate))
+            self.note(self.numbers(progress) + self._time_left(progress))
 
+    def numbers(self, progress: Progress) -> str:
+        """Documents, tokens, and megabytes per second."""
+        counts = "  ".join(f"{number:,} {name}" for name, number in progress.counts.items())
+        return f"{counts}  {self._megabytes_per_second(progress):.1f} MB/s"
 
-def _time_left(progress: Progress, megabytes_per_second: float) -> str:
-    if progress.source_bytes is None or not megabytes_per_second:
-        return ""
-    seconds = max(0, progress.source_bytes - progress.text_bytes) / 1e6 / megabytes_per_second
-    return f"  {seconds:.0f} s left"
+    def _megabytes_per_second(self, progress: Progress) -> float:
+        return (progress.done - progress.kept) / max(1e-9, time.monotonic() - self._start) / 1e6
+
+    def _time_left(self, progress: Progress) -> str:
+        rate = self._megabytes_per_second(progress)
+        if progress.total is None or not rate:
+            return ""
+        return f"  {max(0, progress.total - progress.done) / 1e6 / rate:.0f} s left"
 
 
 def _print_counts(shards: ShardSet) -> None:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 from cyclopts import Parameter
 from pydantic import BaseModel
-from rich.progress import Progress, TaskID
+from rich.progress import Progress as Bar
+from rich.progress import TaskID
 
 from tinyllm import api, storage
 from tinyllm.cli.console import note
@@ -16,6 +17,7 @@ from tinyllm.config import Config
 from tinyllm.config.layers import build_run_config, file_layer
 from tinyllm.shards.format import ShardSet
 from tinyllm.text_input import read_argument
+from tinyllm.training.reporter import TrainingReporter
 
 if TYPE_CHECKING:
     from tinyllm.training.outcome import Outcome
@@ -97,7 +99,7 @@ def train(
         ],
         recipe=recipe,
         resume=resume == "auto",
-        announce=note,
+        note=note,
     )
     run_training(settings, shards, out, resume=goes_on)
 
@@ -126,13 +128,13 @@ def describe_outcome(outcome: "Outcome", run: Path) -> str:
     return f"{outcome.model}; model in {run / 'model'}, curve in {run / 'loss.svg'}{later}"
 
 
-class TrainingDisplay:
-    """A `Reporter` that shows a bar on a terminal, else a line at each log interval and each evaluation."""
+class TrainingDisplay(TrainingReporter):
+    """Shows a bar on a terminal, else a line at each log interval and each evaluation."""
 
     def __init__(self, config: Config) -> None:
         self.config = config
         self.validation_loss = "-"
-        self.bar: Progress = progress_bar(
+        self.bar: Bar = progress_bar(
             "loss {task.fields[loss]}",
             "val {task.fields[validation]}",
             "lr {task.fields[rate]}",
@@ -170,9 +172,6 @@ class TrainingDisplay:
         self.note(
             f"step {record['step']}: validation loss {self.validation_loss}, {record['bits_per_byte']:.4f} bits a byte"
         )
-
-    def model_saved(self, path: Path) -> None:
-        """Does nothing: `evaluation` has already shown the loss."""
 
     @contextmanager
     def _if_shown(self) -> Iterator[None]:

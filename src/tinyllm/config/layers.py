@@ -7,7 +7,7 @@ allowed values, and the nearest valid name.
 import difflib
 import json
 import tomllib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from pydantic import BaseModel, ValidationError
 from tinyllm.config import Config, first_problem
 from tinyllm.config.recipes import read_recipe
 from tinyllm.errors import ConfigError, InputError
+from tinyllm.progress import SILENT, Note
 from tinyllm.text_input import decode
 
 Layer = Mapping[str, Mapping[str, Any]]
@@ -33,23 +34,23 @@ def build_run_config(
     *,
     recipe: str | None = None,
     resume: bool = False,
-    announce: Callable[[str], None] = lambda _: None,
+    note: Note = SILENT.note,
 ) -> tuple[Config, bool]:
     """The config of a training run in `run`, and whether it resumes: by `resume`, or by init_from "resume".
 
     Layers, each overriding the one before: the config.toml of a resumed run, `recipe`, `layers`. A new run without
-    `recipe` uses the default recipe. `announce` gets a line if config.toml is not used. Raises ConfigError for a
+    `recipe` uses the default recipe. `note` gets a line if config.toml is not used. Raises ConfigError for a
     wrong setting, UsageError for an unknown recipe.
     """
     named = [(origin, _without_resume(layer)) for origin, layer in layers]
     resume = resume or any(kept is not layer for (_, kept), (_, layer) in zip(named, layers, strict=True))
-    own = _settings_to_resume(run / "config.toml", recipe, announce) if resume else {}
+    own = _settings_to_resume(run / "config.toml", recipe, note) if resume else {}
     if recipe is None and not own:
         recipe = DEFAULT_RECIPE
         if resume:
-            announce(f"{run} has no settings of its own; it begins with those of the recipe {recipe}")
+            note(f"{run} has no settings of its own; it begins with those of the recipe {recipe}")
     base = (str(run / "config.toml"), own)
-    return config_for_shards(vocab_size, named, recipe=recipe, base=base, announce=announce), resume
+    return config_for_shards(vocab_size, named, recipe=recipe, base=base, note=note), resume
 
 
 def config_for_shards(
@@ -58,7 +59,7 @@ def config_for_shards(
     *,
     recipe: str | None = None,
     base: tuple[str, Layer] = ("", {}),
-    announce: Callable[[str], None] = lambda _: None,
+    note: Note = SILENT.note,
 ) -> Config:
     """The config of a run on shards whose tokenizer has `vocab_size` tokens: defaults < `base` < `recipe` < `layers`.
 
@@ -66,7 +67,7 @@ def config_for_shards(
     """
     settings = {} if recipe is None else read_recipe(recipe)
     shards = ("shards", {"model": {"vocab_size": vocab_size}})
-    return build_config([shards, base, (f"recipe {recipe}", settings), *layers], announce)
+    return build_config([shards, base, (f"recipe {recipe}", settings), *layers], note)
 
 
 def file_layer(path: Path | None) -> tuple[str, Layer]:
@@ -74,10 +75,10 @@ def file_layer(path: Path | None) -> tuple[str, Layer]:
     return str(path), {} if path is None else read_toml(path)
 
 
-def build_config(layers: Iterable[tuple[str, Layer]], announce: Callable[[str], None] = lambda _: None) -> Config:
+def build_config(layers: Iterable[tuple[str, Layer]], note: Note = SILENT.note) -> Config:
     """The config of `layers`, pairs of a name for errors and a layer; later layers win. Raises ConfigError.
 
-    A key of an older version is read; `announce` gets one line with its new name.
+    A key of an older version is read; `note` gets one line with its new name.
     """
     merged: dict[str, dict[str, Any]] = {}
     for origin, layer in layers:
@@ -86,7 +87,7 @@ def build_config(layers: Iterable[tuple[str, Layer]], announce: Callable[[str], 
                 if section in Config.model_fields:
                     raise ConfigError(f"{origin}: {section} is a section; give it settings by name, not one value")
                 raise ConfigError(f"{origin}: {section} stands outside a section; write it under [section]")
-            values = _with_new_names(origin, section, values, announce)
+            values = _with_new_names(origin, section, values, note)
             _check_names(origin, section, values)
             merged.setdefault(section, {}).update(values)
     try:
@@ -95,16 +96,14 @@ def build_config(layers: Iterable[tuple[str, Layer]], announce: Callable[[str], 
         raise ConfigError(first_problem(error)) from None
 
 
-def _with_new_names(
-    origin: str, section: str, values: Mapping[str, Any], announce: Callable[[str], None]
-) -> dict[str, Any]:
+def _with_new_names(origin: str, section: str, values: Mapping[str, Any], note: Note) -> dict[str, Any]:
     """`values` with `_` in place of `-` in each key, and with the new name of each key in `RENAMED`."""
     found = {}
     for key, value in values.items():
         old = key.replace("-", "_")
         new = RENAMED.get((section, old), old)
         if new != old:
-            announce(f"{origin}: {section}.{old} is named {section}.{new}; the old name is still read")
+            note(f"{origin}: {section}.{old} is named {section}.{new}; the old name is still read")
         found[new] = value
     return found
 
@@ -118,14 +117,14 @@ def _without_resume(layer: Layer) -> Layer:
     return layer if len(kept) == len(training) else {**layer, "training": kept}
 
 
-def _settings_to_resume(path: Path, recipe: str | None, announce: Callable[[str], None]) -> dict[str, Any]:
+def _settings_to_resume(path: Path, recipe: str | None, note: Note) -> dict[str, Any]:
     """The settings in a run's config.toml. Raises ConfigError if they cannot be read and no recipe replaces them."""
     try:
         return read_own_settings(path)
     except ConfigError as error:
         if recipe is None:
             raise ConfigError(str(error), hint="mend it, or name the run's `recipe`") from None
-        announce(f"the run's own settings are not used: {error}")
+        note(f"the run's own settings are not used: {error}")
         return {}
 
 

@@ -5,7 +5,7 @@ characters for a document, and 2**27 for an item of a JSON array or a field of a
 2**25, because a few kilobytes may unpack to gigabytes. For Parquet the bound is one row group's column.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -17,6 +17,7 @@ from tinyllm.corpus.sources import STANDARD_INPUT, describe_skipped, list_source
 from tinyllm.corpus.streams import Readable, decode_text, decompress, open_bytes, open_file, unify_newlines
 from tinyllm.corpus.text import DocumentRule, split_text
 from tinyllm.errors import FormatError, InputError
+from tinyllm.progress import SILENT, Note
 
 ARCHIVE_LIMIT_CHARACTERS = 2**25
 
@@ -36,7 +37,7 @@ def read_documents(
     *,
     documents: DocumentRule = "auto",
     text_key: str | None = None,
-    note: Callable[[str], None] = lambda _: None,
+    note: Note = SILENT.note,
 ) -> Iterator[Document]:
     """The documents of all files in `inputs`, in the order of the sorted file names, without empty ones.
 
@@ -63,7 +64,7 @@ class _Reading:
 
     documents: DocumentRule
     text_key: str | None
-    note: Callable[[str], None]
+    note: Note
 
 
 def _read_file(path: Path, reading: _Reading) -> Iterator[tuple[str, str]]:

@@ -25,6 +25,7 @@ from tinyllm import storage
 from tinyllm.corpus.formats import format_of
 from tinyllm.corpus.streams import open_bytes
 from tinyllm.errors import DownloadError, FormatError, UsageError
+from tinyllm.progress import SILENT, Note, Progress, Reporter
 from tinyllm.version import __version__
 
 KIND = "download"
@@ -44,15 +45,14 @@ def download(
     *,
     sha256: str | None = None,
     expected_bytes: int | None = None,
-    report: Callable[[int, int | None], None] | None = None,
-    note: Callable[[str], None] | None = None,
+    reporter: Reporter = SILENT,
     sleep: Callable[[float], None] = time.sleep,
     timeout_seconds: float = 30.0,
 ) -> Path:
     """Downloads `url` to `target`, resuming an earlier part; a `target` that is already correct stays unchanged.
 
-    `report` is called with the number of bytes received and the total (None if unknown). `note` receives one line
-    before each retry, of which there are at most 5 in a row without a new byte.
+    `reporter` receives the bytes that have arrived, and one line before each retry. At most 5 retries in a row bring
+    no new byte.
     Raises UsageError for an invalid address or checksum, ArtifactError if the disk refuses, DownloadError for every
     other failure. The part is kept only if the same call can resume it.
     """
@@ -63,9 +63,9 @@ def download(
         return target
     try:
         with storage.open_draft(storage.follow_link(target), KIND, resumable=True) as draft:
-            transfer = _Transfer(url, draft, sha256, expected_bytes, report or (lambda *_: None), timeout_seconds)
+            transfer = _Transfer(url, draft, sha256, expected_bytes, reporter, timeout_seconds)
             try:
-                _retry(transfer, note or (lambda _: None), sleep)
+                _retry(transfer, reporter.note, sleep)
                 storage.disk.sync(transfer.part)
                 storage.publish_file(draft, transfer.part)
             finally:
@@ -94,7 +94,7 @@ class _Version(BaseModel):
     total_bytes: int | None
 
 
-def _retry(transfer: "_Transfer", note: Callable[[str], None], sleep: Callable[[float], None]) -> None:
+def _retry(transfer: "_Transfer", note: Note, sleep: Callable[[float], None]) -> None:
     """Attempts the transfer until it succeeds; gives up after `MAX_FAILURES` in a row without a new byte."""
     most_bytes = num_failures = 0
     while True:
@@ -121,7 +121,7 @@ class _Transfer:
         draft: storage.Draft,
         sha256: str | None,
         expected_bytes: int | None,
-        report: Callable[[int, int | None], None],
+        reporter: Reporter,
         timeout_seconds: float,
     ) -> None:
         self.url = url
@@ -131,7 +131,7 @@ class _Transfer:
         self._target = draft.target
         self._sha256 = sha256
         self._expected_bytes = expected_bytes
-        self._report = report
+        self._reporter = reporter
         self._timeout_seconds = timeout_seconds
 
     def attempt(self) -> None:
@@ -145,6 +145,9 @@ class _Transfer:
     def kept_bytes(self) -> int:
         """The number of bytes that the next attempt can resume from."""
         return self.part.stat().st_size if self._version_of_part() else 0
+
+    def _report(self, num_bytes: int, total_bytes: int | None) -> None:
+        self._reporter.advance(Progress(self._target.name, num_bytes, total_bytes, "bytes"))
 
     def drop(self) -> None:
         """Removes the part."""

@@ -6,17 +6,18 @@ that is an input itself, or matches a pattern, is listed with any ending; a fold
 
 import glob
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tinyllm.corpus.formats import SUPPORTED, format_of
 from tinyllm.errors import InputError
+from tinyllm.progress import SILENT, Note
 
 STANDARD_INPUT = Path("-")
 _NAMES_SHOWN = 3
 
 
-def list_sources(inputs: Sequence[str | Path], note: Callable[[str], None] = lambda _: None) -> list[Path]:
+def list_sources(inputs: Sequence[str | Path], note: Note = SILENT.note) -> list[Path]:
     """The files that `inputs` name, sorted and without duplicates; standard input is `STANDARD_INPUT`.
 
     A folder contributes its files with supported endings, at any depth. Hidden files are ignored and links to folders

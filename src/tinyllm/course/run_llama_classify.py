@@ -18,9 +18,9 @@ from tinyllm.cli.classification import (
     check_output_directory,
     check_prediction_files,
     show_task_scores,
-    track,
 )
 from tinyllm.cli.console import note
+from tinyllm.cli.progress import Display
 from tinyllm.course.run_llama_generate import default_model
 from tinyllm.errors import UsageError
 from tinyllm.machine.device import pick_device
@@ -81,12 +81,15 @@ def prompt(
     from tinyllm.classification.zero_shot import QUESTION, ZeroShot
 
     path = pretrained_model_path or default_model()
-    model, codec = loading.open_model(path, tokenizer, device, announce=note)
+    model, codec = loading.open_model(path, tokenizer, device, note=note)
     print(f"load model from {path}")
     zero_shot = ZeroShot(model, codec, names, QUESTION)
     limit = min(max_sentence_len or zero_shot.row_limit, zero_shot.row_limit)
     rows = encode_all({name: [e.text for e in examples] for name, examples in task.splits.items()}, codec, limit, note)
-    predictions = {name: predict(zero_shot.score_rows, rows[name], batch_size, track, name) for name in task.splits}
+    with Display() as display:
+        predictions = {
+            name: predict(zero_shot.score_rows, rows[name], batch_size, display, name) for name in task.splits
+        }
     _write_predictions(task, predictions, outputs)
 
 
@@ -148,8 +151,7 @@ def finetune(
             directory,
             device=device,
             max_tokens=max_sentence_len,
-            listener=display,
-            track=track,
+            reporter=display,
         )
     print(f"save the model to {directory}")
     _write_predictions(task, predictions, outputs)

@@ -80,7 +80,7 @@ def generate(
         raise UsageError(f"--max_sentence_len is {max_sentence_len}; it must be at least 1")
     prefix = text_input.read_argument(prefix, "--prefix")
     path = pretrained_model_path or default_model()
-    generator = loading.load(path, tokenizer=tokenizer, device="cuda" if use_gpu else "cpu", announce=note)
+    generator = loading.load(path, tokenizer=tokenizer, device="cuda" if use_gpu else "cpu", note=note)
     screen = Screen()
     screen.show(f"load model from {path}\n")
     advise_on_prompt(prefix)

@@ -37,7 +37,7 @@ class TextGenerator:
         if not Path(checkpoint).exists():
             raise InputError(f"there is no checkpoint {checkpoint}; run python train.py first")
         found = find_tokenizer(Path(checkpoint), tokenizer_model_path)
-        self.generator = load(checkpoint, tokenizer=found, device=self.device, dtype=dtype, announce=note)
+        self.generator = load(checkpoint, tokenizer=found, device=self.device, dtype=dtype, note=note)
         print(f"Model has {num_parameters(self.generator.config)} parameters.")
         self.tokenizer_model_path = tokenizer_model_path if found is None else str(found)
         self.num_calls = 0

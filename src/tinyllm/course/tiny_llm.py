@@ -119,7 +119,7 @@ def _preprocess(arguments: argparse.Namespace) -> None:
     inputs, output = arguments.data or corpus_inputs(), shard_folder(vocab_size)
     options = {**_text_options(arguments), "num_workers": arguments.workers}
     with stopping_gently(output), EncodingDisplay() as display:
-        prepare_corpus(inputs, tokenizer_file(vocab_size), output, report=display.report, note=note, **options)
+        prepare_corpus(inputs, tokenizer_file(vocab_size), output, reporter=display, **options)
     print("Done.")
     note(f"train on it with: python train.py --vocab_size={vocab_size}")
 

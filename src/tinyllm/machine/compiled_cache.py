@@ -18,13 +18,13 @@ from pathlib import Path
 from tinyllm import storage
 from tinyllm.errors import ArtifactError, UsageError
 from tinyllm.machine import system
+from tinyllm.progress import Note
 
 KIND = "compiled code"
 PRIVATE_FOLDER, PRIVATE_FILE = 0o700, 0o600
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 _SYSTEM_USERS = (0, 65534)
 """Root, and the id of users that are not mapped into a container, such as the host's root."""
-Announce = Callable[[str], None]
 
 
 _compiling = threading.Lock()
@@ -43,14 +43,14 @@ def code_key(sources: Iterable[Path], facts: Iterable[str]) -> str:
 
 
 class CompiledCache:
-    """One folder of compiled code. A folder that is not private is not used, and `announce` gets the reason."""
+    """One folder of compiled code. A folder that is not private is not used, and `note` gets the reason."""
 
-    def __init__(self, folder: Path, announce: Announce) -> None:
+    def __init__(self, folder: Path, note: Note) -> None:
         self._folder = folder
-        self._announce = announce
+        self._note = note
         self._complaint = complaint_about_folder(folder)
         if self._complaint:
-            announce(f"{folder} is not used, so each start compiles again: {self._complaint}")
+            note(f"{folder} is not used, so each start compiles again: {self._complaint}")
 
     def find_or_compile(
         self, name: str, key: str, ending: str, compile_now: Callable[[], bytes]
@@ -79,7 +79,7 @@ class CompiledCache:
             except OSError:
                 continue  # removed or replaced meanwhile, or a link
             if complaint:
-                self._announce(f"{path} is not used: {complaint}")
+                self._note(f"{path} is not used: {complaint}")
             elif path.name == _file_name(name, key, content, ending):
                 return path, content
         return None
@@ -87,7 +87,7 @@ class CompiledCache:
     def keep(self, name: str, key: str, ending: str, content: bytes) -> Path | None:
         """Writes code to the cache and returns its path; None if the folder is not private or not writable.
 
-        `announce` gets one line if writing fails.
+        `note` gets one line if writing fails.
         """
         if self._complaint:
             return None
@@ -101,22 +101,22 @@ class CompiledCache:
         except (ArtifactError, OSError) as error:
             if found := self.find(name, key, ending):
                 return found[0]  # another process was faster
-            self._announce(f"the compiled code is not cached, so the next start compiles again: {error}")
+            self._note(f"the compiled code is not cached, so the next start compiles again: {error}")
             return None
         return path
 
 
-def load_library(path: Path | None, content: bytes, announce: Announce) -> ctypes.CDLL:
+def load_library(path: Path | None, content: bytes, note: Note) -> ctypes.CDLL:
     """The shared library `content`, loaded from `path`, else from a private temporary copy, else from memory.
 
-    A file system may forbid running its files (`noexec`); `announce` then gets a line that names the copy in use.
+    A file system may forbid running its files (`noexec`); `note` then gets a line that names the copy in use.
     Raises OSError if no copy can be loaded.
     """
     if path is not None:
         try:
             return ctypes.CDLL(str(path))
         except OSError as error:
-            announce(f"{path.parent} does not let code run ({error}); a temporary copy is loaded instead")
+            note(f"{path.parent} does not let code run ({error}); a temporary copy is loaded instead")
     try:
         with tempfile.TemporaryDirectory(prefix="tinyllm-compiled-") as folder:
             copy = Path(folder) / "library.so"
@@ -126,7 +126,7 @@ def load_library(path: Path | None, content: bytes, announce: Announce) -> ctype
         library = system.library_from_memory(content)
         if library is None:
             raise
-        announce(f"{tempfile.gettempdir()} does not let code run ({error}); a copy in memory is loaded instead")
+        note(f"{tempfile.gettempdir()} does not let code run ({error}); a copy in memory is loaded instead")
         return library
 
 

@@ -6,7 +6,6 @@ the same recipe and its files match the checksums; all other files are removed.
 
 import hashlib
 import re
-from collections.abc import Callable
 from itertools import chain, count
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from tinyllm import storage
+from tinyllm.progress import Note
 from tinyllm.shards.format import NOTHING, Counts, ShardEntry, SplitName
 
 JOURNAL_NAME = "journal.jsonl"
@@ -22,7 +22,7 @@ JOURNAL_NAME = "journal.jsonl"
 class Journal:
     """The finished shards of a draft: `entries` in the order of their completion, and the `sha256` of their files."""
 
-    def __init__(self, directory: Path, recipe_fingerprint: str, keep: bool, note: Callable[[str], None]) -> None:
+    def __init__(self, directory: Path, recipe_fingerprint: str, keep: bool, note: Note) -> None:
         """Reuses the valid shards in `directory` if `keep`, and reports their number to `note`."""
         self.entries: list[ShardEntry] = []
         self.sha256: dict[str, str] = {}

@@ -8,7 +8,7 @@ interruptions do not matter; finished shards are kept after an interruption. `co
 import hashlib
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import pairwise
@@ -24,6 +24,7 @@ from tinyllm.corpus.split import VALIDATION_FRACTION, split_documents
 from tinyllm.corpus.text import DocumentRule
 from tinyllm.errors import ArtifactError, InputError, UsageError
 from tinyllm.machine.device import num_available_cores
+from tinyllm.progress import SILENT, Progress, Reporter
 from tinyllm.shards.encoding import Batch, EncodedTexts, Lengths, Tokens, dtype_for
 from tinyllm.shards.format import (
     POSITION_PARTS,
@@ -66,19 +67,6 @@ class Recipe:
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
 
-@dataclass(frozen=True)
-class Progress:
-    """The progress of `prepare`, passed to its `report` after each batch."""
-
-    documents: int
-    tokens: int
-    text_bytes: int
-    kept_bytes: int
-    """Part of `text_bytes` from an earlier, interrupted run."""
-    source_bytes: int | None
-    """Size of the sources, comparable to `text_bytes`; None if they are compressed."""
-
-
 def prepare(
     inputs: Sequence[str | Path],
     tokenizer: Tokenizer,
@@ -92,12 +80,12 @@ def prepare(
     num_workers: int | None = None,
     shard_tokens: int = SHARD_TOKENS,
     overwrite: bool = False,
-    report: Callable[[Progress], None] = lambda _: None,
-    note: Callable[[str], None] = lambda _: None,
+    reporter: Reporter = SILENT,
 ) -> ShardSet:
     """Encodes the documents of `inputs` and commits `output`; resumes after an interruption.
 
     `num_workers` None means one process a core. An `output` made from the same inputs and options stays unchanged.
+    `reporter` receives the progress after each batch.
     With `validation_source` (a `Document.source`), that source is for validation, and each source becomes one shard
     with its name and any size: the layout of llama2.c.
     Raises InputError naming a file that cannot be used, ArtifactError if `output` cannot be written, or if it exists
@@ -117,28 +105,28 @@ def prepare(
     )
     if _is_up_to_date(output, recipe):
         storage.remove_dead_drafts_of(output)
-        note(f"{output} is up to date: made from the same files, tokenizer and options")
+        reporter.note(f"{output} is up to date: made from the same files, tokenizer and options")
         return ShardSet.open(output)
     storage.check_replaceable(output, "shards", overwrite=overwrite)
     storage.check_writable(output)
-    read = read_documents(inputs, documents=documents, text_key=text_key, note=note)
+    read = read_documents(inputs, documents=documents, text_key=text_key, note=reporter.note)
     rule, labelled = split_documents(read, validation_fraction, validation_source)
     with storage.commit_directory(output, "shards", resumable=True, with_stamps=True) as draft:
         # A split by position is known only at the end of the corpus, so it cannot be resumed.
-        journal = Journal(draft.path, recipe.fingerprint, keep=rule != "position", note=note)
+        journal = Journal(draft.path, recipe.fingerprint, keep=rule != "position", note=reporter.note)
         draft.temporary_names.add(JOURNAL_NAME)
         writers = _SplitWriters(journal, dtype_for(tokenizer.vocab_size), None if rule == "source" else shard_tokens)
         batches = _make_batches(writers.skip_finished(labelled))
         processes = _limit_workers(num_workers, sources)
         try:
             with closing(journal), closing(encode_in_order(batches, tokenizer, append_eos, processes)) as encoded:
-                observed = _report_progress(encoded, report, journal.counts, _uncompressed_bytes(sources))
+                observed = _report_progress(encoded, reporter, journal.counts, _uncompressed_bytes(sources))
                 if rule == "hash":
                     writers.write_by_label(observed)
                 elif rule == "source":
                     writers.write_by_source(observed)
                 else:
-                    note(writers.write_by_position(observed, tokenizer))
+                    reporter.note(writers.write_by_position(observed, tokenizer))
         finally:
             draft.keep = rule != "position" and bool(journal.entries)
         draft.write(MODEL_NAME, tokenizer.model_proto)
@@ -318,18 +306,22 @@ def _batch_of(pairs: Sequence[tuple[Document, bool]]) -> Batch:
 
 def _report_progress(
     encoded: Iterable[tuple[Batch, EncodedTexts]],
-    report: Callable[[Progress], None],
+    reporter: Reporter,
     finished: Counts,
     source_bytes: int | None,
 ) -> Iterator[tuple[Batch, EncodedTexts]]:
-    """Passes batches on and reports running totals after each, counted from `finished`."""
+    """Passes batches on and reports running totals after each, counted from `finished`.
+
+    The bytes are those of the documents' text: fewer than `source_bytes`, the size of the files (None if compressed).
+    """
     documents, tokens, text_bytes = finished.documents, finished.tokens, finished.text_bytes
     for batch, texts in encoded:
         yield batch, texts
         documents += len(texts.lengths)
         tokens += len(texts.ids)
         text_bytes += int(texts.text_bytes.sum())
-        report(Progress(documents, tokens, text_bytes, finished.text_bytes, source_bytes))
+        counts = {"documents": documents, "tokens": tokens}
+        reporter.advance(Progress("encoding", text_bytes, source_bytes, "bytes", finished.text_bytes, counts))
 
 
 def _is_up_to_date(output: Path, recipe: Recipe) -> bool:

@@ -24,7 +24,7 @@ from tinyllm.training.inputs import fingerprint_shards
 from tinyllm.training.loop import Trainer
 from tinyllm.training.memory import check_memory
 from tinyllm.training.next_token import NextToken
-from tinyllm.training.reporter import Reporter
+from tinyllm.training.reporter import TrainingReporter
 from tinyllm.training.run_dir import check_run_directory
 from tinyllm.training.saved_model import LanguageModelDirectory, check_loadable
 from tinyllm.training.schedule import fit_warmup
@@ -33,7 +33,7 @@ Sampler = Callable[[Transformer, Tokenizer, TrainingSamplesConfig], list[str]]
 
 
 def build_trainer(
-    config: Config, shards: ShardSet, run: Path, *, reporter: Reporter, sampler: Sampler | None = None
+    config: Config, shards: ShardSet, run: Path, *, reporter: TrainingReporter, sampler: Sampler | None = None
 ) -> Trainer:
     """The trainer of a language model on `shards` in the directory `run`; `sampler` draws its samples.
 
@@ -117,7 +117,7 @@ def _bind_sampler(
     return draw
 
 
-def _with_fitting_warmup(config: Config, reporter: Reporter) -> Config:
+def _with_fitting_warmup(config: Config, reporter: TrainingReporter) -> Config:
     """`config` with a warmup shorter than the run; reports a change."""
     schedule = fit_warmup(config.schedule)
     if schedule is config.schedule:

@@ -1,13 +1,13 @@
 """Counts the updates that were skipped because the loss or the gradient was not finite, and ends a diverged run."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 from tinyllm.errors import DivergenceError
+from tinyllm.progress import Note
 from tinyllm.training.checkpoint import TrainingState, list_checkpoints
 
 
-def count_bad(state: TrainingState, skipped: bool, limit: int, run: Path, note: Callable[[str], None]) -> None:
+def count_bad(state: TrainingState, skipped: bool, limit: int, run: Path, note: Note) -> None:
     """Counts the update to `state.step`. Raises DivergenceError after `limit` skipped updates in a row."""
     state.bad_steps = state.bad_steps + 1 if skipped else 0
     state.total_bad_steps += skipped

@@ -1,7 +1,7 @@
 """The training loop: fetch, update, log, evaluate, save; resumes from the newest whole checkpoint.
 
-It prints nothing: a `Reporter` receives every event. It knows neither data nor model format: an `Objective` has the
-batches and their loss, a `ModelDirectory` keeps the best model. On several ranks, the first one writes.
+It prints nothing: a `TrainingReporter` receives every event. It knows neither data nor model format: an `Objective`
+has the batches and their loss, a `ModelDirectory` keeps the best model. On several ranks, the first one writes.
 """
 
 import math
@@ -27,7 +27,7 @@ from tinyllm.training.objective import Evaluation, Objective
 from tinyllm.training.optimizer import set_learning_rate
 from tinyllm.training.outcome import Outcome, Reason
 from tinyllm.training.path import choose_updater
-from tinyllm.training.reporter import Reporter
+from tinyllm.training.reporter import TrainingReporter
 from tinyllm.training.resume import begin_state, find_checkpoint
 from tinyllm.training.run_dir import check_run_directory, clear_away_leftovers, locked
 from tinyllm.training.saved_model import ModelDirectory, keep_if_best
@@ -46,7 +46,7 @@ class Trainer:
         run: Path,
         *,
         device: torch.device,
-        reporter: Reporter,
+        reporter: TrainingReporter,
         draw_samples: Callable[[], list[str]] | None = None,
     ) -> None:
         """`directory` keeps the best model; `draw_samples` returns the texts to log at each evaluation."""
@@ -133,7 +133,7 @@ class Trainer:
             "grad_norm": result.grad_norm if math.isfinite(result.grad_norm) else None,
             "tokens_per_second": self.config.tokens_per_step / seconds,
         }
-        self.log.update(record | self.objective.metrics() | bad)
+        self.log.update(record | self.objective.metrics() | bad, self.config.schedule.num_steps)
         count_bad(self.state, result.skipped, self.config.training.max_bad_steps, self.run, self.log.note)
 
     def _evaluate_if_due(self, stop: StopRequest) -> bool:

@@ -11,9 +11,10 @@ from typing import Any
 from tinyllm import storage
 from tinyllm.errors import ResourceError, UsageError
 from tinyllm.machine import ranks
+from tinyllm.progress import Progress
 from tinyllm.text_input import encodable
 from tinyllm.training.loss_curve import CurveRecords, draw_loss_curve
-from tinyllm.training.reporter import Reporter, Silence
+from tinyllm.training.reporter import TrainingReporter
 
 
 class MetricsLog:
@@ -64,13 +65,15 @@ class MetricsLog:
 class RunLog:
     """The logs of a run: lines on disk and events for its reporter, on the first rank alone."""
 
-    def __init__(self, run: Path, reporter: Reporter) -> None:
+    def __init__(self, run: Path, reporter: TrainingReporter) -> None:
         self.run = run
-        self.reporter = reporter if ranks.is_first() else Silence()
+        self.reporter = reporter if ranks.is_first() else TrainingReporter()
         self.lines: MetricsLog | None = None
+        self.first_step = 0
 
     def open(self, step: int, *, tensorboard: bool) -> None:
         """Opens the logs of a run that continues from `step`. Raises UsageError if TensorBoard is missing."""
+        self.first_step = step
         if ranks.is_first():
             self.lines = MetricsLog(self.run, step=step, tensorboard=tensorboard)
 
@@ -78,10 +81,11 @@ class RunLog:
         """Tells the user one line."""
         self.reporter.note(message)
 
-    def update(self, record: dict[str, Any]) -> None:
-        """Writes and reports the metrics of an update."""
+    def update(self, record: dict[str, Any], num_steps: int) -> None:
+        """Writes and reports the metrics of an update, one of `num_steps`."""
         if self.lines is not None:
             self.lines.write(record)
+        self.reporter.advance(Progress("training", record["step"], num_steps, "updates", self.first_step))
         self.reporter.step(record)
 
     def evaluation(self, record: dict[str, Any], *, written: bool = True, drawn: bool = True) -> None:

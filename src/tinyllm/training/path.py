@@ -5,7 +5,7 @@ one microbatch and a model cut to two layers. Explicit settings are not measured
 estimate decides whether it pays, from the measurements in benchmarks/log/2026-11-22-attention-variants.md.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from tinyllm.kernels.train import library
 from tinyllm.machine import ranks
 from tinyllm.machine.compiled_cache import cache_folder
 from tinyllm.machine.compiler import has_cpp_compiler
+from tinyllm.progress import SILENT, Note
 from tinyllm.training.checkpoint import read_state
 from tinyllm.training.objective import Objective
 from tinyllm.training.step import TrainingAttention, Updater, build_updater, kernels_refusal
@@ -67,12 +68,10 @@ def restore_path(config: Config, saved: Mapping[str, Any], device: torch.device)
     return config.model_copy(update={"training": config.training.model_copy(update=known)})
 
 
-def load_train_kernels(
-    config: Config, device: torch.device, announce: Callable[[str], None], refusal: str = ""
-) -> bool:
+def load_train_kernels(config: Config, device: torch.device, note: Note, refusal: str = "") -> bool:
     """Loads or compiles the training kernels if `config` may use them on `device`; returns whether it can.
 
-    `announce` gets one line before compiling, and one with the reason if loading fails. Raises UsageError on failure
+    `note` gets one line before compiling, and one with the reason if loading fails. Raises UsageError on failure
     if `config` requires tiled attention. `refusal` is a reason not to use them, such as that of `kernels_refusal`.
     """
     settings = config.training
@@ -84,12 +83,12 @@ def load_train_kernels(
         return False
     problem = refusal
     if not refusal:
-        problem = library.load(cache_folder() / "kernels", announce)
+        problem = library.load(cache_folder() / "kernels", note)
     if not problem:
         return True
     if required:
         raise UsageError(problem, hint="choose another with `training.attention=explicit`")
-    announce(f"training goes on without tiled attention: {problem}")
+    note(f"training goes on without tiled attention: {problem}")
     return False
 
 
@@ -99,7 +98,7 @@ def choose_updater(
     objective: Objective,
     device: torch.device,
     checkpoint: Path | None,
-    note: Callable[[str], None],
+    note: Note,
 ) -> tuple[Config, Updater]:
     """The config of a run with a value in place of each `auto`, and its updater, compiled if that is chosen.
 
@@ -127,15 +126,15 @@ def choose_fast_path(
     config: Config,
     device: torch.device,
     num_updates: int,
-    announce: Callable[[str], None] = lambda _: None,
+    note: Note = SILENT.note,
     refusal: str = "",
 ) -> FastPath:
     """The fastest settings for `num_updates` updates of `config` on `device`; measures for seconds if any is `auto`.
 
-    Loads kernels, announces and raises as `load_train_kernels` does; `refusal` is a reason not to use them.
+    Loads kernels, notes and raises as `load_train_kernels` does; `refusal` is a reason not to use them.
     """
     settings = config.training
-    candidates = _candidates(config, device, load_train_kernels(config, device, announce, refusal))
+    candidates = _candidates(config, device, load_train_kernels(config, device, note, refusal))
     if len(candidates) == 1 and settings.compile != "auto":
         seconds = {candidates[0]: 0.0}
     else:

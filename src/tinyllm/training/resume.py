@@ -3,7 +3,6 @@
 Nothing here trains. A resumed run has the numbers of an uninterrupted one, or is refused.
 """
 
-from collections.abc import Callable
 from pathlib import Path
 
 from torch import nn
@@ -11,6 +10,7 @@ from torch import nn
 from tinyllm import storage
 from tinyllm.config import Config
 from tinyllm.errors import ArtifactError, UsageError
+from tinyllm.progress import Note
 from tinyllm.training.checkpoint import (
     TrainingState,
     list_checkpoints,
@@ -25,7 +25,7 @@ from tinyllm.training.step import Updater
 from tinyllm.training.trainable import frozen_names
 
 
-def find_checkpoint(folder: Path, resume: bool, note: Callable[[str], None]) -> Path | None:
+def find_checkpoint(folder: Path, resume: bool, note: Note) -> Path | None:
     """The newest whole checkpoint of the run in `folder`; None for a new run. Renames damaged checkpoints.
 
     Raises UsageError if a new run would overwrite another, ArtifactError if every checkpoint is damaged.
@@ -58,7 +58,7 @@ def begin_state(
     model: nn.Module,
     updater: Updater,
     directory: ModelDirectory,
-    note: Callable[[str], None],
+    note: Note,
 ) -> TrainingState:
     """The state that a run begins with: a new one, or that of `checkpoint`, whose weights and moments are loaded.
 

@@ -3,7 +3,7 @@
 config.toml  metrics.jsonl  samples.jsonl  loss.svg  checkpoints/  model/  .lock
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from tinyllm import storage
 from tinyllm.errors import TinyllmError, UsageError
 from tinyllm.machine import ranks
 from tinyllm.model_dir import MODEL
+from tinyllm.progress import Note
 from tinyllm.training.checkpoint import KIND, is_checkpoint_of, list_checkpoints
 from tinyllm.training.saved_model import ModelDirectory
 
@@ -51,7 +52,7 @@ def locked(folder: Path) -> Iterator[None]:
         yield
 
 
-def clear_away_leftovers(folder: Path, model: ModelDirectory, note: Callable[[str], None]) -> None:
+def clear_away_leftovers(folder: Path, model: ModelDirectory, note: Note) -> None:
     """Removes drafts of interrupted saves, and renames a damaged model directory to make room for a new one."""
     for parent in (folder, folder / "checkpoints"):
         for draft in storage.remove_dead_drafts(parent):

@@ -3,7 +3,9 @@
 import pytest
 import torch
 
+from recorder import Recorder
 from tinyllm.classification.batches import encode_sentences, pad, predict
+from tinyllm.progress import Progress
 from tinyllm.tokenizer.codec import Tokenizer
 
 
@@ -31,6 +33,9 @@ def test_predictions_come_in_the_order_of_the_rows(batch_size: int) -> None:
         seen.append(len(batch))
         return torch.eye(5)[[row[0] for row in batch]]
 
-    found = predict(scorer, rows, batch_size, lambda batches, _: batches, "")
+    recorder = Recorder()
+    found = predict(scorer, rows, batch_size, recorder, "dev")
     assert found == [row[0] for row in rows]
     assert (sum(seen), max(seen)) == (7, min(7, batch_size))
+    num_batches = -(-len(rows) // batch_size)
+    assert recorder.progress == [Progress("dev", done, num_batches, "batches") for done in range(num_batches + 1)]

@@ -14,7 +14,7 @@ from tinyllm import storage
 from tinyllm.classification.batches import pad
 from tinyllm.classification.classifier import Classifier
 from tinyllm.classification.classifier_dir import load_classifier
-from tinyllm.classification.events import Epoch, FinetuneListener
+from tinyllm.classification.events import Epoch, FinetuneReporter
 from tinyllm.classification.objective import Classification, shuffled_batches
 from tinyllm.classification.task import LabelledRows
 from tinyllm.classification.training import finetune
@@ -22,6 +22,7 @@ from tinyllm.config import FinetuneConfig
 from tinyllm.errors import DivergenceError, Interrupted, UsageError
 from tinyllm.machine import ranks
 from tinyllm.model_dir import load_model
+from tinyllm.progress import Progress
 
 CONFIG = FinetuneConfig(epochs=4, learning_rate=1e-2, batch_size=8, seed=3)
 NUM_BATCHES = 8
@@ -37,7 +38,7 @@ def make_rows(num_rows: int, seed: int) -> LabelledRows:
 TRAIN, DEV = make_rows(64, 0), make_rows(32, 1)
 
 
-class Listener(FinetuneListener):
+class Listener(FinetuneReporter):
     """Records all events, and sends signals to this process after given updates."""
 
     def __init__(self, signals: dict[int, list[int]] | None = None) -> None:
@@ -49,9 +50,9 @@ class Listener(FinetuneListener):
     def note(self, message: str) -> None:
         self.notes.append(message)
 
-    def step(self, step: int, num_steps: int, epoch: int) -> None:
-        self.steps.append(step)
-        for number in self.signals.get(step, []):
+    def advance(self, progress: Progress) -> None:
+        self.steps.append(progress.done)
+        for number in self.signals.get(progress.done, []):
             os.kill(os.getpid(), number)
 
     def epoch(self, epoch: Epoch) -> None:

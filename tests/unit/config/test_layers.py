@@ -126,7 +126,7 @@ def test_every_automatic_value_of_threads_is_accepted(value: object) -> None:
 def test_an_old_key_is_read_with_one_line(key: str, tmp_path: Path) -> None:
     lines: list[str] = []
     layers = [("old.toml", {"training": {key: 7}})]
-    config, _ = build_run_config(512, tmp_path, layers, announce=lines.append)
+    config, _ = build_run_config(512, tmp_path, layers, note=lines.append)
     assert config.training.eval_batches == 7
     assert lines == ["old.toml: training.eval_iters is named training.eval_batches; the old name is still read"]
 
@@ -136,7 +136,7 @@ def test_a_run_of_an_older_version_resumes_with_its_settings(tmp_path: Path) -> 
     lines: list[str] = []
     path = tmp_path / "run" / "config.toml"
     path.write_text(path.read_text(encoding="utf-8").replace("eval_batches", "eval_iters"), encoding="utf-8")
-    config, _ = build_run_config(512, tmp_path / "run", [], resume=True, announce=lines.append)
+    config, _ = build_run_config(512, tmp_path / "run", [], resume=True, note=lines.append)
     assert config.training.eval_batches == 9
     assert lines == [f"{path}: training.eval_iters is named training.eval_batches; the old name is still read"]
 
@@ -187,8 +187,8 @@ def test_unreadable_settings_of_a_run_are_refused_or_replaced_by_a_recipe(conten
     (tmp_path / "config.toml").write_text(content)
     notes: list[str] = []
     with pytest.raises(ConfigError, match="mend it, or name the run's `recipe`"):
-        build_run_config(512, tmp_path, [], resume=True, announce=notes.append)
-    config, _ = build_run_config(512, tmp_path, [], recipe="seed", resume=True, announce=notes.append)
+        build_run_config(512, tmp_path, [], resume=True, note=notes.append)
+    config, _ = build_run_config(512, tmp_path, [], recipe="seed", resume=True, note=notes.append)
     assert len(notes) == 1
     assert notes[0].startswith("the run's own settings are not used: ")
     assert config.model.hidden_size == read_recipe("seed")["model"]["hidden_size"]
@@ -229,5 +229,5 @@ def test_a_toml_file_of_a_windows_editor_is_read(tmp_path: Path) -> None:
 
 def test_a_resumed_run_without_settings_names_the_recipe_it_gets(tmp_path: Path) -> None:
     notes: list[str] = []
-    build_run_config(512, tmp_path, [], resume=True, announce=notes.append)
+    build_run_config(512, tmp_path, [], resume=True, note=notes.append)
     assert notes == [f"{tmp_path} has no settings of its own; it begins with those of the recipe seed"]

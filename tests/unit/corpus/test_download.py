@@ -19,6 +19,7 @@ from urllib.response import addinfourl
 import pytest
 
 from loopback import Behaviour, FileServer, Handler, cut, hang_up, status, well, whole
+from recorder import Recorder
 from tinyllm import storage
 from tinyllm.corpus.catalogue import KNOWN_CORPORA
 from tinyllm.corpus.download import MAX_FAILURES, _Redirects, download
@@ -27,26 +28,33 @@ from tinyllm.errors import ArtifactError, DownloadError, UsageError
 
 
 class Fetch:
-    """Downloads `data.bin` from the test's server without real waits; records notes, reports and waits."""
+    """Downloads `data.bin` from the test's server without real waits; records notes, progress and waits."""
 
     def __init__(self, server: FileServer, folder: Path) -> None:
         self.server = server
         self.target = folder / "data.bin"
         self.waits: list[float] = []
-        self.notes: list[str] = []
-        self.reports: list[tuple[int, int | None]] = []
+        self.recorder = Recorder()
 
     def __call__(self, **options: object) -> bytes:
         path = download(
             f"{self.server.address}/{self.target.name}",
             self.target,
             sleep=self.waits.append,
-            note=self.notes.append,
-            report=lambda *amounts: self.reports.append(amounts),
+            reporter=self.recorder,
             **options,  # type: ignore[arg-type]
         )
         assert path == self.target
         return path.read_bytes()
+
+    @property
+    def notes(self) -> list[str]:
+        return self.recorder.notes
+
+    @property
+    def reports(self) -> list[tuple[int, int | None]]:
+        """Bytes received and bytes in total, of each report."""
+        return [(progress.done, progress.total) for progress in self.recorder.progress]
 
     def leftovers(self) -> set[str]:
         """The names in the folder, with "draft" in place of a draft's name."""

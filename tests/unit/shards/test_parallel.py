@@ -86,18 +86,20 @@ def test_a_killed_run_leaves_no_temporary_files(corpus: Path, tokenizer: Tokeniz
     script = f"""
 import os, signal
 from pathlib import Path
+from tinyllm.progress import Reporter
 from tinyllm.shards import writer
 from tinyllm.tokenizer.codec import Tokenizer
 
-def kill_this_process(_):
-    assert any(Path({str(temporary)!r}).iterdir()), "batches travel through this folder"
-    os.kill(os.getpid(), signal.SIGKILL)
+class KillThisProcess(Reporter):
+    def advance(self, progress):
+        assert any(Path({str(temporary)!r}).iterdir()), "batches travel through this folder"
+        os.kill(os.getpid(), signal.SIGKILL)
 
 if __name__ == "__main__":
     writer.BATCH_CHARACTERS, writer.PROCESS_BYTES = 500, 1000
     tokenizer = Tokenizer.from_bytes({tokenizer.model_proto!r}, "test.model")
     writer.prepare([{str(corpus)!r}], tokenizer, Path({str(temporary.parent / "shards")!r}), num_workers=2,
-                   report=kill_this_process)
+                   reporter=KillThisProcess())
 """
     file = temporary.parent / "script.py"
     file.write_text(script)

@@ -14,12 +14,14 @@ import numpy as np
 import pytest
 
 from outputs import contents
+from recorder import Recorder
 from tinyllm import storage
 from tinyllm.corpus.split import split_key
 from tinyllm.errors import ArtifactError, InputError, TinyllmError, UsageError
+from tinyllm.progress import SILENT, Progress
 from tinyllm.shards.format import ShardSet, read_document_ends
 from tinyllm.shards.journal import Journal
-from tinyllm.shards.writer import Progress, _ShardWriter, prepare
+from tinyllm.shards.writer import _ShardWriter, prepare
 from tinyllm.tokenizer.codec import Tokenizer
 
 Run = Callable[..., ShardSet]
@@ -40,13 +42,13 @@ def test_every_file_format_gives_the_same_shards(name: str, run: Run, stories: l
         path.write_text("<|endoftext|>".join(stories), encoding="utf-8")
     else:
         path.write_bytes(lzma.compress(as_lines.encode()))
-    reports: list[Progress] = []
-    shards = run("from-file", inputs=path, report=reports.append)
+    recorder = Recorder()
+    shards = run("from-file", inputs=path, reporter=recorder)
     expected = run("from-folder")
     for shard in sorted(expected.path.glob("*-0*")):
         assert (shards.path / shard.name).read_bytes() == shard.read_bytes()
     is_packed = name.endswith((".zip", ".xz"))
-    assert reports[-1].source_bytes == (None if is_packed else path.stat().st_size)
+    assert recorder.progress[-1].total == (None if is_packed else path.stat().st_size)
 
 
 def test_shards_hold_every_story_once_with_bos(run: Run, stories: list[str], tokenizer: Tokenizer) -> None:
@@ -89,7 +91,7 @@ def test_bytes_do_not_depend_on_the_number_of_workers(run: Run, tmp_path: Path) 
 
 
 def test_a_collected_document_does_not_keep_its_batch_in_memory(tmp_path: Path) -> None:
-    with closing(Journal(tmp_path, "recipe", keep=False, note=lambda _: None)) as journal:
+    with closing(Journal(tmp_path, "recipe", keep=False, note=SILENT.note)) as journal:
         writer = _ShardWriter("validation", journal, "uint16", 2000)
         batch = np.arange(1000, dtype=np.uint16)
         writer.add(batch[:10], lengths=np.array([10]), text_bytes=np.array([40]))
@@ -100,41 +102,45 @@ class Stopped(KeyboardInterrupt):
     pass
 
 
-def stop_after(num_batches: int) -> Callable[[Progress], None]:
-    seen = []
+class StopAfter(Recorder):
+    """Stops at a number of batches."""
 
-    def report(progress: Progress) -> None:
-        seen.append(progress)
-        if len(seen) == num_batches:
+    def __init__(self, num_batches: int) -> None:
+        super().__init__(self._stop)
+        self._num_batches = num_batches
+
+    def _stop(self, _: Progress) -> None:
+        if len(self.progress) == self._num_batches:
             raise Stopped
-
-    return report
 
 
 def test_interrupted_run_resumes_and_gives_the_same_bytes(run: Run, tmp_path: Path) -> None:
     run("whole")
     notes: list[str] = []
     for num_batches in (9, 12, 15):
+        stopper = StopAfter(num_batches)
         with pytest.raises(Stopped):
-            run("broken", report=stop_after(num_batches), note=notes.append)
+            run("broken", reporter=stopper)
         assert not (tmp_path / "broken").exists()
-    encoded: list[Progress] = []
-    run("broken", report=encoded.append, note=notes.append)
+        notes += stopper.notes
+    resumed = Recorder()
+    run("broken", reporter=resumed)
+    notes += resumed.notes
     assert contents(tmp_path / "broken") == contents(tmp_path / "whole")
     assert not (tmp_path / "broken.tmp").exists()
     assert len(notes) == 3
     assert "resuming an interrupted prepare" in notes[-1]
     # Finished shards were not encoded again.
-    whole: list[Progress] = []
-    run("again", report=whole.append)
-    assert encoded[0].kept_bytes > 0
-    assert len(encoded) < len(whole)
+    whole = Recorder()
+    run("again", reporter=whole)
+    assert resumed.progress[0].kept > 0
+    assert len(resumed.progress) < len(whole.progress)
 
 
 def test_damaged_shards_of_an_interrupted_run_are_encoded_again(run: Run, tmp_path: Path) -> None:
     run("whole")
     with pytest.raises(Stopped):
-        run("broken", report=stop_after(20))
+        run("broken", reporter=StopAfter(20))
     (draft,) = (draft.new for draft in storage.drafts_of(tmp_path / "broken"))
     shard = draft / "train-00001.bin"
     shard.write_bytes(b"\0" + shard.read_bytes()[1:])
@@ -147,7 +153,7 @@ def test_damaged_shards_of_an_interrupted_run_are_encoded_again(run: Run, tmp_pa
 
 def test_a_changed_source_restarts(run: Run, stories: list[str], corpus: Path, tmp_path: Path) -> None:
     with pytest.raises(Stopped):
-        run("broken", report=stop_after(20))
+        run("broken", reporter=StopAfter(20))
     (corpus / "a.txt").write_text("\n<|endoftext|>\n".join(stories[50:150]))
     run("whole")
     run("broken")
@@ -157,9 +163,9 @@ def test_a_changed_source_restarts(run: Run, stories: list[str], corpus: Path, t
 def test_equal_inputs_are_up_to_date_and_others_are_refused(run: Run, tmp_path: Path) -> None:
     run()
     before = contents(tmp_path / "shards")
-    notes: list[str] = []
-    run(note=notes.append, num_workers=2, report=stop_after(1))
-    assert notes == [f"{tmp_path / 'shards'} is up to date: made from the same files, tokenizer and options"]
+    stopper = StopAfter(1)
+    run(num_workers=2, reporter=stopper)
+    assert stopper.notes == [f"{tmp_path / 'shards'} is up to date: made from the same files, tokenizer and options"]
     with pytest.raises(
         ArtifactError, match="exists already; choose another place, or replace it with `overwrite=True`"
     ):
@@ -171,12 +177,12 @@ def test_equal_inputs_are_up_to_date_and_others_are_refused(run: Run, tmp_path: 
 def test_one_document_is_split_by_position(run: Run, stories: list[str], tokenizer: Tokenizer, tmp_path: Path) -> None:
     text = "\n".join(stories[:50])
     (tmp_path / "novel.txt").write_text(text + "\n", encoding="utf-8")
-    notes: list[str] = []
-    shards = run(inputs=tmp_path / "novel.txt", note=notes.append)
+    recorder = Recorder()
+    shards = run(inputs=tmp_path / "novel.txt", reporter=recorder)
     ids = tokenizer.encode(text, bos=True)
     assert np.concatenate([*shards.train, *shards.validation]).tolist() == ids
     assert shards.validation_counts.tokens == len(ids) // 10
-    assert "only 1 document(s)" in notes[0]
+    assert "only 1 document(s)" in recorder.notes[0]
     # Text bytes are counted in the split of their tokens.
     validation_text = b"".join(map(tokenizer.piece_bytes, shards.validation[0].tolist()))
     assert shards.validation_counts.text_bytes == len(validation_text)
@@ -209,7 +215,7 @@ def test_the_death_of_a_worker_names_the_file(run: Run, tmp_path: Path) -> None:
             process.kill()
 
     with pytest.raises(TinyllmError, match=r"a worker process died while encoding .*[ab]\.txt.*fewer `num_workers`"):
-        run(num_workers=2, report=kill_workers)
+        run(num_workers=2, reporter=Recorder(kill_workers))
     assert run().train_counts.documents > 0
 
 
@@ -239,7 +245,7 @@ def test_a_second_run_at_the_same_time_is_refused(run: Run) -> None:
         run()
 
     with pytest.raises(ArtifactError, match="is being written by another process"):
-        run(report=start_another)
+        run(reporter=Recorder(start_another))
 
 
 def by_source(folder: Path, stories: list[str], tokenizer: Tokenizer, name: str = "by-source", **options: Any) -> Path:
@@ -270,19 +276,16 @@ def test_shards_by_source_resume_after_an_interruption(
 ) -> None:
     expected = contents(by_source(tmp_path, stories, tokenizer, "whole"))
     monkeypatch.setattr("tinyllm.shards.writer.BATCH_CHARACTERS", 500)
-    reports = 0
 
     def stop(progress: Progress) -> None:
-        nonlocal reports
-        reports += 1
-        if progress.documents > 200:
+        if progress.counts["documents"] > 200:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        by_source(tmp_path, stories, tokenizer, "again", report=stop)
-    notes: list[str] = []
-    assert contents(by_source(tmp_path, stories, tokenizer, "again", note=notes.append)) == expected
-    assert any(note.startswith("resuming an interrupted prepare: 2 finished shard(s)") for note in notes)
+        by_source(tmp_path, stories, tokenizer, "again", reporter=Recorder(stop))
+    resumed = Recorder()
+    assert contents(by_source(tmp_path, stories, tokenizer, "again", reporter=resumed)) == expected
+    assert any(note.startswith("resuming an interrupted prepare: 2 finished shard(s)") for note in resumed.notes)
 
 
 def test_a_validation_source_without_text_is_refused(stories: list[str], tokenizer: Tokenizer, tmp_path: Path) -> None:

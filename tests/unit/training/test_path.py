@@ -117,7 +117,7 @@ TILED = ("bfloat16", "tiled")
 
 def pretend_kernels(monkeypatch: pytest.MonkeyPatch, *, supported: bool = True, problem: str = "") -> None:
     monkeypatch.setattr(library, "is_supported", lambda: supported)
-    monkeypatch.setattr(library, "load", lambda folder, announce: problem if supported else "not here")
+    monkeypatch.setattr(library, "load", lambda folder, note: problem if supported else "not here")
 
 
 def test_tiled_attention_is_one_of_the_measured_candidates(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ import llvmlite.binding as llvm
 from tinyllm.config import WeightsKind
 from tinyllm.errors import UsageError
 from tinyllm.machine.compiled_cache import CompiledCache, code_key
+from tinyllm.progress import Note
 
 ENTRY = "tinyllm_enter"
 """The one function that an object file exports."""
@@ -41,10 +42,10 @@ class Kernels:
         self._enter(*self._places, plan, role)
 
 
-def load_decode_kernels(weights_kind: WeightsKind, folder: Path, announce: Callable[[str], None]) -> Kernels:
+def load_decode_kernels(weights_kind: WeightsKind, folder: Path, note: Note) -> Kernels:
     """The kernels for `weights_kind` (fp32, bf16 or int8), from the cache `folder` or compiled and kept there.
 
-    `announce` gets a line before a compilation, and one if the folder cannot be written or is not the user's alone.
+    `note` gets a line before a compilation, and one if the folder cannot be written or is not the user's alone.
     Raises UsageError if Numba is configured not to compile.
     """
     llvm.initialize_native_target()
@@ -52,10 +53,10 @@ def load_decode_kernels(weights_kind: WeightsKind, folder: Path, announce: Calla
 
     def compile_now() -> bytes:
         _check_numba_compiles()
-        announce(f"compiling the {weights_kind} engine for this CPU, once: about ten seconds")
+        note(f"compiling the {weights_kind} engine for this CPU, once: about ten seconds")
         return compile_kernels(weights_kind)
 
-    return Kernels(CompiledCache(folder, announce).find_or_compile(weights_kind, _key(), ".o", compile_now)[1])
+    return Kernels(CompiledCache(folder, note).find_or_compile(weights_kind, _key(), ".o", compile_now)[1])
 
 
 def _check_numba_compiles() -> None:

@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Sequence, Set
 from pathlib import Path
 
 import torch
@@ -19,6 +19,7 @@ from torch import Tensor
 
 from tinyllm.machine.compiled_cache import CompiledCache, code_key, load_library
 from tinyllm.machine.system import processor_features
+from tinyllm.progress import Note
 
 SOURCES = sorted(Path(__file__).parent.glob("*.cpp"))
 HEADERS = sorted(Path(__file__).parent.glob("*.h"))
@@ -54,10 +55,10 @@ def is_supported(features: Set[str] = FEATURES) -> bool:
     )
 
 
-def load(folder: Path, announce: Callable[[str], None]) -> str:
+def load(folder: Path, note: Note) -> str:
     """Loads the kernels from the cache `folder`, compiling them if needed; returns "", or the reason for a failure.
 
-    `announce` receives one line before a compilation. It also receives one if `folder` is not writable, is accessible
+    `note` receives one line before a compilation. It also receives one if `folder` is not writable, is accessible
     to other users, or forbids execution.
     """
     global _library
@@ -66,7 +67,7 @@ def load(folder: Path, announce: Callable[[str], None]) -> str:
     if not is_supported():
         return "the kernels need Linux, an x86 processor with AMX, and a C++ compiler"
     try:
-        library = _find_or_make(folder, announce)
+        library = _find_or_make(folder, note)
     except OSError as error:
         return f"the kernels cannot be made ready: {error}"
     if not library.prepare():
@@ -83,15 +84,15 @@ def call(name: str, tensors: Sequence[Tensor | None], sizes: Sequence[int]) -> N
     getattr(_library, name)(*pointers, *sizes, torch.get_num_threads())
 
 
-def _find_or_make(folder: Path, announce: Callable[[str], None]) -> ctypes.CDLL:
+def _find_or_make(folder: Path, note: Note) -> ctypes.CDLL:
     """The library from the cache, or newly compiled. Raises OSError if compiling or loading fails."""
 
     def compile_now() -> bytes:
-        announce("compiling kernels for this CPU, once: about five seconds")
+        note("compiling kernels for this CPU, once: about five seconds")
         return _compile()
 
-    path, content = CompiledCache(folder, announce).find_or_compile("kernels", _key(), ".so", compile_now)
-    return load_library(path, content, announce)
+    path, content = CompiledCache(folder, note).find_or_compile("kernels", _key(), ".so", compile_now)
+    return load_library(path, content, note)
 
 
 def _declare_functions(library: ctypes.CDLL) -> ctypes.CDLL:
