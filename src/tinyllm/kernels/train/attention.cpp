@@ -33,7 +33,7 @@ __mmask16 visible(int64_t first, int64_t key) {
     return key <= first ? 0xffff : key - first >= SIDE ? 0 : 0xffff << (key - first);
 }
 
-// Rounds two rows of sixteen to bfloat16 and interleaves them: the grad_score_tiles of one row of a B tile.
+// Rounds two rows of sixteen to bfloat16 and interleaves them: the pairs of one row of a B tile.
 __m512i interleave(__m512 even, __m512 odd) {
     const __m512i lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
     const __m512i upper = _mm512_slli_epi32(_mm512_add_epi32(lane, _mm512_set1_epi32(SIDE)), 16);
