@@ -2,9 +2,10 @@
 
 A file is named NAME-KEY-DIGEST and a suffix. The key covers everything that the code depends on; the digest is that of
 the content. A digest proves that a file is whole, not who wrote it. So folder and file must belong to the user, and
-must not be writable by others.
+must not be writable by others. NAME-KEY.lock is locked while a process compiles; the system frees it if that dies.
 """
 
+import contextlib
 import ctypes
 import hashlib
 import os
@@ -25,6 +26,8 @@ PRIVATE_FOLDER, PRIVATE_FILE = 0o700, 0o600
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 _SYSTEM_USERS = (0, 65534)
 """Root, and the id of users that are not mapped into a container, such as the host's root."""
+PATIENCE_SECONDS, LONGEST_WAIT_SECONDS = 3.0, 120.0
+"""Waiting for another process that compiles: after the first one line is announced, after the second it ends."""
 
 
 _compiling = threading.Lock()
@@ -32,14 +35,27 @@ _compiling = threading.Lock()
 
 
 def code_key(sources: Iterable[Path], facts: Iterable[str]) -> str:
-    """The key of compiled code: 16 hexadecimal digits of the SHA-256 of the files `sources` and of `facts`.
+    """The key of compiled code: 16 hexadecimal digits of the SHA-256 of the files `sources`, of `facts` and of the CPU.
 
-    The facts name the compiler, its options, the versions of libraries, and the CPU's features.
+    The facts name the compiler, its options and the versions of libraries; `cpu_facts` describes the CPU.
     """
     digest = hashlib.sha256()
-    for fact in (*(path.read_bytes() for path in sources), *map(str.encode, facts)):
+    for fact in (*(path.read_bytes() for path in sources), *map(str.encode, (*facts, *cpu_facts()))):
         digest.update(len(fact).to_bytes(8, "little") + fact)
     return digest.hexdigest()[:16]
+
+
+def cpu_facts() -> tuple[str, ...]:
+    """The CPU for which compilers make native code: LLVM's triple, name and features, and the system's features.
+
+    Both lists count, because either may know a feature that the other lacks: LLVM on every system, Linux with a newer
+    kernel. Code for one CPU can be an illegal instruction on another that shares the cache folder.
+    """
+    import llvmlite.binding as llvm  # takes 0.05 s, and only a process that looks for compiled code needs it
+
+    features: str = llvm.get_host_cpu_features().flatten()
+    name: str = llvm.get_host_cpu_name()
+    return (llvm.get_process_triple(), name, features, *sorted(system.processor_features()))
 
 
 class CompiledCache:
@@ -48,6 +64,7 @@ class CompiledCache:
     def __init__(self, folder: Path, note: Note) -> None:
         self._folder = folder
         self._note = note
+        self._refused: set[Path] = set()
         self._complaint = complaint_about_folder(folder)
         if self._complaint:
             note(f"{folder} is not used, so each start compiles again: {self._complaint}")
@@ -57,13 +74,20 @@ class CompiledCache:
     ) -> tuple[Path | None, bytes]:
         """Path and content of the cached code, or of what `compile_now` returns, which is kept; path None if not kept.
 
-        Any number of processes may compile at once: each uses the code that it compiled.
+        One of several processes compiles; the others wait and load its code, and `note` gets a line if that takes
+        long. Without a lock each compiles, and `note` gets a line with the reason.
         """
-        with _compiling:
+        with _compiling, contextlib.ExitStack() as stack:
+            if found := self.find(name, key, ending):
+                return found
+            problem = self._wait_for_lock(stack, name, key)
             if found := self.find(name, key, ending):
                 return found
             content = compile_now()
-            return self.keep(name, key, ending, content), content
+            path = self.keep(name, key, ending, content)
+            if problem and path:  # a folder that takes no file either is announced already
+                self._note(f"compiled code cannot be locked, so processes that start together all compile: {problem}")
+            return path, content
 
     def find(self, name: str, key: str, ending: str) -> tuple[Path, bytes] | None:
         """Path and content of the cached code; None if there is no whole file that belongs to the user."""
@@ -79,7 +103,7 @@ class CompiledCache:
             except OSError:
                 continue  # removed or replaced meanwhile, or a link
             if complaint:
-                self._note(f"{path} is not used: {complaint}")
+                self._refuse(path, complaint)
             elif path.name == _file_name(name, key, content, ending):
                 return path, content
         return None
@@ -104,6 +128,32 @@ class CompiledCache:
             self._note(f"the compiled code is not cached, so the next start compiles again: {error}")
             return None
         return path
+
+    def _refuse(self, path: Path, complaint: str) -> None:
+        """Announces once that `path` is not used."""
+        if path not in self._refused:
+            self._refused.add(path)
+            self._note(f"{path} is not used: {complaint}")
+
+    def _wait_for_lock(self, stack: contextlib.ExitStack, name: str, key: str) -> str:
+        """Waits for the lock of this code, which `stack` then holds; returns the reason if there is none."""
+        if self._complaint:
+            return ""
+        path = self._folder / f"{name}-{key}.lock"
+        lock = storage.wait_for_lock(
+            path,
+            lambda: self._note(f"another process compiles the same code; waiting for it ({path} is locked)"),
+            patience_seconds=PATIENCE_SECONDS,
+            limit_seconds=LONGEST_WAIT_SECONDS,
+        )
+        try:
+            make_private_folder(self._folder)
+            held = stack.enter_context(lock)
+        except (ArtifactError, OSError) as error:
+            return str(error)
+        if not held:
+            self._note(f"{path} is locked for {LONGEST_WAIT_SECONDS:.0f} s; this process compiles too")
+        return ""
 
 
 def load_library(path: Path | None, content: bytes, note: Note) -> ctypes.CDLL:

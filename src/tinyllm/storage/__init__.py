@@ -40,7 +40,7 @@ from tinyllm.storage.drafts import (
     remove_dead_drafts,
     remove_dead_drafts_of,
 )
-from tinyllm.storage.locks import LOCK_NAME, check_free, exclusive, has_lock_text, is_locked
+from tinyllm.storage.locks import LOCK_NAME, check_free, exclusive, has_lock_text, is_locked, wait_for_lock
 from tinyllm.storage.logs import JsonLines, read_json_lines
 from tinyllm.storage.manifest import (
     MANIFEST_NAME,
@@ -92,6 +92,7 @@ __all__ = [
     "sha256_of",
     "verify",
     "verify_changed",
+    "wait_for_lock",
     "write_file",
     "write_json",
 ]

@@ -6,7 +6,8 @@ truncates or rewrites a file that exists.
 
 import contextlib
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from tinyllm.storage.checks import refused
 LOCK_NAME = ".lock"
 LOCK_TEXT = b"tinyllm\n"
 """Content of a `.lock` that tinyllm made: it marks the directory as one of tinyllm's."""
+POLL_SECONDS = 0.05
 
 
 def try_lock(descriptor: int) -> bool:
@@ -73,6 +75,22 @@ def exclusive(directory: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
+@contextmanager
+def wait_for_lock(
+    path: Path, on_wait: Callable[[], None], *, patience_seconds: float, limit_seconds: float
+) -> Iterator[bool]:
+    """Waits for the lock of the file `path`, which is made if it is missing, and holds it during the block.
+
+    Calls `on_wait` once if that takes more than `patience_seconds`. Yields True, or False without the lock if another
+    process holds it for `limit_seconds`. Raises OSError if the system opens or locks no such file.
+    """
+    descriptor = _open_lock(path)
+    try:
+        yield _wait(descriptor, on_wait, patience_seconds, limit_seconds)
+    finally:
+        os.close(descriptor)
+
+
 def check_free(directory: Path) -> None:
     """Raises ArtifactError before any work if `exclusive` would find another holder."""
     if is_locked(directory / LOCK_NAME):
@@ -95,3 +113,17 @@ def _open_lock(path: Path) -> int:
         os.write(descriptor, LOCK_TEXT)
         return descriptor
     return os.open(path, os.O_RDWR | system.OPEN_OWN_FILE)
+
+
+def _wait(descriptor: int, on_wait: Callable[[], None], patience_seconds: float, limit_seconds: float) -> bool:
+    """Whether the lock was free within `limit_seconds`; calls `on_wait` once after `patience_seconds`."""
+    start, told = time.monotonic(), False
+    while not try_lock(descriptor):
+        waited = time.monotonic() - start
+        if waited > limit_seconds:
+            return False
+        if waited > patience_seconds and not told:
+            on_wait()
+            told = True
+        time.sleep(POLL_SECONDS)
+    return True

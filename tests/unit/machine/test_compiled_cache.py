@@ -1,16 +1,20 @@
 """The cache trusts only code that the user owns; tested with real files, folders and a real library."""
 
 import ctypes
+import errno
 import os
 import shutil
 import stat
 import subprocess
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import llvmlite.binding as llvm
 import pytest
+from llvmlite.binding.targets import FeatureMap
 
-from tinyllm.machine import compiled_cache
+from tinyllm.machine import compiled_cache, system
 from tinyllm.machine.compiled_cache import CompiledCache, cache_folder, code_key, load_library
 
 CODE = b"machine code"
@@ -145,6 +149,158 @@ def test_code_is_compiled_once_and_then_found(tmp_path: Path, lines: list[str]) 
     assert (path and path.read_bytes(), content) == (CODE, CODE)
     assert cache.find_or_compile("fp32", "key", ".o", lambda: pytest.fail("compiled twice")) == (path, CODE)
     assert lines == []
+
+
+@pytest.mark.parametrize("changed", ["get_host_cpu_features", "get_host_cpu_name", "get_process_triple", "system"])
+def test_a_key_depends_on_every_fact_of_the_cpu(changed: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So both kinds of kernels have it in their key, however they call `code_key`."""
+    before = code_key([], [])
+    assert code_key([], []) == before
+    if changed == "system":
+        monkeypatch.setattr(system, "processor_features", lambda: {"amx_next"})
+    else:
+        other = {"get_host_cpu_features": {"amx-next": True}}.get(changed, "other")
+        monkeypatch.setattr(llvm, changed, lambda: FeatureMap(other) if isinstance(other, dict) else other)
+    assert code_key([], []) != before
+
+
+COMPILE = """
+import sys, time
+from pathlib import Path
+from tinyllm.machine import compiled_cache
+
+compiled_cache.PATIENCE_SECONDS = 0.2
+
+def compile_now():
+    print("compiling", flush=True)
+    time.sleep(float(sys.argv[2]))
+    return b"machine code"
+
+def announce(line):
+    print(line, flush=True)
+
+print("ready", flush=True)
+sys.stdin.readline()
+cache = compiled_cache.CompiledCache(Path(sys.argv[1]), announce)
+print(cache.find_or_compile("fp32", "key", ".o", compile_now)[1])
+"""
+"""A process that compiles for argv[2] seconds when it gets a line, and prints what it announces and finds."""
+
+
+class Compiling:
+    """A process that is ready to run `COMPILE`."""
+
+    def __init__(self, folder: Path, seconds: float) -> None:
+        command = [sys.executable, "-c", COMPILE, str(folder), str(seconds)]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert self.next_line() == "ready"
+
+    def start(self) -> None:
+        """Lets it find or compile the code."""
+        assert self.process.stdin
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+
+    def next_line(self) -> str:
+        """The next line that it prints."""
+        assert self.process.stdout
+        return self.process.stdout.readline().rstrip("\n")
+
+    def other_lines(self) -> list[str]:
+        """The lines that it prints up to its end."""
+        return self.process.communicate(timeout=60)[0].splitlines()
+
+
+@pytest.fixture
+def start_compiling(tmp_path: Path) -> Iterator[Callable[[float], Compiling]]:
+    """A function that makes a process for the cache in `tmp_path`; the processes end with the test."""
+    started: list[Compiling] = []
+
+    def start(seconds: float) -> Compiling:
+        started.append(Compiling(tmp_path / "kernels", seconds))
+        return started[-1]
+
+    yield start
+    for each in started:
+        each.process.kill()
+        each.process.communicate()
+
+
+def test_one_of_the_processes_that_start_together_compiles(start_compiling: Callable[[float], Compiling]) -> None:
+    processes = [start_compiling(1.5) for _ in range(3)]
+    for process in processes:
+        process.start()
+    first, *others = sorted(process.other_lines() for process in processes)[::-1]
+    assert first == ["compiling", repr(CODE)]
+    for lines in others:
+        assert len(lines) == 2
+        assert "another process compiles the same code; waiting for it" in lines[0]
+        assert lines[1] == repr(CODE)
+
+
+def test_a_killed_process_does_not_block_the_next(start_compiling: Callable[[float], Compiling]) -> None:
+    holder, next_one = start_compiling(600), start_compiling(0)
+    holder.start()
+    assert holder.next_line() == "compiling"
+    next_one.start()
+    assert "waiting for it" in next_one.next_line()
+    holder.process.kill()
+    assert next_one.other_lines() == ["compiling", repr(CODE)]
+
+
+def test_a_process_that_compiles_forever_is_not_waited_for(
+    start_compiling: Callable[[float], Compiling], tmp_path: Path, lines: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    holder = start_compiling(600)
+    holder.start()
+    assert holder.next_line() == "compiling"
+    monkeypatch.setattr(compiled_cache, "LONGEST_WAIT_SECONDS", 0.2)
+    path, _ = CompiledCache(tmp_path / "kernels", lines.append).find_or_compile("fp32", "key", ".o", lambda: CODE)
+    assert path
+    assert path.read_bytes() == CODE
+    (line,) = lines
+    assert line.endswith("is locked for 0 s; this process compiles too")
+
+
+def test_another_key_is_not_waited_for(
+    start_compiling: Callable[[float], Compiling], tmp_path: Path, lines: list[str]
+) -> None:
+    holder = start_compiling(600)
+    holder.start()
+    assert holder.next_line() == "compiling"
+    assert CompiledCache(tmp_path / "kernels", lines.append).find_or_compile("fp32", "other", ".o", lambda: CODE)[0]
+    assert lines == []
+
+
+def test_code_without_a_lock_is_compiled_with_one_line(tmp_path: Path, lines: list[str]) -> None:
+    """A folder has the name of the lock."""
+    (tmp_path / "kernels" / "fp32-key.lock").mkdir(parents=True)
+    cache = CompiledCache(tmp_path / "kernels", lines.append)
+    path, _ = cache.find_or_compile("fp32", "key", ".o", lambda: CODE)
+    assert path
+    (line,) = lines
+    assert line.startswith("compiled code cannot be locked, so processes that start together all compile: ")
+    assert cache.find_or_compile("fp32", "key", ".o", lambda: pytest.fail("compiled twice")) == (path, CODE)
+
+
+def test_a_folder_without_locks_costs_one_line(
+    tmp_path: Path, lines: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(descriptor: int) -> bool:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(system, "try_lock_file", refuse)
+    assert CompiledCache(tmp_path, lines.append).find_or_compile("fp32", "key", ".o", lambda: CODE) == (None, CODE)
+    (line,) = lines
+    assert "the compiled code is not cached, so the next start compiles again: " in line
+
+
+def test_a_file_that_is_not_used_is_named_once(folder: Path, lines: list[str]) -> None:
+    (file,) = folder.iterdir()
+    file.chmod(0o666)
+    CompiledCache(folder, lines.append).find_or_compile("fp32", "key", ".o", lambda: CODE)
+    (line,) = lines
+    assert f"{file} is not used: others may write to it" in line
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import time
+from contextlib import AbstractContextManager
 from multiprocessing.synchronize import Event
 from pathlib import Path
 
@@ -54,3 +55,30 @@ def test_a_lock_that_is_a_link_is_not_followed(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="cannot write"), storage.exclusive(tmp_path):
         pass
     assert (tmp_path / "precious").read_text() == "mine"
+
+
+def test_a_free_lock_is_held_at_once_and_a_held_one_is_waited_for(tmp_path: Path) -> None:
+    told: list[str] = []
+
+    def wait(limit_seconds: float) -> AbstractContextManager[bool]:
+        return storage.wait_for_lock(
+            tmp_path / "lock", lambda: told.append("waiting"), patience_seconds=0.0, limit_seconds=limit_seconds
+        )
+
+    with wait(60) as first, wait(0.2) as second:
+        assert (first, second, told) == (True, False, ["waiting"])
+    with wait(60) as third:
+        assert third
+    assert (tmp_path / "lock").read_bytes() == b"tinyllm\n"
+
+
+def test_a_killed_holder_ends_the_wait(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    held = context.Event()
+    process = context.Process(target=_hold, args=(tmp_path, held))
+    process.start()
+    assert held.wait(60)
+    lock = tmp_path / storage.LOCK_NAME
+    with storage.wait_for_lock(lock, process.kill, patience_seconds=0.1, limit_seconds=60) as held_here:
+        assert held_here
+    process.join()

@@ -125,7 +125,6 @@ def _check_self_contained(module: Any) -> None:
 
 
 def _key() -> str:
-    """The key of the code: sources, versions of the compilers, name and features of the CPU."""
+    """The key of the code: sources, versions of the compilers, CPU."""
     sources = [Path(__file__).with_name(f"{name}.py") for name in MODULES]
-    cpu = (llvm.get_process_triple(), llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten())
-    return code_key(sources, (version("numba"), llvmlite.__version__, *cpu))
+    return code_key(sources, (version("numba"), llvmlite.__version__))

@@ -122,6 +122,6 @@ def _compiler() -> str | None:
 
 
 def _key() -> str:
-    """The key of the code: sources, compiler, options, features of the CPU."""
+    """The key of the code: sources, compiler, options, CPU."""
     compiler = subprocess.run([_compiler() or "", "--version"], capture_output=True, check=False, text=True).stdout
-    return code_key((*SOURCES, *HEADERS), (compiler, *OPTIONS, *sorted(processor_features())))
+    return code_key((*SOURCES, *HEADERS), (compiler, *OPTIONS))
