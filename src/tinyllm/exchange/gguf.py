@@ -17,6 +17,7 @@ from tinyllm.exchange import gguf_file
 from tinyllm.exchange.foreign import ForeignModel, check_tensors, make_config
 from tinyllm.exchange.gguf_blocks import Float32Array, TensorType, fits
 from tinyllm.exchange.gguf_file import Value, ValueType
+from tinyllm.exchange.gguf_rope import DIVISORS, divisors, read_linear, read_llama3, scaling_metadata
 from tinyllm.exchange.gguf_tokenizer import read_tokenizer, tokenizer_metadata
 from tinyllm.exchange.gguf_writer import write_contents
 from tinyllm.exchange.layout import GGUF, halve_heads, interleave_heads
@@ -63,6 +64,9 @@ def read_gguf(path: Path) -> ForeignModel:
             GGUF.to_hugging_face(name): gguf_file.read_tensor(file, entry, path)
             for name, entry in contents.tensors.items()
         }
+    found = tensors.pop(DIVISORS, None)
+    if found is not None:
+        config = read_llama3(found, config, contents.metadata, path)
     check_tensors(config, tensors, path)
     tokenizer = read_tokenizer(contents.metadata, path)
     if tokenizer is not None and tokenizer.vocab_size != config.vocab_size:
@@ -88,6 +92,8 @@ def write_gguf(file: IO[bytes], model: ForeignModel, type: TensorType, name: str
         (GGUF.from_hugging_face(name), values, stored_type(values, type))
         for name, values in interleave_heads(model.tensors, model.config).items()
     ]
+    if model.config.rope_scaling == "llama3":
+        lines.append((DIVISORS, divisors(model.config), TensorType.F32))
     write_contents(file, metadata, lines)
 
 
@@ -109,6 +115,11 @@ def export_notes(model: ForeignModel, type: TensorType) -> list[str]:
         width = model.tensors[half[0]].shape[-1]
         notes.append(
             f"{len(half)} tensors stay F16, because rows of {width} are not whole {type.name} blocks of 32: {half[0]} …"
+        )
+    if model.config.rope_scaling == "dynamic":
+        notes.append(
+            f"the format cannot store dynamic RoPE scaling, which changes nothing up to {model.config.context_length} "
+            "tokens"
         )
     if model.tokenizer is not None and model.tokenizer.proto.remove_extra_whitespaces:
         notes.append(
@@ -139,6 +150,8 @@ def _model_metadata(config: ModelConfig, type: TensorType, name: str) -> dict[st
         "attention.head_count_kv": config.num_kv_heads,
         "vocab_size": config.vocab_size,
     }
+    if not config.has_plain_heads:
+        numbers |= {"attention.key_length": config.head_size, "attention.value_length": config.head_size}
     return {
         "general.architecture": (ValueType.STRING, ARCHITECTURE),
         "general.name": (ValueType.STRING, name),
@@ -148,6 +161,7 @@ def _model_metadata(config: ModelConfig, type: TensorType, name: str) -> dict[st
         **{f"{ARCHITECTURE}.{key}": (ValueType.UINT32, number) for key, number in numbers.items()},
         f"{ARCHITECTURE}.attention.layer_norm_rms_epsilon": (ValueType.FLOAT32, config.norm_eps),
         f"{ARCHITECTURE}.rope.freq_base": (ValueType.FLOAT32, config.rope_theta),
+        **scaling_metadata(config, f"{ARCHITECTURE}."),
     }
 
 
@@ -165,9 +179,9 @@ def _read_config(contents: gguf_file.Contents, path: Path) -> ModelConfig:
     embedding = contents.tensors.get("token_embd.weight")
     if embedding is None:
         raise FormatError(f"{path} has no tensor token_embd.weight")
-    if "rope_freqs.weight" in contents.tensors:
-        raise FormatError(f"{path} has rope_freqs.weight: llama3 RoPE scaling, which tinyllm does not have")
     sizes = {field: _number(values, key, path) for key, field in _NUMBER_KEYS.items()}
+    if "attention.key_length" in values:
+        sizes["head_size"] = _number(values, "attention.key_length", path)
     config = make_config(
         path,
         **sizes,
@@ -175,7 +189,10 @@ def _read_config(contents: gguf_file.Contents, path: Path) -> ModelConfig:
         num_kv_heads=_number(values, "attention.head_count_kv", path, sizes["num_heads"]),
         norm_eps=_real(values, "attention.layer_norm_rms_epsilon", path),
         rope_theta=_real(values, "rope.freq_base", path, 10_000.0),
+        attention_bias="blk.0.attn_q.bias" in contents.tensors,
+        mlp_bias="blk.0.ffn_gate.bias" in contents.tensors,
         tie_embeddings="output.weight" not in contents.tensors,
+        **read_linear(values, path),
     )
     _check_constants(values, config, path)
     return config
@@ -184,15 +201,11 @@ def _read_config(contents: gguf_file.Contents, path: Path) -> ModelConfig:
 def _check_constants(values: Mapping[str, Value], config: ModelConfig, path: Path) -> None:
     """Raises FormatError for a setting of GGUF with another value than the one that tinyllm's Llama has."""
     fixed: dict[str, tuple[Value, ...]] = {
-        "attention.key_length": (config.head_size,),
         "attention.value_length": (config.head_size,),
         "attention.causal": (True,),
         "expert_count": (0,),
         "expert_used_count": (0,),
         "rope.dimension_count": (config.head_size,),
-        "rope.scaling.type": ("none", "linear"),
-        "rope.scaling.factor": (1, 0),
-        "rope.scale_linear": (1, 0),
         "tensor_data_layout": ("Meta AI original pth",),
         "vocab_size": (config.vocab_size,),
     }

@@ -30,7 +30,7 @@ BODY = "model."
 def read_hugging_face(directory: Path) -> ForeignModel:
     """The model in `directory`, and its tokenizer if there is one.
 
-    Raises InputError if files are missing, FormatError if they are damaged or not a Llama 2's.
+    Raises InputError if files are missing, FormatError if they are damaged or not a Llama's.
     """
     config_path = directory / CONFIG_NAME
     if not config_path.is_file():
@@ -44,6 +44,11 @@ def read_hugging_face(directory: Path) -> ForeignModel:
     tensors = _with_standard_names(tensors, config, directory)
     check_tensors(config, tensors, directory)
     ends, notes = _read_end_ids(directory, config.vocab_size)
+    if config.rope_scaling == "dynamic":
+        notes += (
+            f"{directory}: dynamic RoPE scaling changes nothing up to {config.context_length} tokens; tinyllm's "
+            "context ends there",
+        )
     source = f"Hugging Face directory ({', '.join(sorted(types))})"
     found = read_directory_tokenizer(directory)
     if found is None:

@@ -19,19 +19,15 @@ Floats = NDArray[np.float32]
 
 
 def to_half_split(rows: Floats, num_heads: int) -> Floats:
-    """Permutes the rows of a query or key projection (H * C, D) from interleaved to half-split order."""
-    size, width = rows.shape
-    return np.ascontiguousarray(rows.reshape(num_heads, size // num_heads // 2, 2, width).swapaxes(1, 2)).reshape(
-        size, width
-    )
+    """Permutes the rows of a query or key projection (H * C, D), or its bias (H * C), to half-split order."""
+    pairs = rows.reshape(num_heads, len(rows) // num_heads // 2, 2, -1)
+    return np.ascontiguousarray(pairs.swapaxes(1, 2)).reshape(rows.shape)
 
 
 def to_interleaved(rows: Floats, num_heads: int) -> Floats:
-    """Permutes the rows of a query or key projection (H * C, D) from half-split to interleaved order."""
-    size, width = rows.shape
-    return np.ascontiguousarray(rows.reshape(num_heads, 2, size // num_heads // 2, width).swapaxes(1, 2)).reshape(
-        size, width
-    )
+    """Permutes the rows of a query or key projection (H * C, D), or its bias (H * C), to interleaved order."""
+    halves = rows.reshape(num_heads, 2, len(rows) // num_heads // 2, -1)
+    return np.ascontiguousarray(halves.swapaxes(1, 2)).reshape(rows.shape)
 
 
 def halve_heads(tensors: Mapping[str, Floats], config: ModelConfig) -> dict[str, Floats]:
@@ -47,11 +43,11 @@ def interleave_heads(tensors: Mapping[str, Floats], config: ModelConfig) -> dict
 
 
 def _is_rotated(name: str) -> bool:
-    return name.endswith(("q_proj.weight", "k_proj.weight"))
+    return ".q_proj." in name or ".k_proj." in name
 
 
 def _num_heads(name: str, config: ModelConfig) -> int:
-    return config.num_heads if name.endswith("q_proj.weight") else config.num_kv_heads
+    return config.num_heads if ".q_proj." in name else config.num_kv_heads
 
 
 @dataclass(frozen=True)
@@ -126,6 +122,13 @@ GGUF = Naming(
         "mlp.gate_proj.weight": "ffn_gate.weight",
         "mlp.down_proj.weight": "ffn_down.weight",
         "mlp.up_proj.weight": "ffn_up.weight",
+        "self_attn.q_proj.bias": "attn_q.bias",
+        "self_attn.k_proj.bias": "attn_k.bias",
+        "self_attn.v_proj.bias": "attn_v.bias",
+        "self_attn.o_proj.bias": "attn_output.bias",
+        "mlp.gate_proj.bias": "ffn_gate.bias",
+        "mlp.down_proj.bias": "ffn_down.bias",
+        "mlp.up_proj.bias": "ffn_up.bias",
     },
 )
 """Tensor names of llama.cpp's GGUF files of architecture llama."""

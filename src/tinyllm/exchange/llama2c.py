@@ -107,13 +107,27 @@ def write_bin(file: IO[bytes], model: ForeignModel, version: Version) -> None:
 
 
 def check_expressible(config: ModelConfig) -> None:
-    """Raises InputError if `config` has another norm epsilon or rotary base than the constants in the C programs."""
+    """Raises InputError for a feature, a norm epsilon or a rotary base that the C programs do not have."""
+    check_is_plain(config, "llama2.c's .bin files")
     for field, value in FIXED.items():
         if getattr(config, field) != value:
             raise InputError(
                 f"the model has {field} {getattr(config, field)}, and llama2.c's .bin files always mean {value}; "
                 "export it as gguf or safetensors"
             )
+
+
+def check_is_plain(config: ModelConfig, files: str) -> None:
+    """Raises InputError naming the first option of `config` that no file of llama2.c has; `files` is for messages."""
+    options = {
+        f"head_size {config.head_size}, not hidden_size / num_heads": not config.has_plain_heads,
+        "attention_bias": config.attention_bias,
+        "mlp_bias": config.mlp_bias,
+        f"rope_scaling {config.rope_scaling}": config.rope_scaling not in ("none", "dynamic"),
+    }
+    for option, is_set in options.items():
+        if is_set:
+            raise InputError(f"the model has {option}, which {files} cannot store; export it as gguf or safetensors")
 
 
 def largest_group(config: ModelConfig) -> int:

@@ -29,6 +29,7 @@ from tinyllm.config import ModelConfig
 from tinyllm.errors import FormatError, InputError
 from tinyllm.exchange.foreign import ForeignModel, Tensors, check_tensors, make_config
 from tinyllm.exchange.layout import LLAMA2C, halve_heads, interleave_heads
+from tinyllm.exchange.llama2c import check_is_plain
 from tinyllm.model.size import EMBEDDING, OUTPUT
 
 if TYPE_CHECKING:
@@ -87,6 +88,7 @@ def write_pt(file: IO[bytes], model: ForeignModel, entries: Mapping[str, object]
     import torch
 
     config = model.config
+    check_is_plain(config, "llama2.c's .pt files")
     if config.rope_theta != ROPE_THETA:
         raise InputError(
             f"the model has rope_theta {config.rope_theta}, and llama2.c's .pt files always mean {ROPE_THETA}; "

@@ -1,4 +1,4 @@
-"""Causal self-attention with grouped queries (Vaswani et al. 2017; Ainslie et al. 2023), rotary positions, no biases.
+"""Causal self-attention with grouped queries (Vaswani et al. 2017; Ainslie et al. 2023) and rotary positions.
 
 Two functions compute softmax(Q K^T / sqrt(C)) V with a causal mask; the choice affects speed alone:
 
@@ -142,10 +142,11 @@ class Attention(nn.Module):
         self.head_size = config.head_size
         self.dropout = config.dropout
         self.kind: AttentionKind = "fused"
-        self.q_proj = nn.Linear(config.hidden_size, config.num_heads * config.head_size, bias=False)
-        self.k_proj = nn.Linear(config.hidden_size, config.num_kv_heads * config.head_size, bias=False)
-        self.v_proj = nn.Linear(config.hidden_size, config.num_kv_heads * config.head_size, bias=False)
-        self.o_proj = nn.Linear(config.num_heads * config.head_size, config.hidden_size, bias=False)
+        bias, keys = config.attention_bias, config.num_kv_heads * config.head_size
+        self.q_proj = nn.Linear(config.hidden_size, config.attention_size, bias=bias)
+        self.k_proj = nn.Linear(config.hidden_size, keys, bias=bias)
+        self.v_proj = nn.Linear(config.hidden_size, keys, bias=bias)
+        self.o_proj = nn.Linear(config.attention_size, config.hidden_size, bias=bias)
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor, cache: KVCache | None = None) -> Tensor:
         """Attention output (B, T, D) of `x` (B, T, D), rotated by `cos`, `sin`; appends to `cache`.

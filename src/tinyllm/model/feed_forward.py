@@ -1,4 +1,4 @@
-"""The gated feed-forward layer SwiGLU (Shazeer 2020): down(silu(gate(x)) * up(x)), no biases.
+"""The gated feed-forward layer SwiGLU (Shazeer 2020): down(silu(gate(x)) * up(x)).
 
 Shapes: B batch, T time, D model size.
 """
@@ -14,9 +14,10 @@ class FeedForward(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
-        self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
-        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
+        bias = config.mlp_bias
+        self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=bias)
+        self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=bias)
+        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """Output (B, T, D) of `x` (B, T, D); positions are independent."""

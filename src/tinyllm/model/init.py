@@ -1,6 +1,7 @@
 """Initial weights.
 
-The default is that of GPT-2: matrices ~ N(0, 0.02^2), residual projections ~ N(0, 0.02^2 / (2 x layers)), gains 1.
+The default is that of GPT-2: matrices ~ N(0, 0.02^2), residual projections ~ N(0, 0.02^2 / (2 x layers)), gains 1,
+biases 0.
 Each layer adds two terms to the residual stream; the smaller projections keep the stream's variance independent of
 depth.
 
@@ -30,7 +31,9 @@ def initial_deviation(name: str, num_layers: int) -> float:
 def initialize(model: nn.Module, num_layers: int) -> None:
     """Sets every parameter of `model` in place, drawn from torch's global generator."""
     for name, parameter in model.named_parameters():
-        if parameter.dim() == 1:
+        if name.endswith(".bias"):
+            nn.init.zeros_(parameter)
+        elif parameter.dim() == 1:
             nn.init.ones_(parameter)
         else:
             nn.init.normal_(parameter, std=initial_deviation(name, num_layers))

@@ -28,18 +28,24 @@ def parameter_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
 def _layer_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     """Name and shape of each parameter of one transformer block."""
     hidden, inner = config.hidden_size, config.intermediate_size
-    keys = config.num_kv_heads * config.head_size
+    queries, keys = config.attention_size, config.num_kv_heads * config.head_size
+    attention, mlp = config.attention_bias, config.mlp_bias
     return {
         "input_layernorm.weight": (hidden,),
-        "self_attn.q_proj.weight": (hidden, hidden),
-        "self_attn.k_proj.weight": (keys, hidden),
-        "self_attn.v_proj.weight": (keys, hidden),
-        "self_attn.o_proj.weight": (hidden, hidden),
+        **_linear_shapes("self_attn.q_proj", (queries, hidden), attention),
+        **_linear_shapes("self_attn.k_proj", (keys, hidden), attention),
+        **_linear_shapes("self_attn.v_proj", (keys, hidden), attention),
+        **_linear_shapes("self_attn.o_proj", (hidden, queries), attention),
         "post_attention_layernorm.weight": (hidden,),
-        "mlp.gate_proj.weight": (inner, hidden),
-        "mlp.up_proj.weight": (inner, hidden),
-        "mlp.down_proj.weight": (hidden, inner),
+        **_linear_shapes("mlp.gate_proj", (inner, hidden), mlp),
+        **_linear_shapes("mlp.up_proj", (inner, hidden), mlp),
+        **_linear_shapes("mlp.down_proj", (hidden, inner), mlp),
     }
+
+
+def _linear_shapes(name: str, shape: tuple[int, int], bias: bool) -> dict[str, tuple[int, ...]]:
+    """Name and shape of the parameters of one projection (outputs, inputs)."""
+    return {f"{name}.weight": shape} | ({f"{name}.bias": shape[:1]} if bias else {})
 
 
 def num_parameters(config: ModelConfig) -> int:
@@ -63,7 +69,7 @@ def forward_flops_per_token(config: ModelConfig) -> int:
     shapes = parameter_shapes(config)
     matrices = sum(prod(shape) for name, shape in shapes.items() if len(shape) == 2 and name not in (EMBEDDING, OUTPUT))
     output = config.vocab_size * config.hidden_size
-    attention = 2 * config.num_layers * config.hidden_size * config.context_length  # Q K^T and P V
+    attention = 2 * config.num_layers * config.attention_size * config.context_length  # Q K^T and P V
     return 2 * (matrices + output + attention)
 
 

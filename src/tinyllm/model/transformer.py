@@ -1,4 +1,4 @@
-"""The Llama 2 decoder (Touvron et al. 2023): embedding, pre-norm blocks, final norm, output projection.
+"""The Llama decoder (Touvron et al. 2023): embedding, pre-norm blocks, final norm, output projection.
 
 Parameters have the names of Hugging Face's `LlamaForCausalLM`, so a state dict needs no translation.
 The loss is in `training/loss.py`.
@@ -54,7 +54,7 @@ class Decoder(nn.Module):
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
         self.layers = nn.ModuleList(Block(config, layer) for layer in range(config.num_layers))
         self.norm = RMSNorm(config.hidden_size, config.norm_eps)
-        self.rotary = RotaryTables(config.context_length, config.head_size, config.rope_theta)
+        self.rotary = RotaryTables(config)
         self.dropout = nn.Dropout(config.dropout)
         self.compiled_block: Callable[[nn.Module, Tensor, Tensor, Tensor], Tensor] | None = None
 

@@ -18,10 +18,16 @@ MUST_BE_EQUAL = (
     "num_kv_heads",
     "intermediate_size",
     "tie_embeddings",
+    "head_size",
     "norm_eps",
     "rope_theta",
+    "rope_scaling",
+    "attention_bias",
+    "mlp_bias",
 )
 """Fields of `ModelConfig` that decide shapes or meaning of weights; context length, dropout, `multiple_of` do not."""
+SCALING = ("rope_factor", "rope_low_freq_factor", "rope_high_freq_factor", "rope_original_context")
+"""Fields that decide the meaning of weights if the rotary frequencies are scaled."""
 
 
 def copy_weights(model: Transformer, tokenizer: Tokenizer, path: Path) -> None:
@@ -30,7 +36,8 @@ def copy_weights(model: Transformer, tokenizer: Tokenizer, path: Path) -> None:
     Raises UsageError naming every difference in shape or tokenizer, and the errors of `load_model`.
     """
     source, their_tokenizer = load_model(path)
-    differing = [name for name in MUST_BE_EQUAL if getattr(source.config, name) != getattr(model.config, name)]
+    decisive = MUST_BE_EQUAL if source.config.rope_scaling == "none" else (*MUST_BE_EQUAL, *SCALING)
+    differing = [name for name in decisive if getattr(source.config, name) != getattr(model.config, name)]
     problems = [
         f"model.{name} is {getattr(source.config, name)} there and {getattr(model.config, name)} here"
         for name in differing

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from tinyllm.config import Config
+from tinyllm.config import Config, ModelConfig
 from tinyllm.config.layers import RENAMED
 from tinyllm.errors import MismatchError
 from tinyllm.machine.device import pick_device
@@ -87,11 +87,13 @@ def compare_inputs(saved: dict[str, Any], current: dict[str, Any], checkpoint: P
 
 
 def _with_new_names(name: str, value: Any) -> Any:
-    """The saved `value` of the input `name`, with the new names of settings that a checkpoint has by their old ones."""
+    """The saved `value` of the input `name` with the fields of this version."""
     if not isinstance(value, dict):
         return value
     section = SECTIONS.get(name, name)
-    return {RENAMED.get((section, key), key): each for key, each in value.items()}
+    renamed = {RENAMED.get((section, key), key): each for key, each in value.items()}
+    # A checkpoint of an older version lacks the newer fields of the model, which had the values of their defaults.
+    return ModelConfig.model_validate(renamed).model_dump() if name == "model" else renamed
 
 
 def _describe_difference(name: str, before: Any, after: Any) -> str:

@@ -22,7 +22,7 @@ from tinyllm.machine.compiler import has_cpp_compiler
 from tinyllm.progress import SILENT, Note
 from tinyllm.training.checkpoint import read_state
 from tinyllm.training.objective import Objective
-from tinyllm.training.step import TrainingAttention, Updater, build_updater, kernels_refusal
+from tinyllm.training.step import TrainingAttention, Updater, biases_refusal, build_updater, kernels_refusal
 from tinyllm.training.trial import measure_update_seconds
 
 Candidate = tuple[str, TrainingAttention]
@@ -71,15 +71,18 @@ def restore_path(config: Config, saved: Mapping[str, Any], device: torch.device)
 def load_train_kernels(config: Config, device: torch.device, note: Note, refusal: str = "") -> bool:
     """Loads or compiles the training kernels if `config` may use them on `device`; returns whether it can.
 
-    `note` gets one line before compiling, and one with the reason if loading fails. Raises UsageError on failure
-    if `config` requires tiled attention. `refusal` is a reason not to use them, such as that of `kernels_refusal`.
+    `note` gets one line before compiling, and one with the reason if loading fails or the model has biases. Raises
+    UsageError on failure if `config` requires tiled attention. `refusal` is a reason not to use them, such as that of
+    `kernels_refusal`.
     """
     settings = config.training
     required = settings.attention == "tiled"
+    biased = biases_refusal(config.model)
+    refusal = biased or refusal
     if not (device.type == "cpu" and settings.dtype in ("auto", "bfloat16") and not config.model.dropout):
         refusal = "tiled attention needs a CPU, bfloat16, and a model without dropout"
     allowed = settings.attention == "auto" and settings.compile != "on"
-    if not required and not (allowed and not refusal and library.is_supported()):
+    if not required and not (allowed and (biased or not refusal) and library.is_supported()):
         return False
     problem = refusal
     if not refusal:

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from tinyllm.config import Config
+from tinyllm.config import Config, ModelConfig
 from tinyllm.errors import UsageError
 from tinyllm.kernels.train.kernel_pass import KernelPass
 from tinyllm.machine import ranks
@@ -209,7 +209,13 @@ def kernels_refusal(model: nn.Module, loss: Loss) -> str:
     frozen = frozen_names(model)
     if frozen:
         return f"tiled attention trains every parameter, and {frozen[0]} is frozen"
-    return ""
+    return biases_refusal(model.config)
+
+
+def biases_refusal(config: ModelConfig) -> str:
+    """Why the custom kernels cannot train a model of `config`; empty if they can."""
+    biased = [name for name in ("attention_bias", "mlp_bias") if getattr(config, name)]
+    return f"tiled attention has no biases, and model.{biased[0]} is true" if biased else ""
 
 
 def _build_kernels(model: nn.Module, loss: Loss) -> KernelPass:

@@ -26,6 +26,10 @@ def test_automatic_sizes_are_resolved_once() -> None:
     [
         ({"hidden_size": 100, "num_heads": 8}, "hidden_size 100 is not divisible by num_heads 8"),
         ({"hidden_size": 24, "num_heads": 8}, "is 3 channels a head"),
+        ({"head_size": 13}, "head_size is 13 channels a head"),
+        ({"rope_factor": 0.0}, "greater than 0"),
+        ({"rope_scaling": "yarn"}, "'none', 'linear', 'dynamic' or 'llama3'"),
+        ({"rope_scaling": "llama3", "rope_low_freq_factor": 4.0}, "rope_high_freq_factor 4.0 is not above"),
         ({"num_heads": 8, "num_kv_heads": 3}, "num_heads 8 is not divisible by num_kv_heads 3"),
         ({"dropout": 1.0}, "less than 1"),
         ({"num_layer": 3}, "Extra inputs"),

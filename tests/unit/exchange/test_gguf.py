@@ -133,12 +133,12 @@ def test_every_type_has_a_file_type_number(model: ForeignModel, tmp_path: Path) 
 REFUSED: dict[str, tuple[Metadata, str]] = {
     "architecture": ({"general.architecture": (ValueType.STRING, "qwen2")}, "is 'qwen2', expected 'llama'"),
     "rope scaling": ({"llama.rope.scaling.type": (ValueType.STRING, "yarn")}, "llama.rope.scaling.type is 'yarn'"),
-    "linear scaling": (
-        {"llama.rope.scaling.factor": (ValueType.FLOAT32, 4.0)},
-        "llama.rope.scaling.factor is 4.0, expected 1",
+    "scaling factor": (
+        {"llama.rope.scaling.factor": (ValueType.FLOAT32, -4.0)},
+        "llama.rope.scaling.factor is -4.0, expected a number above 0",
     ),
     "experts": ({"llama.expert_count": (ValueType.UINT32, 8)}, "llama.expert_count is 8, expected 0"),
-    "head size": ({"llama.attention.key_length": (ValueType.UINT32, 128)}, "key_length is 128, expected 16"),
+    "head size": ({"llama.attention.key_length": (ValueType.UINT32, 128)}, "dimension_count is 16, expected 128"),
     "partial rotation": ({"llama.rope.dimension_count": (ValueType.UINT32, 8)}, "dimension_count is 8, expected 16"),
     "unknown key": ({"llama.logit_scale": (ValueType.FLOAT32, 2.0)}, "llama.logit_scale is 2.0, which tinyllm"),
     "missing number": ({"llama.block_count": (ValueType.UINT32, None)}, "llama.block_count is None, expected a whole"),
@@ -173,12 +173,29 @@ def test_unsupported_settings_are_refused_by_name(case: str, rewrite: Callable[.
 
 
 def test_tensors_are_matched_strictly(rewrite: Callable[..., Path]) -> None:
-    with pytest.raises(FormatError, match=r"unexpected: blk.0.attn_q.bias; misshaped: model.norm.weight is \[3\]"):
+    with pytest.raises(FormatError, match=r"unexpected: blk.0.attn_q.gain; misshaped: model.norm.weight is \[3\]"):
         read_gguf(
-            rewrite(**{"blk.0.attn_q.bias": np.ones(64, np.float32), "output_norm.weight": np.ones(3, np.float32)})
+            rewrite(**{"blk.0.attn_q.gain": np.ones(64, np.float32), "output_norm.weight": np.ones(3, np.float32)})
         )
-    with pytest.raises(FormatError, match=r"rope_freqs.weight: llama3 RoPE scaling"):
-        read_gguf(rewrite(**{"rope_freqs.weight": np.ones(8, np.float32)}))
+    with pytest.raises(FormatError, match=r"missing: model.layers.0.self_attn.k_proj.bias"):
+        read_gguf(rewrite(**{"blk.0.attn_q.bias": np.ones(64, np.float32)}))
+
+
+@pytest.mark.parametrize(
+    ("divisors", "message"),
+    [([1, 2, 1, 2, 1, 2, 1, 2], "is not a scaling of Llama 3 with"), ([1, 2, 3], r"is \[3\], expected \[8\]")],
+)
+def test_divisors_of_no_known_scaling_are_refused(
+    divisors: list[int], message: str, rewrite: Callable[..., Path]
+) -> None:
+    with pytest.raises(FormatError, match=f"rope_freqs.weight {message}"):
+        read_gguf(rewrite(**{"rope_freqs.weight": np.array(divisors, np.float32)}))
+    with pytest.raises(FormatError, match=r"rope_freqs.weight beside rope.scaling.factor"):
+        read_gguf(
+            rewrite(
+                {"llama.rope.scaling.factor": (ValueType.FLOAT32, 4.0)}, **{"rope_freqs.weight": np.ones(8, np.float32)}
+            )
+        )
 
 
 def test_infinite_weights_are_refused_without_a_warning(rewrite: Callable[..., Path]) -> None:

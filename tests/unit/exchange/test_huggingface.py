@@ -96,12 +96,22 @@ def test_tied_embeddings_with_another_output_are_refused(directory: Path, model:
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
-    "linear": ({"rope_scaling": {"type": "linear", "factor": 2.0}}, "linear"),
-    "dynamic": ({"rope_scaling": {"type": "dynamic", "factor": 2.0}}, "dynamic"),
-    "llama3": ({"rope_parameters": {"rope_type": "llama3", "factor": 8.0, "rope_theta": 5e5}}, "llama3"),
-    "bias": ({"attention_bias": True}, "attention_bias"),
-    "mlp bias": ({"mlp_bias": True}, "mlp_bias"),
-    "head size": ({"head_dim": 128}, "head_dim is 128"),
+    "linear": ({"rope_scaling": {"type": "linear"}}, "rope_scaling of type linear has no factor"),
+    "dynamic": ({"rope_scaling": {"type": "dynamic", "factor": -2.0}}, "factor: Input should be greater than 0"),
+    "llama3": (
+        {"rope_parameters": {"rope_type": "llama3", "factor": 8.0, "rope_theta": 5e5}},
+        "rope_parameters of type llama3 has no low_freq_factor, high_freq_factor",
+    ),
+    "yarn": (
+        {"rope_scaling": {"type": "yarn", "factor": 2.0}},
+        r"\(yarn\); the types default, linear, dynamic, llama3",
+    ),
+    "by layer": ({"rope_parameters": {"full_attention": {"rope_type": "linear"}}}, r"frequencies \(by layer\)"),
+    "partial": ({"partial_rotary_factor": 0.5}, "partial_rotary_factor is 0.5; only 1 is read"),
+    "bias": ({"attention_bias": True}, "missing: model.layers.0.self_attn.q_proj.bias"),
+    "mlp bias": ({"mlp_bias": True}, "missing: model.layers.0.mlp.gate_proj.bias"),
+    "head size": ({"head_dim": 128}, "misshaped: model.layers.0.self_attn.q_proj.weight"),
+    "odd head size": ({"head_dim": 13}, "head_size is 13 channels a head"),
     "activation": ({"hidden_act": "gelu"}, "hidden_act is 'gelu'"),
     "quantized": ({"quantization_config": {"bits": 4}}, "quantization_config"),
     "architecture": ({"model_type": "mistral"}, "model_type is 'mistral'"),

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tinyllm.errors import ArtifactError
+from tinyllm.errors import ArtifactError, MismatchError
 from tinyllm.training.checkpoint import list_checkpoints, newest_whole_checkpoint, read_state, save_checkpoint
 from tinyllm.training.inputs import compare_inputs, describe_inputs
 from training_runs import make_config, train
@@ -62,3 +62,12 @@ def test_a_checkpoint_with_an_old_name_of_a_setting_resumes_without_a_note(tiny_
     saved["evaluation"]["eval_iters"] = 3
     (note,) = compare_inputs(saved, current, tmp_path)
     assert note.startswith("changed since the checkpoint: training.eval_batches 3, this run has 2; losses")
+
+
+def test_a_checkpoint_without_the_newer_fields_of_the_model_resumes(tiny_shards: Path, tmp_path: Path) -> None:
+    current = describe_inputs(make_config(tiny_shards), {})
+    newer = ("head_size", "rope_scaling", "rope_factor", "rope_original_context", "attention_bias", "mlp_bias")
+    saved = current | {"model": {name: value for name, value in current["model"].items() if name not in newer}}
+    assert compare_inputs(saved, current, tmp_path) == []
+    with pytest.raises(MismatchError, match=r"model.attention_bias False, this run has True"):
+        compare_inputs(saved, current | {"model": current["model"] | {"attention_bias": True}}, tmp_path)

@@ -157,6 +157,23 @@ def test_kernels_are_loaded_only_for_runs_that_can_use_them(monkeypatch: pytest.
         load_train_kernels(make(attention="tiled"), CPU, notes.append)
 
 
+def test_a_model_with_biases_trains_without_the_kernels_and_a_line_tells(monkeypatch: pytest.MonkeyPatch) -> None:
+    notes: list[str] = []
+    pretend_kernels(monkeypatch)
+    for field in ("attention_bias", "mlp_bias"):
+        biased = make()
+        biased = biased.model_copy(update={"model": biased.model.model_copy(update={field: True})})
+        assert not load_train_kernels(biased, CPU, notes.append)
+        reason = f"tiled attention has no biases, and model.{field} is true"
+        assert notes.pop() == f"training goes on without tiled attention: {reason}"
+        required = {"training": biased.training.model_copy(update={"attention": "tiled"})}
+        with pytest.raises(UsageError, match=reason):
+            load_train_kernels(biased.model_copy(update=required), CPU, notes.append)
+    pretend_kernels(monkeypatch, supported=False)
+    assert not load_train_kernels(biased, CPU, notes.append)
+    assert not notes
+
+
 def test_a_run_with_tiled_attention_resumes_on_a_machine_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
     saved = {"dtype": "bfloat16", "attention": "tiled", "compile": "off"}
     pretend_kernels(monkeypatch)

@@ -23,16 +23,29 @@ from tinyllm.kernels.decode.cache import Kernels
 from tinyllm.kernels.decode.team import Team, pick_num_threads
 from tinyllm.kernels.decode.weights import PackedWeights, aligned_zeros, padded
 from tinyllm.machine.memory import available_memory_bytes
+from tinyllm.model.rope_scaling import scale_frequencies
 
 ROWS_PER_PASS = 256
 """Largest number of rows in one pass of a call that reads several tokens a slot: more need more memory for no speed."""
+
+
+def missing_option(config: ModelConfig) -> str:
+    """The first option of `config` that the engine does not compute; empty if there is none."""
+    options = {
+        "head_size": not config.has_plain_heads,
+        "attention_bias": config.attention_bias,
+        "mlp_bias": config.mlp_bias,
+    }
+    return next((option for option, is_set in options.items() if is_set), "")
 
 
 class CpuEngine:
     """Runs a model on the CPU; see `protocol.Engine`. The logits that it returns are read-only."""
 
     def __init__(self, config: ModelConfig, weights: PackedWeights, kernels: Kernels, num_threads: int = 0) -> None:
-        """`num_threads` of 0 picks as many as help a model of this size."""
+        """`num_threads` of 0 picks as many as help a model of this size. Raises ValueError for a `missing_option`."""
+        if missing_option(config):
+            raise ValueError(f"the CPU engine has no {missing_option(config)}")
         self._config, self.weights, self._kernels = config, weights, kernels
         self._plan = at.new_plan()
         self._held: dict[str, npt.NDArray[Any]] = {}
@@ -228,7 +241,8 @@ class CpuEngine:
         frequencies = 1.0 / config.rope_theta ** (
             np.arange(0, config.head_size, 2, dtype=np.float32) / config.head_size
         )
-        angles = np.outer(np.arange(config.context_length, dtype=np.float32), frequencies.astype(np.float32))
+        scaled = scale_frequencies(frequencies.astype(np.float32), config)
+        angles = np.outer(np.arange(config.context_length, dtype=np.float32), scaled)
         tiles = aligned_zeros((int(self._plan["num_chunks"]), TILE_NUMBERS), np.float32)
         scores = aligned_zeros((int(self._plan["num_chunks"]), int(self._plan["num_positions"])), np.float32)
         num_vectors = int(self._plan["head_vectors"])

@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -37,10 +38,10 @@ def implementation(request: pytest.FixtureRequest, user_cache: Path, monkeypatch
     return name
 
 
-def make(tie_embeddings: bool = True, **fields: int) -> Transformer:
+def make(tie_embeddings: bool = True, **fields: Any) -> Transformer:
     """A model with random weights."""
     torch.manual_seed(0)
-    settings = {"hidden_size": 48, "num_layers": 3, "num_heads": 4, "num_kv_heads": 2} | fields
+    settings: dict[str, Any] = {"hidden_size": 48, "num_layers": 3, "num_heads": 4, "num_kv_heads": 2} | fields
     config = ModelConfig(vocab_size=97, context_length=64, norm_eps=1e-3, tie_embeddings=tie_embeddings, **settings)
     return Transformer(config).train()
 
