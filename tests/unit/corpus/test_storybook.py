@@ -12,7 +12,7 @@ import pytest
 
 from tinyllm.corpus.storybook import MAX_STORIES, is_story, write_stories
 from tinyllm.corpus.storybook.grammar import Line, Plot, plots
-from tinyllm.corpus.storybook.stories import _tell
+from tinyllm.corpus.storybook.stories import _tell, begins_story, tell
 from tinyllm.corpus.storybook.words import BOYS, GIRLS, WORDS
 
 HERO, OBJECT = 0, 1
@@ -108,6 +108,19 @@ def test_every_line_of_every_plot_is_written_and_recognised() -> None:
             steps = tuple((lines[choice % len(lines)],) for lines in plot.steps)
             story = _tell(Plot(plot.name, plot.cast, steps), draw)
             assert is_story(story), story
+
+
+def test_the_first_steps_of_a_story_begin_one() -> None:
+    draw = random.Random(2).random
+    for plot in plots():
+        parts = [part.text for part in tell(plot, draw)]
+        for num_parts in range(1, len(parts) + 1):
+            beginning = " ".join(parts[:num_parts])
+            assert begins_story(beginning)
+            assert not begins_story(beginning[:-1])
+            assert not begins_story(beginning + " ")
+        assert not begins_story(" ".join(parts[1:]))
+    assert not begins_story("")
 
 
 def test_text_is_clean(stories: list[str]) -> None:

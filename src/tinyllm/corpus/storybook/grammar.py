@@ -120,12 +120,13 @@ def _slot(kind: str, role: int | None, pronoun: str, with_article: bool, capital
     if pronoun:
         words = tuple(PRONOUNS[pronoun] if word in FEMININE[kind] else pronoun for word in words)
     if with_article:
-        words = tuple(f"{_article(word)} {word}" for word in words)
+        words = tuple(f"{article_for(word)} {word}" for word in words)
     if capital:
         words = tuple(word[0].upper() + word[1:] for word in words)
     return Slot(words, role)
 
 
-def _article(word: str) -> str:
+def article_for(word: str) -> str:
+    """ "a" or "an", as the pronunciation of `word` needs it."""
     vowel_sound = word in AN_BEFORE_A_CONSONANT or (word[0] in "aeiou" and word not in A_BEFORE_A_VOWEL)
     return "an" if vowel_sound else "a"

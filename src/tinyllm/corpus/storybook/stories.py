@@ -2,14 +2,15 @@
 
 `write_stories` writes distinct stories, the same ones for a seed on every machine. `is_story` returns whether the
 grammar could have written exactly a given text. `is_story` measures a model trained on stories: an accepted sample that
-is not in the training set is a new story without a mistake.
+is not in the training set is a new story without a mistake. `tell` and `begins_story` do the same for parts of a story.
 
-Both functions use the same plots, so they cannot disagree. A story is one paragraph of ASCII, 60 to 200 words long.
+All functions use the same plots, so they cannot disagree. A story is one paragraph of ASCII, 60 to 200 words long.
 Imports only the standard library.
 """
 
 import random
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import cache
 from hashlib import blake2b
 from itertools import combinations
@@ -19,6 +20,24 @@ from tinyllm.corpus.storybook.words import WORDS
 
 # Far below the number of stories in the grammar (the tests count them), so that repeated draws are rare.
 MAX_STORIES = 10_000_000
+
+
+@dataclass(frozen=True)
+class Part:
+    """A step of a story as it was told: a line, and the word of each of its slots."""
+
+    line: Line
+    fillers: tuple[str, ...]
+
+    @property
+    def text(self) -> str:
+        """One or more sentences."""
+        return self.line.frame % self.fillers
+
+    def replace(self, slot: int, filler: str) -> str:
+        """The text with another word in one slot."""
+        return self.line.frame % (*self.fillers[:slot], filler, *self.fillers[slot + 1 :])
+
 
 # The state of reading a text: the position, and the values that each role can still have.
 _Values = tuple[frozenset[int], ...]
@@ -43,6 +62,31 @@ def is_story(text: str) -> bool:
     return any(_matches(plot, text) for plot in plots())
 
 
+def begins_story(text: str) -> bool:
+    """Whether `text` is exactly the first steps of a story that the grammar could have written."""
+    return bool(text) and any(
+        position == len(text) and _has_distinct_values(plot.cast, values)
+        for plot in plots()
+        for states in _read_steps(plot, text)
+        for position, values in states
+    )
+
+
+def tell(plot: Plot, draw: Callable[[], float]) -> list[Part]:
+    """A story of `plot` in parts, joined by spaces; `draw` returns random numbers in [0, 1)."""
+    values = _choose_cast(plot.cast, draw)
+    parts = []
+    for lines in plot.steps:
+        line = lines[int(draw() * len(lines))]
+        if line.frame:
+            fillers = [
+                slot.words[int(draw() * len(slot.words)) if slot.role is None else values[slot.role]]
+                for slot in line.slots
+            ]
+            parts.append(Part(line, tuple(fillers)))
+    return parts
+
+
 def _distinct_stories(num_stories: int, seed: int) -> Iterator[str]:
     # Only random() is called: Python guarantees that its sequence for a seed never changes.
     draw = random.Random(seed).random
@@ -57,17 +101,7 @@ def _distinct_stories(num_stories: int, seed: int) -> Iterator[str]:
 
 
 def _tell(plot: Plot, draw: Callable[[], float]) -> str:
-    values = _choose_cast(plot.cast, draw)
-    sentences = []
-    for lines in plot.steps:
-        line = lines[int(draw() * len(lines))]
-        if line.frame:
-            fillers = [
-                slot.words[int(draw() * len(slot.words)) if slot.role is None else values[slot.role]]
-                for slot in line.slots
-            ]
-            sentences.append(line.frame % tuple(fillers))
-    return " ".join(sentences)
+    return " ".join(part.text for part in tell(plot, draw))
 
 
 def _choose_cast(cast: tuple[str, ...], draw: Callable[[], float]) -> list[int]:
@@ -81,12 +115,18 @@ def _choose_cast(cast: tuple[str, ...], draw: Callable[[], float]) -> list[int]:
 
 
 def _matches(plot: Plot, text: str) -> bool:
+    *_, states = _read_steps(plot, text)
+    return any(position == len(text) and _has_distinct_values(plot.cast, values) for position, values in states)
+
+
+def _read_steps(plot: Plot, text: str) -> Iterator[set[_State]]:
+    """The possible states after each step of `plot`; ends with the first empty set."""
     states: set[_State] = {(0, tuple(map(_all_values, plot.cast)))}
     for lines in plot.steps:
         states = {next_state for state in states for line in lines if (next_state := _read(line, text, *state))}
+        yield states
         if not states:
-            return False
-    return any(position == len(text) and _has_distinct_values(plot.cast, values) for position, values in states)
+            return
 
 
 @cache
