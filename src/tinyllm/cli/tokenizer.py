@@ -82,6 +82,7 @@ def train(
         seed=seed,
         special=special or (),
         overwrite=overwrite,
+        note=note,
     )
     note(f"{output}: {tokenizer.vocab_size} tokens, fingerprint {tokenizer.fingerprint[:12]}")
 

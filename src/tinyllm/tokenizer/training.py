@@ -16,6 +16,7 @@ from sentencepiece import SentencePieceTrainer
 
 from tinyllm import storage
 from tinyllm.errors import InputError, UsageError
+from tinyllm.progress import SILENT, Note
 from tinyllm.tokenizer.codec import MODEL_NAME, SPACE, Tokenizer
 from tinyllm.tokenizer.files import VOCAB_NAME, hugging_face_files, vocab_text
 from tinyllm.tokenizer.proto_writer import with_reserved
@@ -25,6 +26,10 @@ NUM_META_PIECES = 259
 VOCAB_LIMIT = 2**20
 MAX_SPECIAL_CHARACTERS = 64
 MAX_LINE_BYTES = 2**20
+LEAST_OCCURRENCES = 20
+"""Mean occurrences of a token in the training text below which the vocabulary is reported as too large."""
+MOST_BYTES_A_TOKEN = 8
+"""Mean length of tokens that no natural text exceeds; a text of enough such tokens is not counted."""
 """Longer lines are cut, because SentencePiece would drop them."""
 _RESERVED = "\u2585"  # SentencePiece drops a line that contains this character.
 
@@ -50,13 +55,15 @@ def train_tokenizer(
     seed: int = 0,
     special: Sequence[str] = (),
     overwrite: bool = False,
+    note: Note = SILENT.note,
 ) -> Tokenizer:
     """Trains on documents, and commits the directory `output`: SentencePiece's files and Hugging Face's.
 
     `special` reserves control pieces, which get the last ids. A text that contains one literally encodes to it only if
     `Tokenizer.encode` is called with `allow_special`. From more than `max_input_bytes` of text, a random sample of
-    lines is drawn with `seed`, which bounds memory. Raises InputError if the text does not allow `vocab_size` pieces,
-    UsageError for an option out of range, ArtifactError if `output` cannot be written.
+    lines is drawn with `seed`, which bounds memory. `note` gets a line if the text is too short for the vocabulary.
+    Raises InputError if the text does not allow `vocab_size` pieces, UsageError for an option out of range,
+    ArtifactError if `output` cannot be written.
     """
     _check_options(vocab_size, character_coverage, max_input_bytes, special)
     storage.check_replaceable(output, "tokenizer", overwrite=overwrite)
@@ -64,6 +71,7 @@ def train_tokenizer(
     sample = sample_lines(texts, max_input_bytes, seed)
     model_proto = train_model(sample.lines, vocab_size, character_coverage, special)
     tokenizer = Tokenizer.from_bytes(model_proto, str(output / MODEL_NAME))
+    _warn_if_large(tokenizer, sample, note)
     with storage.commit_directory(output, "tokenizer") as draft:
         draft.write(VOCAB_NAME, vocab_text(tokenizer))
         for name, content in hugging_face_files(tokenizer).items():
@@ -152,6 +160,23 @@ def _lines_of(text: str, document_number: int) -> Iterator[str]:
     for line in text.replace(_RESERVED, " ").split("\n"):
         if line.strip():
             yield from (line[start : start + max_characters] for start in range(0, len(line), max_characters))
+
+
+def _warn_if_large(tokenizer: Tokenizer, sample: Sample, note: Note) -> None:
+    """Notes a vocabulary whose tokens occur fewer than `LEAST_OCCURRENCES` times each in the text, on average."""
+    if sample.num_bytes >= tokenizer.vocab_size * LEAST_OCCURRENCES * MOST_BYTES_A_TOKEN:
+        return
+    num_tokens = sum(len(tokenizer.encode(line, bos=False)) for line in sample.lines)
+    occurrences = num_tokens / tokenizer.vocab_size
+    if occurrences >= LEAST_OCCURRENCES:
+        return
+    smallest = NUM_META_PIECES + len(set(SPACE).union(*sample.lines) - {" "})
+    fitting = max(num_tokens // LEAST_OCCURRENCES, smallest)
+    advice = f"give more text, or take about {fitting:,} tokens" if fitting < tokenizer.vocab_size else "give more text"
+    note(
+        f"{tokenizer.vocab_size:,} tokens are many for this text: it has {num_tokens:,} tokens, so each occurs "
+        f"{occurrences:.1f} times on average, too seldom for a model to learn; {advice}"
+    )
 
 
 def _check_options(

@@ -139,3 +139,31 @@ def test_unwritable_output_is_refused_before_the_corpus_is_read(tmp_path: Path) 
 
     with pytest.raises(ArtifactError, match=r"file.* not a directory"):
         train_tokenizer(never_read(), 300, tmp_path / "file" / "tok")
+
+
+def notes_of(lines: list[str], vocab_size: int, output: Path) -> list[str]:
+    """The lines for the user while a tokenizer is trained."""
+    notes: list[str] = []
+    train_tokenizer(lines, vocab_size, output, note=notes.append)
+    return notes
+
+
+def test_vocabulary_that_is_large_for_its_text_is_reported_with_a_fitting_size(
+    tmp_path: Path, lines: list[str]
+) -> None:
+    (warning,) = notes_of(lines, 490, tmp_path / "large")
+    tokenizer = Tokenizer.load(tmp_path / "large")
+    num_tokens = sum(len(tokenizer.encode(line, bos=False)) for line in lines)
+    assert num_tokens < 20 * 490
+    assert warning.startswith(f"490 tokens are many for this text: it has {num_tokens:,} tokens")
+    fitting = int(warning.rsplit("about ", 1)[1].split()[0])
+    assert 259 < fitting < 490
+
+
+def test_vocabulary_that_fits_its_text_is_not_reported(tmp_path: Path, lines: list[str]) -> None:
+    assert notes_of(lines * 10, 300, tmp_path / "fitting") == []
+
+
+def test_text_without_a_smaller_vocabulary_advises_more_text(tmp_path: Path) -> None:
+    (warning,) = notes_of(["a"], 261, tmp_path / "tiny")
+    assert warning.endswith("too seldom for a model to learn; give more text")
