@@ -6,9 +6,9 @@ Python and NumPy would find their code evicted from the caches by the model's we
 import numpy as np
 
 from tinyllm.kernels.decode.blocks import SUM_BLOCK
-from tinyllm.kernels.decode.forward import compiled, exponential
-from tinyllm.kernels.decode.memory import bytes_, doubles, floats, integers, key_of, larger
-from tinyllm.kernels.decode.selection import LOWEST, keep_top_p, measure, top_k_cutoff
+from tinyllm.kernels.decode.forward import LOWEST, compiled, exponential, largest
+from tinyllm.kernels.decode.memory import bytes_, doubles, floats, integers, key_of
+from tinyllm.kernels.decode.selection import keep_top_p, measure, top_k_cutoff
 
 LARGEST, INFINITY_KEY = np.finfo(np.float32).max, 0x7F800000
 SMALLEST_POWER = np.float32(-87)
@@ -36,7 +36,9 @@ def choose(plan, row, chunk):
     penalize(logits, bytes_(plan.seen + row * size), size, np.float32(plan.repetition_penalty), scores)
     best = top if plan.repetition_penalty == 1 else largest(scores, size)
     if plan.temperature == 0:
-        token = find(scores, best)
+        token = 0
+        while scores[token] != best:
+            token += 1
     else:
         weigh(plan, scores, size, best)
         token = pick(scores, size, doubles(plan.uniforms)[row])
@@ -106,21 +108,3 @@ def are_finite(x, size):
     for i in range(size):
         least, most = min(least, key_of(x[i])), max(most, key_of(x[i]))
     return least > ~INFINITY_KEY and most < INFINITY_KEY
-
-
-@compiled
-def find(x, value):
-    """The first place of `value`, which occurs."""
-    i = 0
-    while x[i] != value:
-        i += 1
-    return i
-
-
-@compiled
-def largest(x, size):
-    """The largest of some numbers."""
-    top = LOWEST
-    for i in range(size):
-        top = larger(top, x[i])
-    return top

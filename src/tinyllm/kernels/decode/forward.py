@@ -14,34 +14,17 @@ import numpy as np
 from numba import njit, types
 from numba.extending import overload
 
-from tinyllm.kernels.decode.blocks import (
-    HEAD_VECTOR_BLOCK,
-    LANES,
-    POSITION_BLOCK,
-    TILE_NUMBERS,
-)
-from tinyllm.kernels.decode.memory import (
-    float_from_bits,
-    floats,
-    integers,
-    larger,
-    power_of_two,
-)
-from tinyllm.kernels.decode.vectors import (
-    TILE_INPUTS,
-    TILE_ROWS,
-    dot_four_rows,
-    dot_one_row,
-    dot_tile,
-    mix_block,
-    score_block,
-    sum_sixteen_vectors,
-)
+from tinyllm.kernels.decode import vectors
+from tinyllm.kernels.decode.blocks import HEAD_VECTOR_BLOCK, LANES, POSITION_BLOCK, TILE_NUMBERS
+from tinyllm.kernels.decode.memory import float_from_bits, floats, integers, larger, power_of_two
+from tinyllm.kernels.decode.vectors import TILE_INPUTS, TILE_ROWS
 
 FAST = {"fastmath": True, "error_model": "numpy"}
 INNER = {**FAST, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 """Options of functions that only compiled code calls: wrappers for Python would double the time of compilation."""
 
+LOWEST = np.finfo(np.float32).min
+"""The lowest float32."""
 MAX_LEVEL = 16_383
 """Largest int16 activation for matrices of up to 16,512 columns; wider matrices have a smaller one."""
 MAX_DOT_PRODUCT = (2**31 - 1) * LANES
@@ -140,10 +123,10 @@ def attend(plan, layer, first, last, chunk):
     """
     qkv = floats(plan.qkv)
     caches, positions = integers(plan.caches), integers(plan.positions)
-    attended, scores, sums = floats(plan.attended), floats(plan.scores), floats(plan.head_sums)
-    num_heads, num_kv_heads, size = plan.num_heads, plan.num_kv_heads, plan.head_size
-    scale, s, num_vectors = np.float32(1) / np.sqrt(np.float32(size)), chunk * plan.num_positions, plan.head_vectors
-    m = chunk * num_vectors * LANES
+    num_heads, num_kv_heads, size, num_vectors = plan.num_heads, plan.num_kv_heads, plan.head_size, plan.head_vectors
+    attended, scale = floats(plan.attended), np.float32(1) / np.sqrt(np.float32(size))
+    scores = floats(plan.scores + 4 * chunk * plan.num_positions)
+    sums = floats(plan.head_sums + 4 * chunk * num_vectors * LANES)
     for index in range(first, last):
         row, head = index // num_heads, index % num_heads
         keys, values = floats(caches[row]), floats(caches[row] + 4 * plan.slot_keys)
@@ -153,33 +136,39 @@ def attend(plan, layer, first, last, chunk):
         num_blocks = (num_keys + POSITION_BLOCK - 1) // POSITION_BLOCK
         for block in range(num_blocks):
             key = cached + block * size * POSITION_BLOCK
-            score_block(qkv, query, size, keys, key, scores, s + block * POSITION_BLOCK)
-        total = softmax_weights(scores, s, num_keys, num_blocks * POSITION_BLOCK, scale)
+            vectors.score_block(qkv, query, size, keys, key, scores, block * POSITION_BLOCK)
+        total = softmax_weights(scores, num_keys, num_blocks * POSITION_BLOCK, scale)
         for i in range(num_vectors * LANES):
-            sums[m + i] = np.float32(0)
+            sums[i] = np.float32(0)
         for block in range(num_blocks):
             value = cached + block * size * POSITION_BLOCK
-            mix_block(scores, s + block * POSITION_BLOCK, size, values, value, sums, m)
+            vectors.mix_block(scores, block * POSITION_BLOCK, size, values, value, sums, 0)
         for vector in range(0, num_vectors, HEAD_VECTOR_BLOCK):
-            sum_sixteen_vectors(sums, m + vector * LANES, m + vector)
+            vectors.sum_sixteen_vectors(sums, vector * LANES, vector)
         for i in range(size):
-            attended[result + i] = sums[m + i] / total
+            attended[result + i] = sums[i] / total
 
 
 @compiled
-def softmax_weights(scores, start, length, span, scale):
+def softmax_weights(scores, length, span, scale):
     """Replaces `length` scores by e^(scale (score - largest)) and the rest of `span` by 0; returns their sum."""
-    top = scores[start]
-    for t in range(length):
-        top = larger(top, scores[start + t])
+    top, total = largest(scores, length), np.float32(0)
     for t in range(span):
-        scores[start + t] = exponential((scores[start + t] - top) * scale)
+        scores[t] = exponential((scores[t] - top) * scale)
     for t in range(length, span):
-        scores[start + t] = np.float32(0)
-    total = np.float32(0)
+        scores[t] = np.float32(0)
     for t in range(span):
-        total += scores[start + t]
+        total += scores[t]
     return total
+
+
+@compiled
+def largest(x, size):
+    """The largest of some numbers."""
+    top = LOWEST
+    for i in range(size):
+        top = larger(top, x[i])
+    return top
 
 
 @compiled
@@ -205,12 +194,12 @@ def multiply_row(plan, weights, packed, row, matrix, target, first, last, adds):
     scales, factor = floats(plan.scales), floats(plan.packed_scales)[row]
     distance, x, offset = (last - first) // 4, row * columns, row * stride
     for y in range(first, first + distance):
-        sums = dot_four_rows(weights, start + y * columns, distance * columns, columns, packed, x)
+        sums = vectors.dot_four_rows(weights, start + y * columns, distance * columns, columns, packed, x)
         for i in range(4):
             y_i = y + i * distance
             store(result, offset + y_i, sums[i] * (scales[scale_row + y_i] * factor), adds)
     for y in range(first + 4 * distance, last):
-        (total,) = dot_one_row(weights, start + y * columns, columns, columns, packed, x)
+        (total,) = vectors.dot_one_row(weights, start + y * columns, columns, columns, packed, x)
         store(result, offset + y, total * (scales[scale_row + y] * factor), adds)
 
 
@@ -225,7 +214,7 @@ def multiply_rows(plan, weights, packed, num_rows, chunk, matrix, target, first,
     if tiled_rows > 0:
         for y in range(first, tiled_last, TILE_ROWS):
             for row in range(0, tiled_rows, TILE_INPUTS):
-                dot_tile(weights, start + y * columns, columns, columns, packed, row * columns, tiles, tile)
+                vectors.dot_tile(weights, start + y * columns, columns, columns, packed, row * columns, tiles, tile)
                 for j in range(TILE_INPUTS):
                     at_y, factor, products = (row + j) * stride + y, factors[row + j], tile + j * TILE_ROWS
                     for i in range(TILE_ROWS):

@@ -14,34 +14,12 @@ from typing import Any
 from numba import cfunc, types
 
 from tinyllm.config import WeightsKind
+from tinyllm.kernels.decode import forward, memory
 from tinyllm.kernels.decode import plan as at
 from tinyllm.kernels.decode.blocks import MIN_SHARED_ROWS
 from tinyllm.kernels.decode.choice import choose
-from tinyllm.kernels.decode.forward import (
-    FAST,
-    append_to_cache,
-    attend,
-    compiled,
-    multiply_rows,
-    normalize,
-    pack,
-    swiglu,
-    widen,
-)
-from tinyllm.kernels.decode.memory import (
-    atomic_add,
-    atomic_load,
-    atomic_store,
-    bytes_,
-    call,
-    floats,
-    halves,
-    integers,
-    like,
-    pause,
-    plan_at,
-    words,
-)
+from tinyllm.kernels.decode.forward import FAST, compiled
+from tinyllm.kernels.decode.memory import floats, integers
 
 QKV, ATTENTION, OUTPUT, GATE_UP, DOWN, VOCABULARY, SAMPLING = range(7)
 JOBS_PER_LAYER = 5
@@ -50,7 +28,7 @@ PREPARE_OFFSET = 8
 CHUNK_BITS = 16
 SPINS_BEFORE_YIELD = 1024
 
-POINTERS = {"fp32": (floats, floats), "bf16": (halves, floats), "int8": (bytes_, words)}
+POINTERS = {"fp32": (floats, floats), "bf16": (memory.halves, floats), "int8": (memory.bytes_, memory.words)}
 """The pointer types of each kind of weights, and of the activations that they multiply."""
 
 
@@ -60,7 +38,7 @@ def compile_entry(weights_kind: WeightsKind) -> Any:
 
     @cfunc(types.void(types.int64, types.int64), **FAST)
     def entry(address, role):
-        plan = plan_at(address)
+        plan = memory.plan_at(address)
         enter(plan, role, to_weights(plan.weights), to_packed(plan.packed))
 
     return entry
@@ -97,7 +75,7 @@ def embed(plan, weights):
     for row in range(plan.num_rows):
         start = plan.embedding_start + tokens[row] * plan.hidden_columns
         scale = scales[plan.embedding_row + tokens[row]]
-        widen(weights, start, scale, plan.hidden_size, residual, row * plan.hidden_size)
+        forward.widen(weights, start, scale, plan.hidden_size, residual, row * plan.hidden_size)
 
 
 @compiled
@@ -114,17 +92,17 @@ def prepare_and_lead(plan, weights, packed, job, layer, num_rows):
 def prepare(plan, packed, job, layer, first, last):
     """The preparation of `job` for rows `first` to `last`: the cache of attention, or the input of a product."""
     if job == ATTENTION:
-        append_to_cache(plan, layer, first, last)
+        forward.append_to_cache(plan, layer, first, last)
         return
     if job == QKV or job == GATE_UP or job == VOCABULARY:
-        normalize(plan, 2 * layer + (1 if job == GATE_UP else 0), first, last)
+        forward.normalize(plan, 2 * layer + (1 if job == GATE_UP else 0), first, last)
     scales, source, columns = floats(plan.packed_scales), plan.normed, plan.hidden_columns
     if job == OUTPUT:
         source = plan.attended
     elif job == DOWN:
         source, columns = plan.gated, plan.intermediate_columns
     for row in range(first, last):
-        scales[row] = pack(floats(source), row * columns, packed, row * columns, columns)
+        scales[row] = forward.pack(floats(source), row * columns, packed, row * columns, columns)
 
 
 @compiled
@@ -132,14 +110,14 @@ def lead(plan, weights, packed, job, layer):
     """Opens a job, works on it, and returns when all of it is done."""
     queue, num_chunks, spins = integers(plan.queue), plan.num_chunks, 0
     queue[at.OPEN_JOB], queue[at.OPEN_LAYER], queue[at.DONE] = job, layer, 0
-    atomic_store(queue, at.TICKET, num_chunks << CHUNK_BITS)
+    memory.atomic_store(queue, at.TICKET, num_chunks << CHUNK_BITS)
     take_chunks(plan, weights, packed)
-    while atomic_load(queue, at.DONE) < num_chunks:
+    while memory.atomic_load(queue, at.DONE) < num_chunks:
         spins += 1
         if spins % SPINS_BEFORE_YIELD == 0 and plan.yield_function != 0:
             # The system suspended a helper inside a chunk; it may need this core to go on.
-            call(plan.yield_function)
-        pause()
+            memory.call(plan.yield_function)
+        memory.pause()
 
 
 @compiled
@@ -148,7 +126,7 @@ def help_leader(plan, weights, packed):
     idle = 0
     while idle < plan.idle_rounds:
         idle = 0 if take_chunks(plan, weights, packed) else idle + 1
-        pause()
+        memory.pause()
 
 
 @compiled
@@ -156,15 +134,15 @@ def take_chunks(plan, weights, packed):
     """Takes and runs chunks of the open job until none is left; returns whether it got any."""
     queue, mask, found = integers(plan.queue), (1 << CHUNK_BITS) - 1, False
     while True:
-        ticket = atomic_load(queue, at.TICKET)
+        ticket = memory.atomic_load(queue, at.TICKET)
         if ticket & mask >= ticket >> CHUNK_BITS:
             return found
-        ticket = atomic_add(queue, at.TICKET, 1)
+        ticket = memory.atomic_add(queue, at.TICKET, 1)
         chunk, num_chunks = ticket & mask, ticket >> CHUNK_BITS
         if chunk < num_chunks:
             # The job stays open until DONE counts this chunk, so OPEN_JOB and OPEN_LAYER belong to the chunk.
             run_chunk(plan, weights, packed, queue[at.OPEN_JOB], queue[at.OPEN_LAYER], chunk, num_chunks)
-            atomic_add(queue, at.DONE, 1)
+            memory.atomic_add(queue, at.DONE, 1)
             found = True
 
 
@@ -172,14 +150,14 @@ def take_chunks(plan, weights, packed):
 def run_chunk(plan, weights, packed, job, layer, chunk, num_chunks):
     """Runs one chunk of a job."""
     # A helper may wait since before the plan was written, so it reads the addresses anew.
-    weights, packed = like(plan.weights, weights), like(plan.packed, packed)
+    weights, packed = memory.like(plan.weights, weights), memory.like(plan.packed, packed)
     if job >= PREPARE_OFFSET:
-        run_preparation(plan, packed, job - PREPARE_OFFSET, layer, chunk, num_chunks)
+        num_rows = plan.num_outputs if job == PREPARE_OFFSET + VOCABULARY else plan.num_rows
+        first, last = part(num_rows, chunk, num_chunks)
+        prepare(plan, packed, job - PREPARE_OFFSET, layer, first, last)
     elif job == ATTENTION:
         first, last = part(plan.num_rows * plan.num_heads, chunk, num_chunks)
-        attend(plan, layer, first, last, chunk)
-    elif job == GATE_UP:
-        run_gate_up(plan, weights, packed, layer, chunk, num_chunks)
+        forward.attend(plan, layer, first, last, chunk)
     elif job == SAMPLING:
         first, last = part(plan.num_samples, chunk, num_chunks)
         for row in range(first, last):
@@ -195,43 +173,34 @@ def part(count, chunk, num_chunks):
 
 
 @compiled
-def run_preparation(plan, packed, job, layer, chunk, num_chunks):
-    """A chunk of the preparation of `job`: some rows."""
-    num_rows = plan.num_outputs if job == VOCABULARY else plan.num_rows
-    first, last = part(num_rows, chunk, num_chunks)
-    prepare(plan, packed, job, layer, first, last)
-
-
-@compiled
-def run_gate_up(plan, weights, packed, layer, chunk, num_chunks):
-    """A chunk of gate and up: both for the same channels, then SwiGLU's product of them."""
-    size, num_qkv = plan.intermediate_size, (plan.num_heads + 2 * plan.num_kv_heads) * plan.head_size
-    matrix = layer_matrix(plan, layer, num_qkv + plan.hidden_size, plan.hidden_columns)
-    result = (floats(plan.gate_up), 2 * size)
-    first, last = part(size, chunk, num_chunks)
-    for up in range(0, 2 * size, size):
-        multiply_rows(plan, weights, packed, plan.num_rows, chunk, matrix, result, first + up, last + up, False)
-    for row in range(plan.num_rows):
-        swiglu(plan, row, first, last)
-
-
-@compiled
 def run_product(plan, weights, packed, job, layer, chunk, num_chunks):
-    """A chunk of a matrix product: QKV and logits are set, output and down are added to the residual stream."""
-    size, num_qkv = plan.hidden_size, (plan.num_heads + 2 * plan.num_kv_heads) * plan.head_size
+    """A chunk of a matrix product: output and down are added to the residual stream, the others are set.
+
+    A chunk of gate and up has both for the same channels, and ends with SwiGLU's product of them.
+    """
+    size, inner, columns = plan.hidden_size, plan.intermediate_size, plan.hidden_columns
+    num_qkv = (plan.num_heads + 2 * plan.num_kv_heads) * plan.head_size
     count, num_rows, result = size, plan.num_rows, (floats(plan.residual), size)
     if job == QKV:
-        matrix, count, result = layer_matrix(plan, layer, 0, plan.hidden_columns), num_qkv, (floats(plan.qkv), num_qkv)
+        matrix, count, result = layer_matrix(plan, layer, 0, columns), num_qkv, (floats(plan.qkv), num_qkv)
     elif job == OUTPUT:
-        matrix = layer_matrix(plan, layer, num_qkv, plan.hidden_columns)
+        matrix = layer_matrix(plan, layer, num_qkv, columns)
+    elif job == GATE_UP:
+        matrix = layer_matrix(plan, layer, num_qkv + size, columns)
+        count, result = inner, (floats(plan.gate_up), 2 * inner)
     elif job == DOWN:
-        matrix = layer_matrix(plan, layer, num_qkv + size + 2 * plan.intermediate_size, plan.intermediate_columns)
+        matrix = layer_matrix(plan, layer, num_qkv + size + 2 * inner, plan.intermediate_columns)
     else:
-        matrix = (plan.output_start, plan.output_row, plan.hidden_columns)
+        matrix = (plan.output_start, plan.output_row, columns)
         count, num_rows, result = plan.vocab_size, plan.num_outputs, (floats(plan.logits), plan.vocab_size)
     first, last = part(count, chunk, num_chunks)
     adds = job == OUTPUT or job == DOWN
-    multiply_rows(plan, weights, packed, num_rows, chunk, matrix, result, first, last, adds)
+    forward.multiply_rows(plan, weights, packed, num_rows, chunk, matrix, result, first, last, adds)
+    if job == GATE_UP:
+        up, last_up = first + inner, last + inner
+        forward.multiply_rows(plan, weights, packed, num_rows, chunk, matrix, result, up, last_up, False)
+        for row in range(num_rows):
+            forward.swiglu(plan, row, first, last)
 
 
 @compiled

@@ -6,10 +6,9 @@ A float32 has an int32 key that sorts as the float does, so at most 32 passes ov
 import numpy as np
 
 from tinyllm.kernels.decode.blocks import SUM_BLOCK
-from tinyllm.kernels.decode.forward import compiled
+from tinyllm.kernels.decode.forward import LOWEST, compiled
 from tinyllm.kernels.decode.memory import float_from_bits, key_of
 
-LOWEST = np.finfo(np.float32).min
 MAGNITUDE_BITS = 0x7FFFFFFF
 
 

@@ -31,6 +31,7 @@ _LAYER_MATRICES = (
     "mlp.up_proj",
     "mlp.down_proj",
 )
+_NORMS = ("input_layernorm", "post_attention_layernorm")
 
 
 def padded(columns: int, block: int = COLUMN_BLOCK) -> int:
@@ -101,9 +102,6 @@ class PackedWeights:
         else:
             place[:] = round_to_bfloat16(tensor) if self.kind == "bf16" else tensor
         return row + num_rows, end
-
-
-_NORMS = ("input_layernorm", "post_attention_layernorm")
 
 
 def quantize_rows(tensor: Floats) -> tuple[npt.NDArray[np.int8], Floats]:
