@@ -42,12 +42,13 @@ def train(
 
     Does all that `tinyllm train` does: the same checks, files and samples. With `resume` the run in `out` continues
     from its newest checkpoint, with the settings of its own config.toml. Any other run starts from `recipe`, by default
-    "seed". `reporter` receives steps, evaluations and notes, by those methods of a `TrainingReporter` that it has.
-    Outside the main thread, signals do not save the run.
+    "seed"; `training={"init_from": "a model"}` gives its shape and weights. `reporter` receives steps, evaluations and
+    notes, by those methods of a `TrainingReporter` that it has. Outside the main thread, signals do not save the run.
 
     Raises ConfigError, MismatchError or UsageError before the first step for invalid settings, Interrupted after
     saving for a signal, DivergenceError if losses or gradients stay non-finite.
     """
+    from tinyllm.loading import read_shape
     from tinyllm.shards.format import ShardSet
     from tinyllm.training.reporter import TrainingReporter, as_training_reporter
 
@@ -55,7 +56,13 @@ def train(
     shards = ShardSet.open(data)
     vocab_size = shards.tokenizer.vocab_size
     config, resume = build_run_config(
-        vocab_size, Path(out), [("sections", sections)], recipe=recipe, resume=resume, note=reporter.note
+        vocab_size,
+        Path(out),
+        [("sections", sections)],
+        recipe=recipe,
+        resume=resume,
+        note=reporter.note,
+        shape_of=read_shape,
     )
     return run_training(config, shards, Path(out), resume=resume, reporter=reporter)
 
@@ -68,10 +75,13 @@ def run_training(
     The command line, the demo and the scripts call this function too, so that every run has the same checks and files.
     """
     from tinyllm.generation.training_samples import sample_texts
+    from tinyllm.loading import open_model
     from tinyllm.model.size import num_parameters
     from tinyllm.training.builder import build_trainer
 
-    trainer = build_trainer(config, shards, out, reporter=reporter, sampler=sample_texts)
+    trainer = build_trainer(
+        config, shards, out, reporter=reporter, sampler=sample_texts, read_source=lambda path: open_model(path)
+    )
     reporter.note(f"{num_parameters(config.model):,} parameters, {shards.train_counts.tokens:,} training tokens")
     reporter.note(f"logs and model go to {trainer.run}")
     return trainer.train(resume=resume, to_toml=to_toml)

@@ -5,7 +5,7 @@ This is the only module that combines `model_dir` and `exchange`. Commands and `
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from tinyllm.config import WeightsKind
 from tinyllm.errors import ConfigError
@@ -56,6 +56,16 @@ def read_model(path: str | Path, tokenizer: str | Path | None = None) -> "Foreig
     if path.is_dir():
         verify_model(path)
     return read.read_model(path, None if tokenizer is None else Path(tokenizer))
+
+
+def read_shape(path: str | Path) -> dict[str, Any]:
+    """The settings of the section `model` that a run needs to begin from the model at `path`.
+
+    Raises the errors of `read_model`.
+    """
+    path = _locate(Path(path).expanduser())
+    config = read_config(path) if path.is_dir() else read_model(path).config
+    return config.model_dump(exclude={"vocab_size", "multiple_of", "dropout"})
 
 
 def open_model(

@@ -14,6 +14,7 @@ import pytest
 import torch
 import transformers
 
+from tinyllm.api import train
 from tinyllm.config import ModelConfig, WeightsKind
 from tinyllm.errors import ConfigError, InputError
 from tinyllm.exchange.gguf import read_gguf
@@ -154,6 +155,23 @@ def test_greedy_tokens_are_theirs(make_theirs: Callable[[str], Path], variant: s
     (found,) = ours.generate(PROMPT, max_new_tokens=24, temperature=0)
     assert found.token_ids == expected.tolist()[: len(found.token_ids)]
     assert len(found.token_ids) > 8
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_training_begins_from_their_directory(
+    make_theirs: Callable[[str], Path], variant: str, tiny_shards: Path, tmp_path: Path
+) -> None:
+    """The shape comes from the directory; the first evaluation is that of the model itself, and updates lower it."""
+    path = make_theirs(variant)
+    training = {"init_from": str(path), "sequence_length": 16, "batch_size": 8, "eval_batches": 2, "eval_interval": 4}
+    sections: dict[str, Any] = {"training": training | {"device": "cpu"}, "sample": {"num_samples": 0}}
+    before = train(tiny_shards, tmp_path / "a", **sections | {"training": sections["training"] | {"eval_only": True}})
+    outcome = train(tiny_shards, tmp_path / "b", schedule={"num_steps": 4, "peak": 1e-2}, **sections)
+    assert before.evaluation is not None
+    assert outcome.model is not None
+    assert outcome.model.loss < before.evaluation.loss - 0.1
+    tuned = read_config(tmp_path / "b" / "model")
+    assert tuned.model_copy(update={"multiple_of": 32}) == read_config(path)
 
 
 @pytest.mark.parametrize("variant", FIELDS)

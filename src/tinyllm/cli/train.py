@@ -15,6 +15,7 @@ from tinyllm.cli.console import note
 from tinyllm.cli.progress import progress_bar, stderr
 from tinyllm.config import Config
 from tinyllm.config.layers import build_run_config, file_layer
+from tinyllm.loading import read_shape
 from tinyllm.shards.format import ShardSet
 from tinyllm.text_input import read_argument
 from tinyllm.training.reporter import TrainingReporter
@@ -55,7 +56,9 @@ def train(
         Literal["changed", "full"],
         Parameter(help="Checksums of shards to verify: changed (new or modified files) or full (all files)."),
     ] = "changed",
-    init_from: Annotated[str | None, Parameter(help="scratch, resume, or a model directory.")] = None,
+    init_from: Annotated[
+        str | None, Parameter(help="scratch, resume, or a model, which gives shape and weights.")
+    ] = None,
     model: Annotated[Settings, section_parameter("model", "shape of the model")] = None,
     training: Annotated[Settings, section_parameter("training", "batches, evaluation, machine")] = None,
     schedule: Annotated[Settings, section_parameter("schedule", "learning rate")] = None,
@@ -72,6 +75,7 @@ def train(
 
       tinyllm train --recipe seed --data shards --out runs/first
       tinyllm train --data shards --out runs/first --resume auto
+      tinyllm train --data shards --out runs/tuned --init-from SmolLM-135M --schedule.peak 1e-4
       tinyllm train --recipe storybook --data shards --out runs/wide --model.hidden_size 192 --schedule.peak 2e-3
     """
     shards = ShardSet.open(data, verify=verify)
@@ -100,6 +104,7 @@ def train(
         recipe=recipe,
         resume=resume == "auto",
         note=note,
+        shape_of=read_shape,
     )
     run_training(settings, shards, out, resume=goes_on)
 

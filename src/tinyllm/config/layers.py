@@ -7,7 +7,7 @@ allowed values, and the nearest valid name.
 import difflib
 import json
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +35,14 @@ def build_run_config(
     recipe: str | None = None,
     resume: bool = False,
     note: Note = SILENT.note,
+    shape_of: Callable[[str], Mapping[str, Any]] | None = None,
 ) -> tuple[Config, bool]:
     """The config of a training run in `run`, and whether it resumes: by `resume`, or by init_from "resume".
 
-    Layers, each overriding the one before: the config.toml of a resumed run, `recipe`, `layers`. A new run without
-    `recipe` uses the default recipe. `note` gets a line if config.toml is not used. Raises ConfigError for a
-    wrong setting, UsageError for an unknown recipe.
+    Layers, each overriding the one before: the config.toml of a resumed run, `recipe`, the shape of the model that
+    init_from names, `layers`. `shape_of` reads that shape. A new run without `recipe` uses the default recipe. `note`
+    gets a line if config.toml is not used. Raises ConfigError for a wrong setting, UsageError for an unknown recipe,
+    and the errors of `shape_of`.
     """
     named = [(origin, _without_resume(layer)) for origin, layer in layers]
     resume = resume or any(kept is not layer for (_, kept), (_, layer) in zip(named, layers, strict=True))
@@ -50,6 +52,9 @@ def build_run_config(
         if resume:
             note(f"{run} has no settings of its own; it begins with those of the recipe {recipe}")
     base = (str(run / "config.toml"), own)
+    source = _source_of_weights(layer for _, layer in named)
+    if source is not None and shape_of is not None and not resume:
+        named = [(source, {"model": shape_of(source)}), *named]
     return config_for_shards(vocab_size, named, recipe=recipe, base=base, note=note), resume
 
 
@@ -115,6 +120,16 @@ def _without_resume(layer: Layer) -> Layer:
         return layer
     kept = {key: value for key, value in training.items() if (key.replace("-", "_"), value) != ("init_from", "resume")}
     return layer if len(kept) == len(training) else {**layer, "training": kept}
+
+
+def _source_of_weights(layers: Iterable[Layer]) -> str | None:
+    """The model that init_from names in the last of `layers` that has it; None if the weights are new."""
+    found = "scratch"
+    for layer in layers:
+        training = layer.get("training")
+        if isinstance(training, Mapping):
+            found = next((value for key, value in training.items() if key.replace("-", "_") == "init_from"), found)
+    return found if isinstance(found, str) and found not in ("scratch", "resume") else None
 
 
 def _settings_to_resume(path: Path, recipe: str | None, note: Note) -> dict[str, Any]:

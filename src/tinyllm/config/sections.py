@@ -269,7 +269,7 @@ class TrainingConfig(Section):
     always_save_checkpoint: bool = False
     """Save a checkpoint and RUN/model after each evaluation, even if the loss did not improve."""
     init_from: str = "scratch"
-    """Source of the weights: scratch, resume (this run's newest checkpoint), or a model directory."""
+    """Source of the weights: scratch, resume (this run's newest checkpoint), or a model, which gives the shape too."""
     initialization: Literal["normal", "mimetic"] = "normal"
     """Initial weights: GPT-2's normal ones, or attention that copies earlier tokens (see `model/init.py`)."""
     checkpoint_interval: Annotated[int, Unit("steps")] = Field(default=1000, gt=0)

@@ -18,9 +18,10 @@ from tinyllm.json_file import read_json_object
 from tinyllm.storage import MANIFEST_NAME
 from tinyllm.tokenizer.codec import MODEL_NAME, Tokenizer
 from tinyllm.tokenizer.model_proto import Piece, PieceType, Spacing
-from tinyllm.tokenizer.resizing import MOST_FILLERS, filler, with_pieces
+from tinyllm.tokenizer.resizing import MOST_FILLERS, filler, fit_to, with_pieces
 
 JSON_NAME, CONFIG_NAME, ADDED_NAME = "tokenizer.json", "tokenizer_config.json", "added_tokens.json"
+MODEL_CONFIG_NAME = "config.json"
 
 
 def load_tokenizer(path: Path) -> Tokenizer:
@@ -30,7 +31,7 @@ def load_tokenizer(path: Path) -> Tokenizer:
     """
     if path.is_dir():
         found = None if (path / MANIFEST_NAME).exists() else read_directory_tokenizer(path)
-        return found or Tokenizer.load(path)
+        return Tokenizer.load(path) if found is None else _fit_to_model(found, path)
     if path.is_file():
         with path.open("rb") as file:
             start = file.read(64)
@@ -40,6 +41,13 @@ def load_tokenizer(path: Path) -> Tokenizer:
         if start.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"{":
             return read_tokenizer_json(path)
     return Tokenizer.load(path)
+
+
+def _fit_to_model(tokenizer: Tokenizer, directory: Path) -> Tokenizer:
+    """`tokenizer` with as many tokens as the model in `directory` has rows, if there is a model that it fits."""
+    path = directory / MODEL_CONFIG_NAME
+    rows = read_json_object(path).get("vocab_size") if path.is_file() else None
+    return (fit_to(tokenizer, rows) or tokenizer) if type(rows) is int and rows > 0 else tokenizer
 
 
 def read_directory_tokenizer(directory: Path) -> Tokenizer | None:

@@ -16,10 +16,11 @@ from tinyllm.machine.device import pick_device, seed_everything
 from tinyllm.machine.memory import shortages_named
 from tinyllm.model.init import initialize_mimetic
 from tinyllm.model.transformer import Transformer
+from tinyllm.model_dir import load_model
 from tinyllm.shards.format import ShardSet
 from tinyllm.tokenizer.codec import Tokenizer
 from tinyllm.training.checkpoint import list_checkpoints
-from tinyllm.training.initial_weights import copy_weights
+from tinyllm.training.initial_weights import Source, copy_weights
 from tinyllm.training.inputs import fingerprint_shards
 from tinyllm.training.loop import Trainer
 from tinyllm.training.memory import check_memory
@@ -33,12 +34,19 @@ Sampler = Callable[[Transformer, Tokenizer, TrainingSamplesConfig], list[str]]
 
 
 def build_trainer(
-    config: Config, shards: ShardSet, run: Path, *, reporter: TrainingReporter, sampler: Sampler | None = None
+    config: Config,
+    shards: ShardSet,
+    run: Path,
+    *,
+    reporter: TrainingReporter,
+    sampler: Sampler | None = None,
+    read_source: Source = load_model,
 ) -> Trainer:
     """The trainer of a language model on `shards` in the directory `run`; `sampler` draws its samples.
 
-    Raises MismatchError, ArtifactError or UsageError for shards or a directory that cannot be used. Raises
-    ResourceError for a model that cannot fit, and InputError for shards without a window.
+    `read_source` reads the model that `training.init_from` names; the default reads model directories. Raises
+    MismatchError, ArtifactError or UsageError for shards or a directory that cannot be used. Raises ResourceError for a
+    model that cannot fit, and InputError for shards without a window.
     """
     run = _check_start(config, shards, run)
     config = _with_fitting_warmup(config, reporter)
@@ -49,7 +57,9 @@ def build_trainer(
     check_memory(config, device)
     check_loadable(config.model)
     objective = NextToken(config, shards, device)
-    model = build_model(config, device, shards.tokenizer, resumes=bool(list_checkpoints(run / "checkpoints")))
+    model = build_model(
+        config, device, shards.tokenizer, resumes=bool(list_checkpoints(run / "checkpoints")), read_source=read_source
+    )
     return Trainer(
         config,
         model,
@@ -62,7 +72,9 @@ def build_trainer(
     )
 
 
-def build_model(config: Config, device: torch.device, tokenizer: Tokenizer, *, resumes: bool) -> Transformer:
+def build_model(
+    config: Config, device: torch.device, tokenizer: Tokenizer, *, resumes: bool, read_source: Source = load_model
+) -> Transformer:
     """The model with its first weights, in training mode on `device`.
 
     A run that `resumes` gets its weights from a checkpoint, so the model that `training.init_from` names is not read.
@@ -74,7 +86,7 @@ def build_model(config: Config, device: torch.device, tokenizer: Tokenizer, *, r
     if settings.initialization == "mimetic":
         initialize_mimetic(model, config.model.num_heads // config.model.num_kv_heads)
     if settings.init_from not in ("scratch", "resume") and not resumes:
-        copy_weights(model, tokenizer, Path(settings.init_from).expanduser())
+        copy_weights(model, tokenizer, Path(settings.init_from).expanduser(), read_source)
     return model.to(device).train()
 
 

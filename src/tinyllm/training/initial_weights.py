@@ -3,12 +3,15 @@
 Fields that decide the shape or the meaning of a tensor must be equal. Nothing here trains or saves.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 from tinyllm.errors import UsageError
 from tinyllm.model.transformer import Transformer
-from tinyllm.model_dir import load_model
 from tinyllm.tokenizer.codec import Tokenizer
+
+Source = Callable[[Path], tuple[Transformer, Tokenizer]]
+"""Reads the model at a path, with its tokenizer."""
 
 MUST_BE_EQUAL = (
     "vocab_size",
@@ -30,12 +33,12 @@ SCALING = ("rope_factor", "rope_low_freq_factor", "rope_high_freq_factor", "rope
 """Fields that decide the meaning of weights if the rotary frequencies are scaled."""
 
 
-def copy_weights(model: Transformer, tokenizer: Tokenizer, path: Path) -> None:
-    """Copies the weights of the model directory `path` into `model`.
+def copy_weights(model: Transformer, tokenizer: Tokenizer, path: Path, read_source: Source) -> None:
+    """Copies the weights of the model at `path` into `model`.
 
-    Raises UsageError naming every difference in shape or tokenizer, and the errors of `load_model`.
+    Raises UsageError naming every difference in shape or tokenizer, and the errors of `read_source`.
     """
-    source, their_tokenizer = load_model(path)
+    source, their_tokenizer = read_source(path)
     decisive = MUST_BE_EQUAL if source.config.rope_scaling == "none" else (*MUST_BE_EQUAL, *SCALING)
     differing = [name for name in decisive if getattr(source.config, name) != getattr(model.config, name)]
     problems = [
