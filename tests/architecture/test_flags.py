@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tinyllm.cli.flags import CALLS, FLAGS, in_flags
-from tinyllm.errors import ArtifactError, InputError, TinyllmError, UsageError
+from tinyllm.errors import ArtifactError, ConfigError, InputError, TinyllmError, UsageError
 
 SOURCE = Path(__file__).parent.parent.parent / "src" / "tinyllm"
 SPEAKERS = ("cli", "course", "doctor")
@@ -59,6 +59,11 @@ def test_every_parameter_of_a_hint_has_a_flag() -> None:
             UsageError("device cuda: there is none", parameter="device", hint="use `device=cpu` or auto"),
             "device cuda: there is none; use `device=cpu` or auto",
             "--device cuda: there is none; use --device cpu or auto",
+        ),
+        (
+            ConfigError("stop[0]: a stop string is empty", parameter="stop[0]"),
+            "stop[0]: a stop string is empty",
+            "--stop: a stop string is empty",
         ),
         (
             InputError("no shards", hint="run `prepare(a, b.txt, tokenizer=t, output=s)`, or `resume=True`"),

@@ -157,7 +157,7 @@ def test_long_sentences_are_cut_with_one_note(run: Run, files: list[object], mod
         ("prompt", ["--dev_out", "test.txt/x-dev-prompting-output.txt"], "test.txt is a file, not a directory"),
         ("prompt", ["--max_sentence_len", "1"], "--max_sentence_len is 1; at least 2"),
         ("prompt", ["--batch_size", "0"], "--batch_size is 0"),
-        ("finetune", ["--batch_size", "0"], "batch_size is 0; it should be greater than 0"),
+        ("finetune", ["--batch_size", "0"], "--batch-size is 0; it should be greater than 0"),
         ("finetune", ["--hidden_dropout_prob", "1"], "dropout is 1.0; it should be less than 1"),
         ("finetune", ["--model_out", "data"], "will not replace data"),
         ("finetune", ["--pretrained-model-path", "none.pt"], "none.pt does not exist"),

@@ -140,7 +140,7 @@ def test_the_home_folder_of_a_model_is_expanded(
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [(["FILE:"], "FILE: names no file; give FILE:path"), ([PROMPT, "--stop", ""], "a stop string is empty")],
+    [(["FILE:"], "FILE: names no file; give FILE:path"), ([PROMPT, "--stop", ""], "--stop: a stop string is empty")],
 )
 def test_an_empty_name_or_stop_is_refused(
     arguments: list[str], message: str, generate: Run, make_model_dir: MakeModelDir
@@ -200,11 +200,15 @@ def test_a_prompt_longer_than_the_context_is_refused(generate: Run, make_model_d
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--temperature", "-1"], "temperature is -1; it should be greater than or equal to 0"),
-        (["--top-p", "0"], "top_p is 0; it should be greater than 0"),
-        (["--top-p", "1.2"], "top_p is 1.2; it should be less than or equal to 1"),
-        (["--top-k", "many"], "top_k is many"),
-        (["--num-samples", "0"], "num_samples is 0"),
+        (["--temperature", "-1"], "--temperature is -1; it should be greater than or equal to 0"),
+        (["--top-p", "0"], "--top-p is 0; it should be greater than 0"),
+        (["--top-p", "1.2"], "--top-p is 1.2; it should be less than or equal to 1"),
+        (["--top-k", "many"], "--top-k is many"),
+        (["--max-new-tokens", "0"], "--max-new-tokens is 0"),
+        (["--min-p", "1"], "--min-p is 1"),
+        (["--repetition-penalty", "0"], "--repetition-penalty is 0"),
+        (["--seed", "-1"], "--seed is -1"),
+        (["--num-samples", "0"], "--num-samples is 0; at least 1 is needed"),
         (["--stream", "--json"], "--stream writes one text"),
         (["--stream", "--num-samples", "2"], "--stream writes one text"),
         (["--device", "abacus"], "--device abacus is not a device"),

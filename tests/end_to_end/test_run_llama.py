@@ -108,8 +108,8 @@ def test_the_prefix_is_cut_to_max_tokens(run: Run, model: Path, tmp_path: Path) 
         (["--generated_sentence_low_temp_out", "."], 2, "is a directory; name a file"),
         (["--generated_sentence_low_temp_out", HIGH], 2, "would be written to the same file"),
         (["--temperature", "1", "1"], 2, "--temperature repeats a value"),
-        (["--temperature", "-1"], 2, "temperature is -1"),
-        (["--top-p", "2"], 2, "top_p is 2"),
+        (["--temperature", "-1"], 2, "--temperature is -1"),
+        (["--top-p", "2"], 2, "--top-p is 2.0; it should be"),
         (["--max_sentence_len", "0"], 2, "--max_sentence_len is 0"),
     ],
 )

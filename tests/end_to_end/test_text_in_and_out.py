@@ -42,6 +42,7 @@ def test_a_text_has_the_same_ids_from_every_source(
     assert call_tinyllm("tokenizer", "encode", PLAIN, *tokenizer)[1] == expected
     assert call_tinyllm("tokenizer", "encode", WINDOWS.decode().removesuffix("\r\n"), *tokenizer)[1] == expected
     assert call_tinyllm("tokenizer", "encode", "--file", "windows.txt", *tokenizer)[1] == expected
+    assert call_tinyllm("tokenizer", "encode", "FILE:windows.txt", *tokenizer)[1] == expected
     assert call_tinyllm("tokenizer", "encode", "-", *tokenizer, stdin=WINDOWS.decode())[1] == expected
     _, out, _ = call_tinyllm("tokenizer", "count", "windows.txt", *tokenizer)
     assert out.splitlines()[1].split()[3] == str(len(tiny_tokenizer.encode(PLAIN)))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from tinyllm.classification.examples import Example, number_names, read_examples
-from tinyllm.config import FinetuneConfig, first_problem
+from tinyllm.config import FinetuneConfig, wrong_setting
 from tinyllm.errors import ConfigError, MismatchError, UsageError
 from tinyllm.model_dir import is_classifier
 from tinyllm.progress import SILENT, Note
@@ -65,9 +65,9 @@ def finetune_config(**settings: float) -> FinetuneConfig:
     try:
         return FinetuneConfig.model_validate(settings)
     except ValidationError as error:
-        problem = first_problem(error)
-        name = "learning_rate" if problem.startswith("learning_rate") else ""
-        raise ConfigError(problem, parameter=name) from None
+        wrong = wrong_setting(error)
+        # The two commands that fine-tune have different flags for dropout, so that setting keeps its name.
+        raise ConfigError(wrong.message, parameter="" if wrong.parameter == "dropout" else wrong.parameter) from None
 
 
 def check_limit(max_sentence_len: int | None) -> None:

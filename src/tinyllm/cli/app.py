@@ -161,8 +161,8 @@ def _describe_wrong_call(error: CycloptsError, program: str) -> str:
     from pydantic import ValidationError
 
     from tinyllm.cli.usage import describe_usage
-    from tinyllm.config import first_problem
+    from tinyllm.config import wrong_setting
 
     if isinstance(error.__cause__, ValidationError):
-        return first_problem(error.__cause__)
+        return in_flags(wrong_setting(error.__cause__))
     return describe_usage(error, program)

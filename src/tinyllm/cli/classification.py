@@ -1,4 +1,4 @@
-"""Functions shared by the classify commands: check outputs, show progress and scores."""
+"""Functions shared by the classify commands: check outputs, train, show progress and scores."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -7,14 +7,16 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from tinyllm import storage
+from tinyllm import loading, storage
 from tinyllm.classification.events import Epoch, FinetuneReporter
 from tinyllm.classification.examples import majority_label
 from tinyllm.classification.scores import Scores, score
 from tinyllm.classification.task import Task
 from tinyllm.cli.console import escape_controls
 from tinyllm.cli.progress import Display
+from tinyllm.config import FinetuneConfig
 from tinyllm.errors import UsageError
+from tinyllm.machine.device import pick_device
 from tinyllm.model_dir import CLASSIFIER
 
 
@@ -40,6 +42,40 @@ class FinetuneDisplay(Display, FinetuneReporter):
             f"epoch {epoch.number}: train loss :: {epoch.train_loss:.3f}, train acc :: {epoch.train_accuracy:.3f}, "
             f"dev acc :: {epoch.dev.accuracy:.3f}{kept}",
             flush=True,
+        )
+
+
+def train_with_display(
+    model: Path,
+    tokenizer: Path | None,
+    train: Path,
+    splits: Mapping[str, Path],
+    label_names: Path | None,
+    config: FinetuneConfig,
+    output: Path,
+    *,
+    device: str,
+    max_tokens: int | None,
+) -> tuple[Task, dict[str, list[int]]]:
+    """Trains a classifier and shows the progress; result and errors are those of `train_classifier`.
+
+    `model` and `tokenizer` are paths of any format. Raises UsageError for a `device` that is not there, first of all.
+    """
+    pick_device(device)
+    from tinyllm.classification.training import train_classifier
+
+    with FinetuneDisplay() as display:
+        return train_classifier(
+            model,
+            lambda: loading.open_model(model, tokenizer, pick_device(device)),
+            train,
+            splits,
+            label_names,
+            config,
+            output,
+            device=device,
+            max_tokens=max_tokens,
+            reporter=display,
         )
 
 

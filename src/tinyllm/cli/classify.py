@@ -11,11 +11,11 @@ from tinyllm.classification.examples import format_predictions, parse_sentences,
 from tinyllm.classification.scores import score
 from tinyllm.classification.task import check_limit, encode_all, finetune_config
 from tinyllm.cli.classification import (
-    FinetuneDisplay,
     check_output_directory,
     check_prediction_files,
     show_scores,
     show_task_scores,
+    train_with_display,
 )
 from tinyllm.cli.console import TEXT_OR_DASH, note, show
 from tinyllm.cli.progress import Display, stderr
@@ -78,23 +78,10 @@ def train(
     config = finetune_config(epochs=epochs, learning_rate=lr, batch_size=batch_size, dropout=dropout, seed=seed)
     check_limit(max_sentence_len)
     check_output_directory(output, model, overwrite=overwrite)
-    pick_device(device)
     splits = {"dev": dev} | ({"test": test} if test else {})
-    from tinyllm.classification.training import train_classifier
-
-    with FinetuneDisplay() as display:
-        task, predictions = train_classifier(
-            model,
-            lambda: loading.open_model(model, tokenizer, pick_device(device)),
-            train,
-            splits,
-            label_names,
-            config,
-            output,
-            device=device,
-            max_tokens=max_sentence_len,
-            reporter=display,
-        )
+    task, predictions = train_with_display(
+        model, tokenizer, train, splits, label_names, config, output, device=device, max_tokens=max_sentence_len
+    )
     show_task_scores(task, predictions)
     print(f"\nclassifier in {output}")
 

@@ -9,26 +9,33 @@ import re
 from tinyllm.errors import TinyllmError
 
 FLAGS = {
+    "batch_size": "--batch-size",
     "config": "--config",
     "device": "--device",
     "documents": "--documents",
     "label_names": "--label-names",
     "learning_rate": "--lr",
+    "max_new_tokens": "--max-new-tokens",
+    "min_p": "--min-p",
+    "num_samples": "--num-samples",
     "num_workers": "--workers",
     "out": "--out",
     "output": "-o",
     "overwrite": "--overwrite",
     "recipe": "--recipe",
+    "repetition_penalty": "--repetition-penalty",
     "resume": "--resume",
     "sha256": "--sha256",
     "target": "--to",
     "text_key": "--text-key",
     "tokenizer": "--tokenizer",
+    "top_k": "--top-k",
+    "top_p": "--top-p",
     "url": "--url",
     "vocab_size": "--vocab-size",
     "with_modelfile": "--modelfile",
 }
-"""Parameter -> flag. The flag of a setting `section.key` is `--section.key`."""
+"""Parameter -> flag. The flag of a setting `section.key` is `--section.key`, that of an item `stop[0]` is `--stop`."""
 VALUES = {"resume=True": "--resume auto"}
 """Arguments whose value has another word on the command line."""
 CALLS = {"prepare": "tinyllm prepare", "train_tokenizer": "tinyllm tokenizer train"}
@@ -48,8 +55,9 @@ def in_flags(error: TinyllmError) -> str:
 
 
 def flag_of(parameter: str) -> str:
-    """The flag of a parameter, or of a setting `section.key`."""
-    return FLAGS.get(parameter, f"--{parameter}")
+    """The flag of a parameter, of an item of one, or of a setting `section.key`."""
+    name = parameter.partition("[")[0]
+    return FLAGS.get(name, f"--{name}")
 
 
 def _unquote(quoted: re.Match[str]) -> str:

@@ -18,7 +18,6 @@ from tinyllm.loading import is_model, load
 from tinyllm.model import size
 
 PROMPT_LIMIT_BYTES = 2**20
-FILE_PREFIX = "FILE:"
 BETWEEN_SAMPLES = "\n---\n"
 
 
@@ -76,7 +75,7 @@ def generate(
       echo "Once upon a time" | tinyllm generate --temperature 0
     """
     if num_samples < 1:
-        raise UsageError(f"num_samples is {num_samples}; at least 1 is needed")
+        raise UsageError(f"num_samples is {num_samples}; at least 1 is needed", parameter="num_samples")
     check_stops(sampling.stop, prompt, unconditional)
     model, text = read_arguments(prompt, unconditional)
     sampling = _read_stops(sampling)
@@ -156,12 +155,7 @@ def read_prompt(argument: str | None) -> str:
     """The prompt: the argument, the file after `FILE:`, or standard input for `-` or no argument."""
     if argument is None and (sys.stdin is None or sys.stdin.isatty()):
         raise ArgumentsError("no prompt; give one in quotes, FILE:path, or - for standard input")
-    if argument == FILE_PREFIX:
-        raise ArgumentsError("FILE: names no file; give FILE:path, or the prompt in quotes")
-    file = None
-    if argument is not None and argument.startswith(FILE_PREFIX):
-        file = expand_home(argument.removeprefix(FILE_PREFIX))
-    prompt = read_text(argument, file, "the prompt", PROMPT_LIMIT_BYTES)
+    prompt = read_text(argument, None, "the prompt", PROMPT_LIMIT_BYTES)
     if not prompt.strip():
         raise InputError("the prompt is empty; give some text, or --unconditional to generate without one")
     return prompt

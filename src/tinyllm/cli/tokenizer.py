@@ -88,7 +88,9 @@ def train(
 
 
 def encode(
-    text: Annotated[str | None, TEXT_OR_DASH, Parameter(help="Text to encode, or - for standard input.")] = None,
+    text: Annotated[
+        str | None, TEXT_OR_DASH, Parameter(help="Text to encode, FILE:path, or - for standard input.")
+    ] = None,
     /,
     *,
     file: Annotated[Path | None, Parameter(help="Encode this UTF-8 file, without its last newline.")] = None,
@@ -110,9 +112,10 @@ def encode(
     For example:
 
       tinyllm tokenizer encode "Hello, world!" --bos --eos
+      tinyllm tokenizer encode FILE:story.txt --pieces
     """
     if (text is None) == (file is None):
-        raise ArgumentsError("give a text to encode, - for standard input, or --file PATH")
+        raise ArgumentsError("give a text to encode, FILE:path, - for standard input, or --file PATH")
     codec = load_tokenizer(tokenizer)
     ids = codec.encode(read_text(text, file), bos, eos, allow_special=allow_special)
     if pieces:

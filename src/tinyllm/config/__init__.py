@@ -15,7 +15,7 @@ from tinyllm.config.sections import (
     TrainingSamplesConfig,
     Unit,
     WeightsKind,
-    first_problem,
+    wrong_setting,
 )
 
 __all__ = [
@@ -33,5 +33,5 @@ __all__ = [
     "TrainingSamplesConfig",
     "Unit",
     "WeightsKind",
-    "first_problem",
+    "wrong_setting",
 ]

@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from tinyllm.config import Config, first_problem
+from tinyllm.config import Config, wrong_setting
 from tinyllm.config.recipes import read_recipe
 from tinyllm.errors import ConfigError, InputError
 from tinyllm.progress import SILENT, Note
@@ -98,7 +98,8 @@ def build_config(layers: Iterable[tuple[str, Layer]], note: Note = SILENT.note) 
     try:
         return Config.model_validate(merged)
     except ValidationError as error:
-        raise ConfigError(first_problem(error)) from None
+        # Without its parameter: the value may come from a file or a recipe, where it has no flag.
+        raise ConfigError(wrong_setting(error).message) from None
 
 
 def _with_new_names(origin: str, section: str, values: Mapping[str, Any], note: Note) -> dict[str, Any]:

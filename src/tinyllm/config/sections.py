@@ -23,6 +23,8 @@ from pydantic import (
     model_validator,
 )
 
+from tinyllm.errors import ConfigError
+
 WeightsKind = Literal["fp32", "bf16", "int8"]
 """Precision of the CPU engine's weights."""
 RopeScalingKind = Literal["none", "linear", "dynamic", "llama3"]
@@ -69,20 +71,25 @@ LARGEST_SIZE = 2**40
 SHOWN_CHARACTERS = 60
 
 
-def first_problem(error: ValidationError) -> str:
-    """The first problem of a section in one line: the field, its value, and the allowed values."""
+def wrong_setting(error: ValidationError) -> ConfigError:
+    """The error for the first problem of a section, in one line: the field, its value, and the allowed values.
+
+    Its parameter is the field, such as `top_p`, `training.seed` or `stop[0]`, if the line begins with one.
+    """
     first = error.errors()[0]
     reason = first["msg"].removeprefix("Value error, ")
-    if not first["loc"]:
-        return reason
-    name = ".".join(map(str, first["loc"]))
-    if first["type"] == "extra_forbidden":
-        return f"there is no setting {name}"
-    if first["type"] == "value_error":
-        return f"{name}: {reason}"
-    if first["type"] == "missing":
-        return f"{name} is missing"
-    return f"{name} is {_shorten(first['input'])}; {reason.replace('Input should', 'it should')}"
+    name = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"]).removeprefix(".")
+    if not name:
+        return ConfigError(reason)
+    match first["type"]:
+        case "extra_forbidden":
+            return ConfigError(f"there is no setting {name}")
+        case "value_error":
+            return ConfigError(f"{name}: {reason}", parameter=name)
+        case "missing":
+            return ConfigError(f"{name} is missing", parameter=name)
+    reason = reason.replace("Input should", "it should")
+    return ConfigError(f"{name} is {_shorten(first['input'])}; {reason}", parameter=name)
 
 
 def _shorten(value: object) -> str:

@@ -14,10 +14,10 @@ from tinyllm.classification.examples import format_predictions, read_label_names
 from tinyllm.classification.scores import score
 from tinyllm.classification.task import Task, check_limit, encode_all, finetune_config, read_task
 from tinyllm.cli.classification import (
-    FinetuneDisplay,
     check_output_directory,
     check_prediction_files,
     show_task_scores,
+    train_with_display,
 )
 from tinyllm.cli.console import note
 from tinyllm.cli.progress import Display
@@ -135,24 +135,10 @@ def finetune(
     path = pretrained_model_path or default_model()
     directory = model_out or Path(f"finetune-{epochs}-{lr}")
     check_output_directory(directory, path, overwrite=True)
-    device = "cuda" if use_gpu else "cpu"
-    pick_device(device)
-    splits = {"dev": dev, "test": test}
-    from tinyllm.classification.training import train_classifier
-
-    with FinetuneDisplay() as display:
-        task, predictions = train_classifier(
-            path,
-            lambda: loading.open_model(path, tokenizer, pick_device(device)),
-            train,
-            splits,
-            label_names,
-            config,
-            directory,
-            device=device,
-            max_tokens=max_sentence_len,
-            reporter=display,
-        )
+    device, splits = "cuda" if use_gpu else "cpu", {"dev": dev, "test": test}
+    task, predictions = train_with_display(
+        path, tokenizer, train, splits, label_names, config, directory, device=device, max_tokens=max_sentence_len
+    )
     print(f"save the model to {directory}")
     _write_predictions(task, predictions, outputs)
 

@@ -5,16 +5,18 @@ Any number of threads may use one generator: texts take turns on its engine (see
 there. A generator works with any engine; torch is imported only if `load` chooses the torch engine.
 """
 
+import operator
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from tinyllm.config import ModelConfig, SamplingConfig, first_problem
-from tinyllm.errors import ConfigError, InputError
+from tinyllm.config import ModelConfig, SamplingConfig, wrong_setting
+from tinyllm.errors import ConfigError, InputError, UsageError
 from tinyllm.generation.batch import Batch, FinishReason
 from tinyllm.generation.engines.protocol import Engine
 from tinyllm.generation.turns import Turns
@@ -112,8 +114,9 @@ class Generator:
         A prompt of token ids is used unchanged: include BOS if the model needs it.
 
         `settings` are fields of `SamplingConfig` and override those of `sampling`. Sample i does not depend on
-        `num_samples`. Raises ConfigError for a setting out of range, InputError for a prompt longer than the context,
-        ResourceError for more samples than memory holds.
+        `num_samples`. Raises ConfigError for a setting out of range, and ResourceError for more samples than memory
+        holds. Raises UsageError for a prompt that is neither a text nor token ids, and InputError for one longer than
+        the context.
 
         >>> tinyllm.load().generate("Once upon a time", temperature=0)[0].text  # doctest: +SKIP
         ', there was a little girl named Lily. ...'
@@ -140,8 +143,10 @@ class Generator:
     def _batch(
         self, prompt: str | Sequence[int], num_samples: int, config: SamplingConfig | None, settings: dict[str, Any]
     ) -> Batch:
+        if not isinstance(num_samples, Integral):
+            raise UsageError(f"num_samples is {num_samples!r}; it should be a whole number", parameter="num_samples")
         if num_samples < 1:
-            raise ConfigError(f"num_samples is {num_samples}; at least 1 is needed")
+            raise ConfigError(f"num_samples is {num_samples}; at least 1 is needed", parameter="num_samples")
         merged = sampling_config(**{**(config.model_dump() if config else {}), **settings})
         ids = self._prompt_ids(prompt)
         self._check_memory(num_samples, len(ids), merged.max_new_tokens)
@@ -152,9 +157,10 @@ class Generator:
         num_positions = min(num_prompt_tokens + max_new_tokens, self.engine.context_length)
         needed = self.engine.missing_bytes(num_samples, num_positions)
         what = f"num_samples {num_samples} with a context of {self.engine.context_length} tokens"
-        check_memory(what, needed, "use fewer samples, or call again for more", self.engine.available_bytes())
         sample_bytes = self.tokenizer.vocab_size + SAMPLE_BYTES + num_positions * TOKEN_BYTES
-        check_memory(what, num_samples * sample_bytes, "use fewer samples, or call again for more")
+        advice, name = "use fewer samples, or call again for more", "num_samples"
+        check_memory(what, needed, advice, self.engine.available_bytes(), parameter=name)
+        check_memory(what, num_samples * sample_bytes, advice, parameter=name)
 
     def _prompt_text(self, prompt: str | Sequence[int]) -> str:
         return prompt if isinstance(prompt, str) else self.tokenizer.decode(prompt)
@@ -163,7 +169,7 @@ class Generator:
         if isinstance(prompt, str):
             ids = self.tokenizer.encode(prompt, bos=self.tokenizer.begins_with_bos)
         else:
-            ids = [self.tokenizer.check_id(id) for id in prompt]
+            ids = [self.tokenizer.check_id(id) for id in _whole_numbers(prompt)]
         if not ids:
             raise InputError("the prompt is empty, and this model has no BOS to begin with; give a prompt")
         if len(ids) > self.engine.context_length:
@@ -173,12 +179,28 @@ class Generator:
         return ids
 
 
+def _whole_numbers(prompt: object) -> list[int]:
+    """The token ids in `prompt`. Raises UsageError naming the first item that is no whole number."""
+    if isinstance(prompt, bytes) or not isinstance(prompt, Iterable):
+        raise UsageError(f"prompt is {prompt!r}; give a text, or a list of token ids", parameter="prompt")
+    numbers = []
+    for place, item in enumerate(prompt):
+        try:
+            numbers.append(operator.index(item))
+        except TypeError:
+            raise UsageError(
+                f"prompt[{place}] is {item!r}; a token id is a whole number, and several texts are several calls",
+                parameter="prompt",
+            ) from None
+    return numbers
+
+
 def sampling_config(**settings: Any) -> SamplingConfig:
     """A `SamplingConfig` of `settings`. Raises ConfigError naming the first that is unknown or out of range."""
     try:
         return SamplingConfig(**settings)
     except ValidationError as error:
-        raise ConfigError(first_problem(error)) from None
+        raise wrong_setting(error) from None
 
 
 def _results(prompt: str, batch: Batch) -> list[Generation]:

@@ -34,15 +34,19 @@ def device_memory_bytes(device: "torch.device") -> int | None:
     return int(torch.cuda.mem_get_info(device)[0])
 
 
-def check_memory(what: str, needed_bytes: int, advice: str, available_bytes: int | None = None) -> None:
+def check_memory(
+    what: str, needed_bytes: int, advice: str, available_bytes: int | None = None, *, parameter: str = ""
+) -> None:
     """Raises ResourceError if `what` needs more bytes than are available; `advice` ends the message.
 
-    `available_bytes` replaces the measurement, for memory such as a GPU's.
+    `available_bytes` replaces the measurement, for memory such as a GPU's. `parameter` is the first word of `what` if
+    that is a parameter.
     """
     available = available_memory_bytes() if available_bytes is None else available_bytes
     if available is not None and needed_bytes > available:
         raise ResourceError(
-            f"{what}: {show_bytes(needed_bytes)} of memory are needed, {show_bytes(available)} are available; {advice}"
+            f"{what}: {show_bytes(needed_bytes)} of memory are needed, {show_bytes(available)} are available; {advice}",
+            parameter=parameter,
         )
 
 

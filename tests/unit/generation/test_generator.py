@@ -196,6 +196,41 @@ def test_a_prompt_as_long_as_the_context_is_taken_and_one_token_more_is_not(gene
         generator.generate(generator.tokenizer.decode(generator.tokenizer.encode("fox " * 40)[:32]))
 
 
+@pytest.mark.parametrize(
+    ("prompt", "message"),
+    [
+        (5, "prompt is 5; give a text, or a list of token ids"),
+        (None, "prompt is None; give a text, or a list of token ids"),
+        (b"the fox", "prompt is b'the fox'; give a text, or a list of token ids"),
+        (["the fox", "a bear"], r"prompt\[0\] is 'the fox'; a token id is a whole number, and several texts are"),
+        ([1, 2.5], r"prompt\[1\] is 2.5; a token id is a whole number"),
+        ([1, None], r"prompt\[1\] is None; a token id is a whole number"),
+    ],
+)
+@pytest.mark.parametrize("way", ["generate", "stream"])
+def test_a_prompt_of_another_type_is_refused(generator: Generator, way: str, prompt: Any, message: str) -> None:
+    with pytest.raises(UsageError, match=f"^{message}"):
+        getattr(generator, way)(prompt)
+
+
+def test_token_ids_may_be_integers_of_numpy_or_pytorch(generator: Generator) -> None:
+    ids, settings = generator.tokenizer.encode(PROMPT, bos=True), SamplingConfig(max_new_tokens=3)
+    expected = generator.generate(ids, sampling=settings)[0].token_ids
+    for prompt in (list(np.array(ids)), list(torch.tensor(ids))):
+        assert generator.generate(prompt, sampling=settings)[0].token_ids == expected
+
+
+def test_a_number_of_samples_of_another_type_is_refused(generator: Generator) -> None:
+    with pytest.raises(UsageError, match="num_samples is '3'; it should be a whole number"):
+        generator.generate(PROMPT, num_samples=cast(int, "3"))
+
+
+@pytest.mark.parametrize(("stop", "message"), [(["a", 5], r"stop\[1\] is 5"), (["a", ""], r"stop\[1\]: a stop string")])
+def test_a_wrong_stop_string_is_named_by_its_place(generator: Generator, stop: list[Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{message}"):
+        generator.generate(PROMPT, stop=stop)
+
+
 def test_an_empty_prompt_begins_from_bos(generator: Generator) -> None:
     config = SamplingConfig(max_new_tokens=5, seed=3)
     assert generator.generate(sampling=config)[0].token_ids == uncached(generator, "", config)
