@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tinyllm.version import __version__
 
 if TYPE_CHECKING:
-    from tinyllm.api import generate, train
+    from tinyllm.api import evaluate, generate, train
     from tinyllm.generation.generator import Generator
     from tinyllm.loading import load
     from tinyllm.tokenizer.codec import Tokenizer
@@ -17,12 +17,13 @@ if TYPE_CHECKING:
 _HOMES = {
     "Generator": "tinyllm.generation.generator",
     "Tokenizer": "tinyllm.tokenizer.codec",
+    "evaluate": "tinyllm.api",
     "generate": "tinyllm.api",
     "train": "tinyllm.api",
     "load": "tinyllm.loading",
 }
 
-__all__ = ["Generator", "Tokenizer", "__version__", "generate", "load", "train"]
+__all__ = ["Generator", "Tokenizer", "__version__", "evaluate", "generate", "load", "train"]
 
 
 def __getattr__(name: str) -> Any:

@@ -3,13 +3,17 @@
 Each function builds a config and calls a stage. They print nothing. `tinyllm train` is `run_training` with a display.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tinyllm.config.layers import build_run_config, to_toml
+from tinyllm.errors import ConfigError
+from tinyllm.progress import SILENT, Reporter
 
 if TYPE_CHECKING:
     from tinyllm.config import Config
+    from tinyllm.evaluation.report import Report
     from tinyllm.shards.format import ShardSet
     from tinyllm.training.outcome import Outcome
     from tinyllm.training.reporter import TrainingReporter
@@ -25,6 +29,64 @@ def generate(prompt: str = "", *, model: str | Path | None = None, **settings: A
 
     (result,) = load(model).generate(prompt, **settings)
     return result.prompt + result.text
+
+
+def evaluate(
+    *models: str | Path,
+    data: str | Path | None = None,
+    text: str | Path | Sequence[str | Path] = (),
+    tasks: str | Path | Sequence[str | Path] = (),
+    pairs: bool = True,
+    num_samples: int = 20,
+    prompt: str = "",
+    max_bytes: int = 200_000,
+    tokenizer: str | Path | None = None,
+    device: str = "auto",
+    reporter: Reporter = SILENT,
+    **settings: Any,
+) -> "Report":
+    """The figures of `models`, by default the bundled one, on the same texts, tasks and samples, side by side.
+
+    data         shards: bits per byte of their validation text, and how much the samples copy from their training text
+    text         files to measure in bits per byte
+    tasks        JSON Lines files of pairs, choices and cloze (see `tinyllm.evaluation.tasks`)
+    pairs        whether to score the 1,000 built-in pairs of storybook sentences
+    num_samples  texts that each model writes after `prompt`; 0 for none
+    max_bytes    limit of the validation text of `data`; 0 for all
+    tokenizer    for model files with no tokenizer inside or beside them
+    settings     fields of `SamplingConfig` for the samples
+
+    >>> print(tinyllm.evaluate("runs/mine", data="shards"))  # doctest: +SKIP
+
+    Raises ConfigError for a setting out of range, InputError or FormatError for a file that cannot be read, and the
+    errors of `load`.
+    """
+    from tinyllm.evaluation.comparison import Sampling, evaluate_model, read_material
+    from tinyllm.evaluation.report import Report
+    from tinyllm.generation.generator import sampling_config
+    from tinyllm.loading import find
+
+    for name, value in (("num_samples", num_samples), ("max_bytes", max_bytes)):
+        if value < 0:
+            raise ConfigError(f"{name} is {value}; give 0 or more", parameter=name)
+    if not (pairs or num_samples or data or text or tasks):
+        raise ConfigError("there is nothing to measure: give data, text or tasks, or leave pairs or samples on")
+    sampling = Sampling(num_samples, prompt, sampling_config(**settings))
+    paths = [find(model) for model in models or (None,)]
+    material = read_material(
+        None if data is None else Path(data), _paths(text), _paths(tasks), with_pairs=pairs, max_bytes=max_bytes or None
+    )
+    file = None if tokenizer is None else Path(tokenizer)
+    return Report(
+        tuple(
+            evaluate_model(path, material, sampling, tokenizer=file, device=device, reporter=reporter) for path in paths
+        )
+    )
+
+
+def _paths(files: str | Path | Sequence[str | Path]) -> list[Path]:
+    """One file, or several, as paths."""
+    return [Path(files)] if isinstance(files, str | Path) else [Path(file) for file in files]
 
 
 def train(

@@ -117,7 +117,7 @@ def load(
     kinds = ("auto", *get_args(WeightsKind))
     if weights not in kinds:
         raise ConfigError(f"weights is {weights}; it can be {', '.join(kinds)}")
-    found = bundled_model() if path is None else _locate(path)
+    found = find(path)
     if dtype == "float32" and (device == "cpu" or (device == "auto" and not may_have_gpu())):
         kind = next(kind for kind in get_args(WeightsKind) if weights in (kind, "auto"))
         return _load_without_torch(found, tokenizer, kind, note)
@@ -172,7 +172,7 @@ def load_with_torch(
     from tinyllm.generation.generator import Generator
 
     _check_dtype(dtype)
-    found = bundled_model() if path is None else _locate(path)
+    found = find(path)
     model, opened_tokenizer = open_model(found, tokenizer, pick_device(device), getattr(torch, dtype), note)
     return Generator(TorchEngine(model), opened_tokenizer, model.config, found)
 
@@ -185,6 +185,11 @@ def _check_dtype(dtype: str) -> None:
 def _is_ours(path: Path, tokenizer: str | Path | None) -> bool:
     """Whether tinyllm wrote the directory `path`, and no other tokenizer is given."""
     return tokenizer is None and (path / MANIFEST_NAME).is_file()
+
+
+def find(path: str | Path | None) -> Path:
+    """The model file or directory at `path`, or the bundled one for None. Raises InputError if there is none."""
+    return bundled_model() if path is None else _locate(path)
 
 
 def _locate(path: str | Path) -> Path:

@@ -10,7 +10,7 @@ from typing import Literal
 
 Note = Callable[[str], None]
 """Takes one line for the user."""
-Unit = Literal["bytes", "batches", "updates"]
+Unit = Literal["bytes", "batches", "updates", "tokens"]
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,10 @@ COMMANDS = {
     "prepare": ("tinyllm.cli.shards:prepare", "Turn text files into shards of token ids."),
     "train": ("tinyllm.cli.train:train", "Train a model on shards, or resume a run."),
     "generate": ("tinyllm.cli.generate:generate", "Continue a prompt with a model."),
+    "evaluate": (
+        "tinyllm.cli.evaluate:evaluate",
+        "Measure models side by side: bits per byte, grammar, tasks, samples.",
+    ),
     "info": ("tinyllm.cli.model:info", "Show parameters, bytes, FLOPs a token and shapes of a model."),
     "doctor": ("tinyllm.cli.doctor:doctor", "Check runs, shards, models and tokenizers, or whether a run will fit."),
     "import": ("tinyllm.cli.exchange:import_model", "Convert another tool's model to a model directory."),

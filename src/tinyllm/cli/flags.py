@@ -15,6 +15,7 @@ FLAGS = {
     "documents": "--documents",
     "label_names": "--label-names",
     "learning_rate": "--lr",
+    "max_bytes": "--max-bytes",
     "max_new_tokens": "--max-new-tokens",
     "min_p": "--min-p",
     "num_samples": "--num-samples",
