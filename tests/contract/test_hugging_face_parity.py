@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import transformers
@@ -128,3 +129,36 @@ def test_the_config_says_rope_and_dtype_in_both_versions_words(make_model_dir: C
     config = json.loads((make_model_dir(rope_theta=5_000.0) / "config.json").read_bytes())
     assert config["rope_theta"] == config["rope_parameters"]["rope_theta"] == 5_000.0
     assert config["torch_dtype"] == config["dtype"] == "float32"
+
+
+@pytest.mark.parametrize("tie_embeddings", [True, False])
+@pytest.mark.parametrize("engine", ["cpu", "torch"])
+@torch.inference_mode()
+def test_logits_and_hidden_states_of_a_loaded_model_are_theirs(
+    make_model_dir: Callable[..., Path], engine: str, tie_embeddings: bool
+) -> None:
+    """Every layer in their order, the last one after the final norm."""
+    import tinyllm
+    from tinyllm.loading import load_with_torch
+
+    path = make_model_dir(num_layers=3, tie_embeddings=tie_embeddings)
+    model = tinyllm.load(path, device="cpu") if engine == "cpu" else load_with_torch(path, device="cpu")
+    ids = model.tokenizer.encode("Once upon a time the fox saw", bos=True)
+    theirs = load_theirs(path)(torch.tensor([ids]), output_hidden_states=True)
+    expected = torch.stack(theirs.hidden_states)[:, 0].numpy()
+    assert np.abs(expected).max() > 1
+    np.testing.assert_allclose(model.logits(ids), theirs.logits[0].numpy(), rtol=0, atol=1e-5)
+    np.testing.assert_allclose(model.hidden_states(ids, None), expected, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(model.embed("Once upon a time the fox saw"), expected[-1, 1:].mean(0), rtol=0, atol=1e-5)
+
+
+@torch.inference_mode()
+def test_scores_are_their_loss(make_model_dir: Callable[..., Path]) -> None:
+    import tinyllm
+
+    path = make_model_dir()
+    score = tinyllm.load(path, device="cpu").score("Once upon a time the fox")
+    ids = torch.tensor([load_model(path)[1].encode("Once upon a time the fox", bos=True)])
+    assert -score.log_probability / len(score.token_ids) == pytest.approx(
+        load_theirs(path)(ids, labels=ids).loss.item()
+    )

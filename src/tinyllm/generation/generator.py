@@ -11,14 +11,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from numbers import Integral
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
+import numpy as np
 from pydantic import ValidationError
 
 from tinyllm.config import ModelConfig, SamplingConfig, wrong_setting
 from tinyllm.errors import ConfigError, InputError, UsageError
 from tinyllm.generation.batch import Batch, FinishReason
-from tinyllm.generation.engines.protocol import Engine
+from tinyllm.generation.engines.protocol import Engine, Logits, States, Tokens
+from tinyllm.generation.scoring import Score, score_texts, windows
 from tinyllm.generation.turns import Turns
 from tinyllm.machine.memory import check_memory
 from tinyllm.model.size import num_parameters
@@ -140,6 +142,75 @@ class Generator:
         batch = self._batch(prompt, 1, sampling, settings)
         return TextStream(self._prompt_text(prompt), batch, self._turns)
 
+    @overload
+    def score(self, text: str) -> Score: ...
+
+    @overload
+    def score(self, text: list[str] | tuple[str, ...]) -> list[Score]: ...
+
+    def score(self, text: str | list[str] | tuple[str, ...]) -> Score | list[Score]:
+        """The log-probability of each token of `text`, with bits per byte and perplexity; a list for several texts.
+
+        The first token follows BOS. Each token of a text longer than the context has at least half a context before
+        it. Raises InputError for an empty text.
+        """
+        with self._turns.take():
+            scores = score_texts(self.engine, self.tokenizer, [text] if isinstance(text, str) else text)
+        return scores[0] if isinstance(text, str) else scores
+
+    def logits(self, text: str | Sequence[int]) -> Logits:
+        """The logits (T, V), float32, after each token of `text`; row t predicts token t + 1.
+
+        A text begins with BOS if the model expects it; token ids are used unchanged. Raises InputError for a text that
+        is empty or longer than the context, ResourceError if the logits do not fit into memory.
+        """
+        ids = np.array(self._prompt_ids(text, "the text"), np.int64)
+        num_bytes = 2 * 4 * len(ids) * self.engine.vocab_size
+        check_memory(f"logits of {len(ids)} tokens", num_bytes, "ask for a shorter text")
+        with self._turns.take():
+            return self.engine.read_logits([ids])[0]
+
+    def hidden_states(self, text: str | Sequence[int], layer: int | None = -1) -> States:
+        """The hidden states (T, D), float32, of each token of `text` after one layer; None gives all, (L + 1, T, D).
+
+        Layer 0 is the embedding; L, or -1, is the last layer after the final norm, which the logits are computed from.
+        This is the order of transformers. Raises UsageError for a layer that does not exist, and as `logits`.
+        """
+        num_states = self.config.num_layers + 1
+        if layer is not None and not -num_states <= layer < num_states:
+            raise UsageError(f"layer is {layer}; it can be 0 to {num_states - 1}, or -1 for the last")
+        ids = np.array(self._prompt_ids(text, "the text"), np.int64)
+        layers = range(num_states) if layer is None else [layer % num_states]
+        with self._turns.take():
+            states = self.engine.read_states(ids, layers)
+        return states if layer is None else states[0]
+
+    def embed(self, text: str | list[str] | tuple[str, ...], *, normalized: bool = False) -> States:
+        """A vector (D,) for a text, (n, D) for n texts: the mean of the last hidden states over the text's tokens.
+
+        BOS is read and not counted. Long texts are read in windows, as by `score`. `normalized` divides each vector by
+        its length, so that a dot product is a cosine. Raises InputError for an empty text.
+        """
+        texts = [text] if isinstance(text, str) else text
+        ids = [np.array(self._text_ids(each), np.int64) for each in texts]
+        vectors = np.empty((len(texts), self.config.hidden_size), np.float32)
+        with self._turns.take():
+            for vector, row in zip(vectors, ids, strict=True):
+                vector[:] = self._mean_state(row)
+        if normalized:
+            vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        return vectors[0] if isinstance(text, str) else vectors
+
+    def _mean_state(self, ids: Tokens) -> States:
+        """The mean (D,) of the last hidden states of `ids`, without those of a first BOS."""
+        begin = int(ids[0] == self.tokenizer.bos_id and self.tokenizer.begins_with_bos)
+        total = np.zeros(self.config.hidden_size)
+        for start, first, end in windows(len(ids), self.engine.context_length):
+            (states,) = self.engine.read_states(ids[start:end], [self.config.num_layers])
+            total += states[max(first, begin) - start :].sum(axis=0, dtype=np.float64)
+        mean: States = (total / (len(ids) - begin)).astype(np.float32)
+        return mean
+
     def _batch(
         self, prompt: str | Sequence[int], num_samples: int, config: SamplingConfig | None, settings: dict[str, Any]
     ) -> Batch:
@@ -165,16 +236,23 @@ class Generator:
     def _prompt_text(self, prompt: str | Sequence[int]) -> str:
         return prompt if isinstance(prompt, str) else self.tokenizer.decode(prompt)
 
-    def _prompt_ids(self, prompt: str | Sequence[int]) -> list[int]:
+    def _text_ids(self, text: str) -> list[int]:
+        """The ids of a text, with BOS if the model expects it. Raises InputError if it has no token besides."""
+        if not self.tokenizer.encode(text):
+            raise InputError("the text has no token; give some text")
+        return self.tokenizer.encode(text, bos=self.tokenizer.begins_with_bos)
+
+    def _prompt_ids(self, prompt: str | Sequence[int], what: str = "the prompt") -> list[int]:
+        """The ids of a prompt or a text, which messages call `what`."""
         if isinstance(prompt, str):
             ids = self.tokenizer.encode(prompt, bos=self.tokenizer.begins_with_bos)
         else:
             ids = [self.tokenizer.check_id(id) for id in _whole_numbers(prompt)]
         if not ids:
-            raise InputError("the prompt is empty, and this model has no BOS to begin with; give a prompt")
+            raise InputError(f"{what} is empty, and this model has no BOS to begin with; give some text")
         if len(ids) > self.engine.context_length:
             raise InputError(
-                f"the prompt has {len(ids)} tokens, but the model's context is {self.engine.context_length}; shorten it"
+                f"{what} has {len(ids)} tokens, but the model's context is {self.engine.context_length}; shorten it"
             )
         return ids
 

@@ -72,6 +72,17 @@ class Decoder(nn.Module):
         normed: Tensor = self.norm(x)
         return normed
 
+    def layer_states(self, tokens: Tensor) -> list[Tensor]:
+        """The L + 1 hidden states (B, T, D) of Hugging Face's `output_hidden_states`: the embedding, then each layer's.
+
+        The last one is normalized. Raises ValueError past the context length.
+        """
+        cos, sin = self._rotary_after(None, tokens.shape[1])
+        states = [self.dropout(self.embed_tokens(tokens))]
+        for block in self.layers:
+            states.append(block(states[-1], cos, sin, None))
+        return [*states[:-1], self.norm(states[-1])]
+
     def use_attention(self, kind: AttentionKind) -> None:
         """Sets the attention implementation of every layer; results are equal, speed differs."""
         for module in self.modules():

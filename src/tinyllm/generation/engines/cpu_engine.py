@@ -7,7 +7,8 @@ the tokens of each slot.
 Shapes: B slots of one call, N rows of one pass, V vocabulary.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ import numpy.typing as npt
 
 from tinyllm.config import ModelConfig, SamplingConfig
 from tinyllm.generation import sampling
-from tinyllm.generation.engines.protocol import Doubles, Logits, Mask, Tokens
+from tinyllm.generation.engines.protocol import Doubles, Logits, Mask, States, Tokens
 from tinyllm.generation.engines.slots import SlotTable
 from tinyllm.kernels.decode import plan as at
 from tinyllm.kernels.decode.blocks import HEAD_VECTOR_BLOCK, LANES, POSITION_BLOCK, TILE_NUMBERS
@@ -65,6 +66,11 @@ class CpuEngine:
     def context_length(self) -> int:
         """Largest number of tokens that a slot can hold."""
         return self._config.context_length
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of logits after a token."""
+        return self._config.vocab_size
 
     @property
     def num_threads(self) -> int:
@@ -121,6 +127,35 @@ class CpuEngine:
         self._table.advance(slots, counts)
         return self._first_logits(len(slots))
 
+    def read_logits(self, texts: Sequence[Tokens]) -> list[Logits]:
+        """The logits (T, V) after every token of each text."""
+        counts = np.array([len(text) for text in texts])
+        ends = np.cumsum(counts)
+        positions = np.concatenate([np.arange(count) for count in counts])
+        tokens = np.concatenate(texts)
+        logits = np.empty((len(tokens), self._config.vocab_size), np.float32)
+        with self._slots_of(counts) as slots:
+            row_slots = np.repeat(slots, counts)
+            for rows in _passes(len(tokens)):
+                self._write_rows(row_slots[rows], positions[rows], tokens[rows])
+                self._run_whole_pass(rows.stop - rows.start)
+                logits[rows] = self._all_logits[: rows.stop - rows.start]
+        return np.split(logits, ends[:-1])
+
+    def read_states(self, text: Tokens, layers: Sequence[int]) -> States:
+        """Hidden states (len(layers), T, D) of one text: one pass through the first l layers for each layer l."""
+        config = self._config
+        states = np.empty((len(layers), len(text), config.hidden_size), np.float32)
+        with self._slots_of(np.array([len(text)])) as slots:
+            for rows in _passes(len(text)):
+                num_rows = rows.stop - rows.start
+                for place, layer in enumerate(layers):
+                    self._write_rows(np.repeat(slots, num_rows), np.arange(len(text))[rows], text[rows])
+                    self._run_first_layers(num_rows, layer)
+                    source = self._held["normed" if layer == config.num_layers else "residual"]
+                    states[place, rows] = source[:num_rows, : config.hidden_size]
+        return states
+
     def fork(self, slot: int, num_copies: int = 1) -> list[int]:
         """Opens `num_copies` slots that hold the tokens of `slot`; returns their numbers. Raises MemoryError."""
         length = self._table.length(slot)
@@ -157,6 +192,34 @@ class CpuEngine:
         self._table.add(num_missing)
         return self._table.open(num_slots, length)
 
+    @contextmanager
+    def _slots_of(self, counts: Tokens) -> Iterator[Tokens]:
+        """Slots (B,) for texts of `counts` tokens, open inside the block. Raises as `SlotTable.starts`."""
+        slots = self._open(len(counts), length=0)
+        try:
+            self._table.starts(slots, counts)
+            self._table.advance(slots, counts)
+            yield np.array(slots)
+        finally:
+            self._table.close(slots)
+
+    def _run_whole_pass(self, num_rows: int) -> None:
+        """Runs a pass whose every row gives logits."""
+        self._reserve_logits(num_rows)
+        self._outputs[:num_rows] = np.arange(num_rows)
+        self._run_pass(num_rows, num_rows)
+
+    def _run_first_layers(self, num_rows: int, num_layers: int) -> None:
+        """Runs the rows through the first `num_layers` layers: into `residual`, or `normed` if these are all layers."""
+        if num_layers == self._config.num_layers:
+            self._run_whole_pass(num_rows)
+            return
+        self._plan["num_layers"] = num_layers
+        try:
+            self._run_pass(num_rows, 0)
+        finally:
+            self._plan["num_layers"] = self._config.num_layers
+
     def _read_one(self, slot: int, token: int) -> Logits:
         """As `read`, for one token of one text: the usual call of a stream, whose time is mostly Python's."""
         start = self._table.check(slot, 1)
@@ -183,10 +246,9 @@ class CpuEngine:
         last_rows = np.cumsum(counts) - 1
         positions = np.arange(len(tokens)) - np.repeat(last_rows + 1 - counts, counts) + starts[texts]
         num_done = 0
-        for first in range(0, len(tokens), ROWS_PER_PASS):
-            rows = slice(first, min(first + ROWS_PER_PASS, len(tokens)))
+        for rows in _passes(len(tokens)):
             self._write_rows(slots[texts[rows]], positions[rows], tokens[rows])
-            outputs = last_rows[(last_rows >= rows.start) & (last_rows < rows.stop)] - first
+            outputs = last_rows[(last_rows >= rows.start) & (last_rows < rows.stop)] - rows.start
             self._outputs[: len(outputs)] = outputs
             self._plan["logits"] = self._all_logits[num_done:].ctypes.data
             self._run_pass(rows.stop - rows.start, len(outputs))
@@ -335,3 +397,9 @@ class CpuEngine:
         assert array.flags.c_contiguous, "the compiled program reads memory in order"
         self._held[field] = array
         self._plan[field] = array.ctypes.data
+
+
+def _passes(num_rows: int) -> Iterator[slice]:
+    """The rows of each pass, at most `ROWS_PER_PASS`."""
+    for first in range(0, num_rows, ROWS_PER_PASS):
+        yield slice(first, min(first + ROWS_PER_PASS, num_rows))

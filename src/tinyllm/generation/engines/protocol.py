@@ -9,7 +9,9 @@ usual life of a slot:
     logits = engine.read(slots, tokens[:, None])         one more token each, (3, V)
     engine.close(slots)                                  their memory is reused
 
-Shapes: B slots of one call, V vocabulary.
+`read_logits` and `read_states` read whole texts, in slots of their own, and keep nothing.
+
+Shapes: B slots of one call, T tokens of a text, L layers, D model size, V vocabulary.
 """
 
 from collections.abc import Sequence
@@ -22,6 +24,7 @@ from tinyllm.config import SamplingConfig
 
 Tokens = npt.NDArray[np.int64]
 Logits = npt.NDArray[np.float32]
+States = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
 Doubles = npt.NDArray[np.float64]
 
@@ -32,6 +35,10 @@ class Engine(Protocol):
     @property
     def context_length(self) -> int:
         """Largest number of tokens that a slot can hold."""
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of logits after a token."""
 
     @property
     def description(self) -> str:
@@ -55,6 +62,19 @@ class Engine(Protocol):
         The next call may overwrite the logits. A row does not depend on the other slots of the call; on the CPU engine
         it is bit-identical. Raises ValueError before reading for a slot that is not open or occurs twice. An empty
         text, or one longer than the context, raises ValueError too.
+        """
+
+    def read_logits(self, texts: Sequence[Tokens]) -> list[Logits]:
+        """The logits (T, V) after every token of each text; the arrays are the caller's.
+
+        Raises ValueError as `read`, MemoryError or torch's OutOfMemoryError as `open`.
+        """
+
+    def read_states(self, text: Tokens, layers: Sequence[int]) -> States:
+        """Hidden states (len(layers), T, D) of one text, in Hugging Face's order.
+
+        Layer 0 is the embedding, and layer l the residual stream after l layers. Layer L is that after the last norm.
+        Raises as `read_logits`.
         """
 
     def fork(self, slot: int, num_copies: int = 1) -> list[int]:

@@ -13,7 +13,7 @@ import torch
 
 from tinyllm.config import SamplingConfig
 from tinyllm.generation import sampling
-from tinyllm.generation.engines.protocol import Doubles, Logits, Mask, Tokens
+from tinyllm.generation.engines.protocol import Doubles, Logits, Mask, States, Tokens
 from tinyllm.generation.engines.slots import SlotTable
 from tinyllm.machine.memory import available_memory_bytes
 from tinyllm.model.kv_cache import KVCache
@@ -35,6 +35,11 @@ class TorchEngine:
     def context_length(self) -> int:
         """Largest number of tokens that a slot can hold."""
         return self._model.config.context_length
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of logits after a token."""
+        return self._model.config.vocab_size
 
     @property
     def description(self) -> str:
@@ -88,6 +93,22 @@ class TorchEngine:
         self._table.advance(slots, np.array(counts))
         return logits
 
+    @torch.inference_mode()
+    def read_logits(self, texts: Sequence[Tokens]) -> list[Logits]:
+        """The logits (T, V) after every token of each text, in one pass without a cache."""
+        longest = max(map(len, texts))
+        # Padding follows a text: causal attention does not see it.
+        padded = np.stack([np.pad(text, (0, longest - len(text))) for text in texts])
+        hidden = self._model.hidden_states(self._on_device(padded))
+        logits = (self._model.project(row[: len(text)]) for row, text in zip(hidden, texts, strict=True))
+        return [each.float().cpu().numpy() for each in logits]
+
+    @torch.inference_mode()
+    def read_states(self, text: Tokens, layers: Sequence[int]) -> States:
+        """Hidden states (len(layers), T, D) of one text."""
+        states = self._model.model.layer_states(self._on_device(text[None]))
+        return np.stack([states[layer][0].float().cpu().numpy() for layer in layers])
+
     def fork(self, slot: int, num_copies: int = 1) -> list[int]:
         """Opens `num_copies` slots that hold the tokens of `slot`; returns their numbers. Raises as `open`."""
         length = self._table.length(slot)
@@ -108,10 +129,12 @@ class TorchEngine:
     @torch.inference_mode()
     def _read(self, slots: Sequence[int], starts: Sequence[int], tokens: Tokens) -> Logits:
         """One pass of `tokens` (B, T); returns the logits (B, V) after the last token of each text."""
-        cache, weight = self._held_cache().select(slots, starts), self._model.output_weight
-        hidden = self._model.hidden_states(torch.from_numpy(tokens).to(weight.device), cache)
+        hidden = self._model.hidden_states(self._on_device(tokens), self._held_cache().select(slots, starts))
         logits: Logits = self._model.project(hidden[:, -1]).float().cpu().numpy()
         return logits
+
+    def _on_device(self, tokens: Tokens) -> torch.Tensor:
+        return torch.from_numpy(tokens).to(self._model.output_weight.device)
 
     def _held_cache(self) -> KVCache:
         assert self._cache is not None, "open comes first"
