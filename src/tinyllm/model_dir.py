@@ -22,6 +22,7 @@ from tinyllm.model.hugging_face_config import end_ids, from_hugging_face, to_hug
 from tinyllm.safetensors_file import SafetensorsFile
 from tinyllm.tokenizer.codec import Tokenizer
 from tinyllm.tokenizer.files import hugging_face_files, padding_id
+from tinyllm.tokenizer.opening import open_tokenizer
 
 if TYPE_CHECKING:
     import torch
@@ -176,7 +177,7 @@ def is_classifier(path: Path) -> bool:
 def read_tokenizer(path: str | Path) -> Tokenizer:
     """The tokenizer of a model directory. Raises MismatchError if the model was trained with another one."""
     path = find_model(path)
-    tokenizer = Tokenizer.load(path)
+    tokenizer = open_tokenizer(path)
     recorded = None
     if (path / storage.MANIFEST_NAME).exists():
         recorded = storage.read_manifest(path).details.get("tokenizer_fingerprint")

@@ -1,6 +1,5 @@
 """`tinyllm tokenizer ...`, `prepare` and `data inspect`: output, errors, exit codes."""
 
-import json
 import os
 import re
 import signal
@@ -13,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import tinyllm
+from byte_level import save_byte_level
 from reference_data import reduced_tokenizer
 
 STORIES = [f"Tom saw {number} red birds and a big blue ball on day {number * 7}." for number in range(60)]
@@ -181,15 +181,17 @@ def test_a_tokenizer_json_is_a_tokenizer(call: Call) -> None:
     assert call("data", "inspect", "b")[0] == 0
 
 
-def test_a_byte_level_tokenizer_is_refused_by_name(call: Call) -> None:
-    model = {"type": "BPE", "vocab": {}, "merges": []}
-    content = {"model": model, "pre_tokenizer": {"type": "ByteLevel"}, "decoder": {"type": "ByteLevel"}}
-    Path("tokenizer.json").write_text(json.dumps(content))
-    for command in (
-        ("tokenizer", "encode", "a"),
-        ("prepare", "stories.txt", "-o", "shards"),
-    ):
-        assert "byte-level BPE" in one_error(call(*command, "--tokenizer", "tokenizer.json"), 1)
+def test_a_byte_level_tokenizer_encodes_and_prepares(call: Call) -> None:
+    """One without special tokens encodes; shards need a token that begins each document."""
+    save_byte_level("smollm", Path("smollm"))
+    text = "the red fox 12 🙂"
+    ids = call("tokenizer", "encode", text, "--tokenizer", "smollm")[1].split()
+    assert call("tokenizer", "decode", *ids, "--tokenizer", "smollm")[1] == f"{text}\n"
+    assert call("prepare", "stories.txt", "--tokenizer", "smollm", "-o", "shards")[0] == 0
+    assert call("data", "inspect", "shards")[0] == 0
+    Path("smollm/tokenizer_config.json").unlink()
+    assert call("tokenizer", "encode", text, "--tokenizer", "smollm/tokenizer.json")[1].split() == ids
+    assert "no BOS" in one_error(call("prepare", "stories.txt", "-o", "x", "--tokenizer", "smollm/tokenizer.json"), 1)
 
 
 def test_reserved_pieces_are_tokens_only_with_allow_special(call: Call) -> None:

@@ -12,7 +12,7 @@ from tinyllm.config.layers import read_own_settings
 from tinyllm.errors import ConfigError, InputError, TinyllmError
 from tinyllm.model_dir import load_model
 from tinyllm.shards.format import ShardSet, read_document_ends
-from tinyllm.tokenizer.codec import Tokenizer
+from tinyllm.tokenizer.opening import open_tokenizer
 
 RUN_MARKS = ("checkpoints", "metrics.jsonl", "config.toml")
 SEARCH_DEPTH = 3
@@ -191,7 +191,7 @@ def _examine_model(path: Path) -> str:
 
 
 def _examine_tokenizer(path: Path) -> str:
-    return f"{Tokenizer.load(path).vocab_size:,} tokens"
+    return f"{open_tokenizer(path).vocab_size:,} tokens"
 
 
 def _count_files(path: Path) -> str:

@@ -15,6 +15,7 @@ import numpy as np
 
 from tinyllm.errors import FormatError, InputError
 from tinyllm.exchange.gguf_file import Value, ValueType
+from tinyllm.tokenizer.byte_level import ByteLevelTokenizer
 from tinyllm.tokenizer.codec import Tokenizer
 from tinyllm.tokenizer.model_proto import Piece, PieceType, Spacing
 from tinyllm.tokenizer.proto_writer import write_model_proto
@@ -35,6 +36,10 @@ def tokenizer_metadata(tokenizer: Tokenizer) -> dict[str, tuple[ValueType, objec
 
     Raises InputError for a tokenizer without byte fallback: llama.cpp encodes unknown text as bytes.
     """
+    if isinstance(tokenizer, ByteLevelTokenizer):
+        raise InputError(
+            f"{tokenizer.name} is a byte-level BPE tokenizer, which tinyllm does not write to GGUF; use safetensors"
+        )
     if not tokenizer.proto.byte_fallback:
         raise InputError(f"{tokenizer.name} has no byte pieces, which llama.cpp needs for unknown text")
     ends = _end_tokens(tokenizer)

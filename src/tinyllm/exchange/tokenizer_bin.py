@@ -11,6 +11,7 @@ import struct
 from pathlib import Path
 
 from tinyllm.errors import FormatError
+from tinyllm.tokenizer.byte_level import ByteLevelTokenizer
 from tinyllm.tokenizer.codec import SPACE, Tokenizer
 from tinyllm.tokenizer.model_proto import MODEL_LIMIT_BYTES, Piece, PieceType
 from tinyllm.tokenizer.proto_writer import write_model_proto
@@ -30,6 +31,10 @@ def tokenizer_to_bin(tokenizer: Tokenizer) -> bytes:
 
     Raises FormatError if BOS and EOS are not 1 and 2, or bytes not 3 to 258, which are constants in llama2.c.
     """
+    if isinstance(tokenizer, ByteLevelTokenizer):
+        raise FormatError(
+            f"{tokenizer.name} is a byte-level BPE tokenizer, which llama2.c's tokenizer.bin cannot store"
+        )
     found = (tokenizer.unk_id, tokenizer.bos_id, tokenizer.eos_id)
     if found != (UNKNOWN_ID, BOS_ID, EOS_ID):
         raise FormatError(f"{tokenizer.name} has unk, bos, eos at {found}; llama2.c needs them at 0, 1, 2")

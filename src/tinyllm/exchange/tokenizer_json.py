@@ -2,11 +2,11 @@
 
 The equivalence is checked. SentencePiece merges any two neighbours whose concatenation is a piece. So every split of a
 piece into two pieces must be a merge. All merges of a piece must be adjacent; their order gives the scores. A
-`tokenizer.json` with fewer merges, another pre-tokenizer or no byte fallback (GPT-2, Llama 3) is refused. Special added
+`tokenizer.json` with fewer merges, another pre-tokenizer or no byte fallback is refused; `tokenizer.byte_level` reads
+those of GPT-2 and Llama 3. Special added
 tokens become control pieces, which no text encodes to; other added tokens become user-defined pieces.
 """
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,11 +53,6 @@ def read_tokenizer_json(path: Path) -> Tokenizer:
     model = content.get("model")
     if not isinstance(model, dict):
         raise FormatError(f"{path} has no model")
-    if _is_byte_level(content):
-        raise FormatError(
-            f"{path} is a byte-level BPE tokenizer, as in GPT-2, Llama 3 and Qwen; tinyllm reads SentencePiece BPE "
-            "with byte fallback, as in Llama 1 and 2. Use a model with such a tokenizer"
-        )
     for key, allowed in _MODEL_SETTINGS.items():
         if model.get(key) not in allowed:
             raise _unsupported(path, f"model.{key} is {model.get(key)!r}, expected {allowed[0]!r}")
@@ -172,12 +167,6 @@ def _begins_with(processor: Any, bos: str) -> bool:
     first = single[0] if isinstance(single, list) and single else None
     special = first.get("SpecialToken") if isinstance(first, dict) else None
     return isinstance(special, dict) and special.get("id") == bos
-
-
-def _is_byte_level(content: Mapping[str, Any]) -> bool:
-    """Whether the vocabulary writes bytes as other characters."""
-    parts = [content.get(name) for name in ("normalizer", "pre_tokenizer", "decoder")]
-    return '"type": "ByteLevel"' in json.dumps(parts)
 
 
 def _normalizing_steps(prefix: bool, removes: bool) -> list[dict[str, Any]]:

@@ -16,8 +16,10 @@ from tinyllm.exchange.tokenizer_json import (
 )
 from tinyllm.json_file import read_json_object
 from tinyllm.storage import MANIFEST_NAME
+from tinyllm.tokenizer.byte_level import ByteLevelTokenizer, is_byte_level
 from tinyllm.tokenizer.codec import MODEL_NAME, Tokenizer
 from tinyllm.tokenizer.model_proto import Piece, PieceType, Spacing
+from tinyllm.tokenizer.opening import open_tokenizer
 from tinyllm.tokenizer.resizing import MOST_FILLERS, filler, fit_to, with_pieces
 
 JSON_NAME, CONFIG_NAME, ADDED_NAME = "tokenizer.json", "tokenizer_config.json", "added_tokens.json"
@@ -31,7 +33,7 @@ def load_tokenizer(path: Path) -> Tokenizer:
     """
     if path.is_dir():
         found = None if (path / MANIFEST_NAME).exists() else read_directory_tokenizer(path)
-        return Tokenizer.load(path) if found is None else _fit_to_model(found, path)
+        return open_tokenizer(path) if found is None else _fit_to_model(found, path)
     if path.is_file():
         with path.open("rb") as file:
             start = file.read(64)
@@ -39,7 +41,7 @@ def load_tokenizer(path: Path) -> Tokenizer:
         if start[2:4] == b"\0\0":
             return read_tokenizer_bin(path)
         if start.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"{":
-            return read_tokenizer_json(path)
+            return _read_json(path)
     return Tokenizer.load(path)
 
 
@@ -53,13 +55,18 @@ def _fit_to_model(tokenizer: Tokenizer, directory: Path) -> Tokenizer:
 def read_directory_tokenizer(directory: Path) -> Tokenizer | None:
     """The tokenizer of a Hugging Face directory with its added tokens; None if there is none.
 
-    Raises FormatError if a file is damaged, or if SentencePiece would give other ids than transformers.
+    Raises FormatError if a file is damaged, or if tinyllm would give other ids than transformers.
     """
     if (directory / MODEL_NAME).is_file():
         return _apply_json_files(Tokenizer.load(directory / MODEL_NAME), directory)
     if (directory / JSON_NAME).is_file():
-        return read_tokenizer_json(directory / JSON_NAME)
+        return _read_json(directory / JSON_NAME)
     return None
+
+
+def _read_json(path: Path) -> Tokenizer:
+    """The tokenizer in a `tokenizer.json` of either kind."""
+    return ByteLevelTokenizer.load(path) if is_byte_level(read_json_object(path)) else read_tokenizer_json(path)
 
 
 def _apply_json_files(tokenizer: Tokenizer, directory: Path) -> Tokenizer:

@@ -20,7 +20,8 @@ from tinyllm.corpus.sources import list_sources
 from tinyllm.errors import ArtifactError, FormatError, InputError, MismatchError
 from tinyllm.shards.encoding import Tokens, dtype_for
 from tinyllm.shards.text_bytes import TextBytes
-from tinyllm.tokenizer.codec import MODEL_NAME, Tokenizer
+from tinyllm.tokenizer.codec import Tokenizer
+from tinyllm.tokenizer.opening import open_tokenizer
 
 SplitName = Literal["train", "validation"]
 Verification = Literal["changed", "full"]
@@ -131,7 +132,7 @@ class ShardSet:
             first = error.errors()[0]
             place = ".".join(map(str, first["loc"]))
             raise ArtifactError(f"{path / storage.MANIFEST_NAME} is damaged at {place}: {first['msg']}") from None
-        stored = Tokenizer.load(path / MODEL_NAME)
+        stored = open_tokenizer(path)
         for found in (stored, tokenizer or stored):
             if found.fingerprint != details.tokenizer_fingerprint:
                 raise MismatchError(f"{path} was made by another tokenizer than {found.name}; prepare the text again")

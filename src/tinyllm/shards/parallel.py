@@ -23,6 +23,7 @@ from tempfile import TemporaryDirectory, gettempdir
 from tinyllm.errors import ArtifactError, FormatError, InputError, TinyllmError
 from tinyllm.shards.encoding import Batch, EncodedTexts, Encoder
 from tinyllm.tokenizer.codec import Tokenizer
+from tinyllm.tokenizer.opening import tokenizer_of_files
 
 BATCHES_PER_WORKER = 8
 """Batches sent to a worker in advance, so that it has work while this process writes a shard."""
@@ -117,7 +118,7 @@ def _start_workers(num_other_workers: int, tokenizer: Tokenizer, append_eos: boo
     with _as_artifact_error(Path(gettempdir())):
         temporary = TemporaryDirectory(prefix=FOLDER_PREFIX, ignore_cleanup_errors=True)
     with temporary as folder:
-        arguments = (tokenizer.model_proto, tokenizer.name, append_eos, folder)
+        arguments = (tokenizer.files, tokenizer.name, append_eos, folder)
         # Processes are spawned: the caller may have threads (a progress bar), and forking is unsafe on macOS.
         pool = ProcessPoolExecutor(num_other_workers, get_context("spawn"), _start_worker, arguments)
         try:
@@ -172,11 +173,11 @@ class _Worker:
     encoder: Encoder
 
 
-def _start_worker(model_proto: bytes, name: str, append_eos: bool, folder: str) -> None:
+def _start_worker(files: dict[str, bytes], name: str, append_eos: bool, folder: str) -> None:
     # Ctrl-C signals the whole process group; only the parent handles it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, args=(folder,), daemon=True).start()
-    _Worker.encoder = Encoder(Tokenizer.from_bytes(model_proto, name), append_eos)
+    _Worker.encoder = Encoder(tokenizer_of_files(files, name), append_eos)
 
 
 def _end_with_parent(folder: str) -> None:

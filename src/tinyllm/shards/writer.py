@@ -37,7 +37,7 @@ from tinyllm.shards.format import (
 )
 from tinyllm.shards.journal import JOURNAL_NAME, Journal, shard_name, source_shard_name
 from tinyllm.shards.parallel import encode_in_order
-from tinyllm.tokenizer.codec import MODEL_NAME, Tokenizer
+from tinyllm.tokenizer.codec import Tokenizer
 
 BATCH_CHARACTERS = 2**20
 PROCESS_BYTES = 2**21
@@ -95,7 +95,7 @@ def prepare(
     sources = list_sources(inputs)
     recipe = Recipe(
         fingerprint_of(sources),
-        hashlib.sha256(tokenizer.model_proto).hexdigest(),
+        hashlib.sha256(b"".join(tokenizer.files.values())).hexdigest(),
         documents,
         text_key,
         validation_fraction,
@@ -129,7 +129,8 @@ def prepare(
                     reporter.note(writers.write_by_position(observed, tokenizer))
         finally:
             draft.keep = rule != "position" and bool(journal.entries)
-        draft.write(MODEL_NAME, tokenizer.model_proto)
+        for name, content in tokenizer.files.items():
+            draft.write(name, content)
         draft.sha256 = journal.sha256
         draft.details = ShardDetails(
             format_version=2,

@@ -80,6 +80,11 @@ class Tokenizer:
         return changed
 
     @property
+    def files(self) -> dict[str, bytes]:
+        """The files that hold the tokenizer: name -> content."""
+        return {MODEL_NAME: self.model_proto}
+
+    @property
     def vocab_size(self) -> int:
         """The number of token ids, which run from 0 to `vocab_size - 1`."""
         return len(self.proto.pieces)
@@ -140,7 +145,7 @@ class Tokenizer:
             ids = self._encode_sections(text, self._all_cuts if allow_special else self._cuts)
         except (UnicodeEncodeError, RuntimeError):
             # SentencePiece's error for text that is not UTF-8 differs by version; this one is stable.
-            _check_unicode(text)
+            check_unicode(text)
             raise
         before = [self._required(self.bos_id, "BOS")] if bos else []
         after = [self._required(self.eos_id, "EOS")] if eos else []
@@ -307,7 +312,8 @@ def _any_of(texts: Iterable[str]) -> "re.Pattern[str] | None":
     return re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
 
 
-def _check_unicode(text: str) -> None:
+def check_unicode(text: str) -> None:
+    """Raises InputError if `text` has a lone surrogate, which is no character."""
     try:
         text.encode()
     except UnicodeEncodeError as error:

@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from tinyllm.tokenizer.byte_level import ByteLevelTokenizer
 from tinyllm.tokenizer.codec import MODEL_NAME, SPACE, Tokenizer
 from tinyllm.tokenizer.model_proto import PieceType, Spacing
 from tinyllm.tokenizer.resizing import filler_text
@@ -22,6 +23,8 @@ def hugging_face_files(tokenizer: Tokenizer, context_length: int | None = None) 
 
     transformers' `AutoTokenizer` encodes with them as BOS followed by SentencePiece's ids.
     """
+    if isinstance(tokenizer, ByteLevelTokenizer):
+        return tokenizer.files_of_model(context_length)
     return {
         MODEL_NAME: tokenizer.model_proto,
         JSON_NAME: tokenizer_json(tokenizer),

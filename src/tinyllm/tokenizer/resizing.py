@@ -6,6 +6,7 @@ transformers and llama.cpp run both, and decode an unused row to no text.
 
 from collections.abc import Mapping, Sequence
 
+from tinyllm.tokenizer.byte_level import ByteLevelTokenizer
 from tinyllm.tokenizer.codec import Tokenizer
 from tinyllm.tokenizer.model_proto import Piece, PieceType, Spacing
 from tinyllm.tokenizer.proto_writer import write_model_proto
@@ -32,7 +33,11 @@ def fit_to(tokenizer: Tokenizer, vocab_size: int) -> Tokenizer | None:
     if len(pieces) < vocab_size:
         if vocab_size - len(pieces) > MOST_FILLERS:
             return None
+        if isinstance(tokenizer, ByteLevelTokenizer):
+            return tokenizer.with_fillers(map(filler_text, range(len(pieces), vocab_size)))
         return with_pieces(tokenizer, [*pieces, *map(filler, range(len(pieces), vocab_size))])
+    if isinstance(tokenizer, ByteLevelTokenizer):
+        return None
     surplus = range(vocab_size, len(pieces))
     needed = {tokenizer.unk_id, tokenizer.bos_id, tokenizer.eos_id}
     added = (PieceType.CONTROL, PieceType.USER_DEFINED)

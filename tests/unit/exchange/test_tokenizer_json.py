@@ -102,7 +102,7 @@ REFUSED: dict[str, tuple[Change, str]] = {
     "splitter": (lambda c: c.update(pre_tokenizer={"type": "Whitespace"}), "its normalizer and pre_tokenizer are"),
     "byte level": (
         lambda c: c.update(pre_tokenizer={"type": "ByteLevel"}),
-        "is a byte-level BPE tokenizer, as in GPT-2",
+        "its normalizer and pre_tokenizer are not those of a SentencePiece model",
     ),
     "a merge less": (without_a_merge, "has no merge of"),
     "merges apart": (scattered_merges, "are not adjacent"),
