@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import make_settings_page
 import pytest
@@ -9,9 +10,10 @@ from pydantic import BaseModel, Field
 
 from tinyllm.cli.app import main
 from tinyllm.config import Config, FinetuneConfig, SamplingConfig, Unit
+from tinyllm.config.reference import describe_unit, field_docstrings, read_reference
 
 ROOT = Path(__file__).parent.parent.parent
-SECTIONS = make_settings_page.sections()
+SECTIONS: dict[str, Any] = {name: field.annotation for name, field in Config.model_fields.items()}
 PURE_NUMBERS = {"seed"}
 
 
@@ -22,18 +24,20 @@ def test_page_is_up_to_date() -> None:
 
 @pytest.mark.parametrize("section", [*SECTIONS.values(), SamplingConfig, FinetuneConfig])
 def test_every_field_has_a_meaning_and_every_count_a_unit(section: type[BaseModel]) -> None:
-    meanings = make_settings_page.field_docstrings(section)
+    meanings = field_docstrings(section)
     assert list(meanings) == list(section.model_fields)
     for name, field in section.model_fields.items():
         if field.annotation is int and name not in PURE_NUMBERS:
-            assert make_settings_page.describe_unit(field), f"{section.__name__}.{name} has no unit"
+            assert describe_unit(field), f"{section.__name__}.{name} has no unit"
 
 
 def test_a_row_says_type_limits_default_unit_and_meaning() -> None:
-    table = make_settings_page.render_table(SECTIONS["training"])
+    table = make_settings_page.render_table(read_reference()["training"])
     assert "| `num_threads` | integer ≥ 0, ≤ 1024, or `auto` | `auto` | threads | CPU threads;" in table
     assert "| `tensorboard` | `true` or `false` | `false` |  | Whether metrics" in table
-    assert "| `vocab_size` | integer > 0 | the shards' | tokens |" in make_settings_page.render_table(SECTIONS["model"])
+    assert "| `vocab_size` | integer > 0 | the shards' | tokens |" in make_settings_page.render_table(
+        read_reference()["model"]
+    )
 
 
 def test_a_field_without_a_docstring_is_an_error() -> None:
@@ -41,7 +45,7 @@ def test_a_field_without_a_docstring_is_an_error() -> None:
         width: int = Field(default=1)
 
     with pytest.raises(ValueError, match=r"Silent\.width has no docstring"):
-        make_settings_page.field_docstrings(Silent)
+        field_docstrings(Silent)
 
 
 def test_help_of_train_lists_every_setting_by_section(

@@ -28,6 +28,7 @@ COMMANDS = {
         "tinyllm.cli.evaluate:evaluate",
         "Measure models side by side: bits per byte, grammar, tasks, samples.",
     ),
+    "settings": ("tinyllm.cli.settings:settings", "List settings with default, unit and meaning; search them."),
     "info": ("tinyllm.cli.model:info", "Show parameters, bytes, FLOPs a token and shapes of a model."),
     "doctor": ("tinyllm.cli.doctor:doctor", "Check runs, shards, models and tokenizers, or whether a run will fit."),
     "import": ("tinyllm.cli.exchange:import_model", "Convert another tool's model to a model directory."),
