@@ -28,6 +28,7 @@ COMMANDS = {
         "tinyllm.cli.evaluate:evaluate",
         "Measure models side by side: bits per byte, grammar, tasks, samples.",
     ),
+    "score": ("tinyllm.cli.score:score", "Show how likely texts are: bits per byte, perplexity, tokens."),
     "settings": ("tinyllm.cli.settings:settings", "List settings with default, unit and meaning; search them."),
     "info": ("tinyllm.cli.model:info", "Show parameters, bytes, FLOPs a token and shapes of a model."),
     "doctor": ("tinyllm.cli.doctor:doctor", "Check runs, shards, models and tokenizers, or whether a run will fit."),
