@@ -127,7 +127,7 @@ def load(
 
 
 def _load_without_torch(path: Path, tokenizer: str | Path | None, kind: WeightsKind, note: Note) -> "Generator":
-    from tinyllm.generation.engines.cpu_engine import CpuEngine, missing_option
+    from tinyllm.generation.engines.cpu_engine import CpuEngine
     from tinyllm.generation.generator import Generator
     from tinyllm.kernels.decode.cache import load_decode_kernels
     from tinyllm.kernels.decode.weights import PackedWeights
@@ -143,12 +143,6 @@ def _load_without_torch(path: Path, tokenizer: str | Path | None, kind: WeightsK
         for line in model.notes:
             note(line)
         config, opened_tokenizer, tensors = model.config, tokenizer_of(model), model.tensors
-    lacking = missing_option(config)
-    if lacking and kind != "fp32":
-        raise ConfigError(f"weights {kind} are for the CPU engine, which has no {lacking}")
-    if lacking:
-        note(f"the CPU engine has no {lacking}; PyTorch computes this model")
-        return load_with_torch(path, tokenizer=tokenizer, device="cpu")
     weights = PackedWeights(config, tensors, kind)
     kernels = load_decode_kernels(
         kind, cache_folder() / "kernels", note

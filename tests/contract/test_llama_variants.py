@@ -16,13 +16,13 @@ import transformers
 
 from tinyllm.api import train
 from tinyllm.config import ModelConfig, WeightsKind
-from tinyllm.errors import ConfigError, InputError
+from tinyllm.errors import InputError
 from tinyllm.exchange.gguf import read_gguf
 from tinyllm.exchange.write import export_model
 from tinyllm.generation.engines.cpu_engine import CpuEngine
 from tinyllm.kernels.decode.cache import Kernels
 from tinyllm.kernels.decode.weights import PackedWeights
-from tinyllm.loading import load, load_with_torch, read_model
+from tinyllm.loading import load_with_torch, read_model
 from tinyllm.model.kv_cache import KVCache
 from tinyllm.model_dir import load_model, open_tensors, read_config
 from tinyllm.tokenizer.codec import Tokenizer
@@ -120,7 +120,7 @@ def test_each_variant_changes_the_logits(variant: str, tiny_tokenizer: Tokenizer
     assert changed == (variant not in ("dynamic", "head size"))
 
 
-@pytest.mark.parametrize("variant", ["linear", "dynamic", "llama3"])
+@pytest.mark.parametrize("variant", VARIANTS)
 @torch.inference_mode()
 def test_the_cpu_engine_computes_their_logits(
     make_theirs: Callable[[str], Path], variant: str, compiled_kernels: Callable[[WeightsKind], Kernels]
@@ -134,16 +134,6 @@ def test_the_cpu_engine_computes_their_logits(
     logits += [engine.read(slots, text[:, t : t + 1]).copy() for t in range(20, CONTEXT)]
     expected = theirs(tokens).logits[:, 19:].numpy()
     np.testing.assert_allclose(np.stack(logits, 1), expected, rtol=0, atol=TOLERANCE)
-
-
-@pytest.mark.parametrize("variant", ["head size", "attention bias", "mlp bias"])
-def test_options_beyond_the_cpu_engine_run_on_pytorch(make_theirs: Callable[[str], Path], variant: str) -> None:
-    path, lines = make_theirs(variant), list[str]()
-    loaded = load(path, device="cpu", note=lines.append)
-    assert "PyTorch engine" in loaded.engine.description
-    assert lines == [f"the CPU engine has no {next(iter(FIELDS[variant]))}; PyTorch computes this model"]
-    with pytest.raises(ConfigError, match="weights int8 are for the CPU engine, which has no"):
-        load(path, device="cpu", weights="int8")
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

@@ -30,23 +30,11 @@ ROWS_PER_PASS = 256
 """Largest number of rows in one pass of a call that reads several tokens a slot: more need more memory for no speed."""
 
 
-def missing_option(config: ModelConfig) -> str:
-    """The first option of `config` that the engine does not compute; empty if there is none."""
-    options = {
-        "head_size": not config.has_plain_heads,
-        "attention_bias": config.attention_bias,
-        "mlp_bias": config.mlp_bias,
-    }
-    return next((option for option, is_set in options.items() if is_set), "")
-
-
 class CpuEngine:
     """Runs a model on the CPU; see `protocol.Engine`. The logits that it returns are read-only."""
 
     def __init__(self, config: ModelConfig, weights: PackedWeights, kernels: Kernels, num_threads: int = 0) -> None:
-        """`num_threads` of 0 picks as many as help a model of this size. Raises ValueError for a `missing_option`."""
-        if missing_option(config):
-            raise ValueError(f"the CPU engine has no {missing_option(config)}")
+        """`num_threads` of 0 picks as many as help a model of this size."""
         self._config, self.weights, self._kernels = config, weights, kernels
         self._plan = at.new_plan()
         self._held: dict[str, npt.NDArray[Any]] = {}
@@ -93,7 +81,8 @@ class CpuEngine:
         held = sum(min(positions, padded(self._table.longest[slot])) for slot in self._table.free(num_slots))
         position_floats = 2 * config.num_layers * config.num_kv_heads * config.head_size
         # Each text has logits in the engine, a copy of the first logits, weights to choose from, and one row.
-        row = 3 * config.vocab_size + 8 * padded(config.hidden_size) + 4 * padded(config.intermediate_size)
+        widths = 7 * config.hidden_size + config.attention_size + 4 * config.intermediate_size
+        row = 3 * config.vocab_size + padded(widths)
         return 4 * (position_floats * (num_slots * positions - held) + num_slots * row)
 
     def available_bytes(self) -> int | None:
@@ -280,6 +269,7 @@ class CpuEngine:
             "head_size": config.head_size,
             "hidden_size": config.hidden_size,
             "hidden_columns": padded(config.hidden_size),
+            "attention_columns": padded(config.attention_size),
             "intermediate_size": config.intermediate_size,
             "intermediate_columns": padded(config.intermediate_size),
             "vocab_size": config.vocab_size,
@@ -319,6 +309,8 @@ class CpuEngine:
             "head_sums": head_sums,
             "tiles": tiles,
         }
+        if weights.biases is not None:
+            arrays["biases"] = weights.biases
         for field, array in arrays.items():
             self._hold(field, array)
 
@@ -369,6 +361,7 @@ class CpuEngine:
             return
         config = self._config
         hidden, inner = padded(config.hidden_size), padded(config.intermediate_size)
+        attention = padded(config.attention_size)
         num_qkv = (config.num_heads + 2 * config.num_kv_heads) * config.head_size
         self._tokens, self._row_caches, self._positions, self._outputs = (
             np.zeros(num_rows, np.int64) for _ in range(4)
@@ -377,7 +370,7 @@ class CpuEngine:
             "residual": config.hidden_size,
             "normed": hidden,
             "qkv": num_qkv,
-            "attended": hidden,
+            "attended": attention,
             "gate_up": 2 * config.intermediate_size,
             "gated": inner,
             "packed_scales": 1,
@@ -385,7 +378,7 @@ class CpuEngine:
         for field, width in widths.items():
             self._hold(field, aligned_zeros((num_rows, width), np.float32))
         packed = np.int16 if self.weights.kind == "int8" else np.float32
-        self._hold("packed", aligned_zeros((num_rows, max(hidden, inner)), packed))
+        self._hold("packed", aligned_zeros((num_rows, max(hidden, attention, inner)), packed))
         self._hold("tokens", self._tokens)
         self._hold("caches", self._row_caches)
         self._hold("positions", self._positions)

@@ -131,7 +131,7 @@ def attend(plan, layer, first, last, chunk):
         row, head = index // num_heads, index % num_heads
         keys, values = floats(caches[row]), floats(caches[row] + 4 * plan.slot_keys)
         cached = cache_offset(plan, layer, head * num_kv_heads // num_heads)
-        query, result = (row * (num_heads + 2 * num_kv_heads) + head) * size, row * plan.hidden_columns + head * size
+        query, result = (row * (num_heads + 2 * num_kv_heads) + head) * size, row * plan.attention_columns + head * size
         num_keys = positions[row] + 1
         num_blocks = (num_keys + POSITION_BLOCK - 1) // POSITION_BLOCK
         for block in range(num_blocks):
@@ -222,6 +222,15 @@ def multiply_rows(plan, weights, packed, num_rows, chunk, matrix, target, first,
     for row in range(num_rows):
         y = tiled_last if row < tiled_rows else first
         multiply_row(plan, weights, packed, row, matrix, target, y, last, adds)
+
+
+@compiled
+def add_biases(plan, num_rows, matrix, target, first, last):
+    """Adds the biases of matrix rows `first` to `last` to the products in `target`."""
+    biases, bias_row, (result, stride) = floats(plan.biases), matrix[1], target
+    for row in range(num_rows):
+        for y in range(first, last):
+            result[row * stride + y] += biases[bias_row + y]
 
 
 @compiled

@@ -3,8 +3,9 @@
 Numba reads the fields as `plan.num_layers`; Python writes them as `plan["num_layers"]`. This module does not import
 Numba, so that a process whose kernels are cached never loads it.
 
-Shapes: L layers, D hidden size, I intermediate size, V vocabulary, S positions, N rows of one pass, R texts that
-sample, Q channels of all query, key and value heads. A starred size is padded to whole blocks (see `blocks`).
+Shapes: L layers, D hidden size, A channels of all query heads, I intermediate size, V vocabulary, S positions, N rows
+of one pass, R texts that sample, Q channels of all query, key and value heads. A starred size is padded to whole blocks
+(see `blocks`).
 """
 
 from typing import Any
@@ -19,6 +20,7 @@ SIZES = (
     "head_size",
     "hidden_size",
     "hidden_columns",  # D*
+    "attention_columns",  # A*
     "intermediate_size",
     "intermediate_columns",  # I*
     "vocab_size",
@@ -42,6 +44,7 @@ ADDRESSES = (
     # The model.
     "weights",
     "scales",  # float32, one for each matrix row
+    "biases",  # float32, one for each matrix row; 0 if the model has none
     "gains",  # float32 (2 L + 1, D)
     "cosines",  # float32 (S, head_size / 2)
     "sines",
@@ -49,11 +52,11 @@ ADDRESSES = (
     "residual",  # (N, D)
     "normed",  # (N, D*)
     "qkv",  # (N, Q)
-    "attended",  # (N, D*)
+    "attended",  # (N, A*)
     "gate_up",  # (N, 2 I)
     "gated",  # (N, I*)
     "logits",  # (outputs, V)
-    "packed",  # (N, D* or I*), float32, or int16 beside int8 weights
+    "packed",  # (N, the largest of D*, A* and I*), float32, or int16 beside int8 weights
     "packed_scales",  # (N,)
     # Scratch memory of each chunk, float32.
     "scores",  # (chunks, S*)

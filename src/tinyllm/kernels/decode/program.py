@@ -98,7 +98,7 @@ def prepare(plan, packed, job, layer, first, last):
         forward.normalize(plan, 2 * layer + (1 if job == GATE_UP else 0), first, last)
     scales, source, columns = floats(plan.packed_scales), plan.normed, plan.hidden_columns
     if job == OUTPUT:
-        source = plan.attended
+        source, columns = plan.attended, plan.attention_columns
     elif job == DOWN:
         source, columns = plan.gated, plan.intermediate_columns
     for row in range(first, last):
@@ -176,34 +176,46 @@ def part(count, chunk, num_chunks):
 def run_product(plan, weights, packed, job, layer, chunk, num_chunks):
     """A chunk of a matrix product: output and down are added to the residual stream, the others are set.
 
-    A chunk of gate and up has both for the same channels, and ends with SwiGLU's product of them.
+    A chunk of gate and up has both for the same channels, and ends with SwiGLU's product of them. Biases are added
+    after the product; only matrices of layers have them.
     """
     size, inner, columns = plan.hidden_size, plan.intermediate_size, plan.hidden_columns
     num_qkv = (plan.num_heads + 2 * plan.num_kv_heads) * plan.head_size
+    output = num_qkv * columns
+    gate_up = output + size * plan.attention_columns
     count, num_rows, result = size, plan.num_rows, (floats(plan.residual), size)
     if job == QKV:
-        matrix, count, result = layer_matrix(plan, layer, 0, columns), num_qkv, (floats(plan.qkv), num_qkv)
+        matrix, count, result = layer_matrix(plan, layer, 0, 0, columns), num_qkv, (floats(plan.qkv), num_qkv)
     elif job == OUTPUT:
-        matrix = layer_matrix(plan, layer, num_qkv, columns)
+        matrix = layer_matrix(plan, layer, num_qkv, output, plan.attention_columns)
     elif job == GATE_UP:
-        matrix = layer_matrix(plan, layer, num_qkv + size, columns)
+        matrix = layer_matrix(plan, layer, num_qkv + size, gate_up, columns)
         count, result = inner, (floats(plan.gate_up), 2 * inner)
     elif job == DOWN:
-        matrix = layer_matrix(plan, layer, num_qkv + size + 2 * inner, plan.intermediate_columns)
+        row, start = num_qkv + size + 2 * inner, gate_up + 2 * inner * columns
+        matrix = layer_matrix(plan, layer, row, start, plan.intermediate_columns)
     else:
         matrix = (plan.output_start, plan.output_row, columns)
         count, num_rows, result = plan.vocab_size, plan.num_outputs, (floats(plan.logits), plan.vocab_size)
     first, last = part(count, chunk, num_chunks)
     adds = job == OUTPUT or job == DOWN
     forward.multiply_rows(plan, weights, packed, num_rows, chunk, matrix, result, first, last, adds)
+    biased = plan.biases != 0 and job != VOCABULARY
+    if biased:
+        forward.add_biases(plan, num_rows, matrix, result, first, last)
     if job == GATE_UP:
         up, last_up = first + inner, last + inner
         forward.multiply_rows(plan, weights, packed, num_rows, chunk, matrix, result, up, last_up, False)
+        if biased:
+            forward.add_biases(plan, num_rows, matrix, result, up, last_up)
         for row in range(num_rows):
             forward.swiglu(plan, row, first, last)
 
 
 @compiled
-def layer_matrix(plan, layer, row, columns):
-    """A matrix of a layer: its first weight, its first scale, its columns. `row` counts the layer's rows before it."""
-    return layer * plan.layer_weights + row * plan.hidden_columns, layer * plan.layer_rows + row, columns
+def layer_matrix(plan, layer, row, start, columns):
+    """A matrix of a layer: its first weight, its first scale, its columns.
+
+    `row` and `start` count the layer's rows and weights before it.
+    """
+    return layer * plan.layer_weights + start, layer * plan.layer_rows + row, columns

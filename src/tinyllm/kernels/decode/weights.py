@@ -68,8 +68,8 @@ class PackedWeights:
         self.kind = kind
         hidden, inner = padded(config.hidden_size), padded(config.intermediate_size)
         num_qkv = (config.num_heads + 2 * config.num_kv_heads) * config.head_size
-        shapes = [(num_qkv, hidden), (config.hidden_size, hidden), (2 * config.intermediate_size, hidden)]
-        layer = [*shapes, (config.hidden_size, inner)]
+        output = (config.hidden_size, padded(config.attention_size))
+        layer = [(num_qkv, hidden), output, (2 * config.intermediate_size, hidden), (config.hidden_size, inner)]
         vocabulary = [(config.vocab_size, hidden)] * (1 if config.tie_embeddings else 2)
         matrices = _lay_out([*layer * config.num_layers, *vocabulary])
         self.layers = [matrices[4 * i : 4 * i + 4] for i in range(config.num_layers)]
@@ -78,6 +78,8 @@ class PackedWeights:
         num_rows = matrices[-1].row + matrices[-1].num_rows
         self.numbers = aligned_zeros(matrices[-1].start + matrices[-1].num_rows * matrices[-1].columns, _NUMBERS[kind])
         self.scales = np.ones(num_rows, np.float32)
+        self.biases = np.zeros(num_rows, np.float32) if config.attention_bias or config.mlp_bias else None
+        """One for each matrix row, as the scales; None if the model has none."""
         gains = [f"model.layers.{i}.{name}" for i in range(config.num_layers) for name in _NORMS]
         self.gains = np.stack([tensors[f"{name}.weight"] for name in [*gains, "model.norm"]]).astype(np.float32)
         """Two norms a layer, and the last: (2 x layers + 1, D)."""
@@ -87,7 +89,11 @@ class PackedWeights:
         for index, matrices in enumerate(self.layers):
             row, start = matrices[0].row, matrices[0].start
             for name in _LAYER_MATRICES:
-                row, start = self._put(tensors[f"model.layers.{index}.{name}.weight"], row, start)
+                matrix = f"model.layers.{index}.{name}"
+                first = row
+                row, start = self._put(tensors[f"{matrix}.weight"], row, start)
+                if self.biases is not None and f"{matrix}.bias" in tensors:
+                    self.biases[first:row] = tensors[f"{matrix}.bias"]
         self._put(tensors[output], self.output.row, self.output.start)
         if self.embedding is not self.output:
             self._put(tensors[EMBEDDING], self.embedding.row, self.embedding.start)

@@ -24,6 +24,18 @@ SHAPES: dict[str, dict[str, Any]] = {
     # 172 is no whole number of blocks, as in stories260K; 3 heads of 12 fill no vector; 70 positions no block.
     "grouped": {"hidden_size": 64, "num_heads": 8, "num_kv_heads": 4, "intermediate_size": 172},
     "odd": {"hidden_size": 36, "num_heads": 3, "num_kv_heads": 1, "intermediate_size": 50, "tie_embeddings": False},
+    # Heads together wider than the residual stream, and every option of the family.
+    "options": {
+        "hidden_size": 40,
+        "num_heads": 4,
+        "num_kv_heads": 2,
+        "head_size": 14,
+        "attention_bias": True,
+        "mlp_bias": True,
+        "rope_scaling": "llama3",
+        "rope_factor": 8.0,
+        "rope_original_context": 32,
+    },
     "wide": {"hidden_size": 96, "num_heads": 2, "rope_theta": 5_000.0, "norm_eps": 1e-3, "num_layers": 1},
 }
 TOLERANCES: dict[WeightsKind, float] = {"fp32": 2e-5, "bf16": 2e-5, "int8": 2e-3}
@@ -38,7 +50,8 @@ def make_model(shape: str) -> Transformer:
     model = Transformer(ModelConfig(**fields)).eval()
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            parameter.copy_(torch.rand_like(parameter) + 0.5 if "norm" in name else parameter * 6)
+            vector = torch.rand_like(parameter) + (0.5 if "norm" in name else -0.5)
+            parameter.copy_(vector if parameter.dim() == 1 else parameter * 6)
     return model
 
 
@@ -102,6 +115,23 @@ def test_prompts_and_batches_are_the_model_too(
     slots = engine.open(3)
     logits = [engine.read(slots, part).copy() for part in np.split(tokens, range(50, 70), axis=1)]
     np.testing.assert_allclose(np.stack(logits, 1), expected[:, 49:], rtol=TOLERANCES[kind], atol=TOLERANCES[kind])
+
+
+@pytest.mark.parametrize("kind", ["fp32", "bf16"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_row_is_the_same_to_the_last_bit_in_any_batch(
+    shape: str, kind: WeightsKind, tokens: npt.NDArray[np.int64], compiled_kernels: CompiledKernels
+) -> None:
+    """One text alone in slot 0, or in three slots of a batch with others, by as many threads."""
+    model = make_model(shape)
+    alone, batch = (make_engine(model, compiled_kernels(kind), kind, num_threads=2) for _ in range(2))
+    slot, slots = alone.open(1), batch.open(9)
+    texts = np.concatenate([tokens, tokens[::-1], tokens])
+    for part in np.split(texts, [30, 31, 32], axis=1)[:3]:
+        expected = alone.read(slot, part[:1]).copy()
+        found = batch.read(slots, part)
+        for same in (0, 5, 6):
+            np.testing.assert_array_equal(found[same : same + 1], expected)
 
 
 def test_a_prompt_longer_than_a_pass_is_read_in_parts(

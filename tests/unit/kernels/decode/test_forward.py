@@ -78,7 +78,7 @@ def test_attend_is_softmax_of_scores_times_values() -> None:
     attended, scores, sums = np.zeros((3, 64), np.float32), np.zeros((2, POSITIONS), np.float32), np.zeros((2, 16, 16))
     sums = sums.astype(np.float32)
     sizes = {"num_heads": HEADS, "num_kv_heads": KV_HEADS, "head_size": HEAD_SIZE, "num_positions": POSITIONS}
-    sizes |= {"head_vectors": 16, "hidden_columns": 64, "slot_keys": slots[0, 0].size}
+    sizes |= {"head_vectors": 16, "attention_columns": 64, "slot_keys": slots[0, 0].size}
     arrays = {"qkv": qkv, "caches": caches, "positions": positions, "attended": attended, "scores": scores}
     callable_kernel(forward.attend)(plan_of(**sizes, **arrays, head_sums=sums), 1, 0, 3 * HEADS, 1)
     for row, position in enumerate(positions):
@@ -162,3 +162,18 @@ def test_int8_activations_are_rounded_to_steps_of_the_largest() -> None:
     factor = run(plan.ctypes.data)
     np.testing.assert_array_equal(packed, np.rint(x[0] / np.abs(x).max() * forward.MAX_LEVEL))
     np.testing.assert_allclose(packed * factor, x[0], atol=np.abs(x).max() / forward.MAX_LEVEL)
+
+
+def test_biases_are_added_to_some_columns_of_each_row() -> None:
+    products, biases = random_floats(3, 5), random_floats(12, seed=1)
+    expected = products.copy()
+    expected[:, 1:4] += biases[7 + 1 : 7 + 4]
+    plan = plan_of(biases=biases, residual=products)
+
+    @njit
+    def run(address: int) -> None:
+        plan = memory.plan_at(address)
+        forward.add_biases(plan, 3, (0, 7, 32), (memory.floats(plan.residual), 5), 1, 4)
+
+    run(plan.ctypes.data)
+    np.testing.assert_array_equal(products, expected)

@@ -22,8 +22,8 @@ def test_the_parts_of_all_chunks_cover_a_job_once(count: int, num_chunks: int) -
 
 
 def test_matrices_of_a_layer_follow_each_other() -> None:
-    plan = plan_of(hidden_columns=32, layer_weights=1_000, layer_rows=50)
-    assert callable_kernel(program.layer_matrix)(plan, 2, 7, 64) == (2_000 + 7 * 32, 100 + 7, 64)
+    plan = plan_of(layer_weights=1_000, layer_rows=50)
+    assert callable_kernel(program.layer_matrix)(plan, 2, 7, 224, 64) == (2_000 + 224, 100 + 7, 64)
 
 
 def test_embed_copies_the_row_of_each_token() -> None:
