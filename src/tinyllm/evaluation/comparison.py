@@ -14,8 +14,7 @@ from tinyllm.evaluation.samples import SampleMeasures, measure_samples
 from tinyllm.evaluation.scores import GroupScore, score_tasks
 from tinyllm.evaluation.tasks import Task, read_tasks
 from tinyllm.generation.generator import Generator
-from tinyllm.loading import load, open_model
-from tinyllm.machine.device import pick_device
+from tinyllm.loading import load
 from tinyllm.model.size import num_parameters
 from tinyllm.progress import SILENT, Reporter
 from tinyllm.shards.format import ShardSet
@@ -96,20 +95,17 @@ def evaluate_model(
     """
     tokenizer = tokenizer if path.is_file() else None
     name = model_name(path)
-    model, codec = open_model(path, tokenizer, pick_device(device), note=reporter.note)
+    generator = load(path, tokenizer=tokenizer, device=device, note=reporter.note)
     texts, tasks = {}, {}
     for label, documents in material.texts.items():
-        texts[label] = measure_texts(Scorer(model, codec, reporter, f"{name}: {label}"), documents)
+        texts[label] = measure_texts(Scorer(generator, reporter, f"{name}: {label}"), documents)
     for label, each in material.tasks.items():
-        tasks[label] = score_tasks(Scorer(model, codec, reporter, f"{name}: {label}"), each)
-    config = model.config
-    del model
+        tasks[label] = score_tasks(Scorer(generator, reporter, f"{name}: {label}"), each)
     samples = None
     if sampling.num_samples:
         reporter.note(f"{name}: writing {sampling.num_samples} samples")
-        generator = load(path, tokenizer=tokenizer, device=device, note=reporter.note)
         samples = measure_samples(write_samples(generator, sampling), material.shards)
-    return ModelFigures(path, config, codec.fingerprint, texts, tasks, samples)
+    return ModelFigures(path, generator.config, generator.tokenizer.fingerprint, texts, tasks, samples)
 
 
 def write_samples(generator: Generator, sampling: Sampling) -> list[str]:

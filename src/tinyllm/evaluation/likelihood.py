@@ -1,31 +1,25 @@
-"""Log-probabilities of texts under a model: whole texts, and continuations of a context.
+"""Log-probabilities of whole texts and of continuations of a context, for many texts at once.
 
-A text begins after BOS where the model expects it. A text longer than the context is read in windows that overlap by
-half. So each token after the first window has at least half a context before it.
+The rules are those of `generation/scoring.py`: a text follows BOS where the model expects it, and one longer than the
+context is read in windows.
 
-Shapes: T tokens of a text, B texts of a pass, V vocabulary.
+Shapes: T tokens of a text.
 """
 
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from tinyllm.errors import InputError
-from tinyllm.generation.sampling import not_finite
+from tinyllm.generation.generator import Generator
+from tinyllm.generation.sampling import log_probability, not_finite
+from tinyllm.generation.scoring import Span, bits_per_byte, calls, first_tokens, windows
 from tinyllm.progress import SILENT, Progress, Reporter
-from tinyllm.tokenizer.codec import Tokenizer
 
-if TYPE_CHECKING:
-    from tinyllm.model.transformer import Transformer
-
-Scores = tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]
-"""For each token of a text, its log-probability and whether it is the likeliest one."""
-PASS_BYTES = 2**26
-"""Limit of the logits of one pass."""
+TokenScores = tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]
+"""For each token (T,), its log-probability in nats, and whether it is the likeliest one."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +35,7 @@ class Likelihood:
     """The log-probability of one continuation."""
 
     log_probability: float
-    """Natural logarithm of the probability of all its tokens."""
+    """In nats, of all its tokens together."""
     num_tokens: int
     num_bytes: int
     """Bytes of the text in UTF-8, so that models with different tokenizers can be compared."""
@@ -51,35 +45,16 @@ class Likelihood:
     @property
     def bits_per_byte(self) -> float:
         """The code length of the text in bits, divided by its bytes."""
-        return -self.log_probability / math.log(2) / self.num_bytes
-
-
-@dataclass(frozen=True)
-class _Window:
-    """A pass over part of a row: the logits after the tokens from `start` score those from `first` to `end`."""
-
-    row: int
-    start: int
-    first: int
-    end: int
+        return bits_per_byte(self.log_probability, self.num_bytes)
 
 
 class Scorer:
-    """Scores texts with a torch model."""
+    """Scores texts with a loaded model."""
 
-    def __init__(
-        self, model: "Transformer", tokenizer: Tokenizer, reporter: Reporter = SILENT, label: str = "scoring"
-    ) -> None:
+    def __init__(self, generator: Generator, reporter: Reporter = SILENT, label: str = "scoring") -> None:
         """`reporter` is told of each pass, as progress of `label`."""
-        self.model, self.tokenizer = model.eval(), tokenizer
+        self.tokenizer, self._engine = generator.tokenizer, generator.engine
         self._reporter, self._label = reporter, label
-
-    @property
-    def prefix(self) -> list[int]:
-        """The token before each text: BOS where the model expects it, else a token that ends texts, else none."""
-        if self.tokenizer.begins_with_bos and self.tokenizer.bos_id is not None:
-            return [self.tokenizer.bos_id]
-        return sorted(self.tokenizer.end_ids)[:1]
 
     def score(self, requests: Sequence[Request]) -> list[Likelihood]:
         """The likelihood of each request. Raises InputError for a text without a token to predict."""
@@ -91,12 +66,13 @@ class Scorer:
         ]
 
     def encode(self, request: Request) -> tuple[list[int], int]:
-        """The token ids of context and text with the prefix, and the index of the first token of the text.
+        """The token ids of context and text after the first token, and the index of the first token of the text.
 
         Context and text are encoded together. A token that belongs to both counts as one of the text.
         """
-        whole = self.prefix + self.tokenizer.encode(request.context + request.text)
-        context = self.prefix + (self.tokenizer.encode(request.context) if request.context else [])
+        before = first_tokens(self.tokenizer)
+        whole = before + self.tokenizer.encode(request.context + request.text)
+        context = before + (self.tokenizer.encode(request.context) if request.context else [])
         if len(whole) < 2:
             raise InputError(f"the text {request.text[:40]!r} has no token to predict; give a longer one")
         first = 1
@@ -104,62 +80,32 @@ class Scorer:
             first += 1
         return whole, first
 
-    def score_rows(self, rows: Sequence[Sequence[int]], firsts: Sequence[int]) -> list[Scores]:
-        """The scores of the tokens of each row of ids, from index `firsts[i]` on; index 0 has none.
+    def score_rows(self, rows: Sequence[Sequence[int]], firsts: Sequence[int]) -> list[TokenScores]:
+        """The scores of the tokens of each row of ids, from index `firsts[i]` > 0 on.
 
         Raises FormatError for log-probabilities that are not finite.
         """
-        logs = [np.empty(len(row) - first) for row, first in zip(rows, firsts, strict=True)]
-        likeliest = [np.empty(len(row) - first, np.bool_) for row, first in zip(rows, firsts, strict=True)]
-        context = self.model.config.context_length
-        windows = [
-            window
-            for number, (row, first) in enumerate(zip(rows, firsts, strict=True))
-            for window in _windows(number, first, len(row), context)
+        scores = [
+            (np.empty(len(row) - first), np.empty(len(row) - first, np.bool_))
+            for row, first in zip(rows, firsts, strict=True)
         ]
-        num_done, num_tokens = 0, sum(map(len, logs))
-        for batch in self._batches(windows):
-            scores = self._read([rows[window.row][window.start : window.end] for window in batch])
-            for window, (log, is_likeliest) in zip(batch, scores, strict=True):
-                first, size = firsts[window.row], window.end - window.first
-                place = slice(window.first - first, window.end - first)
-                logs[window.row][place], likeliest[window.row][place] = log[-size:], is_likeliest[-size:]
-                num_done += size
+        context = self._engine.context_length
+        spans = [
+            Span(number, *window)
+            for number, (row, first) in enumerate(zip(rows, firsts, strict=True))
+            for window in windows(len(row) - 1, context, first - 1)
+        ]
+        num_done, num_tokens = 0, sum(len(logs) for logs, _ in scores)
+        for call in calls(spans, 4 * self._engine.vocab_size):
+            read = self._engine.read_logits([np.array(rows[span.row][span.start : span.end]) for span in call])
+            for span, logits in zip(call, read, strict=True):
+                targets = np.array(rows[span.row][span.first + 1 : span.end + 1])
+                own, first = logits[span.first - span.start :], firsts[span.row] - 1
+                logs, likeliest = scores[span.row]
+                logs[span.first - first : span.end - first] = log_probability(own, targets)
+                likeliest[span.first - first : span.end - first] = own.argmax(axis=-1) == targets
+                num_done += len(targets)
             self._reporter.advance(Progress(self._label, num_done, num_tokens, "tokens"))
-        return list(zip(logs, likeliest, strict=True))
-
-    def _batches(self, windows: Sequence[_Window]) -> Iterator[Sequence[_Window]]:
-        """The windows by length, the longest first, in batches whose logits fit into `PASS_BYTES`."""
-        windows = sorted(windows, key=lambda window: window.start - window.end)
-        while windows:
-            length = windows[0].end - windows[0].start
-            size = max(1, PASS_BYTES // (4 * self.model.config.vocab_size * length))
-            yield windows[:size]
-            windows = windows[size:]
-
-    def _read(self, rows: Sequence[Sequence[int]]) -> Iterator[Scores]:
-        """The scores of each row after its first token, (T - 1,) each."""
-        import torch
-        import torch.nn.functional as F
-
-        length = max(map(len, rows))
-        # Padding is on the right, where a causal model cannot see it.
-        tokens = torch.tensor([[*row, *[0] * (length - len(row))] for row in rows])
-        with torch.inference_mode():
-            tokens = tokens.to(self.model.output_weight.device)
-            logits, targets = self.model(tokens[:, :-1]).float(), tokens[:, 1:]
-            losses = F.cross_entropy(logits.transpose(1, 2), targets, reduction="none").double().cpu().numpy()
-            likeliest = (logits.argmax(-1) == targets).cpu().numpy()
-        for number, row in enumerate(rows):
-            if not np.isfinite(losses[number, : len(row) - 1]).all():
-                raise not_finite()
-            yield -losses[number, : len(row) - 1], likeliest[number, : len(row) - 1]
-
-
-def _windows(row: int, first: int, length: int, context: int) -> Iterator[_Window]:
-    """Windows of at most `context` inputs that score the tokens `first` to `length` of a row."""
-    while first < length:
-        start = max(0, min(first - max(1, context // 2), length - context - 1))
-        end = min(length, start + context + 1)
-        yield _Window(row, start, first, end)
-        first = end
+        if not all(np.isfinite(logs).all() for logs, _ in scores):
+            raise not_finite()
+        return scores

@@ -5,13 +5,13 @@ own tokenizer. Each document is scored alone, from its beginning. So the figure 
 training, whose windows cross documents.
 """
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 from tinyllm.errors import InputError
 from tinyllm.evaluation.likelihood import Request, Scorer
+from tinyllm.generation.scoring import bits_per_byte, perplexity
 from tinyllm.shards.encoding import Tokens
 from tinyllm.shards.format import ShardSet, find_document_starts
 
@@ -30,7 +30,7 @@ class TextFigures:
     @property
     def perplexity(self) -> float:
         """The perplexity of a token, which depends on the tokenizer; infinite where it exceeds floating point."""
-        return math.exp(self.nats_per_token) if self.nats_per_token < 700 else math.inf
+        return perplexity(-self.nats_per_token, 1)
 
 
 def measure_texts(scorer: Scorer, texts: Sequence[str]) -> TextFigures:
@@ -42,7 +42,7 @@ def measure_texts(scorer: Scorer, texts: Sequence[str]) -> TextFigures:
         num_documents=len(texts),
         num_bytes=num_bytes,
         num_tokens=num_tokens,
-        bits_per_byte=-log_probability / math.log(2) / num_bytes,
+        bits_per_byte=bits_per_byte(log_probability, num_bytes),
         nats_per_token=-log_probability / num_tokens,
     )
 

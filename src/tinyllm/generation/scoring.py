@@ -117,7 +117,7 @@ def log_probabilities(engine: Engine, rows: Sequence[Tokens]) -> list[Doubles]:
         for number, row in enumerate(rows)
         for window in windows(len(row) - 1, engine.context_length)
     ]
-    for call in _calls(spans, 4 * engine.vocab_size):
+    for call in calls(spans, 4 * engine.vocab_size):
         read = engine.read_logits([rows[span.row][span.start : span.end] for span in call])
         for span, logits in zip(call, read, strict=True):
             targets = rows[span.row][span.first + 1 : span.end + 1]
@@ -134,13 +134,13 @@ class Span(NamedTuple):
     end: int
 
 
-def windows(num_tokens: int, context_length: int) -> Iterator[tuple[int, int, int]]:
+def windows(num_tokens: int, context_length: int, first: int = 0) -> Iterator[tuple[int, int, int]]:
     """`start`, `first` and `end` of each window over `num_tokens` tokens, at most `context_length` long.
 
-    A window reads the tokens from `start` to `end`, and those from `first` on belong to it. The first window starts the
-    text. Any other one has at least half a context before `first`, and the last one ends with the text.
+    A window reads the tokens from `start` to `end`, and those from `first` on belong to it. The given `first` begins the
+    tokens of the first window. A window that does not start the text has at least half a context before its `first`. The
+    last one ends with the text.
     """
-    first = 0
     while first < num_tokens:
         start = max(0, min(first - context_length // 2, num_tokens - context_length))
         end = min(num_tokens, start + context_length)
@@ -148,7 +148,7 @@ def windows(num_tokens: int, context_length: int) -> Iterator[tuple[int, int, in
         first = end
 
 
-def _calls(spans: Sequence[Span], token_bytes: int) -> Iterator[list[Span]]:
+def calls(spans: Sequence[Span], token_bytes: int) -> Iterator[list[Span]]:
     """The spans, longest first, in calls of at most `CALL_BYTES`: an engine may pad texts to the longest of a call."""
     rest = sorted(spans, key=lambda span: span.start - span.end)
     while rest:

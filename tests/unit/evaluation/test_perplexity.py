@@ -10,12 +10,12 @@ import pytest
 from tinyllm.errors import InputError
 from tinyllm.evaluation.likelihood import Request, Scorer
 from tinyllm.evaluation.perplexity import TextFigures, measure_texts, read_validation_texts
-from tinyllm.loading import open_model
+from tinyllm.loading import load_with_torch
 from tinyllm.shards.format import ShardSet
 
 
 def test_documents_are_scored_together(make_model_dir: Callable[..., Path]) -> None:
-    scorer = Scorer(*open_model(make_model_dir()))
+    scorer = Scorer(load_with_torch(make_model_dir(), device="cpu"))
     texts = ["Once upon a time the fox.", "A red ball! Zoë"]
     scores = scorer.score([Request("", text) for text in texts])
     nats = -sum(score.log_probability for score in scores)
