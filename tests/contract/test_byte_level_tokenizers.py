@@ -1,5 +1,6 @@
 """Byte-level BPE tokenizers (GPT-2, SmolLM, Llama 3) against transformers: ids, text, and everything made with them."""
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -10,10 +11,11 @@ import torch
 import transformers
 
 from byte_level import END, START, odd_texts, save_byte_level
+from fuzz import run_mutants
 from tinyllm.api import train
 from tinyllm.errors import FormatError, InputError
 from tinyllm.exchange.tokenizer_source import load_tokenizer
-from tinyllm.exchange.write import export_model
+from tinyllm.exchange.write import export_model, tokenizer_of
 from tinyllm.loading import load, read_model
 from tinyllm.model_dir import load_model, read_tokenizer
 from tinyllm.shards.format import ShardSet
@@ -114,6 +116,31 @@ def test_an_export_keeps_the_tokenizer_and_its_ids(directory: Path, ours: Tokeni
         assert theirs(text).input_ids == saved.encode(text, bos=saved.begins_with_bos, allow_special=True)
 
 
+def test_gguf_keeps_the_ids(directory: Path, tmp_path: Path) -> None:
+    exported = export_model(read_model(directory), "gguf", tmp_path / "model.gguf")
+    assert exported.largest_difference == 0
+    assert exported.notes == []
+    ours = tokenizer_of(read_model(directory))
+    read = tokenizer_of(read_model(tmp_path / "model.gguf"))
+    rules = [(each.begins_with_bos, each.end_ids, each.bos_id, each.eos_id, each.pieces) for each in (read, ours)]
+    assert rules[0] == rules[1]
+    assert read.fingerprint == ours.fingerprint
+    for text in odd_texts(NUM_TEXTS):
+        assert read.encode(text) == ours.encode(text)
+        assert read.encode(text, allow_special=True) == ours.encode(text, allow_special=True)
+
+
+def test_a_rule_of_words_without_a_name_in_gguf_is_refused(directory: Path, tmp_path: Path) -> None:
+    model = read_model(directory)
+    files = dict(tokenizer_of(model).files)
+    files["tokenizer.json"] = files["tokenizer.json"].replace(b'"add_prefix_space": false', b'"add_prefix_space": true')
+    changed = dataclasses.replace(model, tokenizer=tokenizer_of_files(files, "changed"))
+    with pytest.raises(
+        InputError, match="changed splits a text by another rule than those that tinyllm writes to GGUF"
+    ):
+        export_model(changed, "gguf", tmp_path / "model.gguf")
+
+
 @pytest.mark.parametrize(("target", "message"), [("llama2c", "tokenizer.bin cannot"), ("pt", "SentencePiece file can")])
 def test_formats_without_a_place_for_it_refuse_it(directory: Path, target: str, message: str, tmp_path: Path) -> None:
     model = read_model(directory)
@@ -174,6 +201,15 @@ def test_damaged_files_are_refused_by_name(case: str, tmp_path: Path) -> None:
         open_tokenizer(path.parent)
     assert "tokenizer.json" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("count", [25, pytest.param(1000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("damaged", ["tokenizer.json", "tokenizer_config.json"])
+def test_damaged_copies_are_refused_or_whole(damaged: str, count: int, tmp_path: Path) -> None:
+    """The library panics on some of them."""
+    path = save_byte_level("llama3", tmp_path / "t")
+    reader = "tinyllm.exchange.tokenizer_source:load_tokenizer"
+    assert run_mutants(reader, path, count, damaged=damaged).refused > count // 3
 
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -13,14 +13,17 @@ import numpy as np
 
 from tinyllm.config import ModelConfig
 from tinyllm.errors import FormatError, InputError
-from tinyllm.exchange import gguf_file
+from tinyllm.exchange import gguf_byte_level, gguf_file
 from tinyllm.exchange.foreign import ForeignModel, check_tensors, make_config
 from tinyllm.exchange.gguf_blocks import Float32Array, TensorType, fits
+from tinyllm.exchange.gguf_byte_level import byte_level_metadata, read_byte_level
 from tinyllm.exchange.gguf_file import Value, ValueType
 from tinyllm.exchange.gguf_rope import DIVISORS, divisors, read_linear, read_llama3, scaling_metadata
 from tinyllm.exchange.gguf_tokenizer import read_tokenizer, tokenizer_metadata
 from tinyllm.exchange.gguf_writer import write_contents
 from tinyllm.exchange.layout import GGUF, halve_heads, interleave_heads
+from tinyllm.tokenizer.byte_level import ByteLevelTokenizer
+from tinyllm.tokenizer.codec import Tokenizer
 
 ARCHITECTURE = "llama"
 FILE_TYPES = {TensorType.F32: 0, TensorType.F16: 1, TensorType.Q8_0: 7, TensorType.BF16: 32}
@@ -68,7 +71,7 @@ def read_gguf(path: Path) -> ForeignModel:
     if found is not None:
         config = read_llama3(found, config, contents.metadata, path)
     check_tensors(config, tensors, path)
-    tokenizer = read_tokenizer(contents.metadata, path)
+    tokenizer = _read_tokenizer(contents.metadata, path)
     if tokenizer is not None and tokenizer.vocab_size != config.vocab_size:
         raise FormatError(
             f"{path}: tokenizer.ggml.tokens has {tokenizer.vocab_size} tokens, "
@@ -87,7 +90,7 @@ def write_gguf(file: IO[bytes], model: ForeignModel, type: TensorType, name: str
     """
     if model.tokenizer is None:
         raise InputError(f"{model.source} has no tokenizer, which a GGUF file includes; give one")
-    metadata = _model_metadata(model.config, type, name) | tokenizer_metadata(model.tokenizer)
+    metadata = _model_metadata(model.config, type, name) | _tokenizer_metadata(model.tokenizer)
     lines = [
         (GGUF.from_hugging_face(name), values, stored_type(values, type))
         for name, values in interleave_heads(model.tensors, model.config).items()
@@ -95,6 +98,20 @@ def write_gguf(file: IO[bytes], model: ForeignModel, type: TensorType, name: str
     if model.config.rope_scaling == "llama3":
         lines.append((DIVISORS, divisors(model.config), TensorType.F32))
     write_contents(file, metadata, lines)
+
+
+def _tokenizer_metadata(tokenizer: Tokenizer) -> dict[str, tuple[ValueType, object]]:
+    """The metadata of a tokenizer of either kind."""
+    if isinstance(tokenizer, ByteLevelTokenizer):
+        return byte_level_metadata(tokenizer)
+    return tokenizer_metadata(tokenizer)
+
+
+def _read_tokenizer(metadata: Mapping[str, Value], path: Path) -> Tokenizer | None:
+    """The tokenizer of either kind in the metadata; None if there is none."""
+    if metadata.get("tokenizer.ggml.model") == gguf_byte_level.MODEL:
+        return read_byte_level(metadata, path)
+    return read_tokenizer(metadata, path)
 
 
 def stored_type(values: Float32Array, type: TensorType) -> TensorType:

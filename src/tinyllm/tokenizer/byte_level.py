@@ -12,7 +12,8 @@ import copy
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -124,7 +125,7 @@ class ByteLevelTokenizer(Tokenizer):
         content = json.loads(self._json)
         content["added_tokens"] = [
             *(content.get("added_tokens") or []),
-            *(_added_token(text, id) for id, text in enumerate(texts, start=self.vocab_size)),
+            *(added_token(text, id, special=True) for id, text in enumerate(texts, start=self.vocab_size)),
         ]
         return type(self)(self.files | {JSON_NAME: json.dumps(content).encode()}, self.name).with_rules(
             end_ids=self.end_ids
@@ -152,15 +153,24 @@ class ByteLevelTokenizer(Tokenizer):
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over all of `tokenizer.json` that decides ids."""
+        """SHA-256 over all of `tokenizer.json` that decides ids; the same after a copy in another format."""
         content = json.loads(self._json)
-        decisive = {key: content.get(key) for key in ("added_tokens", "normalizer", "pre_tokenizer", "model")}
+        merges = [each.split(" ") if isinstance(each, str) else each for each in content["model"].get("merges", [])]
+        decisive = {
+            "pieces": [(piece.text, int(piece.type)) for piece in self.pieces],
+            "merges": merges,
+            "ignore_merges": content["model"].get("ignore_merges") is True,
+            "normalizer": content.get("normalizer"),
+            "pre_tokenizer": without_offsets(content.get("pre_tokenizer")),
+        }
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 
     def encode(self, text: str, bos: bool = False, eos: bool = False, *, allow_special: bool = False) -> list[int]:
         """The token ids of `text`, as `Tokenizer.encode`; added tokens that are not special are found in any text."""
         check_unicode(text)
-        ids: list[int] = (self._special if allow_special else self._plain).encode(text, add_special_tokens=False).ids
+        with _refused_by_library(self.name):
+            encoding = (self._special if allow_special else self._plain).encode(text, add_special_tokens=False)
+        ids: list[int] = encoding.ids
         before = [self._required(self.bos_id, "BOS")] if bos else []
         after = [self._required(self.eos_id, "EOS")] if eos else []
         return before + ids + after
@@ -199,7 +209,9 @@ class ByteLevelTokenizer(Tokenizer):
         adds_bos = self._config.get("add_bos_token")
         if isinstance(adds_bos, bool):
             return adds_bos
-        return self.bos_id is not None and self._plain.encode("", add_special_tokens=True).ids[:1] == [self.bos_id]
+        with _refused_by_library(self.name):
+            empty: list[int] = self._plain.encode("", add_special_tokens=True).ids
+        return self.bos_id is not None and empty[:1] == [self.bos_id]
 
 
 class ByteStreamDecoder(StreamDecoder):
@@ -248,11 +260,19 @@ def _build(content: str, name: str) -> "tokenizers.Tokenizer":
         raise InputError(
             f"{name} is a byte-level BPE tokenizer, which needs the package tokenizers: pip install 'tinyllm[bpe]'"
         ) from None
+    with _refused_by_library(name):
+        return tokenizers.Tokenizer.from_str(content)
+
+
+@contextmanager
+def _refused_by_library(name: str) -> Iterator[None]:
+    """Raises FormatError for an error of the library, which raises plain Exception, or panics on a damaged file."""
     try:
-        built = tokenizers.Tokenizer.from_str(content)
-    except Exception as error:  # noqa: BLE001 (the library raises plain Exception)
+        yield
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
         raise FormatError(f"{name} is not a tokenizer that can be used: {' '.join(str(error).split())[:200]}") from None
-    return built
 
 
 def _pieces(content: Mapping[str, Any], name: str) -> list[Piece]:
@@ -273,6 +293,14 @@ def _pieces(content: Mapping[str, Any], name: str) -> list[Piece]:
     return [Piece(texts[id], 0.0, types[texts[id]]) for id in range(len(ids))]
 
 
-def _added_token(text: str, id: int) -> dict[str, Any]:
-    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+def without_offsets(value: Any) -> Any:
+    """A part of a `tokenizer.json` without the setting `trim_offsets`, which changes no id."""
+    if isinstance(value, dict):
+        return {key: without_offsets(each) for key, each in value.items() if key != "trim_offsets"}
+    return [without_offsets(each) for each in value] if isinstance(value, list) else value
+
+
+def added_token(text: str, id: int, *, special: bool) -> dict[str, Any]:
+    """An entry of `added_tokens`."""
+    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": special}
     return {"id": id, "content": text, **flags}

@@ -40,10 +40,12 @@ def has_byte_level(path: Path) -> bool:
         return not any(path.glob("*.model")) and has_byte_level(path / JSON_NAME)
     if path.suffix != ".json" or not path.is_file():
         return False
+    if b"ByteLevel" not in path.read_bytes():
+        return False
     try:
-        return b"ByteLevel" in path.read_bytes() and is_byte_level(read_json_object(path))
+        return is_byte_level(read_json_object(path))
     except FormatError:
-        return False  # the reader of the other kinds names the damage
+        return True  # the reader names the damage
 
 
 def _check_manifest(directory: Path) -> None:

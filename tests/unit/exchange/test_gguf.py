@@ -148,7 +148,15 @@ REFUSED: dict[str, tuple[Metadata, str]] = {
     "heads": ({"llama.attention.head_count": (ValueType.UINT32, 5)}, "not divisible by num_heads 5"),
     "epsilon": ({"llama.attention.layer_norm_rms_epsilon": (ValueType.FLOAT32, float("nan"))}, "norm_eps is nan"),
     "width": ({"llama.feed_forward_length": (ValueType.UINT32, 64)}, "misshaped: model.layers.0.mlp.gate_proj.weight"),
-    "other tokenizer": ({"tokenizer.ggml.model": (ValueType.STRING, "gpt2")}, "is 'gpt2', expected 'llama'"),
+    "other tokenizer": ({"tokenizer.ggml.model": (ValueType.STRING, "bert")}, "is 'bert', expected 'llama' or 'gpt2'"),
+    "other words": (
+        {"tokenizer.ggml.model": (ValueType.STRING, "gpt2"), "tokenizer.ggml.pre": (ValueType.STRING, "qwen2")},
+        "tokenizer.ggml.pre is 'qwen2'; tinyllm reads gpt-2, smollm, llama-bpe",
+    ),
+    "no merges": (
+        {"tokenizer.ggml.model": (ValueType.STRING, "gpt2"), "tokenizer.ggml.pre": (ValueType.STRING, "gpt-2")},
+        "token_type of id 3 is 6, expected 1 to 5",
+    ),
     "few tokens": (
         {
             "tokenizer.ggml.tokens": (ValueType.STRING, ["<unk>"]),
