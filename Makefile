@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 LOCK := requirements.lock
 LOCKED := PIP_CONSTRAINT=$(LOCK) PIP_BUILD_CONSTRAINT=$(LOCK)
 
-.PHONY: demo test test-newest test-all test-faults bench bench-full bundled-model settings-page check format install lock
+.PHONY: demo test test-newest test-all test-faults bench bench-full scaling-laws bundled-model settings-page check format install lock
 
 demo: $(VENV)/installed  ## the whole way: corpus, tokenizer, shards, training, stories
 	$(BIN)/tinyllm demo
@@ -52,6 +52,10 @@ bench-full: $(VENV)/installed-dev  ## all shapes, the machine's limits and the t
 	$(BIN)/python benchmarks/encode.py --copies 48 --json build/encode.json
 	$(BIN)/python benchmarks/table.py $(addprefix build/,$(addsuffix .json,limits train_step train_step_wide decode decode_batch sampling encode))
 	$(BIN)/python benchmarks/time_to_loss.py --json build/time_to_loss.json
+
+scaling-laws: $(VENV)/installed-dev  ## the runs behind tinyllm fit, hours in the background; TEXTS="--text NAME=FILE" adds corpora
+	setsid $(BIN)/python benchmarks/scaling_laws.py run $(TEXTS) </dev/null >build/scaling-laws.log 2>&1 &
+	@echo "running in the background; follow build/scaling-laws.log, then: $(BIN)/python benchmarks/scaling_laws.py fit"
 
 bundled-model: $(VENV)/installed-dev  ## trains the model that ships in the wheel
 	$(BIN)/python tools/make_bundled_model.py

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tinyllm.version import __version__
 
 if TYPE_CHECKING:
-    from tinyllm.api import evaluate, generate, train
+    from tinyllm.api import evaluate, fit, generate, train
     from tinyllm.generation.generator import Generator
     from tinyllm.loading import load
     from tinyllm.tokenizer.codec import Tokenizer
@@ -18,12 +18,13 @@ _HOMES = {
     "Generator": "tinyllm.generation.generator",
     "Tokenizer": "tinyllm.tokenizer.codec",
     "evaluate": "tinyllm.api",
+    "fit": "tinyllm.api",
     "generate": "tinyllm.api",
     "train": "tinyllm.api",
     "load": "tinyllm.loading",
 }
 
-__all__ = ["Generator", "Tokenizer", "__version__", "evaluate", "generate", "load", "train"]
+__all__ = ["Generator", "Tokenizer", "__version__", "evaluate", "fit", "generate", "load", "train"]
 
 
 def __getattr__(name: str) -> Any:

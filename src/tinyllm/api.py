@@ -4,16 +4,21 @@ Each function builds a config and calls a stage. They print nothing. `tinyllm tr
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tinyllm import storage
 from tinyllm.config.layers import build_run_config, to_toml
 from tinyllm.errors import ConfigError
 from tinyllm.progress import SILENT, Reporter
 
 if TYPE_CHECKING:
     from tinyllm.config import Config
+    from tinyllm.corpus.text import DocumentRule
     from tinyllm.evaluation.report import Report
+    from tinyllm.planning.plan import Plan
+    from tinyllm.planning.reporter import FitReporter
     from tinyllm.shards.format import ShardSet
     from tinyllm.training.outcome import Outcome
     from tinyllm.training.reporter import TrainingReporter
@@ -147,3 +152,51 @@ def run_training(
     reporter.note(f"{num_parameters(config.model):,} parameters, {shards.train_counts.tokens:,} training tokens")
     reporter.note(f"logs and model go to {trainer.run}")
     return trainer.train(resume=resume, to_toml=to_toml)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """The result of `fit`."""
+
+    plan: "Plan"
+    outcome: "Outcome | None"
+    """The result of the training run; None if only the plan was made."""
+
+
+def fit(
+    texts: "str | Path | Sequence[str | Path]",
+    out: str | Path,
+    *,
+    minutes: float = 10,
+    max_parameters: int | None = None,
+    max_file_bytes: int | None = None,
+    tokenizer: str | Path | None = None,
+    documents: "DocumentRule" = "auto",
+    text_key: str | None = None,
+    only_plan: bool = False,
+    reporter: "FitReporter | None" = None,
+) -> Fit:
+    """Trains the largest model that `texts`, this machine and `minutes` allow, by a plan that it makes itself.
+
+    `out` becomes a run directory, which also holds plan.json, tokenizer/ and shards/. The same call goes on after a
+    stop. `max_parameters` and `max_file_bytes` limit the model and its directory. `tokenizer` names one to use. With
+    `only_plan` nothing is written.
+
+    Raises InputError for texts that cannot be used. Raises UsageError for limits that leave no model, and for a directory
+    that holds something else. Raises the errors of `train` too.
+    """
+    from tinyllm.planning import stages
+    from tinyllm.planning.plan import Limits
+    from tinyllm.planning.reporter import FitReporter
+    from tinyllm.tokenizer.codec import Tokenizer
+
+    reporter = reporter or FitReporter()
+    corpus = stages.Corpus([texts] if isinstance(texts, str | Path) else list(texts), documents, text_key)
+    limits = Limits(minutes * 60, max_parameters, max_file_bytes)
+    own = Tokenizer.load(tokenizer) if tokenizer is not None else None
+    if only_plan:
+        return Fit(stages.plan_run(corpus, limits, own, reporter).plan, None)
+    run = storage.follow_link(Path(out))
+    fitted, shards = stages.begin(corpus, limits, own, run, reporter)
+    outcome = run_training(fitted.config(), shards, run, resume=stages.has_begun(run), reporter=reporter)
+    return Fit(fitted.plan, outcome)

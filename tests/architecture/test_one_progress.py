@@ -15,7 +15,7 @@ MODULES = {
 BELOW = {name: text for name, text in MODULES.items() if not name.startswith(PEOPLE)}
 NAMES = re.compile(r"(announce|report|reporter|note|notify|listener|track|callback)")
 """Names of a parameter that receives events."""
-TYPES = re.compile(r"\W*(Note|Reporter|TrainingReporter|FinetuneReporter)( \| None)?\W*")
+TYPES = re.compile(r"\W*(Note|Reporter|TrainingReporter|FinetuneReporter|FitReporter)( \| None)?\W*")
 
 
 def parameters(module: str) -> Iterator[tuple[ast.arg, ast.expr | None]]:

@@ -147,15 +147,14 @@ def test_greedy_tokens_are_theirs(make_theirs: Callable[[str], Path], variant: s
     assert len(found.token_ids) > 8
 
 
-@pytest.mark.parametrize("variant", ["all", *(pytest.param(name, marks=pytest.mark.slow) for name in FIELDS)])
+@pytest.mark.parametrize("variant", VARIANTS)
 def test_training_begins_from_their_directory(
     make_theirs: Callable[[str], Path], variant: str, tiny_shards: Path, tmp_path: Path
 ) -> None:
     """The shape comes from the directory; the first evaluation is that of the model itself, and updates lower it."""
     path = make_theirs(variant)
     training = {"init_from": str(path), "sequence_length": 16, "batch_size": 8, "eval_batches": 2, "eval_interval": 4}
-    fixed = {"device": "cpu", "dtype": "float32", "attention": "fused", "compile": "off"}
-    sections: dict[str, Any] = {"training": training | fixed, "sample": {"num_samples": 0}}
+    sections: dict[str, Any] = {"training": training | {"device": "cpu"}, "sample": {"num_samples": 0}}
     before = train(tiny_shards, tmp_path / "a", **sections | {"training": sections["training"] | {"eval_only": True}})
     outcome = train(tiny_shards, tmp_path / "b", schedule={"num_steps": 4, "peak": 1e-2}, **sections)
     assert before.evaluation is not None

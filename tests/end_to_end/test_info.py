@@ -34,16 +34,6 @@ def test_info_shows_sizes_costs_and_shapes(
     assert "every file matches its checksum" in out
 
 
-def test_info_names_options_that_not_every_llama_has(
-    capsys: pytest.CaptureFixture[str], make_model_dir: Callable[..., Path]
-) -> None:
-    fields = {"head_size": 12, "attention_bias": True, "rope_scaling": "linear", "rope_factor": 4.0}
-    out = run(capsys, make_model_dir("options", **fields))[1]
-    assert "4 heads of 12" in out
-    assert "options        biases in attention, linear RoPE scaling by 4\n" in out
-    assert "\noptions " not in run(capsys, make_model_dir("plain"))[1]
-
-
 def test_json_has_every_tensor(capsys: pytest.CaptureFixture[str], make_model_dir: Callable[..., Path]) -> None:
     path = make_model_dir(tie_embeddings=False)
     result = json.loads(run(capsys, path, "--json")[1])

@@ -21,6 +21,7 @@ from tinyllm.version import __version__
 PROGRAM = "tinyllm"
 COMMANDS = {
     "demo": ("tinyllm.cli.demo:demo", "Write stories, train a tokenizer and a model on them, and sample, in minutes."),
+    "fit": ("tinyllm.cli.fit:fit", "Train a model that fits texts, a time and this machine."),
     "prepare": ("tinyllm.cli.shards:prepare", "Turn text files into shards of token ids."),
     "train": ("tinyllm.cli.train:train", "Train a model on shards, or resume a run."),
     "generate": ("tinyllm.cli.generate:generate", "Continue a prompt with a model."),

@@ -8,7 +8,6 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from tinyllm.cli.console import show, show_json
-from tinyllm.config import ModelConfig
 from tinyllm.doctor.model_facts import Facts, read_model_facts
 from tinyllm.model import size
 from tinyllm.model_dir import DTYPES, StoredTensor, bundled_model
@@ -71,7 +70,6 @@ def table(facts: Facts) -> list[str]:
         "shape": f"{config.num_layers} layers, hidden {config.hidden_size}, feed-forward {config.intermediate_size}, "
         f"{config.num_heads} heads of {config.head_size}, {config.num_kv_heads} key/value heads",
         "context": f"{config.context_length:,} tokens",
-        **_options(config),
         "vocabulary": f"{config.vocab_size:,} tokens, {'tied' if config.tie_embeddings else 'untied'} embeddings",
         **({"labels": f"{len(facts.label_names)}: {', '.join(facts.label_names)}"} if facts.label_names else {}),
         "parameters": f"{facts.num_parameters:,}",
@@ -83,18 +81,6 @@ def table(facts: Facts) -> list[str]:
     }
     lines = [f"{name:<14} {value}" for name, value in rows.items()]
     return [*lines, "", *_shape_lines(facts.tensors)]
-
-
-def _options(config: ModelConfig) -> dict[str, str]:
-    """The row of the options that not every Llama has; none if the model has none."""
-    scaling = f"{config.rope_scaling} RoPE scaling by {config.rope_factor:g}"
-    found = {
-        "biases in attention": config.attention_bias,
-        "biases in the feed-forward": config.mlp_bias,
-        scaling: config.rope_scaling != "none",
-    }
-    options = [option for option, is_set in found.items() if is_set]
-    return {"options": ", ".join(options)} if options else {}
 
 
 def _provenance(manifest: Manifest | None) -> dict[str, str]:

@@ -1,0 +1,107 @@
+"""`tinyllm fit`: from texts to a model in one command; shows the plan with its reasons, and the result beside it."""
+
+import re
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from tinyllm import storage
+from tinyllm.cli.console import TEXT_OR_DASH, note, show
+from tinyllm.cli.texts import TextKey, read_text_key
+from tinyllm.corpus.formats import SUPPORTED
+from tinyllm.corpus.text import DocumentRule
+from tinyllm.errors import UsageError
+
+SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmg]?)b?", re.IGNORECASE)
+UNITS = {"": 1, "k": 1_000, "m": 1_000_000, "g": 1_000_000_000}
+NUM_SAMPLES, SAMPLED_TOKENS, TEMPERATURE = 3, 120, 0.8
+DEFAULT_MINUTES, LEAST_MINUTES, MOST_MINUTES = 10.0, 0.1, 60_000.0
+
+
+def fit(
+    *texts: Annotated[str, TEXT_OR_DASH, Parameter(help=f"Files, folders, patterns; folders: {SUPPORTED}.")],
+    out: Annotated[Path, Parameter(name=["--out", "-o"], help="Run directory for everything that fit makes.")] = Path(
+        "runs/mine"
+    ),
+    minutes: Annotated[float | None, Parameter(help="Time of the whole run; default 10.")] = None,
+    hours: Annotated[float | None, Parameter(help="The same in hours.")] = None,
+    max_parameters: Annotated[int | None, Parameter(help="Largest number of parameters.")] = None,
+    max_file_size: Annotated[str | None, Parameter(help="Largest size of the model directory, such as 5MB.")] = None,
+    tokenizer: Annotated[Path | None, Parameter(help="A tokenizer to use; default: one is trained.")] = None,
+    documents: Annotated[
+        DocumentRule, Parameter(help="End of a document in plain text; auto: <|endoftext|>, else the end of the file.")
+    ] = "auto",
+    text_key: TextKey = None,
+    plan: Annotated[bool, Parameter(negative="", show_default=False, help="Print the plan and stop.")] = False,
+) -> None:
+    """Train a model that fits texts, a time and this machine.
+
+    Looks at the texts, measures the machine, and chooses vocabulary, size, learning rate and number of updates. The
+    rules come from a series of small runs (docs/scaling-laws.md). Shows the plan with a reason for each number, then
+    tokenizes, prepares and trains. After a stop, the same command goes on.
+
+    For example:
+
+      tinyllm fit books/ --minutes 10
+      tinyllm fit poems.txt --documents blank-line --hours 1 -o runs/poems
+      tinyllm fit stories.jsonl --max-file-size 5MB --plan
+    """
+    from tinyllm.cli.fit_display import FitDisplay
+    from tinyllm.cli.train import run_training
+    from tinyllm.planning import stages
+    from tinyllm.planning.plan import Limits
+    from tinyllm.tokenizer.codec import Tokenizer
+
+    corpus = stages.Corpus(texts, documents, read_text_key(text_key))
+    file_bytes = None if max_file_size is None else read_size(max_file_size)
+    limits = Limits(read_time(minutes, hours), max_parameters, file_bytes)
+    own = Tokenizer.load(tokenizer) if tokenizer is not None else None
+    if plan:
+        stages.plan_run(corpus, limits, own, FitDisplay())
+        return
+    out = storage.follow_link(out)
+    fitted, shards = stages.begin(corpus, limits, own, out, FitDisplay())
+    note(f"training for about {fitted.plan.training_minutes:.1f} minutes")
+    outcome = run_training(fitted.config(), shards, out, resume=stages.has_begun(out))
+    if outcome.model is None:
+        return
+    show_samples(out / "model")
+    result = outcome.model.bits_per_byte
+    print(f"bits a byte on held-out text: {result:.3f}; expected {fitted.plan.expected_bits_per_byte:.2f}")
+    print("Try next:")
+    print(f'  tinyllm generate {out / "model"} "Your words"')
+    print(f"  tinyllm info {out / 'model'}")
+    print(f"  tinyllm fit ... --minutes {2 * limits.seconds / 60:g} -o {out}-longer")
+
+
+def read_time(minutes: float | None, hours: float | None) -> float:
+    """The seconds of `--minutes` or `--hours`. Raises UsageError for both, and for no time at all."""
+    if minutes is not None and hours is not None:
+        raise UsageError("--minutes and --hours are two ways to say the same; give one")
+    value = minutes if minutes is not None else hours * 60 if hours is not None else DEFAULT_MINUTES
+    name = "--hours" if hours is not None else "--minutes"
+    if not LEAST_MINUTES <= value < MOST_MINUTES:
+        shown = hours if hours is not None else minutes
+        raise UsageError(f"{name} is {shown}; the time should be from {LEAST_MINUTES} minutes to 1,000 hours")
+    return value * 60
+
+
+def read_size(text: str) -> int:
+    """The bytes of a size such as 5MB, 500k or 1.5 GB. Raises UsageError for any other text."""
+    match = SIZE.fullmatch(text.strip())
+    if match is None:
+        raise UsageError(f"--max-file-size is {text[:60]!r}; it should be a size such as 5MB or 500KB")
+    return int(float(match[1]) * UNITS[match[2].lower()])
+
+
+def show_samples(model: Path) -> None:
+    """Prints texts by the model in the directory `model`."""
+    from tinyllm.loading import load
+
+    generator = load(model)
+    limit = min(SAMPLED_TOKENS, generator.config.context_length - 1)
+    results = generator.generate("", num_samples=NUM_SAMPLES, temperature=TEMPERATURE, seed=1, max_new_tokens=limit)
+    for result in results:
+        show(f"\n{result.text.strip()}")
+    print()

@@ -1,0 +1,233 @@
+"""The plan of a run: every number that a person would have to choose, with its reason and the expected result.
+
+A plan is arithmetic on a survey, a speed and the laws. It reads no file and trains nothing.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from tinyllm.config import Config, ModelConfig
+from tinyllm.errors import UsageError
+from tinyllm.model.size import num_parameters, weight_bytes
+from tinyllm.planning.laws import Laws
+from tinyllm.planning.speed import Speed
+from tinyllm.planning.survey import Survey, Vocabulary
+
+WIDTHS = (16, 24, 32, 48, 64, 96, 128, 160, 192, 256, 320, 384, 512)
+"""Candidate widths."""
+CHANNELS_A_HEAD = 32
+CONTEXT = 256
+SMALL_BATCH, BATCH, MANY_TOKENS = 2, 4, 2_000_000
+"""Windows an update of short runs and of others, and the tokens from which a run counts as the other kind."""
+TRAINED_PART = 0.92
+"""Part of the time that goes to updates; the rest is for tokenizing, evaluations, saving and samples."""
+LEAST_STEPS = 50
+LEAST_DOCUMENTS = 20
+"""Documents from which windows begin with a document."""
+LEAST_OCCURRENCES = 150
+"""Mean occurrences of a token in the corpus: the vocabulary is the largest with as many."""
+LEAST_TOKENS_A_PARAMETER, MOST_PARAMETERS_A_TOKEN = 2, 4
+"""Trained tokens for each parameter, and parameters for each token of the corpus: the size is the largest with both."""
+VALIDATION_BYTES = 100_000
+VALIDATION_LIMITS = (0.01, 0.1)
+"""Validation gets `VALIDATION_BYTES`, but no smaller and no larger part of the corpus than these."""
+EVALUATIONS = 12
+EVALUATED_TOKENS = 40_000
+MANY_READINGS, HEART_READINGS, MOST_READINGS = 15, 30, 60
+"""Readings of a corpus from which dropout helps, from which text is learned by heart, and after which a run stops."""
+DROPOUT = 0.1
+TOKENIZER_BYTES_A_TOKEN = 110
+"""Bytes of the tokenizer's files for each token of the vocabulary."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The wishes of the user."""
+
+    seconds: float
+    """Time of the whole run."""
+    max_parameters: int | None = None
+    max_file_bytes: int | None = None
+    """Largest size of the model directory."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The numbers of a run."""
+
+    vocabulary: Vocabulary
+    model: ModelConfig
+    batch_size: int
+    num_steps: int
+    peak: float
+    validation_fraction: float
+    expected_bits_per_byte: float
+    corpus_tokens: int
+    """Tokens of the training part of the corpus."""
+    seconds: float
+    """Time of the whole run."""
+    aligned: bool
+    """Whether windows begin with a document."""
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens that the run trains on, with repetitions."""
+        return self.num_steps * self.batch_size * self.model.context_length
+
+    @property
+    def training_minutes(self) -> float:
+        """Minutes of the updates."""
+        return self.seconds * TRAINED_PART / 60
+
+    @property
+    def is_shortened(self) -> bool:
+        """Whether the run ends before its time, as the corpus has been read `MOST_READINGS` times."""
+        next_readings = (self.num_steps + 1) * self.batch_size * self.model.context_length / max(1, self.corpus_tokens)
+        return next_readings > MOST_READINGS
+
+    @property
+    def readings(self) -> float:
+        """How many times the run reads the corpus."""
+        return self.num_tokens / max(1, self.corpus_tokens)
+
+    def with_steps(self, num_steps: int, survey: Survey, laws: Laws) -> "Plan":
+        """The plan with another number of updates, at most `MOST_READINGS`, and the result expected of it."""
+        tokens_per_step = self.batch_size * self.model.context_length
+        num_steps = min(num_steps, max(LEAST_STEPS, MOST_READINGS * self.corpus_tokens // tokens_per_step))
+        trained_bytes = num_steps * tokens_per_step * self.vocabulary.bytes_per_token
+        expected = laws.bits_per_byte(
+            num_parameters(self.model), trained_bytes, _train_bytes(survey), survey.compressed_bits
+        )
+        return replace(self, num_steps=num_steps, expected_bits_per_byte=expected)
+
+    def sections(self) -> dict[str, dict[str, Any]]:
+        """The settings of the run, by section of the config."""
+        evaluated = max(1, EVALUATED_TOKENS // (self.batch_size * self.model.context_length))
+        return {
+            "model": self.model.model_dump(),
+            "training": {
+                "batch_size": self.batch_size,
+                "accumulation_steps": 1,
+                "sequence_length": self.model.context_length,
+                "align_documents": self.aligned,
+                "initialization": "mimetic",
+                "eval_interval": max(1, self.num_steps // EVALUATIONS),
+                "eval_batches": evaluated,
+                "checkpoint_interval": max(1, self.num_steps // EVALUATIONS),
+            },
+            "schedule": {
+                "num_steps": self.num_steps,
+                "peak": self.peak,
+                "floor": min(1e-5, self.peak),
+                "warmup_steps": max(1, min(30, self.num_steps // 10)),
+                "shape": "wsd",
+                "decay_fraction": 0.6,
+            },
+            "optimizer": {"name": "muon"},
+        }
+
+    def config(self) -> Config:
+        """The config of the run."""
+        return Config.model_validate(self.sections())
+
+
+def choose_plan(survey: Survey, vocabularies: Sequence[Vocabulary], speed: Speed, laws: Laws, limits: Limits) -> Plan:
+    """The plan with the largest model that the time can train and the corpus can fill (see `_is_trainable`).
+
+    Raises UsageError if the limits leave no model.
+    """
+    fitting = [vocabulary for vocabulary in vocabularies if _occurrences(vocabulary, survey) >= LEAST_OCCURRENCES]
+    for vocabulary in [*reversed(fitting), vocabularies[0]]:
+        plans = [_plan(survey, vocabulary, width, speed, laws, limits) for width in WIDTHS]
+        allowed = [plan for plan in plans if _is_within(limits, plan.model)]
+        if allowed:
+            trainable = [plan for plan in allowed if _is_trainable(plan)]
+            return trainable[-1] if trainable else allowed[0]
+    raise UsageError(
+        "no model fits the limits; the smallest one that was tried has "
+        f"{num_parameters(_model(vocabularies[0], WIDTHS[0])):,} parameters",
+        hint="raise `max_parameters` or `max_file_bytes`",
+    )
+
+
+def _plan(survey: Survey, vocabulary: Vocabulary, width: int, speed: Speed, laws: Laws, limits: Limits) -> Plan:
+    """The plan for one width, whatever the limits of its size."""
+    train_bytes = _train_bytes(survey)
+    corpus_tokens = int(train_bytes / vocabulary.bytes_per_token)
+    model = _model(vocabulary, width, _context(corpus_tokens))
+    batch_size, num_steps = _count_updates(model, speed, limits.seconds * TRAINED_PART)
+    if num_steps * batch_size * model.context_length >= MANY_READINGS * corpus_tokens:
+        model = model.model_copy(update={"dropout": DROPOUT})
+    plan = Plan(
+        vocabulary,
+        model,
+        batch_size,
+        num_steps,
+        laws.best_peak(num_parameters(model)),
+        _validation_fraction(survey),
+        0.0,
+        corpus_tokens,
+        limits.seconds,
+        survey.num_documents >= LEAST_DOCUMENTS,
+    )
+    return plan.with_steps(num_steps, survey, laws)
+
+
+def _is_trainable(plan: Plan) -> bool:
+    """Whether the run has enough tokens for each parameter, and the corpus is not too small for the model."""
+    parameters = num_parameters(plan.model)
+    enough = plan.num_tokens >= LEAST_TOKENS_A_PARAMETER * parameters
+    return enough and parameters <= MOST_PARAMETERS_A_TOKEN * plan.corpus_tokens
+
+
+def _occurrences(vocabulary: Vocabulary, survey: Survey) -> float:
+    """Mean occurrences of a token in the training part of the corpus."""
+    return _train_bytes(survey) / vocabulary.bytes_per_token / vocabulary.size
+
+
+def _count_updates(model: ModelConfig, speed: Speed, seconds: float) -> tuple[int, int]:
+    """The windows of an update, and the number of updates in `seconds`: small updates for short runs."""
+    for batch_size in (SMALL_BATCH, BATCH):
+        num_tokens = batch_size * model.context_length
+        num_steps = max(LEAST_STEPS, int(seconds / speed.update_seconds(model, num_tokens)))
+        if num_steps * num_tokens < MANY_TOKENS:
+            break
+    return batch_size, num_steps
+
+
+def _model(vocabulary: Vocabulary, width: int, context: int = CONTEXT) -> ModelConfig:
+    """The shape of a width: more layers for wider models, heads of `CHANNELS_A_HEAD` channels."""
+    return ModelConfig(
+        vocab_size=vocabulary.size,
+        hidden_size=width,
+        num_layers=max(3, round(2 + width / 48)),
+        num_heads=max(1, width // CHANNELS_A_HEAD),
+        context_length=context,
+    )
+
+
+def _is_within(limits: Limits, model: ModelConfig) -> bool:
+    if limits.max_parameters is not None and num_parameters(model) > limits.max_parameters:
+        return False
+    num_bytes = weight_bytes(model) + model.vocab_size * TOKENIZER_BYTES_A_TOKEN
+    return limits.max_file_bytes is None or num_bytes <= limits.max_file_bytes
+
+
+def _context(corpus_tokens: int) -> int:
+    """The length of a window: `CONTEXT`, or less for a text of a few windows."""
+    context = CONTEXT
+    while context > 16 and context * 8 > corpus_tokens:
+        context //= 2
+    return context
+
+
+def _train_bytes(survey: Survey) -> float:
+    """The bytes of the corpus that are not held out."""
+    return survey.num_bytes * (1 - _validation_fraction(survey))
+
+
+def _validation_fraction(survey: Survey) -> float:
+    """The part of the corpus that is held out."""
+    least, most = VALIDATION_LIMITS
+    return min(most, max(least, VALIDATION_BYTES / max(1, survey.num_bytes)))

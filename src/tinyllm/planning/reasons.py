@@ -1,0 +1,99 @@
+"""The table of a plan: each number with its reason in plain words, and warnings about the corpus."""
+
+from collections.abc import Iterator
+
+from tinyllm.model.size import num_parameters, weight_bytes
+from tinyllm.planning.plan import HEART_READINGS, MANY_READINGS, Plan
+from tinyllm.planning.survey import Survey
+
+Row = tuple[str, str, str]
+"""Name, value and reason."""
+
+
+def explain(plan: Plan, survey: Survey) -> list[Row]:
+    """The rows of the plan's table."""
+    model, vocabulary = plan.model, plan.vocabulary
+    coverage = "" if vocabulary.character_coverage == 1 else "; rare characters are spelled in bytes"
+    return [
+        (
+            "corpus",
+            f"{survey.num_bytes:,} bytes",
+            f"{survey.num_documents:,} documents, {survey.num_characters:,} different characters",
+        ),
+        (
+            "vocabulary",
+            f"{vocabulary.size:,} tokens",
+            f"{vocabulary.bytes_per_token:.2f} bytes a token; each token occurs often enough to be learned{coverage}",
+        ),
+        (
+            "parameters",
+            f"{num_parameters(model):,}",
+            f"the largest that this time can train and this corpus can fill; {weight_bytes(model) / 1e6:.1f} MB",
+        ),
+        (
+            "shape",
+            f"{model.num_layers} layers, {model.hidden_size} wide",
+            f"{model.num_heads} heads of {model.head_size} channels; width and depth grow together",
+        ),
+        ("context", f"{model.context_length} tokens", "the longest text that the model looks at"),
+        (
+            "update",
+            f"{plan.batch_size} windows",
+            "small updates learn most from few tokens",
+        ),
+        (
+            "learning rate",
+            f"{plan.peak:g}",
+            "the peak for Muon at this size; it falls in the last 60 % of the run",
+        ),
+        (
+            "updates",
+            f"{plan.num_steps:,}",
+            f"{_updates_reason(plan)}: {plan.num_tokens:,} tokens",
+        ),
+        ("readings", f"{plan.readings:.1f}", "how many times the run reads the corpus"),
+        ("dropout", f"{model.dropout:g}", _dropout_reason(plan)),
+        (
+            "validation",
+            f"{plan.validation_fraction:.1%}",
+            "held out: the loss on text that the model never learns from",
+        ),
+        (
+            "expected",
+            f"about {plan.expected_bits_per_byte:.1f} bits a byte",
+            "on the validation text, by laws that a series of small runs gave",
+        ),
+    ]
+
+
+def warnings(plan: Plan, survey: Survey) -> Iterator[str]:
+    """Lines about a corpus that limits the result."""
+    if plan.readings >= HEART_READINGS:
+        yield (
+            f"{plan.corpus_tokens:,} tokens, read {plan.readings:,.0f} times: they will be learned by heart; "
+            "more text helps more than more time"
+        )
+    elif plan.readings >= MANY_READINGS:
+        yield f"the corpus is read {plan.readings:.0f} times; more text would help more than more time"
+    if survey.repeated_bytes * 10 > survey.num_bytes:
+        share = survey.repeated_bytes / survey.num_bytes
+        yield f"{share:.0%} of the corpus is in documents that equal an earlier one; they teach nothing new"
+
+
+def show_time(seconds: float) -> str:
+    """A duration in words."""
+    if seconds < 90:
+        return f"{seconds:.0f} seconds"
+    return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
+
+
+def _updates_reason(plan: Plan) -> str:
+    if plan.is_shortened:
+        return "further readings would only learn the text by heart"
+    return f"as many as fit into {show_time(plan.seconds)} here"
+
+
+def _dropout_reason(plan: Plan) -> str:
+    if plan.model.dropout:
+        return f"the corpus is read {plan.readings:.0f} times: dropout delays learning by heart"
+    return "in a series of runs, dropout did harm where a text was read a few times"

@@ -1,0 +1,148 @@
+"""`tinyllm fit` as a person types it: from texts to a model, on after a stop, and refusals that leave files alone."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import tinyllm
+from tinyllm import api
+from tinyllm.corpus.storybook import write_stories
+from tinyllm.errors import UsageError
+from tinyllm.planning import stages
+from tinyllm.planning.plan import Limits
+from tinyllm.planning.reporter import FitReporter
+from tinyllm.planning.speed import Speed
+
+Call = Callable[..., tuple[int, str, str]]
+SMALL = ("--max-parameters", "60000")
+
+
+@pytest.fixture
+def stories(tmp_path: Path) -> Path:
+    """400 stories as JSON Lines."""
+    path = tmp_path / "stories.jsonl"
+    path.write_text("\n".join(json.dumps({"text": story}) for story in write_stories(400, seed=3)), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def _known_speed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine of a known speed, so that a test neither waits for measurements nor depends on them."""
+    monkeypatch.setattr(stages, "measure_speed", lambda: Speed(0.002, 1e11))
+    monkeypatch.setattr(stages, "measure_update_seconds", lambda *_, **__: 0.01)
+
+
+def test_texts_become_a_model_and_the_same_command_goes_on(
+    call_tinyllm: Call, stories: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ("fit", stories.name, "--minutes", "0.15", *SMALL, "-o", "run")
+    with monkeypatch.context() as patch:
+        patch.setattr(api, "run_training", stop)
+        assert call_tinyllm(*command)[0] == 130
+    plan, shards = (Path("run") / name for name in ("plan.json", "shards/manifest.json"))
+    written = plan.read_bytes(), shards.stat().st_mtime_ns
+    code, out, err = call_tinyllm(*command)
+    assert code == 0, err
+    assert (plan.read_bytes(), shards.stat().st_mtime_ns) == written
+    assert "going on with the plan in" in err
+    assert "expected" in out
+    assert "bits a byte on held-out text" in out
+    assert out.count("tinyllm generate") == 1
+    assert tinyllm.generate("Once", model="run/model", max_new_tokens=3)
+    code, out, err = call_tinyllm(*command)
+    assert code == 0, err
+    assert "nothing is left to train" in err
+
+
+def stop(*_: object, **__: object) -> None:
+    """Stops in place of training, as Ctrl-C does."""
+    raise KeyboardInterrupt
+
+
+@pytest.mark.usefixtures("_known_speed")
+def test_plan_is_printed_and_nothing_is_written(call_tinyllm: Call, stories: Path) -> None:
+    code, out, err = call_tinyllm("fit", stories.name, "--plan", "--minutes", "1", *SMALL)
+    assert code == 0, err
+    for name in ("corpus", "vocabulary", "parameters", "learning rate", "updates", "expected"):
+        assert name in out
+    assert sorted(path.name for path in Path().iterdir()) == [stories.name]
+
+
+@pytest.mark.usefixtures("_known_speed")
+def test_text_that_is_read_many_times_is_said_to_be_learned_by_heart(call_tinyllm: Call) -> None:
+    Path("small.txt").write_text("The cat sat on the mat and ate. " * 70, encoding="utf-8")
+    code, _, err = call_tinyllm("fit", "small.txt", "--plan", "--minutes", "5")
+    assert code == 0, err
+    assert "times: they will be learned by heart" in err
+
+
+@pytest.mark.usefixtures("_known_speed")
+def test_other_wishes_for_the_same_folder_are_refused(call_tinyllm: Call, stories: Path) -> None:
+    corpus = stages.Corpus([stories])
+    limits = Limits(9.0, 60_000)
+    fitted = stages.plan_run(corpus, limits, None, FitReporter())
+    stages.keep_plan(Path("run"), fitted, corpus, limits, None)
+    before = Path("run/plan.json").read_bytes()
+    code, _, err = call_tinyllm("fit", stories.name, "--minutes", "3", *SMALL, "-o", "run")
+    assert code != 0
+    assert "run holds a run for another time; choose another" in err
+    assert Path("run/plan.json").read_bytes() == before
+
+
+def test_foreign_folder_is_refused_before_anything_is_measured(call_tinyllm: Call, stories: Path) -> None:
+    Path("run").mkdir()
+    Path("run/plan.json").write_text('{"mine": true}', encoding="utf-8")
+    code, _, err = call_tinyllm("fit", stories.name, "-o", "run")
+    assert code != 0
+    assert "is not a plan of tinyllm" in err
+    assert Path("run/plan.json").read_text(encoding="utf-8") == '{"mine": true}'
+
+
+def test_damaged_plan_is_named(call_tinyllm: Call, stories: Path) -> None:
+    corpus, limits = stages.Corpus([stories.name]), Limits(600.0)
+    record = {"kind": stages.KIND, "request": stages.request_of(corpus, limits, None), "plan": {}}
+    Path("run").mkdir()
+    Path("run/plan.json").write_text(json.dumps(record), encoding="utf-8")
+    code, _, err = call_tinyllm("fit", stories.name, "-o", "run")
+    assert code != 0
+    assert "plan.json is damaged" in err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--minutes", "0"), "--minutes is 0"),
+        (("--minutes", "-3"), "--minutes is -3"),
+        (("--hours", "1e9"), "--hours is"),
+        (("--minutes", "nan"), "--minutes is nan"),
+        (("--minutes", "5", "--hours", "1"), "give one"),
+        (("--max-file-size", "big"), "--max-file-size is 'big'; it should be a size such as 5MB"),
+        (("--max-parameters", "10"), "no model fits the limits"),
+        (("--max-file-size", "1KB"), "no model fits the limits"),
+    ],
+)
+@pytest.mark.usefixtures("_known_speed")
+def test_impossible_wishes_are_one_line(call_tinyllm: Call, stories: Path, options: tuple[str], message: str) -> None:
+    code, _, err = call_tinyllm("fit", stories.name, "-o", "run", *options)
+    assert code != 0
+    assert message in err
+    assert "Traceback" not in err
+    assert not Path("run").exists()
+
+
+def test_standard_input_is_refused(call_tinyllm: Call) -> None:
+    code, _, err = call_tinyllm("fit", "-", stdin="A text.")
+    assert code != 0
+    assert "standard input can be read once; name a file" in err
+
+
+@pytest.mark.usefixtures("_known_speed")
+def test_python_has_the_same_plan_without_writing(stories: Path, tmp_path: Path) -> None:
+    fit = api.fit(stories, tmp_path / "run", minutes=0.5, max_parameters=60_000, only_plan=True)
+    assert fit.outcome is None
+    assert fit.plan.num_steps >= 1
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(UsageError, match="no model fits the limits"):
+        api.fit(stories, tmp_path / "run", minutes=0.5, max_parameters=10, only_plan=True)

@@ -1,0 +1,121 @@
+"""Tests the choice of a plan on invented surveys, speeds and laws, whose best choice is known."""
+
+import dataclasses
+import math
+
+import pytest
+
+from tinyllm.errors import UsageError
+from tinyllm.model.size import num_parameters, weight_bytes
+from tinyllm.planning.laws import Laws, measured_laws
+from tinyllm.planning.plan import Limits, choose_plan
+from tinyllm.planning.reasons import explain, show_time, warnings
+from tinyllm.planning.speed import Speed, solve
+from tinyllm.planning.survey import Survey, Vocabulary
+
+LARGE = Survey(100_000_000, 10_000, 80, 0, 2.0)
+SMALL = Survey(20_000, 1, 60, 0, 2.0)
+VOCABULARIES = [Vocabulary(512, 1.0, 2.0), Vocabulary(2048, 1.0, 3.4)]
+SPEED = Speed(0.001, 2e11)
+
+
+def test_more_time_gives_a_larger_model_and_a_lower_expected_loss() -> None:
+    plans = [
+        choose_plan(LARGE, VOCABULARIES, SPEED, measured_laws(), Limits(60.0 * minutes)) for minutes in (1, 10, 100)
+    ]
+    sizes = [num_parameters(plan.model) for plan in plans]
+    losses = [plan.expected_bits_per_byte for plan in plans]
+    assert sizes == sorted(sizes)
+    assert sizes[0] < sizes[-1]
+    assert losses == sorted(losses, reverse=True)
+
+
+def test_faster_machine_gives_a_lower_expected_loss() -> None:
+    slow, fast = (
+        choose_plan(LARGE, VOCABULARIES, speed, measured_laws(), Limits(120.0))
+        for speed in (SPEED, Speed(0.0001, 2e12))
+    )
+    assert fast.expected_bits_per_byte < slow.expected_bits_per_byte
+
+
+def test_updates_fit_into_the_time() -> None:
+    plan = choose_plan(LARGE, VOCABULARIES, SPEED, measured_laws(), Limits(300.0))
+    num_tokens = plan.batch_size * plan.model.context_length
+    assert plan.num_steps * SPEED.update_seconds(plan.model, num_tokens) <= 300
+    assert plan.num_steps * SPEED.update_seconds(plan.model, num_tokens) > 200
+
+
+@pytest.mark.parametrize("most", [100_000, 300_000, 2_000_000])
+def test_limits_of_parameters_and_of_the_file_hold(most: int) -> None:
+    plan = choose_plan(LARGE, VOCABULARIES, SPEED, measured_laws(), Limits(6000.0, max_parameters=most))
+    assert num_parameters(plan.model) <= most
+    plan = choose_plan(LARGE, VOCABULARIES, SPEED, measured_laws(), Limits(6000.0, max_file_bytes=4 * most))
+    assert weight_bytes(plan.model) < 4 * most
+
+
+def test_limits_that_leave_no_model_are_refused_with_the_smallest_size() -> None:
+    with pytest.raises(UsageError, match=r"no model fits the limits; the smallest .* has [\d,]+ parameters"):
+        choose_plan(LARGE, VOCABULARIES, SPEED, measured_laws(), Limits(60.0, max_parameters=10))
+
+
+def test_text_that_is_read_many_times_gets_dropout_and_a_warning() -> None:
+    plan = choose_plan(SMALL, VOCABULARIES, SPEED, measured_laws(), Limits(600.0))
+    assert plan.readings > 30
+    assert plan.model.dropout > 0
+    (line,) = warnings(plan, SMALL)
+    assert f"{plan.corpus_tokens:,} tokens, read {plan.readings:,.0f} times: they will be learned by heart" in line
+    fresh = choose_plan(LARGE, VOCABULARIES, SPEED, measured_laws(), Limits(60.0))
+    assert fresh.model.dropout == 0
+    assert list(warnings(fresh, LARGE)) == []
+
+
+def test_repeated_documents_are_reported() -> None:
+    plan = choose_plan(LARGE, VOCABULARIES, SPEED, measured_laws(), Limits(60.0))
+    (line,) = warnings(plan, dataclasses.replace(LARGE, repeated_bytes=40_000_000))
+    assert line.startswith("40% of the corpus is in documents that equal an earlier one")
+
+
+def test_every_plan_is_a_valid_config_with_a_reason_for_each_number() -> None:
+    for facts in (LARGE, SMALL, Survey(300, 1, 20, 0, 3.0)):
+        plan = choose_plan(facts, VOCABULARIES, SPEED, measured_laws(), Limits(30.0))
+        assert plan.config().schedule.num_steps == plan.num_steps
+        assert all(value and reason for _, value, reason in explain(plan, facts))
+
+
+def test_new_number_of_updates_changes_the_expected_result() -> None:
+    laws = measured_laws()
+    plan = choose_plan(LARGE, VOCABULARIES, SPEED, laws, Limits(60.0))
+    shorter = plan.with_steps(plan.num_steps // 4, LARGE, laws)
+    assert shorter.expected_bits_per_byte > plan.expected_bits_per_byte
+    assert plan.with_steps(plan.num_steps, LARGE, laws) == plan
+
+
+def test_repeated_text_is_worth_less_and_at_most_a_limit() -> None:
+    laws = dataclasses.replace(measured_laws(), readings=5.0)
+    assert laws.effective_bytes(900, 1000) == 900
+    assert laws.effective_bytes(2000, 1000) == pytest.approx(1000 * (1 + 5 * (1 - math.exp(-0.2))))
+    assert laws.effective_bytes(10**9, 1000) == pytest.approx(6000)
+
+
+def test_law_is_the_sum_of_its_terms() -> None:
+    laws = Laws(0.5, 2.0, -1.0, 1e5, 0.5, 1e6, 0.25, 6.0, 0.01, 0.5)
+    expected = 0.5 * 3.0**2 + ((1e5 / 4e5) ** 0.5 + (1e6 / 16e6) ** 0.25) / 3.0
+    assert laws.bits_per_byte(4e5, 16e6, 1e9, 3.0) == pytest.approx(expected)
+    assert laws.best_peak(4e6) == pytest.approx(0.005)
+
+
+def test_speed_solves_two_measurements() -> None:
+    speed = Speed(0.002, 1e11)
+    measured = [(layers, flops, layers * 0.002 + flops / 1e11) for layers, flops in ((4, 1e9), (6, 5e10))]
+    solved = solve(*measured)
+    assert solved.layer_seconds == pytest.approx(speed.layer_seconds)
+    assert solved.flops_per_second == pytest.approx(speed.flops_per_second)
+
+
+def test_speed_of_contradictory_measurements_has_no_fixed_cost() -> None:
+    assert solve((4, 1e9, 0.01), (6, 5e10, 5.0)) == Speed(0.0, 1e10)
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(30, "30 seconds"), (600, "10 minutes"), (7200, "2.0 hours")])
+def test_times_are_shown_in_words(seconds: float, text: str) -> None:
+    assert show_time(seconds) == text
