@@ -98,7 +98,7 @@ def _with_new_names(name: str, value: Any) -> Any:
 
 def _describe_difference(name: str, before: Any, after: Any) -> str:
     if isinstance(before, dict) and isinstance(after, dict):
-        keys = [key for key in sorted(set(before) | set(after)) if before.get(key) != after.get(key)]
+        keys = [key for key in before | after if before.get(key) != after.get(key)]
         section = SECTIONS.get(name, name)
         return " and ".join(f"{section}.{key} {before.get(key)}, this run has {after.get(key)}" for key in keys)
     return f"{name} {before}, this run has {after}"
