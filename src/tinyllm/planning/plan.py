@@ -32,8 +32,10 @@ LEAST_TOKENS_A_PARAMETER, MOST_PARAMETERS_A_TOKEN = 2, 4
 VALIDATION_BYTES = 100_000
 VALIDATION_LIMITS = (0.01, 0.1)
 """Validation gets `VALIDATION_BYTES`, but no smaller and no larger part of the corpus than these."""
-EVALUATIONS = 12
-EVALUATED_TOKENS = 40_000
+TOKENS_AN_EVALUATION, EVALUATIONS = 400_000, (3, 12)
+"""Trained tokens between two evaluations, and the least and the largest number of evaluations."""
+EVALUATED_PART, EVALUATED_TOKENS = 30, (8_000, 40_000)
+"""One evaluation reads the trained tokens / `EVALUATED_PART`, but no fewer and no more tokens than these."""
 MANY_READINGS, HEART_READINGS, MOST_READINGS = 15, 30, 60
 """Readings of a corpus from which dropout helps, from which text is learned by heart, and after which a run stops."""
 DROPOUT = 0.1
@@ -103,7 +105,8 @@ class Plan:
 
     def sections(self) -> dict[str, dict[str, Any]]:
         """The settings of the run, by section of the config."""
-        evaluated = max(1, EVALUATED_TOKENS // (self.batch_size * self.model.context_length))
+        evaluated = _within(self.num_tokens // EVALUATED_PART, EVALUATED_TOKENS)
+        interval = -(-self.num_steps // _within(self.num_tokens // TOKENS_AN_EVALUATION, EVALUATIONS))
         return {
             "model": self.model.model_dump(),
             "training": {
@@ -112,9 +115,9 @@ class Plan:
                 "sequence_length": self.model.context_length,
                 "align_documents": self.aligned,
                 "initialization": "mimetic",
-                "eval_interval": max(1, self.num_steps // EVALUATIONS),
-                "eval_batches": evaluated,
-                "checkpoint_interval": max(1, self.num_steps // EVALUATIONS),
+                "eval_interval": interval,
+                "eval_batches": max(1, evaluated // (self.batch_size * self.model.context_length)),
+                "checkpoint_interval": interval,
             },
             "schedule": {
                 "num_steps": self.num_steps,
@@ -205,6 +208,12 @@ def _model(vocabulary: Vocabulary, width: int, context: int = CONTEXT) -> ModelC
         num_heads=max(1, width // CHANNELS_A_HEAD),
         context_length=context,
     )
+
+
+def _within(value: int, limits: tuple[int, int]) -> int:
+    """`value`, or the nearer of the two limits if it is outside them."""
+    least, most = limits
+    return min(most, max(least, value))
 
 
 def _is_within(limits: Limits, model: ModelConfig) -> bool:

@@ -18,7 +18,7 @@ def explain(plan: Plan, survey: Survey) -> list[Row]:
         (
             "corpus",
             f"{survey.num_bytes:,} bytes",
-            f"{survey.num_documents:,} documents, {survey.num_characters:,} different characters",
+            f"{count(survey.num_documents, 'document')}, {count(survey.num_characters, 'different character')}",
         ),
         (
             "vocabulary",
@@ -33,7 +33,7 @@ def explain(plan: Plan, survey: Survey) -> list[Row]:
         (
             "shape",
             f"{model.num_layers} layers, {model.hidden_size} wide",
-            f"{model.num_heads} heads of {model.head_size} channels; width and depth grow together",
+            f"{count(model.num_heads, 'head')} of {model.head_size} channels; width and depth grow together",
         ),
         ("context", f"{model.context_length} tokens", "the longest text that the model looks at"),
         (
@@ -78,6 +78,11 @@ def warnings(plan: Plan, survey: Survey) -> Iterator[str]:
     if survey.repeated_bytes * 10 > survey.num_bytes:
         share = survey.repeated_bytes / survey.num_bytes
         yield f"{share:.0%} of the corpus is in documents that equal an earlier one; they teach nothing new"
+
+
+def count(number: int, noun: str) -> str:
+    """The number and the noun, in the plural unless it is one."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def show_time(seconds: float) -> str:
