@@ -182,8 +182,8 @@ def fit(
     stop. `max_parameters` and `max_file_bytes` limit the model and its directory. `tokenizer` names one to use. With
     `only_plan` nothing is written.
 
-    Raises InputError for texts that cannot be used. Raises UsageError for limits that leave no model, and for a directory
-    that holds something else. Raises the errors of `train` too.
+    Raises InputError for texts that cannot be used. Raises UsageError for limits that leave no model, and for a
+    directory that holds something else. Raises the errors of `train` too.
     """
     from tinyllm.planning import stages
     from tinyllm.planning.plan import Limits

@@ -137,9 +137,9 @@ class Span(NamedTuple):
 def windows(num_tokens: int, context_length: int, first: int = 0) -> Iterator[tuple[int, int, int]]:
     """`start`, `first` and `end` of each window over `num_tokens` tokens, at most `context_length` long.
 
-    A window reads the tokens from `start` to `end`, and those from `first` on belong to it. The given `first` begins the
-    tokens of the first window. A window that does not start the text has at least half a context before its `first`. The
-    last one ends with the text.
+    A window reads the tokens from `start` to `end`, and those from `first` on belong to it. The given `first` begins
+    the tokens of the first window. A window that does not start the text has at least half a context before its
+    `first`. The last one ends with the text.
     """
     while first < num_tokens:
         start = max(0, min(first - context_length // 2, num_tokens - context_length))
