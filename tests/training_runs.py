@@ -1,5 +1,6 @@
 """Tiny training runs for tests that start, stop and compare them."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +35,18 @@ class Listener(TrainingReporter):
     def __init__(self, at_step: Any = None) -> None:
         self.notes: list[str] = []
         self.records: list[dict[str, Any]] = []
+        self.events: list[tuple[str, Any]] = []
+        """Starts and samples."""
         self.at_step = at_step
 
     def note(self, message: str) -> None:
         self.notes.append(message)
+
+    def started(self, step: int, best_loss: float | None) -> None:
+        self.events.append(("started", (step, best_loss)))
+
+    def samples(self, step: int, prompt: str, texts: Sequence[str]) -> None:
+        self.events.append(("samples", (step, prompt, list(texts))))
 
     def step(self, record: dict[str, Any]) -> None:
         self.records.append(record)

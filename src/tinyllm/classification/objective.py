@@ -109,6 +109,10 @@ class Classification:
             self._order = epoch, order
         return self._order[1][number]
 
+    def num_epochs(self, step: int) -> float:
+        """The number of passes over the training sentences in the first `step` updates."""
+        return step / self.batches_per_epoch
+
     def metrics(self) -> dict[str, Any]:
         """The number of the last update's sentences, and of right predictions during the update."""
         return {"num_sentences": self._num_sentences, "num_right": int(self._num_right)}

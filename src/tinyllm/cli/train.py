@@ -1,24 +1,19 @@
 """`tinyllm train`: builds the config, opens the shards, trains, and shows progress."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 from cyclopts import Parameter
 from pydantic import BaseModel
-from rich.progress import Progress as Bar
-from rich.progress import TaskID
 
 from tinyllm import api, storage
 from tinyllm.cli.console import note
-from tinyllm.cli.progress import progress_bar, stderr
+from tinyllm.cli.training_display import TrainingDisplay
 from tinyllm.config import Config
 from tinyllm.config.layers import build_run_config, file_layer
 from tinyllm.loading import read_shape
 from tinyllm.shards.format import ShardSet
 from tinyllm.text_input import read_argument
-from tinyllm.training.reporter import TrainingReporter
 
 if TYPE_CHECKING:
     from tinyllm.training.outcome import Outcome
@@ -110,9 +105,9 @@ def train(
 
 
 def run_training(
-    config: Config, shards: ShardSet, out: Path, *, resume: bool, display: "TrainingDisplay | None" = None
+    config: Config, shards: ShardSet, out: Path, *, resume: bool, display: TrainingDisplay | None = None
 ) -> "Outcome":
-    """Trains, with a progress bar on a terminal and plain lines elsewhere; returns the loop's `Outcome`."""
+    """Trains, with a display on a terminal and plain lines elsewhere; returns the loop's `Outcome`."""
     out = storage.follow_link(out)
     with display or TrainingDisplay(config) as display:
         outcome = api.run_training(config, shards, out, resume=resume, reporter=display)
@@ -131,80 +126,3 @@ def describe_outcome(outcome: "Outcome", run: Path) -> str:
         return f"step {outcome.state.step}: no model in {run / 'model'}, as no validation loss was finite"
     later = f"; no better one up to step {outcome.state.step}" if outcome.model.step < outcome.state.step else ""
     return f"{outcome.model}; model in {run / 'model'}, curve in {run / 'loss.svg'}{later}"
-
-
-class TrainingDisplay(TrainingReporter):
-    """Shows a bar on a terminal, else a line at each log interval and each evaluation."""
-
-    def __init__(self, config: Config) -> None:
-        self.config = config
-        self.validation_loss = "-"
-        self.bar: Bar = progress_bar(
-            "loss {task.fields[loss]}",
-            "val {task.fields[validation]}",
-            "lr {task.fields[rate]}",
-            "{task.fields[speed]} tok/s",
-        )
-        self.task: TaskID | None = None
-
-    def __enter__(self) -> "TrainingDisplay":
-        self.bar.start()
-        self.task = self.bar.add_task(
-            "step 0", total=self.config.schedule.num_steps, loss="-", validation="-", rate="-", speed="-"
-        )
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        with self._if_shown():
-            self.bar.stop()
-
-    def note(self, message: str) -> None:
-        """Prints one line, above the bar if there is one."""
-        with self._if_shown():
-            stderr.print(message, markup=False) if stderr.is_terminal else note(message)
-
-    def step(self, record: dict[str, Any]) -> None:
-        """Moves the bar, or prints a line every `log_interval` steps."""
-        with self._if_shown():
-            if stderr.is_terminal:
-                self._move_bar(record)
-            elif record["step"] == 1 or record["step"] % self.config.training.log_interval == 0:
-                self._print_step(record)
-
-    def evaluation(self, record: dict[str, Any]) -> None:
-        """Shows the validation loss."""
-        self.validation_loss = f"{record['validation_loss']:.4f}"
-        self.note(
-            f"step {record['step']}: validation loss {self.validation_loss}, {record['bits_per_byte']:.4f} bits a byte"
-        )
-
-    @contextmanager
-    def _if_shown(self) -> Iterator[None]:
-        """Ignores failed output, so that the run continues after its terminal or pipe is closed."""
-        with suppress(OSError):
-            yield
-
-    def _move_bar(self, record: dict[str, Any]) -> None:
-        assert self.task is not None
-        self.bar.update(
-            self.task,
-            completed=record["step"],
-            description=f"step {record['step']}",
-            loss=_show_loss(record["loss"]),
-            validation=self.validation_loss,
-            rate=f"{record['learning_rate']:.1e}",
-            speed=f"{record['tokens_per_second']:,.0f}",
-        )
-
-    def _print_step(self, record: dict[str, Any]) -> None:
-        step, num_steps = record["step"], self.config.schedule.num_steps
-        left = (num_steps - step) * self.config.tokens_per_step / record["tokens_per_second"]
-        note(
-            f"step {step}/{num_steps}  loss {_show_loss(record['loss'])}  lr {record['learning_rate']:.2e}  "
-            f"{record['tokens_per_second']:,.0f} tok/s  {left / 60:.1f} min left"
-        )
-
-
-def _show_loss(loss: float | None) -> str:
-    """The loss with four decimals, or "skipped" for a skipped update."""
-    return "skipped" if loss is None else f"{loss:.4f}"

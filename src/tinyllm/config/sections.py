@@ -296,7 +296,7 @@ class TrainingConfig(Section):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Precision of the forward and backward pass; weights and optimizer stay float32. auto = the fastest measured."""
     attention: Literal["auto", "fused", "explicit", "tiled"] = "auto"
-    """PyTorch's fused kernel, explicit products and softmax, or AMX tiles; auto = the fastest measured.
+    """PyTorch's fused kernel, plain products and softmax, or kernels for this processor; auto = the fastest measured.
 
     `tiled` enables every custom kernel; it needs a CPU with AMX, bfloat16, and a model without dropout.
     """

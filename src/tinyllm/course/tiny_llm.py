@@ -125,7 +125,8 @@ def _preprocess(arguments: argparse.Namespace) -> None:
 
 
 def _train(arguments: argparse.Namespace) -> None:
-    from tinyllm.cli.train import TrainingDisplay, run_training
+    from tinyllm.cli.train import run_training
+    from tinyllm.cli.training_display import TrainingDisplay
     from tinyllm.exchange.tutorial_checkpoint import write_tutorial_checkpoint
     from tinyllm.machine.device import pick_device
     from tinyllm.shards.format import ShardSet

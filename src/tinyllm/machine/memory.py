@@ -4,9 +4,10 @@ Linux grants more memory than it has and kills the process later. So sizes are c
 """
 
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tinyllm.errors import ResourceError
 from tinyllm.machine import system
@@ -23,6 +24,17 @@ _TORCH_WORDS = ("allocate memory", "out of memory", "Invalid buffer size")
 def available_memory_bytes() -> int | None:
     """Bytes that this process can still allocate, of the machine or its control group; None if unknown."""
     return system.free_memory_bytes()
+
+
+def used_memory_bytes() -> int | None:
+    """Peak bytes of this process: those allocated on its CUDA devices if it uses any, else its resident memory.
+
+    None if the system does not report it. Loads no torch.
+    """
+    torch: Any = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        return sum(int(torch.cuda.max_memory_allocated(device)) for device in range(torch.cuda.device_count()))
+    return system.peak_memory_bytes()
 
 
 def device_memory_bytes(device: "torch.device") -> int | None:

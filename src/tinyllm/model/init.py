@@ -49,6 +49,8 @@ def initialize_mimetic(model: nn.Module, num_groups: int) -> None:
 
     `num_groups` query heads share one key/value head. Call `initialize` first. With a standard deviation of 0.02,
     the embeddings of similar names stay nearly equal after training, and a copying head cannot tell them apart.
+
+    With tied embeddings, training begins far above ln(vocabulary size): the logit of the last token is about sqrt(2 D).
     """
     for name, module in model.named_modules():
         if name.endswith("embed_tokens"):

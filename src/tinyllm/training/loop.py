@@ -78,7 +78,10 @@ class Trainer:
                 checkpoint, self.config, self.objective, self.model, self.updater, self.directory, self.log.note
             )
             self._write_config(to_toml)
-            self.log.open(self.state.step, tensorboard=self.config.training.tensorboard)
+            self.log.open(self.state.step, self.state.best_loss, tensorboard=self.config.training.tensorboard)
+            if 0 < self.state.step < self.config.schedule.num_steps:
+                # A killed process wrote no stop.
+                self.log.stopped(self.state.step, "resumed")
             try:
                 return self._run(stop)
             finally:
@@ -128,6 +131,7 @@ class Trainer:
         bad = {"loss": None, "grad_norm": None, "skipped": True} if result.skipped else {}
         record = {
             "step": self.state.step,
+            "epoch": round(self.objective.num_epochs(self.state.step), 4),
             "loss": result.loss,
             "learning_rate": rate,
             "grad_norm": result.grad_norm if math.isfinite(result.grad_norm) else None,
@@ -170,11 +174,11 @@ class Trainer:
         signal ends the process at once and loses nothing.
         """
         stop.has_work_to_save = False
-        if self.state.evaluated_step == self.state.step or self.objective.only_whole_epochs:
-            return
-        evaluation = self._evaluate(None, written=False)
-        assert evaluation is not None
-        self._keep_if_best(evaluation)
+        if self.state.evaluated_step != self.state.step and not self.objective.only_whole_epochs:
+            evaluation = self._evaluate(None, written=False)
+            assert evaluation is not None
+            self._keep_if_best(evaluation)
+        self.log.stopped(self.state.step, "time" if stop.signal_number is None else f"signal {stop.signal_number}")
 
     def _keep_if_best(self, evaluation: Evaluation) -> None:
         always = self.config.training.always_save_checkpoint

@@ -1,4 +1,4 @@
-"""The logs of a run: metrics.jsonl, samples.jsonl, loss.svg, and TensorBoard if asked.
+"""The logs of a run: metrics.jsonl, samples.jsonl, stops.jsonl, loss.svg, and TensorBoard if asked.
 
 Records are written at once, on the first rank. A resumed run first removes records after the step that it resumes
 from. `RunLog` also tells the reporter.
@@ -15,6 +15,7 @@ from tinyllm.progress import Progress
 from tinyllm.text_input import encodable
 from tinyllm.training.loss_curve import CurveRecords, draw_loss_curve
 from tinyllm.training.reporter import TrainingReporter
+from tinyllm.training.stop_log import add_stop, drop_stops_after, read_stops
 
 
 class MetricsLog:
@@ -47,7 +48,8 @@ class MetricsLog:
 
     def draw(self) -> None:
         """Writes loss.svg from all records."""
-        storage.write_file(self.run / "loss.svg", draw_loss_curve(self.curve.records(), title=encodable(self.run.name)))
+        title, stops = encodable(self.run.name), read_stops(self.run)
+        storage.write_file(self.run / "loss.svg", draw_loss_curve(self.curve.records(), title, stops))
 
     def sync(self) -> None:
         """Flushes all lines to disk; called before a checkpoint, so that the logs reach its step."""
@@ -71,11 +73,16 @@ class RunLog:
         self.lines: MetricsLog | None = None
         self.first_step = 0
 
-    def open(self, step: int, *, tensorboard: bool) -> None:
-        """Opens the logs of a run that continues from `step`. Raises UsageError if TensorBoard is missing."""
+    def open(self, step: int, best_loss: float | None, *, tensorboard: bool) -> None:
+        """Opens the logs of a run that continues from `step`, with its lowest validation loss if there is one.
+
+        Raises UsageError if TensorBoard is missing.
+        """
         self.first_step = step
         if ranks.is_first():
+            drop_stops_after(self.run, step)
             self.lines = MetricsLog(self.run, step=step, tensorboard=tensorboard)
+        self.reporter.started(step, best_loss)
 
     def note(self, message: str) -> None:
         """Tells the user one line."""
@@ -100,14 +107,23 @@ class RunLog:
         self.reporter.evaluation(record)
 
     def samples(self, step: int, prompt: str, draw: Callable[[], list[str]]) -> None:
-        """Writes the texts of `draw`; notes if there is no memory for them, which is no reason to lose a run."""
+        """Writes and reports the texts of `draw`. Notes if there is not enough memory for them, and goes on."""
         if self.lines is None:
             return
         try:
-            for text in draw():
-                self.lines.write_sample({"step": step, "prompt": prompt, "text": text})
+            texts = draw()
         except ResourceError as error:
             self.note(f"no samples at step {step}; lower sample.num_samples: {error}")
+            return
+        for text in texts:
+            self.lines.write_sample({"step": step, "prompt": prompt, "text": text})
+        self.reporter.samples(step, prompt, texts)
+
+    def stopped(self, step: int, reason: str) -> None:
+        """Writes that the run stopped at `step`, and draws the curve with the stop."""
+        if self.lines is not None:
+            add_stop(self.run, step, reason)
+            self.lines.draw()
 
     def sync(self) -> None:
         """Flushes all lines to disk."""

@@ -66,6 +66,10 @@ class NextToken(NextTokenLoss):
         """The number of tokens that an update predicts."""
         return self.tokens_per_step
 
+    def num_epochs(self, step: int) -> float:
+        """The number of times that each window was visited in the first `step` updates."""
+        return step * self.settings.batch_size * self.settings.accumulation_steps / self.order.num_windows
+
     def metrics(self) -> dict[str, Any]:
         """Nothing beside the loss."""
         return {}

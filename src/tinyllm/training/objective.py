@@ -64,6 +64,9 @@ class Objective(Loss, Protocol):
     def num_targets(self, step: int) -> int:
         """The number of targets that count in update `step`, over the microbatches of all ranks."""
 
+    def num_epochs(self, step: int) -> float:
+        """The number of passes over the data in the first `step` updates."""
+
     def metrics(self) -> dict[str, Any]:
         """Further numbers of the last update for its line of metrics, such as an accuracy."""
 

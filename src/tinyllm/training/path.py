@@ -27,6 +27,12 @@ from tinyllm.training.trial import measure_update_seconds
 
 Candidate = tuple[str, TrainingAttention]
 
+WORDS: dict[TrainingAttention, str] = {
+    "fused": "PyTorch's attention",
+    "explicit": "plain attention",
+    "tiled": "kernels for this processor",
+}
+"""The words of the reason for each kind of attention."""
 CLEARLY_FASTER = 0.9
 """bfloat16 is chosen only if its time is at most this fraction of float32's."""
 COMPILED_PART: dict[TrainingAttention, float] = {"fused": 0.8, "explicit": 0.58, "tiled": 1.0}
@@ -91,7 +97,7 @@ def load_train_kernels(config: Config, device: torch.device, note: Note, refusal
         return True
     if required:
         raise UsageError(problem, hint="choose another with `training.attention=explicit`")
-    note(f"training goes on without tiled attention: {problem}")
+    note(f"training goes on without the kernels for this processor: {problem}")
     return False
 
 
@@ -115,7 +121,7 @@ def choose_updater(
     path = ranks.once(lambda: choose_fast_path(config, device, num_updates, note, refusal))
     if path.attention == "tiled" and not ranks.is_first():
         load_train_kernels(path.resolve(config), device, note, refusal)
-    note(f"training on {device}: {path.reason}")
+    note(f"training on {device} in {path.reason}")
     updater = build_updater(model, path.resolve(config), device, objective)
     if path.compiled and num_updates:
         problem = updater.warm_up(next(objective.batches(0)))
@@ -151,11 +157,11 @@ def choose_fast_path(
     times = when_compiled if compiled else seconds
     dtype, attention = best = _fastest(times)
     if attention == "tiled":
-        compiled, compile_reason = False, "not compiled: the custom kernels are already fused"
-    reason = f"{dtype}, {attention} attention"
+        compiled, compile_reason = False, "not compiled: the kernels are compiled code already"
+    reason = f"{dtype} with {WORDS[attention]}"
     if len(candidates) > 1:
         slowest = max(times, key=times.__getitem__)
-        reason += f" ({times[slowest] / times[best]:.1f} x the speed of {slowest[0]}, {slowest[1]} here)"
+        reason += f": {times[slowest] / times[best]:.1f} x the speed of {slowest[0]} with {WORDS[slowest[1]]}"
     return FastPath(dtype, attention, compiled, f"{reason}; {compile_reason}")
 
 

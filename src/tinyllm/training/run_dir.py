@@ -1,6 +1,6 @@
 """The run directory: its file names, the checks before a run writes into a folder, and its lock.
 
-config.toml  metrics.jsonl  samples.jsonl  loss.svg  checkpoints/  model/  .lock
+config.toml  metrics.jsonl  samples.jsonl  stops.jsonl  loss.svg  checkpoints/  model/  .lock
 """
 
 from collections.abc import Iterator
@@ -12,10 +12,11 @@ from tinyllm.errors import TinyllmError, UsageError
 from tinyllm.machine import ranks
 from tinyllm.model_dir import MODEL
 from tinyllm.progress import Note
+from tinyllm.training import stop_log
 from tinyllm.training.checkpoint import KIND, is_checkpoint_of, list_checkpoints
 from tinyllm.training.saved_model import ModelDirectory
 
-FILES = ("config.toml", "metrics.jsonl", "samples.jsonl", "loss.svg")
+FILES = ("config.toml", "metrics.jsonl", "samples.jsonl", stop_log.NAME, "loss.svg")
 NAMES = (*FILES, "checkpoints", "model", storage.LOCK_NAME)
 
 

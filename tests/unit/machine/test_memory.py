@@ -12,7 +12,7 @@ import torch
 
 from tinyllm.errors import ResourceError
 from tinyllm.machine import memory, system
-from tinyllm.machine.memory import device_memory_bytes, shortages_named
+from tinyllm.machine.memory import device_memory_bytes, shortages_named, used_memory_bytes
 
 COUNT_PAGES = """
 import sys, resource
@@ -151,3 +151,13 @@ def test_messages_of_each_device_are_recognised(error: Exception, bytes_asked: s
 def test_other_errors_pass_through() -> None:
     with pytest.raises(RuntimeError, match="size of tensor"), shortages_named():
         torch.ones(2) + torch.ones(3)
+
+
+def test_used_memory_is_resident_memory_unless_cuda_is_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: False)
+    assert used_memory_bytes() == system.peak_memory_bytes()
+    allocated = {0: 3_000, 1: 400}
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: len(allocated))
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", allocated.__getitem__)
+    assert used_memory_bytes() == 3_400

@@ -48,7 +48,7 @@ def test_the_fastest_is_chosen_and_resolved(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(path_module, "has_cpp_compiler", lambda: True)
     path = choose_fast_path(make(), CPU, num_updates=10_000)
     assert (path.dtype, path.attention, path.compiled) == ("bfloat16", "explicit", True)
-    assert "3.4 x the speed of float32, fused" in path.reason
+    assert "3.4 x the speed of float32 with PyTorch's attention" in path.reason
     assert "saves about 28.0 of 66.7 minutes" in path.reason
     settings = path.resolve(make()).training
     assert (settings.dtype, settings.attention, settings.compile) == ("bfloat16", "explicit", "on")
@@ -126,7 +126,7 @@ def test_tiled_attention_is_one_of_the_measured_candidates(monkeypatch: pytest.M
     pretend_kernels(monkeypatch)
     path = choose_fast_path(make(), CPU, 10_000)
     assert (path.dtype, path.attention, path.compiled) == (*TILED, False)
-    assert path.reason.endswith("not compiled: the custom kernels are already fused")
+    assert path.reason.endswith("not compiled: the kernels are compiled code already")
     assert not choose_fast_path(make(attention="tiled", compile="on"), CPU, 10).compiled
     assert ("float32", "tiled") not in asked
     asked.clear()
@@ -152,7 +152,7 @@ def test_kernels_are_loaded_only_for_runs_that_can_use_them(monkeypatch: pytest.
     assert notes == [], "a machine without AMX gets no note"
     pretend_kernels(monkeypatch, problem="it broke")
     assert not load_train_kernels(make(), CPU, notes.append)
-    assert notes == ["training goes on without tiled attention: it broke"]
+    assert notes == ["training goes on without the kernels for this processor: it broke"]
     with pytest.raises(UsageError, match="it broke; choose another with `training.attention=explicit`"):
         load_train_kernels(make(attention="tiled"), CPU, notes.append)
 
@@ -165,7 +165,7 @@ def test_a_model_with_biases_trains_without_the_kernels_and_a_line_tells(monkeyp
         biased = biased.model_copy(update={"model": biased.model.model_copy(update={field: True})})
         assert not load_train_kernels(biased, CPU, notes.append)
         reason = f"tiled attention has no biases, and model.{field} is true"
-        assert notes.pop() == f"training goes on without tiled attention: {reason}"
+        assert notes.pop() == f"training goes on without the kernels for this processor: {reason}"
         required = {"training": biased.training.model_copy(update={"attention": "tiled"})}
         with pytest.raises(UsageError, match=reason):
             load_train_kernels(biased.model_copy(update=required), CPU, notes.append)

@@ -39,6 +39,6 @@ def test_an_object_with_one_method_receives_its_event() -> None:
 
 def test_an_object_without_any_event_is_refused() -> None:
     with pytest.raises(
-        UsageError, match="a reporter of class builtin_function_or_method has no method note, advance, step, "
+        UsageError, match="a reporter of class builtin_function_or_method has no method note, advance, started, step, "
     ):
         as_training_reporter(print)

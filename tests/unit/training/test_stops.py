@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from tinyllm import storage
-from tinyllm.errors import Interrupted
+from tinyllm.errors import Interrupted, TinyllmError
 from tinyllm.machine.signals import stop_signals
 from tinyllm.model_dir import load_model
 from tinyllm.shards.format import ShardSet
@@ -22,6 +22,7 @@ from tinyllm.training.next_token import NextToken
 from tinyllm.training.outcome import Outcome
 from tinyllm.training.saved_model import SavedModel
 from tinyllm.training.step import Updater
+from tinyllm.training.stop_log import read_stops
 from training_runs import Listener, make_config, train
 
 NUM_STEPS = 10
@@ -232,3 +233,67 @@ def test_outside_the_main_thread_a_run_is_the_same_and_notes_that_signals_do_not
     assert outcomes[0].reason == "done"
     assert sum("outside the main thread: signals do not save the run" in note for note in listener.notes) == 1
     assert evaluations(tmp_path / "run") == evaluations(undisturbed)
+
+
+def marks(run: Path) -> int:
+    """The number of stops in the run's loss curve."""
+    return (run / "loss.svg").read_text(encoding="utf-8").count('class="stop"')
+
+
+def test_each_stop_is_logged_and_drawn_and_metrics_do_not_have_it(
+    tiny_shards: Path, tmp_path: Path, undisturbed: Path
+) -> None:
+    run = tmp_path / "run"
+    for step, resume in ((2, False), (6, True)):
+        with pytest.raises(Interrupted):
+            go(start(tiny_shards, run, Stopper({("update", step): signal.SIGTERM})), resume=resume)
+        assert read_stops(run)[-1] == step
+        assert marks(run) == len(read_stops(run)), "the curve is drawn again at the stop"
+    go(start(tiny_shards, run, Listener()), resume=True)
+    stops = storage.read_json_lines(run / "stops.jsonl")
+    assert stops == [{"step": 2, "reason": "signal 15"}, {"step": 6, "reason": "signal 15"}]
+    assert marks(run) == 2
+    assert evaluations(run) == evaluations(undisturbed)
+    assert not (undisturbed / "stops.jsonl").exists()
+    assert marks(undisturbed) == 0
+
+
+def test_the_time_limit_and_a_killed_process_are_stops_too(tiny_shards: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    train(tiny_shards, run, make_config(tiny_shards, NUM_STEPS, training=OUT_OF_TIME))
+    assert storage.read_json_lines(run / "stops.jsonl") == [{"step": 1, "reason": "time"}]
+
+    class Killed(Listener):
+        def step(self, record: dict[str, Any]) -> None:
+            if record["step"] == 5:
+                raise MemoryError  # after the checkpoint of step 3
+
+    with pytest.raises(TinyllmError):
+        go(start(tiny_shards, run, Killed()), resume=True)
+    go(start(tiny_shards, run, Listener()), resume=True)
+    assert [record["reason"] for record in storage.read_json_lines(run / "stops.jsonl")] == ["time", "resumed"]
+    assert read_stops(run) == [1, 3]
+
+
+def test_a_run_tells_where_it_starts_and_what_it_samples(tiny_shards: Path, tmp_path: Path) -> None:
+    first, second = Stopper({("update", 6): signal.SIGTERM}), Listener()
+    with pytest.raises(Interrupted):
+        go(start(tiny_shards, tmp_path / "run", first))
+    saved = SavedModel.read(tmp_path / "run" / "model")
+    assert saved is not None
+    shards = ShardSet.open(tiny_shards)
+    trainer = build_trainer(
+        make_config(tiny_shards, NUM_STEPS),
+        shards,
+        tmp_path / "run",
+        reporter=second,
+        sampler=lambda model, tokenizer, settings: ["a text", "another"],
+    )
+    go(trainer, resume=True)
+    assert first.events == [("started", (0, None))]
+    texts = ("Once upon a time", ["a text", "another"])
+    assert second.events == [
+        ("started", (6, saved.loss)),
+        ("samples", (8, *texts)),
+        ("samples", (10, *texts)),
+    ]
