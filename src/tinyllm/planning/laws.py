@@ -16,6 +16,9 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
+CEILING = 1.25
+"""Largest expected loss, times the corpus's bits a byte after bz2: the law rises without limit for short runs."""
+
 
 @dataclass(frozen=True)
 class Laws:
@@ -48,7 +51,7 @@ class Laws:
         capacity: float = (self.parameters / num_parameters) ** self.parameters_exponent
         data: float = (self.data_bytes / self.effective_bytes(num_bytes, corpus_bytes)) ** self.data_exponent
         scale: float = difficulty**self.scale_exponent
-        return floor + scale * (capacity + data)
+        return min(floor + scale * (capacity + data), CEILING * difficulty)
 
     def effective_bytes(self, num_bytes: float, corpus_bytes: float) -> float:
         """The bytes of fresh text that are worth as much as `num_bytes` from a corpus of `corpus_bytes`."""
