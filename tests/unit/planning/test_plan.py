@@ -98,8 +98,8 @@ def test_repeated_text_is_worth_less_and_at_most_a_limit() -> None:
 
 
 def test_law_is_the_sum_of_its_terms() -> None:
-    laws = Laws(0.5, 2.0, -1.0, 1e5, 0.5, 1e6, 0.25, 6.0, 0.01, 0.5)
-    expected = 0.5 * 3.0**2 + ((1e5 / 4e5) ** 0.5 + (1e6 / 16e6) ** 0.25) / 3.0
+    laws = Laws(0.1, 2.0, -1.0, 1e5, 0.5, 1e6, 0.25, 6.0, 0.01, 0.5)
+    expected = 0.1 * 3.0**2 + ((1e5 / 4e5) ** 0.5 + (1e6 / 16e6) ** 0.25) / 3.0
     assert laws.bits_per_byte(4e5, 16e6, 1e9, 3.0) == pytest.approx(expected)
     assert laws.bits_per_byte(1.0, 1.0, 1e9, 3.0) == pytest.approx(3.75)
     assert laws.best_peak(4e6) == pytest.approx(0.005)
