@@ -9,22 +9,44 @@ from typing import TYPE_CHECKING, Any
 from tinyllm.version import __version__
 
 if TYPE_CHECKING:
-    from tinyllm.api import evaluate, fit, generate, train
+    from tinyllm.api import evaluate, fit, generate, prepare, train, train_tokenizer
+    from tinyllm.config import SamplingConfig
     from tinyllm.generation.generator import Generator
+    from tinyllm.generation.scoring import Score
     from tinyllm.loading import load
+    from tinyllm.progress import Reporter
     from tinyllm.tokenizer.codec import Tokenizer
 
 _HOMES = {
     "Generator": "tinyllm.generation.generator",
+    "Reporter": "tinyllm.progress",
+    "SamplingConfig": "tinyllm.config",
+    "Score": "tinyllm.generation.scoring",
     "Tokenizer": "tinyllm.tokenizer.codec",
     "evaluate": "tinyllm.api",
     "fit": "tinyllm.api",
     "generate": "tinyllm.api",
-    "train": "tinyllm.api",
     "load": "tinyllm.loading",
+    "prepare": "tinyllm.api",
+    "train": "tinyllm.api",
+    "train_tokenizer": "tinyllm.api",
 }
 
-__all__ = ["Generator", "Tokenizer", "__version__", "evaluate", "fit", "generate", "load", "train"]
+__all__ = [
+    "Generator",
+    "Reporter",
+    "SamplingConfig",
+    "Score",
+    "Tokenizer",
+    "__version__",
+    "evaluate",
+    "fit",
+    "generate",
+    "load",
+    "prepare",
+    "train",
+    "train_tokenizer",
+]
 
 
 def __getattr__(name: str) -> Any:

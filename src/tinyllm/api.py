@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from tinyllm.planning.plan import Plan
     from tinyllm.planning.reporter import FitReporter
     from tinyllm.shards.format import ShardSet
+    from tinyllm.tokenizer.codec import Tokenizer
     from tinyllm.training.outcome import Outcome
     from tinyllm.training.reporter import TrainingReporter
 
@@ -29,6 +30,9 @@ def generate(prompt: str = "", *, model: str | Path | None = None, **settings: A
 
     For several texts or streams, load the model once with `tinyllm.load(path)`. Raises the errors of `load` and
     `Generator.generate`.
+
+    >>> tinyllm.generate("Once upon a time", max_new_tokens=4, temperature=0)
+    'Once upon a time there was a lively'
     """
     from tinyllm.loading import load
 
@@ -61,7 +65,13 @@ def evaluate(
     tokenizer    for model files with no tokenizer inside or beside them
     settings     fields of `SamplingConfig` for the samples
 
-    >>> print(tinyllm.evaluate("runs/mine", data="shards"))  # doctest: +SKIP
+    >>> report = tinyllm.evaluate(text="stories.txt", pairs=False, num_samples=0)
+    >>> print(report)
+                                            storybook
+    parameters                              1,144,192
+    context, tokens                               256
+    bits per byte of text (lower is better)
+      stories.txt                               0.807
 
     Raises ConfigError for a setting out of range, InputError or FormatError for a file that cannot be read, and the
     errors of `load`.
@@ -94,6 +104,102 @@ def _paths(files: str | Path | Sequence[str | Path]) -> list[Path]:
     return [Path(files)] if isinstance(files, str | Path) else [Path(file) for file in files]
 
 
+def train_tokenizer(
+    files: str | Path | Sequence[str | Path],
+    output: str | Path,
+    *,
+    vocab_size: int = 4096,
+    documents: "DocumentRule" = "auto",
+    text_key: str | None = None,
+    character_coverage: float = 1.0,
+    max_input_bytes: int = 100_000_000,
+    seed: int = 0,
+    special: Sequence[str] = (),
+    overwrite: bool = False,
+    reporter: Reporter = SILENT,
+) -> "Tokenizer":
+    """Trains a tokenizer on `files` and writes the directory `output`, as `tinyllm tokenizer train` does.
+
+    files            files, folders or patterns
+    documents        end of a document in plain text; "auto" means <|endoftext|>, else the end of the file
+    text_key         key or column of the text in records
+    max_input_bytes  from longer texts, lines are sampled with `seed`
+    special          pieces to reserve, such as chat markers
+
+    >>> tokenizer = tinyllm.train_tokenizer("stories.txt", "small", vocab_size=400)
+    >>> tokenizer.decode(tokenizer.encode("Once upon a time"))
+    'Once upon a time'
+
+    Raises InputError for files that cannot be read or have too little text, and UsageError for an option out of range.
+    Raises ArtifactError if `output` exists without `overwrite`.
+    """
+    from tinyllm.corpus.documents import read_documents
+    from tinyllm.tokenizer.training import train_tokenizer as train_on_texts
+
+    found = read_documents(_paths(files), documents=documents, text_key=text_key, note=reporter.note)
+    return train_on_texts(
+        (document.text for document in found),
+        vocab_size,
+        Path(output),
+        character_coverage=character_coverage,
+        max_input_bytes=max_input_bytes,
+        seed=seed,
+        special=special,
+        overwrite=overwrite,
+        note=reporter.note,
+    )
+
+
+def prepare(
+    files: str | Path | Sequence[str | Path],
+    tokenizer: "str | Path | Tokenizer",
+    output: str | Path,
+    *,
+    documents: "DocumentRule" = "auto",
+    text_key: str | None = None,
+    validation_fraction: float = 0.01,
+    append_eos: bool = False,
+    num_workers: int | None = None,
+    shard_tokens: int | None = None,
+    overwrite: bool = False,
+    reporter: Reporter = SILENT,
+) -> "ShardSet":
+    """Turns `files` into the shard directory `output`, as `tinyllm prepare` does.
+
+    files                files, folders or patterns
+    tokenizer            a tokenizer, or the path of a tokenizer or model directory, `.model` or tokenizer.json
+    documents            end of a document in plain text; "auto" means <|endoftext|>, else the end of the file
+    text_key             key or column of the text in records
+    validation_fraction  fraction of documents for validation
+    num_workers          encoding processes; None means one per core
+    shard_tokens         largest number of tokens in a shard; None means 100 million
+
+    >>> shards = tinyllm.prepare("stories.txt", "tokenizer", "mine", validation_fraction=0.1, num_workers=1)
+    >>> shards.train_counts.documents + shards.validation_counts.documents
+    200
+
+    The same call goes on after a stop; an `output` that is up to date stays as it is. Raises InputError for files that
+    cannot be used, and ArtifactError if `output` exists without `overwrite`.
+    """
+    from tinyllm.exchange.tokenizer_source import load_tokenizer
+    from tinyllm.shards.writer import SHARD_TOKENS
+    from tinyllm.shards.writer import prepare as prepare_shards
+
+    return prepare_shards(
+        _paths(files),
+        load_tokenizer(Path(tokenizer)) if isinstance(tokenizer, str | Path) else tokenizer,
+        Path(output),
+        documents=documents,
+        text_key=text_key,
+        validation_fraction=validation_fraction,
+        append_eos=append_eos,
+        num_workers=num_workers,
+        shard_tokens=SHARD_TOKENS if shard_tokens is None else shard_tokens,
+        overwrite=overwrite,
+        reporter=reporter,
+    )
+
+
 def train(
     data: str | Path,
     out: str | Path,
@@ -105,7 +211,10 @@ def train(
 ) -> "Outcome":
     """Trains on the shards `data` into the run directory `out`; `sections` override the recipe's settings.
 
-    >>> tinyllm.train("shards", "runs/mine", recipe="storybook", schedule={"num_steps": 500})  # doctest: +SKIP
+    >>> shape = {"hidden_size": 16, "num_layers": 1, "num_heads": 2, "num_kv_heads": 1, "context_length": 32}
+    >>> rows = {"batch_size": 4, "accumulation_steps": 1, "sequence_length": 32, "eval_batches": 1}
+    >>> tinyllm.train("shards", "runs/mine", model=shape, training=rows, schedule={"num_steps": 3}).state.step
+    3
 
     Does all that `tinyllm train` does: the same checks, files and samples. With `resume` the run in `out` continues
     from its newest checkpoint, with the settings of its own config.toml. Any other run starts from `recipe`, by default
@@ -181,6 +290,10 @@ def fit(
     `out` becomes a run directory, which also holds plan.json, tokenizer/ and shards/. The same call goes on after a
     stop. `max_parameters` and `max_file_bytes` limit the model and its directory. `tokenizer` names one to use. With
     `only_plan` nothing is written.
+
+    >>> fit = tinyllm.fit("stories.txt", "runs/fitted", minutes=1, only_plan=True)
+    >>> fit.outcome is None
+    True
 
     Raises InputError for texts that cannot be used. Raises UsageError for limits that leave no model, and for a
     directory that holds something else. Raises the errors of `train` too.

@@ -112,6 +112,10 @@ def load(
     Raises InputError, FormatError, ArtifactError or MismatchError for a model that is missing, foreign, damaged or
     inconsistent. Raises UsageError for a device that is not available. Raises ConfigError for an unknown dtype or
     weights, or for weights without the CPU engine.
+
+    >>> model = tinyllm.load()
+    >>> model.config.context_length
+    256
     """
     _check_dtype(dtype)
     kinds = ("auto", *get_args(WeightsKind))

@@ -68,10 +68,12 @@ def prose(path: Path) -> list[tuple[str, str]]:
 
 
 def sentences(text: str) -> Iterator[str]:
-    """The sentences of a text, with each code span as one word; indented lines and those with columns are left out."""
+    """The sentences of a text, with each code span as one word; sessions, indented lines and columns are left out."""
     text = re.sub(r"``.*?``|`[^`]*`", "code", text, flags=re.DOTALL)
     lines = ["" if line.startswith(" ") or "  " in line else line for line in text.splitlines()]
     for paragraph in re.split(r"\n\s*\n|\n[-*] |\n\d+\. ", "\n".join(lines)):
+        if paragraph.startswith(">>> "):
+            continue  # a session is code up to the next empty line
         yield from re.split(r"(?<=[.!?])[\"')*]*\s+", " ".join(paragraph.removeprefix("- ").split()))
 
 

@@ -1,5 +1,7 @@
 """The public functions behave like the commands."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,7 +9,10 @@ from typing import Any
 import pytest
 
 import tinyllm
-from tinyllm.errors import ConfigError, MismatchError
+from program_calls import call_program
+from tinyllm.cli.app import main
+from tinyllm.corpus.storybook import write_stories
+from tinyllm.errors import ArtifactError, ConfigError, MismatchError
 from training_runs import MODEL, TRAINING, Listener
 
 
@@ -56,3 +61,43 @@ def test_a_run_resumes_with_its_own_settings(tiny_shards: Path, tmp_path: Path) 
     assert outcome.num_tokens == 6 * 2 * 2 * 16
     with pytest.raises(MismatchError, match=r"training.batch_size 2, this run has 3; restore that setting, or start"):
         tinyllm.train(tiny_shards, tmp_path / "run", resume=True, training={"batch_size": 3})
+
+
+def test_names_complete_in_a_shell_before_they_are_loaded(make_model_dir: Callable[..., Path]) -> None:
+    program = (
+        "import sys, tinyllm, rlcompleter\n"
+        "complete = rlcompleter.Completer({'tinyllm': tinyllm}).complete\n"
+        "assert sorted(dir(tinyllm)) == sorted(tinyllm.__all__)\n"
+        "assert not {'torch', 'numba', 'numpy'} & set(sys.modules)\n"
+        "names = [complete('tinyllm.t', number) for number in range(2)]\n"
+        "assert names == ['tinyllm.train(', 'tinyllm.train_tokenizer('], names\n"
+        "assert not {'torch', 'numba'} & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+    model = tinyllm.load(make_model_dir(), device="cpu")
+    assert not [name for name in dir(model) if name.startswith("_")]
+    assert {"embed", "generate", "hidden_states", "logits", "score", "stream", "tokenizer"} <= set(dir(model))
+
+
+def test_prepare_and_train_tokenizer_write_what_the_commands_write(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    corpus = tmp_path / "stories.txt"
+    corpus.write_text("\n<|endoftext|>\n".join(write_stories(60, seed=2)), encoding="utf-8")
+    tinyllm.train_tokenizer(corpus, tmp_path / "python", vocab_size=400)
+    shards = tinyllm.prepare([corpus], tmp_path / "python", tmp_path / "shards", num_workers=1)
+    commands = [
+        ["tokenizer", "train", corpus, "-o", tmp_path / "command", "--vocab-size", "400"],
+        ["prepare", corpus, "--tokenizer", tmp_path / "command", "-o", tmp_path / "other", "--workers", "1"],
+    ]
+    for command in commands:
+        code, _, err = call_program(capsys, main, *command)
+        assert code == 0, err
+    for one, other in ((tmp_path / "python", tmp_path / "command"), (tmp_path / "shards", tmp_path / "other")):
+        names = {path.name for path in one.iterdir()} - {"manifest.json", ".verified.json"}
+        assert len(names) > 2
+        for name in names:
+            assert (one / name).read_bytes() == (other / name).read_bytes(), name
+    assert shards.train_counts.documents + shards.validation_counts.documents == 60
+    with pytest.raises(ArtifactError, match="overwrite=True"):
+        tinyllm.train_tokenizer(corpus, tmp_path / "python", vocab_size=400)

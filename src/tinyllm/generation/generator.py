@@ -99,6 +99,9 @@ class Generator:
         """The model directory or file that it was loaded from; None for a model in memory."""
         self._turns = Turns(engine)
 
+    def __dir__(self) -> list[str]:
+        return [name for name in super().__dir__() if not name.startswith("_")]
+
     def __repr__(self) -> str:
         millions = num_parameters(self.config) / 1e6
         return f"<Generator {self.path or 'in memory'}, {millions:.1f} M parameters, {self.engine.description}>"
@@ -120,8 +123,9 @@ class Generator:
         holds. Raises UsageError for a prompt that is neither a text nor token ids, and InputError for one longer than
         the context.
 
-        >>> tinyllm.load().generate("Once upon a time", temperature=0)[0].text  # doctest: +SKIP
-        ', there was a little girl named Lily. ...'
+        >>> model = tinyllm.load()
+        >>> model.generate("Once upon a time", max_new_tokens=4, temperature=0)[0].text
+        ' there was a lively'
         """
         batch = self._batch(prompt, num_samples, sampling, settings)
         with self._turns.take():
@@ -138,6 +142,13 @@ class Generator:
         """A stream of the pieces of one continuation of `prompt`; `stream.generation` is the whole result.
 
         Arguments and errors are those of `generate`.
+
+        >>> for piece in tinyllm.load().stream("Once upon a time", max_new_tokens=4, temperature=0):
+        ...     print(repr(piece))
+        ' there'
+        ' was'
+        ' a'
+        ' lively'
         """
         batch = self._batch(prompt, 1, sampling, settings)
         return TextStream(self._prompt_text(prompt), batch, self._turns)
@@ -153,6 +164,15 @@ class Generator:
 
         The first token follows BOS. Each token of a text longer than the context has at least half a context before
         it. Raises InputError for an empty text.
+
+        >>> model = tinyllm.load()
+        >>> score = model.score("Once upon a time")
+        >>> score.pieces
+        ['▁Once', '▁upon', '▁a', '▁time']
+        >>> [round(nats, 2) for nats in score.log_probabilities]
+        [-1.81, -0.06, -0.0, -0.0]
+        >>> round(score.bits_per_byte, 3), round(score.perplexity, 2)
+        (0.169, 1.6)
         """
         with self._turns.take():
             scores = score_texts(self.engine, self.tokenizer, [text] if isinstance(text, str) else text)
@@ -163,6 +183,13 @@ class Generator:
 
         A text begins with BOS if the model expects it; token ids are used unchanged. Raises InputError for a text that
         is empty or longer than the context, ResourceError if the logits do not fit into memory.
+
+        >>> model = tinyllm.load()
+        >>> logits = model.logits("Once upon a")
+        >>> logits.shape
+        (4, 2048)
+        >>> model.tokenizer.id_to_piece(logits[-1].argmax())
+        '▁time'
         """
         ids = np.array(self._prompt_ids(text, "the text"), np.int64)
         num_bytes = 2 * 4 * len(ids) * self.engine.vocab_size
@@ -175,6 +202,12 @@ class Generator:
 
         Layer 0 is the embedding; L, or -1, is the last layer after the final norm, which the logits are computed from.
         This is the order of transformers. Raises UsageError for a layer that does not exist, and as `logits`.
+
+        >>> model = tinyllm.load()
+        >>> model.hidden_states("Once upon a").shape
+        (4, 128)
+        >>> model.hidden_states("Once upon a", layer=None).shape
+        (6, 4, 128)
         """
         num_states = self.config.num_layers + 1
         if layer is not None and not -num_states <= layer < num_states:
@@ -190,6 +223,10 @@ class Generator:
 
         BOS is read and not counted. Long texts are read in windows, as by `score`. `normalized` divides each vector by
         its length, so that a dot product is a cosine. Raises InputError for an empty text.
+
+        >>> kite, toy, bread = tinyllm.load().embed(["a red kite", "a blue kite", "He ate bread."], normalized=True)
+        >>> bool(kite @ toy > kite @ bread)
+        True
         """
         texts = [text] if isinstance(text, str) else text
         ids = [np.array(self._text_ids(each), np.int64) for each in texts]
