@@ -16,8 +16,9 @@ from tinyllm.config import Config
 
 ROOT = Path(__file__).parent.parent.parent
 DOCUMENTS = [
-    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", ".github/pull_request_template.md")),
-    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted(ROOT.glob("README*.md")),
+    *(ROOT / name for name in ("CONTRIBUTING.md", "SECURITY.md", ".github/pull_request_template.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
 ]
 SOURCES = [path for folder in ("src", "benchmarks", "tools") for path in sorted((ROOT / folder).rglob("*.py"))]
 CALL = re.compile(
