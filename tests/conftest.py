@@ -126,7 +126,7 @@ def compiled_kernels(user_cache: Path) -> Callable[[WeightsKind], Kernels]:
 def _cache_of_this_session(user_cache: Path) -> Iterator[None]:
     """Commands cache compiled code in `user_cache` instead of the user's own folder."""
     with pytest.MonkeyPatch.context() as patch:
-        for user in ("loading", "training.path"):
+        for user in ("generation.engines.cpu_building", "training.path"):
             patch.setattr(f"tinyllm.{user}.cache_folder", lambda: user_cache)
         yield
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from tinyllm.config import WeightsKind
 from tinyllm.errors import ConfigError
-from tinyllm.machine.compiled_cache import cache_folder
 from tinyllm.machine.device import may_have_gpu, pick_device
 from tinyllm.model_dir import (
     CONFIG_NAME,
@@ -131,10 +130,8 @@ def load(
 
 
 def _load_without_torch(path: Path, tokenizer: str | Path | None, kind: WeightsKind, note: Note) -> "Generator":
-    from tinyllm.generation.engines.cpu_engine import CpuEngine
+    from tinyllm.generation.engines.cpu_building import build_cpu_engine
     from tinyllm.generation.generator import Generator
-    from tinyllm.kernels.decode.cache import load_decode_kernels
-    from tinyllm.kernels.decode.weights import PackedWeights
 
     tensors: Mapping[str, NDArray[np.float32]]
     if _is_ours(path, tokenizer):
@@ -147,12 +144,7 @@ def _load_without_torch(path: Path, tokenizer: str | Path | None, kind: WeightsK
         for line in model.notes:
             note(line)
         config, opened_tokenizer, tensors = model.config, tokenizer_of(model), model.tensors
-    weights = PackedWeights(config, tensors, kind)
-    kernels = load_decode_kernels(
-        kind, cache_folder() / "kernels", note
-    )  # last: compiling may take long, and loading may fail
-    engine = CpuEngine(config, weights, kernels)
-    return Generator(engine, opened_tokenizer, config, path)
+    return Generator(build_cpu_engine(config, tensors, kind, note), opened_tokenizer, config, path)
 
 
 def load_with_torch(

@@ -61,8 +61,8 @@ def test_neither_torch_nor_numba_is_loaded_once_the_code_is_cached(user_cache: P
     load_stories("fp32")
     model, tokenizer = (str(STORIES_260K / name) for name in ("stories260K.bin", "tok512.model"))
     program = f"""
-import pathlib, sys, tinyllm.loading
-tinyllm.loading.cache_folder = lambda: pathlib.Path({str(user_cache)!r})
+import pathlib, sys, tinyllm.generation.engines.cpu_building, tinyllm.loading
+tinyllm.generation.engines.cpu_building.cache_folder = lambda: pathlib.Path({str(user_cache)!r})
 generator = tinyllm.loading.load({model!r}, tokenizer={tokenizer!r}, device="cpu")
 print(generator.generate("Once", temperature=0, max_new_tokens=3)[0].text)
 print({{"torch", "numba"}} & set(sys.modules))

@@ -46,6 +46,16 @@ def test_clearing_a_demo_keeps_files_of_the_user(call_tinyllm: Call) -> None:
     assert left == ["notes.txt", "run", "run/checkpoints", "run/checkpoints/keep", "run/notes.txt"]
 
 
+def test_stories_that_the_user_changed_are_kept(call_tinyllm: Call) -> None:
+    assert call_tinyllm("demo", "--stories", "400", "--steps", "1", "--out", "show")[0] == 0
+    Path("show/stories.jsonl").write_text('{"text": "my own story"}\n')
+    code, _, err = call_tinyllm("demo", "--stories", "400", "--steps", "1", "--out", "show")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "show/stories.jsonl is not the file that a demo wrote" in err
+    assert Path("show/stories.jsonl").read_text() == '{"text": "my own story"}\n'
+    assert Path("show/run/model").exists()
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [

@@ -27,6 +27,7 @@ NUM_SAMPLES = 20
 TEMPERATURE = 0.8
 SEED = 7
 MARKER = ".tinyllm-demo"
+"""A file in the folder of a demo; it holds the SHA-256 of the corpus that the demo wrote."""
 CORPUS = "stories.jsonl"
 
 
@@ -57,6 +58,7 @@ def demo(
     corpus, tokenizer, shards, run = (out / name for name in (CORPUS, "tokenizer", "shards", "run"))
     note(f"[1/5] writing {stories:,} stories to {corpus}")
     storybook(stories=stories, seed=SEED, output=corpus)
+    storage.write_file(out / MARKER, storage.sha256_of(corpus))
     note(f"[2/5] training a tokenizer of {VOCAB_SIZE:,} tokens")
     train_tokenizer(str(corpus), vocab_size=VOCAB_SIZE, output=tokenizer)
     note("[3/5] turning stories into shards of token ids")
@@ -97,6 +99,8 @@ def clear(out: Path) -> None:
         return
     if not (out / MARKER).is_file():
         raise UsageError(f"{out} is not empty and no demo wrote it; choose another folder with --out")
+    if (out / CORPUS).is_file() and storage.sha256_of(out / CORPUS) != (out / MARKER).read_text(encoding="utf-8"):
+        raise UsageError(f"{out / CORPUS} is not the file that a demo wrote; move it, or choose another --out")
     clear_run(out / "run")
     if (out / CORPUS).is_file():
         storage.disk.remove_file(out / CORPUS)

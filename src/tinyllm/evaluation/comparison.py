@@ -37,7 +37,7 @@ class Material:
 
 @dataclass(frozen=True)
 class Sampling:
-    """How many texts a model writes, and how."""
+    """The number of texts that a model writes, and the settings of their sampling."""
 
     num_samples: int
     """0 for none."""

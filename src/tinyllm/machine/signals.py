@@ -29,6 +29,9 @@ class StopRequest:
         self._show_unraisable = sys.unraisablehook
 
     def __bool__(self) -> bool:
+        """Whether a stop is requested. Raises the exit again if a library caught it: compilers clear exceptions."""
+        if self._exit is not None:
+            raise self._exit
         return self.signal_number is not None
 
     def _receive(self, number: int, _frame: FrameType | None) -> None:

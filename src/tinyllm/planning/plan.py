@@ -90,7 +90,7 @@ class Plan:
 
     @property
     def readings(self) -> float:
-        """How many times the run reads the corpus."""
+        """Epochs: passes of the run over the corpus."""
         return self.num_tokens / max(1, self.corpus_tokens)
 
     def with_steps(self, num_steps: int, survey: Survey, laws: Laws) -> "Plan":

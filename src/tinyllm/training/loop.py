@@ -117,6 +117,7 @@ class Trainer:
 
     def _update(self, stop: StopRequest) -> None:
         """Does one optimizer update and logs it. Raises DivergenceError after `max_bad_steps` skipped ones in a row."""
+        bool(stop)  # raises an exit that came while the step was compiled, and was caught there
         start, step = time.perf_counter(), self.state.step
         rate = learning_rate(step, self.config.schedule)
         set_learning_rate(self.updater.optimizers, rate)

@@ -1,5 +1,6 @@
 """A signal ends the body of `stop_signals`, wherever Python is when it arrives."""
 
+import contextlib
 import os
 import signal
 import time
@@ -34,6 +35,17 @@ def test_a_signal_in_a_weak_references_callback_still_ends_the_process(
     assert end.value.code == 128 + number
     written = capsys.readouterr().err
     assert written == f"\n{number.name}: stopped; a resumed run begins where this one did\n"
+
+
+def test_an_exit_that_a_library_catches_is_raised_at_the_next_question() -> None:
+    """A compiler that runs Python code clears what it raises; training must not go on after "stopped"."""
+    with pytest.raises(SystemExit) as end, stop_signals() as stop:
+        with contextlib.suppress(SystemExit):
+            os.kill(os.getpid(), signal.SIGTERM)
+            work_until_stopped()
+        assert not stop
+        pytest.fail("the exit was forgotten")
+    assert end.value.code == 128 + signal.SIGTERM
 
 
 def test_a_second_signal_names_the_checkpoint_while_the_last_step_is_evaluated(

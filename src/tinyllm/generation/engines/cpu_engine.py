@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from tinyllm.config import ModelConfig, SamplingConfig
 from tinyllm.generation import sampling
+from tinyllm.generation.engines import arguments
 from tinyllm.generation.engines.protocol import Doubles, Logits, Mask, States, Tokens
 from tinyllm.generation.engines.slots import SlotTable
 from tinyllm.kernels.decode import plan as at
@@ -106,18 +107,21 @@ class CpuEngine:
         else:
             counts = np.array([len(text) for text in tokens])
         starts = self._table.starts(slots, counts)
+        flat = np.concatenate(tokens)
+        arguments.check_tokens(flat, self.vocab_size)
         self._reserve_logits(len(slots))
         if counts.max() == 1:
-            self._write_rows(np.array(slots), starts, np.ravel(tokens))
+            self._write_rows(np.array(slots), starts, flat)
             self._outputs[: len(slots)] = np.arange(len(slots))
             self._run_pass(len(slots), len(slots))
         else:
-            self._read_ragged(np.array(slots), starts, counts, np.concatenate(tokens))
+            self._read_ragged(np.array(slots), starts, counts, flat)
         self._table.advance(slots, counts)
         return self._first_logits(len(slots))
 
     def read_logits(self, texts: Sequence[Tokens]) -> list[Logits]:
         """The logits (T, V) after every token of each text."""
+        arguments.check_texts(texts, self.vocab_size)
         counts = np.array([len(text) for text in texts])
         ends = np.cumsum(counts)
         positions = np.concatenate([np.arange(count) for count in counts])
@@ -134,6 +138,8 @@ class CpuEngine:
     def read_states(self, text: Tokens, layers: Sequence[int]) -> States:
         """Hidden states (len(layers), T, D) of one text: one pass through the first l layers for each layer l."""
         config = self._config
+        arguments.check_texts([text], self.vocab_size)
+        arguments.check_layers(layers, config.num_layers)
         states = np.empty((len(layers), len(text), config.hidden_size), np.float32)
         with self._slots_of(np.array([len(text)])) as slots:
             for rows in _passes(len(text)):
@@ -212,6 +218,8 @@ class CpuEngine:
     def _read_one(self, slot: int, token: int) -> Logits:
         """As `read`, for one token of one text: the usual call of a stream, whose time is mostly Python's."""
         start = self._table.check(slot, 1)
+        if not 0 <= token < self._config.vocab_size:
+            arguments.check_tokens(np.array([token]), self._config.vocab_size)
         self._reserve_logits(1)
         self._reserve_rows(1)
         self._tokens[0], self._row_caches[0] = token, self._addresses[slot]

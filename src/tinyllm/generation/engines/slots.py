@@ -31,7 +31,9 @@ class SlotTable:
         return self.num_slots - len(self._free)
 
     def num_missing(self, num_slots: int) -> int:
-        """Slots to add before `num_slots` can be opened."""
+        """Slots to add before `num_slots` can be opened. Raises ValueError for a negative number."""
+        if num_slots < 0:
+            raise ValueError(f"the number of slots to open is {num_slots}; it must not be negative")
         return max(0, num_slots - len(self._free))
 
     def free(self, num_slots: int) -> list[int]:
@@ -57,9 +59,11 @@ class SlotTable:
         return slots
 
     def close(self, slots: Sequence[int]) -> None:
-        """Closes `slots`. Raises ValueError for a slot that is not open."""
-        for slot in slots:
-            length = self.length(slot)
+        """Closes `slots`. Raises ValueError, and closes none, if one is not open or occurs twice."""
+        lengths = [self.length(slot) for slot in slots]
+        if len(set(slots)) < len(slots):
+            raise ValueError(f"slots {list(slots)} are closed together, and one occurs twice")
+        for slot, length in zip(slots, lengths, strict=True):
             self.longest[slot] = max(self.longest[slot], length)
             self._lengths[slot] = CLOSED
             heapq.heappush(self._free, slot)

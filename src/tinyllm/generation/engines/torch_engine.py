@@ -13,6 +13,7 @@ import torch
 
 from tinyllm.config import SamplingConfig
 from tinyllm.generation import sampling
+from tinyllm.generation.engines import arguments
 from tinyllm.generation.engines.protocol import Doubles, Logits, Mask, States, Tokens
 from tinyllm.generation.engines.slots import SlotTable
 from tinyllm.machine.memory import available_memory_bytes
@@ -79,6 +80,7 @@ class TorchEngine:
         """Appends `tokens[i]` to `slots[i]`; returns the logits (B, V) after the last token of each."""
         counts = [len(text) for text in tokens]
         starts = self._table.starts(slots, np.array(counts)).tolist()
+        arguments.check_texts(tokens, self.vocab_size)
         if len(set(counts)) == 1:
             logits = self._read(slots, starts, np.asarray(tokens))
         else:
@@ -96,6 +98,7 @@ class TorchEngine:
     @torch.inference_mode()
     def read_logits(self, texts: Sequence[Tokens]) -> list[Logits]:
         """The logits (T, V) after every token of each text, in one pass without a cache."""
+        arguments.check_texts(texts, self.vocab_size)
         longest = max(map(len, texts))
         # Padding follows a text: causal attention does not see it.
         padded = np.stack([np.pad(text, (0, longest - len(text))) for text in texts])
@@ -106,6 +109,8 @@ class TorchEngine:
     @torch.inference_mode()
     def read_states(self, text: Tokens, layers: Sequence[int]) -> States:
         """Hidden states (len(layers), T, D) of one text."""
+        arguments.check_texts([text], self.vocab_size)
+        arguments.check_layers(layers, self._model.config.num_layers)
         states = self._model.model.layer_states(self._on_device(text[None]))
         return np.stack([states[layer][0].float().cpu().numpy() for layer in layers])
 

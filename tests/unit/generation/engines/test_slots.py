@@ -171,6 +171,10 @@ def test_calls_that_make_no_sense_are_refused_before_reading(make_engine: MakeEn
         ([0, 7], [text[:1]] * 2, "slot 7 is not open"),
         ([0, 0], [text[:1]] * 2, r"2 texts are read into slots \[0, 0\]; each text needs its own slot"),
         ([0, 1], [text[:1]], r"1 texts are read into slots \[0, 1\]"),
+        ([1], [np.array([VOCABULARY])], "token 203 is not one of the 203 ids"),
+        ([1], [np.array([-1])], "token -1 is not one of the 203 ids"),
+        ([0, 1], [text[:1], np.array([3, 2**40])], f"token {2**40} is not one of the 203 ids"),
+        ([0, 1], np.array([[1], [-7]]), "token -7 is not one of the 203 ids"),
     ):
         with pytest.raises(ValueError, match=message):
             engine.read(bad, tokens)
@@ -178,7 +182,31 @@ def test_calls_that_make_no_sense_are_refused_before_reading(make_engine: MakeEn
     for use in (lambda: engine.close([1]), lambda: engine.fork(1), lambda: engine.length(1)):
         with pytest.raises(ValueError, match="slot 1 is not open"):
             use()
+    for wrong, message in (([0, 0], "one occurs twice"), ([0, 9], "slot 9 is not open")):
+        with pytest.raises(ValueError, match=message):
+            engine.close(wrong)
+    with pytest.raises(ValueError, match="number of slots to open is -1"):
+        engine.open(-1)
+    with pytest.raises(ValueError, match="number of slots to open is -1"):
+        engine.fork(0, -1)
     assert engine.length(0) == 69
+
+
+def test_whole_texts_that_make_no_sense_are_refused(make_engine: MakeEngine) -> None:
+    engine, (text,) = make_engine(), texts(9)
+    calls: list[tuple[Callable[[], object], str]] = [
+        (lambda: engine.read_logits([]), "there is no text to read"),
+        (lambda: engine.read_logits([text, text[:0]]), "one of the texts is empty"),
+        (lambda: engine.read_logits([text, np.array([VOCABULARY])]), "token 203 is not one of"),
+        (lambda: engine.read_states(text[:0], [0]), "one of the texts is empty"),
+        (lambda: engine.read_states(np.array([-1]), [0]), "token -1 is not one of"),
+        (lambda: engine.read_states(text, [3]), "layer 3 is not from 0, the embedding, to 2"),
+        (lambda: engine.read_states(text, [1, -1]), "layer -1 is not from 0"),
+    ]
+    for read, message in calls:
+        with pytest.raises(ValueError, match=message):
+            read()
+    assert engine.missing_bytes(1, 9) == make_engine().missing_bytes(1, 9)
 
 
 def test_numbers_of_closed_slots_are_reused_lowest_first() -> None:
