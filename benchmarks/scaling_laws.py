@@ -174,8 +174,9 @@ class Corpora:
         """The documents of the corpus `name`."""
         if name == "storybook" and name not in self.files:
             self.files[name] = self.folder / "storybook.jsonl"
-            stories = (json.dumps({"text": story}) for story in write_stories(20_000, seed=7))
-            self.files[name].write_text("\n".join(stories), encoding="utf-8")
+            if not self.files[name].exists():
+                stories = (json.dumps({"text": story}) for story in write_stories(20_000, seed=7))
+                storage.write_file(self.files[name], "\n".join(stories))
         if name not in self.texts:
             self.texts[name] = [document.text for document in read_documents([self.files[name]], documents=rule(name))]
         return self.texts[name]
