@@ -14,7 +14,7 @@ MAGNITUDE_BITS = 0x7FFFFFFF
 
 @compiled
 def top_k_cutoff(numbers, size, k, top):
-    """A number that exactly `k` of `size` numbers reach, or the k-th largest if it has ties; `top` is the largest."""
+    """The threshold of top-k: at least `k` of `size` numbers reach it, and more only if they tie. `top` is the largest."""
     return find_threshold(numbers, size, np.float64(k), False, LOWEST, top)
 
 
@@ -44,9 +44,9 @@ def keep_top_p(weights, size, p):
 
 @compiled
 def find_threshold(numbers, size, needed, by_weight, low, high):
-    """A t in [`low`, `high`] for which the numbers >= t count, or sum to, `needed`, and would not without one of them.
+    """A threshold t in [`low`, `high`]: the fewest numbers >= t whose count, or sum, is at least `needed`.
 
-    It is the smallest such number itself where ties make that impossible, and `low` if all numbers are too few.
+    Equal numbers are kept together, so ties at t may give more than the fewest. Returns `low` if all are too few.
     """
     low_key, high_key = np.int64(key_of(low)), np.int64(key_of(high))
     while low_key < high_key:

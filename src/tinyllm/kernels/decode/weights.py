@@ -83,31 +83,25 @@ class PackedWeights:
         gains = [f"model.layers.{i}.{name}" for i in range(config.num_layers) for name in _NORMS]
         self.gains = np.stack([tensors[f"{name}.weight"] for name in [*gains, "model.norm"]]).astype(np.float32)
         """Two norms a layer, and the last: (2 x layers + 1, D)."""
-        self._fill(tensors, OUTPUT if not config.tie_embeddings else EMBEDDING)
+        self._fill(tensors, [OUTPUT, EMBEDDING] if not config.tie_embeddings else [EMBEDDING])
 
-    def _fill(self, tensors: Mapping[str, Floats], output: str) -> None:
-        for index, matrices in enumerate(self.layers):
-            row, start = matrices[0].row, matrices[0].start
-            for name in _LAYER_MATRICES:
-                matrix = f"model.layers.{index}.{name}"
-                first = row
-                row, start = self._put(tensors[f"{matrix}.weight"], row, start)
-                if self.biases is not None and f"{matrix}.bias" in tensors:
-                    self.biases[first:row] = tensors[f"{matrix}.bias"]
-        self._put(tensors[output], self.output.row, self.output.start)
-        if self.embedding is not self.output:
-            self._put(tensors[EMBEDDING], self.embedding.row, self.embedding.start)
-
-    def _put(self, tensor: Floats, row: int, start: int) -> tuple[int, int]:
-        """Writes one matrix from `row` and `start` on; returns the row and start that follow it."""
-        num_rows, columns = tensor.shape
-        end = start + num_rows * padded(columns)
-        place = self.numbers[start:end].reshape(num_rows, -1)[:, :columns]
-        if self.kind == "int8":
-            place[:], self.scales[row : row + num_rows] = quantize_rows(tensor)
-        else:
-            place[:] = round_to_bfloat16(tensor) if self.kind == "bf16" else tensor
-        return row + num_rows, end
+    def _fill(self, tensors: Mapping[str, Floats], vocabulary: list[str]) -> None:
+        """Copies the matrices of all layers, then those of `vocabulary`, and their biases, in the order of memory."""
+        layers = [f"model.layers.{i}.{name}.weight" for i in range(len(self.layers)) for name in _LAYER_MATRICES]
+        row = start = 0
+        for name in [*layers, *vocabulary]:
+            tensor = tensors[name]  # each look-up reads it from the disk
+            num_rows, columns = tensor.shape
+            rows, end = slice(row, row + num_rows), start + num_rows * padded(columns)
+            place = self.numbers[start:end].reshape(num_rows, -1)[:, :columns]
+            if self.kind == "int8":
+                place[:], self.scales[rows] = quantize_rows(tensor)
+            else:
+                place[:] = round_to_bfloat16(tensor) if self.kind == "bf16" else tensor
+            bias = name.removesuffix("weight") + "bias"
+            if self.biases is not None and bias in tensors:
+                self.biases[rows] = tensors[bias]
+            row, start = rows.stop, end
 
 
 def quantize_rows(tensor: Floats) -> tuple[npt.NDArray[np.int8], Floats]:
