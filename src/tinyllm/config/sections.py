@@ -129,9 +129,9 @@ class ModelConfig(Section):
     rope_factor: float = Field(default=1.0, gt=0)
     """Divisor of the scaled rotary frequencies; without effect if rope_scaling is none."""
     rope_low_freq_factor: float = Field(default=1.0, gt=0)
-    """For llama3: frequencies with fewer turns than this in rope_original_context are divided."""
+    """For llama3: frequencies with fewer rotations than this in rope_original_context are divided."""
     rope_high_freq_factor: float = Field(default=4.0, gt=0)
-    """For llama3: frequencies with more turns than this in rope_original_context stay as they are."""
+    """For llama3: frequencies with more rotations than this in rope_original_context stay as they are."""
     rope_original_context: Annotated[Automatic, Unit("tokens")] = Field(
         default=0, le=LARGEST_SIZE, validate_default=True
     )

@@ -1,4 +1,4 @@
-"""Finds the longest span of each text that also stands in the training shards: how much a model has learned by heart.
+"""Finds the longest span of each text that also stands in the training shards: how much a model has memorized.
 
 The shards are read once, in chunks, so memory does not depend on their size. Spans are compared by hashes (after Karp
 and Rabin 1987), and a span counts only after its tokens were compared too. The hash of the tokens t_j ... t_k is

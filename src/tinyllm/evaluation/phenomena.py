@@ -13,7 +13,7 @@ from tinyllm.corpus.storybook.stories import Part
 from tinyllm.corpus.storybook.words import BOYS, GIRLS, WORDS
 
 Changes = Iterator[tuple[str, str]]
-"""Pairs of a form, the right one at the place of the change, and the text in which that place is broken."""
+"""Pairs (form, text): the right form at the place of the change, and the text with the wrong form there."""
 
 
 @dataclass(frozen=True)
@@ -31,15 +31,15 @@ class Phenomenon:
 
 
 _NUMBER = {"was": "were", "were": "was", "is": "are", "are": "is"}
-_NO_SUBJECTS = {"I", "it", "you", "You", "lavender", "clover"}
-"""Words before a plural verb whose singular is no plain mistake, as in "I wish that I were"."""
+_UNCLEAR_SUBJECTS = {"I", "it", "you", "You", "lavender", "clover"}
+"""After these words, a singular verb in place of a plural one is not clearly wrong: "I wish that it was"."""
 
 
 def _change_agreement(parts: Sequence[Part]) -> Changes:
     text = parts[-1].text
     for found in re.finditer(r"\b(was|were|is|are)\b", text):
         is_singular = found[0] in ("was", "is")
-        if is_singular or not _NO_SUBJECTS.intersection(text[: found.start()].split()[-1:]):
+        if is_singular or not _UNCLEAR_SUBJECTS.intersection(text[: found.start()].split()[-1:]):
             changed = text[: found.start()] + _NUMBER[found[0]] + text[found.end() :]
             yield "singular" if is_singular else "plural", _joined(parts, changed)
 

@@ -31,9 +31,9 @@ EVENTS = ("note", "advance", "started", "step", "evaluation", "samples", "model_
 
 
 def as_training_reporter(receiver: object) -> TrainingReporter:
-    """`receiver`, or if it has another class, a reporter that calls the methods of it that are named as events.
+    """`receiver` if it is a TrainingReporter; otherwise a reporter that calls the methods of `receiver` in `EVENTS`.
 
-    Raises UsageError if there is no such method.
+    Raises UsageError if `receiver` has none of them.
     """
     if isinstance(receiver, TrainingReporter):
         return receiver

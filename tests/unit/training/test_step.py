@@ -37,7 +37,7 @@ def make(dtype: str = "float32", grad_clip: float = 1.0) -> tuple[Transformer, U
 
 
 @pytest.fixture
-def load_kernels(user_cache: Path) -> None:
+def train_kernels(user_cache: Path) -> None:
     if library.is_supported():
         assert library.load(user_cache / "kernels", lambda line: None) == ""
 
@@ -90,7 +90,7 @@ def test_accumulated_microbatches_equal_one_large_batch() -> None:
 @pytest.mark.parametrize(("dtype", "attention"), WAYS)
 @pytest.mark.parametrize("grad_clip", [0.0, 0.05, 100.0])
 def test_every_path_uses_the_clipped_gradient_of_all_microbatches(
-    load_kernels: None, dtype: str, attention: TrainingAttention, grad_clip: float
+    train_kernels: None, dtype: str, attention: TrainingAttention, grad_clip: float
 ) -> None:
     model, updater = make_exact(dtype, attention, grad_clip)
     exact, parts = copy.deepcopy(model).double(), batches(3)
@@ -118,7 +118,7 @@ def test_every_path_uses_the_clipped_gradient_of_all_microbatches(
 @pytest.mark.parametrize(("dtype", "attention"), WAYS)
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_every_path_skips_a_non_finite_update_and_then_continues_unchanged(
-    load_kernels: None, dtype: str, attention: TrainingAttention, bad: float
+    train_kernels: None, dtype: str, attention: TrainingAttention, bad: float
 ) -> None:
     (model, updater), (twin, undisturbed) = make_exact(dtype, attention), make_exact(dtype, attention)
     assert isinstance(updater.shadow, Transformer)
@@ -154,7 +154,7 @@ def test_the_kernels_path_updates_as_autograd_does(grad_clip: float, monkeypatch
 
 
 @NEEDS_KERNELS
-def test_evaluation_uses_the_kernels_that_train(load_kernels: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_evaluation_uses_the_kernels_that_train(train_kernels: None, monkeypatch: pytest.MonkeyPatch) -> None:
     _, updater = make_exact("bfloat16", "tiled")
     tokens = batches(1)[0]
     loss = updater.backward(tokens, 1)

@@ -146,7 +146,7 @@ def test_a_prompt_longer_than_a_pass_is_read_in_parts(
 
 @pytest.mark.parametrize("inner", [16_512, 16_544, 40_000])
 def test_int8_sums_of_wide_matrices_fit_their_numbers(inner: int, compiled_kernels: CompiledKernels) -> None:
-    """Every product of the down projection is the largest that there is; 16,512 is the last width for all steps."""
+    """All products of the down projection are maximal. 16,512 is the largest width with full int16 activations."""
     config = ModelConfig(vocab_size=32, hidden_size=32, num_layers=1, num_heads=1, intermediate_size=inner)
     tensors = {
         name: np.full(parameter.shape, 0 if "self_attn" in name else 1, np.float32)
@@ -164,7 +164,7 @@ def test_int8_sums_of_wide_matrices_fit_their_numbers(inner: int, compiled_kerne
 def test_a_text_is_the_same_however_often_helpers_sleep_and_wake(
     tokens: npt.NDArray[np.int64], compiled_kernels: CompiledKernels, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Helpers that give up at once, so that each token races with their waking."""
+    """Helpers sleep after one round, so that each token races with their waking."""
     monkeypatch.setattr("tinyllm.kernels.decode.team.PATIENCE", 1)
     model = make_model("wide")
     alone, helped = (make_engine(model, compiled_kernels("fp32"), "fp32", count) for count in (1, 4))
@@ -193,7 +193,7 @@ def test_weights_are_read_from_a_model_directory(make_model_dir: Callable[..., P
 def test_a_helper_that_still_waits_sees_memory_that_came_later(
     tokens: npt.NDArray[np.int64], compiled_kernels: CompiledKernels, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It may wait since before the engine knew its weights, or since before longer prompts needed more room."""
+    """A waiting helper must notice new addresses: of the weights, and of larger activations for a longer prompt."""
     monkeypatch.setattr("tinyllm.kernels.decode.team.PATIENCE", 2_000_000)
     model = make_model("grouped")
     engine = make_engine(model, compiled_kernels("int8"), "int8", num_threads=2)
