@@ -28,7 +28,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "min-p 0.05": {"min_p": 0.05},
     "repetition penalty 1.2": {"repetition_penalty": 1.2},
 }
-TOKENS_A_TURN = 10
+TOKENS_PER_TURN = 10
 
 
 def main() -> None:
@@ -50,7 +50,7 @@ def main() -> None:
         for name, config in sides.items():
             slots = engine.open(1)
             logits = engine.read(slots, np.ones((1, 100), np.int64))
-            for uniform in uniforms[:TOKENS_A_TURN]:
+            for uniform in uniforms[:TOKENS_PER_TURN]:
                 start = time.perf_counter()
                 logits = engine.read(slots, np.ones((1, 1), np.int64))
                 computed = time.perf_counter()

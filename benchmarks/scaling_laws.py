@@ -3,7 +3,7 @@
     python benchmarks/scaling_laws.py run [--text NAME=FILE ...] [--minutes 60]     measures; goes on after a stop
     python benchmarks/scaling_laws.py fit                                           fits laws.json, writes the document
 
-Each run trains one model with Muon on one thread. Its result is the validation loss in bits a byte, which does not
+Each run trains one model with Muon on one thread. Its result is the validation loss in bits per byte, which does not
 depend on the load of the machine. `benchmarks/scaling_laws.jsonl` has a line for each run that is done. The storybook
 is always one of the corpora; further texts are the user's.
 """
@@ -42,14 +42,14 @@ DOCUMENT, PLOT = HERE.parent / "docs/scaling-laws.md", HERE.parent / "docs/image
 LENGTH = 256
 GENERATED = "<!-- written by benchmarks/scaling_laws.py fit -->"
 MEANINGS = {
-    "floor": "E of a corpus with one bit a byte after bz2",
-    "floor_exponent": "power of the bits a byte after bz2 in E",
-    "scale_exponent": "power of the bits a byte after bz2 in S",
+    "floor": "E of a corpus with one bit per byte after bz2",
+    "floor_exponent": "power of the bits per byte after bz2 in E",
+    "scale_exponent": "power of the bits per byte after bz2 in S",
     "parameters": "N0",
     "parameters_exponent": "a",
     "data_bytes": "D0",
     "data_exponent": "b",
-    "readings": "R*: readings after which repeating the text helps little",
+    "epochs": "R*: repetitions of the text after which another one helps little",
     "peak": "learning rate of a million parameters",
     "peak_exponent": "power of the parameters by which it falls",
 }
@@ -166,7 +166,7 @@ class Corpora:
         return ShardSet.open(folder / "shards")
 
     def difficulty(self, name: str) -> float:
-        """Bits a byte of the first megabyte after bz2."""
+        """Bits per byte of the first megabyte after bz2."""
         content = "\n".join(self.read(name)).encode()[:1_000_000]
         return 8 * len(bz2.compress(content)) / len(content)
 
@@ -203,11 +203,11 @@ def fit_laws(points: list[dict[str, Any]], peaks: tuple[float, float]) -> tuple[
         logs = (logs + 0.5 * torch.randn(len(logs), generator=generator, dtype=torch.float64)).requires_grad_()
         optimizer = torch.optim.Adam([logs], lr=0.02)
         for _ in range(4000):
-            floor, power, _, n0, a, d0, b, readings = logs.exp()
+            floor, power, _, n0, a, d0, b, epochs = logs.exp()
             scale = difficulty ** logs[2]
             again = (trained / corpus - 1).clamp(min=0)
             fresh = torch.minimum(trained, corpus) * torch.where(
-                again > 0, 1 + readings * (1 - (-again / readings).exp()), torch.ones_like(again)
+                again > 0, 1 + epochs * (1 - (-again / epochs).exp()), torch.ones_like(again)
             )
             law = floor * difficulty**power + scale * ((n0 / parameters) ** a + (d0 / fresh) ** b)
             error = (law.log() - measured.log()).square().mean()
@@ -291,7 +291,7 @@ def tables(points: list[dict[str, Any]], best: list[dict[str, Any]], laws: Laws,
         lines.append(f"| `{field.name}` | {getattr(laws, field.name):g} | {MEANINGS[field.name]} |")
     lines += [
         "",
-        "| corpus | parameters | vocabulary | trained MB | readings | windows | rate | bits a byte | the law |",
+        "| corpus | parameters | vocabulary | trained MB | epochs | windows | rate | bits per byte | the law |",
     ]
     lines.append("| --- |" + " ---: |" * 8)
     for point in sorted(points, key=lambda p: (p["corpus"], p["parameters"], p["trained_bytes"], p["bits_per_byte"])):

@@ -1,4 +1,4 @@
-"""The plot of docs/scaling-laws.md: measured points and the law, bits a byte against trained megabytes, as SVG."""
+"""The plot of docs/scaling-laws.md: measured points and the law, bits per byte against trained megabytes, as SVG."""
 
 import math
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ WIDTH, HEIGHT = 760, 420
 LEFT, RIGHT, TOP, BOTTOM = 60, 180, 20, 50
 COLORS = {"storybook": "#2563eb", "tinystories": "#059669", "shakespeare": "#dc2626", "tang": "#9333ea"}
 OTHER_COLOR = "#6b7280"
-SMALLEST_RADIUS, RADIUS_A_DECADE = 3.0, 2.5
+SMALLEST_RADIUS, RADIUS_PER_DECADE = 3.0, 2.5
 BOX = f'x="{LEFT}" y="{TOP}" width="{WIDTH - LEFT - RIGHT}" height="{HEIGHT - TOP - BOTTOM}"'
 CLIP = f'<clipPath id="inside"><rect {BOX}/></clipPath>'
 STYLE = "<style>text { font: 12px sans-serif; fill: #6b7280 } .axis { stroke: #9ca3af } .law { fill: none }</style>"
@@ -31,9 +31,9 @@ def draw_laws(points: Sequence[dict[str, Any]], laws: Laws) -> str:
         for parameters in sorted({point["parameters"] for point in own}):
             parts.append(_curve(own[0], parameters, laws, color))
         for point in own:
-            radius = SMALLEST_RADIUS + RADIUS_A_DECADE * math.log10(point["parameters"] / 1e5)
+            radius = SMALLEST_RADIUS + RADIUS_PER_DECADE * math.log10(point["parameters"] / 1e5)
             x, y = _x(point["trained_bytes"] / 1e6), _y(point["bits_per_byte"])
-            label = f"{corpus}: {point['parameters']:,} parameters, {point['bits_per_byte']:.3f} bits a byte"
+            label = f"{corpus}: {point['parameters']:,} parameters, {point['bits_per_byte']:.3f} bits per byte"
             parts.append(
                 f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius:.1f}" fill="{color}" fill-opacity="0.6">'
                 f"<title>{label}</title></circle>"
@@ -61,7 +61,7 @@ def _axes() -> list[str]:
         parts.append(f'<path class="axis" stroke-opacity="0.3" d="M{LEFT} {_y(tick):.1f}H{right}"/>')
     middle = (LEFT + right) / 2
     parts.append(f'<text x="{middle}" y="{HEIGHT - 10}" text-anchor="middle">trained text, megabytes</text>')
-    parts.append(f'<text transform="translate(16 {HEIGHT / 2}) rotate(-90)" text-anchor="middle">bits a byte</text>')
+    parts.append(f'<text transform="translate(16 {HEIGHT / 2}) rotate(-90)" text-anchor="middle">bits per byte</text>')
     return parts
 
 

@@ -48,7 +48,7 @@ def test_texts_become_a_model_and_the_same_command_goes_on(
     assert (plan.read_bytes(), shards.stat().st_mtime_ns) == written
     assert "going on with the plan in" in err
     assert "expected" in out
-    assert "bits a byte on held-out text" in out
+    assert "bits per byte on held-out text" in out
     assert out.count("tinyllm generate") == 1
     assert tinyllm.generate("Once", model="run/model", max_new_tokens=3)
     code, out, err = call_tinyllm(*command)
@@ -71,11 +71,11 @@ def test_plan_is_printed_and_nothing_is_written(call_tinyllm: Call, stories: Pat
 
 
 @pytest.mark.usefixtures("_known_speed")
-def test_text_that_is_read_many_times_is_said_to_be_learned_by_heart(call_tinyllm: Call) -> None:
+def test_text_that_is_read_many_times_is_said_to_be_memorized(call_tinyllm: Call) -> None:
     Path("small.txt").write_text("The cat sat on the mat and ate. " * 70, encoding="utf-8")
     code, _, err = call_tinyllm("fit", "small.txt", "--plan", "--minutes", "5")
     assert code == 0, err
-    assert "times: they will be learned by heart" in err
+    assert "times: the model will memorize them" in err
 
 
 @pytest.mark.usefixtures("_known_speed")

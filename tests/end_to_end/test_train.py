@@ -36,7 +36,7 @@ def test_a_run_prints_its_loss_and_saves_a_model(call_tinyllm: Call, tiny_shards
     code, out, err = call_tinyllm("train", "--data", tiny_shards, "--out", "run", "--config", "more.toml", *SMALL)
     assert code == 0, err
     assert "step 6: validation loss" in out
-    assert "bits a byte; model in run/model, curve in run/loss.svg" in out
+    assert "bits per byte; model in run/model, curve in run/loss.svg" in out
     assert "step 2/6  loss " in err
     settings = tomllib.loads(Path("run/config.toml").read_text())
     assert settings["training"]["keep_checkpoints"] == 1
@@ -89,7 +89,7 @@ def test_a_stopped_run_resumes_without_its_flags(call_tinyllm: Call, tiny_shards
     assert code == 0, err
     assert "time limit reached at step 1; go on with --resume auto" in err
     assert out.startswith("step 1: validation loss ")
-    assert "bits a byte; model in run/model, curve in run/loss.svg" in out
+    assert "bits per byte; model in run/model, curve in run/loss.svg" in out
     assert call_tinyllm("info", "run")[0] == 0
     code, out, err = call_tinyllm("train", "--data", tiny_shards, "--out", "run", "--resume", "auto")
     assert code == 0, err

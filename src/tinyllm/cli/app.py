@@ -31,7 +31,7 @@ COMMANDS = {
     ),
     "score": ("tinyllm.cli.score:score", "Show how likely texts are: bits per byte, perplexity, tokens."),
     "settings": ("tinyllm.cli.settings:settings", "List settings with default, unit and meaning; search them."),
-    "info": ("tinyllm.cli.model:info", "Show parameters, bytes, FLOPs a token and shapes of a model."),
+    "info": ("tinyllm.cli.model:info", "Show parameters, bytes, FLOPs per token and shapes of a model."),
     "completion": ("tinyllm.cli.completion:completion", "Install completion of commands and flags for your shell."),
     "doctor": ("tinyllm.cli.doctor:doctor", "Check runs, shards, models and tokenizers, or whether a run will fit."),
     "import": ("tinyllm.cli.exchange:import_model", "Convert another tool's model to a model directory."),

@@ -77,7 +77,7 @@ def demo(
         "stories": f"{stories:,}",
         "training tokens": f"{shard_set.train_counts.tokens:,} in the corpus, {outcome.num_tokens:,} seen",
         "parameters": f"{outcome.num_parameters:,}",
-        "validation loss": f"{outcome.model.loss:.4f} nats a token, {outcome.model.bits_per_byte:.4f} bits a byte",
+        "validation loss": f"{outcome.model.loss:.4f} nats per token, {outcome.model.bits_per_byte:.4f} bits per byte",
         "sampled stories": f"{NUM_SAMPLES}: the grammar accepts {tally.accepted}, {tally.new} of them new",
         "peak memory": f"{peak / 2**20:,.0f} MiB" if peak is not None else "not reported by this system",
         "loss curve": str(run / "loss.svg"),

@@ -68,7 +68,7 @@ def fit(
         return
     show_samples(out / "model")
     result = outcome.model.bits_per_byte
-    print(f"bits a byte on held-out text: {result:.3f}; expected {fitted.plan.expected_bits_per_byte:.2f}")
+    print(f"bits per byte on held-out text: {result:.3f}; expected {fitted.plan.expected_bits_per_byte:.2f}")
     print("Try next:")
     print(f'  tinyllm generate {out / "model"} "Your words"')
     print(f"  tinyllm info {out / 'model'}")

@@ -24,7 +24,7 @@ def info(
         bool, Parameter(name="--json", help="Write the same as JSON.", negative="", show_default=False)
     ] = False,
 ) -> None:
-    """Show parameters, bytes, FLOPs a token and shapes of a model.
+    """Show parameters, bytes, FLOPs per token and shapes of a model.
 
     Checks every file against the manifest. For other tools' files, bytes are those after decoding to float32.
 
@@ -74,12 +74,13 @@ def table(facts: Facts) -> list[str]:
         **({"labels": f"{len(facts.label_names)}: {', '.join(facts.label_names)}"} if facts.label_names else {}),
         "parameters": f"{facts.num_parameters:,}",
         "bytes": f"{facts.weight_bytes:,} ({dtypes}), key/value cache {size.cache_bytes(config):,} (float32)",
-        "FLOPs a token": f"{forward:,} forward, {training:,} in training",
+        "FLOPs per token": f"{forward:,} forward, {training:,} in training",
         "tokenizer": f"fingerprint {facts.tokenizer.fingerprint[:12]}",
         **({"format": facts.source} if facts.source else {}),
         **({} if facts.path.is_file() else _provenance(facts.manifest)),
     }
-    lines = [f"{name:<14} {value}" for name, value in rows.items()]
+    width = max(map(len, rows))
+    lines = [f"{name:<{width}} {value}" for name, value in rows.items()]
     return [*lines, "", *_shape_lines(facts.tensors)]
 
 

@@ -75,7 +75,7 @@ class TrainingDisplay(TrainingReporter):
         """Prints the validation loss."""
         loss = record["validation_loss"]
         self.numbers.evaluated(loss)
-        self.note(f"step {record['step']}: validation loss {loss:.4f}, {record['bits_per_byte']:.4f} bits a byte")
+        self.note(f"step {record['step']}: validation loss {loss:.4f}, {record['bits_per_byte']:.4f} bits per byte")
 
     def samples(self, step: int, prompt: str, texts: Sequence[str]) -> None:
         """Shows the first sample below the numbers, or prints its beginning on one line."""

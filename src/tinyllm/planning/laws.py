@@ -1,12 +1,12 @@
 """Scaling laws of small models: the validation loss that a run will reach, and its best learning rate.
 
-The form is Chinchilla's (Hoffmann et al. 2022), in bits a byte, with repeated text worth less as in Muennighoff et al.
+The form is Chinchilla's (Hoffmann et al. 2022), in bits per byte, with repeated text worth less as in Muennighoff et al.
 2023, and a floor and a scale for each corpus:
 
-    bits a byte = E + S ((N0 / N)^a + (D0 / D')^b),   D' = U (1 + R* (1 - e^(-(R - 1) / R*)))
+    bits per byte = E + S ((N0 / N)^a + (D0 / D')^b),   D' = U (1 + R* (1 - e^(-(R - 1) / R*)))
 
-N parameters, D trained bytes, U bytes of the corpus, R = D / U readings of it. The floor E and the scale S are
-powers of the corpus's bits a byte after bz2, E times a constant. `benchmarks/scaling_laws.py` measures the series and
+N parameters, D trained bytes, U bytes of the corpus, R = D / U epochs. The floor E and the scale S are
+powers of the corpus's bits per byte after bz2, E times a constant. `benchmarks/scaling_laws.py` measures the series and
 fits the constants into `laws.json`; `docs/scaling-laws.md` shows them.
 """
 
@@ -17,7 +17,7 @@ from functools import cache
 from importlib.resources import files
 
 CEILING = 1.25
-"""Largest expected loss, times the corpus's bits a byte after bz2: the law rises without limit for short runs."""
+"""Largest expected loss, times the corpus's bits per byte after bz2: the law rises without limit for short runs."""
 
 
 @dataclass(frozen=True)
@@ -25,11 +25,11 @@ class Laws:
     """The constants of the laws."""
 
     floor: float
-    """E of a corpus with one bit a byte after bz2: the part that neither parameters nor text reduce."""
+    """E of a corpus with one bit per byte after bz2: the part that neither parameters nor text reduce."""
     floor_exponent: float
-    """Power of the corpus's bits a byte after bz2 in E."""
+    """Power of the corpus's bits per byte after bz2 in E."""
     scale_exponent: float
-    """Power of the corpus's bits a byte after bz2 in S; negative, as text with a high floor has less to learn."""
+    """Power of the corpus's bits per byte after bz2 in S; negative, as text with a high floor has less to learn."""
     parameters: float
     """N0."""
     parameters_exponent: float
@@ -38,8 +38,8 @@ class Laws:
     """D0."""
     data_exponent: float
     """b."""
-    readings: float
-    """R*: readings after which repeating the text helps little."""
+    epochs: float
+    """R*: repetitions of the text after which another one helps little."""
     peak: float
     """Learning rate of Muon for a model of a million parameters."""
     peak_exponent: float
@@ -58,7 +58,7 @@ class Laws:
         if num_bytes <= corpus_bytes:
             return num_bytes
         again = num_bytes / corpus_bytes - 1
-        return corpus_bytes * (1 + self.readings * (1 - math.exp(-again / self.readings)))
+        return corpus_bytes * (1 + self.epochs * (1 - math.exp(-again / self.epochs)))
 
     def best_peak(self, num_parameters: float) -> float:
         """The best peak of the learning rate, rounded to two digits."""

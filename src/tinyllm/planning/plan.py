@@ -15,37 +15,44 @@ from tinyllm.planning.speed import Speed
 from tinyllm.planning.survey import Survey, Vocabulary
 
 WIDTHS = (16, 24, 32, 48, 64, 96, 128, 160, 192, 256, 320, 384, 512)
-"""Candidate widths."""
-CHANNELS_A_HEAD = 32
+"""Candidate hidden sizes."""
+CHANNELS_PER_HEAD = 32
 CONTEXT = 256
-SMALL_BATCH, BATCH, MANY_TOKENS = 2, 4, 2_000_000
-"""Windows an update of short runs and of others, and the tokens from which a run counts as the other kind."""
+SMALL_BATCH, BATCH = 2, 4
+"""Windows per update of a short run, and of a long one."""
+LONG_RUN_TOKENS = 2_000_000
+"""Trained tokens from which a run is long."""
 TRAINED_PART = 0.92
-"""Part of the time that goes to updates; the rest is for tokenizing, evaluations, saving and samples."""
+"""Fraction of the time for updates; tokenizing, evaluating, saving and sampling take the rest."""
 LEAST_STEPS = 50
 LEAST_DOCUMENTS = 20
-"""Documents from which windows begin with a document."""
+"""A corpus of at least as many documents has windows that begin at document starts."""
 LEAST_OCCURRENCES = 150
-"""Mean occurrences of a token in the corpus: the vocabulary is the largest with as many."""
-LEAST_TOKENS_A_PARAMETER, MOST_PARAMETERS_A_TOKEN = 2, 4
-"""Trained tokens for each parameter, and parameters for each token of the corpus: the size is the largest with both."""
-VALIDATION_BYTES = 100_000
-VALIDATION_LIMITS = (0.01, 0.1)
-"""Validation gets `VALIDATION_BYTES`, but no smaller and no larger part of the corpus than these."""
-TOKENS_AN_EVALUATION, EVALUATIONS = 400_000, (3, 12)
-"""Trained tokens between two evaluations, and the least and the largest number of evaluations."""
-EVALUATED_PART, EVALUATED_TOKENS = 30, (8_000, 40_000)
-"""One evaluation reads the trained tokens / `EVALUATED_PART`, but no fewer and no more tokens than these."""
-MANY_READINGS, HEART_READINGS, MOST_READINGS = 15, 30, 60
-"""Readings of a corpus from which dropout helps, from which text is learned by heart, and after which a run stops."""
+"""The vocabulary is the largest whose tokens occur at least this often on average."""
+LEAST_TOKENS_PER_PARAMETER = 2
+"""The model is so small that the run trains on at least this many tokens per parameter."""
+MOST_PARAMETERS_PER_TOKEN = 4
+"""The model has at most this many parameters per token of the corpus."""
+VALIDATION_BYTES, VALIDATION_LIMITS = 100_000, (0.01, 0.1)
+"""Size of the validation text, and the smallest and largest fraction of the corpus that it may be."""
+TOKENS_PER_EVALUATION, EVALUATIONS = 400_000, (3, 12)
+"""Trained tokens between evaluations, and the smallest and largest number of evaluations."""
+EVALUATED_PART, EVALUATED_TOKENS = 1 / 30, (8_000, 40_000)
+"""Tokens of one evaluation as a fraction of the trained tokens, and their smallest and largest number."""
+DROPOUT_EPOCHS = 15
+"""Epochs from which the run uses dropout."""
+MEMORIZING_EPOCHS = 30
+"""Epochs from which the model memorizes the corpus."""
+MOST_EPOCHS = 60
+"""Epochs after which a run ends, even if time is left."""
 DROPOUT = 0.1
-TOKENIZER_BYTES_A_TOKEN = 110
-"""Bytes of the tokenizer's files for each token of the vocabulary."""
+TOKENIZER_BYTES_PER_TOKEN = 110
+"""Size of the tokenizer's files per token of the vocabulary."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """The wishes of the user."""
+    """The limits that the user sets."""
 
     seconds: float
     """Time of the whole run."""
@@ -84,19 +91,19 @@ class Plan:
 
     @property
     def is_shortened(self) -> bool:
-        """Whether the run ends before its time, as the corpus has been read `MOST_READINGS` times."""
-        next_readings = (self.num_steps + 1) * self.batch_size * self.model.context_length / max(1, self.corpus_tokens)
-        return next_readings > MOST_READINGS
+        """Whether the run ends before its time, because one more update would exceed `MOST_EPOCHS`."""
+        num_tokens = (self.num_steps + 1) * self.batch_size * self.model.context_length
+        return num_tokens > MOST_EPOCHS * max(1, self.corpus_tokens)
 
     @property
-    def readings(self) -> float:
-        """Epochs: passes of the run over the corpus."""
+    def epochs(self) -> float:
+        """Passes of the run over the corpus."""
         return self.num_tokens / max(1, self.corpus_tokens)
 
     def with_steps(self, num_steps: int, survey: Survey, laws: Laws) -> "Plan":
-        """The plan with another number of updates, at most `MOST_READINGS`, and the result expected of it."""
+        """The plan with another number of updates, within `MOST_EPOCHS`, and the result expected of it."""
         tokens_per_step = self.batch_size * self.model.context_length
-        num_steps = min(num_steps, max(LEAST_STEPS, MOST_READINGS * self.corpus_tokens // tokens_per_step))
+        num_steps = min(num_steps, max(LEAST_STEPS, MOST_EPOCHS * self.corpus_tokens // tokens_per_step))
         trained_bytes = num_steps * tokens_per_step * self.vocabulary.bytes_per_token
         expected = laws.bits_per_byte(
             num_parameters(self.model), trained_bytes, _train_bytes(survey), survey.compressed_bits
@@ -105,8 +112,8 @@ class Plan:
 
     def sections(self) -> dict[str, dict[str, Any]]:
         """The settings of the run, by section of the config."""
-        evaluated = _within(self.num_tokens // EVALUATED_PART, EVALUATED_TOKENS)
-        interval = -(-self.num_steps // _within(self.num_tokens // TOKENS_AN_EVALUATION, EVALUATIONS))
+        evaluated = _within(int(self.num_tokens * EVALUATED_PART), EVALUATED_TOKENS)
+        interval = -(-self.num_steps // _within(self.num_tokens // TOKENS_PER_EVALUATION, EVALUATIONS))
         return {
             "model": self.model.model_dump(),
             "training": {
@@ -130,9 +137,10 @@ class Plan:
             "optimizer": {"name": "muon"},
         }
 
-    def config(self) -> Config:
-        """The config of the run."""
-        return Config.model_validate(self.sections())
+    def config(self, **training: str) -> Config:
+        """The config of the run; `training` overrides settings of that section."""
+        sections = self.sections()
+        return Config.model_validate(sections | {"training": sections["training"] | training})
 
 
 def choose_plan(survey: Survey, vocabularies: Sequence[Vocabulary], speed: Speed, laws: Laws, limits: Limits) -> Plan:
@@ -160,7 +168,7 @@ def _plan(survey: Survey, vocabulary: Vocabulary, width: int, speed: Speed, laws
     corpus_tokens = int(train_bytes / vocabulary.bytes_per_token)
     model = _model(vocabulary, width, _context(corpus_tokens))
     batch_size, num_steps = _count_updates(model, speed, limits.seconds * TRAINED_PART)
-    if num_steps * batch_size * model.context_length >= MANY_READINGS * corpus_tokens:
+    if num_steps * batch_size * model.context_length >= DROPOUT_EPOCHS * corpus_tokens:
         model = model.model_copy(update={"dropout": DROPOUT})
     plan = Plan(
         vocabulary,
@@ -180,8 +188,8 @@ def _plan(survey: Survey, vocabulary: Vocabulary, width: int, speed: Speed, laws
 def _is_trainable(plan: Plan) -> bool:
     """Whether the run has enough tokens for each parameter, and the corpus is not too small for the model."""
     parameters = num_parameters(plan.model)
-    enough = plan.num_tokens >= LEAST_TOKENS_A_PARAMETER * parameters
-    return enough and parameters <= MOST_PARAMETERS_A_TOKEN * plan.corpus_tokens
+    enough = plan.num_tokens >= LEAST_TOKENS_PER_PARAMETER * parameters
+    return enough and parameters <= MOST_PARAMETERS_PER_TOKEN * plan.corpus_tokens
 
 
 def _occurrences(vocabulary: Vocabulary, survey: Survey) -> float:
@@ -190,22 +198,22 @@ def _occurrences(vocabulary: Vocabulary, survey: Survey) -> float:
 
 
 def _count_updates(model: ModelConfig, speed: Speed, seconds: float) -> tuple[int, int]:
-    """The windows of an update, and the number of updates in `seconds`: small updates for short runs."""
+    """Windows per update, and the number of updates in `seconds`; a short run has small updates."""
     for batch_size in (SMALL_BATCH, BATCH):
         num_tokens = batch_size * model.context_length
         num_steps = max(LEAST_STEPS, int(seconds / speed.update_seconds(model, num_tokens)))
-        if num_steps * num_tokens < MANY_TOKENS:
+        if num_steps * num_tokens < LONG_RUN_TOKENS:
             break
     return batch_size, num_steps
 
 
 def _model(vocabulary: Vocabulary, width: int, context: int = CONTEXT) -> ModelConfig:
-    """The shape of a width: more layers for wider models, heads of `CHANNELS_A_HEAD` channels."""
+    """The shape of a width: more layers for wider models, heads of `CHANNELS_PER_HEAD` channels."""
     return ModelConfig(
         vocab_size=vocabulary.size,
         hidden_size=width,
         num_layers=max(3, round(2 + width / 48)),
-        num_heads=max(1, width // CHANNELS_A_HEAD),
+        num_heads=max(1, width // CHANNELS_PER_HEAD),
         context_length=context,
     )
 
@@ -219,7 +227,7 @@ def _within(value: int, limits: tuple[int, int]) -> int:
 def _is_within(limits: Limits, model: ModelConfig) -> bool:
     if limits.max_parameters is not None and num_parameters(model) > limits.max_parameters:
         return False
-    num_bytes = weight_bytes(model) + model.vocab_size * TOKENIZER_BYTES_A_TOKEN
+    num_bytes = weight_bytes(model) + model.vocab_size * TOKENIZER_BYTES_PER_TOKEN
     return limits.max_file_bytes is None or num_bytes <= limits.max_file_bytes
 
 

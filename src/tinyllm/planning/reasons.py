@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from tinyllm.model.size import num_parameters, weight_bytes
-from tinyllm.planning.plan import HEART_READINGS, MANY_READINGS, Plan
+from tinyllm.planning.plan import DROPOUT_EPOCHS, MEMORIZING_EPOCHS, Plan
 from tinyllm.planning.survey import Survey
 
 Row = tuple[str, str, str]
@@ -23,7 +23,7 @@ def explain(plan: Plan, survey: Survey) -> list[Row]:
         (
             "vocabulary",
             f"{vocabulary.size:,} tokens",
-            f"{vocabulary.bytes_per_token:.2f} bytes a token; each token occurs often enough to be learned{coverage}",
+            f"{vocabulary.bytes_per_token:.2f} bytes per token; each token occurs often enough to be learned{coverage}",
         ),
         (
             "parameters",
@@ -51,7 +51,7 @@ def explain(plan: Plan, survey: Survey) -> list[Row]:
             f"{plan.num_steps:,}",
             f"{_updates_reason(plan)}: {plan.num_tokens:,} tokens",
         ),
-        ("readings", f"{plan.readings:.1f}", "how many times the run reads the corpus"),
+        ("epochs", f"{plan.epochs:.1f}", "how many times the run reads the corpus"),
         ("dropout", f"{model.dropout:g}", _dropout_reason(plan)),
         (
             "validation",
@@ -60,7 +60,7 @@ def explain(plan: Plan, survey: Survey) -> list[Row]:
         ),
         (
             "expected",
-            f"about {plan.expected_bits_per_byte:.1f} bits a byte",
+            f"about {plan.expected_bits_per_byte:.1f} bits per byte",
             "on the validation text, by laws that a series of small runs gave",
         ),
     ]
@@ -68,13 +68,13 @@ def explain(plan: Plan, survey: Survey) -> list[Row]:
 
 def warnings(plan: Plan, survey: Survey) -> Iterator[str]:
     """Lines about a corpus that limits the result."""
-    if plan.readings >= HEART_READINGS:
+    if plan.epochs >= MEMORIZING_EPOCHS:
         yield (
-            f"{plan.corpus_tokens:,} tokens, read {plan.readings:,.0f} times: they will be learned by heart; "
+            f"{plan.corpus_tokens:,} tokens, read {plan.epochs:,.0f} times: the model will memorize them; "
             "more text helps more than more time"
         )
-    elif plan.readings >= MANY_READINGS:
-        yield f"the corpus is read {plan.readings:.0f} times; more text would help more than more time"
+    elif plan.epochs >= DROPOUT_EPOCHS:
+        yield f"the corpus is read {plan.epochs:.0f} times; more text would help more than more time"
     if survey.repeated_bytes * 10 > survey.num_bytes:
         share = survey.repeated_bytes / survey.num_bytes
         yield f"{share:.0%} of the corpus is in documents that equal an earlier one; they teach nothing new"
@@ -94,11 +94,11 @@ def show_time(seconds: float) -> str:
 
 def _updates_reason(plan: Plan) -> str:
     if plan.is_shortened:
-        return "further readings would only learn the text by heart"
+        return "further epochs would only memorize the text"
     return f"as many as fit into {show_time(plan.seconds)} here"
 
 
 def _dropout_reason(plan: Plan) -> str:
     if plan.model.dropout:
-        return f"the corpus is read {plan.readings:.0f} times: dropout delays learning by heart"
+        return f"the corpus is read {plan.epochs:.0f} times: dropout delays memorization"
     return "in a series of runs, dropout did harm where a text was read a few times"

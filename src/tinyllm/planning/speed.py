@@ -18,7 +18,7 @@ PROBE_VOCAB_SIZE = 1024
 PROBE_UPDATES = 12
 PROBE_SECONDS = 3.0
 LEAST_RATE = 1e6
-"""FLOPs a second below which a measurement is noise."""
+"""FLOPs per second below which a measurement is noise."""
 
 
 @dataclass(frozen=True)

@@ -69,9 +69,7 @@ class Fitted:
 
     def config(self) -> Config:
         """The config of the run."""
-        sections = self.plan.sections()
-        sections["training"] |= self.training
-        return Config.model_validate(sections)
+        return self.plan.config(**self.training)
 
 
 def begin(

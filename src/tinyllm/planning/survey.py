@@ -33,7 +33,7 @@ class Survey:
     repeated_bytes: int
     """UTF-8 bytes of documents that equal an earlier one."""
     compressed_bits: float
-    """Bits a byte of the sample after bz2: a measure of how hard the text is to predict."""
+    """Bits per byte of the sample after bz2: a measure of how hard the text is to predict."""
 
 
 @dataclass(frozen=True)

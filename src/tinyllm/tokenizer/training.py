@@ -26,11 +26,11 @@ NUM_META_PIECES = 259
 VOCAB_LIMIT = 2**20
 MAX_SPECIAL_CHARACTERS = 64
 MAX_LINE_BYTES = 2**20
+"""Longer lines are cut, because SentencePiece would drop them."""
 LEAST_OCCURRENCES = 20
 """Mean occurrences of a token in the training text below which the vocabulary is reported as too large."""
-MOST_BYTES_A_TOKEN = 8
-"""Mean length of tokens that no natural text exceeds; a text of enough such tokens is not counted."""
-"""Longer lines are cut, because SentencePiece would drop them."""
+MOST_BYTES_PER_TOKEN = 8
+"""No natural text has longer tokens on average, so a text of enough bytes need not be encoded to count its tokens."""
 _RESERVED = "\u2585"  # SentencePiece drops a line that contains this character.
 
 
@@ -164,7 +164,7 @@ def _lines_of(text: str, document_number: int) -> Iterator[str]:
 
 def _warn_if_large(tokenizer: Tokenizer, sample: Sample, note: Note) -> None:
     """Notes a vocabulary whose tokens occur fewer than `LEAST_OCCURRENCES` times each in the text, on average."""
-    if sample.num_bytes >= tokenizer.vocab_size * LEAST_OCCURRENCES * MOST_BYTES_A_TOKEN:
+    if sample.num_bytes >= tokenizer.vocab_size * LEAST_OCCURRENCES * MOST_BYTES_PER_TOKEN:
         return
     num_tokens = sum(len(tokenizer.encode(line, bos=False)) for line in sample.lines)
     occurrences = num_tokens / tokenizer.vocab_size

@@ -37,7 +37,7 @@ class TrainingState(BaseModel):
     evaluated_step: int = -1
     """Step of the last complete evaluation; -1 before the first."""
     best_loss: float | None = None
-    """Lowest validation loss, in nats a token: the loss of RUN/model."""
+    """Lowest validation loss, in nats per token: the loss of RUN/model."""
     bad_steps: int = 0
     """Number of updates skipped in a row."""
     total_bad_steps: int = 0

@@ -1,6 +1,6 @@
-"""Validation loss on a fixed set of windows, in nats a token and in bits a byte.
+"""Validation loss on a fixed set of windows, in nats per token and in bits per byte.
 
-Bits a byte do not depend on the tokenizer: they compare runs with different vocabularies.
+Bits per byte do not depend on the tokenizer: they compare runs with different vocabularies.
 """
 
 import math

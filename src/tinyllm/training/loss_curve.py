@@ -47,7 +47,7 @@ def draw_loss_curve(records: Sequence[dict[str, Any]], title: str, stops: Sequen
         f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#fff"/>',
         f'<clipPath id="frame"><rect x="{LEFT}" y="{TOP}" width="{WIDTH - LEFT - RIGHT}" '
         f'height="{HEIGHT - TOP - BOTTOM}"/></clipPath>',
-        f'<text x="{LEFT}" y="22" font-size="15" fill="{INK}">{escape(title)}: loss (nats a token)</text>',
+        f'<text x="{LEFT}" y="22" font-size="15" fill="{INK}">{escape(title)}: loss (nats per token)</text>',
         frame.axes(),
         frame.stops(stops),
         frame.line(_thin(training), TRAINING, width=1, opacity=0.25),

@@ -75,7 +75,7 @@ class NextToken(NextTokenLoss):
         return {}
 
     def evaluate(self, updater: Updater, stop: StopRequest | None) -> Evaluation | None:
-        """Loss and bits a byte on the validation windows; None if `stop` was requested before the end."""
+        """Loss and bits per byte on the validation windows; None if `stop` was requested before the end."""
         return evaluate(updater, map(self._to_device, self.validation), self.text_bytes, stop)
 
     def inputs(self) -> dict[str, Any]:

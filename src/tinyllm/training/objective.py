@@ -48,7 +48,7 @@ class Evaluation:
         return {"validation_loss": self.loss, "bits_per_byte": self.bits_per_byte}
 
     def __str__(self) -> str:
-        bits = "" if self.bits_per_byte is None else f", {self.bits_per_byte:.4f} bits a byte"
+        bits = "" if self.bits_per_byte is None else f", {self.bits_per_byte:.4f} bits per byte"
         return f"validation loss {self.loss:.4f}{bits}"
 
 

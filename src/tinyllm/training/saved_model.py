@@ -29,9 +29,9 @@ class SavedModel:
     step: int
     """Number of optimizer updates before it was saved."""
     loss: float
-    """Validation loss, in nats a token; for another objective its `Evaluation.criterion`."""
+    """Validation loss, in nats per token; for another objective its `Evaluation.criterion`."""
     bits_per_byte: float | None
-    """Validation loss in bits a byte; None for models of version 0.1.0, which did not record it."""
+    """Validation loss in bits per byte; None for models of version 0.1.0, which did not record it."""
 
     @classmethod
     def read(cls, path: Path) -> Self | None:

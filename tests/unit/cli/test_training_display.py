@@ -169,7 +169,7 @@ def test_lines_have_all_numbers_at_each_log_interval(capsys: pytest.CaptureFixtu
         "step 30/5000  loss 2.3411  best validation loss -  epoch 3.24  learning rate 1.00e-03  "
         "gradient norm 0.71  1,024,310 tokens/s  memory 912 MB  8:17 left"
     )
-    assert evaluation == "step 30: validation loss 2.4000, 1.2500 bits a byte"
+    assert evaluation == "step 30: validation loss 2.4000, 1.2500 bits per byte"
     assert sample.startswith("sample at step 30: Once there was a little fox who lived in a wood. One day ")
     assert (len(sample), sample[-1]) == (len("sample at step 30: ") + 300, "…")
 

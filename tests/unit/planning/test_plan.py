@@ -60,10 +60,10 @@ def test_limits_that_leave_no_model_are_refused_with_the_smallest_size() -> None
 
 def test_text_that_is_read_many_times_gets_dropout_and_a_warning() -> None:
     plan = choose_plan(SMALL, VOCABULARIES, SPEED, measured_laws(), Limits(600.0))
-    assert plan.readings > 30
+    assert plan.epochs > 30
     assert plan.model.dropout > 0
     (line,) = warnings(plan, SMALL)
-    assert f"{plan.corpus_tokens:,} tokens, read {plan.readings:,.0f} times: they will be learned by heart" in line
+    assert f"{plan.corpus_tokens:,} tokens, read {plan.epochs:,.0f} times: the model will memorize them" in line
     fresh = choose_plan(LARGE, VOCABULARIES, SPEED, measured_laws(), Limits(60.0))
     assert fresh.model.dropout == 0
     assert list(warnings(fresh, LARGE)) == []
@@ -91,7 +91,7 @@ def test_new_number_of_updates_changes_the_expected_result() -> None:
 
 
 def test_repeated_text_is_worth_less_and_at_most_a_limit() -> None:
-    laws = dataclasses.replace(measured_laws(), readings=5.0)
+    laws = dataclasses.replace(measured_laws(), epochs=5.0)
     assert laws.effective_bytes(900, 1000) == 900
     assert laws.effective_bytes(2000, 1000) == pytest.approx(1000 * (1 + 5 * (1 - math.exp(-0.2))))
     assert laws.effective_bytes(10**9, 1000) == pytest.approx(6000)

@@ -53,7 +53,7 @@ def split_at_bos(ids: list[int], tokenizer: Tokenizer) -> list[list[int]]:
 
 
 def test_bits_a_byte_is_the_loss_of_the_text_in_bits(tiny_shards: Path, tmp_path: Path) -> None:
-    """Recomputes bits a byte from the saved model, token by token, with the bytes of the text."""
+    """Recomputes bits per byte from the saved model, token by token, with the bytes of the text."""
     run = tmp_path / "run"
     config = make_config(tiny_shards, 4, training={"eval_batches": 1, "batch_size": 1})
     outcome, trainer = train(tiny_shards, run, config)
