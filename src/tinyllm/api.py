@@ -3,14 +3,16 @@
 Each function builds a config and calls a stage. They print nothing. `tinyllm train` is `run_training` with a display.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from tinyllm import storage
+from tinyllm.arguments import as_choice, as_number, as_path, as_paths, as_text, as_texts, as_whole_number, wrong_type
 from tinyllm.config.layers import build_run_config, to_toml
-from tinyllm.errors import ConfigError
+from tinyllm.errors import ConfigError, UsageError
 from tinyllm.progress import SILENT, Reporter
 
 if TYPE_CHECKING:
@@ -36,7 +38,7 @@ def generate(prompt: str = "", *, model: str | Path | None = None, **settings: A
     """
     from tinyllm.loading import load
 
-    (result,) = load(model).generate(prompt, **settings)
+    (result,) = load(None if model is None else as_path(model, "model")).generate(prompt, **settings)
     return result.prompt + result.text
 
 
@@ -82,26 +84,26 @@ def evaluate(
     from tinyllm.loading import find
 
     for name, value in (("num_samples", num_samples), ("max_bytes", max_bytes)):
-        if value < 0:
+        if as_whole_number(value, name) < 0:
             raise ConfigError(f"{name} is {value}; give 0 or more", parameter=name)
+    _check_reporter(reporter)
     if not (pairs or num_samples or data or text or tasks):
         raise ConfigError("there is nothing to measure: give data, text or tasks, or leave pairs or samples on")
-    sampling = Sampling(num_samples, prompt, sampling_config(**settings))
-    paths = [find(model) for model in models or (None,)]
+    sampling = Sampling(num_samples, as_text(prompt, "prompt"), sampling_config(**settings))
+    paths = [find(model) for model in as_paths(models, "models") or (None,)]
+    file = None if tokenizer is None else as_path(tokenizer, "tokenizer")
     material = read_material(
-        None if data is None else Path(data), _paths(text), _paths(tasks), with_pairs=pairs, max_bytes=max_bytes or None
+        None if data is None else as_path(data, "data"),
+        as_paths(text, "text"),
+        as_paths(tasks, "tasks"),
+        with_pairs=pairs,
+        max_bytes=max_bytes or None,
     )
-    file = None if tokenizer is None else Path(tokenizer)
     return Report(
         tuple(
             evaluate_model(path, material, sampling, tokenizer=file, device=device, reporter=reporter) for path in paths
         )
     )
-
-
-def _paths(files: str | Path | Sequence[str | Path]) -> list[Path]:
-    """One file, or several, as paths."""
-    return [Path(files)] if isinstance(files, str | Path) else [Path(file) for file in files]
 
 
 def train_tokenizer(
@@ -136,15 +138,17 @@ def train_tokenizer(
     from tinyllm.corpus.documents import read_documents
     from tinyllm.tokenizer.training import train_tokenizer as train_on_texts
 
-    found = read_documents(_paths(files), documents=documents, text_key=text_key, note=reporter.note)
+    _check_reporter(reporter)
+    _check_reading(documents, text_key)
+    found = read_documents(as_paths(files, "files"), documents=documents, text_key=text_key, note=reporter.note)
     return train_on_texts(
         (document.text for document in found),
-        vocab_size,
-        Path(output),
-        character_coverage=character_coverage,
-        max_input_bytes=max_input_bytes,
-        seed=seed,
-        special=special,
+        as_whole_number(vocab_size, "vocab_size"),
+        as_path(output, "output"),
+        character_coverage=as_number(character_coverage, "character_coverage"),
+        max_input_bytes=as_whole_number(max_input_bytes, "max_input_bytes"),
+        seed=as_whole_number(seed, "seed"),
+        special=as_texts(special, "special"),
         overwrite=overwrite,
         note=reporter.note,
     )
@@ -172,7 +176,7 @@ def prepare(
     text_key             key or column of the text in records
     validation_fraction  fraction of documents for validation
     num_workers          encoding processes; None means one per core
-    shard_tokens         largest number of tokens in a shard; None means 100 million
+    shard_tokens         largest number of tokens in a shard; None means 2^24, about 16.8 million
 
     >>> shards = tinyllm.prepare("stories.txt", "tokenizer", "mine", validation_fraction=0.1, num_workers=1)
     >>> shards.train_counts.documents + shards.validation_counts.documents
@@ -184,17 +188,22 @@ def prepare(
     from tinyllm.exchange.tokenizer_source import load_tokenizer
     from tinyllm.shards.writer import SHARD_TOKENS
     from tinyllm.shards.writer import prepare as prepare_shards
+    from tinyllm.tokenizer.codec import Tokenizer
 
+    _check_reporter(reporter)
+    _check_reading(documents, text_key)
+    if not isinstance(tokenizer, Tokenizer):
+        tokenizer = load_tokenizer(as_path(tokenizer, "tokenizer"))
     return prepare_shards(
-        _paths(files),
-        load_tokenizer(Path(tokenizer)) if isinstance(tokenizer, str | Path) else tokenizer,
-        Path(output),
+        as_paths(files, "files"),
+        tokenizer,
+        as_path(output, "output"),
         documents=documents,
         text_key=text_key,
-        validation_fraction=validation_fraction,
+        validation_fraction=as_number(validation_fraction, "validation_fraction"),
         append_eos=append_eos,
-        num_workers=num_workers,
-        shard_tokens=SHARD_TOKENS if shard_tokens is None else shard_tokens,
+        num_workers=None if num_workers is None else as_whole_number(num_workers, "num_workers"),
+        shard_tokens=SHARD_TOKENS if shard_tokens is None else as_whole_number(shard_tokens, "shard_tokens"),
         overwrite=overwrite,
         reporter=reporter,
     )
@@ -229,18 +238,18 @@ def train(
     from tinyllm.training.reporter import TrainingReporter, as_training_reporter
 
     reporter = TrainingReporter() if reporter is None else as_training_reporter(reporter)
-    shards = ShardSet.open(data)
-    vocab_size = shards.tokenizer.vocab_size
+    run = as_path(out, "out")
+    shards = ShardSet.open(as_path(data, "data"))
     config, resume = build_run_config(
-        vocab_size,
-        Path(out),
-        [("sections", sections)],
-        recipe=recipe,
+        shards.tokenizer.vocab_size,
+        run,
+        [("", sections)],
+        recipe=None if recipe is None else as_text(recipe, "recipe"),
         resume=resume,
         note=reporter.note,
         shape_of=read_shape,
     )
-    return run_training(config, shards, Path(out), resume=resume, reporter=reporter)
+    return run_training(config, shards, run, resume=resume, reporter=reporter)
 
 
 def run_training(
@@ -303,13 +312,36 @@ def fit(
     from tinyllm.planning.reporter import FitReporter
     from tinyllm.tokenizer.codec import Tokenizer
 
-    reporter = reporter or FitReporter()
-    corpus = stages.Corpus([texts] if isinstance(texts, str | Path) else list(texts), documents, text_key)
-    limits = Limits(minutes * 60, max_parameters, max_file_bytes)
-    own = Tokenizer.load(tokenizer) if tokenizer is not None else None
+    reporter = FitReporter() if reporter is None else reporter
+    if not isinstance(reporter, FitReporter):
+        raise wrong_type("reporter", reporter, "a tinyllm.planning.reporter.FitReporter")
+    _check_reading(documents, text_key)
+    corpus = stages.Corpus(as_paths(texts, "texts"), documents, text_key)
+    if not 0 < as_number(minutes, "minutes") < math.inf:
+        raise UsageError(f"minutes is {minutes}; it should be greater than 0 and finite", parameter="minutes")
+    limits = Limits(
+        minutes * 60,
+        None if max_parameters is None else as_whole_number(max_parameters, "max_parameters"),
+        None if max_file_bytes is None else as_whole_number(max_file_bytes, "max_file_bytes"),
+    )
+    run = storage.follow_link(as_path(out, "out"))
+    own = Tokenizer.load(as_path(tokenizer, "tokenizer")) if tokenizer is not None else None
     if only_plan:
         return Fit(stages.plan_run(corpus, limits, own, reporter).plan, None)
-    run = storage.follow_link(Path(out))
     fitted, shards = stages.begin(corpus, limits, own, run, reporter)
     outcome = run_training(fitted.config(), shards, run, resume=stages.has_begun(run), reporter=reporter)
     return Fit(fitted.plan, outcome)
+
+
+def _check_reading(documents: object, text_key: object) -> None:
+    """Raises ConfigError for a rule of documents that does not exist, and for a key that is no text."""
+    from tinyllm.corpus.text import DocumentRule
+
+    as_choice(documents, "documents", get_args(DocumentRule))
+    if text_key is not None:
+        as_text(text_key, "text_key")
+
+
+def _check_reporter(receiver: object) -> None:
+    if not isinstance(receiver, Reporter):
+        raise wrong_type("reporter", receiver, "a tinyllm.Reporter")

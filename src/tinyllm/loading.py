@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
+from tinyllm.arguments import as_choice, as_path, as_text
 from tinyllm.config import WeightsKind
 from tinyllm.errors import ConfigError
 from tinyllm.machine.device import may_have_gpu, pick_device
@@ -116,16 +117,18 @@ def load(
     >>> model.config.context_length
     256
     """
-    _check_dtype(dtype)
-    kinds = ("auto", *get_args(WeightsKind))
-    if weights not in kinds:
-        raise ConfigError(f"weights is {weights}; it can be {', '.join(kinds)}")
+    as_choice(dtype, "dtype", list(DTYPES.values()))
+    as_choice(weights, "weights", ("auto", *get_args(WeightsKind)))
+    as_text(device, "device")
     found = find(path)
+    tokenizer = None if tokenizer is None else as_path(tokenizer, "tokenizer")
     if dtype == "float32" and (device == "cpu" or (device == "auto" and not may_have_gpu())):
         kind = next(kind for kind in get_args(WeightsKind) if weights in (kind, "auto"))
         return _load_without_torch(found, tokenizer, kind, note)
     if weights != "auto":
-        raise ConfigError(f"weights {weights} are for the CPU engine: device cpu and dtype float32")
+        raise ConfigError(
+            f"weights {weights} are for the CPU engine: device cpu and dtype float32", parameter="weights"
+        )
     return load_with_torch(found, tokenizer=tokenizer, device=device, dtype=dtype, note=note)
 
 
@@ -161,15 +164,10 @@ def load_with_torch(
     from tinyllm.generation.engines.torch_engine import TorchEngine
     from tinyllm.generation.generator import Generator
 
-    _check_dtype(dtype)
+    as_choice(dtype, "dtype", list(DTYPES.values()))
     found = find(path)
     model, opened_tokenizer = open_model(found, tokenizer, pick_device(device), getattr(torch, dtype), note)
     return Generator(TorchEngine(model), opened_tokenizer, model.config, found)
-
-
-def _check_dtype(dtype: str) -> None:
-    if dtype not in DTYPES.values():
-        raise ConfigError(f"dtype is {dtype}; it can be {', '.join(DTYPES.values())}")
 
 
 def _is_ours(path: Path, tokenizer: str | Path | None) -> bool:
@@ -183,6 +181,6 @@ def find(path: str | Path | None) -> Path:
 
 
 def _locate(path: str | Path) -> Path:
-    """The file or model directory at `path`. Raises InputError if there is none."""
-    path = Path(path)
+    """The file or model directory at `path`. Raises InputError if there is none, ConfigError if it is no path."""
+    path = as_path(path, "path")
     return path if path.is_file() else find_model(path)

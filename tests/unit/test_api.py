@@ -37,8 +37,12 @@ def test_train_then_generate(tiny_shards: Path, tmp_path: Path) -> None:
 
 
 def test_settings_are_checked_before_the_work(tiny_shards: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"sections: unknown key model.depth; did you mean model.dropout"):
+    with pytest.raises(ConfigError, match=r"^unknown key model.depth; did you mean model.dropout"):
         tinyllm.train(tiny_shards, tmp_path / "run", model={"depth": 3})
+    with pytest.raises(ConfigError, match=r"^unknown section modle; did you mean model\?$"):
+        tinyllm.train(tiny_shards, tmp_path / "run", modle={"num_layers": 1})
+    with pytest.raises(ConfigError, match=r"^num_steps stands outside a section; it is a setting of schedule$"):
+        tinyllm.train(tiny_shards, tmp_path / "run", num_steps=3)  # type: ignore[arg-type]
     with pytest.raises(MismatchError, match="model.vocab_size is 7"):
         tinyllm.train(tiny_shards, tmp_path / "run", model={"vocab_size": 7})
 

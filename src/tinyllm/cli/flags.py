@@ -10,6 +10,7 @@ from tinyllm.errors import TinyllmError
 
 FLAGS = {
     "batch_size": "--batch-size",
+    "character_coverage": "--character-coverage",
     "config": "--config",
     "device": "--device",
     "documents": "--documents",
@@ -28,13 +29,16 @@ FLAGS = {
     "recipe": "--recipe",
     "repetition_penalty": "--repetition-penalty",
     "resume": "--resume",
+    "shard_tokens": "--shard-tokens",
     "sha256": "--sha256",
+    "special": "--special",
     "target": "--to",
     "text_key": "--text-key",
     "tokenizer": "--tokenizer",
     "top_k": "--top-k",
     "top_p": "--top-p",
     "url": "--url",
+    "validation_fraction": "--validation-fraction",
     "vocab_size": "--vocab-size",
     "with_modelfile": "--modelfile",
 }

@@ -71,6 +71,8 @@ def train(
       tinyllm tokenizer train stories.txt --vocab-size 4096 -o tokenizer
       tinyllm tokenizer train chats.txt -o tokenizer --special "<|user|>" "<|assistant|>"
     """
+    if max_input_mb < 1:
+        raise UsageError(f"--max-input-mb is {max_input_mb}; at least 1 is needed")
     found = read_documents(files, documents=documents, text_key=read_text_key(text_key), note=note)
     texts = (document.text for document in found)
     tokenizer = train_tokenizer(

@@ -81,7 +81,7 @@ def file_layer(path: Path | None) -> tuple[str, Layer]:
 
 
 def build_config(layers: Iterable[tuple[str, Layer]], note: Note = SILENT.note) -> Config:
-    """The config of `layers`, pairs of a name for errors and a layer; later layers win. Raises ConfigError.
+    """The config of `layers`, pairs of an origin for errors and a layer; later layers win. Raises ConfigError.
 
     A key of an older version is read; `note` gets one line with its new name.
     """
@@ -89,9 +89,7 @@ def build_config(layers: Iterable[tuple[str, Layer]], note: Note = SILENT.note) 
     for origin, layer in layers:
         for section, values in layer.items():
             if not isinstance(values, Mapping):
-                if section in Config.model_fields:
-                    raise ConfigError(f"{origin}: {section} is a section; give it settings by name, not one value")
-                raise ConfigError(f"{origin}: {section} stands outside a section; write it under [section]")
+                raise ConfigError(f"{_place(origin)}{_describe_value(section)}")
             values = _with_new_names(origin, section, values, note)
             _check_names(origin, section, values)
             merged.setdefault(section, {}).update(values)
@@ -109,7 +107,7 @@ def _with_new_names(origin: str, section: str, values: Mapping[str, Any], note: 
         old = key.replace("-", "_")
         new = RENAMED.get((section, old), old)
         if new != old:
-            note(f"{origin}: {section}.{old} is named {section}.{new}; the old name is still read")
+            note(f"{_place(origin)}{section}.{old} is named {section}.{new}; the old name is still read")
         found[new] = value
     return found
 
@@ -191,16 +189,37 @@ def to_toml(config: Config) -> str:
 
 def _check_names(origin: str, section: str, values: Mapping[str, Any]) -> None:
     if section not in Config.model_fields:
-        raise ConfigError(_unknown(origin, f"section [{section}]", section, Config.model_fields))
-    kind = Config.model_fields[section].annotation
-    assert isinstance(kind, type)
-    assert issubclass(kind, BaseModel)
+        shown = f"[{section}]" if origin else section
+        raise ConfigError(_unknown(origin, f"section {shown}", section, Config.model_fields))
+    known = _settings_of(section)
     for key in values:
-        if key not in kind.model_fields:
-            raise ConfigError(_unknown(origin, f"key {section}.{key}", key, kind.model_fields, f"{section}."))
+        if key not in known:
+            raise ConfigError(_unknown(origin, f"key {section}.{key}", key, known, f"{section}."))
 
 
 def _unknown(origin: str, what: str, name: str, known: Iterable[str], prefix: str = "") -> str:
     nearest = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     advice = f"did you mean {prefix}{nearest[0]}?" if nearest else f"known are {prefix}{', '.join(sorted(known))}"
-    return f"{origin}: unknown {what}; {advice}"
+    return f"{_place(origin)}unknown {what}; {advice}"
+
+
+def _place(origin: str) -> str:
+    """The beginning of a message about the layer `origin`; empty for the keywords of a call, which need no place."""
+    return f"{origin}: " if origin else ""
+
+
+def _describe_value(name: str) -> str:
+    """The message for `name` with a value where a section should be."""
+    if name in Config.model_fields:
+        return f"{name} is a section; give it settings by name, not one value"
+    homes = [section for section in Config.model_fields if name.replace("-", "_") in _settings_of(section)]
+    advice = f"it is a setting of {' and of '.join(homes)}" if homes else f"there are {', '.join(Config.model_fields)}"
+    return f"{name} stands outside a section; {advice}"
+
+
+def _settings_of(section: str) -> Mapping[str, object]:
+    """The settings of a section of `Config`, by name."""
+    kind = Config.model_fields[section].annotation
+    assert isinstance(kind, type)
+    assert issubclass(kind, BaseModel)
+    return kind.model_fields

@@ -35,7 +35,8 @@ def split_documents(
     Raises UsageError for a fraction outside (0, 0.5], InputError if no document is left to train on.
     """
     if not 0 < fraction <= 0.5:
-        raise UsageError(f"the validation fraction is {fraction}; it must be above 0 and at most 0.5")
+        name = "validation_fraction"
+        raise UsageError(f"{name} is {fraction}; it should be above 0 and at most 0.5", parameter=name)
     if source is not None:
         return "source", _require_training(_label_source(documents, source))
     remaining = iter(documents)

@@ -9,13 +9,13 @@ import operator
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from numbers import Integral
 from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
 from pydantic import ValidationError
 
+from tinyllm.arguments import as_texts, as_whole_number, shown, wrong_type
 from tinyllm.config import ModelConfig, SamplingConfig, wrong_setting
 from tinyllm.errors import ConfigError, InputError, UsageError
 from tinyllm.generation.batch import Batch, FinishReason
@@ -163,7 +163,7 @@ class Generator:
         """The log-probability of each token of `text`, with bits per byte and perplexity; a list for several texts.
 
         The first token follows BOS. Each token of a text longer than the context has at least half a context before
-        it. Raises InputError for an empty text.
+        it. Raises InputError for an empty text, ConfigError for anything but texts.
 
         >>> model = tinyllm.load()
         >>> score = model.score("Once upon a time")
@@ -174,8 +174,9 @@ class Generator:
         >>> round(score.bits_per_byte, 3), round(score.perplexity, 2)
         (0.169, 1.6)
         """
+        texts = _texts(text)
         with self._turns.take():
-            scores = score_texts(self.engine, self.tokenizer, [text] if isinstance(text, str) else text)
+            scores = score_texts(self.engine, self.tokenizer, texts)
         return scores[0] if isinstance(text, str) else scores
 
     def logits(self, text: str | Sequence[int]) -> Logits:
@@ -191,7 +192,7 @@ class Generator:
         >>> model.tokenizer.id_to_piece(logits[-1].argmax())
         '▁time'
         """
-        ids = np.array(self._prompt_ids(text, "the text"), np.int64)
+        ids = np.array(self._prompt_ids(text, "text"), np.int64)
         num_bytes = 2 * 4 * len(ids) * self.engine.vocab_size
         check_memory(f"logits of {len(ids)} tokens", num_bytes, "ask for a shorter text")
         with self._turns.take():
@@ -210,9 +211,9 @@ class Generator:
         (6, 4, 128)
         """
         num_states = self.config.num_layers + 1
-        if layer is not None and not -num_states <= layer < num_states:
+        if layer is not None and not -num_states <= as_whole_number(layer, "layer") < num_states:
             raise UsageError(f"layer is {layer}; it can be 0 to {num_states - 1}, or -1 for the last")
-        ids = np.array(self._prompt_ids(text, "the text"), np.int64)
+        ids = np.array(self._prompt_ids(text, "text"), np.int64)
         layers = range(num_states) if layer is None else [layer % num_states]
         with self._turns.take():
             states = self.engine.read_states(ids, layers)
@@ -222,13 +223,13 @@ class Generator:
         """A vector (D,) for a text, (n, D) for n texts: the mean of the last hidden states over the text's tokens.
 
         BOS is read and not counted. Long texts are read in windows, as by `score`. `normalized` divides each vector by
-        its length, so that a dot product is a cosine. Raises InputError for an empty text.
+        its length, so that a dot product is a cosine. Errors are those of `score`.
 
         >>> kite, toy, bread = tinyllm.load().embed(["a red kite", "a blue kite", "He ate bread."], normalized=True)
         >>> bool(kite @ toy > kite @ bread)
         True
         """
-        texts = [text] if isinstance(text, str) else text
+        texts = _texts(text)
         ids = [np.array(self._text_ids(each), np.int64) for each in texts]
         vectors = np.empty((len(texts), self.config.hidden_size), np.float32)
         with self._turns.take():
@@ -251,10 +252,10 @@ class Generator:
     def _batch(
         self, prompt: str | Sequence[int], num_samples: int, config: SamplingConfig | None, settings: dict[str, Any]
     ) -> Batch:
-        if not isinstance(num_samples, Integral):
-            raise UsageError(f"num_samples is {num_samples!r}; it should be a whole number", parameter="num_samples")
-        if num_samples < 1:
+        if as_whole_number(num_samples, "num_samples") < 1:
             raise ConfigError(f"num_samples is {num_samples}; at least 1 is needed", parameter="num_samples")
+        if config is not None and not isinstance(config, SamplingConfig):
+            raise wrong_type("sampling", config, "a SamplingConfig, or its fields by name")
         merged = sampling_config(**{**(config.model_dump() if config else {}), **settings})
         ids = self._prompt_ids(prompt)
         self._check_memory(num_samples, len(ids), merged.max_new_tokens)
@@ -279,34 +280,43 @@ class Generator:
             raise InputError("the text has no token; give some text")
         return self.tokenizer.encode(text, bos=self.tokenizer.begins_with_bos)
 
-    def _prompt_ids(self, prompt: str | Sequence[int], what: str = "the prompt") -> list[int]:
-        """The ids of a prompt or a text, which messages call `what`."""
+    def _prompt_ids(self, prompt: str | Sequence[int], name: str = "prompt") -> list[int]:
+        """The ids of a text, or the checked token ids themselves; `name` is the caller's parameter."""
         if isinstance(prompt, str):
             ids = self.tokenizer.encode(prompt, bos=self.tokenizer.begins_with_bos)
         else:
-            ids = [self.tokenizer.check_id(id) for id in _whole_numbers(prompt)]
+            ids = [self.tokenizer.check_id(id) for id in _whole_numbers(prompt, name)]
         if not ids:
-            raise InputError(f"{what} is empty, and this model has no BOS to begin with; give some text")
+            raise InputError(f"the {name} is empty, and this model has no BOS to begin with; give some text")
         if len(ids) > self.engine.context_length:
             raise InputError(
-                f"{what} has {len(ids)} tokens, but the model's context is {self.engine.context_length}; shorten it"
+                f"the {name} has {len(ids)} tokens, but the model's context is {self.engine.context_length}; shorten it"
             )
         return ids
 
 
-def _whole_numbers(prompt: object) -> list[int]:
-    """The token ids in `prompt`. Raises UsageError naming the first item that is no whole number."""
+def _texts(text: object) -> list[str]:
+    """One text, or each of several. Raises ConfigError for anything else."""
+    if isinstance(text, str):
+        return [text]
+    if not isinstance(text, list | tuple):
+        raise wrong_type("text", text, "a text, or a list of texts")
+    return as_texts(text, "text")
+
+
+def _whole_numbers(prompt: object, name: str) -> list[int]:
+    """The token ids in `prompt`. Raises ConfigError naming the first item that is no whole number."""
     if isinstance(prompt, bytes) or not isinstance(prompt, Iterable):
-        raise UsageError(f"prompt is {prompt!r}; give a text, or a list of token ids", parameter="prompt")
+        raise wrong_type(name, prompt, "a text, or a list of token ids")
     numbers = []
     for place, item in enumerate(prompt):
         try:
             numbers.append(operator.index(item))
         except TypeError:
-            raise UsageError(
-                f"prompt[{place}] is {item!r}; a token id is a whole number, and several texts are several calls",
-                parameter="prompt",
-            ) from None
+            problem = (
+                f"{name}[{place}] is {shown(item)}; a token id is a whole number, and several texts are several calls"
+            )
+            raise ConfigError(problem, parameter=name) from None
     return numbers
 
 

@@ -1,7 +1,7 @@
 """Scaling laws of small models: the validation loss that a run will reach, and its best learning rate.
 
-The form is Chinchilla's (Hoffmann et al. 2022), in bits per byte, with repeated text worth less as in Muennighoff et al.
-2023, and a floor and a scale for each corpus:
+The form is Chinchilla's (Hoffmann et al. 2022), in bits per byte. Repeated text is worth less, as in Muennighoff et al.
+2023. Each corpus has its floor and scale:
 
     bits per byte = E + S ((N0 / N)^a + (D0 / D')^b),   D' = U (1 + R* (1 - e^(-(R - 1) / R*)))
 

@@ -357,6 +357,6 @@ def _check_options(tokenizer: Tokenizer, num_workers: int | None, shard_tokens: 
     if tokenizer.bos_id is None:
         raise InputError(f"{tokenizer.name} has no BOS token, which begins each document; use another tokenizer")
     if num_workers is not None and not 1 <= num_workers <= MOST_WORKERS:
-        raise UsageError(f"the number of workers is {num_workers}; it must be 1 to {MOST_WORKERS}")
+        raise UsageError(f"num_workers is {num_workers}; it can be 1 to {MOST_WORKERS}", parameter="num_workers")
     if shard_tokens < 1:
-        raise UsageError(f"a shard of {shard_tokens} tokens is not possible; give at least 1")
+        raise UsageError(f"shard_tokens is {shard_tokens}; at least 1 is needed", parameter="shard_tokens")

@@ -18,9 +18,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from tinyllm.arguments import as_text
 from tinyllm.errors import FormatError, InputError
 from tinyllm.json_file import parse_json_object
-from tinyllm.tokenizer.codec import StreamDecoder, Tokenizer, check_unicode
+from tinyllm.tokenizer.codec import StreamDecoder, Tokenizer, as_iterable, check_unicode
 from tinyllm.tokenizer.model_proto import ModelProto, Piece, PieceType
 
 if TYPE_CHECKING:
@@ -167,7 +168,7 @@ class ByteLevelTokenizer(Tokenizer):
 
     def encode(self, text: str, bos: bool = False, eos: bool = False, *, allow_special: bool = False) -> list[int]:
         """The token ids of `text`, as `Tokenizer.encode`; added tokens that are not special are found in any text."""
-        check_unicode(text)
+        check_unicode(as_text(text, "text"))
         with _refused_by_library(self.name):
             encoding = (self._special if allow_special else self._plain).encode(text, add_special_tokens=False)
         ids: list[int] = encoding.ids
@@ -177,7 +178,7 @@ class ByteLevelTokenizer(Tokenizer):
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of `ids` without control tokens, with U+FFFD for bytes that are no text. Errors as its base."""
-        return b"".join(map(self.piece_bytes, ids)).decode(errors="replace")
+        return b"".join(map(self.piece_bytes, as_iterable(ids))).decode(errors="replace")
 
     def stream(self) -> StreamDecoder:
         """A decoder that accepts one id at a time."""

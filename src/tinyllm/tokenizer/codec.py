@@ -15,6 +15,7 @@ from typing import Self
 
 from sentencepiece import SentencePieceProcessor
 
+from tinyllm.arguments import as_text, as_whole_number, wrong_type
 from tinyllm.errors import ArtifactError, FormatError, InputError
 from tinyllm.tokenizer.model_proto import MODEL_LIMIT_BYTES, ModelProto, Piece, PieceType, Spacing, parse_model
 from tinyllm.tokenizer.proto_writer import marked_bos, without_prefix
@@ -59,7 +60,9 @@ class Tokenizer:
         path = Path(path)
         file = _model_in(path) if path.is_dir() else path
         if not file.is_file():
-            raise InputError(f"{file} does not exist; make a tokenizer with: tinyllm tokenizer train FILES -o DIR")
+            raise InputError(
+                f"{file} does not exist", hint="make a tokenizer with: `train_tokenizer(FILES, output=DIR)`"
+            )
         try:
             with file.open("rb") as opened:
                 content = opened.read(MODEL_LIMIT_BYTES + 1)
@@ -139,8 +142,10 @@ class Tokenizer:
 
         Control pieces such as `<s>` in `text` are encoded as ordinary characters. With `allow_special` they are encoded
         as their own ids; use that for trusted text, such as a chat template, and not for a user's text.
-        Raises InputError if `text` is not valid Unicode (a lone surrogate) or the tokenizer lacks the requested token.
+        Raises InputError if `text` is not valid Unicode (a lone surrogate) or the tokenizer lacks the requested token,
+        and ConfigError if it is no text.
         """
+        as_text(text, "text")
         try:
             ids = self._encode_sections(text, self._all_cuts if allow_special else self._cuts)
         except (UnicodeEncodeError, RuntimeError):
@@ -152,8 +157,8 @@ class Tokenizer:
         return before + ids + after
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of `ids`, without control tokens. Raises InputError if an id is out of range."""
-        text: str = self._processor.decode([self.check_id(id) for id in ids])
+        """The text of `ids`, without control tokens. Raises InputError or ConfigError as `check_id`."""
+        text: str = self._processor.decode([self.check_id(id) for id in as_iterable(ids)])
         return text
 
     def stream(self) -> "StreamDecoder":
@@ -181,8 +186,8 @@ class Tokenizer:
         return piece.text.replace(SPACE, " ").encode()
 
     def check_id(self, id: int) -> int:
-        """`id` as an int. Raises InputError if the vocabulary has no such id."""
-        if not 0 <= id < self.vocab_size:
+        """`id` as an int. Raises InputError if the vocabulary has no such id, ConfigError if it is no whole number."""
+        if not 0 <= as_whole_number(id, "id") < self.vocab_size:
             raise InputError(
                 f"token id {id} is out of range: {self.name} has {self.vocab_size} tokens, 0 to {self.vocab_size - 1}"
             )
@@ -321,6 +326,13 @@ def check_unicode(text: str) -> None:
             f"character {error.start} of the text is the lone surrogate U+{ord(text[error.start]):04X}, "
             "which is half a character; remove it"
         ) from None
+
+
+def as_iterable(ids: Iterable[int]) -> Iterable[int]:
+    """`ids`. Raises ConfigError if they are no collection."""
+    if isinstance(ids, Iterable):
+        return ids
+    raise wrong_type("ids", ids, "a list of token ids")
 
 
 def _present(id: int) -> int | None:

@@ -185,13 +185,15 @@ def _check_options(
     num_fixed = NUM_META_PIECES + len(special)
     if not num_fixed < vocab_size <= VOCAB_LIMIT:
         raise UsageError(
-            f"the vocabulary size is {vocab_size}; it must be {num_fixed + 1} to {VOCAB_LIMIT}, "
-            f"because {num_fixed} ids are bytes and control tokens"
+            f"vocab_size is {vocab_size}; it can be {num_fixed + 1} to {VOCAB_LIMIT}, "
+            f"because {num_fixed} ids are bytes and control tokens",
+            parameter="vocab_size",
         )
     if not 0.9 <= character_coverage <= 1:
-        raise UsageError(f"the character coverage is {character_coverage}; it must be 0.9 to 1")
+        name = "character_coverage"
+        raise UsageError(f"{name} is {character_coverage}; it can be 0.9 to 1", parameter=name)
     if max_input_bytes <= 0:
-        raise UsageError(f"the input is limited to {max_input_bytes} bytes; the limit must be positive")
+        raise UsageError(f"max_input_bytes is {max_input_bytes}; at least 1 is needed", parameter="max_input_bytes")
     _check_special(special)
 
 
@@ -200,7 +202,7 @@ def _check_special(special: Sequence[str]) -> None:
     taken = {"<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))}
     for text in special:
         if text in taken:
-            raise UsageError(f"the special piece {text!r} exists already; leave it out")
+            raise UsageError(f"special: the piece {text!r} exists already; leave it out", parameter="special")
         if (
             len(text) < 2
             or len(text) > MAX_SPECIAL_CHARACTERS
@@ -209,8 +211,9 @@ def _check_special(special: Sequence[str]) -> None:
             or " " in text
         ):
             raise UsageError(
-                f"the special piece {text!r:.60} must be 2 to {MAX_SPECIAL_CHARACTERS} printable characters, "
-                "without spaces and ▁"
+                f"special: the piece {text!r:.60} should be 2 to {MAX_SPECIAL_CHARACTERS} printable characters, "
+                "without spaces and ▁",
+                parameter="special",
             )
         taken.add(text)
 
@@ -228,7 +231,7 @@ def _explain(message: str, vocab_size: int, num_special: int) -> InputError:
         return InputError(
             f"the text has too many different characters for a vocabulary of {vocab_size}: with bytes and control "
             f"tokens they are {smallest} ids",
-            hint=f"use `vocab_size={smallest}` or more, or a smaller character coverage",
+            hint=f"use `vocab_size={smallest}` or more, or a smaller `character_coverage`",
         )
     if "sentences_.empty()" in message:
         return InputError("there is no usable text to train a tokenizer on; give files with text in them")

@@ -98,7 +98,7 @@ def _choose_validation_windows(settings: TrainingConfig, shards: ShardSet) -> li
     lengths = [len(array) for array in shards.validation]
     length = min(settings.sequence_length, max(lengths, default=0) - 1)
     if length < 1:
-        raise InputError(f"{shards.path} has no validation tokens; give tinyllm prepare more text")
+        raise InputError(f"{shards.path} has no validation tokens; prepare shards from more text")
     order = WindowOrder(lengths, length)
     chosen = validation_windows(order, settings.eval_batches * settings.batch_size)
     starts = range(0, len(chosen), settings.batch_size)

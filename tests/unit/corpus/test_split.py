@@ -98,5 +98,5 @@ def test_a_corpus_of_copies_is_refused() -> None:
 
 @pytest.mark.parametrize("fraction", [0, -0.1, 0.51, 1, float("nan")])
 def test_impossible_fractions_are_refused(fraction: float) -> None:
-    with pytest.raises(UsageError, match=r"must be above 0 and at most 0\.5"):
+    with pytest.raises(UsageError, match=r"should be above 0 and at most 0\.5"):
         split_documents([], fraction)

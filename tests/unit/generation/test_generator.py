@@ -199,9 +199,9 @@ def test_a_prompt_as_long_as_the_context_is_taken_and_one_token_more_is_not(gene
 @pytest.mark.parametrize(
     ("prompt", "message"),
     [
-        (5, "prompt is 5; give a text, or a list of token ids"),
-        (None, "prompt is None; give a text, or a list of token ids"),
-        (b"the fox", "prompt is b'the fox'; give a text, or a list of token ids"),
+        (5, "prompt is 5; it should be a text, or a list of token ids"),
+        (None, "prompt is None; it should be a text, or a list of token ids"),
+        (b"the fox", "prompt is b'the fox'; it should be a text, or a list of token ids"),
         (["the fox", "a bear"], r"prompt\[0\] is 'the fox'; a token id is a whole number, and several texts are"),
         ([1, 2.5], r"prompt\[1\] is 2.5; a token id is a whole number"),
         ([1, None], r"prompt\[1\] is None; a token id is a whole number"),

@@ -222,10 +222,10 @@ def test_the_death_of_a_worker_names_the_file(run: Run, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "fault"),
     [
-        ({"num_workers": 0}, "number of workers is 0; it must be 1 to 1024"),
-        ({"num_workers": 1_000_000}, "number of workers is 1000000; it must be 1 to 1024"),
-        ({"shard_tokens": 0}, "shard of 0 tokens"),
-        ({"validation_fraction": 0.9}, "validation fraction is 0.9"),
+        ({"num_workers": 0}, "num_workers is 0; it can be 1 to 1024"),
+        ({"num_workers": 1_000_000}, "num_workers is 1000000; it can be 1 to 1024"),
+        ({"shard_tokens": 0}, "shard_tokens is 0; at least 1"),
+        ({"validation_fraction": 0.9}, "validation_fraction is 0.9"),
         ({"inputs": "-"}, "standard input"),
     ],
 )

@@ -14,7 +14,7 @@ MAGNITUDE_BITS = 0x7FFFFFFF
 
 @compiled
 def top_k_cutoff(numbers, size, k, top):
-    """The threshold of top-k: at least `k` of `size` numbers reach it, and more only if they tie. `top` is the largest."""
+    """The threshold of top-k: `k` of `size` numbers reach it, or more if they tie; `top` is the largest number."""
     return find_threshold(numbers, size, np.float64(k), False, LOWEST, top)
 
 
