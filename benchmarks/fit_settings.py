@@ -61,8 +61,8 @@ def plan_runs(corpora: Corpora, name: str, minutes: float) -> list[dict[str, Any
     fitted = plan_run(Corpus([corpora.files[name]], rule(name)), Limits(60 * minutes), None, FitReporter())
     runs = [record(name, minutes, "fit", fitted.config(), fitted.plan.vocabulary.character_coverage, fitted)]
     _, lines = survey(tinyllm_documents(corpora, name))
-    for wanted, width, layers, optimizer, peak, batch_size in HAND_CHOSEN[8 if minutes > 4 else 2]:
-        size, coverage = choose_vocabulary(lines, wanted)
+    for vocab_size, width, layers, optimizer, peak, batch_size in HAND_CHOSEN[8 if minutes > 4 else 2]:
+        size, coverage = choose_vocabulary(lines, vocab_size)
         model: dict[str, Any] = {
             "vocab_size": size,
             "hidden_size": width,
