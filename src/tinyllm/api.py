@@ -38,7 +38,7 @@ def generate(prompt: str = "", *, model: str | Path | None = None, **settings: A
     """
     from tinyllm.loading import load
 
-    (result,) = load(None if model is None else as_path(model, "model")).generate(prompt, **settings)
+    result = load(None if model is None else as_path(model, "model")).stream(prompt, **settings).generation
     return result.prompt + result.text
 
 

@@ -5,6 +5,7 @@ import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -104,6 +105,25 @@ def test_stop_strings_can_be_several(generate: Run, make_model_dir: MakeModelDir
     plain = generate(path, PROMPT, "--max-new-tokens", "30").out.removeprefix(PROMPT)
     generate(path, PROMPT, "--max-new-tokens", "30", "--stop", plain[8:10], "--stop", plain[4:6])
     assert generate.out == PROMPT + plain[: min(plain.find(plain[4:6]), plain.find(plain[8:10]))] + "\n"
+
+
+def test_penalties_and_several_biases_are_flags(generate: Run, make_model_dir: MakeModelDir) -> None:
+    path = make_model_dir()
+    settings: dict[str, Any] = {"max_new_tokens": 12, "presence_penalty": -1.5, "frequency_penalty": 0.5}
+    biases = {290: 9.5, 291: -100}
+    expected = load(path, device="cpu").generate(PROMPT, logit_bias=biases, temperature=0, **settings)[0]
+    flags = ["--presence-penalty", "-1.5", "--frequency-penalty", "0.5", "--logit-bias", "290", "9.5", "291", "-100"]
+    generate(path, PROMPT, "--max-new-tokens", "12", "--temperature", "0", "--device", "cpu", *flags)
+    assert generate.out == PROMPT + expected.text + "\n"
+    assert 290 in expected.token_ids
+    for wrong, message in (
+        (["290", "x"], "--logit-bias is x; it should be a valid number"),
+        (["320", "1"], "--logit-bias names token 320; the ids of this model are 0 to 319"),
+        (["5", "1", "5", "2"], "--logit-bias: token 5 occurs twice"),
+    ):
+        generate(path, PROMPT, "--logit-bias", *wrong)
+        assert generate.code == 2
+        assert message in generate.err
 
 
 def test_the_prompt_may_come_from_a_file_or_standard_input(

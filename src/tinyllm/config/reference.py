@@ -20,7 +20,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from tinyllm.config.sections import LARGEST_SIZE, Automatic, Config, FinetuneConfig, SamplingConfig, Unit
+from tinyllm.config.sections import LARGEST_SIZE, Automatic, Config, FinetuneConfig, SamplingConfig, TokenBias, Unit
 from tinyllm.errors import UsageError
 
 FROM_SHARDS = {"vocab_size"}
@@ -118,6 +118,8 @@ def _type_of(field: FieldInfo) -> str:
     """The type of a field with its limits, such as "integer > 0"."""
     if get_origin(field.annotation) is Literal:
         return " or ".join(map(_code, get_args(field.annotation)))
+    if field.annotation == tuple[TokenBias, ...]:
+        return "pairs of a token id and a number ≥ -100, ≤ 100"
     names: dict[Any, str] = {int: "integer", float: "number", bool: f"{_code('true')} or {_code('false')}", str: "text"}
     limits = sorted((limit for rule in field.metadata for limit in _limit_of(rule)), key=lambda text: text[0] in "<≤")
     kind = names.get(field.annotation, "list of texts") + (f" {', '.join(limits)}" if limits else "")

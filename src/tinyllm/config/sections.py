@@ -8,7 +8,9 @@ Values are parsed before they are checked: "128" from a flag and 128 from TOML o
 Automatic sizes are resolved on construction: a section never holds an automatic size.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Annotated, Literal, Self
 
 from pydantic import (
@@ -322,6 +324,26 @@ def _check_stop(text: str) -> str:
     return text
 
 
+def _parse_biases(value: object) -> object:
+    """Pairs for a map, and for texts of a command line such as `262 -100 13 5`; any other value unchanged."""
+    if isinstance(value, Mapping):
+        return tuple(value.items())
+    if isinstance(value, tuple | list) and value and all(isinstance(item, str) for item in value):
+        return tuple(zip_longest(value[::2], value[1::2]))
+    return value
+
+
+def _check_biases(pairs: tuple[tuple[int, float], ...]) -> tuple[tuple[int, float], ...]:
+    ids = [token for token, _ in pairs]
+    if len(set(ids)) < len(ids):
+        raise ValueError(f"token {next(token for token in ids if ids.count(token) > 1)} occurs twice")
+    return pairs
+
+
+TokenBias = tuple[Annotated[int, Field(ge=0)], Annotated[float, Field(ge=-100, le=100)]]
+"""A token id, and the number to add to its logit."""
+
+
 class SamplingConfig(Section):
     """Rules for drawing the next token and for ending a text."""
 
@@ -337,6 +359,12 @@ class SamplingConfig(Section):
     """Keep tokens whose probability is at least min_p x the largest one (Nguyen et al. 2024)."""
     repetition_penalty: float = Field(default=1.0, gt=0)
     """Divides positive and multiplies negative logits of tokens that occurred (Keskar et al. 2019); 1 = off."""
+    presence_penalty: float = Field(default=0.0, ge=-2, le=2)
+    """Subtracted from the logit of each token that was generated, as OpenAI defines it; the prompt does not count."""
+    frequency_penalty: float = Field(default=0.0, ge=-2, le=2)
+    """Subtracted from a token's logit once for each time that it was generated, as OpenAI defines it."""
+    logit_bias: Annotated[tuple[TokenBias, ...], BeforeValidator(_parse_biases), AfterValidator(_check_biases)] = ()
+    """Added to the logits of token ids, as pairs or as a map: -100 bans a token, 100 all but forces it."""
     seed: int = Field(default=1337, ge=0, lt=2**63)
     """Seed of the random draws: the same seed gives the same text, alone or in a batch."""
     stop: Annotated[tuple[Annotated[str, AfterValidator(_check_stop)], ...], BeforeValidator(_parse_stops)] = ()

@@ -16,6 +16,7 @@ from tinyllm.config import SamplingConfig
 from tinyllm.generation import sampling
 from tinyllm.generation.engines.protocol import Doubles, Engine, Logits, Tokens
 from tinyllm.generation.stop_strings import StopStrings
+from tinyllm.generation.token_choice import TokenChoice
 from tinyllm.generation.window import Window
 from tinyllm.tokenizer.codec import Tokenizer
 
@@ -78,7 +79,7 @@ class Batch:
         self.samples = [Sample(tokenizer, prompt, config.stop) for prompt in prompts for _ in range(num_samples)]
         self.seconds = 0.0
         self._config = config
-        self._engine = engine
+        self._choice = TokenChoice(engine, config)
         self._window = Window(engine, prompts, num_samples)
         self._active = list(range(len(self.samples)))
         self._streams = [sampling.random_stream(config.seed, sample) for _ in prompts for sample in range(num_samples)]
@@ -134,8 +135,9 @@ class Batch:
             for sample in self._active:
                 self._uniforms[:, sample] = self._streams[sample].random(UNIFORMS_AT_ONCE)
         uniforms = self._uniforms[step % UNIFORMS_AT_ONCE, self._active]
-        tokens, log_probabilities = self._engine.choose(logits, self._seen, uniforms, self._config)
-        if self._config.repetition_penalty != 1:
+        generated = [self.samples[sample].token_ids for sample in self._active]
+        tokens, log_probabilities = self._choice.choose(logits, self._seen, uniforms, generated)
+        if self._choice.uses_seen:
             self._seen[np.arange(len(tokens)), tokens] = True
         return tokens, log_probabilities
 

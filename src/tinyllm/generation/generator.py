@@ -5,9 +5,8 @@ Any number of threads may use one generator: texts take turns on its engine (see
 there. A generator works with any engine; torch is imported only if `load` chooses the torch engine.
 """
 
-import operator
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
@@ -15,11 +14,13 @@ from typing import Any, overload
 import numpy as np
 from pydantic import ValidationError
 
-from tinyllm.arguments import as_texts, as_whole_number, shown, wrong_type
+from tinyllm.arguments import as_texts, as_whole_number, wrong_type
 from tinyllm.config import ModelConfig, SamplingConfig, wrong_setting
 from tinyllm.errors import ConfigError, InputError, UsageError
 from tinyllm.generation.batch import Batch, FinishReason
 from tinyllm.generation.engines.protocol import Engine, Logits, States, Tokens
+from tinyllm.generation.prompts import Prompt, one_prompt, read_prompts
+from tinyllm.generation.sampling import check_biases
 from tinyllm.generation.scoring import Score, score_texts, windows
 from tinyllm.generation.turns import Turns
 from tinyllm.machine.memory import check_memory
@@ -85,7 +86,7 @@ class TextStream(Iterator[str]):
         """The whole result; generates the remaining pieces first."""
         for _ in self:
             pass
-        return _results(self._prompt, self._batch)[0]
+        return _results([self._prompt], self._batch)[0]
 
 
 class Generator:
@@ -108,7 +109,7 @@ class Generator:
 
     def generate(
         self,
-        prompt: str | Sequence[int] = "",
+        prompt: Prompt | Sequence[Prompt] = "",
         *,
         num_samples: int = 1,
         sampling: SamplingConfig | None = None,
@@ -116,29 +117,33 @@ class Generator:
     ) -> list[Generation]:
         """`num_samples` continuations of `prompt`, generated in one batch; "" begins from BOS alone.
 
-        A prompt of token ids is used unchanged: include BOS if the model needs it.
+        A prompt of token ids is used unchanged: include BOS if the model needs it. A list of prompts, of any
+        lengths, is continued in one batch. The result has the `num_samples` texts of the first prompt, then the next.
 
-        `settings` are fields of `SamplingConfig` and override those of `sampling`. Sample i does not depend on
-        `num_samples`. Raises ConfigError for a setting out of range, and ResourceError for more samples than memory
-        holds. Raises UsageError for a prompt that is neither a text nor token ids, and InputError for one longer than
-        the context.
+        `settings` are fields of `SamplingConfig` and override those of `sampling`. Sample i of a prompt does not depend
+        on `num_samples` and the other prompts. Raises ConfigError for a setting out of range, and ResourceError for
+        more samples than memory holds. Raises ConfigError for a prompt that is neither text nor token ids, and for a
+        list of ids and texts. Raises InputError for a prompt longer than the context.
 
         >>> model = tinyllm.load()
         >>> model.generate("Once upon a time", max_new_tokens=4, temperature=0)[0].text
         ' there was a lively'
+        >>> for text in model.generate(["The cat", "One day, a big"], max_new_tokens=4, temperature=0):
+        ...     print(text.prompt + text.text)
+        The cat called Rosa, a
+        One day, a big hugums by
         """
-        batch = self._batch(prompt, num_samples, sampling, settings)
+        prompts = read_prompts(prompt)
+        batch = self._batch(prompts, num_samples, sampling, settings)
         with self._turns.take():
             try:
                 for _ in batch.pieces():
                     pass
             finally:
                 batch.close()
-        return _results(self._prompt_text(prompt), batch)
+        return _results([self._prompt_text(prompt) for prompt in prompts for _ in range(num_samples)], batch)
 
-    def stream(
-        self, prompt: str | Sequence[int] = "", *, sampling: SamplingConfig | None = None, **settings: Any
-    ) -> TextStream:
+    def stream(self, prompt: Prompt = "", *, sampling: SamplingConfig | None = None, **settings: Any) -> TextStream:
         """A stream of the pieces of one continuation of `prompt`; `stream.generation` is the whole result.
 
         Arguments and errors are those of `generate`.
@@ -150,8 +155,9 @@ class Generator:
         ' a'
         ' lively'
         """
-        batch = self._batch(prompt, 1, sampling, settings)
-        return TextStream(self._prompt_text(prompt), batch, self._turns)
+        only = one_prompt(prompt)
+        batch = self._batch([only], 1, sampling, settings)
+        return TextStream(self._prompt_text(only), batch, self._turns)
 
     @overload
     def score(self, text: str) -> Score: ...
@@ -179,7 +185,7 @@ class Generator:
             scores = score_texts(self.engine, self.tokenizer, texts)
         return scores[0] if isinstance(text, str) else scores
 
-    def logits(self, text: str | Sequence[int]) -> Logits:
+    def logits(self, text: Prompt) -> Logits:
         """The logits (T, V), float32, after each token of `text`; row t predicts token t + 1.
 
         A text begins with BOS if the model expects it; token ids are used unchanged. Raises InputError for a text that
@@ -192,13 +198,13 @@ class Generator:
         >>> model.tokenizer.id_to_piece(logits[-1].argmax())
         '▁time'
         """
-        ids = np.array(self._prompt_ids(text, "text"), np.int64)
+        ids = np.array(self._prompt_ids(one_prompt(text, "text"), "text"), np.int64)
         num_bytes = 2 * 4 * len(ids) * self.engine.vocab_size
         check_memory(f"logits of {len(ids)} tokens", num_bytes, "ask for a shorter text")
         with self._turns.take():
             return self.engine.read_logits([ids])[0]
 
-    def hidden_states(self, text: str | Sequence[int], layer: int | None = -1) -> States:
+    def hidden_states(self, text: Prompt, layer: int | None = -1) -> States:
         """The hidden states (T, D), float32, of each token of `text` after one layer; None gives all, (L + 1, T, D).
 
         Layer 0 is the embedding; L, or -1, is the last layer after the final norm, which the logits are computed from.
@@ -213,7 +219,7 @@ class Generator:
         num_states = self.config.num_layers + 1
         if layer is not None and not -num_states <= as_whole_number(layer, "layer") < num_states:
             raise UsageError(f"layer is {layer}; it can be 0 to {num_states - 1}, or -1 for the last")
-        ids = np.array(self._prompt_ids(text, "text"), np.int64)
+        ids = np.array(self._prompt_ids(one_prompt(text, "text"), "text"), np.int64)
         layers = range(num_states) if layer is None else [layer % num_states]
         with self._turns.take():
             states = self.engine.read_states(ids, layers)
@@ -250,28 +256,34 @@ class Generator:
         return mean
 
     def _batch(
-        self, prompt: str | Sequence[int], num_samples: int, config: SamplingConfig | None, settings: dict[str, Any]
+        self, prompts: Sequence[Prompt], num_samples: int, config: SamplingConfig | None, settings: dict[str, Any]
     ) -> Batch:
         if as_whole_number(num_samples, "num_samples") < 1:
             raise ConfigError(f"num_samples is {num_samples}; at least 1 is needed", parameter="num_samples")
         if config is not None and not isinstance(config, SamplingConfig):
             raise wrong_type("sampling", config, "a SamplingConfig, or its fields by name")
         merged = sampling_config(**{**(config.model_dump() if config else {}), **settings})
-        ids = self._prompt_ids(prompt)
-        self._check_memory(num_samples, len(ids), merged.max_new_tokens)
-        return Batch(self.engine, self.tokenizer, [ids], num_samples, merged)
+        check_biases(merged, self.tokenizer.vocab_size)
+        ids = [self._prompt_ids(prompt) for prompt in prompts]
+        self._check_memory(num_samples, len(ids), max(map(len, ids)) + merged.max_new_tokens)
+        return Batch(self.engine, self.tokenizer, ids, num_samples, merged)
 
-    def _check_memory(self, num_samples: int, num_prompt_tokens: int, max_new_tokens: int) -> None:
-        """Raises ResourceError if `num_samples` samples do not fit into memory; called before any allocation."""
-        num_positions = min(num_prompt_tokens + max_new_tokens, self.engine.context_length)
+    def _check_memory(self, num_samples: int, num_prompts: int, num_tokens: int) -> None:
+        """Raises ResourceError if the samples, of at most `num_tokens` tokens, do not fit into memory.
+
+        Called before any allocation.
+        """
+        num_positions = min(num_tokens, self.engine.context_length)
+        each = f" of each of {num_prompts} prompts" if num_prompts > 1 else ""
+        what = f"num_samples {num_samples}{each} with a context of {self.engine.context_length} tokens"
+        num_samples *= num_prompts
         needed = self.engine.missing_bytes(num_samples, num_positions)
-        what = f"num_samples {num_samples} with a context of {self.engine.context_length} tokens"
         sample_bytes = self.tokenizer.vocab_size + SAMPLE_BYTES + num_positions * TOKEN_BYTES
         advice, name = "use fewer samples, or call again for more", "num_samples"
         check_memory(what, needed, advice, self.engine.available_bytes(), parameter=name)
         check_memory(what, num_samples * sample_bytes, advice, parameter=name)
 
-    def _prompt_text(self, prompt: str | Sequence[int]) -> str:
+    def _prompt_text(self, prompt: Prompt) -> str:
         return prompt if isinstance(prompt, str) else self.tokenizer.decode(prompt)
 
     def _text_ids(self, text: str) -> list[int]:
@@ -280,12 +292,12 @@ class Generator:
             raise InputError("the text has no token; give some text")
         return self.tokenizer.encode(text, bos=self.tokenizer.begins_with_bos)
 
-    def _prompt_ids(self, prompt: str | Sequence[int], name: str = "prompt") -> list[int]:
+    def _prompt_ids(self, prompt: Prompt, name: str = "prompt") -> list[int]:
         """The ids of a text, or the checked token ids themselves; `name` is the caller's parameter."""
         if isinstance(prompt, str):
             ids = self.tokenizer.encode(prompt, bos=self.tokenizer.begins_with_bos)
         else:
-            ids = [self.tokenizer.check_id(id) for id in _whole_numbers(prompt, name)]
+            ids = [self.tokenizer.check_id(id) for id in prompt]
         if not ids:
             raise InputError(f"the {name} is empty, and this model has no BOS to begin with; give some text")
         if len(ids) > self.engine.context_length:
@@ -304,22 +316,6 @@ def _texts(text: object) -> list[str]:
     return as_texts(text, "text")
 
 
-def _whole_numbers(prompt: object, name: str) -> list[int]:
-    """The token ids in `prompt`. Raises ConfigError naming the first item that is no whole number."""
-    if isinstance(prompt, bytes) or not isinstance(prompt, Iterable):
-        raise wrong_type(name, prompt, "a text, or a list of token ids")
-    numbers = []
-    for place, item in enumerate(prompt):
-        try:
-            numbers.append(operator.index(item))
-        except TypeError:
-            problem = (
-                f"{name}[{place}] is {shown(item)}; a token id is a whole number, and several texts are several calls"
-            )
-            raise ConfigError(problem, parameter=name) from None
-    return numbers
-
-
 def sampling_config(**settings: Any) -> SamplingConfig:
     """A `SamplingConfig` of `settings`. Raises ConfigError naming the first that is unknown or out of range."""
     try:
@@ -328,7 +324,8 @@ def sampling_config(**settings: Any) -> SamplingConfig:
         raise wrong_setting(error) from None
 
 
-def _results(prompt: str, batch: Batch) -> list[Generation]:
+def _results(prompts: Sequence[str], batch: Batch) -> list[Generation]:
+    """The result of each text of `batch`, which continues one of `prompts`."""
     return [
         Generation(
             prompt=prompt,
@@ -339,5 +336,5 @@ def _results(prompt: str, batch: Batch) -> list[Generation]:
             slid=slid,
             seconds=batch.seconds,
         )
-        for sample, slid in zip(batch.samples, batch.slid, strict=True)
+        for prompt, sample, slid in zip(prompts, batch.samples, batch.slid, strict=True)
     ]

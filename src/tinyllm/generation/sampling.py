@@ -1,8 +1,9 @@
 """The definition of sampling: pure NumPy functions from logits to the next token.
 
-The order is repetition penalty, top-k, temperature, top-p, min-p, then the inverse of the cumulative distribution at
-one uniform number. The filters are those of transformers. Engines may compute the same choice faster
-(`kernels/decode/choice.py` does) and are tested against this module, which knows neither models nor text.
+The order is logit bias, repetition, frequency and presence penalty, top-k, temperature, top-p, min-p, then the inverse
+of the cumulative distribution at one uniform number. The filters are those of transformers; biases and penalties are
+OpenAI's, in the order of vLLM. Engines may compute `choose` faster (`kernels/decode/choice.py` does) and are tested
+against this module, which knows neither models nor text.
 
 Weights are e^((logit - largest logit) / temperature), in proportion to probabilities; a dropped token has weight 0.
 
@@ -10,12 +11,13 @@ Shapes: B samples, V vocabulary.
 """
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from tinyllm.config import SamplingConfig
-from tinyllm.errors import FormatError
+from tinyllm.errors import ConfigError, FormatError
 
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
@@ -29,6 +31,39 @@ LOWEST_TEMPERATURE = 1e-30
 def random_stream(seed: int, sample: int) -> np.random.Generator:
     """The uniform numbers of one sample, one a token; independent of the samples beside it."""
     return np.random.Generator(np.random.Philox(np.random.SeedSequence(seed, spawn_key=(sample,))))
+
+
+def check_biases(config: SamplingConfig, vocab_size: int) -> None:
+    """Raises ConfigError if `config.logit_bias` names a token that a vocabulary of `vocab_size` tokens lacks."""
+    largest = max((token for token, _ in config.logit_bias), default=0)
+    if largest >= vocab_size:
+        raise ConfigError(
+            f"logit_bias names token {largest}; the ids of this model are 0 to {vocab_size - 1}", parameter="logit_bias"
+        )
+
+
+def has_adjustments(config: SamplingConfig) -> bool:
+    """Whether `config` sets what only `adjust` applies: a logit bias, a presence or a frequency penalty."""
+    return bool(config.logit_bias or config.presence_penalty or config.frequency_penalty)
+
+
+def adjust(logits: Floats, seen: Mask, generated: Sequence[Sequence[int]], config: SamplingConfig) -> Floats:
+    """A copy of `logits` (B, V) after logit bias, repetition, frequency and presence penalty, in the order of vLLM.
+
+    `seen` (B, V) is that of `choose`, which needs no repetition penalty afterwards. `generated` holds the tokens that
+    each sample has drawn: logit - frequency_penalty * count - presence_penalty * (count > 0).
+    """
+    adjusted = logits.copy()
+    if config.logit_bias:
+        ids, biases = zip(*config.logit_bias, strict=True)
+        adjusted[:, list(ids)] += np.array(biases, np.float32)
+    if config.repetition_penalty != 1:
+        adjusted = penalize_repetition(adjusted, seen, config.repetition_penalty)
+    if config.frequency_penalty or config.presence_penalty:
+        for row, tokens in zip(adjusted, generated, strict=True):
+            drawn, counts = np.unique(np.array(tokens, np.int64), return_counts=True)
+            row[drawn] -= (config.frequency_penalty * counts + config.presence_penalty).astype(np.float32)
+    return adjusted
 
 
 def choose(logits: Floats, seen: Mask, uniforms: Doubles, config: SamplingConfig) -> Ids:

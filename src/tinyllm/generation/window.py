@@ -47,10 +47,8 @@ class Window:
         reads: list[Tokens] = []
         has_slid = False
         for text, token in zip(texts, tokens.tolist(), strict=True):
-            window = self._tokens[text]
-            window.append(token)
-            if len(window) > self._engine.context_length:
-                self._slide(text)
+            if append(self._tokens[text], token, self._engine.context_length):
+                self._restart(text)
                 has_slid = True
         if not has_slid:
             return self._engine.read([self.slots[text] for text in texts], tokens[:, None])
@@ -63,12 +61,23 @@ class Window:
         """Closes the slots of `texts`; texts without a slot stay as they are."""
         self._engine.close([self.slots.pop(text) for text in texts if text in self.slots])
 
-    def _slide(self, text: int) -> None:
-        """Keeps the last tokens of `text`, in an empty slot."""
-        self._tokens[text] = self._tokens[text][-kept_tokens(self._engine.context_length) :]
+    def _restart(self, text: int) -> None:
+        """Gives `text`, whose window slid, an empty slot."""
         self.slid[text] = True
         self.close([text])
         (self.slots[text],) = self._engine.open(1)
+
+
+def append(window: list[int], token: int, context_length: int) -> bool:
+    """Appends `token` to `window`; returns whether that was one too many, so that the window slid.
+
+    A window that slid holds its last half, and `token` is the last of it: no slot holds these tokens at its start.
+    """
+    window.append(token)
+    if len(window) <= context_length:
+        return False
+    del window[: -kept_tokens(context_length)]
+    return True
 
 
 def kept_tokens(context_length: int) -> int:

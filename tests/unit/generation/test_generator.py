@@ -15,6 +15,7 @@ from tinyllm.generation import sampling
 from tinyllm.generation.engines.protocol import Engine
 from tinyllm.generation.engines.torch_engine import TorchEngine
 from tinyllm.generation.generator import Generator
+from tinyllm.generation.prompts import Prompt
 from tinyllm.loading import load_with_torch as load
 from tinyllm.model.transformer import Transformer
 from tinyllm.tokenizer.codec import Tokenizer
@@ -43,6 +44,12 @@ def uncached(generator: Generator, prompt: str, config: SamplingConfig, sample: 
         seen[0, window] = True
         with torch.no_grad():
             logits = model_of(generator)(torch.tensor([window]))[:, -1].numpy()
+        for token, bias in config.logit_bias:
+            logits[0, token] += bias
+        for token in drawn:
+            logits[0, token] -= config.frequency_penalty
+        for token in set(drawn):
+            logits[0, token] -= config.presence_penalty
         token = int(sampling.choose(logits, seen, np.array([stream.random()]), config)[0])
         drawn.append(token)
         if token in (tokenizer.bos_id, tokenizer.eos_id):
@@ -68,6 +75,44 @@ def test_all_settings_together_are_those_of_full_forward_passes(generator: Gener
         max_new_tokens=20, temperature=0.8, top_k=20, top_p=0.9, min_p=0.01, repetition_penalty=1.2, seed=11
     )
     assert generator.generate(PROMPT, sampling=config)[0].token_ids == uncached(generator, PROMPT, config)
+
+
+def test_biases_and_penalties_are_those_of_full_forward_passes(generator: Generator) -> None:
+    (common,) = generator.tokenizer.encode("ball")[-1:]
+    config = SamplingConfig(
+        max_new_tokens=60, presence_penalty=1.5, frequency_penalty=0.5, logit_bias=((common, 4), (301, -100)), seed=4
+    )
+    for sample, generation in enumerate(generator.generate(PROMPT, num_samples=3, sampling=config)):
+        assert generation.token_ids == uncached(generator, PROMPT, config, sample)
+        plain = generator.generate(PROMPT, num_samples=3, max_new_tokens=60, seed=4)[sample]
+        assert generation.token_ids != plain.token_ids
+
+
+def test_a_bias_changes_the_choice_and_not_the_log_probability(generator: Generator) -> None:
+    """A token that is forced keeps the log-probability that the model gives it, as one that is scored."""
+    prompt = generator.tokenizer.encode(PROMPT, bos=True)
+    forced = generator.generate(prompt, max_new_tokens=3, logit_bias={290: 100})[0]
+    assert forced.token_ids == [290] * 3
+    with torch.no_grad():
+        logits = model_of(generator)(torch.tensor([prompt + forced.token_ids]))
+    expected = torch.log_softmax(logits[0, len(prompt) - 1 : -1], dim=-1)[:, 290]
+    np.testing.assert_allclose(forced.log_probabilities, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_several_prompts_are_continued_in_one_batch_as_each_alone(generator: Generator) -> None:
+    prompts: list[Prompt] = [
+        PROMPT,
+        generator.tokenizer.encode("the", bos=True),
+        "",
+        "a red ball saw the owl and the bear",
+    ]
+    settings: dict[str, Any] = {"max_new_tokens": 40, "seed": 8, "num_samples": 3}
+    together = generator.generate(prompts, **settings)
+    apart = [generation for prompt in prompts for generation in generator.generate(prompt, **settings)]
+    assert [(each.prompt, each.text, each.token_ids, each.slid) for each in together] == [
+        (each.prompt, each.text, each.token_ids, each.slid) for each in apart
+    ]
+    assert [each.prompt for each in together[::3]] == [PROMPT, "the", "", prompts[3]]
 
 
 def test_the_same_seed_gives_the_same_text_alone_or_in_a_batch(generator: Generator) -> None:
@@ -202,7 +247,11 @@ def test_a_prompt_as_long_as_the_context_is_taken_and_one_token_more_is_not(gene
         (5, "prompt is 5; it should be a text, or a list of token ids"),
         (None, "prompt is None; it should be a text, or a list of token ids"),
         (b"the fox", "prompt is b'the fox'; it should be a text, or a list of token ids"),
-        (["the fox", "a bear"], r"prompt\[0\] is 'the fox'; a token id is a whole number, and several texts are"),
+        (["the fox", 5], r"prompt\[1\] is 5; a list of several has texts or lists of token ids alone"),
+        ([5, "the fox"], r"prompt\[0\] is 5; a list of several has texts or lists of token ids alone"),
+        (["the fox", [5, "a"]], r"prompt\[1\]\[1\] is 'a'; a list of several has"),
+        (["the fox", b"a"], r"prompt\[1\] is b'a'; a list of several has"),
+        ([1, b"a"], r"prompt\[1\] is b'a'; a token id is a whole number"),
         ([1, 2.5], r"prompt\[1\] is 2.5; a token id is a whole number"),
         ([1, None], r"prompt\[1\] is None; a token id is a whole number"),
     ],
@@ -211,6 +260,12 @@ def test_a_prompt_as_long_as_the_context_is_taken_and_one_token_more_is_not(gene
 def test_a_prompt_of_another_type_is_refused(generator: Generator, way: str, prompt: Any, message: str) -> None:
     with pytest.raises(UsageError, match=f"^{message}"):
         getattr(generator, way)(prompt)
+
+
+def test_a_function_of_one_prompt_refuses_several(generator: Generator) -> None:
+    for use in (generator.stream, generator.logits, generator.hidden_states):
+        with pytest.raises(ConfigError, match="^(prompt|text) is a list of 2 texts; give one"):
+            use(cast(str, ["the fox", "a bear"]))
 
 
 def test_token_ids_may_be_integers_of_numpy_or_pytorch(generator: Generator) -> None:
@@ -248,6 +303,13 @@ def test_an_empty_prompt_begins_from_bos(generator: Generator) -> None:
         ({"min_p": 1}, "min_p is 1"),
         ({"seed": -1}, "seed is -1"),
         ({"repetition_penalty": 0}, "repetition_penalty is 0"),
+        ({"presence_penalty": 2.1}, "presence_penalty is 2.1; it should be less than or equal to 2"),
+        ({"frequency_penalty": -3}, "frequency_penalty is -3; it should be greater than or equal to -2"),
+        ({"logit_bias": {5: 101}}, r"logit_bias\[0\]\[1\] is 101; it should be less than or equal to 100"),
+        ({"logit_bias": {5: 1, -1: 1}}, r"logit_bias\[1\]\[0\] is -1; it should be greater than or equal to 0"),
+        ({"logit_bias": [(5, 1), (6, 1), (5, 2)]}, "logit_bias: token 5 occurs twice"),
+        ({"logit_bias": 5}, "logit_bias is 5; it should be a valid tuple"),
+        ({"logit_bias": {320: 1}}, "logit_bias names token 320; the ids of this model are 0 to 319"),
         ({"heat": 1}, "there is no setting heat"),
         ({"num_samples": 0}, "num_samples is 0"),
     ],
@@ -255,6 +317,13 @@ def test_an_empty_prompt_begins_from_bos(generator: Generator) -> None:
 def test_a_setting_out_of_range_is_named(generator: Generator, settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         generator.generate(PROMPT, **settings)
+
+
+def test_memory_is_counted_for_all_prompts(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tinyllm.generation.engines.torch_engine.available_memory_bytes", lambda: 60_000)
+    with pytest.raises(ResourceError, match="num_samples 1 of each of 9 prompts with a context of 32 tokens: "):
+        generator.generate([PROMPT] * 9)
+    assert generator.generate(PROMPT, max_new_tokens=2)
 
 
 @pytest.mark.parametrize("count", [10**7, 10**30])

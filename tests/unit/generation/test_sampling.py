@@ -1,7 +1,7 @@
 """Sampling against transformers' logits processors, against definitions in plain Python, and against frequencies."""
 
 import math
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from transformers.generation import logits_process as processors
 
 from tinyllm.config import SamplingConfig
-from tinyllm.errors import FormatError
+from tinyllm.errors import ConfigError, FormatError
 from tinyllm.generation import sampling
 
 Floats = npt.NDArray[np.float32]
@@ -118,6 +118,46 @@ def test_min_p_keeps_tokens_of_p_times_the_largest_probability(seed: int, p: flo
 def test_repetition_penalty_lowers_seen_logits_of_either_sign() -> None:
     logits, seen = np.array([[2.0, -2.0, 1.0]], np.float32), np.array([[True, True, False]])
     np.testing.assert_allclose(sampling.penalize_repetition(logits, seen, 4.0), [[0.5, -8.0, 1.0]])
+
+
+def test_biases_and_penalties_are_those_of_a_plain_loop_in_the_order_of_vllm() -> None:
+    """OpenAI's definitions, and the repetition penalty between them, token by token in float64."""
+    logits, random = random_logits(3, 60), np.random.default_rng(5)
+    generated = [[int(token) for token in random.integers(0, 20, count)] for count in (0, 7, 40)]
+    seen = random.random(logits.shape) < 0.3
+    config = SamplingConfig(
+        logit_bias=((3, -100), (4, 2.5), (59, 7)),
+        repetition_penalty=1.4,
+        presence_penalty=-1.25,
+        frequency_penalty=0.75,
+    )
+    before = logits.copy()
+    adjusted = sampling.adjust(logits, seen, generated, config)
+    for number, tokens in enumerate(generated):
+        for token in range(60):
+            logit = float(logits[number, token]) + {3: -100, 4: 2.5, 59: 7}.get(token, 0)
+            if seen[number, token]:
+                logit = logit / 1.4 if logit > 0 else logit * 1.4
+            count = sum(1 for each in tokens if each == token)
+            logit -= 0.75 * count + (-1.25 if count else 0)
+            assert math.isclose(adjusted[number, token], logit, rel_tol=1e-5, abs_tol=1e-5)
+    np.testing.assert_array_equal(logits, before)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"logit_bias": {7: 1}}, {"presence_penalty": 0.1}, {"frequency_penalty": -0.1}], ids=str
+)
+def test_each_adjustment_is_noticed(settings: dict[str, Any]) -> None:
+    config, logits = SamplingConfig.model_validate(settings), random_logits(1, 50)
+    assert sampling.has_adjustments(config)
+    assert (sampling.adjust(logits, logits > 99, [[7, 7]], config) != logits).sum() == 1
+    assert not sampling.has_adjustments(SamplingConfig(temperature=0.2, top_k=3, repetition_penalty=2))
+
+
+def test_a_bias_of_a_token_that_the_vocabulary_does_not_have_is_refused() -> None:
+    sampling.check_biases(SamplingConfig(logit_bias=((0, 1), (319, 1))), 320)
+    with pytest.raises(ConfigError, match="logit_bias names token 320; the ids of this model are 0 to 319"):
+        sampling.check_biases(SamplingConfig(logit_bias=((4, 1), (320, 1))), 320)
 
 
 def test_ties_survive_top_k_together_and_top_p_by_id() -> None:

@@ -26,7 +26,8 @@ class Recorder:
         self.texts.update({slot: [] for slot in slots})
         return slots
 
-    def fork(self, slot: int, num_copies: int = 1) -> list[int]:
+    def fork(self, slot: int, num_copies: int = 1, length: int | None = None) -> list[int]:
+        assert length is None
         copies = self.open(num_copies)
         self.texts.update({copy: list(self.texts[slot]) for copy in copies})
         return copies

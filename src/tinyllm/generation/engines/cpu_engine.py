@@ -151,9 +151,9 @@ class CpuEngine:
                     states[place, rows] = source[:num_rows, : config.hidden_size]
         return states
 
-    def fork(self, slot: int, num_copies: int = 1) -> list[int]:
-        """Opens `num_copies` slots that hold the tokens of `slot`; returns their numbers. Raises MemoryError."""
-        length = self._table.length(slot)
+    def fork(self, slot: int, num_copies: int = 1, length: int | None = None) -> list[int]:
+        """Opens `num_copies` slots that hold the first `length` tokens of `slot`. Raises MemoryError."""
+        length = self._table.copied_length(slot, length)
         copies = self._open(num_copies, length)
         num_blocks = -(-length // POSITION_BLOCK)
         for copy in copies:

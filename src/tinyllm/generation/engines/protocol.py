@@ -77,10 +77,11 @@ class Engine(Protocol):
         Raises as `read_logits`.
         """
 
-    def fork(self, slot: int, num_copies: int = 1) -> list[int]:
-        """Opens `num_copies` slots that hold the tokens of `slot`; returns their numbers. Raises as `open`.
+    def fork(self, slot: int, num_copies: int = 1, length: int | None = None) -> list[int]:
+        """Opens `num_copies` slots that hold the first `length` tokens of `slot` (None = all); returns their numbers.
 
-        The copies share nothing with `slot` afterwards.
+        The copies share nothing with `slot` afterwards. Raises as `open`, and ValueError for a length that `slot` does
+        not have.
         """
 
     def close(self, slots: Sequence[int]) -> None:

@@ -75,6 +75,18 @@ class SlotTable:
             raise ValueError(f"slot {slot} is not open")
         return length
 
+    def copied_length(self, slot: int, length: int | None) -> int:
+        """The tokens that a copy of the first `length` tokens of `slot` holds; None is all.
+
+        Raises ValueError if `slot` is not open or holds fewer.
+        """
+        held = self.length(slot)
+        if length is None:
+            return held
+        if not 0 <= length <= held:
+            raise ValueError(f"slot {slot} holds {held} tokens; its first {length} cannot be copied")
+        return length
+
     def starts(self, slots: Sequence[int], counts: Integers) -> Integers:
         """The length of each of `slots` before `counts` tokens are read into them.
 

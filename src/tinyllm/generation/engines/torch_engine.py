@@ -114,9 +114,9 @@ class TorchEngine:
         states = self._model.model.layer_states(self._on_device(text[None]))
         return np.stack([states[layer][0].float().cpu().numpy() for layer in layers])
 
-    def fork(self, slot: int, num_copies: int = 1) -> list[int]:
-        """Opens `num_copies` slots that hold the tokens of `slot`; returns their numbers. Raises as `open`."""
-        length = self._table.length(slot)
+    def fork(self, slot: int, num_copies: int = 1, length: int | None = None) -> list[int]:
+        """Opens `num_copies` slots that hold the first `length` tokens of `slot`. Raises as `open`."""
+        length = self._table.copied_length(slot, length)
         copies = self._open(num_copies, length)
         if copies and length:
             self._held_cache().copy_row(slot, copies, length)

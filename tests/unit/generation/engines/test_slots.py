@@ -138,6 +138,21 @@ def test_a_fork_continues_the_text_and_shares_nothing(kind: str, make_engine: Ma
         check(kind, actual, expected[1:])
 
 
+@pytest.mark.parametrize("length", [1, 31, 32, 33, 40])
+def test_a_fork_of_the_first_tokens_continues_as_a_text_that_read_only_those(
+    kind: str, make_engine: MakeEngine, length: int
+) -> None:
+    (whole, other), engine = texts(40, 60 - length), make_engine()
+    (slot,) = engine.open(1)
+    engine.read([slot], [whole])
+    (copy,) = engine.fork(slot, length=length)
+    assert (engine.length(slot), engine.length(copy)) == (40, length)
+    expected = alone(make_engine, np.concatenate((whole[:length], other)), length)[1:]
+    actual = [engine.read([copy], [other[step : step + 1]])[0].copy() for step in range(len(other))]
+    check(kind, actual, expected)
+    check(kind, engine.read([slot], [other[:1]])[0], alone(make_engine, np.append(whole, other[0]), 40)[1])
+
+
 def test_a_closed_slot_is_reused_without_a_trace(kind: str, make_engine: MakeEngine) -> None:
     first, second = texts(65, 9)
     engine = make_engine()
@@ -182,6 +197,11 @@ def test_calls_that_make_no_sense_are_refused_before_reading(make_engine: MakeEn
     for use in (lambda: engine.close([1]), lambda: engine.fork(1), lambda: engine.length(1)):
         with pytest.raises(ValueError, match="slot 1 is not open"):
             use()
+    for length in (-1, 70):
+        with pytest.raises(ValueError, match=f"slot 0 holds 69 tokens; its first {length} cannot be copied"):
+            engine.fork(0, 1, length)
+    assert engine.length(engine.fork(0, 1, 0)[0]) == 0
+    engine.close([1])
     for wrong, message in (([0, 0], "one occurs twice"), ([0, 9], "slot 9 is not open")):
         with pytest.raises(ValueError, match=message):
             engine.close(wrong)
