@@ -59,6 +59,18 @@ class ResourceError(TinyllmError):
     """The machine has too little memory for a request. Names the bytes needed and the bytes available."""
 
 
+class QueueFullError(TinyllmError):
+    """A server has no room for another text; `retry_after_seconds` guesses when it has."""
+
+    def __init__(self, message: str, retry_after_seconds: int) -> None:
+        super().__init__(message, hint=f"try again in {retry_after_seconds} s")
+        self.retry_after_seconds = retry_after_seconds
+
+
+class ShuttingDownError(TinyllmError):
+    """A server takes no more texts, or ended this one, because it is shutting down."""
+
+
 class MismatchError(TinyllmError):
     """Two valid objects do not belong together: a model and a tokenizer, or a run and its shards."""
 

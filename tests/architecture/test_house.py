@@ -41,6 +41,14 @@ def test_help_loads_neither_torch_nor_numba(arguments: list[str]) -> None:
     subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
 
 
+def test_the_scheduler_loads_neither_torch_nor_a_web_framework() -> None:
+    program = (
+        "import sys\nimport tinyllm.serving.scheduler\n"
+        "heavy = {'torch', 'fastapi', 'starlette', 'uvicorn'} & set(sys.modules)\nassert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
+
+
 def test_every_module_says_what_it_does() -> None:
     for path in SOURCES:
         assert path.read_text(encoding="utf-8").startswith('"""'), f"{path} has no docstring"

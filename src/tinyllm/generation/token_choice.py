@@ -16,9 +16,10 @@ class TokenChoice:
     """Chooses tokens by one set of settings; `seed`, `stop` and `max_new_tokens` have no effect here."""
 
     def __init__(self, engine: Engine, config: SamplingConfig) -> None:
+        self.config = config
         self.uses_seen = config.repetition_penalty != 1
         """Whether `choose` depends on the tokens that occurred."""
-        self._engine, self._config = engine, config
+        self._engine = engine
         self._adjusts = sampling.has_adjustments(config)
         self._without_penalty = config.model_copy(update={"repetition_penalty": 1.0})
 
@@ -31,9 +32,9 @@ class TokenChoice:
         FormatError for logits that are not finite.
         """
         if not self._adjusts:
-            return self._engine.choose(logits, seen, uniforms, self._config)
+            return self._engine.choose(logits, seen, uniforms, self.config)
         if not np.isfinite(logits).all():
             raise sampling.not_finite()
-        adjusted = sampling.adjust(logits, seen, generated, self._config)
+        adjusted = sampling.adjust(logits, seen, generated, self.config)
         tokens, _ = self._engine.choose(adjusted, seen, uniforms, self._without_penalty)
         return tokens, sampling.log_probability(logits, tokens)
