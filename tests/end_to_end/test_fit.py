@@ -71,6 +71,17 @@ def test_plan_is_printed_and_nothing_is_written(call_tinyllm: Call, stories: Pat
 
 
 @pytest.mark.usefixtures("_known_speed")
+def test_a_time_too_short_for_a_model_says_how_long_training_takes(
+    call_tinyllm: Call, stories: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stages, "measure_update_seconds", lambda *_, **__: 6.0)
+    code, out, err = call_tinyllm("fit", stories.name, "--plan", "--minutes", "1", *SMALL)
+    assert code == 0, err
+    assert "training takes 5.0 minutes for 50 updates" in err
+    assert "50" in next(line for line in out.splitlines() if line.startswith("│ updates"))
+
+
+@pytest.mark.usefixtures("_known_speed")
 def test_text_that_is_read_many_times_is_said_to_be_memorized(call_tinyllm: Call) -> None:
     Path("small.txt").write_text("The cat sat on the mat and ate. " * 70, encoding="utf-8")
     code, _, err = call_tinyllm("fit", "small.txt", "--plan", "--minutes", "5")

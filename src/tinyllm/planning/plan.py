@@ -25,6 +25,9 @@ LONG_RUN_TOKENS = 2_000_000
 TRAINED_PART = 0.92
 """Fraction of the time for updates; tokenizing, evaluating, saving and sampling take the rest."""
 LEAST_STEPS = 50
+"""A run has at least as many updates, even if they take longer than the time."""
+NUM_LOG_LINES = 60
+"""Lines of a log without a terminal, about."""
 LEAST_DOCUMENTS = 20
 """A corpus of at least as many documents has windows that begin at document starts."""
 LEAST_OCCURRENCES = 150
@@ -125,6 +128,7 @@ class Plan:
                 "eval_interval": interval,
                 "eval_batches": max(1, evaluated // (self.batch_size * self.model.context_length)),
                 "checkpoint_interval": interval,
+                "log_interval": max(10, self.num_steps // NUM_LOG_LINES),
             },
             "schedule": {
                 "num_steps": self.num_steps,

@@ -21,7 +21,7 @@ from tinyllm.errors import FormatError, UsageError
 from tinyllm.json_file import read_json_object
 from tinyllm.machine.device import pick_device
 from tinyllm.planning.laws import Laws, measured_laws
-from tinyllm.planning.plan import TRAINED_PART, Limits, Plan, choose_plan
+from tinyllm.planning.plan import LEAST_STEPS, TRAINED_PART, Limits, Plan, choose_plan
 from tinyllm.planning.reporter import FitReporter
 from tinyllm.planning.speed import measure_speed
 from tinyllm.planning.survey import Survey, Vocabulary, survey, try_tokenizer, try_vocabularies
@@ -117,7 +117,13 @@ def _measure_plan(plan: Plan, facts: Survey, laws: Laws, start: float, reporter:
     limit = plan.seconds * MEASURED_PART
     seconds = measure_update_seconds(path.resolve(config), device, num_updates=MEASURED_UPDATES, limit_seconds=limit)
     left = plan.seconds - (time.monotonic() - start)
-    plan = plan.with_steps(max(1, int(left * TRAINED_PART / seconds)), facts, laws)
+    num_steps = int(left * TRAINED_PART / seconds)
+    if num_steps < LEAST_STEPS:
+        longer = LEAST_STEPS * seconds / 60
+        reporter.note(
+            f"the time is too short for a model: training takes {longer:.1f} minutes for {LEAST_STEPS} updates"
+        )
+    plan = plan.with_steps(max(LEAST_STEPS, num_steps), facts, laws)
     compiled = "on" if path.compiled else "off"
     return Fitted(plan, facts, {"dtype": path.dtype, "attention": path.attention, "compile": compiled})
 
