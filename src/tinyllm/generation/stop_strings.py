@@ -18,6 +18,8 @@ class StopStrings:
         """Adds `piece`; returns the text that is certain to precede every stop string, or "" once one was `found`."""
         if self.found:
             return ""
+        if not self._stops:
+            return piece
         text, self._held = self._held + piece, ""
         ends = [(start + len(stop), start) for stop in self._stops if (start := text.find(stop)) >= 0]
         if ends:

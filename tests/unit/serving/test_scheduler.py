@@ -22,7 +22,7 @@ from tinyllm.kernels.decode.cache import Kernels
 from tinyllm.kernels.decode.weights import PackedWeights
 from tinyllm.loading import load_with_torch
 from tinyllm.model_dir import open_tensors
-from tinyllm.serving import scheduler as module
+from tinyllm.serving import batching
 from tinyllm.serving.request import News, Observer, Step, TextRequest, Ticket, TokenLogprob
 from tinyllm.serving.scheduler import Scheduler
 from tinyllm.serving.slots import FEWEST_SHARED_TOKENS, NUM_KEPT
@@ -181,7 +181,7 @@ def test_texts_that_join_leave_share_slide_and_are_cancelled_equal_those_alone(
     make_generator: MakeGenerator, kind: WeightsKind, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """80 requests of six kinds of settings come at random steps; 12 slots are fewer than they need."""
-    monkeypatch.setattr(module, "PROMPT_TOKENS_A_STEP", 24)
+    monkeypatch.setattr(batching, "PROMPT_TOKENS_A_STEP", 24)
     client, random = Client(make_generator(kind), max_slots=12), np.random.default_rng(7)
     beginnings = [random.integers(3, VOCABULARY, 50).tolist() for _ in range(3)]
     requests = [random_request(random, beginnings) for _ in range(80)]
@@ -230,9 +230,44 @@ def test_samples_of_one_prompt_read_it_once_and_are_those_of_generate(generator:
     assert sorted(client.counts.ended_lengths) == sorted(len(each.token_ids) for each in expected)
 
 
+def test_the_torch_engine_is_scheduled_too(make_model_dir: Callable[..., Path]) -> None:
+    generator = load_with_torch(make_model_dir(context_length=CONTEXT), device="cpu")
+    client, shared = Client(generator, max_slots=5), prompt_of(30)
+    requests = [greedy([*shared[: 10 + 2 * number], 5 + number], 4 * number + 1) for number in range(11)]
+    for request in requests:
+        client.submit(request)
+    client.run({4: lambda: client.scheduler.cancel(client.tickets[2])})
+    for number, request in enumerate(requests):
+        if number != 2:
+            expected = generator.generate(request.prompt_ids, sampling=request.sampling)[0]
+            assert client.ids(number) == expected.token_ids
+    assert client.counts.num_reused > 100
+    assert generator.engine.open(1) == [0]
+
+
+def test_a_text_that_comes_after_the_last_one_was_cancelled_is_served(generator: Generator) -> None:
+    client, later = Client(generator), greedy([1, 3], 3)
+    client.submit(greedy([1, 2], 10**6))
+    empty = threading.Event()
+
+    def act(step: int) -> None:
+        if step == 3:
+            client.scheduler.cancel(client.tickets[0])
+        elif client.scheduler.stats().num_running == 0:
+            empty.set()
+
+    client.after_step = act
+    client.scheduler.start()
+    assert empty.wait(PATIENCE_SECONDS)
+    client.submit(later)
+    assert client.scheduler.drain(PATIENCE_SECONDS)
+    assert not client.errors
+    check_equal_to_alone(client, 1, later)
+
+
 def test_a_beginning_that_is_being_read_is_waited_for(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
     """The second text has 38 tokens in common with the first, which reads 10 in each step."""
-    monkeypatch.setattr(module, "PROMPT_TOKENS_A_STEP", 10)
+    monkeypatch.setattr(batching, "PROMPT_TOKENS_A_STEP", 10)
     client, first = Client(generator), greedy(prompt_of(45), 9)
     second = greedy([*first.prompt_ids[:38], *prompt_of(5, seed=1)], 9)
     client.submit(first)
@@ -246,7 +281,7 @@ def test_a_beginning_that_is_being_read_is_waited_for(generator: Generator, monk
 def test_a_text_goes_on_if_the_one_that_reads_its_beginning_is_cancelled(
     generator: Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "PROMPT_TOKENS_A_STEP", 10)
+    monkeypatch.setattr(batching, "PROMPT_TOKENS_A_STEP", 10)
     client, request = Client(generator), greedy(prompt_of(45))
     for _ in range(2):
         client.submit(request)
@@ -296,7 +331,7 @@ def test_a_short_common_beginning_is_read_again(generator: Generator) -> None:
 def test_a_long_prompt_is_read_beside_a_text_that_goes_on(
     generator: Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "PROMPT_TOKENS_A_STEP", 10)
+    monkeypatch.setattr(batching, "PROMPT_TOKENS_A_STEP", 10)
     client, long = Client(generator), greedy(prompt_of(60, seed=1), 3)
     client.submit(greedy([1, 2], 20))
     client.run({3: lambda: client.submit(long)})
