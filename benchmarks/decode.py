@@ -15,16 +15,16 @@ llama.cpp (`pip install llama-cpp-python`) and transformers are left out with on
 
 import argparse
 import ctypes
-import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from results import make_parser, write_result
+from results import make_parser, medians_in_turns, write_result
 from wide_tokenizer import wide_tokenizer
 
 from tinyllm.config import ModelConfig, WeightsKind
@@ -74,11 +74,11 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def load_shape(shape: str) -> ForeignModel:
-    """The model of a shape: the trained stories260K, or random weights."""
+def load_shape(shape: str, **changes: int) -> ForeignModel:
+    """The model of a shape: the trained stories260K, or random weights in the shape with `changes`."""
     if shape == TRAINED:
         return read_model(TRAINED_FOLDER / "stories260K.bin", TRAINED_FOLDER / "tok512.model")
-    config = ModelConfig(**SHAPES[shape])
+    config = ModelConfig(**SHAPES[shape] | changes)
     random = np.random.default_rng(0)
     tensors = {
         name: 0.05 * random.standard_normal(size, np.float32) if len(size) > 1 else np.ones(size, np.float32)
@@ -110,14 +110,7 @@ def measure(
             sides[name] = make()
         except ImportError as error:
             print(f"{name} is left out: {error}", file=sys.stderr)
-    rates: dict[str, list[float]] = {name: [] for name in sides}
-    for round_number in range(arguments.rounds + 1):
-        for name, side in sides.items():
-            time.sleep(0.05)  # until the other side's threads sleep
-            rate = side(num_tokens)
-            if round_number:
-                rates[name].append(rate)
-    medians = {name: statistics.median(side_rates) for name, side_rates in rates.items()}
+    medians = medians_in_turns({name: partial(side, num_tokens) for name, side in sides.items()}, arguments.rounds)
     bare = medians.pop("tinyllm")
     whole = medians.pop(WHOLE, bare)
     read = bare / arguments.batch * engine.weights.numbers.nbytes / 1e9
@@ -158,19 +151,26 @@ def generate(generator: Generator, num_tokens: int, batch: int) -> float:
     return sum(len(generation.token_ids) for generation in found) / (time.perf_counter() - start)
 
 
-def llama_cpp(model: ForeignModel, kind: WeightsKind, folder: Path, num_threads: int) -> Side:
-    """llama.cpp through its C interface, without its Python layer for sampling and text."""
+def open_llama_cpp(model: ForeignModel, kind: WeightsKind, folder: Path, num_threads: int) -> Any:
+    """llama.cpp's model from a file that this writes into `folder`; one batch may fill the context."""
     import llama_cpp as cpp
 
     path = folder / "model.gguf"
     with path.open("wb") as file:
         write_gguf(file, model, GGUF_TYPES[kind], "benchmark")
     context = model.config.context_length
-    llama = cpp.Llama(str(path), n_ctx=context, n_threads=num_threads, n_threads_batch=num_threads, verbose=False)
+    threads = {"n_threads": num_threads, "n_threads_batch": num_threads}
+    return cpp.Llama(str(path), n_ctx=context, n_batch=context, verbose=False, **threads)
+
+
+def llama_cpp(model: ForeignModel, kind: WeightsKind, folder: Path, num_threads: int) -> Side:
+    """llama.cpp through its C interface, without its Python layer for sampling and text."""
+    import llama_cpp as cpp
+
+    llama = open_llama_cpp(model, kind, folder, num_threads)
     token = (cpp.llama_token * 1)()
 
     def run(count: int) -> float:
-        llama.reset()
         cpp.llama_memory_clear(cpp.llama_get_memory(llama.ctx), True)
         token[0] = 1
         cpp.llama_decode(llama.ctx, cpp.llama_batch_get_one(token, 1))
@@ -184,8 +184,8 @@ def llama_cpp(model: ForeignModel, kind: WeightsKind, folder: Path, num_threads:
     return run
 
 
-def transformers(model: ForeignModel, kind: WeightsKind, num_threads: int, batch: int) -> Side:
-    """transformers' own `generate`, greedy, in float32 or bfloat16."""
+def open_transformers(model: ForeignModel, kind: WeightsKind, num_threads: int) -> Any:
+    """transformers' model in float32 or bfloat16, with its default attention (SDPA)."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -196,8 +196,14 @@ def transformers(model: ForeignModel, kind: WeightsKind, num_threads: int, batch
     theirs = LlamaForCausalLM(config).eval()  # type: ignore[no-untyped-call]
     theirs.load_state_dict({name: torch.from_numpy(values) for name, values in model.tensors.items()}, strict=False)
     theirs.tie_weights()
-    if kind == "bf16":
-        theirs = theirs.to(torch.bfloat16)
+    return theirs.to(torch.bfloat16) if kind == "bf16" else theirs
+
+
+def transformers(model: ForeignModel, kind: WeightsKind, num_threads: int, batch: int) -> Side:
+    """transformers' own `generate`, greedy, in float32 or bfloat16."""
+    import torch
+
+    theirs = open_transformers(model, kind, num_threads)
     prompt = torch.ones(batch, 1, dtype=torch.long)
 
     def run(count: int) -> float:

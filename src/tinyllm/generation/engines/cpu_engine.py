@@ -20,7 +20,7 @@ from tinyllm.generation.engines import arguments
 from tinyllm.generation.engines.protocol import Doubles, Logits, Mask, States, Tokens
 from tinyllm.generation.engines.slots import SlotTable
 from tinyllm.kernels.decode import plan as at
-from tinyllm.kernels.decode.blocks import HEAD_VECTOR_BLOCK, LANES, POSITION_BLOCK, TILE_NUMBERS
+from tinyllm.kernels.decode.blocks import MAX_TILE_INPUTS, POSITION_BLOCK, TILE_NUMBERS
 from tinyllm.kernels.decode.cache import Kernels
 from tinyllm.kernels.decode.team import Team, pick_num_threads
 from tinyllm.kernels.decode.weights import PackedWeights, aligned_zeros, padded
@@ -284,7 +284,6 @@ class CpuEngine:
             "vocab_columns": padded(config.vocab_size),
             "num_positions": padded(config.context_length),
             "slot_keys": config.num_layers * config.num_kv_heads * config.head_size * padded(config.context_length),
-            "head_vectors": padded(config.head_size, HEAD_VECTOR_BLOCK),
             "layer_weights": following.start - layer[0].start,
             "layer_rows": following.row - layer[0].row,
             "output_start": weights.output.start,
@@ -304,9 +303,9 @@ class CpuEngine:
         scaled = scale_frequencies(frequencies.astype(np.float32), config)
         angles = np.outer(np.arange(config.context_length, dtype=np.float32), scaled)
         tiles = aligned_zeros((int(self._plan["num_chunks"]), TILE_NUMBERS), np.float32)
-        scores = aligned_zeros((int(self._plan["num_chunks"]), int(self._plan["num_positions"])), np.float32)
-        num_vectors = int(self._plan["head_vectors"])
-        head_sums = aligned_zeros((int(self._plan["num_chunks"]), num_vectors, LANES), np.float32)
+        scores = aligned_zeros(
+            (int(self._plan["num_chunks"]), MAX_TILE_INPUTS * padded(config.context_length)), np.float32
+        )
         arrays: dict[str, npt.NDArray[Any]] = {
             "weights": weights.numbers,
             "scales": weights.scales,
@@ -314,7 +313,6 @@ class CpuEngine:
             "cosines": np.cos(angles),
             "sines": np.sin(angles),
             "scores": scores,
-            "head_sums": head_sums,
             "tiles": tiles,
         }
         if weights.biases is not None:

@@ -15,7 +15,7 @@ from numba import njit, types
 from numba.extending import overload
 
 from tinyllm.kernels.decode import vectors
-from tinyllm.kernels.decode.blocks import HEAD_VECTOR_BLOCK, LANES, POSITION_BLOCK, TILE_NUMBERS
+from tinyllm.kernels.decode.blocks import BLOCK_ACTIVATIONS, LANES, POSITION_BLOCK, TILE_NUMBERS
 from tinyllm.kernels.decode.memory import float_from_bits, floats, integers, larger, power_of_two
 from tinyllm.kernels.decode.vectors import TILE_INPUTS, TILE_ROWS
 
@@ -117,49 +117,80 @@ def cache_offset(plan, layer, kv_head):
 
 @compiled
 def attend(plan, layer, first, last, chunk):
-    """softmax(q k / sqrt(C)) v (Vaswani et al. 2017) for heads `first` to `last`, counted across all rows.
+    """softmax(q k / sqrt(C)) v (Vaswani et al. 2017) for items `first` to `last`: one head of `TILE_INPUTS` rows each.
 
-    Each chunk has its own scratch memory for scores and for the partial sums of channels.
+    Rows that are neighbours in one text share the reads of keys and values; a row's result is the same without them.
     """
-    qkv = floats(plan.qkv)
-    caches, positions = integers(plan.caches), integers(plan.positions)
-    num_heads, num_kv_heads, size, num_vectors = plan.num_heads, plan.num_kv_heads, plan.head_size, plan.head_vectors
-    attended, scale = floats(plan.attended), np.float32(1) / np.sqrt(np.float32(size))
-    scores = floats(plan.scores + 4 * chunk * plan.num_positions)
-    sums = floats(plan.head_sums + 4 * chunk * num_vectors * LANES)
-    for index in range(first, last):
-        row, head = index // num_heads, index % num_heads
-        keys, values = floats(caches[row]), floats(caches[row] + 4 * plan.slot_keys)
-        cached = cache_offset(plan, layer, head * num_kv_heads // num_heads)
-        query, result = (row * (num_heads + 2 * num_kv_heads) + head) * size, row * plan.attention_columns + head * size
-        num_keys = positions[row] + 1
-        num_blocks = (num_keys + POSITION_BLOCK - 1) // POSITION_BLOCK
-        for block in range(num_blocks):
-            key = cached + block * size * POSITION_BLOCK
-            vectors.score_block(qkv, query, size, keys, key, scores, block * POSITION_BLOCK)
-        total = softmax_weights(scores, num_keys, num_blocks * POSITION_BLOCK, scale)
-        for i in range(num_vectors * LANES):
-            sums[i] = np.float32(0)
-        for block in range(num_blocks):
-            value = cached + block * size * POSITION_BLOCK
-            vectors.mix_block(scores, block * POSITION_BLOCK, size, values, value, sums, 0)
-        for vector in range(0, num_vectors, HEAD_VECTOR_BLOCK):
-            vectors.sum_sixteen_vectors(sums, vector * LANES, vector)
-        for i in range(size):
-            attended[result + i] = sums[i] / total
+    caches = integers(plan.caches)
+    num_groups = attention_items(plan) // plan.num_heads
+    for item in range(first, last):
+        row = item % num_groups * TILE_INPUTS
+        end, step = min(row + TILE_INPUTS, plan.num_rows), 1
+        if row + TILE_INPUTS == end and caches[row] == caches[end - 1]:
+            step = TILE_INPUTS
+        while row < end:
+            attend_rows(plan, layer, item // num_groups, row, step, chunk)
+            row += step
 
 
 @compiled
-def softmax_weights(scores, length, span, scale):
-    """Replaces `length` scores by e^(scale (score - largest)) and the rest of `span` by 0; returns their sum."""
-    top, total = largest(scores, length), np.float32(0)
-    for t in range(span):
-        scores[t] = exponential((scores[t] - top) * scale)
-    for t in range(length, span):
-        scores[t] = np.float32(0)
-    for t in range(span):
-        total += scores[t]
-    return total
+def attention_items(plan):
+    """Number of items of `attend` in a pass."""
+    return (plan.num_rows + TILE_INPUTS - 1) // TILE_INPUTS * plan.num_heads
+
+
+@compiled
+def attend_rows(plan, layer, head, row, count, chunk):
+    """One head of `count` neighbouring rows of a text: 1 or `TILE_INPUTS`. Each chunk has scratch memory for scores."""
+    positions, size, num_heads, num_kv_heads = (
+        integers(plan.positions),
+        plan.head_size,
+        plan.num_heads,
+        plan.num_kv_heads,
+    )
+    qkv, keys = floats(plan.qkv), floats(integers(plan.caches)[row])
+    values = floats(integers(plan.caches)[row] + 4 * plan.slot_keys)
+    weights = floats(plan.scores + 4 * chunk * TILE_INPUTS * plan.num_positions)
+    start, stride = cache_offset(plan, layer, head * num_kv_heads // num_heads), (num_heads + 2 * num_kv_heads) * size
+    query, span = row * stride + head * size, whole_blocks(positions[row + count - 1] + 1)
+    for t in range(0, span, POSITION_BLOCK):
+        if count == 1:
+            vectors.score_row(qkv, query, stride, size, keys, start + t * size, weights, t, span)
+        else:
+            vectors.score_rows(qkv, query, stride, size, keys, start + t * size, weights, t, span)
+    for i in range(count):
+        softmax(weights, i * span, positions[row + i] + 1, span, np.float32(1) / np.sqrt(np.float32(size)))
+    target = floats(plan.attended + 4 * (row * plan.attention_columns + head * size)), plan.attention_columns
+    rest, block = 0, POSITION_BLOCK * size
+    while count == 1 and rest + LANES <= size:
+        place = start + rest * POSITION_BLOCK
+        vectors.dot_sixteen_rows(values, place, POSITION_BLOCK, block, span, weights, 0, target[0], rest)
+        rest += LANES
+    matrix = start, 0, span, POSITION_BLOCK, block
+    multiply_rows(plan, values, weights, count, chunk, matrix, target, rest, size, False)
+
+
+@compiled
+def whole_blocks(num_positions):
+    """The smallest multiple of `POSITION_BLOCK` that is not below `num_positions`."""
+    return (num_positions + POSITION_BLOCK - 1) // POSITION_BLOCK * POSITION_BLOCK
+
+
+@compiled
+def softmax(x, start, length, span, scale):
+    """Replaces `length` scores x by e^(scale x) / their sum, and the rest of `span` by 0; the bits ignore `span`."""
+    own, total, top = whole_blocks(length), np.float32(0), LOWEST
+    for t in range(start, start + length):
+        top = larger(top, x[t])
+    for t in range(start, start + own):
+        x[t] = exponential((x[t] - top) * scale)
+    for t in range(start + length, start + span):
+        x[t] = np.float32(0)
+    for t in range(start, start + own):
+        total += x[t]
+    share = np.float32(1) / total
+    for t in range(start, start + own):
+        x[t] *= share
 
 
 @compiled
@@ -186,39 +217,44 @@ def swiglu(plan, row, first, last):
 def multiply_row(plan, weights, packed, row, matrix, target, first, last, adds):
     """Matrix rows `first` to `last` times the packed activations of `row`, stored into `target` or added to it.
 
-    `matrix` is its first weight, first scale and columns; `target` is a pointer and the length of its rows. Four
-    matrix rows far apart are read together (see `vectors`).
+    `matrix` is its first weight, first scale, columns, and the distances of rows and of blocks of columns. `target` is
+    a pointer and the length of its rows. Four matrix rows far apart are read together (see `vectors`).
     """
-    start, scale_row, columns = matrix
+    start, scale_row, columns, row_stride, block_stride = matrix
     result, stride = target
-    scales, factor = floats(plan.scales), floats(plan.packed_scales)[row]
     distance, x, offset = (last - first) // 4, row * columns, row * stride
     for y in range(first, first + distance):
-        sums = vectors.dot_four_rows(weights, start + y * columns, distance * columns, columns, packed, x)
+        place = start + y * row_stride
+        sums = vectors.dot_four_rows(weights, place, distance * row_stride, block_stride, columns, packed, x)
         for i in range(4):
             y_i = y + i * distance
-            store(result, offset + y_i, sums[i] * (scales[scale_row + y_i] * factor), adds)
+            store(result, offset + y_i, rescale(plan, weights, sums[i], scale_row + y_i, row), adds)
     for y in range(first + 4 * distance, last):
-        (total,) = vectors.dot_one_row(weights, start + y * columns, columns, columns, packed, x)
-        store(result, offset + y, total * (scales[scale_row + y] * factor), adds)
+        (total,) = vectors.dot_one_row(weights, start + y * row_stride, row_stride, block_stride, columns, packed, x)
+        store(result, offset + y, rescale(plan, weights, total, scale_row + y, row), adds)
 
 
 @compiled
 def multiply_rows(plan, weights, packed, num_rows, chunk, matrix, target, first, last, adds):
-    """As `multiply_row` for `num_rows` rows, to the same last bit: tiles of matrix rows and activation rows."""
-    start, scale_row, columns = matrix
+    """As `multiply_row` for `num_rows` rows, to the same last bit: tiles of matrix rows and activation rows.
+
+    A block of activation rows stays in a core's cache while the matrix passes by.
+    """
+    start, scale_row, columns, row_stride, block_stride = matrix
     result, stride = target
-    scales, factors = floats(plan.scales), floats(plan.packed_scales)
     tiles, tile = floats(plan.tiles), chunk * TILE_NUMBERS
     tiled_rows, tiled_last = num_rows - num_rows % TILE_INPUTS, last - (last - first) % TILE_ROWS
-    if tiled_rows > 0:
+    block_rows = max(1, BLOCK_ACTIVATIONS // (columns * TILE_INPUTS)) * TILE_INPUTS
+    for first_row in range(0, tiled_rows, block_rows):
         for y in range(first, tiled_last, TILE_ROWS):
-            for row in range(0, tiled_rows, TILE_INPUTS):
-                vectors.dot_tile(weights, start + y * columns, columns, columns, packed, row * columns, tiles, tile)
+            for row in range(first_row, min(first_row + block_rows, tiled_rows), TILE_INPUTS):
+                place, x = start + y * row_stride, row * columns
+                vectors.dot_tile(weights, place, row_stride, block_stride, columns, packed, x, tiles, tile)
                 for j in range(TILE_INPUTS):
-                    at_y, factor, products = (row + j) * stride + y, factors[row + j], tile + j * TILE_ROWS
+                    at_y, products = (row + j) * stride + y, tile + j * TILE_ROWS
                     for i in range(TILE_ROWS):
-                        store(result, at_y + i, tiles[products + i] * (scales[scale_row + y + i] * factor), adds)
+                        product = rescale(plan, weights, tiles[products + i], scale_row + y + i, row + j)
+                        store(result, at_y + i, product, adds)
     for row in range(num_rows):
         y = tiled_last if row < tiled_rows else first
         multiply_row(plan, weights, packed, row, matrix, target, y, last, adds)
@@ -284,3 +320,21 @@ def _widen(weights, start, scale, size, result, result_start):
             result[result_start + i] = np.float32(weights[start + i]) * scale
 
     return shift if weights.dtype.bitwidth == 16 else convert
+
+
+def rescale(plan, weights, product, scale, row):
+    """A product with the units of its matrix row, number `scale`, and of the packed activations of `row`."""
+    raise NotImplementedError("exists only compiled")
+
+
+@overload(rescale, jit_options=INNER)
+def _rescale(plan, weights, product, scale, row):
+    """Multiplies by both scales for int8 weights; others have none."""
+
+    def keep(plan, weights, product, scale, row):
+        return product
+
+    def multiply(plan, weights, product, scale, row):
+        return product * (floats(plan.scales)[scale] * floats(plan.packed_scales)[row])
+
+    return multiply if weights.dtype.bitwidth == 8 else keep

@@ -28,7 +28,6 @@ SIZES = (
     "num_positions",  # S*
     "slot_keys",  # floats of the keys of one slot; its values follow them
     "num_chunks",  # parts into which a job is divided
-    "head_vectors",  # channels of a head, padded
 )
 """Counts."""
 OFFSETS = (
@@ -59,9 +58,8 @@ ADDRESSES = (
     "packed",  # (N, the largest of D*, A* and I*), float32, or int16 beside int8 weights
     "packed_scales",  # (N,)
     # Scratch memory of each chunk, float32.
-    "scores",  # (chunks, S*)
-    "head_sums",  # (chunks, head_vectors, 16)
-    "tiles",  # (chunks, 16)
+    "scores",  # (chunks, rows of a tile, S*)
+    "tiles",  # (chunks, TILE_NUMBERS)
     # Rows of one pass, int64 (N,); `output_rows` names the rows whose logits are computed.
     "tokens",
     "caches",  # the address of each row's slot: keys, then values, float32 (L, KV heads, S* / 32, head_size, 32) each

@@ -16,7 +16,7 @@ from numba import cfunc, types
 from tinyllm.config import WeightsKind
 from tinyllm.kernels.decode import forward, memory
 from tinyllm.kernels.decode import plan as at
-from tinyllm.kernels.decode.blocks import MIN_SHARED_ROWS
+from tinyllm.kernels.decode.blocks import COLUMN_BLOCK, MIN_SHARED_ROWS
 from tinyllm.kernels.decode.choice import choose
 from tinyllm.kernels.decode.forward import FAST, compiled
 from tinyllm.kernels.decode.memory import floats, integers
@@ -156,7 +156,7 @@ def run_chunk(plan, weights, packed, job, layer, chunk, num_chunks):
         first, last = part(num_rows, chunk, num_chunks)
         prepare(plan, packed, job - PREPARE_OFFSET, layer, first, last)
     elif job == ATTENTION:
-        first, last = part(plan.num_rows * plan.num_heads, chunk, num_chunks)
+        first, last = part(forward.attention_items(plan), chunk, num_chunks)
         forward.attend(plan, layer, first, last, chunk)
     elif job == SAMPLING:
         first, last = part(plan.num_samples, chunk, num_chunks)
@@ -195,7 +195,7 @@ def run_product(plan, weights, packed, job, layer, chunk, num_chunks):
         row, start = num_qkv + size + 2 * inner, gate_up + 2 * inner * columns
         matrix = layer_matrix(plan, layer, row, start, plan.intermediate_columns)
     else:
-        matrix = (plan.output_start, plan.output_row, columns)
+        matrix = (plan.output_start, plan.output_row, columns, columns, COLUMN_BLOCK)
         count, num_rows, result = plan.vocab_size, plan.num_outputs, (floats(plan.logits), plan.vocab_size)
     first, last = part(count, chunk, num_chunks)
     adds = job == OUTPUT or job == DOWN
@@ -214,8 +214,5 @@ def run_product(plan, weights, packed, job, layer, chunk, num_chunks):
 
 @compiled
 def layer_matrix(plan, layer, row, start, columns):
-    """A matrix of a layer: its first weight, its first scale, its columns.
-
-    `row` and `start` count the layer's rows and weights before it.
-    """
-    return layer * plan.layer_weights + start, layer * plan.layer_rows + row, columns
+    """A matrix of a layer, as `multiply_row` takes it; `row` and `start` count what is before it in the layer."""
+    return layer * plan.layer_weights + start, layer * plan.layer_rows + row, columns, columns, COLUMN_BLOCK

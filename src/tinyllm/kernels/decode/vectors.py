@@ -97,38 +97,42 @@ def _pair_products(builder: ir.IRBuilder, a: ir.Value, b: ir.Value) -> ir.Value:
     return builder.add(*(_shuffle(builder, products, products, range(odd, LANES, 2)) for odd in (0, 1)))
 
 
-def _dot_products(builder: ir.IRBuilder, num_rows: int, num_inputs: int, *arguments: ir.Value) -> ir.Value:
-    """A vector of the products of matrix rows with inputs; those of the first input come first.
+def _dot_products(builder: ir.IRBuilder, num_rows: int, num_inputs: int, *arguments: ir.Value) -> list[ir.Value]:
+    """The products of matrix rows with inputs, those of the first input first, in vectors of up to 16.
 
-    Arguments: weights, start, stride, columns, x, x_start. Rows are `stride` apart, inputs `columns`. Each lane sums
-    every 16th column in order, whatever the number of rows and inputs.
+    Arguments: weights, start, stride, block_stride, columns, x, x_start. Rows of the matrix are `stride` apart, and the
+    blocks of columns in a row `block_stride`. Inputs are `columns` apart. Each lane sums every 16th column in order,
+    whatever the number of rows and inputs.
     """
-    weights, start, stride, columns, x, x_start = arguments
+    weights, start, stride, block_stride, columns, x, x_start = arguments
     number, whole = weights.type.pointee, weights.type.pointee == _INT8
     step = COLUMN_BLOCK if whole else LANES
     num_bytes = step * (4 if number == _FLOAT else number.width // 8)
     zero = ir.Constant(_INTEGERS if whole else _FLOATS, None)
     totals = [cgutils.alloca_once_value(builder, zero) for _ in range(num_inputs * num_rows)]
-    with _loop(builder, columns, step) as column:
-        places = [_at(builder, builder.add(x_start, column), columns, i) for i in range(num_inputs)]
-        inputs = [_load(builder, x, place, step) for place in places]
-        for row in range(num_rows):
-            place = _at(builder, builder.add(start, column), stride, row)
-            _prefetch(builder, weights, place, num_bytes)
-            block = _load(builder, weights, place, step)
-            for i in range(num_inputs):
-                _add_products(builder, totals[i * num_rows + row], block, inputs[i])
+    with _loop(builder, builder.sdiv(columns, _INT64(COLUMN_BLOCK))) as block:
+        for part in range(0, COLUMN_BLOCK, step):
+            x_part = _at(builder, _at(builder, x_start, block, COLUMN_BLOCK), part)
+            inputs = [_load(builder, x, _at(builder, x_part, columns, i), step) for i in range(num_inputs)]
+            row_part = _at(builder, _at(builder, start, block, block_stride), part)
+            for row in range(num_rows):
+                place = _at(builder, row_part, stride, row)
+                _prefetch(builder, weights, place, num_bytes)
+                numbers = _load(builder, weights, place, step)
+                for i in range(num_inputs):
+                    _add_products(builder, totals[i * num_rows + row], numbers, inputs[i])
     sums = [builder.load(total) for total in totals]
-    # Sixteen sums of up to 2^31 do not fit in one int32.
-    return _summed_lanes(builder, [builder.sitofp(total, _FLOATS) for total in sums] if whole else sums)
+    if whole:  # sixteen sums of up to 2^31 do not fit in one int32
+        sums = [builder.sitofp(total, _FLOATS) for total in sums]
+    return [_summed_lanes(builder, sums[i : i + LANES]) for i in range(0, len(sums), LANES)]
 
 
 def _make_dot(num_rows: int) -> Callable[..., Any]:
-    """The intrinsic (weights, start, stride, columns, x, x_start) -> the products of x with rows `stride` apart."""
+    """The intrinsic (weights, start, stride, block_stride, columns, x, x_start) -> the products of x with some rows."""
 
-    @intrinsic(UniTuple(float32, num_rows), POINTER, int64, int64, int64, POINTER, int64)
-    def dot(builder, weights, start, stride, columns, x, x_start):
-        products = _dot_products(builder, num_rows, 1, weights, start, stride, columns, x, x_start)
+    @intrinsic(UniTuple(float32, num_rows), POINTER, int64, int64, int64, int64, POINTER, int64)
+    def dot(builder, weights, start, stride, block_stride, columns, x, x_start):
+        (products,) = _dot_products(builder, num_rows, 1, weights, start, stride, block_stride, columns, x, x_start)
         return cgutils.pack_array(builder, [builder.extract_element(products, _INT32(i)) for i in range(num_rows)])
 
     return dot
@@ -137,52 +141,58 @@ def _make_dot(num_rows: int) -> Callable[..., Any]:
 dot_four_rows, dot_one_row = _make_dot(4), _make_dot(1)
 
 
-@intrinsic(void, POINTER, int64, int64, int64, POINTER, int64, POINTER, int64)
-def dot_tile(builder, weights, start, stride, columns, x, x_start, tile, tile_start):
-    """Products of `TILE_ROWS` matrix rows with `TILE_INPUTS` inputs, into `tile` (inputs, rows); 16 floats are written.
+def _make_tile(num_rows: int, num_inputs: int) -> Callable[..., Any]:
+    """The intrinsic that writes the products of matrix rows with inputs into `tile` (inputs, rows), in whole vectors.
 
     Each product is the same to the last bit as that of `dot_four_rows` and `dot_one_row`.
     """
-    products = _dot_products(builder, TILE_ROWS, TILE_INPUTS, weights, start, stride, columns, x, x_start)
-    _store(builder, products, tile, tile_start)
+
+    @intrinsic(void, POINTER, int64, int64, int64, int64, POINTER, int64, POINTER, int64)
+    def dot(builder, weights, start, stride, block_stride, columns, x, x_start, tile, tile_start):
+        factors = weights, start, stride, block_stride, columns, x, x_start
+        for i, products in enumerate(_dot_products(builder, num_rows, num_inputs, *factors)):
+            _store(builder, products, tile, _at(builder, tile_start, i * LANES))
+
+    return dot
 
 
-@intrinsic(void, POINTER, int64, int64, POINTER, int64, POINTER, int64)
-def score_block(builder, query, query_start, size, keys, start, scores, scores_start):
-    """Writes the unscaled products of a query (C,) and a block of keys (C, 32) into `scores` (32,)."""
-    halves = range(0, POSITION_BLOCK, LANES)
-    # Two sums for each position halve the wait for the preceding addition.
-    totals = [[cgutils.alloca_once_value(builder, ir.Constant(_FLOATS, None)) for _ in halves] for _ in range(2)]
-    with _loop(builder, size, 2) as channel:
-        for odd in range(2):
-            this = _at(builder, channel, odd)
-            factor = _in_all_lanes(builder, builder.load(builder.gep(query, [builder.add(query_start, this)])))
-            place = _at(builder, start, this, POSITION_BLOCK)
-            for half, total in zip(halves, totals[odd], strict=True):
-                _add_products(builder, total, _load(builder, keys, _at(builder, place, half)), factor)
-    for half, even, odd in zip(halves, *totals, strict=True):
-        score = builder.fadd(builder.load(even), builder.load(odd))
-        _store(builder, score, scores, _at(builder, scores_start, half))
+dot_tile, dot_sixteen_rows = _make_tile(TILE_ROWS, TILE_INPUTS), _make_tile(LANES, 1)
 
 
-@intrinsic(void, POINTER, int64, int64, POINTER, int64, POINTER, int64)
-def mix_block(builder, weights, weights_start, size, values, start, sums, sums_start):
-    """Adds the weighted values (C, 32) of one block of positions to `sums` (C, 16), a partial sum in each lane."""
-    halves = range(0, POSITION_BLOCK, LANES)
-    factors = [_load(builder, weights, _at(builder, weights_start, half)) for half in halves]
-    with _loop(builder, size) as channel:
-        place, sum_place = _at(builder, start, channel, POSITION_BLOCK), _at(builder, sums_start, channel, LANES)
-        total = cgutils.alloca_once_value(builder, _load(builder, sums, sum_place))
-        for half, factor in zip(halves, factors, strict=True):
-            _add_products(builder, total, _load(builder, values, _at(builder, place, half)), factor)
-        _store(builder, builder.load(total), sums, sum_place)
+def _make_score(num_queries: int) -> Callable[..., Any]:
+    """The intrinsic that writes the unscaled products of queries (C,) and a block of keys (C, 32) into `scores` (32,).
+
+    Queries are `stride` apart, and their scores `scores_stride`.
+    """
+
+    @intrinsic(void, POINTER, int64, int64, int64, POINTER, int64, POINTER, int64, int64)
+    def score(builder, queries, query_start, stride, size, keys, start, scores, scores_start, scores_stride):
+        halves = range(0, POSITION_BLOCK, LANES)
+        # Two sums for each position halve the wait for the preceding addition.
+        zero = ir.Constant(_FLOATS, None)
+        totals = [
+            [[cgutils.alloca_once_value(builder, zero) for _ in range(2)] for _ in halves] for _ in range(num_queries)
+        ]
+        with _loop(builder, size, 2) as channel:
+            for odd in range(2):
+                this = _at(builder, channel, odd)
+                place = _at(builder, start, this, POSITION_BLOCK)
+                blocks = [_load(builder, keys, _at(builder, place, half)) for half in halves]
+                for i in range(num_queries):
+                    query = builder.gep(queries, [_at(builder, builder.add(query_start, this), stride, i)])
+                    factor = _in_all_lanes(builder, builder.load(query))
+                    for block, sums in zip(blocks, totals[i], strict=True):
+                        _add_products(builder, sums[odd], block, factor)
+        for i in range(num_queries):
+            for half, sums in zip(halves, totals[i], strict=True):
+                total = builder.fadd(*(builder.load(sum_) for sum_ in sums))
+                _store(builder, total, scores, _at(builder, _at(builder, scores_start, scores_stride, i), half))
+
+    return score
 
 
-@intrinsic(void, POINTER, int64, int64)
-def sum_sixteen_vectors(builder, sums, start, result):
-    """The sum of the lanes of each of the 16 vectors from `sums[start]` on, into `sums[result]` and the 15 after it."""
-    vectors = [_load(builder, sums, _at(builder, start, i * LANES)) for i in range(LANES)]
-    _store(builder, _summed_lanes(builder, vectors), sums, result)
+score_row, score_rows = _make_score(1), _make_score(TILE_INPUTS)
+"""The scores of one row of a text, and of as many as a tile has."""
 
 
 def _summed_lanes(builder: ir.IRBuilder, totals: list[ir.Value]) -> ir.Value:

@@ -125,6 +125,19 @@ def test_a_text_beside_texts_that_join_and_leave(kind: str, make_engine: MakeEng
         check(kind, engine.read(slots, tokens)[order.index(0)], expected[step - 6])
 
 
+def test_a_prompt_is_the_same_however_it_is_cut(kind: str, make_engine: MakeEngine) -> None:
+    """In one piece, or in pieces of 1 to 40 tokens beside the next tokens of other texts."""
+    (text, other), engine = texts(66, 66), make_engine()
+    expected = alone(make_engine, text, 66)[0]
+    for cuts in ([1, 2, 3, 66], [5, 37, 66], [33, 34, 64, 66], [26, 66]):
+        slot, *others = slots = engine.open(1 + len(cuts))
+        for step, (first, last) in enumerate(zip([0, *cuts], cuts, strict=False)):
+            tokens = [text[first:last], *([other[step : step + 1]] * len(others))]
+            logits = engine.read([*others, slot], [*tokens[1:], tokens[0]])[-1].copy()
+        check(kind, logits, expected)
+        engine.close(slots)
+
+
 def test_a_fork_continues_the_text_and_shares_nothing(kind: str, make_engine: MakeEngine) -> None:
     whole, engine = texts(40, 40, 40), make_engine()
     prompt = whole[0][:33]  # one position more than a block of the cache

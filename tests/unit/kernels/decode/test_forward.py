@@ -71,23 +71,32 @@ def test_append_to_cache_rotates_and_stores() -> None:
     assert np.count_nonzero(slots) == 3 * 2 * KV_HEADS * HEAD_SIZE, "nothing else is written"
 
 
-def test_attend_is_softmax_of_scores_times_values() -> None:
-    positions, qkv = np.array([0, 31, 70]), random_floats(3, (HEADS + 2 * KV_HEADS) * HEAD_SIZE)
-    slots = random_floats(3, 2, 2, KV_HEADS, POSITIONS // 32, HEAD_SIZE, 32, seed=1)
-    caches = np.array([slot.ctypes.data for slot in slots])
-    attended, scores, sums = np.zeros((3, 64), np.float32), np.zeros((2, POSITIONS), np.float32), np.zeros((2, 16, 16))
-    sums = sums.astype(np.float32)
-    sizes = {"num_heads": HEADS, "num_kv_heads": KV_HEADS, "head_size": HEAD_SIZE, "num_positions": POSITIONS}
-    sizes |= {"head_vectors": 16, "attention_columns": 64, "slot_keys": slots[0, 0].size}
-    arrays = {"qkv": qkv, "caches": caches, "positions": positions, "attended": attended, "scores": scores}
-    callable_kernel(forward.attend)(plan_of(**sizes, **arrays, head_sums=sums), 1, 0, 3 * HEADS, 1)
+@pytest.mark.parametrize("head_size", [12, 38], ids=["narrow", "wide"])
+def test_attend_is_softmax_of_scores_times_values(head_size: int) -> None:
+    """Two texts: a row alone, and eleven rows that cross a block of positions; to the last bit as rows alone."""
+    positions, num_rows = np.array([70, *range(25, 36)]), 12
+    qkv = random_floats(num_rows, (HEADS + 2 * KV_HEADS) * head_size)
+    slots = random_floats(2, 2, 2, KV_HEADS, POSITIONS // 32, head_size, 32, seed=1)  # text, keys or values, layer
+    caches = np.array([slots[min(row, 1)].ctypes.data for row in range(num_rows)])
+    columns = padded(HEADS * head_size)
+    sizes = {"num_heads": HEADS, "num_kv_heads": KV_HEADS, "head_size": head_size, "num_positions": POSITIONS}
+    sizes |= {"attention_columns": columns, "slot_keys": slots[0, 0].size}
+    scratch = {"scores": random_floats(2, 4, POSITIONS), "tiles": random_floats(2, TILE_NUMBERS)}
+    attended, alone = (np.zeros((num_rows, columns), np.float32) for _ in range(2))
+    arrays = {"qkv": qkv, "caches": caches, "positions": positions, **scratch, "num_rows": num_rows}
+    attend, plan = callable_kernel(forward.attend), plan_of(**sizes, **arrays, attended=attended)
+    attend(plan, 1, 0, num_rows // 4 * HEADS, 1)
     for row, position in enumerate(positions):
-        cached = slots[row, :, 1, 0].transpose(0, 1, 3, 2).reshape(2, POSITIONS, HEAD_SIZE)
+        one = {"qkv": qkv[row:], "caches": caches[row:], "positions": positions[row:], "num_rows": 1}
+        attend(plan_of(**sizes, **scratch | one, attended=alone[row:]), 1, 0, HEADS, 1)
+        cached = slots[min(row, 1), :, 1, 0].transpose(0, 1, 3, 2).reshape(2, POSITIONS, head_size)
         keys, values = cached[:, : position + 1]
-        queries = qkv.reshape(3, -1, HEAD_SIZE)[row, :HEADS]
-        weights = np.exp(queries @ keys.T / np.sqrt(HEAD_SIZE))
+        queries = qkv.reshape(num_rows, -1, head_size)[row, :HEADS]
+        weights = np.exp(queries @ keys.T / np.sqrt(head_size))
         expected = weights / weights.sum(axis=1, keepdims=True) @ values
-        np.testing.assert_allclose(attended[row, : HEADS * HEAD_SIZE], expected.ravel(), rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(attended[row, : HEADS * head_size], expected.ravel(), rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(attended, alone)
+    assert not attended[:, HEADS * head_size :].any(), "the padding stays 0"
 
 
 def test_swiglu_is_silu_of_gate_times_up() -> None:
@@ -134,7 +143,7 @@ def test_products_are_those_of_numpy(num_rows: int, kind: str, adds: bool) -> No
     def run(address: int) -> None:
         plan = memory.plan_at(address)
         weights, packed, x = to_weights(plan.weights), to_packed(plan.packed), memory.floats(plan.normed)
-        matrix, target = (0, 0, columns), (memory.floats(plan.logits), num_outputs)
+        matrix, target = (0, 0, columns, columns, COLUMN_BLOCK), (memory.floats(plan.logits), num_outputs)
         for row in range(num_rows):
             factor = forward.pack(x, row * columns, packed, row * columns, columns)
             memory.floats(plan.packed_scales)[row] = factor
@@ -173,7 +182,7 @@ def test_biases_are_added_to_some_columns_of_each_row() -> None:
     @njit
     def run(address: int) -> None:
         plan = memory.plan_at(address)
-        forward.add_biases(plan, 3, (0, 7, 32), (memory.floats(plan.residual), 5), 1, 4)
+        forward.add_biases(plan, 3, (0, 7, 32, 32, COLUMN_BLOCK), (memory.floats(plan.residual), 5), 1, 4)
 
     run(plan.ctypes.data)
     np.testing.assert_array_equal(products, expected)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tinyllm.kernels.decode import plan as at
+from tinyllm.kernels.decode.blocks import COLUMN_BLOCK
 from unit.kernels.decode.compiled import callable_kernel, memory, njit, plan_of, program, random_floats
 
 
@@ -23,7 +24,7 @@ def test_the_parts_of_all_chunks_cover_a_job_once(count: int, num_chunks: int) -
 
 def test_matrices_of_a_layer_follow_each_other() -> None:
     plan = plan_of(layer_weights=1_000, layer_rows=50)
-    assert callable_kernel(program.layer_matrix)(plan, 2, 7, 224, 64) == (2_000 + 224, 100 + 7, 64)
+    assert callable_kernel(program.layer_matrix)(plan, 2, 7, 224, 64) == (2_000 + 224, 100 + 7, 64, 64, COLUMN_BLOCK)
 
 
 def test_embed_copies_the_row_of_each_token() -> None:

@@ -5,11 +5,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tinyllm.kernels.decode.blocks import TILE_NUMBERS
+from tinyllm.kernels.decode.blocks import COLUMN_BLOCK, LANES, TILE_NUMBERS
 from tinyllm.kernels.decode.weights import round_to_bfloat16
 from unit.kernels.decode.compiled import Array, memory, njit, random_floats, vectors
 
 COLUMNS, STRIDE = 96, 160
+BLOCK = COLUMN_BLOCK
 
 
 def int8_matrix() -> tuple[Array, Array]:
@@ -29,8 +30,8 @@ def test_dots_are_products_of_rows_and_a_vector(kind: str) -> None:
 
     @njit
     def run(matrix: int, x: int, result: int) -> None:
-        four = vectors.dot_four_rows(read(matrix), STRIDE, STRIDE, COLUMNS, read_x(x), 0)
-        (one,) = vectors.dot_one_row(read(matrix), 0, STRIDE, COLUMNS, read_x(x), 0)
+        four = vectors.dot_four_rows(read(matrix), STRIDE, STRIDE, BLOCK, COLUMNS, read_x(x), 0)
+        (one,) = vectors.dot_one_row(read(matrix), 0, STRIDE, BLOCK, COLUMNS, read_x(x), 0)
         memory.floats(result)[0] = one
         for i in range(4):
             memory.floats(result)[i + 1] = four[i]
@@ -48,45 +49,33 @@ def run_on_floats(operation: Any, sizes: tuple[int, ...], *arrays: Array) -> Non
     njit(operation)(*(array.ctypes.data for array in arrays), *sizes)
 
 
-def test_dot_tile_is_a_product_of_two_matrices() -> None:
-    rows, x = random_floats(vectors.TILE_ROWS, 64), random_floats(vectors.TILE_INPUTS, 64, seed=1)
-    tile = np.zeros(TILE_NUMBERS, np.float32)
+@pytest.mark.parametrize("tile", ["dot_tile", "dot_sixteen_rows"])
+def test_dot_tile_is_a_product_of_two_matrices(tile: str) -> None:
+    """The matrix has whole rows, or lies in blocks of 32 columns as the values in a cache."""
+    num_rows, num_inputs = (vectors.TILE_ROWS, vectors.TILE_INPUTS) if tile == "dot_tile" else (LANES, 1)
+    rows, x, dot = random_floats(num_rows, 64), random_floats(num_inputs, 64, seed=1), getattr(vectors, tile)
+    blocks = np.ascontiguousarray(rows.reshape(num_rows, 2, BLOCK).transpose(1, 0, 2))
+    found = np.zeros((2, TILE_NUMBERS), np.float32)
 
-    def operation(rows: int, x: int, tile: int, size: int) -> None:
-        vectors.dot_tile(memory.floats(rows), 0, size, size, memory.floats(x), 0, memory.floats(tile), 0)
+    def operation(rows: int, blocks: int, x: int, found: int, size: int) -> None:
+        dot(memory.floats(rows), 0, size, BLOCK, size, memory.floats(x), 0, memory.floats(found), 0)
+        distance = num_rows * BLOCK
+        dot(memory.floats(blocks), 0, BLOCK, distance, size, memory.floats(x), 0, memory.floats(found), TILE_NUMBERS)
 
-    run_on_floats(operation, (64,), rows, x, tile)
-    actual = tile[: vectors.TILE_INPUTS * vectors.TILE_ROWS].reshape(vectors.TILE_INPUTS, vectors.TILE_ROWS)
+    run_on_floats(operation, (64,), rows, blocks, x, found)
+    actual = found[0, : num_inputs * num_rows].reshape(num_inputs, num_rows)
     np.testing.assert_allclose(actual, x @ rows.T, rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(found[0], found[1])
 
 
-def test_score_block_is_a_query_times_32_keys() -> None:
-    query, keys, scores = random_floats(12), random_floats(12, 32, seed=1), np.zeros(32, np.float32)
+@pytest.mark.parametrize("score", ["score_row", "score_rows"])
+def test_score_row_is_a_query_times_32_keys(score: str) -> None:
+    count, kernel = vectors.TILE_INPUTS if score == "score_rows" else 1, getattr(vectors, score)
+    queries, keys, scores = random_floats(count, 20), random_floats(12, 32, seed=1), np.zeros((count, 64), np.float32)
 
-    def operation(query: int, keys: int, scores: int, size: int) -> None:
-        vectors.score_block(memory.floats(query), 0, size, memory.floats(keys), 0, memory.floats(scores), 0)
+    def operation(queries: int, keys: int, scores: int, size: int) -> None:
+        kernel(memory.floats(queries), 0, 20, size, memory.floats(keys), 0, memory.floats(scores), 32, 64)
 
-    run_on_floats(operation, (12,), query, keys, scores)
-    np.testing.assert_allclose(scores, query @ keys, rtol=1e-5, atol=1e-5)
-
-
-def test_mix_block_adds_weighted_values_in_16_partial_sums() -> None:
-    weights, values, sums = random_floats(32), random_floats(12, 32, seed=1), random_floats(12, 16, seed=2)
-    expected = sums.sum(axis=1) + values @ weights
-
-    def operation(weights: int, values: int, sums: int, size: int) -> None:
-        vectors.mix_block(memory.floats(weights), 0, size, memory.floats(values), 0, memory.floats(sums), 0)
-
-    run_on_floats(operation, (12,), weights, values, sums)
-    np.testing.assert_allclose(sums.sum(axis=1), expected, rtol=1e-5, atol=1e-5)
-
-
-def test_sum_sixteen_vectors_sums_the_lanes_of_each() -> None:
-    sums = random_floats(16, 16)
-    expected = sums.sum(axis=1)
-
-    def operation(sums: int, start: int, target: int) -> None:
-        vectors.sum_sixteen_vectors(memory.floats(sums), start, target)
-
-    run_on_floats(operation, (0, 0), sums)
-    np.testing.assert_allclose(sums[0], expected, rtol=1e-5, atol=1e-5)
+    run_on_floats(operation, (12,), queries, keys, scores)
+    np.testing.assert_allclose(scores[:, 32:], queries[:, :12] @ keys, rtol=1e-5, atol=1e-5)
+    assert not scores[:, :32].any()
