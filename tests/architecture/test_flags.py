@@ -11,8 +11,8 @@ from tinyllm.cli.flags import CALLS, FLAGS, in_flags
 from tinyllm.errors import ArtifactError, ConfigError, InputError, TinyllmError, UsageError
 
 SOURCE = Path(__file__).parent.parent.parent / "src" / "tinyllm"
-SPEAKERS = ("cli", "course", "doctor")
-"""Rooms that print flags: the command line, the scripts, and doctor, whose remedies are commands to type."""
+SPEAKERS = ("cli", "course")
+"""Rooms that print flags: the command line and the scripts."""
 OTHER_PROGRAMS = ("--version", "`llama-quantize --allow-requantize IN OUT F16`")
 """Flags of a C++ compiler and of llama.cpp."""
 
@@ -69,6 +69,11 @@ def test_every_parameter_of_a_hint_has_a_flag() -> None:
             InputError("no shards", hint="run `prepare(a, b.txt, tokenizer=t, output=s)`, or `resume=True`"),
             "no shards; run `prepare(a, b.txt, tokenizer=t, output=s)`, or `resume=True`",
             "no shards; run tinyllm prepare a, b.txt --tokenizer t -o s, or --resume auto",
+        ),
+        (
+            InputError("it stopped", hint="go on with: `train(data=s, out=runs/a, resume=True)`"),
+            "it stopped; go on with: `train(data=s, out=runs/a, resume=True)`",
+            "it stopped; go on with: tinyllm train --data s --out runs/a --resume auto",
         ),
         (
             UsageError("it broke", hint="choose `training.attention=explicit`, in `other words`"),

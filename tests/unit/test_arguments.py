@@ -82,7 +82,7 @@ def test_wrong_type_names_its_parameter(
         ("embed", (None,), "text is None; it should be a text, or a list of texts"),
         ("logits", (3,), "text is 3; it should be a text, or a list of token ids"),
         ("hidden_states", ("a", "last"), "layer is 'last'; it should be a whole number"),
-        ("generate", (["a"],), "prompt[0] is 'a'; a token id is a whole number"),
+        ("generate", ([1, None],), "prompt[1] is None; a token id is a whole number"),
     ],
 )
 def test_methods_of_a_model_name_it_too(

@@ -14,6 +14,7 @@ from cyclopts import App, CycloptsError
 
 from tinyllm.cli.console import STANDARD_OUTPUT, give_up_output, note, plain_words, standard_streams
 from tinyllm.cli.flags import in_flags
+from tinyllm.cli.help_text import command_help
 from tinyllm.cli.paths import expand_home
 from tinyllm.errors import ArgumentsError, TinyllmError
 from tinyllm.version import __version__
@@ -75,7 +76,8 @@ def build_app(tokens: Sequence[str] = ()) -> App:
     for name, (target, text) in COMMANDS.items():
         *group_name, command = name.split()
         called = list(tokens[: len(name.split())]) == name.split()
-        (groups[group_name[0]] if group_name else app).command(target, name=command, help=None if called else text)
+        shown = command_help(target) if called else text
+        (groups[group_name[0]] if group_name else app).command(target, name=command, help=shown)
     return app
 
 

@@ -1,15 +1,15 @@
 """`tinyllm classify train` and `tinyllm classify predict`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from cyclopts import Parameter
 from rich.console import Console
 
 from tinyllm import loading, storage
-from tinyllm.classification.examples import format_predictions, parse_sentences, read_bytes, read_label_names
+from tinyllm.classification.examples import format_predictions, parse_sentences, read_bytes
 from tinyllm.classification.scores import score
-from tinyllm.classification.task import check_limit, encode_all, finetune_config
+from tinyllm.classification.task import check_limit, finetune_config
 from tinyllm.cli.classification import (
     check_output_directory,
     check_prediction_files,
@@ -21,17 +21,7 @@ from tinyllm.cli.console import TEXT_OR_DASH, note, show
 from tinyllm.cli.progress import Display, stderr
 from tinyllm.errors import InputError, UsageError
 from tinyllm.machine.device import pick_device
-from tinyllm.model_dir import is_classifier
 from tinyllm.text_input import read_argument, standard_input
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from torch import Tensor
-
-    from tinyllm.tokenizer.codec import Tokenizer
-
-    Scorer = Callable[[list[list[int]]], Tensor]
 
 STANDARD_INPUT = Path("-")
 TokenizerFile = Annotated[
@@ -55,7 +45,9 @@ def train(
     ] = None,
     output: Annotated[Path, Parameter(name=["--output", "-o"], help="Directory to write.")],
     epochs: Annotated[int, Parameter(help="Passes over the training sentences.")] = 5,
-    lr: Annotated[float, Parameter(help="Learning rate; 1e-3 suits models under 1 M parameters.")] = 1e-4,
+    learning_rate: Annotated[
+        float, Parameter(name="--lr", help="Learning rate; 1e-3 suits models under 1 M parameters.")
+    ] = 1e-4,
     batch_size: Annotated[int, Parameter(help="Sentences in one update.")] = 32,
     dropout: Annotated[float, Parameter(help="Probability of dropping a channel before the head.")] = 0.3,
     seed: Annotated[int, Parameter(help="Seed of head, dropout and order.")] = 1337,
@@ -72,10 +64,12 @@ def train(
 
     For example:
 
-      tinyllm classify train stories42M.pt --train train.txt --dev dev.txt -o reviews
-      tinyllm classify train stories260K.bin --train train.txt --dev dev.txt -o reviews --lr 1e-3
+      tinyllm classify train runs/mine --train train.txt --dev dev.txt -o labels
+      tinyllm classify train tiny.bin --train a.txt --dev b.txt -o labels --lr 1e-3
     """
-    config = finetune_config(epochs=epochs, learning_rate=lr, batch_size=batch_size, dropout=dropout, seed=seed)
+    config = finetune_config(
+        epochs=epochs, learning_rate=learning_rate, batch_size=batch_size, dropout=dropout, seed=seed
+    )
     check_limit(max_sentence_len)
     check_output_directory(output, model, overwrite=overwrite)
     splits = {"dev": dev} | ({"test": test} if test else {})
@@ -127,20 +121,21 @@ def predict(
     if output is not None:
         check_prediction_files([output], [sentences, model])
         storage.check_new_file(output, "a text file", storage.is_text, overwrite=overwrite)
-    from tinyllm.classification.batches import predict as predict_rows
+    content = _read_sentences(sentences, model)
+    question = read_argument(question, "--question") if question else None
+    from tinyllm.classification.labeller import label_texts, open_labeller
 
-    stdin = sentences == STANDARD_INPUT
-    if not stdin and not sentences.exists():
-        raise InputError(
-            f"{sentences} does not exist; SENTENCES is a file with a sentence a line. To label one text: "
-            f'echo "{sentences}" | tinyllm classify predict {model} -'
-        )
-    content = standard_input().read() if stdin else read_bytes(sentences)
-    names, scorer, codec, limit = _open_scorer(model, tokenizer, label_names, question, device)
-    texts, labels = parse_sentences(content, "standard input" if stdin else str(sentences), names)
-    rows = encode_all({"sentences": texts}, codec, min(max_sentence_len or limit, limit), note)["sentences"]
+    labeller = open_labeller(
+        model,
+        lambda: loading.open_model(model, tokenizer, pick_device(device), note=note),
+        label_names,
+        question,
+        device,
+    )
+    names = labeller.label_names
+    texts, labels = parse_sentences(content, _name_of(sentences), names)
     with Display() as display:
-        predictions = predict_rows(scorer, rows, batch_size, display, "sentences")
+        predictions = label_texts(labeller, texts, max_sentence_len, batch_size, display)
     lines = format_predictions([names[label] for label in predictions], texts)
     if output is None:
         show(lines, end="")
@@ -152,22 +147,17 @@ def predict(
         show_scores(str(sentences), score(labels, predictions, len(names)), names, console)
 
 
-def _open_scorer(
-    path: Path, tokenizer: Path | None, label_names: Path | None, question: str | None, device: str
-) -> "tuple[list[str], Scorer, Tokenizer, int]":
-    """Label names, the function that scores them, the tokenizer, and the largest number of tokens of a sentence."""
-    if is_classifier(path):
-        from tinyllm.classification.classifier_dir import load_classifier
+def _read_sentences(path: Path, model: Path) -> bytes:
+    """The content of a file or of standard input. Raises InputError if there is no such file; it may be a sentence."""
+    if path == STANDARD_INPUT:
+        return standard_input().read()
+    if not path.exists():
+        raise InputError(
+            f"{path} does not exist; SENTENCES is a file with a sentence a line. To label one text: "
+            f'echo "{path}" | tinyllm classify predict {model} -'
+        )
+    return read_bytes(path)
 
-        if label_names or question:
-            raise UsageError(f"{path} is a classifier with labels of its own; leave out --label-names and --question")
-        classifier, codec = load_classifier(path, pick_device(device))
-        return classifier.label_names, classifier.score_rows, codec, classifier.config.context_length
-    if label_names is None:
-        raise UsageError(f"{path} is not a classifier; a language model needs --label-names to choose from")
-    from tinyllm.classification.zero_shot import QUESTION, ZeroShot
 
-    names = read_label_names(label_names)
-    model, codec = loading.open_model(path, tokenizer, pick_device(device), note=note)
-    zero_shot = ZeroShot(model, codec, names, read_argument(question, "--question") if question else QUESTION)
-    return names, zero_shot.score_rows, codec, zero_shot.row_limit
+def _name_of(path: Path) -> str:
+    return "standard input" if path == STANDARD_INPUT else str(path)

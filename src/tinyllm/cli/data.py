@@ -39,8 +39,7 @@ def download(
 
     For example:
 
-
-    tinyllm data download tinystories --from huggingface
+      tinyllm data download tinystories --from huggingface
     """
     from tinyllm.corpus import catalogue
     from tinyllm.corpus.formats import format_of
@@ -96,8 +95,7 @@ def storybook(
 
     For example:
 
-
-    tinyllm data storybook --stories 1000 -o stories.jsonl
+      tinyllm data storybook --stories 1000 -o stories.jsonl
     """
     from tinyllm.corpus.storybook import write_stories
 

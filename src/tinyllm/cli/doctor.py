@@ -9,6 +9,7 @@ from rich.filesize import decimal
 
 from tinyllm import storage
 from tinyllm.cli.console import note
+from tinyllm.cli.flags import hint_in_flags
 from tinyllm.config.layers import config_for_shards, file_layer
 from tinyllm.errors import ArtifactError, UsageError
 from tinyllm.machine.memory import available_memory_bytes
@@ -78,7 +79,7 @@ def describe_machine(out: Path) -> None:
 
 def show(finding: "Finding") -> None:
     """Prints one line for a finding, with the mark ! if it is not whole, and its remedy below."""
-    remedy = f"\n    -> {finding.remedy}" if finding.remedy else ""
+    remedy = f"\n    -> {hint_in_flags(finding.remedy)}" if finding.remedy else ""
     print(f"{' ' if finding.whole else '!'} {finding.path}: {finding.story}{remedy}")
 
 

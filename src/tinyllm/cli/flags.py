@@ -12,6 +12,7 @@ FLAGS = {
     "batch_size": "--batch-size",
     "character_coverage": "--character-coverage",
     "config": "--config",
+    "data": "--data",
     "device": "--device",
     "documents": "--documents",
     "frequency_penalty": "--frequency-penalty",
@@ -29,6 +30,7 @@ FLAGS = {
     "output": "-o",
     "overwrite": "--overwrite",
     "presence_penalty": "--presence-penalty",
+    "question": "--question",
     "recipe": "--recipe",
     "repetition_penalty": "--repetition-penalty",
     "resume": "--resume",
@@ -48,7 +50,7 @@ FLAGS = {
 """Parameter -> flag. The flag of a setting `section.key` is `--section.key`, that of an item `stop[0]` is `--stop`."""
 VALUES = {"resume=True": "--resume auto"}
 """Arguments whose value has another word on the command line."""
-CALLS = {"prepare": "tinyllm prepare", "train_tokenizer": "tinyllm tokenizer train"}
+CALLS = {"prepare": "tinyllm prepare", "train": "tinyllm train", "train_tokenizer": "tinyllm tokenizer train"}
 """Function -> command."""
 _QUOTED = re.compile(r"`([^`]*)`")
 _CALL = re.compile(r"(\w+)\((.*)\)", re.DOTALL)
@@ -61,7 +63,12 @@ def in_flags(error: TinyllmError) -> str:
     message = error.message
     if error.parameter:
         message = flag_of(error.parameter) + message.removeprefix(error.parameter)
-    return f"{message}; {_QUOTED.sub(_unquote, error.hint)}" if error.hint else message
+    return f"{message}; {hint_in_flags(error.hint)}" if error.hint else message
+
+
+def hint_in_flags(hint: str) -> str:
+    """`hint` with flags and commands in place of the parameters and calls in backticks."""
+    return _QUOTED.sub(_unquote, hint)
 
 
 def flag_of(parameter: str) -> str:
@@ -75,8 +82,8 @@ def _unquote(quoted: re.Match[str]) -> str:
     call = _CALL.fullmatch(quoted[1])
     if call is None or call[1] not in CALLS:
         return _argument(quoted[1]) or quoted[0]
-    first, *named = _NEXT_ARGUMENT.split(call[2])
-    return " ".join([CALLS[call[1]], first, *(_argument(each) or each for each in named)])
+    arguments = [(_argument(each) if "=" in each else None) or each for each in _NEXT_ARGUMENT.split(call[2])]
+    return " ".join([CALLS[call[1]], *arguments])
 
 
 def _argument(expression: str) -> str | None:

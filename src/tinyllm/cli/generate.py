@@ -67,7 +67,8 @@ def generate(
     For example:
 
       tinyllm generate "Once upon a time"
-      tinyllm generate runs/storybook "The fox" --temperature 0.8 --top-p 0.9 --seed 7
+      tinyllm generate runs/storybook "The fox" --temperature 0.8 --seed 7
+      tinyllm generate runs/storybook "The fox" --top-k 40 --top-p 0.9
       tinyllm generate stories260K.bin "Once upon a time" --temperature 0
       tinyllm generate runs/storybook FILE:prompt.txt --num-samples 4 --json
       tinyllm generate runs/storybook "The fox" --weights int8 --stats

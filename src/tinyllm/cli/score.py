@@ -15,7 +15,7 @@ from tinyllm import text_input
 from tinyllm.cli.console import TEXT_OR_DASH, escape_controls, note, show_json
 from tinyllm.cli.paths import expand_home
 from tinyllm.errors import ArgumentsError, InputError
-from tinyllm.generation.scoring import Score, bits_per_byte, perplexity
+from tinyllm.generation.scoring import Score, Total, add_up
 from tinyllm.loading import load
 
 STYLES = ((-0.5, "green"), (-3.0, "yellow"), (-math.inf, "red"))
@@ -71,7 +71,7 @@ def describe(model: str, files: Sequence[str], scores: Sequence[Score], tokens: 
     """The object that --json writes; with `tokens`, the ids, pieces and log-probabilities too."""
     described = []
     for name, found in zip(files, scores, strict=True):
-        entry: dict[str, Any] = {"file": name, **_figures([found])}
+        entry: dict[str, Any] = {"file": name, **_figures(add_up([found]))}
         if tokens:
             entry |= {
                 "token_ids": found.token_ids,
@@ -79,7 +79,7 @@ def describe(model: str, files: Sequence[str], scores: Sequence[Score], tokens: 
                 "log_probabilities": found.log_probabilities,
             }
         described.append(entry)
-    return {"model": model, "engine": scores[0].engine, "files": described, "total": _figures(scores)}
+    return {"model": model, "engine": scores[0].engine, "files": described, "total": _figures(add_up(scores))}
 
 
 def _read(name: str) -> str:
@@ -90,17 +90,14 @@ def _read(name: str) -> str:
     return text
 
 
-def _figures(scores: Sequence[Score]) -> dict[str, Any]:
-    """The figures of some texts together; an infinite perplexity is None."""
-    num_bytes, num_tokens = sum(each.num_bytes for each in scores), sum(len(each.token_ids) for each in scores)
-    total = math.fsum(each.log_probability for each in scores)
-    found = perplexity(total, num_tokens)
+def _figures(total: Total) -> dict[str, Any]:
+    """The figures as JSON names them; an infinite perplexity is None."""
     return {
-        "bytes": num_bytes,
-        "tokens": num_tokens,
-        "log_probability": total,
-        "bits_per_byte": bits_per_byte(total, num_bytes),
-        "perplexity": found if math.isfinite(found) else None,
+        "bytes": total.num_bytes,
+        "tokens": total.num_tokens,
+        "log_probability": total.log_probability,
+        "bits_per_byte": total.bits_per_byte,
+        "perplexity": total.perplexity if math.isfinite(total.perplexity) else None,
     }
 
 
@@ -109,17 +106,16 @@ def _table(files: Sequence[str], scores: Sequence[Score]) -> Table:
     table.add_column("file", overflow="fold")
     for title in ("bytes", "tokens", "bits/byte", "perplexity"):
         table.add_column(title, justify="right")
-    rows = [(name, _figures([found])) for name, found in zip(files, scores, strict=True)]
+    rows = [(name, add_up([found])) for name, found in zip(files, scores, strict=True)]
     if len(rows) > 1:
-        rows.append(("together", _figures(scores)))
-    for name, figures in rows:
-        perplexity_text = "infinite" if figures["perplexity"] is None else f"{figures['perplexity']:,.2f}"
+        rows.append(("together", add_up(scores)))
+    for name, total in rows:
         table.add_row(
             Text(escape_controls(text_input.encodable(name))),
-            f"{figures['bytes']:,}",
-            f"{figures['tokens']:,}",
-            f"{figures['bits_per_byte']:.3f}",
-            perplexity_text,
+            f"{total.num_bytes:,}",
+            f"{total.num_tokens:,}",
+            f"{total.bits_per_byte:.3f}",
+            f"{total.perplexity:,.2f}" if math.isfinite(total.perplexity) else "infinite",
         )
     return table
 

@@ -1,7 +1,6 @@
 """`tinyllm prepare` and `tinyllm data inspect`."""
 
 import shutil
-import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -9,8 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import FrameType
-from typing import Annotated, NoReturn, Self
+from typing import Annotated, Self
 
 from cyclopts import Parameter
 from rich.console import Console
@@ -23,11 +21,10 @@ from tinyllm.cli.progress import Display, stderr
 from tinyllm.cli.texts import TextKey, read_text_key
 from tinyllm.corpus.formats import SUPPORTED
 from tinyllm.corpus.text import DocumentRule
-from tinyllm.errors import Interrupted
 from tinyllm.exchange.tokenizer_source import load_tokenizer
 from tinyllm.progress import Progress
 from tinyllm.shards.format import ShardSet
-from tinyllm.shards.writer import SHARD_TOKENS
+from tinyllm.shards.writer import SHARD_TOKENS, keeping_finished_shards
 from tinyllm.shards.writer import prepare as prepare_shards
 from tinyllm.text_input import standard_input
 
@@ -71,7 +68,7 @@ def prepare(
       tinyllm prepare stories.txt --tokenizer tokenizer -o shards
     """
     codec = load_tokenizer(tokenizer)
-    with stopping_gently(output), _save_standard_input(files) as inputs, EncodingDisplay() as display:
+    with keeping_finished_shards(output), _save_standard_input(files) as inputs, EncodingDisplay() as display:
         shards = prepare_shards(
             inputs,
             codec,
@@ -198,18 +195,3 @@ def _print_counts(shards: ShardSet) -> None:
         table.add_row(name, f"{len(arrays):,}", f"{counts.documents:,}", f"{counts.tokens:,}", *sizes, ratio)
     Console(highlight=False, width=None if sys.stdout.isatty() else 500).print(table)
     print()
-
-
-@contextmanager
-def stopping_gently(output: Path) -> Iterator[None]:
-    """Turns SIGINT and SIGTERM into Interrupted with one line on how to continue; finished shards stay in the draft."""
-
-    def stop(number: int, _frame: FrameType | None) -> NoReturn:
-        raise Interrupted(f"stopped; finished shards of {output} are kept; the same command goes on from them", number)
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

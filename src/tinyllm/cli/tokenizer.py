@@ -69,7 +69,7 @@ def train(
     For example:
 
       tinyllm tokenizer train stories.txt --vocab-size 4096 -o tokenizer
-      tinyllm tokenizer train chats.txt -o tokenizer --special "<|user|>" "<|assistant|>"
+      tinyllm tokenizer train chats.txt -o tokenizer --special "<|user|>" "<|end|>"
     """
     if max_input_mb < 1:
         raise UsageError(f"--max-input-mb is {max_input_mb}; at least 1 is needed")

@@ -70,8 +70,9 @@ def train(
 
       tinyllm train --recipe seed --data shards --out runs/first
       tinyllm train --data shards --out runs/first --resume auto
-      tinyllm train --data shards --out runs/tuned --init-from SmolLM-135M --schedule.peak 1e-4
-      tinyllm train --recipe storybook --data shards --out runs/wide --model.hidden_size 192 --schedule.peak 2e-3
+      tinyllm train --data shards --out runs/tuned --init-from SmolLM-135M
+      tinyllm train --data shards --out runs/wide --model.hidden_size 192
+      tinyllm train --data shards --out runs/quick --schedule.peak 2e-3 --steps 500
     """
     shards = ShardSet.open(data, verify=verify)
     short: dict[str, dict[str, Any]] = {

@@ -12,6 +12,7 @@ from typing import NoReturn
 from cyclopts import App
 
 from tinyllm.cli.app import call_app, run_command
+from tinyllm.cli.help_text import command_help
 from tinyllm.course.words import RUN_LLAMA_FLAGS, translated, with_flags
 from tinyllm.errors import ArgumentsError
 
@@ -43,7 +44,8 @@ def _run(tokens: Sequence[str]) -> None:
         close = difflib.get_close_matches(option, OPTIONS, n=1)
         near = f"; did you mean {close[0]}?" if close else ""
         raise ArgumentsError(f"--option {option} does not exist; choose {', '.join(OPTIONS)}{near}")
-    module, _, name = OPTIONS[option][0].partition(":")
+    target = OPTIONS[option][0]
+    module, _, name = target.partition(":")
     app = App(
         name=f"{SCRIPT} --option {option}",
         version_flags=(),
@@ -51,6 +53,7 @@ def _run(tokens: Sequence[str]) -> None:
         exit_on_error=False,
         print_error=False,
         help_format="plaintext",
+        help=command_help(target),
     )
     app.default(getattr(import_module(module), name))
     with translated(lambda message: with_flags(message, RUN_LLAMA_FLAGS)):

@@ -67,8 +67,8 @@ def prompt(
 
     For example:
 
-      python run_llama.py --option prompt --label-names data/cfimdb-label-mapping.json
-      python run_llama.py --option prompt --pretrained-model-path stories260K.bin --batch_size 32
+      python run_llama.py --option prompt --label-names names.json
+      python run_llama.py --option prompt --pretrained-model-path tiny.bin
     """
     if batch_size < 1:
         raise UsageError(f"--batch_size is {batch_size}; it must be at least 1")
@@ -124,7 +124,7 @@ def finetune(
     For example:
 
       python run_llama.py --option finetune --epochs 5 --lr 2e-5
-      python run_llama.py --option finetune --pretrained-model-path stories260K.bin --lr 1e-3 --batch_size 32
+      python run_llama.py --option finetune --lr 1e-3 --batch_size 32
     """
     config = finetune_config(
         epochs=epochs, learning_rate=lr, batch_size=batch_size, dropout=hidden_dropout_prob, seed=seed

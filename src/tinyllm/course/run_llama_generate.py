@@ -68,8 +68,9 @@ def generate(
     For example:
 
       python run_llama.py --option generate
-      python run_llama.py --option generate --pretrained-model-path stories260K.bin --stream --top-k 40 --top-p 0.9
-      python run_llama.py --option generate --prefix "Once upon a time" --temperature 0 0.7 1.2
+      python run_llama.py --option generate --pretrained-model-path a.bin --stream
+      python run_llama.py --option generate --prefix "One day" --temperature 0 0.7
+      python run_llama.py --option generate --top-k 40 --top-p 0.9
     """
     settings = [
         sampling_config(max_new_tokens=max_new_tokens, temperature=value, top_k=top_k, top_p=top_p, seed=seed)

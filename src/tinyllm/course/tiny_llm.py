@@ -111,14 +111,15 @@ def _train_vocab(arguments: argparse.Namespace) -> None:
 
 def _preprocess(arguments: argparse.Namespace) -> None:
     from tinyllm.cli.console import note
-    from tinyllm.cli.shards import EncodingDisplay, stopping_gently
+    from tinyllm.cli.shards import EncodingDisplay
     from tinyllm.course.corpus import corpus_inputs
     from tinyllm.course.shards import prepare_corpus
+    from tinyllm.shards.writer import keeping_finished_shards
 
     vocab_size = choose_tokenizer(arguments.vocab_size)
     inputs, output = arguments.data or corpus_inputs(), shard_folder(vocab_size)
     options = {**_text_options(arguments), "num_workers": arguments.workers}
-    with stopping_gently(output), EncodingDisplay() as display:
+    with keeping_finished_shards(output), EncodingDisplay() as display:
         prepare_corpus(inputs, tokenizer_file(vocab_size), output, reporter=display, **options)
     print("Done.")
     note(f"train on it with: python train.py --vocab_size={vocab_size}")

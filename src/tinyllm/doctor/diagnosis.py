@@ -28,7 +28,7 @@ class Finding:
     story: str
     """The result, in one line."""
     remedy: str = ""
-    """The command or action that repairs it; empty if nothing needs doing."""
+    """The action that repairs it, with parameters and calls in backticks as in a hint; empty if none is needed."""
 
     def __post_init__(self) -> None:
         assert self.whole or self.remedy, "a finding that is not whole needs a remedy"
@@ -126,7 +126,7 @@ def _examine_config(path: Path) -> Iterator[Finding]:
     try:
         read_own_settings(path)
     except ConfigError as error:
-        remedy = f"remove {path} or mend it; then resume with the run's settings: --config FILE, or --recipe and flags"
+        remedy = f"remove {path} or mend it; then resume with the run's settings: `config=FILE`, or `recipe` and others"
         yield Finding(path, False, str(error), remedy)
 
 
@@ -148,16 +148,16 @@ def _examine_log(path: Path) -> Iterator[Finding]:
 def _examine_progress(run: Path, whole: list[int], some_damaged: bool) -> Finding:
     """Whether the run is finished, can be resumed, or must start again; `whole` are the steps of whole checkpoints."""
     num_steps = _planned_steps(run)
-    command = f"tinyllm train --data SHARDS --out {run} --resume auto"
+    call = f"`train(data=SHARDS, out={run}, resume=True)`"
     if not whole and some_damaged:
-        again = f"tinyllm train --data SHARDS --config {run / 'config.toml'} --out NEW-DIRECTORY"
-        return Finding(run, False, "no checkpoint to go on from", f"start again in another directory: {again}")
+        again = f"with `config={run / 'config.toml'}` `out=NEW-DIRECTORY`"
+        return Finding(run, False, "no checkpoint to go on from", f"start again in another directory, {again}")
     if not whole:
-        return Finding(run, False, "no checkpoint to go on from", f"start it again: {command}")
+        return Finding(run, False, "no checkpoint to go on from", f"start it again: {call}")
     if whole[0] == num_steps:
         return Finding(run, True, f"finished at step {num_steps}")
     planned = f" of {num_steps}" if num_steps else ""
-    return Finding(run, True, f"stopped at step {whole[0]}{planned}", f"go on with: {command}")
+    return Finding(run, True, f"stopped at step {whole[0]}{planned}", f"go on with: {call}")
 
 
 def _planned_steps(run: Path) -> int | None:
@@ -204,11 +204,11 @@ _EXAMINERS: dict[str, Callable[[Path], str]] = {
     "tokenizer": _examine_tokenizer,
 }
 _REMEDIES = {
-    "shards": "make it again: tinyllm prepare FILES --tokenizer TOKENIZER -o NEW-DIRECTORY, and remove {path}",
-    "tokenizer": "make it again: tinyllm tokenizer train FILES -o NEW-DIRECTORY, and remove {path}; "
+    "shards": "make it again: `prepare(FILES, tokenizer=TOKENIZER, output=NEW-DIRECTORY)`, and remove {path}",
+    "tokenizer": "make it again: `train_tokenizer(FILES, output=NEW-DIRECTORY)`, and remove {path}; "
     "the same files and options give the same tokenizer",
-    "model": "copy it again from where it came from, or train on: tinyllm train --out RUN --resume auto",
-    "checkpoint": "go on from another one: tinyllm train --out RUN --resume auto",
+    "model": "copy it again from where it came from, or train on: `train(data=SHARDS, out=RUN, resume=True)`",
+    "checkpoint": "go on from another one: `train(data=SHARDS, out=RUN, resume=True)`",
     "classifier": "copy it again from where it came from, or train it again: tinyllm classify train",
 }
 _REMEDY = "copy {path} again from where it came from, or make it again by the command that wrote it"

@@ -62,6 +62,35 @@ class Score:
         )
 
 
+@dataclass(frozen=True)
+class Total:
+    """The figures of several texts together."""
+
+    num_bytes: int
+    num_tokens: int
+    log_probability: float
+    """Sum over all texts, in nats."""
+
+    @property
+    def bits_per_byte(self) -> float:
+        """Bits to code one byte of the texts."""
+        return bits_per_byte(self.log_probability, self.num_bytes)
+
+    @property
+    def perplexity(self) -> float:
+        """Exponential of the mean loss of a token; infinite beyond floating point."""
+        return perplexity(self.log_probability, self.num_tokens)
+
+
+def add_up(scores: Sequence[Score]) -> Total:
+    """The figures of all `scores` together."""
+    return Total(
+        sum(score.num_bytes for score in scores),
+        sum(len(score.token_ids) for score in scores),
+        math.fsum(score.log_probability for score in scores),
+    )
+
+
 def bits_per_byte(log_probability: float, num_bytes: int) -> float:
     """Bits for each of `num_bytes` bytes of a text with this log-probability in nats."""
     return -log_probability / math.log(2) / num_bytes

@@ -1,4 +1,7 @@
-"""Stops a run at a signal: the first one asks for a clean end, a second one ends the process."""
+"""Stops a run at a signal: the first one asks for a clean end, a second one ends the process.
+
+Stages that keep their finished parts at any point need no clean end: for them a signal is an error, `Interrupted`.
+"""
 
 import _thread
 import os
@@ -8,6 +11,9 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
+from typing import NoReturn
+
+from tinyllm.errors import Interrupted
 
 _REPEAT_SECONDS = 0.01
 """Delay before an exit that Python discarded is raised again."""
@@ -99,5 +105,20 @@ def stop_signals() -> Iterator[StopRequest]:
         yield request
     finally:
         sys.unraisablehook = request._show_unraisable
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def signals_as_errors(message: str) -> Iterator[None]:
+    """Raises Interrupted with `message` in its body at SIGINT or SIGTERM. Only the main thread may call it."""
+
+    def stop(number: int, _frame: FrameType | None) -> NoReturn:
+        raise Interrupted(message, number)
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -7,36 +7,26 @@ interruptions do not matter; finished shards are kept after an interruption. `co
 
 import hashlib
 import json
-import sys
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
-
-import numpy as np
 
 from tinyllm import storage
 from tinyllm.corpus.documents import Document, read_documents
 from tinyllm.corpus.formats import format_of_named
 from tinyllm.corpus.sources import STANDARD_INPUT, list_sources, unreadable
-from tinyllm.corpus.split import VALIDATION_FRACTION, split_documents
+from tinyllm.corpus.split import VALIDATION_FRACTION, SplitRule, split_documents
 from tinyllm.corpus.text import DocumentRule
 from tinyllm.errors import ArtifactError, InputError, UsageError
 from tinyllm.machine.device import num_available_cores
+from tinyllm.machine.signals import signals_as_errors
 from tinyllm.progress import SILENT, Progress, Reporter
-from tinyllm.shards.encoding import Batch, EncodedTexts, Lengths, Tokens, dtype_for
-from tinyllm.shards.format import (
-    POSITION_PARTS,
-    Counts,
-    ShardDetails,
-    ShardEntry,
-    ShardSet,
-    SplitName,
-    count_tokens,
-)
-from tinyllm.shards.journal import JOURNAL_NAME, Journal, shard_name, source_shard_name
+from tinyllm.shards.encoding import Batch, EncodedTexts, dtype_for
+from tinyllm.shards.format import Counts, ShardDetails, ShardSet
+from tinyllm.shards.journal import JOURNAL_NAME, Journal
 from tinyllm.shards.parallel import encode_in_order
+from tinyllm.shards.split_writers import SplitWriters
 from tinyllm.tokenizer.codec import Tokenizer
 
 BATCH_CHARACTERS = 2**20
@@ -115,36 +105,69 @@ def prepare(
         # A split by position is known only at the end of the corpus, so it cannot be resumed.
         journal = Journal(draft.path, recipe.fingerprint, keep=rule != "position", note=reporter.note)
         draft.temporary_names.add(JOURNAL_NAME)
-        writers = _SplitWriters(journal, dtype_for(tokenizer.vocab_size), None if rule == "source" else shard_tokens)
-        batches = _make_batches(writers.skip_finished(labelled))
-        processes = _limit_workers(num_workers, sources)
         try:
-            with closing(journal), closing(encode_in_order(batches, tokenizer, append_eos, processes)) as encoded:
-                observed = _report_progress(encoded, reporter, journal.counts, _uncompressed_bytes(sources))
-                if rule == "hash":
-                    writers.write_by_label(observed)
-                elif rule == "source":
-                    writers.write_by_source(observed)
-                else:
-                    reporter.note(writers.write_by_position(observed, tokenizer))
+            _write_shards(
+                labelled,
+                rule,
+                tokenizer,
+                recipe,
+                journal,
+                num_workers=_limit_workers(num_workers, sources),
+                source_bytes=_uncompressed_bytes(sources),
+                reporter=reporter,
+            )
         finally:
             draft.keep = rule != "position" and bool(journal.entries)
         for name, content in tokenizer.files.items():
             draft.write(name, content)
         draft.sha256 = journal.sha256
-        draft.details = ShardDetails(
-            format_version=2,
-            vocab_size=tokenizer.vocab_size,
-            dtype=dtype_for(tokenizer.vocab_size),
-            tokenizer_fingerprint=tokenizer.fingerprint,
-            source_fingerprint=recipe.source_fingerprint,
-            recipe_fingerprint=recipe.fingerprint,
-            split_rule=rule,
-            validation_fraction=validation_fraction,
-            append_eos=append_eos,
-            shards=sorted(journal.entries, key=lambda entry: entry.name),
-        ).model_dump()
+        draft.details = _details(tokenizer, recipe, rule, journal).model_dump()
     return ShardSet.open(output)
+
+
+def keeping_finished_shards(output: Path) -> AbstractContextManager[None]:
+    """Around `prepare` into `output`: SIGINT and SIGTERM raise Interrupted; finished shards stay in the draft."""
+    return signals_as_errors(f"stopped; finished shards of {output} are kept; the same command goes on from them")
+
+
+def _write_shards(
+    labelled: Iterator[tuple[Document, bool]],
+    rule: SplitRule,
+    tokenizer: Tokenizer,
+    recipe: Recipe,
+    journal: Journal,
+    *,
+    num_workers: int,
+    source_bytes: int | None,
+    reporter: Reporter,
+) -> None:
+    """Encodes the documents that finished shards lack, and adds their shards to `journal`."""
+    shard_tokens = None if rule == "source" else recipe.shard_tokens
+    writers = SplitWriters(journal, dtype_for(tokenizer.vocab_size), shard_tokens)
+    batches = _make_batches(writers.skip_finished(labelled))
+    with closing(journal), closing(encode_in_order(batches, tokenizer, recipe.append_eos, num_workers)) as encoded:
+        observed = _report_progress(encoded, reporter, journal.counts, source_bytes)
+        if rule == "hash":
+            writers.write_by_label(observed)
+        elif rule == "source":
+            writers.write_by_source(observed)
+        else:
+            reporter.note(writers.write_by_position(observed, tokenizer))
+
+
+def _details(tokenizer: Tokenizer, recipe: Recipe, rule: SplitRule, journal: Journal) -> ShardDetails:
+    return ShardDetails(
+        format_version=2,
+        vocab_size=tokenizer.vocab_size,
+        dtype=dtype_for(tokenizer.vocab_size),
+        tokenizer_fingerprint=tokenizer.fingerprint,
+        source_fingerprint=recipe.source_fingerprint,
+        recipe_fingerprint=recipe.fingerprint,
+        split_rule=rule,
+        validation_fraction=recipe.validation_fraction,
+        append_eos=recipe.append_eos,
+        shards=sorted(journal.entries, key=lambda entry: entry.name),
+    )
 
 
 def fingerprint_of(sources: Iterable[Path]) -> str:
@@ -160,132 +183,6 @@ def fingerprint_of(sources: Iterable[Path]) -> str:
             raise unreadable(path, error) from None
         digest.update(f"{path.name!r} {content}\n".encode())
     return digest.hexdigest()
-
-
-class _ShardWriter:
-    """Collects the documents of one split and writes each full shard."""
-
-    def __init__(self, split: SplitName, journal: Journal, dtype: str, shard_tokens: int) -> None:
-        self._split: SplitName = split
-        self._journal = journal
-        self._dtype = np.dtype(dtype).newbyteorder("<")
-        self._shard_tokens = shard_tokens
-        self._tokens: list[Tokens] = []
-        self._lengths: list[Lengths] = []
-        self._num_tokens, self._num_bytes = 0, 0
-        self._name: str | None = None
-
-    def name_next(self, name: str) -> None:
-        """Names the next shard, in place of a number."""
-        self._name = name
-
-    def add(self, tokens: Tokens, lengths: Lengths, text_bytes: Lengths) -> None:
-        """Adds documents. A shard exceeds its size only if it consists of one longer document."""
-        ends = np.cumsum(lengths)
-        first, first_token = 0, 0
-        while first < len(lengths):
-            end = first_token + self._shard_tokens - self._num_tokens
-            stop = max(int(np.searchsorted(ends, end, side="right")), first if self._lengths else first + 1)
-            if stop > first:
-                stop_token = int(ends[stop - 1])
-                # The copy matters: a view would keep the whole batch in memory.
-                self._tokens.append(tokens[first_token:stop_token].astype(self._dtype))
-                self._lengths.append(lengths[first:stop])
-                self._num_tokens += stop_token - first_token
-                self._num_bytes += int(text_bytes[first:stop].sum())
-                first, first_token = stop, stop_token
-            if first < len(lengths):
-                self.flush()
-
-    def flush(self) -> None:
-        """Writes the collected documents as one shard."""
-        if not self._lengths:
-            return
-        lengths = np.concatenate(self._lengths)
-        counts = Counts(documents=len(lengths), tokens=self._num_tokens, text_bytes=self._num_bytes)
-        name = self._name or shard_name(self._split, self._journal.entries)
-        entry = ShardEntry(name=name, split=self._split, counts=counts)
-        ends = np.cumsum(lengths).astype("<u8")
-        tokens = np.concatenate(self._tokens)
-        self._journal.add(entry, {f"{entry.name}.bin": tokens.tobytes(), f"{entry.name}.idx": ends.tobytes()})
-        self._tokens, self._lengths, self._num_tokens, self._num_bytes = [], [], 0, 0
-
-
-class _SplitWriters:
-    """Writes both splits, each in the order of the corpus."""
-
-    def __init__(self, journal: Journal, dtype: str, shard_tokens: int | None) -> None:
-        """With `shard_tokens` None, a shard ends where its source ends, at any size."""
-        self._journal = journal
-        shard_tokens = shard_tokens or sys.maxsize
-        self._train = _ShardWriter("train", journal, dtype, shard_tokens)
-        self._validation = _ShardWriter("validation", journal, dtype, shard_tokens)
-
-    def skip_finished(self, labelled: Iterable[tuple[Document, bool]]) -> Iterator[tuple[Document, bool]]:
-        """Drops the documents in finished shards of an earlier run, which are the first documents of each split."""
-        finished = {True: self._journal.num_documents("validation"), False: self._journal.num_documents("train")}
-        for document, is_validation in labelled:
-            if finished[is_validation]:
-                finished[is_validation] -= 1
-            else:
-                yield document, is_validation
-
-    def write_by_label(self, encoded: Iterable[tuple[Batch, EncodedTexts]]) -> None:
-        """Writes each document to the split of its label."""
-        for batch, texts in encoded:
-            are_validation = np.array(batch.are_validation)
-            for writer, selected in ((self._train, ~are_validation), (self._validation, are_validation)):
-                ids = texts.ids[np.repeat(selected, texts.lengths)]
-                writer.add(ids, texts.lengths[selected], texts.text_bytes[selected])
-        self._flush()
-
-    def write_by_source(self, encoded: Iterable[tuple[Batch, EncodedTexts]]) -> None:
-        """Writes each source as one shard of the split that its documents' labels name."""
-        source = None
-        for batch, texts in encoded:
-            ends = np.cumsum(texts.lengths)
-            for first, stop in _runs([document.source for document in batch.documents]):
-                writer = self._validation if batch.are_validation[first] else self._train
-                if batch.documents[first].source != source:
-                    self._flush()
-                    source = batch.documents[first].source
-                    writer.name_next(source_shard_name(source, self._journal.entries))
-                start = int(ends[first - 1]) if first else 0
-                writer.add(
-                    texts.ids[start : int(ends[stop - 1])], texts.lengths[first:stop], texts.text_bytes[first:stop]
-                )
-        self._flush()
-
-    def write_by_position(self, encoded: Iterable[tuple[Batch, EncodedTexts]], tokenizer: Tokenizer) -> str:
-        """Writes the last tenth of all tokens as validation, and may cut a document. Returns a line for `note`."""
-        documents = [pair for _, texts in encoded for pair in zip(texts.split(), texts.text_bytes, strict=True)]
-        num_tokens = sum(len(ids) for ids, _ in documents)
-        num_validation = num_tokens // POSITION_PARTS
-        num_train_left = num_tokens - num_validation
-        for ids, text_bytes in documents:
-            head, tail = ids[:num_train_left], ids[num_train_left:]
-            # The head starts with BOS and counts as a document; a tail after it has no BOS and counts as none.
-            tail_bytes = text_bytes if not len(head) else count_tokens([tail], tokenizer).text_bytes
-            if len(head):
-                self._train.add(head, np.array([len(head)]), np.array([text_bytes - tail_bytes]))
-            if len(tail):
-                self._validation.add(tail, np.array([len(tail)]), np.array([tail_bytes]))
-            num_train_left -= len(head)
-        self._flush()
-        return (
-            f"only {len(documents)} document(s), too few to choose some for validation: "
-            f"the last {num_validation:,} of {num_tokens:,} tokens are used for validation instead"
-        )
-
-    def _flush(self) -> None:
-        self._train.flush()
-        self._validation.flush()
-
-
-def _runs(items: Sequence[str]) -> Iterator[tuple[int, int]]:
-    """Start and end of each run of equal items."""
-    cuts = [place for place in range(1, len(items)) if items[place] != items[place - 1]]
-    return pairwise([0, *cuts, len(items)])
 
 
 def _make_batches(labelled: Iterable[tuple[Document, bool]]) -> Iterator[Batch]:

@@ -13,7 +13,7 @@ import tinyllm
 from tinyllm.config import WeightsKind
 from tinyllm.errors import FormatError, InputError, UsageError
 from tinyllm.generation.generator import Generator
-from tinyllm.generation.scoring import log_probabilities, windows
+from tinyllm.generation.scoring import Score, add_up, log_probabilities, windows
 from tinyllm.loading import load_with_torch
 from tinyllm.model_dir import load_model
 
@@ -154,3 +154,18 @@ def test_wrong_questions_are_refused(generator: Generator) -> None:
         generator.embed(["a", ""])
     with pytest.raises(InputError, match="token id 999 is out of range"):
         generator.logits([999])
+
+
+def test_figures_of_several_texts_are_those_of_all_their_tokens() -> None:
+    scores = [
+        Score("ab", [1, 2], ["a", "b"], [-1.0, -2.0], 2, "an engine"),
+        Score("cde", [3], ["cde"], [-0.5], 3, "an engine"),
+    ]
+    total = add_up(scores)
+    assert (total.num_bytes, total.num_tokens, total.log_probability) == (5, 3, -3.5)
+    assert total.bits_per_byte == pytest.approx(3.5 / math.log(2) / 5)
+    assert total.perplexity == pytest.approx(math.exp(3.5 / 3))
+    assert (add_up(scores[:1]).bits_per_byte, add_up(scores[:1]).perplexity) == (
+        scores[0].bits_per_byte,
+        scores[0].perplexity,
+    )

@@ -8,7 +8,8 @@ import weakref
 
 import pytest
 
-from tinyllm.machine.signals import stop_signals
+from tinyllm.errors import Interrupted
+from tinyllm.machine.signals import signals_as_errors, stop_signals
 
 
 class Referent:
@@ -70,3 +71,13 @@ def test_other_discarded_exceptions_are_shown(monkeypatch: pytest.MonkeyPatch) -
         del referent
     assert reference() is None
     assert shown == [ZeroDivisionError]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_becomes_an_error_and_the_handlers_come_back(number: signal.Signals) -> None:
+    before = signal.getsignal(number)
+    with pytest.raises(Interrupted, match="^stopped; call again$") as caught, signals_as_errors("stopped; call again"):
+        os.kill(os.getpid(), number)
+        work_until_stopped()
+    assert caught.value.exit_code == 128 + number
+    assert signal.getsignal(number) == before

@@ -21,7 +21,8 @@ from tinyllm.errors import ArtifactError, InputError, TinyllmError, UsageError
 from tinyllm.progress import SILENT, Progress
 from tinyllm.shards.format import ShardSet, read_document_ends
 from tinyllm.shards.journal import Journal
-from tinyllm.shards.writer import _ShardWriter, prepare
+from tinyllm.shards.split_writers import ShardWriter
+from tinyllm.shards.writer import prepare
 from tinyllm.tokenizer.codec import Tokenizer
 
 Run = Callable[..., ShardSet]
@@ -92,7 +93,7 @@ def test_bytes_do_not_depend_on_the_number_of_workers(run: Run, tmp_path: Path) 
 
 def test_a_collected_document_does_not_keep_its_batch_in_memory(tmp_path: Path) -> None:
     with closing(Journal(tmp_path, "recipe", keep=False, note=SILENT.note)) as journal:
-        writer = _ShardWriter("validation", journal, "uint16", 2000)
+        writer = ShardWriter("validation", journal, "uint16", 2000)
         batch = np.arange(1000, dtype=np.uint16)
         writer.add(batch[:10], lengths=np.array([10]), text_bytes=np.array([40]))
     assert not any(np.shares_memory(tokens, batch) for tokens in writer._tokens)
