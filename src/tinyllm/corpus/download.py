@@ -7,26 +7,20 @@ the checksums inside compressed files. Nothing is unpacked: documents are read f
 """
 
 import re
-import ssl
 import time
-from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
-from http.client import HTTPException, HTTPMessage, HTTPResponse, InvalidURL
+from collections.abc import Callable
+from http.client import HTTPResponse
 from pathlib import Path
-from typing import IO, cast
-from urllib import request
-from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict
 
 from tinyllm import storage
 from tinyllm.corpus.formats import format_of
+from tinyllm.corpus.http_client import CHUNK_BYTES, RangeSetback, Setback, open_address, receive, validator_of
 from tinyllm.corpus.streams import open_bytes
 from tinyllm.errors import DownloadError, FormatError, UsageError
 from tinyllm.progress import SILENT, Note, Progress, Reporter
-from tinyllm.version import __version__
 
 KIND = "download"
 """The kind of the draft that holds the part."""
@@ -34,8 +28,6 @@ MAX_FAILURES = 5
 LONGEST_WAIT_SECONDS = 120.0
 RESERVED_BYTES = 2**30
 """Free disk space to leave if the server sends no length; on a small disk a twentieth of its size."""
-_CHUNK_BYTES = 2**18
-_RETRYABLE = (408, 425, 429, 500, 502, 503, 504)
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
 
 
@@ -75,14 +67,6 @@ def download(
     return target
 
 
-class _Setback(Exception):
-    """A failure that a retry may overcome."""
-
-    def __init__(self, reason: str, wait_seconds: float = 0.0) -> None:
-        super().__init__(reason)
-        self.wait_seconds = wait_seconds
-
-
 class _Version(BaseModel):
     """The version of a remote file that a part belongs to."""
 
@@ -100,7 +84,7 @@ def _retry(transfer: "_Transfer", note: Note, sleep: Callable[[float], None]) ->
     while True:
         try:
             return transfer.attempt()
-        except _Setback as setback:
+        except Setback as setback:
             num_bytes = transfer.kept_bytes()
             num_failures = 1 if num_bytes > most_bytes else num_failures + 1
             most_bytes = max(most_bytes, num_bytes)
@@ -135,7 +119,7 @@ class _Transfer:
         self._timeout_seconds = timeout_seconds
 
     def attempt(self) -> None:
-        """Requests the missing bytes once, then verifies the complete part. Raises _Setback or DownloadError."""
+        """Requests the missing bytes once, then verifies the complete part. Raises Setback or DownloadError."""
         version = self._version_of_part()
         start = self.kept_bytes()
         if not (version and start == version.total_bytes):
@@ -175,7 +159,7 @@ class _Transfer:
             was_resumed, fault = start > 0, ""
             with storage.append_file(self._draft, start) as file:
                 self._report(start, total_bytes)
-                for chunk in _receive(response):
+                for chunk in receive(response):
                     if fault := self._excess(start + len(chunk), total_bytes):
                         break
                     file.write(chunk)
@@ -184,10 +168,10 @@ class _Transfer:
         if fault:
             self.drop()
             if was_resumed:
-                raise _Setback(fault)
+                raise Setback(fault)
             raise DownloadError(f"{self.url}: {fault}; nothing was kept")
         if total_bytes is not None and start < total_bytes:
-            raise _Setback(f"the connection ended after {start} of {total_bytes} bytes")
+            raise Setback(f"the connection ended after {start} of {total_bytes} bytes")
 
     def _excess(self, num_bytes: int, total_bytes: int | None) -> str:
         """The reason why the part must not grow to `num_bytes`; empty if it may.
@@ -197,7 +181,7 @@ class _Transfer:
         limit = self._expected_bytes if total_bytes is None else total_bytes
         if limit is not None:
             return f"the server sends more than the {limit} bytes of the file" if num_bytes > limit else ""
-        if storage.keeps_reserve(self.part.parent, _CHUNK_BYTES, RESERVED_BYTES):
+        if storage.keeps_reserve(self.part.parent, CHUNK_BYTES, RESERVED_BYTES):
             return ""
         return (
             f"the server does not say how long the file is, and after {num_bytes} bytes the disk of {self._target} has "
@@ -205,36 +189,20 @@ class _Transfer:
         )
 
     def _open(self, version: _Version | None, start: int) -> HTTPResponse:
-        headers = {"User-Agent": f"tinyllm/{__version__}", "Accept-Encoding": "identity"}
-        if version and start:
-            headers |= {"Range": f"bytes={start}-", "If-Range": version.validator}
+        headers = {"Range": f"bytes={start}-", "If-Range": version.validator} if version and start else {}
         try:
-            response = _opener().open(request.Request(self.url, headers=headers), timeout=self._timeout_seconds)
-        except HTTPError as error:
-            error.close()
-            if error.code == 416:
-                self.drop()
-                raise _Setback("the server's file is shorter than the part received (416)") from None
-            if error.code in _RETRYABLE:
-                wait_seconds = _retry_after(error.headers.get("Retry-After", ""))
-                raise _Setback(f"the server answers {error.code} {error.reason}", wait_seconds) from None
-            raise DownloadError(f"{self.url}: {_refusal(error.code, error.reason)}") from None
-        except (InvalidURL, UnicodeError) as error:
-            raise DownloadError(f"{self.url} is not an address: {error}") from None
-        except (OSError, HTTPException) as error:
-            reason = error.reason if isinstance(error, URLError) else error
-            if isinstance(reason, ssl.SSLCertVerificationError):
-                raise DownloadError(f"{self.url}: the server's certificate is not valid: {reason}") from None
-            raise _Setback(f"no connection ({reason or type(reason).__name__})") from None
-        return cast(HTTPResponse, response)
+            return open_address(self.url, headers, self._timeout_seconds)
+        except RangeSetback:
+            self.drop()
+            raise
 
     def _check_continuation(self, response: HTTPResponse, version: _Version, start: int) -> None:
         """Checks that a 206 response continues this part, because not every server respects If-Range."""
         match = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
         same_total = match is not None and match[2] in ("*", str(version.total_bytes))
-        if not (match and int(match[1]) == start and same_total and _validator(response) == version.validator):
+        if not (match and int(match[1]) == start and same_total and validator_of(response) == version.validator):
             self.drop()
-            raise _Setback("the file changed on the server")
+            raise Setback("the file changed on the server")
 
     def _begin(self, response: HTTPResponse) -> _Version:
         """Starts the part again from a response with the whole file, after a check that it can be the right file."""
@@ -255,76 +223,24 @@ class _Transfer:
                 "it is another version",
                 hint="to take it as it is, name its address with `url`",
             )
-        version = _Version(url=self.url, validator=_validator(response), total_bytes=total_bytes)
+        version = _Version(url=self.url, validator=validator_of(response), total_bytes=total_bytes)
         self.drop()
         storage.write_json(self.sidecar, version.model_dump())
         return version
 
     def _check_content(self, was_resumed: bool) -> None:
-        """Removes a complete but wrong part, and raises: _Setback if it was resumed, else DownloadError."""
+        """Removes a complete but wrong part, and raises: Setback if it was resumed, else DownloadError."""
         fault = _find_fault(self.part, self._target.name, self._sha256, self._expected_bytes)
         if fault:
             self.drop()
             if was_resumed:
-                raise _Setback(f"the joined pieces are wrong: {fault}")
+                raise Setback(f"the joined pieces are wrong: {fault}")
             raise DownloadError(f"{self.url}: {fault}; nothing was kept")
 
     def _is_packed(self) -> bool:
         """Whether the file's compression has a checksum, which shows a missing end."""
         file_format = format_of(self._target.name)
         return file_format is not None and file_format.compression != "none"
-
-
-class _Redirects(request.HTTPRedirectHandler):
-    """Follows redirects, but never from https to http, which would let an attacker on the network answer."""
-
-    def redirect_request(
-        self, req: request.Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
-    ) -> request.Request | None:
-        """The redirected request. Raises DownloadError if it would leave https."""
-        if req.type == "https" and urlsplit(newurl).scheme.lower() != "https":
-            fp.close()
-            raise DownloadError(
-                f"{req.full_url}: the server redirects to {newurl}, which is not encrypted; nothing was fetched from "
-                "there. Name that address yourself if you trust it"
-            )
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
-
-
-def _opener() -> request.OpenerDirector:
-    """An opener for HTTP and HTTPS with redirects and the system's proxies; no ftp, file or data addresses at all."""
-    opener = request.OpenerDirector()
-    for handler in (
-        request.ProxyHandler(),
-        request.HTTPHandler(),
-        request.HTTPSHandler(),
-        request.HTTPDefaultErrorHandler(),
-        _Redirects(),
-        request.HTTPErrorProcessor(),
-        request.UnknownHandler(),
-    ):
-        opener.add_handler(handler)
-    return opener
-
-
-def _receive(response: HTTPResponse) -> Iterator[bytes]:
-    """The chunks of the body. A lost connection raises _Setback, so any OSError outside is the disk's."""
-    while True:
-        try:
-            chunk = response.read1(_CHUNK_BYTES)
-        except (OSError, HTTPException) as error:
-            raise _Setback(f"the connection was lost ({str(error) or type(error).__name__})") from None
-        if not chunk:
-            return
-        yield chunk
-
-
-def _validator(response: HTTPResponse) -> str:
-    """The validator for If-Range: a strong ETag, else a date; empty if there is neither."""
-    etag = response.headers.get("ETag", "")
-    if etag.startswith('"'):
-        return etag
-    return response.headers.get("Last-Modified", "")
 
 
 def _find_fault(part: Path, name: str, sha256: str | None, expected_bytes: int | None) -> str:
@@ -366,22 +282,3 @@ def _check_existing(target: Path, sha256: str | None, expected_bytes: int | None
     fault = _find_fault(target, "", sha256, expected_bytes)
     if fault:
         raise DownloadError(f"{target} exists and is another file ({fault}); remove it or choose another place")
-
-
-def _refusal(code: int, reason: str) -> str:
-    match code:
-        case 404 | 410:
-            return f"the server has no such file ({code})"
-        case 401 | 403:
-            return f"the server refuses access ({code})"
-    return f"the server answers {code} {reason}"
-
-
-def _retry_after(value: str) -> float:
-    """The wait in seconds that the server requests, as a number or a date; 0 if it gives neither."""
-    if value.isdecimal():
-        return float(value[:6])
-    try:
-        return max(0.0, (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds())
-    except (ValueError, TypeError):
-        return 0.0

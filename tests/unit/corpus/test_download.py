@@ -22,8 +22,9 @@ from loopback import Behaviour, FileServer, Handler, cut, hang_up, status, well,
 from recorder import Recorder
 from tinyllm import storage
 from tinyllm.corpus.catalogue import KNOWN_CORPORA
-from tinyllm.corpus.download import MAX_FAILURES, _Redirects, download
+from tinyllm.corpus.download import MAX_FAILURES, download
 from tinyllm.corpus.formats import Format, format_of
+from tinyllm.corpus.http_client import Redirects
 from tinyllm.errors import ArtifactError, DownloadError, UsageError
 
 
@@ -365,7 +366,7 @@ class TestFailures:
 
     def test_https_and_http_may_redirect_to_https(self) -> None:
         for url in ("http://a/x", "https://a/x"):
-            followed = _Redirects().redirect_request(
+            followed = Redirects().redirect_request(
                 request.Request(url), io.BytesIO(), 302, "Found", HTTPMessage(), "HTTPS://b/y"
             )
             assert followed is not None
