@@ -9,6 +9,8 @@ Automatic sizes are resolved on construction: a section never holds an automatic
 """
 
 from collections.abc import Mapping
+import difflib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Annotated, Literal, Self
@@ -73,10 +75,10 @@ LARGEST_SIZE = 2**40
 SHOWN_CHARACTERS = 60
 
 
-def wrong_setting(error: ValidationError) -> ConfigError:
+def wrong_setting(error: ValidationError, known: Iterable[str] = ()) -> ConfigError:
     """The error for the first problem of a section, in one line: the field, its value, and the allowed values.
 
-    Its parameter is the field, such as `top_p`, `training.seed` or `stop[0]`, if the line begins with one.
+    For an unknown field it names the nearest of `known`. Its parameter is the field, such as `top_p`, `training.seed` or `stop[0]`, if the line begins with one.
     """
     first = error.errors()[0]
     reason = first["msg"].removeprefix("Value error, ")
@@ -85,7 +87,8 @@ def wrong_setting(error: ValidationError) -> ConfigError:
         return ConfigError(reason)
     match first["type"]:
         case "extra_forbidden":
-            return ConfigError(f"there is no setting {name}")
+            nearest = difflib.get_close_matches(name, list(known), n=1)
+            return ConfigError(f"there is no setting {name}", hint=f"did you mean {nearest[0]}?" if nearest else "")
         case "value_error":
             return ConfigError(f"{name}: {reason}", parameter=name)
         case "missing":

@@ -321,7 +321,7 @@ def sampling_config(**settings: Any) -> SamplingConfig:
     try:
         return SamplingConfig(**settings)
     except ValidationError as error:
-        raise wrong_setting(error) from None
+        raise wrong_setting(error, known=SamplingConfig.model_fields) from None
 
 
 def _results(prompts: Sequence[str], batch: Batch) -> list[Generation]:

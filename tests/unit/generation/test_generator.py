@@ -310,7 +310,8 @@ def test_an_empty_prompt_begins_from_bos(generator: Generator) -> None:
         ({"logit_bias": [(5, 1), (6, 1), (5, 2)]}, "logit_bias: token 5 occurs twice"),
         ({"logit_bias": 5}, "logit_bias is 5; it should be a valid tuple"),
         ({"logit_bias": {320: 1}}, "logit_bias names token 320; the ids of this model are 0 to 319"),
-        ({"heat": 1}, "there is no setting heat"),
+        ({"heat": 1}, "there is no setting heat$"),
+        ({"temperatur": 1}, r"there is no setting temperatur; did you mean temperature\?$"),
         ({"num_samples": 0}, "num_samples is 0"),
     ],
 )
