@@ -8,9 +8,8 @@ Values are parsed before they are checked: "128" from a flag and 128 from TOML o
 Automatic sizes are resolved on construction: a section never holds an automatic size.
 """
 
-from collections.abc import Mapping
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Annotated, Literal, Self
@@ -78,7 +77,8 @@ SHOWN_CHARACTERS = 60
 def wrong_setting(error: ValidationError, known: Iterable[str] = ()) -> ConfigError:
     """The error for the first problem of a section, in one line: the field, its value, and the allowed values.
 
-    For an unknown field it names the nearest of `known`. Its parameter is the field, such as `top_p`, `training.seed` or `stop[0]`, if the line begins with one.
+    For an unknown field it names the nearest of `known`. Its parameter is the field, such as `top_p`, `training.seed`
+    or `stop[0]`, if the line begins with one.
     """
     first = error.errors()[0]
     reason = first["msg"].removeprefix("Value error, ")
