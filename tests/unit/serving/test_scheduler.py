@@ -421,8 +421,36 @@ def test_the_prompt_is_scored_as_by_score(generator: Generator) -> None:
     assert client.news[1][0].prompt == (None,)
 
 
+def test_texts_of_equal_settings_are_drawn_together_from_logits_without_a_copy(
+    generator: Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seeds, lengths and stop strings differ, and do not divide a group. The last text has settings of its own."""
+    held: list[Logits] = []
+    drawn: list[tuple[int, bool]] = []
+    choose = generator.engine.choose
+
+    def hold(slots: Sequence[int], tokens: Sequence[Tokens], logits: Logits) -> Logits:
+        held.append(logits)
+        return logits
+
+    def record(logits: Logits, *arguments: Any) -> tuple[Tokens, Any]:
+        assert np.shares_memory(logits, held[-1])
+        drawn.append((len(logits), logits is held[-1]))
+        return choose(logits, *arguments)
+
+    monkeypatch.setattr(generator.engine, "choose", record)
+    client = Client(faulty(generator, hold), max_slots=8)
+    for seed in range(4):
+        settings = SamplingConfig(seed=seed, max_new_tokens=3 + seed // 3, stop=("x",) * (seed % 2), top_k=9)
+        client.submit(TextRequest((1, 5), settings))
+    client.submit(TextRequest((1, 6), SamplingConfig(max_new_tokens=2)))
+    client.run()
+    assert sorted(drawn[:2]) == [(1, False), (4, False)]
+    assert drawn[4:] == [(4, True), (1, True)]
+
+
 class Faulty:
-    """An engine with a fault of the test in `read`; all else is that of a real engine."""
+    """An engine whose `read` passes through a function of the test; all else is that of a real engine."""
 
     def __init__(self, engine: Any, fault: Callable[[Sequence[int], Sequence[Tokens], Logits], Logits]) -> None:
         self._engine, self._fault = engine, fault
