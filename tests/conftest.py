@@ -21,7 +21,7 @@ from tinyllm.model_dir import save_model
 from tinyllm.shards.writer import prepare
 from tinyllm.tokenizer.codec import Tokenizer
 
-pytest_plugins = ["loopback"]
+pytest_plugins = ["loopback", "server_process"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -113,7 +113,7 @@ def tiny_shards(tiny_tokenizer: Tokenizer, tmp_path_factory: pytest.TempPathFact
 def user_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The session's cache folder for compiled code; parallel test processes share it."""
     folder = tmp_path_factory.getbasetemp()
-    return (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "cache"
+    return (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "cache" / "tinyllm"
 
 
 @pytest.fixture(scope="session")

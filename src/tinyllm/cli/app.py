@@ -26,6 +26,7 @@ COMMANDS = {
     "prepare": ("tinyllm.cli.shards:prepare", "Turn text files into shards of token ids."),
     "train": ("tinyllm.cli.train:train", "Train a model on shards, or resume a run."),
     "generate": ("tinyllm.cli.generate:generate", "Continue a prompt with a model."),
+    "serve": ("tinyllm.cli.serve:serve", "Serve models over HTTP, with OpenAI's interface."),
     "evaluate": (
         "tinyllm.cli.evaluate:evaluate",
         "Measure models side by side: bits per byte, grammar, tasks, samples.",

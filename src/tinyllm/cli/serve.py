@@ -1,0 +1,91 @@
+"""`tinyllm serve`: serves models over HTTP until a signal."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from tinyllm import text_input
+from tinyllm.cli.console import note, show
+from tinyllm.cli.paths import expand_home
+from tinyllm.errors import ArgumentsError, InputError, UsageError
+from tinyllm.loading import load
+from tinyllm.model_dir import bundled_model
+
+KEY_LIMIT_BYTES = 4096
+
+
+def serve(
+    *models: Annotated[
+        Path, Parameter(help="Model directories, run directories or other tools' models; default: the bundled one.")
+    ],
+    host: Annotated[str, Parameter(help="Address to listen on; any but loopback needs a key.")] = "127.0.0.1",
+    port: Annotated[int, Parameter(help="Port to listen on; 0 = a free one.")] = 8080,
+    api_key: Annotated[str | None, Parameter(help="Key that every request needs.", show_default=False)] = None,
+    api_key_file: Annotated[Path | None, Parameter(help="File with the key; other users cannot see it.")] = None,
+    allowed_host: Annotated[
+        tuple[str, ...], Parameter(help="Further name of this server, as in the Host header.", negative="")
+    ] = (),
+    allow_origin: Annotated[
+        tuple[str, ...],
+        Parameter(help="Origin of web pages that may use the server, such as https://chat.example.", negative=""),
+    ] = (),
+    max_slots: Annotated[int, Parameter(help="Texts to generate at a time.")] = 64,
+    max_queue: Annotated[int, Parameter(help="Texts that may wait for a slot; more are refused with 503.")] = 256,
+    tokenizer: Annotated[
+        Path | None, Parameter(help="For a model file with no tokenizer inside or beside it: .model or tokenizer.bin.")
+    ] = None,
+    device: Annotated[str, Parameter(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    dtype: Annotated[
+        Literal["float32", "bfloat16", "float16"], Parameter(help="Precision of the weights.")
+    ] = "float32",
+    weights: Annotated[
+        Literal["auto", "fp32", "bf16", "int8"],
+        Parameter(help="Precision of the weights on a CPU: fp32 (auto) is exact, int8 is fastest."),
+    ] = "auto",
+) -> None:
+    """Serve models over HTTP, with OpenAI's interface.
+
+    Any client of that interface works with the printed address and /v1. A request chooses a model by the name of its
+    directory or file. The page /docs lists all paths and parameters. Ctrl-C or SIGTERM ends the server after the
+    running texts.
+
+    For example:
+
+      tinyllm serve
+      tinyllm serve runs/mine stories15M.bin --port 8000
+      tinyllm serve runs/mine --host 0.0.0.0 --api-key-file key.txt
+    """
+    if max_slots < 1 or max_queue < 0:
+        raise UsageError(f"--max-slots is {max_slots} and --max-queue {max_queue}; at least 1 and 0 are needed")
+    key = _read_key(api_key, api_key_file)
+    # Imported late: they load the web framework.
+    from tinyllm.serving.models import names_of
+    from tinyllm.serving.security import access, is_loopback
+    from tinyllm.serving.server import address_of, bind
+    from tinyllm.serving.service import Service
+
+    paths = models or (bundled_model(),)
+    names = names_of(paths)
+    with bind(host, port) as bound:
+        if key is None and not is_loopback(bound.getsockname()[0]):
+            raise UsageError(
+                f"--host {host} can be reached from other machines, so a key is needed; add --api-key-file FILE"
+            )
+        service = Service(access(host, key, allowed_host, allow_origin))
+        for path, name in zip(paths, names, strict=True):
+            generator = load(path, tokenizer=tokenizer, device=device, dtype=dtype, weights=weights, note=note)
+            service.add(name, generator, max_slots=max_slots, max_queue=max_queue)
+        ready = f"serving {', '.join(names)} at {address_of(bound, host)}/v1 (Ctrl-C ends)"
+        service.run(bound, lambda: show(ready, flush=True))
+
+
+def _read_key(key: str | None, file: Path | None) -> str | None:
+    """The key of --api-key or --api-key-file. Raises ArgumentsError for both, InputError for an unusable one."""
+    if key is not None and file is not None:
+        raise ArgumentsError("--api-key and --api-key-file are two ways to give the key; use one")
+    if file is not None:
+        key = text_input.read_file(expand_home(file), KEY_LIMIT_BYTES).strip()
+    if key is not None and (not key or not key.isascii() or not key.isprintable() or " " in key):
+        raise InputError("the API key should be one word of ASCII characters; choose another")
+    return key

@@ -1,0 +1,88 @@
+"""Reads the body of a request before the framework does: bounded in bytes and in nesting. A middleware."""
+
+import asyncio
+import re
+from contextlib import suppress
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from tinyllm.serving.errors import ApiError
+from tinyllm.serving.limits import Limits
+from tinyllm.serving.responses import send_error, start
+
+LINGER_SECONDS = 2.0
+"""Time for which a body that is too large is read and dropped, so that its sender can read the answer."""
+LINGER_BODIES = 8
+"""How much of it is read and dropped, in largest bodies."""
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"?', re.DOTALL)
+_BRACKET = re.compile(rb"[\[\]{}]")
+
+
+class BodyReader:
+    """ASGI middleware that reads whole bodies within `limits` and refuses others."""
+
+    def __init__(self, app: ASGIApp, limits: Limits) -> None:
+        self._app = app
+        self._limits = limits
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        lengths = [value for name, value in scope["headers"] if name == b"content-length"]
+        body = bytearray()
+        has_more = True
+        while has_more and len(body) <= self._limits.body_bytes and not self._is_too_large(lengths):
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return
+            body += message.get("body", b"")
+            has_more = message.get("more_body", False)
+        if has_more or len(body) > self._limits.body_bytes:
+            await self._refuse_size(receive, send, has_more=has_more)
+            return
+        if is_deeper(body, self._limits.json_depth):
+            reason = f"the body nests arrays and objects deeper than {self._limits.json_depth}"
+            await send_error(ApiError(400, reason, code="nested_too_deep"), send)
+            return
+        await self._app(scope, _replay(bytes(body), receive), send)
+
+    def _is_too_large(self, lengths: list[bytes]) -> bool:
+        return any(int(length) > self._limits.body_bytes for length in lengths)
+
+    async def _refuse_size(self, receive: Receive, send: Send, *, has_more: bool) -> None:
+        """Sends the error, then reads on for a while: a connection closed at once could lose the answer."""
+        reason = f"the body is larger than {self._limits.body_bytes:,} bytes; send less in one request"
+        error = ApiError(413, reason, code="request_too_large", headers={"Connection": "close"})
+        await start(send, error.status, b"application/json", length=len(error.body), headers=error.headers)
+        await send({"type": "http.response.body", "body": error.body, "more_body": True})
+        if has_more:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LINGER_SECONDS):
+                    await self._drop(receive)
+        await send({"type": "http.response.body", "body": b""})
+
+    async def _drop(self, receive: Receive) -> None:
+        num_left = LINGER_BODIES * self._limits.body_bytes
+        while num_left > 0:
+            message = await receive()
+            if message["type"] == "http.disconnect" or not message.get("more_body", False):
+                return
+            num_left -= len(message.get("body", b""))
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    """A `receive` that gives the whole body, and then what the connection gives."""
+    messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def receive_again() -> Message:
+        return messages.pop() if messages else await receive()
+
+    return receive_again
+
+
+def is_deeper(text: bytes | bytearray, depth: int) -> bool:
+    """Whether the JSON `text` nests arrays and objects deeper than `depth`; brackets in strings do not count."""
+    num_open = 0
+    for bracket in _BRACKET.finditer(_STRING.sub(b"", text)):
+        num_open += 1 if bracket[0] in b"[{" else -1
+        if num_open > depth:
+            return True
+    return False

@@ -1,0 +1,186 @@
+"""`POST /v1/chat/completions`: a conversation through the model's own template, in a sandbox, and its answer.
+
+The template is read as transformers reads it: `chat_template.jinja`, or `chat_template` in `tokenizer_config.json`.
+"""
+
+import json
+import time
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NoReturn
+
+from jinja2 import Template
+from jinja2.exceptions import TemplateError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from tinyllm.json_file import read_json_object
+from tinyllm.serving.deliveries import Unread
+from tinyllm.serving.errors import ApiError
+from tinyllm.serving.models import ServedModel
+from tinyllm.serving.request import TokenLogprob
+from tinyllm.serving.schemas import ChatRequest, Message
+from tinyllm.serving.streams import as_event
+from tinyllm.serving.texts import Job, finish_reason, make_job, sampling_of, token_text
+from tinyllm.tokenizer.codec import Tokenizer
+from tinyllm.tokenizer.model_proto import PieceType
+
+TEMPLATE_NAME, CONFIG_NAME, KEY = "chat_template.jinja", "tokenizer_config.json", "chat_template"
+
+
+def read_template(path: Path | None) -> str | None:
+    """The chat template of the model directory `path`; None without one."""
+    if path is None or not path.is_dir():
+        return None
+    if (path / TEMPLATE_NAME).is_file():
+        return (path / TEMPLATE_NAME).read_text(encoding="utf-8")
+    if not (path / CONFIG_NAME).is_file():
+        return None
+    found = read_json_object(path / CONFIG_NAME).get(KEY)
+    if isinstance(found, list):  # named templates; the one for conversations is `default`
+        named = {each.get("name"): each.get("template") for each in found if isinstance(each, dict)}
+        found = named.get("default")
+    return found if isinstance(found, str) else None
+
+
+def chat_job(body: ChatRequest, model: ServedModel) -> Job:
+    """The texts that a chat request asks for. Raises ApiError for a conversation that the model cannot read."""
+    text = render(body.messages, model)
+    ids = model.check_length(model.encode(text, allow_special=True, param="messages"), "messages")
+    limit = body.max_tokens or body.max_completion_tokens or max(model.context_length - len(ids), 1)
+    return make_job(
+        model,
+        "chatcmpl",
+        [ids],
+        sampling_of(body, limit, model),
+        num_samples=body.n,
+        top_logprobs=body.top_logprobs or 0,
+    )
+
+
+def render(messages: Sequence[Message], model: ServedModel) -> str:
+    """The text of a conversation up to the assistant's answer. Raises ApiError if the template refuses it.
+
+    A message that holds a special token of the model is refused: it could pretend to be another message.
+    """
+    if model.chat_template is None:
+        message = f"The model `{model.name}` has no chat template, so it cannot chat; use /v1/completions"
+        raise ApiError(400, message, param="model", code="model_not_supported")
+    for number, each in enumerate(messages):
+        for special in _special_pieces(model.tokenizer):
+            if special in each.text:
+                message = f"messages[{number}].content holds {special}, which is a special token of this model"
+                raise ApiError(400, message, param="messages")
+    fields = [
+        {"role": each.role, "content": each.text} | ({"name": each.name} if each.name is not None else {})
+        for each in messages
+    ]
+    try:
+        return _compile(model.chat_template).render(
+            messages=fields, add_generation_prompt=True, **_special_tokens(model.tokenizer)
+        )
+    except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
+        message = f"the model's chat template does not accept these messages: {error}"
+        raise ApiError(400, message, param="messages") from None
+
+
+@lru_cache(maxsize=16)
+def _compile(template: str) -> Template:
+    """The template with the settings and functions that transformers gives it."""
+    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
+    environment.filters["tojson"] = lambda value, **options: json.dumps(value, ensure_ascii=False, **options)
+    environment.globals["raise_exception"] = _refuse
+    environment.globals["strftime_now"] = time.strftime
+    return environment.from_string(template)
+
+
+def _refuse(message: str) -> NoReturn:
+    raise TemplateError(message)
+
+
+def _special_tokens(tokenizer: Tokenizer) -> dict[str, str]:
+    ids = {"bos_token": tokenizer.bos_id, "eos_token": tokenizer.eos_id, "pad_token": tokenizer.pad_id}
+    return {name: tokenizer.id_to_piece(id) for name, id in ids.items() if id is not None}
+
+
+@lru_cache(maxsize=16)
+def _special_pieces(tokenizer: Tokenizer) -> tuple[str, ...]:
+    return tuple(piece.text for piece in tokenizer.pieces if piece.type == PieceType.CONTROL)
+
+
+class ChatAnswer:
+    """The answer to a chat request: one object, or the events of a stream."""
+
+    def __init__(self, body: ChatRequest, job: Job) -> None:
+        self._body = body
+        self._job = job
+        self._has_role = [False] * len(job.requests)
+        self._num_new_tokens = 0
+
+    @property
+    def keeps_tokens(self) -> bool:
+        """Whether the answer has log-probabilities."""
+        return self._body.logprobs
+
+    def whole(self, news: Sequence[Unread]) -> bytes:
+        """The object of all texts, after they have ended."""
+        choices = [
+            {
+                "index": index,
+                "message": {"role": "assistant", "content": each.text, "refusal": None},
+                "logprobs": self._logprobs(each),
+                "finish_reason": finish_reason(each.finish_reason),
+            }
+            for index, each in enumerate(news)
+        ]
+        usage = self._job.usage(sum(each.num_tokens for each in news))
+        return json.dumps(self._object("chat.completion", choices) | {"usage": usage}).encode()
+
+    def event(self, news: dict[int, Unread]) -> bytes:
+        """The server-sent event of what is new; a text's first one has the role."""
+        choices = []
+        for index, each in news.items():
+            self._num_new_tokens += each.num_tokens
+            delta = {"content": each.text}
+            if not self._has_role[index]:
+                delta = {"role": "assistant", **delta}
+                self._has_role[index] = True
+            choices.append(
+                {
+                    "index": index,
+                    "delta": delta,
+                    "logprobs": self._logprobs(each),
+                    "finish_reason": finish_reason(each.finish_reason),
+                }
+            )
+        usage = {"usage": None} if self._body.include_usage else {}
+        return as_event(self._object("chat.completion.chunk", choices) | usage)
+
+    def last_event(self) -> bytes:
+        """The event of usage, if the request asks for it."""
+        if not self._body.include_usage:
+            return b""
+        usage = self._job.usage(self._num_new_tokens)
+        return as_event(self._object("chat.completion.chunk", []) | {"usage": usage})
+
+    def _object(self, kind: str, choices: list[dict[str, Any]]) -> dict[str, Any]:
+        return {
+            "id": self._job.id,
+            "object": kind,
+            "created": self._job.created,
+            "model": self._job.model.name,
+            "choices": choices,
+        }
+
+    def _logprobs(self, news: Unread) -> dict[str, Any] | None:
+        if not self._body.logprobs:
+            return None
+        return {"content": [self._describe(token) for token in news.tokens], "refusal": None}
+
+    def _describe(self, token: TokenLogprob) -> dict[str, Any]:
+        likeliest = [self._entry(id, nats) for id, nats in token.top]
+        return {**self._entry(token.id, token.log_probability), "top_logprobs": likeliest}
+
+    def _entry(self, id: int, nats: float) -> dict[str, Any]:
+        tokenizer = self._job.model.tokenizer
+        return {"token": token_text(tokenizer, id), "logprob": nats, "bytes": list(tokenizer.piece_bytes(id))}

@@ -1,0 +1,142 @@
+"""Hands the steps of texts from schedulers' threads to the event loop, which never waits for an engine.
+
+A scheduler hands over all steps of one call of its engine at once, so that it wakes the loop once. An `Inbox` holds the
+steps of one request. Steps that are not taken yet are joined, so that a loaded server writes fewer and larger events.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from tinyllm.serving.request import News, Step, TokenLogprob, deliver_all
+
+TOKEN_BYTES, TOP_BYTES = 200, 60
+"""Memory of one token with its log-probability, and of each likely token beside it."""
+
+
+class DisconnectedError(Exception):
+    """The client has closed the connection."""
+
+
+class SlowReaderError(DisconnectedError):
+    """The client reads so slowly that unread text would fill memory; its connection is closed."""
+
+
+class Unread:
+    """The joined steps of one text that nobody has taken yet."""
+
+    __slots__ = ("finish_reason", "num_tokens", "prompt", "text", "tokens")
+
+    def __init__(self) -> None:
+        self.text = ""
+        self.tokens: list[TokenLogprob] = []
+        """Empty if the request does not ask for log-probabilities."""
+        self.num_tokens = 0
+        self.finish_reason: str | None = None
+        self.prompt: Sequence[TokenLogprob | None] | None = None
+
+
+class Inbox:
+    """The news of one request's texts. Only the event loop's thread uses it."""
+
+    def __init__(self, num_texts: int, *, keeps_tokens: bool, limit_bytes: int | None = None) -> None:
+        """`keeps_tokens` keeps log-probabilities. More than `limit_bytes` of untaken news end in SlowReaderError."""
+        self.num_left = num_texts
+        """Texts that have not ended."""
+        self.cancel: Callable[[], None] = _do_nothing
+        """Ends the texts that are still generated; set when they are submitted."""
+        self._keeps_tokens = keeps_tokens
+        self._limit_bytes = limit_bytes
+        self._num_bytes = 0
+        self._unread: dict[int, Unread] = {}
+        self._error: Exception | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self._waits_for_end = False
+
+    def put(self, index: int, step: Step | Exception) -> None:
+        """Adds a step of text `index`, or the error that ended it."""
+        if self._error is not None:
+            return
+        if isinstance(step, Exception):
+            self.fail(step)
+            return
+        unread = self._unread.get(index)
+        if unread is None:
+            unread = self._unread[index] = Unread()
+        unread.text += step.text
+        unread.num_tokens += len(step.tokens)
+        self._num_bytes += len(step.text)
+        if self._keeps_tokens:
+            unread.tokens.extend(step.tokens)
+            self._num_bytes += sum(TOKEN_BYTES + TOP_BYTES * len(token.top) for token in step.tokens)
+        if step.prompt is not None:
+            unread.prompt = step.prompt
+        if step.finish_reason is not None:
+            unread.finish_reason = step.finish_reason
+            self.num_left -= 1
+        if self._limit_bytes is not None and self._num_bytes > self._limit_bytes:
+            self.fail(SlowReaderError())
+        self._wake()
+
+    def fail(self, error: Exception) -> None:
+        """Ends the request and its texts with `error`; the first one counts."""
+        self._error = self._error or error
+        self._unread = {}
+        self.close()
+        self._wake()
+
+    def close(self) -> None:
+        """Ends the texts that are still generated; nobody reads their news."""
+        cancel, self.cancel = self.cancel, _do_nothing
+        if self.num_left:
+            cancel()
+
+    async def take(self) -> dict[int, Unread]:
+        """The news of each text that has some, as soon as there are any. Raises the error that ended the request."""
+        while not self._unread and self._error is None:
+            await self._wait()
+        if self._error is not None:
+            raise self._error
+        taken, self._unread, self._num_bytes = self._unread, {}, 0
+        return taken
+
+    async def take_whole(self) -> list[Unread]:
+        """The news of all texts, after all have ended. Raises as `take`."""
+        self._waits_for_end = True
+        while self.num_left and self._error is None:
+            await self._wait()
+        news = await self.take()
+        return [news[index] for index in sorted(news)]
+
+    async def _wait(self) -> None:
+        self._waiter = asyncio.get_running_loop().create_future()
+        await self._waiter
+
+    def _wake(self) -> None:
+        if self._waits_for_end and self.num_left and self._error is None:
+            return  # an answer that is sent whole needs the end alone
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+
+def _do_nothing() -> None:
+    """The cancellation of a request that is not submitted."""
+
+
+class Deliveries:
+    """The way from the schedulers' threads to one event loop."""
+
+    def __init__(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def open(self) -> None:
+        """Delivers to the running event loop from here on."""
+        self._loop = asyncio.get_running_loop()
+
+    def hand_over(self, news: list[News]) -> None:
+        """Delivers `news` in the event loop; from any thread, without waiting."""
+        assert self._loop is not None, "requests come from the event loop"
+        try:
+            self._loop.call_soon_threadsafe(deliver_all, news)
+        except RuntimeError:
+            # A closed loop has no requests; the scheduler's thread ends next.
+            return

@@ -1,0 +1,71 @@
+"""The page `/docs`: every path and parameter, from the schema of the API. It loads nothing from elsewhere."""
+
+from collections.abc import Mapping
+from html import escape
+from typing import Any
+
+STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 60rem; padding: 0 1rem }
+table { border-collapse: collapse; width: 100% } td, th { border-bottom: 1px solid #ccc; padding: .2rem .6rem .2rem 0;
+text-align: left; vertical-align: top } code { font: 14px ui-monospace, monospace } h2 { margin-top: 2rem }
+@media (prefers-color-scheme: dark) { body { background: #111; color: #ddd } }
+"""
+
+
+def page(schema: Mapping[str, Any]) -> str:
+    """The HTML page for an OpenAPI schema."""
+    title = f"{schema['info']['title']} {schema['info']['version']}"
+    sections = "".join(
+        _operation(method, path, operation, schema)
+        for path, methods in schema["paths"].items()
+        for method, operation in methods.items()
+    )
+    intro = (
+        "<p>The interface is OpenAI's: any client of it works with this server's address and <code>/v1</code> as the "
+        'base URL. The same in machine-readable form: <a href="openapi.json">openapi.json</a>.</p>'
+    )
+    head = f'<meta charset="utf-8"><title>{escape(title)}</title><style>{STYLE}</style>'
+    return f'<!doctype html><html lang="en">{head}<h1>{escape(title)}</h1>{intro}{sections}</html>'
+
+
+def _operation(method: str, path: str, operation: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
+    heading = f"<h2><code>{method.upper()} {escape(path)}</code></h2><p>{escape(operation.get('summary', ''))}</p>"
+    body = operation.get("requestBody")
+    if body is None:
+        return heading
+    model = _resolve(body["content"]["application/json"]["schema"], schema)
+    required = model.get("required", [])
+    rows = "".join(_row(name, each, name in required) for name, each in model["properties"].items())
+    return f"{heading}<table><tr><th>parameter<th>type<th>default<th>meaning</tr>{rows}</table>"
+
+
+def _row(name: str, field: Mapping[str, Any], is_required: bool) -> str:
+    default = "required" if is_required else str(field.get("default", ""))
+    cells = (
+        f"<code>{escape(name)}</code>",
+        escape(_type(field)),
+        escape(default),
+        escape(field.get("description", "")),
+    )
+    return "<tr>" + "".join(f"<td>{cell}" for cell in cells) + "</tr>"
+
+
+def _type(field: Mapping[str, Any]) -> str:
+    """The type of a parameter with its bounds, such as `number 0 to 2`."""
+    if "anyOf" in field:
+        return " or ".join(dict.fromkeys(_type(each) for each in field["anyOf"] if each.get("type") != "null"))
+    if "$ref" in field:
+        return "object"
+    kind = str(field.get("type", "object"))
+    low, high = field.get("minimum", field.get("exclusiveMinimum")), field.get("maximum", field.get("exclusiveMaximum"))
+    if kind == "array":
+        return f"array of {_type(field['items'])}"
+    return kind if low is None or high is None else f"{kind} {low:g} to {high:g}"
+
+
+def _resolve(part: Mapping[str, Any], schema: Mapping[str, Any]) -> Mapping[str, Any]:
+    """`part`, or the component that it refers to."""
+    if "$ref" not in part:
+        return part
+    found: Mapping[str, Any] = schema["components"]["schemas"][part["$ref"].rpartition("/")[2]]
+    return found

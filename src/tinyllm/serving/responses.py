@@ -1,0 +1,22 @@
+"""Whole responses written without the framework: middleware and streams use them."""
+
+from starlette.types import Send
+
+from tinyllm.serving.errors import ApiError
+
+
+async def start(
+    send: Send, status: int, content_type: bytes, *, length: int | None = None, headers: dict[str, str] | None = None
+) -> None:
+    """Sends the head of a response; `length` in bytes is known for a whole one."""
+    pairs = [(b"content-type", content_type), (b"cache-control", b"no-store")]
+    if length is not None:
+        pairs.append((b"content-length", str(length).encode()))
+    pairs += [(name.lower().encode(), value.encode()) for name, value in (headers or {}).items()]
+    await send({"type": "http.response.start", "status": status, "headers": pairs})
+
+
+async def send_error(error: ApiError, send: Send) -> None:
+    """Sends an error in OpenAI's form."""
+    await start(send, error.status, b"application/json", length=len(error.body), headers=error.headers)
+    await send({"type": "http.response.body", "body": error.body})

@@ -1,0 +1,100 @@
+"""Answers of generated text: whole, or as server-sent events while it is generated.
+
+A client that closes its connection ends the request's texts, whichever answer it waits for.
+"""
+
+import asyncio
+import json
+from typing import Any, Protocol
+
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from tinyllm.serving.deliveries import DisconnectedError, Inbox, Unread
+from tinyllm.serving.errors import as_api_error
+from tinyllm.serving.responses import send_error, start
+
+END = b"data: [DONE]\n\n"
+
+
+class Answer(Protocol):
+    """The form of one route's answers."""
+
+    def whole(self, news: list[Unread]) -> bytes:
+        """The object of all texts, after they have ended."""
+
+    def event(self, news: dict[int, Unread]) -> bytes:
+        """The server-sent event of what is new."""
+
+    def last_event(self) -> bytes:
+        """The end of a stream before `[DONE]`, maybe empty."""
+
+
+def as_event(fields: dict[str, Any]) -> bytes:
+    """A server-sent event with `fields` as JSON."""
+    return b"data: %b\n\n" % json.dumps(fields, separators=(",", ":")).encode()
+
+
+class TextResponse(Response):
+    """A response that is sent while, or after, texts are generated.
+
+    Until the first news, an error is a response with its own status; after that it is the last event of the stream.
+    """
+
+    def __init__(self, inbox: Inbox, answer: Answer, *, streams: bool) -> None:
+        self._inbox = inbox
+        self._answer = answer
+        self._streams = streams
+        self.background = None
+        self.status_code = 200
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
+        watcher = asyncio.create_task(self._watch(receive))
+        try:
+            await (self._send_events(send) if self._streams else self._send_whole(send))
+        except DisconnectedError:
+            self.status_code = 499  # nginx's number for a client that went away; it is only counted
+        finally:
+            watcher.cancel()
+            self._inbox.close()
+
+    async def _watch(self, receive: Receive) -> None:
+        """Ends the request when the client closes the connection."""
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        self._inbox.fail(DisconnectedError())
+
+    async def _send_whole(self, send: Send) -> None:
+        try:
+            body = self._answer.whole(await self._inbox.take_whole())
+        except Exception as error:  # noqa: BLE001 - every failure is answered in OpenAI's form
+            return await self._refuse(error, send)
+        await start(send, 200, b"application/json", length=len(body))
+        return await send({"type": "http.response.body", "body": body})
+
+    async def _send_events(self, send: Send) -> None:
+        has_started = False
+        try:
+            while self._inbox.num_left or not has_started:
+                body = self._answer.event(await self._inbox.take())
+                if not has_started:
+                    await start(send, 200, b"text/event-stream; charset=utf-8")
+                    has_started = True
+                if self._inbox.num_left:
+                    await send({"type": "http.response.body", "body": body, "more_body": True})
+            await send({"type": "http.response.body", "body": body + self._answer.last_event() + END})
+        except Exception as error:
+            if not has_started:
+                return await self._refuse(error, send)
+            if isinstance(error, DisconnectedError):
+                raise
+            failure = as_api_error(error)
+            await send({"type": "http.response.body", "body": as_event({"error": failure.fields})})
+        return None
+
+    async def _refuse(self, error: Exception, send: Send) -> None:
+        if isinstance(error, DisconnectedError):
+            raise error
+        failure = as_api_error(error)
+        self.status_code = failure.status
+        await send_error(failure, send)

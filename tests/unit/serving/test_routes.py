@@ -1,0 +1,81 @@
+"""The routes beside completions and chat."""
+
+import json
+import re
+
+import pytest
+
+from serving_stub import CONTEXT_LENGTH, call, served
+
+
+def test_models_are_listed_and_described() -> None:
+    models = [served("first"), served("second")]
+    found = call("GET", "/v1/models", models=models).json()
+    assert found["object"] == "list"
+    assert [model["id"] for model in found["data"]] == ["first", "second"]
+    one = call("GET", "/v1/models/second", models=models).json()
+    assert one == found["data"][1]
+    assert (one["object"], one["owned_by"], one["max_model_len"]) == ("model", "tinyllm", CONTEXT_LENGTH)
+    assert call("GET", "/v1/models/third", models=models).json()["error"]["code"] == "model_not_found"
+
+
+def test_health_is_ok() -> None:
+    assert call("GET", "/health").json() == {"status": "ok"}
+
+
+def test_a_text_becomes_ids_and_again_a_text() -> None:
+    found = call("POST", "/tokenize", {"content": "Once upon"}).json()
+    assert found == {"tokens": [633, 675], "count": 2, "max_model_len": CONTEXT_LENGTH}
+    assert call("POST", "/tokenize", {"content": "Once upon", "add_special": True}).json()["tokens"] == [1, 633, 675]
+    assert call("POST", "/tokenize", {"prompt": "Once upon"}).json()["tokens"] == [1, 633, 675]
+    found = call("POST", "/tokenize", {"prompt": "Once upon", "add_special_tokens": False}).json()
+    assert found["tokens"] == [633, 675]
+    assert call("POST", "/detokenize", {"tokens": [1, 633, 675]}).json()["content"] == "Once upon"
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/tokenize", {}),
+        ("/tokenize", {"content": "a", "prompt": "a"}),
+        ("/tokenize", {"content": 3}),
+        ("/tokenize", {"content": "a", "with_pieces": True}),
+        ("/detokenize", {}),
+        ("/detokenize", {"tokens": [2048]}),
+        ("/detokenize", {"tokens": [-1]}),
+        ("/detokenize", {"tokens": "1"}),
+    ],
+)
+def test_wrong_bodies_of_the_tokenizer_are_400(path: str, body: dict[str, object]) -> None:
+    assert call("POST", path, body).status_code == 400
+
+
+def test_unknown_paths_and_methods_are_told_in_openai_s_form() -> None:
+    for method, path, status in (
+        ("GET", "/v2/models", 404),
+        ("GET", "/v1/completions", 405),
+        ("DELETE", "/v1/models", 405),
+        ("GET", "/v1/models/", 404),
+    ):
+        response = call(method, path)
+        assert response.status_code == status
+        assert path in response.json()["error"]["message"]
+
+
+def test_metrics_have_the_names_of_the_documentation() -> None:
+    response = call("GET", "/metrics")
+    assert response.headers["content-type"].startswith("text/plain; version=")
+    assert 'tinyllm_running_texts{model="storybook"} 2.0' in response.text
+    assert 'tinyllm_waiting_texts{model="storybook"} 1.0' in response.text
+    assert 'tinyllm_slots{model="storybook"} 8.0' in response.text
+
+
+def test_the_page_of_documentation_names_every_parameter_and_loads_nothing() -> None:
+    text = call("GET", "/docs").text
+    schema = call("GET", "/openapi.json").json()
+    for path, methods in schema["paths"].items():
+        assert f" {path}</code>" in text, methods
+    for name in schema["components"]["schemas"]["CompletionRequest"]["properties"]:
+        assert f"<code>{name}</code>" in text
+    assert not re.findall(r"https?://|<script|<link|src=", text)
+    assert json.dumps(schema)
