@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from tinyllm.serving.request import News, Step, TokenLogprob, deliver_all
 
-TOKEN_BYTES, TOP_BYTES = 200, 60
+TOKEN_BYTES, TOP_BYTES = 250, 130
 """Memory of one token with its log-probability, and of each likely token beside it."""
 
 

@@ -25,7 +25,7 @@ class Limits:
     """Time that a connection stays open without a request."""
     send_buffer_bytes: int = 2**17
     """The system's buffer of a connection for bytes that the client has not read."""
-    unread_bytes: int = 2**19
+    unread_bytes: int = 2**18
     """Largest unread part of a stream; a client that is further behind is dropped."""
     drain_seconds: float = 25.0
     """Time for running texts to end after a signal."""
