@@ -67,8 +67,8 @@ class ServerProcess:
 
     @property
     def said(self) -> list[str]:
-        """The lines without the one about compiling, which only the first server prints."""
-        return [line for line in self.lines if not line.startswith("compiling ")]
+        """The lines without those about compiling, which only the first servers print."""
+        return [line for line in self.lines if not line.startswith(("compiling ", "another process compiles "))]
 
     def end(self, number: int = signal.SIGTERM, seconds: float = 60) -> int:
         """Sends a signal and waits; returns the exit code. Kills a server that hangs, and fails."""

@@ -104,3 +104,19 @@ def test_a_signal_lets_running_texts_end_and_refuses_new_ones(start_server: Star
         ending.join()
     assert codes == [0]
     assert len(server.said) == 1
+
+
+def test_a_second_signal_cuts_texts_off_with_an_error(start_server: Start) -> None:
+    server = start_server()
+    body = {"prompt": "Once", "max_tokens": 16_000, "logit_bias": {"1": -100, "2": -100}, "stream": True}
+    with server.connect() as stream:
+        stream.sendall(request("POST", "/v1/completions", json.dumps(body).encode()))
+        assert stream.recv(1)
+        server.process.send_signal(signal.SIGINT)
+        time.sleep(0.5)
+        assert server.process.poll() is None
+        begin = time.monotonic()
+        server.process.send_signal(signal.SIGINT)
+        assert b"shutting_down" in read_all(stream)
+    assert server.wait() == 0
+    assert time.monotonic() - begin < 10

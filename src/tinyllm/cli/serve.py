@@ -48,7 +48,7 @@ def serve(
 
     Any client of that interface works with the printed address and /v1. A request chooses a model by the name of its
     directory or file. The page /docs lists all paths and parameters. Ctrl-C or SIGTERM ends the server after the
-    running texts.
+    running texts, a second one at once.
 
     For example:
 

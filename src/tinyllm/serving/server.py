@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from types import FrameType
 from typing import Any
 
 import uvicorn
@@ -99,6 +100,13 @@ class Server(uvicorn.Server):
         drains = [asyncio.to_thread(model.scheduler.drain, self._limits.drain_seconds) for model in self._models]
         await asyncio.gather(*drains)
         await super().shutdown(sockets)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begins the end of the server; a second signal cuts the running texts off, with an error for each."""
+        if self.should_exit:
+            for model in self._models:
+                threading.Thread(target=model.scheduler.drain, args=(0,), daemon=True).start()
+        super().handle_exit(sig, frame)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
