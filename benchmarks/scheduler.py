@@ -88,11 +88,16 @@ def schedule(generator: Generator, prompts: list[list[int]], num_samples: int, c
     requests = [
         TextRequest(tuple(prompt), config, sample=sample) for prompt in prompts for sample in range(num_samples)
     ]
-    news: list[list[Step | Exception]] = [[] for _ in requests]
-    scheduler.submit_group(requests, lambda index, step: news[index].append(step))
+    counts = [0] * num_texts
+
+    def deliver(index: int, step: Step | Exception) -> None:
+        assert isinstance(step, Step), step
+        counts[index] += len(step.tokens)
+
+    scheduler.submit_group(requests, deliver)
     scheduler.start()
     assert scheduler.drain(seconds=3600)
-    return sum(len(step.tokens) for steps in news for step in steps if isinstance(step, Step))
+    return sum(counts)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ Shapes: B texts that get a token together, V vocabulary.
 
 from collections.abc import Sequence
 from itertools import compress, groupby
+from operator import attrgetter
 from time import perf_counter
 
 import numpy as np
@@ -17,7 +18,7 @@ from tinyllm.errors import FormatError
 from tinyllm.generation.engines.protocol import Doubles, Engine, Logits, Mask, Tokens
 from tinyllm.generation.token_choice import TokenChoice
 from tinyllm.machine.memory import shortages_named
-from tinyllm.serving.request import News, Observer, Step
+from tinyllm.serving.request import News, Observer
 from tinyllm.serving.slots import Slots
 from tinyllm.serving.text import Arrival, Text, prompt_logprobs
 from tinyllm.tokenizer.codec import Tokenizer
@@ -56,16 +57,19 @@ class ContinuousBatch:
 
         An error of the engine ends all texts.
         """
-        start, num_read, num_reused = perf_counter(), self.num_read, self.num_reused
+        start = perf_counter()
+        num_read, num_generated, num_reused = self.num_read, self.num_generated, self.num_reused
         try:
             with shortages_named():
                 news = self._read() if self.texts else []
         except Exception as error:  # noqa: BLE001 (every text is told; the engine may serve the next ones)
             news = self._fail(self.texts, error)
-        num_generated = sum(isinstance(step, Step) for _, _, step in news)
-        self.num_generated += num_generated
-        num_read, num_reused = self.num_read - num_read, self.num_reused - num_reused
-        self._observer.step(num_read, num_generated, num_reused, perf_counter() - start)
+        self._observer.step(
+            self.num_read - num_read,
+            self.num_generated - num_generated,
+            self.num_reused - num_reused,
+            perf_counter() - start,
+        )
         return news
 
     def remove(self, texts: Sequence[Text], *, keep: bool = True) -> None:
@@ -104,39 +108,41 @@ class ContinuousBatch:
         for text in self.texts:
             if text.slot is None:
                 self._slots.place(text, self.texts)
-        parts = self._parts()
+        ready, parts = self._parts()
         tokens: Tokens | list[Tokens]
         if all(count == 1 for _, count in parts):
-            tokens = np.array([[text.window[text.held]] for text, _ in parts], np.int64)
+            tokens = np.array([text.window[text.held] for text, _ in parts], np.int64)[:, None]
         else:
             tokens = [np.array(text.window[text.held : text.held + count], np.int64) for text, count in parts]
         logits = self._engine.read([text.slot for text, _ in parts if text.slot is not None], tokens)
         for text, count in parts:
             text.held += count
-            self.num_read += count
+        self.num_read += sum(count for _, count in parts)
         news, first = [], 0
-        ready = (text for text, _ in parts if text.num_unread == 0)
-        for _, group in groupby(ready, key=lambda text: text.choice):
+        for _, group in groupby(ready, key=attrgetter("choice")):
             texts = list(group)
             news += self._draw(texts, logits[first : first + len(texts)] if len(texts) < len(logits) else logits)
             first += len(texts)
         return news
 
-    def _parts(self) -> list[tuple[Text, int]]:
-        """The texts that this step reads, and the number of tokens of each.
+    def _parts(self) -> tuple[list[Text], list[tuple[Text, int]]]:
+        """The texts that this step reads to their end, and the number of tokens of each text that it reads.
 
         Texts read to their end come first, grouped by choice: each group's logits are a slice, without a copy.
         """
-        room, parts = PROMPT_TOKENS_A_STEP, []
+        room = PROMPT_TOKENS_A_STEP
+        ends: list[tuple[Text, int]] = []
+        pieces: list[tuple[Text, int]] = []
         for text in self.texts:
-            count = text.num_unread
-            if count > 1:
-                count = min(count, room) if text.slot is not None else 0
+            unread = text.num_unread
+            if unread == 1:
+                ends.append((text, 1))
+            elif text.slot is not None and room:
+                count = min(unread, room)
                 room -= count
-            if count:
-                parts.append((text, count))
-        parts.sort(key=lambda part: (part[1] < part[0].num_unread, id(part[0].choice)))
-        return parts
+                (ends if count == unread else pieces).append((text, count))
+        ends.sort(key=lambda part: id(part[0].choice))
+        return [text for text, _ in ends], ends + pieces
 
     def _draw(self, texts: list[Text], logits: Logits) -> list[News]:
         """Draws the next token of each of `texts`, which share a choice, from its row of `logits` (B, V).
@@ -154,6 +160,7 @@ class ContinuousBatch:
             if not texts:
                 return news
             tokens, log_probabilities = self._choose(texts, logits, uniforms[finite])
+        self.num_generated += len(texts)
         now = perf_counter()
         drawn = zip(texts, tokens.tolist(), log_probabilities.tolist(), logits, strict=True)
         news += [self._append(text, token, number, row, now) for text, token, number, row in drawn]

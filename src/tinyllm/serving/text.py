@@ -32,6 +32,7 @@ class Text:
     def __init__(self, arrival: Arrival, tokenizer: Tokenizer, choice: TokenChoice) -> None:
         request = arrival.request
         self.arrival, self.choice = arrival, choice
+        self._max_new_tokens, self._num_top = request.sampling.max_new_tokens, request.top_logprobs
         self.window = list(request.prompt_ids)
         self.slot: int | None = None
         self.held = 0
@@ -63,14 +64,14 @@ class Text:
 
     def add(self, token: int, log_probability: float, logits: Logits, context_length: int) -> Step:
         """Appends the next token, drawn from `logits` (V,). The window slides if it exceeds `context_length`."""
-        request, sample = self.arrival.request, self.sample
-        last = len(sample.token_ids) + 1 == request.sampling.max_new_tokens
+        sample = self.sample
+        last = len(sample.token_ids) + 1 == self._max_new_tokens
         piece = sample.add(token, log_probability, last=last)
         if self.choice.uses_seen:
             self.seen[token] = True
         if sample.finish_reason is None and append(self.window, token, context_length):
             self.slid, self.held = True, 0
-        top = likeliest(logits, token, log_probability, request.top_logprobs) if request.top_logprobs else ()
+        top = likeliest(logits, token, log_probability, self._num_top) if self._num_top else ()
         prompt, self.prompt = self.prompt, None
         return Step(piece, (TokenLogprob(token, log_probability, top),), sample.finish_reason, prompt)
 
