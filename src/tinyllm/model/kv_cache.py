@@ -91,6 +91,11 @@ class KVCache:
         for stored in (self.keys, self.values):
             stored[:, index, :, :length] = stored[:, source : source + 1, :, :length]
 
+    def clear_rows(self, rows: Sequence[int]) -> None:
+        """Zeroes the keys and values of `rows`."""
+        index = torch.tensor(rows, dtype=torch.int64, device=self.keys.device)
+        self.keys[:, index], self.values[:, index] = 0, 0
+
     def _row_numbers(self) -> Tensor:
         if isinstance(self._rows, Tensor):
             return self._rows

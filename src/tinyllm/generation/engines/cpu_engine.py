@@ -46,6 +46,8 @@ class CpuEngine:
         self._sampled, self._seen = np.empty((0, 0), np.float32), np.empty((0, 0), np.bool_)
         self._table = SlotTable(config.context_length)
         self._caches: list[npt.NDArray[np.float32]] = []
+        self._clears_slots = False
+        """Whether slots are zeroed when they are opened: one of them may hold numbers that are not finite."""
         self._addresses = np.empty(0, np.int64)
         self._team = Team(kernels, self._plan, num_threads or pick_num_threads(weights.numbers.nbytes))
         self._write_sizes()
@@ -173,6 +175,7 @@ class CpuEngine:
         self._kernels(self._plan_address, at.SAMPLE)
         if self._plan["not_finite"]:
             self._plan["not_finite"] = 0
+            self._clears_slots = True
             raise sampling.not_finite()
         return self._chosen[:count].copy(), self._chosen_logits[:count] - np.log(self._normalizers[:count])
 
@@ -185,7 +188,11 @@ class CpuEngine:
         addresses = np.array([cache.ctypes.data for cache in added], np.int64)
         self._addresses = np.concatenate((self._addresses, addresses))
         self._table.add(num_missing)
-        return self._table.open(num_slots, length)
+        slots = self._table.open(num_slots, length)
+        if self._clears_slots:  # attention multiplies the rest of a block by weights of 0, and 0 x NaN is NaN
+            for slot in slots:
+                self._caches[slot].fill(0)
+        return slots
 
     @contextmanager
     def _slots_of(self, counts: Tokens) -> Iterator[Tokens]:

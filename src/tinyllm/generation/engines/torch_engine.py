@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from tinyllm.config import SamplingConfig
+from tinyllm.errors import FormatError
 from tinyllm.generation import sampling
 from tinyllm.generation.engines import arguments
 from tinyllm.generation.engines.protocol import Doubles, Logits, Mask, States, Tokens
@@ -31,6 +32,8 @@ class TorchEngine:
         self._model = model.eval()
         self._table = SlotTable(model.config.context_length)
         self._cache: KVCache | None = None
+        self._clears_slots = False
+        """Whether slots are zeroed when they are opened: one of them may hold numbers that are not finite."""
 
     @property
     def context_length(self) -> int:
@@ -128,7 +131,11 @@ class TorchEngine:
 
     def choose(self, logits: Logits, seen: Mask, uniforms: Doubles, config: SamplingConfig) -> tuple[Tokens, Doubles]:
         """The next token of each row of `logits` (B, V) and its log-probability, (B,) each."""
-        tokens = sampling.choose(logits, seen, uniforms, config)
+        try:
+            tokens = sampling.choose(logits, seen, uniforms, config)
+        except FormatError:
+            self._clears_slots = True
+            raise
         return tokens, sampling.log_probability(logits, tokens)
 
     @torch.inference_mode()
@@ -154,7 +161,10 @@ class TorchEngine:
         if num_missing:
             self._cache = self._grown_cache(self._table.num_slots + num_missing)
             self._table.add(num_missing)
-        return self._table.open(num_slots, length)
+        slots = self._table.open(num_slots, length)
+        if self._clears_slots:  # a masked position has weight 0, and 0 x NaN is NaN
+            self._held_cache().clear_rows(slots)
+        return slots
 
     def _grown_cache(self, num_rows: int) -> KVCache:
         """A cache of `num_rows` rows that begins with the rows held."""

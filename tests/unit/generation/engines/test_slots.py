@@ -8,7 +8,8 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from tinyllm.config import ModelConfig, WeightsKind
+from tinyllm.config import ModelConfig, SamplingConfig, WeightsKind
+from tinyllm.errors import FormatError
 from tinyllm.generation.engines.cpu_engine import CpuEngine
 from tinyllm.generation.engines.protocol import Engine, Logits, Tokens
 from tinyllm.generation.engines.slots import SlotTable
@@ -56,6 +57,10 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def make_engine(kind: str, model: Transformer, compiled_kernels: Callable[[WeightsKind], Kernels]) -> MakeEngine:
+    return engine_maker(kind, model, compiled_kernels)
+
+
+def engine_maker(kind: str, model: Transformer, compiled_kernels: Callable[[WeightsKind], Kernels]) -> MakeEngine:
     engine, precision = kind.split()
     tensors = {name: parameter.detach().numpy() for name, parameter in model.named_parameters()}
 
@@ -240,6 +245,33 @@ def test_whole_texts_that_make_no_sense_are_refused(make_engine: MakeEngine) -> 
         with pytest.raises(ValueError, match=message):
             read()
     assert engine.missing_bytes(1, 9) == make_engine().missing_bytes(1, 9)
+
+
+@pytest.mark.parametrize("kind", ["cpu fp32", "cpu bf16", "torch float32"])
+def test_numbers_that_are_not_finite_stay_in_their_text(
+    kind: str, model: Transformer, compiled_kernels: Callable[[WeightsKind], Kernels]
+) -> None:
+    """The damaged embedding of one token must not reach the next text in the same slot, nor a text beside it."""
+    damaged = Transformer(model.config.model_copy(update={"tie_embeddings": False}))
+    damaged.load_state_dict(model.state_dict() | {"lm_head.weight": model.state_dict()["model.embed_tokens.weight"]})
+    make = engine_maker(kind, damaged, compiled_kernels)
+    (whole,) = texts(40)
+    whole = np.where(whole == 5, 6, whole)
+    expected = alone(make, whole, 9)
+    with torch.no_grad():
+        damaged.model.embed_tokens.weight[5] = torch.nan
+    engine = make()
+    slots, uniforms = engine.open(2), np.zeros(1)
+    logits = engine.read(slots[:1], [np.append(whole[:30], 5)])
+    with pytest.raises(FormatError, match="not finite"):
+        engine.choose(logits, np.zeros((1, VOCABULARY), np.bool_), uniforms, SamplingConfig())
+    engine.close(slots[:1])
+    assert engine.open(1) == slots[:1]
+    engine.read(slots[1:], [whole[:20]])
+    for row, end in enumerate(range(9, 41)):
+        start = 0 if row == 0 else end - 1
+        both = engine.read(slots, [whole[start:end], whole[20 + row % 20 : 21 + row % 20]])
+        check(kind, both[0], expected[row])
 
 
 def test_numbers_of_closed_slots_are_reused_lowest_first() -> None:
