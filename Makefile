@@ -51,6 +51,9 @@ bench-full: $(VENV)/installed-dev  ## all shapes, the machine's limits and the t
 	$(BIN)/python benchmarks/sampling.py --json build/sampling.json
 	$(BIN)/python benchmarks/encode.py --copies 48 --json build/encode.json
 	$(BIN)/python benchmarks/table.py $(addprefix build/,$(addsuffix .json,limits train_step train_step_wide decode decode_batch sampling encode))
+	$(BIN)/python benchmarks/prefill.py --json build/prefill.json
+	$(BIN)/python benchmarks/scheduler.py --json build/scheduler.json
+	$(BIN)/python benchmarks/serving.py --json build/serving.json
 	$(BIN)/python benchmarks/time_to_loss.py --json build/time_to_loss.json
 
 scaling-laws: $(VENV)/installed-dev  ## the runs behind tinyllm fit, hours in the background; TEXTS="--text NAME=FILE" adds corpora

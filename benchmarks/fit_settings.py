@@ -200,10 +200,13 @@ def main() -> None:
                 shown = {key: value for key, value in run.items() if key != "config"}
                 print(shown, run["config"]["schedule"]["num_steps"], flush=True)
     elif arguments.action == "run":
-        done = {tuple(result[key] for key in ("corpus", "minutes", "settings")) for result in read_lines(RESULTS)}
+        done = {
+            tuple(result[key] for key in ("corpus", "minutes", "settings", "parameters"))
+            for result in read_lines(RESULTS)
+        }
         number, num_parts = map(int, arguments.part.split("/"))
         for run in read_lines(PLANS)[number::num_parts]:
-            if tuple(run[key] for key in ("corpus", "minutes", "settings")) in done:
+            if tuple(run[key] for key in ("corpus", "minutes", "settings", "parameters")) in done:
                 continue
             result = run | {"bits_per_byte": round(train(corpora, run), 4)}
             with RESULTS.open("a", encoding="utf-8") as log:
