@@ -184,7 +184,7 @@ def test_the_key_of_a_text_is_the_same_under_the_c_locale(tokenizer_file: Path, 
     command = ("tokenizer", "count", tmp_path / "a.jsonl", "--text-key", "Gedicht ü", "--tokenizer", tokenizer_file)
     code, out, err = run(*command, LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
     assert (code, err) == (0, b"")
-    assert out.split()[-4:-2] == [b"5", out.split()[-3]]
+    assert out.split()[-4] == b"5"
 
 
 @posix

@@ -210,8 +210,12 @@ def _run_config(classifier: Classifier, objective: Classification, config: Finet
 
 def _goes_on(run: Path, config: Config, objective: Classification, note: Note) -> bool:
     """Whether the run in `run`, if there is one, was stopped with the same inputs and settings; notes the answer."""
-    checkpoint, _ = newest_whole_checkpoint(run / "checkpoints")
+    checkpoint, complaints = newest_whole_checkpoint(run / "checkpoints")
+    for complaint in complaints.values():
+        note(complaint)
     if checkpoint is None:
+        if complaints:
+            note("no checkpoint of the stopped training is whole; this one starts anew")
         return False
     state = read_state(checkpoint)
     try:

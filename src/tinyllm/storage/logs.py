@@ -20,13 +20,13 @@ class JsonLines:
         if path.exists():
             lines = read_json_lines(path)
             kept = [line for line in lines if keep_through_step is None or line.get("step", 0) <= keep_through_step]
-            write_file(path, "".join(json.dumps(line) + "\n" for line in kept))
+            write_file(path, "".join(_as_line(line) for line in kept))
         # Unbuffered: a line that the disk refuses raises at once, and closing has nothing left to write.
         self._file = path.open("ab", buffering=0)
 
     def append(self, record: dict[str, Any]) -> None:
         """Adds one line, visible to other processes at once. Raises ArtifactError if the disk refuses."""
-        line = (json.dumps(record, ensure_ascii=False) + "\n").encode()
+        line = _as_line(record).encode()
         try:
             num_written = self._file.write(line)
             if num_written != len(line):
@@ -43,6 +43,10 @@ class JsonLines:
     def close(self) -> None:
         """Closes the file."""
         self._file.close()
+
+
+def _as_line(record: dict[str, Any]) -> str:
+    return json.dumps(record, ensure_ascii=False) + "\n"
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:

@@ -62,7 +62,7 @@ class Objective(Loss, Protocol):
         """The microbatches of update `step` for this rank, on the device; a pure function of the step."""
 
     def num_targets(self, step: int) -> int:
-        """The number of targets that count in update `step`, over the microbatches of all ranks."""
+        """The number of targets that count in update `step`, at least 1, over the microbatches of all ranks."""
 
     def num_epochs(self, step: int) -> float:
         """The number of passes over the data in the first `step` updates."""

@@ -97,7 +97,12 @@ class Updater:
         self.loss.compile(enabled)
 
     def update(self, microbatches: Iterable[Any], num_targets: int) -> StepResult:
-        """Does one update from `microbatches`, batches of the loss; those of all ranks have `num_targets` targets."""
+        """Does one update from `microbatches`, batches of the loss; those of all ranks have `num_targets` targets.
+
+        Raises ValueError if there is no target: the mean loss does not exist.
+        """
+        if num_targets < 1:
+            raise ValueError(f"an update needs at least 1 target, and its batches have {num_targets}")
         total = torch.zeros((), device=self.device)
         for index, batch in enumerate(microbatches):
             total += self.backward(batch, num_targets, first=index == 0)

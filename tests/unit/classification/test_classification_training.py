@@ -202,6 +202,18 @@ def test_a_training_with_other_inputs_starts_anew(change: dict[str, FinetuneConf
     assert weights_of(outputs / "out") == weights_of(outputs / "whole")
 
 
+def test_a_damaged_checkpoint_is_said_to_be_passed_over(run: Run, outputs: Path) -> None:
+    with pytest.raises(Interrupted):
+        run(signals={10: [signal.SIGTERM]})
+    for checkpoint in outputs.glob(".tinyllm-*/run/checkpoints/step-*"):
+        weights = checkpoint / "optimizer.safetensors"
+        weights.write_bytes(weights.read_bytes()[:-1] + b"!")
+    listener = run()
+    assert listener.steps[0] == 1
+    assert listener.notes[-1] == "no checkpoint of the stopped training is whole; this one starts anew"
+    assert "step-00000010 is passed over" in listener.notes[0]
+
+
 def test_an_older_classifier_stays_until_the_training_is_done(run: Run, outputs: Path) -> None:
     run(config=CONFIG.model_copy(update={"seed": 9}))
     before = weights_of(outputs / "out")

@@ -78,6 +78,13 @@ def test_one_update_is_adamw_as_pytorch_documents_it() -> None:
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("num_targets", [0, -1])
+def test_an_update_without_a_target_is_refused(num_targets: int) -> None:
+    _, updater = make()
+    with pytest.raises(ValueError, match=f"needs at least 1 target, and its batches have {num_targets}"):
+        updater.update(batches(1), num_targets=num_targets)
+
+
 def test_accumulated_microbatches_equal_one_large_batch() -> None:
     (accumulated, first), (whole, second) = make(), make()
     parts = batches(4)
