@@ -43,6 +43,8 @@ class Step(NamedTuple):
     """The reason why the text ended; None while it goes on."""
     prompt: tuple[TokenLogprob | None, ...] | None = None
     """The prompt's tokens, in the first step of a request with `prompt_logprobs`; None for a token not predicted."""
+    is_first: bool = False
+    """Whether this is the text's first step."""
 
 
 class Ticket:

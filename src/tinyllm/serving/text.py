@@ -73,7 +73,8 @@ class Text:
             self.slid, self.held = True, 0
         top = likeliest(logits, token, log_probability, self._num_top) if self._num_top else ()
         prompt, self.prompt = self.prompt, None
-        return Step(piece, (TokenLogprob(token, log_probability, top),), sample.finish_reason, prompt)
+        is_first = len(sample.token_ids) == 1
+        return Step(piece, (TokenLogprob(token, log_probability, top),), sample.finish_reason, prompt, is_first)
 
 
 def likeliest(logits: Logits, token: int, log_probability: float, count: int) -> tuple[tuple[int, float], ...]:

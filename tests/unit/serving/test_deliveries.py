@@ -1,0 +1,42 @@
+"""News reach the event loop at once where a client waits for them, and together where many texts run."""
+
+import asyncio
+
+from tinyllm.serving.deliveries import Deliveries
+from tinyllm.serving.request import News, Step
+
+
+def deliver_steps(num_texts: int, steps: list[Step | Exception]) -> list[int]:
+    """The number of texts' news after each of `steps`, which all texts get at once; each step is delivered in turn."""
+
+    async def run() -> list[int]:
+        deliveries = Deliveries()
+        deliveries.open()
+        way, arrived, counts = deliveries.new_way(), [0], []
+
+        def count(index: int, step: Step | Exception) -> None:
+            arrived[0] += 1
+
+        for step in steps:
+            news: list[News] = [(count, index, step) for index in range(num_texts)]
+            way.hand_over(news)
+            await asyncio.sleep(0)
+            counts.append(arrived[0])
+        return counts
+
+    return asyncio.run(run())
+
+
+FIRST, NEXT, LAST = Step("Once", (), is_first=True), Step(" upon", ()), Step(".", (), "length")
+
+
+def test_first_and_last_news_are_delivered_at_once() -> None:
+    assert deliver_steps(1_000, [FIRST, LAST, FIRST, ValueError("no"), FIRST]) == [1_000, 2_000, 3_000, 4_000, 5_000]
+
+
+def test_news_between_are_delivered_together_and_none_is_lost() -> None:
+    assert deliver_steps(1_000, [FIRST, NEXT, NEXT, NEXT, LAST]) == [1_000, 1_000, 1_000, 1_000, 5_000]
+
+
+def test_a_step_without_news_delivers_nothing() -> None:
+    assert deliver_steps(0, [FIRST, NEXT]) == [0, 0]
