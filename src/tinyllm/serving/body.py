@@ -13,7 +13,7 @@ from tinyllm.serving.responses import send_error, start
 LINGER_SECONDS = 2.0
 """Time for which a body that is too large is read and dropped, so that its sender can read the answer."""
 LINGER_BODIES = 8
-"""How much of it is read and dropped, in largest bodies."""
+"""Bytes of such a body that are read and dropped, as a multiple of the largest body allowed."""
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*"?', re.DOTALL)
 _BRACKET = re.compile(rb"[\[\]{}]")
 

@@ -137,9 +137,9 @@ class Deliveries:
         """Delivers to the running event loop from here on."""
         self._loop = asyncio.get_running_loop()
 
-    def new_way(self) -> "Way":
-        """The way of one scheduler."""
-        return Way(self)
+    def new_pacer(self) -> "EventPacer":
+        """A pacer for the news of one scheduler."""
+        return EventPacer(self)
 
     def deliver(self, news: list[News]) -> None:
         """Delivers `news` in the event loop; from any thread, without waiting."""
@@ -151,12 +151,12 @@ class Deliveries:
             return
 
 
-class Way:
-    """The deliveries of one scheduler: many texts at a time get fewer and larger events.
+class EventPacer:
+    """Delivers the news of one scheduler. Many texts at a time get fewer and larger events.
 
-    An event costs processor time that the engine lacks: with 64 texts a fifth of the tokens per second. So the news of
-    n texts are held until n x `EVENT_SECONDS` x `PAUSE` have passed since the last delivery. News of a step in which a
-    text begins or ends are not held.
+    An event costs processor time that the engine lacks: with 64 texts a quarter of the tokens per second. So the news
+    of n texts are held until n x `EVENT_SECONDS` x `PAUSE` have passed since the last delivery. News of a step in
+    which a text begins or ends are not held.
     """
 
     def __init__(self, deliveries: Deliveries) -> None:

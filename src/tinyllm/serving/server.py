@@ -23,7 +23,7 @@ from tinyllm.serving.models import Models
 from tinyllm.serving.protocol import BoundedProtocol
 
 SWITCH_SECONDS = 0.001
-"""How long the event loop or a scheduler may keep Python's lock from the other."""
+"""Longest time that one thread holds Python's lock while another waits for it."""
 
 
 def bind(host: str, port: int) -> socket.socket:

@@ -35,7 +35,7 @@ class Service:
             max_slots=max_slots,
             max_queue=max_queue,
             observer=self._metrics.observer(name),
-            hand_over=self._deliveries.new_way().hand_over,
+            hand_over=self._deliveries.new_pacer().hand_over,
         )
         self._models.append(ServedModel(name, generator, scheduler, read_template(generator.path)))
 

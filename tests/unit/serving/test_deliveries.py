@@ -12,14 +12,14 @@ def deliver_steps(num_texts: int, steps: list[Step | Exception]) -> list[int]:
     async def run() -> list[int]:
         deliveries = Deliveries()
         deliveries.open()
-        way, arrived, counts = deliveries.new_way(), [0], []
+        pacer, arrived, counts = deliveries.new_pacer(), [0], []
 
         def count(index: int, step: Step | Exception) -> None:
             arrived[0] += 1
 
         for step in steps:
             news: list[News] = [(count, index, step) for index in range(num_texts)]
-            way.hand_over(news)
+            pacer.hand_over(news)
             await asyncio.sleep(0)
             counts.append(arrived[0])
         return counts
