@@ -93,7 +93,7 @@ def served(
     """A model with the bundled tokenizer and a stub for a scheduler."""
     scheduler = scheduler or StubScheduler()
     engine = SimpleNamespace(context_length=CONTEXT_LENGTH)
-    generator: Any = SimpleNamespace(tokenizer=scheduler.tokenizer, engine=engine)
+    generator: Any = SimpleNamespace(tokenizer=scheduler.tokenizer, engine=engine, path=None)
     return ServedModel(name, generator, scheduler, chat_template)  # type: ignore[arg-type]
 
 

@@ -26,6 +26,8 @@ from tinyllm.serving.models import Models
 from tinyllm.serving.schemas import ChatRequest, CompletionRequest, DetokenizeRequest, ErrorBody, TokenizeRequest
 from tinyllm.serving.security import Access, Gate
 from tinyllm.serving.streams import TextResponse
+from tinyllm.serving.studio.routes import add_studio
+from tinyllm.serving.studio.site import Studio
 from tinyllm.serving.texts import Job
 from tinyllm.version import __version__
 
@@ -36,14 +38,18 @@ ERRORS: dict[int | str, dict[str, Any]] = {
 }
 
 
-def build_app(models: Models, metrics: Metrics, rules: Access, limits: Limits) -> ASGIApp:
-    """The whole application: the routes behind the checks of key, host, origin and body."""
+def build_app(models: Models, metrics: Metrics, rules: Access, limits: Limits, studio: Studio | None = None) -> ASGIApp:
+    """The whole application: the routes behind the checks of key, host, origin and body.
+
+    Without `studio`, the page shows the models alone.
+    """
     app = FastAPI(title="tinyllm", version=__version__, docs_url=None, redoc_url=None, responses=ERRORS)
     app.router.redirect_slashes = False
     _add_models(app, models)
     _add_generation(app, models, limits)
     _add_tokenizer(app, models)
     _add_state(app, models, metrics)
+    add_studio(app, studio or Studio(models, limits))
     for kind in (ApiError, RequestValidationError, HTTPException, TinyllmError, MemoryError, Exception):
         app.add_exception_handler(kind, _answer_error)
     return metrics.count_requests(Gate(BodyReader(app, limits), rules))
@@ -52,11 +58,13 @@ def build_app(models: Models, metrics: Metrics, rules: Access, limits: Limits) -
 def _add_models(app: FastAPI, models: Models) -> None:
     @app.get("/v1/models", summary="List the models.")
     async def list_models() -> JSONResponse:
-        return JSONResponse({"object": "list", "data": [model.describe() for model in models]})
+        return JSONResponse({"object": "list", "data": models.describe_all()})
 
-    @app.get("/v1/models/{name}", summary="Describe a model.")
+    @app.get("/v1/models/{name:path}", summary="Describe a model.")
     async def describe_model(name: str) -> JSONResponse:
-        return JSONResponse(models.find(name).describe())
+        if not name:
+            raise HTTPException(404)
+        return JSONResponse(models.describe(name))
 
 
 def _add_generation(app: FastAPI, models: Models, limits: Limits) -> None:
@@ -71,27 +79,29 @@ def _add_generation(app: FastAPI, models: Models, limits: Limits) -> None:
     @app.post("/v1/completions", summary="Continue texts.")
     async def complete(body: CompletionRequest) -> Response:
         # In a thread, because encoding a long prompt takes time in which the loop should serve others.
-        job = await asyncio.to_thread(completion_job, body, models.find(body.model))
-        return submit(job, CompletionAnswer(body, job), streams=body.stream)
+        async with models.using(body.model) as model:
+            job = await asyncio.to_thread(completion_job, body, model)
+            return submit(job, CompletionAnswer(body, job), streams=body.stream)
 
     @app.post("/v1/chat/completions", summary="Answer in a conversation.")
     async def chat(body: ChatRequest) -> Response:
-        job = await asyncio.to_thread(chat_job, body, models.find(body.model))
-        return submit(job, ChatAnswer(body, job), streams=body.stream)
+        async with models.using(body.model) as model:
+            job = await asyncio.to_thread(chat_job, body, model)
+            return submit(job, ChatAnswer(body, job), streams=body.stream)
 
 
 def _add_tokenizer(app: FastAPI, models: Models) -> None:
     @app.post("/tokenize", summary="Convert a text to token ids.")
     async def tokenize(body: TokenizeRequest) -> JSONResponse:
-        model = models.find(body.model)
-        bos = body.adds_special and model.tokenizer.begins_with_bos
-        ids = await asyncio.to_thread(model.tokenizer.encode, body.text, bos=bos)
+        async with models.using(body.model) as model:
+            bos = body.adds_special and model.tokenizer.begins_with_bos
+            ids = await asyncio.to_thread(model.tokenizer.encode, body.text, bos=bos)
         return JSONResponse({"tokens": ids, "count": len(ids), "max_model_len": model.context_length})
 
     @app.post("/detokenize", summary="Convert token ids to a text.")
     async def detokenize(body: DetokenizeRequest) -> JSONResponse:
-        model = models.find(body.model)
-        text = await asyncio.to_thread(model.tokenizer.decode, model.check_ids(body.tokens, "tokens"))
+        async with models.using(body.model) as model:
+            text = await asyncio.to_thread(model.tokenizer.decode, model.check_ids(body.tokens, "tokens"))
         return JSONResponse({"content": text, "prompt": text})
 
 

@@ -73,7 +73,7 @@ def invalid_request(errors: Sequence[Mapping[str, Any]]) -> ApiError:
     first = errors[0]
     if first["type"] == "json_invalid":
         return ApiError(400, f"The body is not valid JSON: {first['ctx']['error']}")
-    place = [part for part in first["loc"] if part != "body"]
+    place = first["loc"][1:] if first["loc"][0] in ("body", "query") else first["loc"]
     name = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).removeprefix(".")
     reason = first["msg"].removeprefix("Value error, ").replace("Input should", "it should")
     match first["type"]:

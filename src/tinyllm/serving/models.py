@@ -1,9 +1,10 @@
 """The models of a server by name, each with its generator and the scheduler that owns its engine."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from tinyllm.errors import InputError, UsageError
 from tinyllm.generation.generator import Generator
@@ -16,26 +17,31 @@ class ServedModel:
 
     def __init__(self, name: str, generator: Generator, scheduler: Scheduler, chat_template: str | None = None) -> None:
         self.name = name
+        self.path = generator.path
+        """The model's directory or file; None for a model that was made in memory."""
         self.tokenizer = generator.tokenizer
         self.scheduler = scheduler
         self.chat_template = chat_template
         """The Jinja template of a conversation; None if the model has none."""
         self.context_length = generator.engine.context_length
         self.created = int(time.time())
+        self.num_uses = 0
+        """Requests that are being prepared, or use the model without its scheduler."""
+        self.last_used = time.monotonic()
         self.longest_prompt_bytes = self.context_length * max(
             len(self.tokenizer.piece_bytes(id)) for id in range(self.tokenizer.vocab_size)
         )
         """A longer text cannot fit into the context; it is refused without encoding it, which would take long."""
 
+    @property
+    def is_used(self) -> bool:
+        """Whether a request uses the model, or a text of it waits or runs."""
+        stats = self.scheduler.stats()
+        return self.num_uses > 0 or stats.num_running + stats.num_waiting > 0
+
     def describe(self) -> dict[str, Any]:
-        """The object of `/v1/models`; `max_model_len` is vLLM's name of the context length."""
-        return {
-            "id": self.name,
-            "object": "model",
-            "created": self.created,
-            "owned_by": "tinyllm",
-            "max_model_len": self.context_length,
-        }
+        """The object of `/v1/models`."""
+        return describe(self.name, self.created, self.context_length)
 
     def prompt_ids(self, prompt: str | Sequence[int], param: str = "prompt") -> list[int]:
         """The ids of a prompt: a text begins with BOS if the model expects it, ids are used unchanged.
@@ -81,23 +87,94 @@ class ServedModel:
         return ApiError(400, message, param=param, code="context_length_exceeded")
 
 
-class Models:
-    """The served models; the first is the default."""
+class FoundModels(Protocol):
+    """Models that are loaded when they are used (`pool.ModelPool`)."""
 
-    def __init__(self, served: Sequence[ServedModel]) -> None:
+    @property
+    def loaded(self) -> Sequence[ServedModel]:
+        """The models in memory."""
+
+    def has(self, name: str) -> bool:
+        """Whether there is a model of this name."""
+
+    def first_name(self) -> str | None:
+        """The name of the model for requests that name none; None if there is no model."""
+
+    def describe_all(self) -> list[dict[str, Any]]:
+        """The objects of `/v1/models`, also of models that are not loaded."""
+
+    async def open(self, name: str) -> ServedModel:
+        """The model, which is loaded first if need be. Raises ApiError or ResourceError if that is impossible."""
+
+    def close(self) -> None:
+        """Loads no further model."""
+
+
+class Models:
+    """The served models, and those of a folder that are loaded when they are used. The first is the default."""
+
+    def __init__(self, served: Sequence[ServedModel], found: FoundModels | None = None) -> None:
         self._by_name = {model.name: model for model in served}
-        assert len(self._by_name) == len(served) > 0
+        self._found = found
+        assert len(self._by_name) == len(served)
+        assert served or found is not None
 
     def __iter__(self) -> Iterator[ServedModel]:
-        return iter(self._by_name.values())
+        """The models in memory."""
+        yield from self._by_name.values()
+        if self._found is not None:
+            yield from self._found.loaded
 
-    def find(self, name: str | None) -> ServedModel:
-        """The model of this name, the first one for None. Raises ApiError for an unknown name."""
+    def describe_all(self) -> list[dict[str, Any]]:
+        """The objects of `/v1/models`, also of models that are not loaded."""
+        described = [model.describe() for model in self._by_name.values()]
+        return described + (self._found.describe_all() if self._found is not None else [])
+
+    def describe(self, name: str) -> dict[str, Any]:
+        """The object of one model. Raises ApiError for an unknown name."""
+        for fields in self.describe_all():
+            if fields["id"] == name:
+                return fields
+        raise model_not_found(name)
+
+    @asynccontextmanager
+    async def using(self, name: str | None) -> AsyncIterator[ServedModel]:
+        """The model of this name, which stays loaded inside; the first one for None.
+
+        Raises ApiError for an unknown name, and for a model of the folder that cannot be loaded.
+        """
+        model = await self._open(name)
+        model.num_uses += 1
+        try:
+            yield model
+        finally:
+            model.num_uses -= 1
+            model.last_used = time.monotonic()
+
+    async def _open(self, name: str | None) -> ServedModel:
         if name is None:
-            return next(iter(self))
-        if name not in self._by_name:
-            raise model_not_found(name)
-        return self._by_name[name]
+            name = next(iter(self._by_name), None) or (self._found.first_name() if self._found is not None else None)
+        if name in self._by_name:
+            return self._by_name[name]
+        if self._found is not None and name is not None and self._found.has(name):
+            return await self._found.open(name)
+        raise model_not_found(name or "")
+
+    def close(self) -> None:
+        """Loads no further model; the server ends."""
+        if self._found is not None:
+            self._found.close()
+
+
+def describe(name: str, created: int, context_length: int) -> dict[str, Any]:
+    """OpenAI's object of a model; `max_model_len` is vLLM's name of the context length."""
+    return {
+        "id": name,
+        "object": "model",
+        "created": created,
+        "owned_by": "tinyllm",
+        "max_model_len": context_length,
+    }
 
 
 def names_of(paths: Sequence[Path]) -> list[str]:

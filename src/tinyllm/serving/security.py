@@ -16,8 +16,10 @@ from tinyllm.serving.errors import ApiError
 from tinyllm.serving.responses import send_error
 
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
-OPEN_PATHS = frozenset({"/health", "/docs", "/openapi.json"})
+OPEN_PATHS = frozenset({"/", "/health", "/docs", "/openapi.json"})
 """Paths that need no key: they tell nothing about models and requests."""
+OPEN_FOLDER = "/studio/page/"
+"""Beginning of the paths of the studio's static files, which need no key."""
 PREFLIGHT_SECONDS = 600
 
 
@@ -102,7 +104,7 @@ class Gate:
 
     def _check_key(self, scope: Scope) -> None:
         """Raises ApiError unless the request has the key, or needs none. Compares in constant time."""
-        if self._key is None or scope["path"] in OPEN_PATHS:
+        if self._key is None or scope["path"] in OPEN_PATHS or scope["path"].startswith(OPEN_FOLDER):
             return
         values = [value for name, value in scope["headers"] if name == b"authorization"]
         scheme, _, given = (values[0] if len(values) == 1 else b"").partition(b" ")

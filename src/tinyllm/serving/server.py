@@ -97,6 +97,7 @@ class Server(uvicorn.Server):
         """Accepts no more connections, lets running texts end, stops the others, and closes all connections."""
         for server in self.servers:
             server.close()
+        self._models.close()
         drains = [asyncio.to_thread(model.scheduler.drain, self._limits.drain_seconds) for model in self._models]
         await asyncio.gather(*drains)
         await super().shutdown(sockets)

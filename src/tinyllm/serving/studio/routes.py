@@ -1,0 +1,26 @@
+"""Adds the studio's page and its routes to the application. Each group of routes is a function of its own module.
+
+The page and its static files need no key; everything under `/studio/api/` does (`security.OPEN_FOLDER`).
+"""
+
+from fastapi import FastAPI, Request
+from starlette.responses import Response
+
+from tinyllm.serving.studio.page_files import INDEX
+from tinyllm.serving.studio.site import Studio
+
+
+def add_studio(app: FastAPI, studio: Studio) -> None:
+    """Adds all routes."""
+    for add in (_add_page,):
+        add(app, studio)
+
+
+def _add_page(app: FastAPI, studio: Studio) -> None:
+    @app.get("/", include_in_schema=False)
+    async def show_page(request: Request) -> Response:
+        return await studio.page.respond(INDEX, request)
+
+    @app.get("/studio/page/{name:path}", include_in_schema=False)
+    async def send_file(name: str, request: Request) -> Response:
+        return await studio.page.respond(name, request)
