@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 
-from tinyllm.model_dir import bundled_model, read_tokenizer
+from tinyllm.model_dir import bundled_model, read_config, read_tokenizer
 from tinyllm.serving.app import build_app
 from tinyllm.serving.deliveries import Deliveries
 from tinyllm.serving.limits import Limits
@@ -23,6 +23,7 @@ from tinyllm.serving.server import Server, bind, run
 TEXT = " there was a lively girl"
 CONTEXT_LENGTH = 64
 NATS = -0.5
+CONFIG = read_config(bundled_model())
 
 
 class StubScheduler:
@@ -93,7 +94,7 @@ def served(
     """A model with the bundled tokenizer and a stub for a scheduler."""
     scheduler = scheduler or StubScheduler()
     engine = SimpleNamespace(context_length=CONTEXT_LENGTH)
-    generator: Any = SimpleNamespace(tokenizer=scheduler.tokenizer, engine=engine, path=None)
+    generator: Any = SimpleNamespace(tokenizer=scheduler.tokenizer, engine=engine, path=None, config=CONFIG)
     return ServedModel(name, generator, scheduler, chat_template)  # type: ignore[arg-type]
 
 

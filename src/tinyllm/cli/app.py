@@ -27,6 +27,7 @@ COMMANDS = {
     "train": ("tinyllm.cli.train:train", "Train a model on shards, or resume a run."),
     "generate": ("tinyllm.cli.generate:generate", "Continue a prompt with a model."),
     "serve": ("tinyllm.cli.serve:serve", "Serve models over HTTP, with OpenAI's interface."),
+    "studio": ("tinyllm.cli.studio:studio", "Show runs, models and data of a folder in the browser."),
     "evaluate": (
         "tinyllm.cli.evaluate:evaluate",
         "Measure models side by side: bits per byte, grammar, tasks, samples.",

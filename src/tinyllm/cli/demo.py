@@ -88,6 +88,7 @@ def demo(
     print(f'  tinyllm generate {run / "model"} "Once upon a time"')
     print(f"  tinyllm info {run / 'model'}")
     print("  tinyllm tokenizer train YOUR-TEXTS --vocab-size 2048 -o tokenizer")
+    print(f"  tinyllm studio {out}")
 
 
 def clear(out: Path) -> None:

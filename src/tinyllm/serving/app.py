@@ -58,6 +58,7 @@ def build_app(models: Models, metrics: Metrics, rules: Access, limits: Limits, s
 def _add_models(app: FastAPI, models: Models) -> None:
     @app.get("/v1/models", summary="List the models.")
     async def list_models() -> JSONResponse:
+        await models.refresh()
         return JSONResponse({"object": "list", "data": models.describe_all()})
 
     @app.get("/v1/models/{name:path}", summary="Describe a model.")

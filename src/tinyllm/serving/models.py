@@ -1,7 +1,7 @@
 """The models of a server by name, each with its generator and the scheduler that owns its engine."""
 
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,6 +17,7 @@ class ServedModel:
 
     def __init__(self, name: str, generator: Generator, scheduler: Scheduler, chat_template: str | None = None) -> None:
         self.name = name
+        self.config = generator.config
         self.path = generator.path
         """The model's directory or file; None for a model that was made in memory."""
         self.tokenizer = generator.tokenizer
@@ -103,6 +104,9 @@ class FoundModels(Protocol):
     def describe_all(self) -> list[dict[str, Any]]:
         """The objects of `/v1/models`, also of models that are not loaded."""
 
+    async def refresh(self) -> None:
+        """Looks for models that are new."""
+
     async def open(self, name: str) -> ServedModel:
         """The model, which is loaded first if need be. Raises ApiError or ResourceError if that is impossible."""
 
@@ -116,6 +120,7 @@ class Models:
     def __init__(self, served: Sequence[ServedModel], found: FoundModels | None = None) -> None:
         self._by_name = {model.name: model for model in served}
         self._found = found
+        self._at_end: list[Callable[[], None]] = []
         assert len(self._by_name) == len(served)
         assert served or found is not None
 
@@ -151,19 +156,36 @@ class Models:
             model.num_uses -= 1
             model.last_used = time.monotonic()
 
+    async def refresh(self) -> None:
+        """Looks for models that are new in the folder."""
+        if self._found is not None:
+            await self._found.refresh()
+
     async def _open(self, name: str | None) -> ServedModel:
-        if name is None:
-            name = next(iter(self._by_name), None) or (self._found.first_name() if self._found is not None else None)
+        if name is None and self._by_name:
+            return next(iter(self._by_name.values()))
         if name in self._by_name:
             return self._by_name[name]
-        if self._found is not None and name is not None and self._found.has(name):
-            return await self._found.open(name)
-        raise model_not_found(name or "")
+        found = self._found
+        if found is None:
+            raise model_not_found(name or "")
+        if name is None or not found.has(name):
+            await found.refresh()
+        name = name or found.first_name()
+        if name is None or not found.has(name):
+            raise model_not_found(name or "")
+        return await found.open(name)
+
+    def on_close(self, function: Callable[[], None]) -> None:
+        """Calls `function` when the server ends."""
+        self._at_end.append(function)
 
     def close(self) -> None:
-        """Loads no further model; the server ends."""
+        """Loads no further model, and ends what would go on for ever; the server ends."""
         if self._found is not None:
             self._found.close()
+        for function in self._at_end:
+            function()
 
 
 def describe(name: str, created: int, context_length: int) -> dict[str, Any]:

@@ -34,13 +34,15 @@ class ModelPool:
     def __init__(
         self,
         found: Callable[[], Mapping[str, FoundModel]],
+        search: Callable[[], object],
         load: Callable[[str, Path], ServedModel],
         most_loaded: int = MOST_LOADED,
     ) -> None:
-        """`found` gives the models that exist at this moment; `load` is called in a thread."""
-        self._find, self._load, self._most_loaded = found, load, most_loaded
+        """`found` gives the models of the last search. `search` and `load` are called in a thread."""
+        self._find, self._search, self._load, self._most_loaded = found, search, load, most_loaded
         self._loaded: dict[str, tuple[ServedModel, FoundModel]] = {}
         self._loading: asyncio.Lock | None = None
+        self._searching: asyncio.Lock | None = None
         self._is_closed = False
 
     def has(self, name: str) -> bool:
@@ -59,6 +61,13 @@ class ModelPool:
     def loaded(self) -> list[ServedModel]:
         """The models that are in memory."""
         return [model for model, _ in self._loaded.values()]
+
+    async def refresh(self) -> None:
+        """Searches the folder again; one search at a time."""
+        if self._searching is None:
+            self._searching = asyncio.Lock()
+        async with self._searching:
+            await asyncio.to_thread(self._search)
 
     async def open(self, name: str) -> ServedModel:
         """The model of a name that exists, which is loaded first if need be. One model is loaded at a time.

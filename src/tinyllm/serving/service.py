@@ -1,7 +1,8 @@
 """Puts a server together: models, their schedulers, metrics, the application, and the socket."""
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 
 from tinyllm.generation.generator import Generator
 from tinyllm.serving.app import build_app
@@ -10,9 +11,12 @@ from tinyllm.serving.deliveries import Deliveries
 from tinyllm.serving.limits import Limits
 from tinyllm.serving.metrics import Metrics
 from tinyllm.serving.models import Models, ServedModel
+from tinyllm.serving.pool import FoundModel, ModelPool
 from tinyllm.serving.scheduler import Scheduler
 from tinyllm.serving.security import Access
 from tinyllm.serving.server import Server, run
+from tinyllm.serving.studio.library import Library
+from tinyllm.serving.studio.site import Studio
 
 
 class Service:
@@ -24,12 +28,49 @@ class Service:
         self._metrics = Metrics()
         self._deliveries = Deliveries()
         self._models: list[ServedModel] = []
+        self._library: Library | None = None
+        self._pool: ModelPool | None = None
 
     def add(self, name: str, generator: Generator, *, max_slots: int, max_queue: int) -> None:
         """Adds a model under a name that no other has; it gets a thread of its own.
 
         Raises ResourceError if the slots do not fit into memory, FormatError for a damaged chat template.
         """
+        self._models.append(self._serve(name, generator, max_slots, max_queue))
+
+    def open_folder(
+        self,
+        folder: Path,
+        load: Callable[[Path], Generator],
+        *,
+        extra_models: Mapping[str, Path],
+        max_slots: int,
+        max_queue: int,
+    ) -> None:
+        """Shows a folder in the studio. Its models, and `extra_models` by name, are loaded when they are used.
+
+        `load` is called in a thread of its own.
+        """
+        names = {model.name for model in self._models}
+        paths = [model.path.resolve() for model in self._models if model.path is not None]
+        self._library = library = Library(folder, extra_models, taken_names=names, served_paths=paths)
+        self._pool = ModelPool(
+            lambda: {
+                id: FoundModel(item.path, item.facts["context_length"], item.facts["changed"])
+                for id, item in library.catalogue.models.items()
+            },
+            library.search,
+            lambda name, path: self._serve(name, load(path), max_slots, max_queue),
+        )
+
+    def run(self, bound: socket.socket, on_ready: Callable[[], None]) -> None:
+        """Serves on `bound` until SIGINT or SIGTERM; calls `on_ready` when requests are accepted."""
+        models = Models(self._models, self._pool)
+        studio = Studio(models, self._limits, self._library)
+        app = build_app(models, self._metrics, self._rules, self._limits, studio)
+        run(Server(app, models, self._deliveries, self._limits, on_ready), bound)
+
+    def _serve(self, name: str, generator: Generator, max_slots: int, max_queue: int) -> ServedModel:
         scheduler = Scheduler(
             generator,
             max_slots=max_slots,
@@ -37,10 +78,4 @@ class Service:
             observer=self._metrics.observer(name),
             hand_over=self._deliveries.new_pacer().hand_over,
         )
-        self._models.append(ServedModel(name, generator, scheduler, read_template(generator.path)))
-
-    def run(self, bound: socket.socket, on_ready: Callable[[], None]) -> None:
-        """Serves on `bound` until SIGINT or SIGTERM; calls `on_ready` when requests are accepted."""
-        models = Models(self._models)
-        app = build_app(models, self._metrics, self._rules, self._limits)
-        run(Server(app, models, self._deliveries, self._limits, on_ready), bound)
+        return ServedModel(name, generator, scheduler, read_template(generator.path))

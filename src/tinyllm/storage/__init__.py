@@ -40,7 +40,15 @@ from tinyllm.storage.drafts import (
     remove_dead_drafts,
     remove_dead_drafts_of,
 )
-from tinyllm.storage.locks import LOCK_NAME, check_free, exclusive, has_lock_text, is_locked, wait_for_lock
+from tinyllm.storage.locks import (
+    LOCK_NAME,
+    check_free,
+    exclusive,
+    has_lock_text,
+    is_locked,
+    seems_locked,
+    wait_for_lock,
+)
 from tinyllm.storage.logs import JsonLines, read_json_lines
 from tinyllm.storage.manifest import (
     MANIFEST_NAME,
@@ -48,6 +56,7 @@ from tinyllm.storage.manifest import (
     FileEntry,
     Manifest,
     read_manifest,
+    read_manifest_text,
     sha256_of,
     verify,
     verify_changed,
@@ -85,9 +94,11 @@ __all__ = [
     "publish_file",
     "read_json_lines",
     "read_manifest",
+    "read_manifest_text",
     "remove_dead_drafts",
     "remove_dead_drafts_of",
     "remove_directory",
+    "seems_locked",
     "set_aside",
     "sha256_of",
     "verify",

@@ -38,6 +38,14 @@ def is_locked(path: Path) -> bool:
         os.close(descriptor)
 
 
+def seems_locked(path: Path) -> bool | None:
+    """Whether a process of this machine holds the lock of the file `path`; None if the system does not tell.
+
+    Unlike `is_locked`, it never holds the lock itself, so that a process that starts meanwhile finds it free.
+    """
+    return system.sees_lock(path)
+
+
 @contextmanager
 def locked_folder(folder: Path) -> Iterator[None]:
     """Waits for the lock of a folder itself, and holds it during the block.

@@ -31,7 +31,7 @@ class Folder:
         self.loads: list[str] = []
         self.schedulers: dict[str, IdleScheduler] = {}
         self.error: Exception | None = None
-        self.pool = ModelPool(lambda: self.found, self.load, most_loaded=2)
+        self.pool = ModelPool(lambda: self.found, lambda: None, self.load, most_loaded=2)
         self.models = Models([], self.pool)
 
     def load(self, name: str, path: Path) -> ServedModel:
