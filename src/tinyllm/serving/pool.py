@@ -99,7 +99,7 @@ class ModelPool:
             return model
 
     def close(self) -> None:
-        """Loads no further model. Those that are loaded stay until their schedulers drain."""
+        """Loads no further model. Loaded models stay until their schedulers drain."""
         self._is_closed = True
 
     async def _load_in_thread(self, name: str, found: FoundModel) -> ServedModel:

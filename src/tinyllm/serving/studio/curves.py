@@ -1,6 +1,6 @@
 """The curves of a run from its metrics.jsonl, down-sampled to a number of points, in bounded time and memory.
 
-Up to `EXACT_BYTES` every line counts. Of a larger file, evenly spaced windows are read, and the evaluations are found
+Up to `EXACT_BYTES` every line counts. In a larger file, evenly spaced windows are read, and the evaluations are found
 by their steps: both take the same time for any size.
 
 Each curve keeps its first and last point, and the points of least and greatest loss of each interval.

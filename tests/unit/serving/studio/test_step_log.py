@@ -57,7 +57,7 @@ def test_a_line_longer_than_a_block_is_skipped_in_bounded_memory(tmp_path: Path)
     assert [(offset, record["step"]) for offset, record in found] == [(0, 1), (3_000_013, 2)]
 
 
-def test_what_is_no_regular_file_is_no_log(tmp_path: Path) -> None:
+def test_a_link_or_a_folder_is_no_log(tmp_path: Path) -> None:
     (tmp_path / "real").write_text('{"step": 1}\n')
     (tmp_path / "link").symlink_to(tmp_path / "real")
     for name in ("missing", "link", "."):
