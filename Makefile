@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 LOCK := requirements.lock
 LOCKED := PIP_CONSTRAINT=$(LOCK) PIP_BUILD_CONSTRAINT=$(LOCK)
 
-.PHONY: demo test test-newest test-all test-faults bench bench-full scaling-laws bundled-model settings-page check format install lock
+.PHONY: demo test test-newest test-all test-faults bench bench-full scaling-laws bundled-model settings-page check page-check page-types page-libraries format install lock
 
 demo: $(VENV)/installed  ## the whole way: corpus, tokenizer, shards, training, stories
 	$(BIN)/tinyllm demo
@@ -29,12 +29,28 @@ test-all: $(VENV)/installed-dev  ## every test that this machine can run
 test-faults: $(VENV)/installed-dev  ## the fault campaign at full counts: under an hour; FAULTS="-k kill" for a part of it
 	$(BIN)/python -m pytest tests/faults --faults full $(FAULTS)
 
-check: $(VENV)/installed-dev  ## format, lint, types, import rules, version
+check: $(VENV)/installed-dev page-check  ## format, lint, types, import rules, version
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python tools/check_version.py
+
+# Users need no Node; those who change the page do.
+page-check:  ## types of the studio's page by tsc, and its libraries against package-lock.json; needs Node
+	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory page-types; \
+	else echo "page-check: left out, for Node is not installed"; fi
+
+page-types: node_modules/.package-lock.json
+	npx tsc -p tsconfig.json
+	$(PYTHON) tools/copy_page_libraries.py --check
+
+node_modules/.package-lock.json: package.json package-lock.json
+	npm ci --silent
+	touch $@
+
+page-libraries:  ## copies the page's libraries in the versions of package-lock.json; needs Node
+	$(PYTHON) tools/copy_page_libraries.py
 
 bench: $(VENV)/installed-dev  ## ours against peers in one table, 5 to 10 minutes; peers that are missing are left out with a line
 	$(BIN)/python benchmarks/train_step.py --rounds 7 --steps 2 --json build/train_step.json

@@ -1,0 +1,126 @@
+/** The page's texts in English and Chinese, and numbers, durations and times as the language writes them. */
+import en from "../texts/en.js";
+import zh from "../texts/zh.js";
+import { createStore, keepSetting, readSetting, useStore } from "./store.js";
+
+/** @typedef {keyof typeof en} TextKey */
+/** @typedef {"en" | "zh"} Language */
+
+/** @type {Record<Language, Record<TextKey, string>>} */
+const texts = { en, zh };
+const language = createStore(firstLanguage());
+/** @type {Map<string, Intl.NumberFormat>} */
+const formats = new Map();
+
+document.documentElement.lang = language.get();
+
+/** @returns {Language} */
+function firstLanguage() {
+    const kept = readSetting("language", navigator.language);
+    return kept.toLowerCase().startsWith("zh") ? "zh" : "en";
+}
+
+/** The language of the page. */
+export function useLanguage() {
+    return useStore(language);
+}
+
+/** @param {Language} next */
+export function setLanguage(next) {
+    keepSetting("language", next);
+    document.documentElement.lang = next;
+    language.set(next);
+}
+
+export function switchLanguage() {
+    setLanguage(language.get() === "en" ? "zh" : "en");
+}
+
+/**
+ * The text of a key, with `{name}` replaced by values. Numbers are written as the language does.
+ * @param {TextKey} key
+ * @param {Record<string, string | number>} [values]
+ */
+export function t(key, values = {}) {
+    return texts[language.get()][key].replace(/\{(\w+)\}/g, (placeholder, name) => {
+        const value = values[name];
+        if (value === undefined) return placeholder;
+        return typeof value === "number" ? formatNumber(value) : value;
+    });
+}
+
+/**
+ * @param {string} name
+ * @param {Intl.NumberFormatOptions} options
+ */
+function numberFormat(name, options) {
+    const key = `${language.get()} ${name}`;
+    const found = formats.get(key) ?? new Intl.NumberFormat(language.get(), options);
+    formats.set(key, found);
+    return found;
+}
+
+/**
+ * A whole number in full, another with at most 4 significant digits.
+ * @param {number} value
+ */
+export function formatNumber(value) {
+    if (Number.isInteger(value)) return numberFormat("whole", { maximumFractionDigits: 0 }).format(value);
+    if (Math.abs(value) < 0.001) return value.toExponential(2);
+    return numberFormat("short", { maximumSignificantDigits: 4 }).format(value);
+}
+
+/**
+ * With a fixed number of digits after the point, so that columns align.
+ * @param {number} value
+ * @param {number} digits
+ */
+export function formatFixed(value, digits) {
+    const options = { minimumFractionDigits: digits, maximumFractionDigits: digits };
+    return numberFormat(`fixed ${digits}`, options).format(value);
+}
+
+/**
+ * Large numbers in short: 12.3K, 1.5M; in Chinese by ten thousands.
+ * @param {number} value
+ */
+export function formatCompact(value) {
+    return numberFormat("compact", { notation: "compact", maximumSignificantDigits: 3 }).format(value);
+}
+
+/**
+ * @param {number} share between 0 and 1
+ */
+export function formatPercent(share) {
+    return numberFormat("percent", { style: "percent", maximumFractionDigits: share < 0.1 ? 1 : 0 }).format(share);
+}
+
+/** @param {number} bytes */
+export function formatBytes(bytes) {
+    const units = ["B", "KiB", "MiB", "GiB", "TiB"];
+    const power = bytes > 0 ? Math.min(4, Math.floor(Math.log2(bytes) / 10)) : 0;
+    const value = bytes / 1024 ** power;
+    return `${numberFormat("bytes", { maximumSignificantDigits: 3 }).format(value)} ${units[power]}`;
+}
+
+/**
+ * A duration in its two largest units.
+ * @param {number} seconds
+ */
+export function formatDuration(seconds) {
+    const whole = Math.round(seconds);
+    const [days, hours, minutes] = [Math.floor(whole / 86400), Math.floor(whole / 3600), Math.floor(whole / 60)];
+    if (days > 0) return t("time.days_hours", { days, hours: hours % 24 });
+    if (hours > 0) return t("time.hours_minutes", { hours, minutes: minutes % 60 });
+    if (minutes > 0) return t("time.minutes_seconds", { minutes, seconds: whole % 60 });
+    return t("time.seconds", { seconds: whole });
+}
+
+/**
+ * The date and time of a Unix time in seconds.
+ * @param {number} seconds
+ */
+export function formatTime(seconds) {
+    const options = /** @type {const} */ ({ dateStyle: "medium", timeStyle: "short" });
+    return new Intl.DateTimeFormat(language.get(), options).format(new Date(seconds * 1000));
+}

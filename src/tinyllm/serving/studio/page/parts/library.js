@@ -1,0 +1,37 @@
+/** What the server found: models, runs, shards and tokenizers, asked for again every few seconds. */
+import { get, isAbort } from "./api.js";
+import { createStore, useStore } from "./store.js";
+
+/** @typedef {import("./types.js").Library} Library */
+
+const INTERVAL_MS = 5000;
+
+const library = createStore(/** @type {Library | null} */ (null));
+const problem = createStore(/** @type {unknown} */ (null));
+let lastText = "";
+
+/** Asks the server once. An answer that is the same as before changes nothing. */
+export async function refreshLibrary() {
+    try {
+        const found = await get("library");
+        const text = JSON.stringify(found);
+        if (text !== lastText) library.set(found);
+        lastText = text;
+        problem.set(null);
+    } catch (error) {
+        if (!isAbort(error)) problem.set(error);
+    }
+}
+
+/** Asks the server while the page is seen, for as long as the page is open. */
+export async function keepLibrary() {
+    for (;;) {
+        if (!document.hidden) await refreshLibrary();
+        await new Promise((resolve) => setTimeout(resolve, INTERVAL_MS));
+    }
+}
+
+/** The library, null before the first answer; and the error of the last question. */
+export function useLibrary() {
+    return { library: useStore(library), problem: useStore(problem) };
+}

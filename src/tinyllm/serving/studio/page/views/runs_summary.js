@@ -1,0 +1,56 @@
+/** A card for each run that is shown: state, progress, time left and the newest measurements. */
+import { swatchClass } from "../parts/charts.js";
+import { html } from "../parts/html.js";
+import { formatCompact, formatDuration, formatFixed, formatPercent, t } from "../parts/language.js";
+import { lastValue } from "../parts/series.js";
+import { Progress, stateText } from "./runs_list.js";
+
+/** @typedef {import("./runs_data.js").ShownRun} ShownRun */
+
+/** @param {{ runs: ShownRun[] }} props */
+export function RunSummaries({ runs }) {
+    return html`<div class=${`summaries${runs.length > 1 ? " summaries-many" : ""}`}>
+        ${runs.map((shown) => html`<${RunSummaryCard} key=${shown.id} shown=${shown} />`)}
+    </div>`;
+}
+
+/** @param {{ shown: ShownRun }} props */
+function RunSummaryCard({ shown }) {
+    const { run, name, color } = shown;
+    if (run === null) return null;
+    const share = run.num_steps > 0 ? Math.min(1, run.step / run.num_steps) : 0;
+    return html`<article class="card summary">
+        <header class="summary-head">
+            <h2><span class=${`swatch swatch-large ${swatchClass(color)}`} aria-hidden="true"></span>${name}</h2>
+            <span class=${`state state-${run.state}`}>${stateText(run.state)}</span>
+            <span class="summary-step">${t("runs.step_of", { step: run.step, steps: run.num_steps })}, ${formatPercent(share)}</span>
+            ${run.seconds_left !== null && html`<span class="summary-left">${t("runs.left", { time: formatDuration(run.seconds_left) })}</span>`}
+        </header>
+        <${Progress} share=${share} />
+        <dl class="facts">${summaryFacts(shown).map(([label, value]) => html`<div key=${label}>
+            <dt>${label}</dt><dd>${value ?? "\u2013"}</dd>
+        </div>`)}</dl>
+    </article>`;
+}
+
+/**
+ * @param {ShownRun} shown
+ * @returns {[string, string | null][]}
+ */
+function summaryFacts({ run, metrics }) {
+    const { training, evaluation } = metrics ?? {};
+    const loss = training && lastValue(training.loss);
+    const validation = evaluation && lastValue(evaluation.validation_loss);
+    const bits = evaluation && lastValue(evaluation.bits_per_byte);
+    const rate = training && lastValue(training.tokens_per_second);
+    const tokens = training && lastValue(training.tokens);
+    const parameters = run?.parameters;
+    return [
+        [t("chart.loss"), loss === null || loss === undefined ? null : formatFixed(loss, 3)],
+        [t("chart.validation_loss"), validation === null || validation === undefined ? null : formatFixed(validation, 3)],
+        [t("chart.bits_per_byte"), bits === null || bits === undefined ? null : formatFixed(bits, 3)],
+        [t("chart.tokens_per_second"), rate === null || rate === undefined ? null : formatCompact(rate)],
+        [t("runs.tokens"), tokens === null || tokens === undefined ? null : formatCompact(tokens)],
+        [t("runs.parameters"), parameters === null || parameters === undefined ? null : formatCompact(parameters)],
+    ];
+}
