@@ -6,7 +6,8 @@ First, `--texts` streams start together; the rate of all their tokens is compare
 texts in this process. The sides alternate, and medians count. Then requests arrive at random times (open loop) at 25,
 50 and 75 % of that rate. Prompts are beginnings of stories, of 4 to 80 words; answers have 16 to `--tokens` tokens. The
 trace of arrivals and lengths is written to build/serving_trace.jsonl. Each peer is the address of a running server with
-OpenAI's interface, such as `python -m llama_cpp.server`, which gets the same requests. Random weights cost the same as
+OpenAI's interface, such as `python -m llama_cpp.server`. It gets the same streams, and the requests of those loads that
+its own rate can carry. Random weights cost the same as
 trained ones. The clients share the processors with the server.
 """
 
@@ -20,6 +21,7 @@ import time
 from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -66,17 +68,24 @@ def main() -> None:
     model = load_shape(arguments.shape)
     assert model.tokenizer is not None
     generator = Generator(make_engine(model, "fp32", 2), model.tokenizer, model.config)
-    rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"{arguments.shape}.gguf"
         with path.open("wb") as file:
             write_gguf(file, model, TensorType.F32, arguments.shape)
         with own_server(path) as url:
-            rows += measure_rate(generator, url, arguments)
-            capacity = rows[0]["ours"] / ((FEWEST_TOKENS + arguments.tokens) / 2)
+            rates = measure_rates(generator, url, arguments)
+            rows = describe_rates(rates, f"{arguments.shape} fp32, {arguments.texts} streams")
             for load in LOADS:
-                trace = make_trace(load * capacity, arguments.seconds, arguments.tokens)
-                rows += [measure_waits(name, load, trace) for name in (url, *arguments.peer)]
+                capacity = load * rates["tinyllm serve"]
+                trace = make_trace(
+                    capacity / ((FEWEST_TOKENS + arguments.tokens) / 2), arguments.seconds, arguments.tokens
+                )
+                rows.append(measure_waits("tinyllm serve", url, load, trace))
+                for peer in arguments.peer:
+                    if rates[peer] > capacity:
+                        rows.append(measure_waits(peer, peer, load, trace))
+                    else:
+                        print(f"{peer} makes {rates[peer]:,.0f} tok/s, less than the {capacity:,.0f} of this load")
     write_result(arguments.json, rows)
 
 
@@ -104,14 +113,14 @@ def own_server(path: Path) -> Iterator[str]:
             process.terminate()
 
 
-def measure_rate(generator: Generator, url: str, arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    """Tokens per second of streams that start together, and of `generate` with the same prompts."""
+def measure_rates(generator: Generator, url: str, arguments: argparse.Namespace) -> dict[str, float]:
+    """Tokens per second of streams that start together at each server, and of `generate` with the same prompts."""
     prompts = make_prompts(arguments.texts, 24, 24)
     config = SamplingConfig(max_new_tokens=arguments.tokens, temperature=0.8)
 
-    def serve() -> float:
+    def serve(server: str) -> float:
         start = time.perf_counter()
-        streams = [stream(url, prompt, arguments.tokens) for prompt in prompts]
+        streams = [stream(server, prompt, arguments.tokens) for prompt in prompts]
         return sum(waits.num_tokens for waits in together(streams)) / (time.perf_counter() - start)
 
     def generate() -> float:
@@ -119,11 +128,20 @@ def measure_rate(generator: Generator, url: str, arguments: argparse.Namespace) 
         found = generator.generate(prompts, sampling=config)
         return sum(len(text.token_ids) for text in found) / (time.perf_counter() - start)
 
-    rates = medians_in_turns({"server": serve, "generate": generate}, arguments.rounds)
-    what = f"{arguments.shape} fp32, {arguments.texts} streams"
-    ratio = rates["server"] / rates["generate"]
-    print(f"{what}: server {rates['server']:,.0f} tok/s, generate() {rates['generate']:,.0f}, ratio {ratio:.2f}")
-    return [{"what": f"server, {what}, tok/s, against generate()", "ours": rates["server"], "peer": rates["generate"]}]
+    sides = {"tinyllm serve": partial(serve, url), "generate()": generate}
+    sides |= {peer: partial(serve, peer) for peer in arguments.peer}
+    return medians_in_turns(sides, arguments.rounds)
+
+
+def describe_rates(rates: dict[str, float], what: str) -> list[dict[str, Any]]:
+    """Prints the server's rate beside that of each other side, and returns the rows of the result."""
+    ours = rates["tinyllm serve"]
+    for side, rate in rates.items():
+        print(f"{what}: {side} {rate:,.0f} tok/s, tinyllm serve / {side} = {ours / rate:.2f}", flush=True)
+    others = {side: rate for side, rate in rates.items() if side != "tinyllm serve"}
+    return [
+        {"what": f"server, {what}, tok/s, against {side}", "ours": ours, "peer": rate} for side, rate in others.items()
+    ]
 
 
 def make_prompts(count: int, fewest_words: int, most_words: int) -> list[str]:
@@ -147,7 +165,7 @@ def make_trace(requests_per_second: float, seconds: float, most_tokens: int) -> 
     return trace
 
 
-def measure_waits(url: str, load: float, trace: Sequence[Arrival]) -> dict[str, Any]:
+def measure_waits(name: str, url: str, load: float, trace: Sequence[Arrival]) -> dict[str, Any]:
     """Percentiles of the time to the first event and between two events, in milliseconds."""
 
     async def arrive(arrival: Arrival) -> Waits:
@@ -158,12 +176,12 @@ def measure_waits(url: str, load: float, trace: Sequence[Arrival]) -> dict[str, 
     first = np.percentile([wait.first for wait in waits], [50, 95]) * 1e3
     gaps = np.percentile([gap for wait in waits for gap in wait.gaps], [50, 95]) * 1e3
     print(
-        f"{url} at {load:.0%}: {len(trace)} requests; first token {first[0]:.0f} ms (p95 {first[1]:.0f}), "
+        f"{name} at {load:.0%}: {len(trace)} requests; first token {first[0]:.0f} ms (p95 {first[1]:.0f}), "
         f"between tokens {gaps[0]:.1f} ms (p95 {gaps[1]:.1f})",
         flush=True,
     )
     names = ("first_p50_ms", "first_p95_ms", "gap_p50_ms", "gap_p95_ms")
-    return {"server": url, "load": load} | dict(zip(names, [*first.tolist(), *gaps.tolist()], strict=True))
+    return {"server": name, "load": load} | dict(zip(names, [*first.tolist(), *gaps.tolist()], strict=True))
 
 
 def together(streams: Sequence[Coroutine[Any, Any, Waits]]) -> list[Waits]:
