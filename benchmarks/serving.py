@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -128,7 +128,7 @@ def measure_rates(generator: Generator, url: str, arguments: argparse.Namespace)
         found = generator.generate(prompts, sampling=config)
         return sum(len(text.token_ids) for text in found) / (time.perf_counter() - start)
 
-    sides = {"tinyllm serve": partial(serve, url), "generate()": generate}
+    sides: dict[str, Callable[[], float]] = {"tinyllm serve": partial(serve, url), "generate()": generate}
     sides |= {peer: partial(serve, peer) for peer in arguments.peer}
     return medians_in_turns(sides, arguments.rounds)
 
