@@ -99,17 +99,16 @@ class Updater:
     def update(self, microbatches: Iterable[Any], num_targets: int) -> StepResult:
         """Does one update from `microbatches`, batches of the loss; those of all ranks have `num_targets` targets.
 
-        Raises ValueError if there is no target: the mean loss does not exist.
+        Raises ValueError if there is no target: the mean loss does not exist. Raises UsageError, and changes no
+        weight, if a parameter that trains gets no gradient.
         """
         if num_targets < 1:
             raise ValueError(f"an update needs at least 1 target, and its batches have {num_targets}")
         total = torch.zeros((), device=self.device)
         for index, batch in enumerate(microbatches):
             total += self.backward(batch, num_targets, first=index == 0)
-        if self.kernels is None:
-            gradients = [weight.grad for weight in self.weights if weight.grad is not None]
-        else:
-            gradients = [self.kernels.gradient]  # all gradients, in one flat tensor
+        # The custom kernels have all gradients in one flat tensor.
+        gradients = self._collect_gradients() if self.kernels is None else [self.kernels.gradient]
         ranks.add_up([total, *gradients])
         for optimizer in self.optimizers:
             self.scaler.unscale_(optimizer)
@@ -136,14 +135,30 @@ class Updater:
         """
         if self.kernels is not None:
             part = self.kernels.backward(*self._inputs_and_targets(batch), num_targets, accumulate=not first)
+            for weight, gradient in zip(self.weights, self.gradients, strict=True):
+                weight.grad = gradient
         else:
             part = self.loss.loss(self.shadow, batch) / num_targets
             self.scaler.scale(part).backward()  # type: ignore[no-untyped-call]
-            self._widen_gradients(first=first)
-        if self.gradients:
-            for weight, gradient in zip(self.weights, self.gradients, strict=True):
-                weight.grad = gradient
+            if self.shadow is not self.model:
+                self._widen_gradients(first=first)
         return part.detach()
+
+    def _collect_gradients(self) -> list[Tensor]:
+        """The gradient of each parameter that trains. Raises UsageError naming a parameter that has none.
+
+        An optimizer would keep no moments for that parameter, so a checkpoint of the run could not be resumed.
+        """
+        gradients = [weight.grad for weight in self.weights if weight.grad is not None]
+        if len(gradients) < len(self.weights):
+            names: dict[Tensor, str] = {parameter: name for name, parameter in self.model.named_parameters()}
+            unused = [names[weight] for weight in self.weights if weight.grad is None]
+            others = f" and {len(unused) - 1} more" if len(unused) > 1 else ""
+            raise UsageError(
+                f"{unused[0]}{others} would train, but the {self.loss.name} gives no gradient for it",
+                hint="leave it out of the parameters that train",
+            )
+        return gradients
 
     @torch.no_grad()
     def summed_loss(self, batch: Any) -> Tensor:
@@ -183,16 +198,25 @@ class Updater:
 
     @torch.no_grad()
     def _widen_gradients(self, *, first: bool) -> None:
-        """Adds the shadow's 16-bit gradients to the float32 gradients, or overwrites these if `first`."""
-        if not self.gradients:
-            return
-        narrow = [shadow.grad for shadow in self.shadow_weights if shadow.grad is not None]
-        if first:
-            torch._foreach_copy_(self.gradients, narrow)
-        else:
-            torch._foreach_add_(self.gradients, narrow)
-        for shadow in self.shadow_weights:
-            shadow.grad = None
+        """Adds the shadow's 16-bit gradients to the float32 gradients, or overwrites these if `first`.
+
+        A weight without a gradient in any microbatch of the update keeps `grad` None, as in float32.
+        """
+        new: tuple[list[Tensor], list[Tensor]] = [], []
+        further: tuple[list[Tensor], list[Tensor]] = [], []
+        for weight, shadow, gradient in zip(self.weights, self.shadow_weights, self.gradients, strict=True):
+            if first:
+                weight.grad = None
+            if shadow.grad is None:
+                continue
+            wide, narrow = new if weight.grad is None else further
+            wide.append(gradient)
+            narrow.append(shadow.grad)
+            weight.grad, shadow.grad = gradient, None
+        if new[0]:
+            torch._foreach_copy_(*new)
+        if further[0]:
+            torch._foreach_add_(*further)
 
     def _inputs_and_targets(self, batch: Any) -> tuple[Tensor, Tensor]:
         """Input tokens and targets of `batch` for the custom kernels: (B, T) int64 each."""

@@ -114,6 +114,77 @@ def test_a_model_without_a_part_that_trains_is_refused() -> None:
         make(trains=lambda name: False)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_a_parameter_without_a_gradient_is_refused_by_name_and_nothing_changes(dtype: str) -> None:
+    model, updater = make_with_unused(dtype, trains=lambda name: True)
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    with pytest.raises(
+        UsageError, match="^unused would train, but the next-token loss gives no gradient for it; leave"
+    ):
+        updater.update([some_tokens(), some_tokens()], 32)
+    assert all(torch.equal(p, before[name]) for name, p in model.named_parameters())
+    assert not any(optimizer.state for optimizer in updater.optimizers)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_run_without_the_unused_parameter_trains_and_resumes(dtype: str, tmp_path: Path) -> None:
+    model, updater = make_with_unused(dtype, trains=lambda name: name != "unused")
+    updater.update([some_tokens()], 16)
+    path = save_checkpoint(tmp_path, TrainingState(step=1), model, updater, keep=1)
+    again, restored = make_with_unused(dtype, trains=lambda name: name != "unused")
+    load_checkpoint(path, again, restored)
+    for one in (updater, restored):
+        one.update([some_tokens()], 16)
+    for ours, theirs in zip(again.parameters(), model.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def make_with_unused(dtype: str, trains: Callable[[str], bool]) -> tuple[Transformer, Updater]:
+    """A model with a parameter that no pass uses, and its updater."""
+    settings = {"dtype": dtype, "attention": "fused", "compile": "off", "sequence_length": 8}
+    config = Config.model_validate({"model": MODEL, "training": settings})
+    torch.manual_seed(1)
+    model = Transformer(config.model)
+    model.register_parameter("unused", torch.nn.Parameter(torch.ones(3)))
+    updater = build_updater(model, config, CPU, trains=trains)
+    set_learning_rate(updater.optimizers, 1e-2)
+    return model, updater
+
+
+class PartlyUsed:
+    """A loss that uses `extra` only for batches that begin with an even token."""
+
+    name = "loss with an extra parameter"
+
+    def compile(self, enabled: bool) -> None:
+        pass
+
+    def loss(self, model: Transformer, batch: Tensor) -> Tensor:
+        loss = sum_losses(model.hidden_states(batch[:, :-1]), model.output_weight, batch[:, 1:])
+        return loss if batch[0, 0] % 2 else loss + 48 * model.get_parameter("extra").float().sum()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("first_tokens", [(0, 1), (1, 0), (0, 1, 0)])
+def test_a_parameter_that_some_microbatches_use_gets_the_sum_of_their_gradients(
+    first_tokens: tuple[int, ...], dtype: str
+) -> None:
+    torch.manual_seed(1)
+    model = Transformer(Config.model_validate({"model": MODEL, "training": {"sequence_length": 8}}).model)
+    extra = torch.nn.Parameter(torch.zeros(2))
+    model.register_parameter("extra", extra)
+    descent = torch.optim.SGD(model.parameters(), lr=1.0)
+    updater = Updater(model, [descent], dtype=dtype, grad_clip=0.0, device=CPU, loss=PartlyUsed())
+    parts = []
+    for token in first_tokens:
+        tokens = some_tokens()
+        tokens[0, 0] = token
+        parts.append(tokens)
+    for update in (1, 2):
+        updater.update(parts, 16)
+        assert extra.tolist() == [-3.0 * update * first_tokens.count(0)] * 2
+
+
 class Masked(NamedTuple):
     """A batch with targets that do not count."""
 
