@@ -5,7 +5,8 @@ module does not import torch: a program without torch has no group.
 """
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from tinyllm.errors import TinyllmError
@@ -61,15 +62,28 @@ def broadcast(value: Any) -> Any:
     if group is None:
         return value
     values = [value]
-    group.broadcast_object_list(values, src=0)
+    with _exchange():
+        group.broadcast_object_list(values, src=0)
     return values[0]
+
+
+def gather(value: T) -> list[T]:
+    """The `value` of every rank in the order of the ranks, on every rank; each travels pickled."""
+    group = _group()
+    if group is None:
+        return [value]
+    values: list[Any] = [None] * num_ranks()
+    with _exchange():
+        group.all_gather_object(values, value)
+    return values
 
 
 def barrier() -> None:
     """Waits until every rank is here."""
     group = _group()
     if group is not None:
-        group.barrier()
+        with _exchange():
+            group.barrier()
 
 
 def add_up(tensors: "Iterable[Tensor]") -> None:
@@ -77,8 +91,22 @@ def add_up(tensors: "Iterable[Tensor]") -> None:
     group = _group()
     if group is None:
         return
-    for tensor in tensors:
-        group.all_reduce(tensor)
+    with _exchange():
+        for tensor in tensors:
+            group.all_reduce(tensor)
+
+
+@contextmanager
+def _exchange() -> Iterator[None]:
+    """Raises TinyllmError if the body cannot reach the other ranks, usually because one has ended."""
+    try:
+        yield
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[:1]
+        raise TinyllmError(
+            f"rank {rank()} lost the other ranks of the run: {''.join(reason)}",
+            hint="see the lines of the other ranks, and go on with `resume=True`",
+        ) from error
 
 
 def _group() -> Any:

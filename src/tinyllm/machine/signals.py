@@ -1,5 +1,8 @@
 """Stops a run at a signal: the first one asks for a clean end, a second one ends the process.
 
+A signal to one rank stops all ranks: they exchange their signals and accept the same one (`StopRequest.accept`). The
+first rank prints the line.
+
 Stages that keep their finished parts at any point need no clean end: for them a signal is an error, `Interrupted`.
 """
 
@@ -14,13 +17,17 @@ from types import FrameType
 from typing import NoReturn
 
 from tinyllm.errors import Interrupted
+from tinyllm.machine import ranks
 
 _REPEAT_SECONDS = 0.01
 """Delay before an exit that Python discarded is raised again."""
 
 
 class StopRequest:
-    """The state of `stop_signals`: `signal_number` is None until SIGINT, SIGTERM or SIGHUP arrives."""
+    """The state of `stop_signals`: `signal_number` is None until SIGINT, SIGTERM or SIGHUP arrives at this rank.
+
+    With several ranks it may also be the signal of another one.
+    """
 
     def __init__(self) -> None:
         self.signal_number: int | None = None
@@ -30,6 +37,7 @@ class StopRequest:
         """False outside the main thread, where Python allows no signal handlers."""
         self.terminals = [number for number in (1, 2) if os.isatty(number)]
         """Descriptors of standard output and error that are terminals; writing fails after the terminal closes."""
+        self._has_own_signal = False
         self._exit: SystemExit | None = None
         """The exit that has been raised."""
         self._show_unraisable = sys.unraisablehook
@@ -40,14 +48,31 @@ class StopRequest:
             raise self._exit
         return self.signal_number is not None
 
+    def accept(self, number: int) -> None:
+        """Makes `number`, the signal of any rank, this rank's request; the first rank prints one line if it is new.
+
+        The first signal that arrives here afterwards is part of the same request: launchers signal every rank in turn.
+        """
+        is_new = self.signal_number is None
+        self.signal_number = number
+        if is_new:
+            self._announce(number)
+
+    def _announce(self, number: int) -> None:
+        if ranks.is_first():
+            _print_line(f"\n{_name(number)}: finishing this step, saving and evaluating it (again to stop at once)")
+
     def _receive(self, number: int, _frame: FrameType | None) -> None:
         if self._exit is not None:
             raise self._exit
-        name = signal.Signals(number).name
+        name, is_first = _name(number), not self._has_own_signal
         if name == "SIGHUP":
             self._leave_terminal()
             if self.signal_number is not None:
                 return  # The kernel and the shell each send one when a terminal closes: not a second request.
+        self._has_own_signal = True
+        if is_first and self.signal_number is not None:
+            return  # Another rank got it earlier.
         if self.signal_number is not None or not self.has_work_to_save:
             # The second signal ends the process at once; the last whole checkpoint stays.
             is_second = self.signal_number is not None
@@ -56,7 +81,7 @@ class StopRequest:
             self._exit = SystemExit(128 + number)
             raise self._exit
         self.signal_number = number
-        _print_line(f"\n{name}: finishing this step, saving and evaluating it (again to stop at once)")
+        self._announce(number)
 
     def _repeat_if_discarded(self, unraisable: "sys.UnraisableHookArgs") -> None:
         """Raises the exit again soon: Python discards exceptions in destructors and callbacks of weak references."""
@@ -74,6 +99,10 @@ class StopRequest:
         for number in self.terminals:
             os.dup2(null, number)
         os.close(null)
+
+
+def _name(number: int) -> str:
+    return signal.Signals(number).name
 
 
 def _print_line(message: str) -> None:

@@ -19,6 +19,7 @@ from tinyllm.model.transformer import Transformer
 from tinyllm.model_dir import load_model
 from tinyllm.shards.format import ShardSet
 from tinyllm.tokenizer.codec import Tokenizer
+from tinyllm.training.agreement import check_ranks_agree
 from tinyllm.training.checkpoint import list_checkpoints
 from tinyllm.training.initial_weights import Source, copy_weights
 from tinyllm.training.inputs import fingerprint_shards
@@ -46,8 +47,9 @@ def build_trainer(
 
     `read_source` reads the model that `training.init_from` names; the default reads model directories. Raises
     MismatchError, ArtifactError or UsageError for shards or a directory that cannot be used. Raises ResourceError for a
-    model that cannot fit, and InputError for shards without a window.
+    model that cannot fit, and InputError for shards without a window. Raises MismatchError if ranks differ in settings.
     """
+    check_ranks_agree(config, fingerprint_shards(shards))
     run = _check_start(config, shards, run)
     config = _with_fitting_warmup(config, reporter)
     settings = config.training

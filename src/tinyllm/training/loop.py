@@ -16,12 +16,12 @@ from tinyllm import storage
 from tinyllm.config import Config
 from tinyllm.errors import Interrupted
 from tinyllm.machine import ranks
-from tinyllm.machine.device import seed_everything
 from tinyllm.machine.memory import shortages_named
 from tinyllm.machine.signals import StopRequest, stop_signals
 from tinyllm.machine.system import keep_freed_memory, peak_memory_bytes
 from tinyllm.training.checkpoint import save_checkpoint
 from tinyllm.training.divergence import count_bad
+from tinyllm.training.dropout import seed_dropout
 from tinyllm.training.metrics import RunLog
 from tinyllm.training.objective import Evaluation, Objective
 from tinyllm.training.optimizer import set_learning_rate
@@ -107,13 +107,24 @@ class Trainer:
             self._update(stop)
             self._evaluate_if_due(stop)
             at_end = self.state.step == num_steps
-            out_of_time, stopping = ranks.broadcast((self._is_out_of_time(), bool(stop)))
-            if at_end or stopping or out_of_time or self._checkpoint_is_due():
+            out_of_time, signal_number = self._decide_stop(stop)
+            if at_end or signal_number or out_of_time or self._checkpoint_is_due():
                 self._save()
-            if stopping or (out_of_time and not at_end):
-                self._evaluate_stop(stop)
-                return self._stopped(stop)
+            if signal_number or (out_of_time and not at_end):
+                self._evaluate_stop(stop, signal_number)
+                return self._stopped(signal_number)
         return self._outcome("done")
+
+    def _decide_stop(self, stop: StopRequest) -> tuple[bool, int | None]:
+        """Whether the time limit has passed, and the number of the signal that stops the run, equal on all ranks.
+
+        The time of any rank counts, and the signal of the lowest rank that has one.
+        """
+        answers = ranks.gather((self._is_out_of_time(), stop.signal_number if stop else None))
+        signal_number = next((number for _, number in answers if number is not None), None)
+        if signal_number is not None:
+            stop.accept(signal_number)
+        return any(is_late for is_late, _ in answers), signal_number
 
     def _update(self, stop: StopRequest) -> None:
         """Does one optimizer update and logs it. Raises DivergenceError after `max_bad_steps` skipped ones in a row."""
@@ -122,8 +133,7 @@ class Trainer:
         rate = learning_rate(step, self.config.schedule)
         set_learning_rate(self.updater.optimizers, rate)
         if self.draws_dropout:
-            # Dropout is a function of the step: a resumed run drops the same activations.
-            seed_everything(self.config.training.seed + 1 + step)
+            seed_dropout(self.config.training.seed, step)
         result = self.updater.update(self.objective.batches(step), self.objective.num_targets(step))
         seconds = time.perf_counter() - start
         self.state.step = step + 1
@@ -168,7 +178,7 @@ class Trainer:
             self.log.evaluation({"step": self.state.step, **evaluation.record()}, written=written, drawn=drawn)
         return evaluation
 
-    def _evaluate_stop(self, stop: StopRequest) -> None:
+    def _evaluate_stop(self, stop: StopRequest, signal_number: int | None) -> None:
         """Evaluates the step that a run stops at, and saves the model if it is the best; writes no line of metrics.
 
         So a resumed run logs the same metrics as an uninterrupted one. The checkpoint is already written: a second
@@ -179,7 +189,7 @@ class Trainer:
             evaluation = self._evaluate(None, written=False)
             assert evaluation is not None
             self._keep_if_best(evaluation)
-        self.log.stopped(self.state.step, "time" if stop.signal_number is None else f"signal {stop.signal_number}")
+        self.log.stopped(self.state.step, "time" if signal_number is None else f"signal {signal_number}")
 
     def _keep_if_best(self, evaluation: Evaluation) -> None:
         always = self.config.training.always_save_checkpoint
@@ -200,15 +210,15 @@ class Trainer:
         limit = self.config.training.max_minutes
         return bool(limit) and time.monotonic() - self.started > limit * 60
 
-    def _stopped(self, stop: StopRequest) -> Outcome:
+    def _stopped(self, signal_number: int | None) -> Outcome:
         """The outcome of a run that the time limit stopped. Raises Interrupted if a signal stopped it."""
         outcome = self._outcome("time")
-        if stop.signal_number is None:
+        if signal_number is None:
             return outcome
         model = "there is no model yet" if outcome.model is None else f"{self.directory.path} is of {outcome.model}"
         raise Interrupted(
             f"stopped at step {self.state.step} and saved; {model}",
-            stop.signal_number,
+            signal_number,
             hint="go on with `resume=True`",
         )
 

@@ -9,6 +9,7 @@ import weakref
 import pytest
 
 from tinyllm.errors import Interrupted
+from tinyllm.machine import ranks
 from tinyllm.machine.signals import signals_as_errors, stop_signals
 
 
@@ -60,6 +61,40 @@ def test_a_second_signal_names_the_checkpoint_while_the_last_step_is_evaluated(
         os.kill(os.getpid(), signal.SIGINT)
         work_until_stopped()
     assert capsys.readouterr().err.endswith("SIGINT: stopped; a resumed run goes on from its last checkpoint\n")
+
+
+def test_the_signal_of_another_rank_is_a_request_that_the_own_first_signal_does_not_repeat(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A launcher signals all ranks in turn, so the own signal may arrive after the ranks agreed on the stop."""
+    with pytest.raises(SystemExit) as end, stop_signals() as stop:
+        stop.has_work_to_save = True
+        stop.accept(signal.SIGTERM)
+        assert stop
+        assert stop.signal_number == signal.SIGTERM
+        stop.has_work_to_save = False
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stop
+        os.kill(os.getpid(), signal.SIGTERM)
+        work_until_stopped()
+    assert end.value.code == 128 + signal.SIGTERM
+    first, second = capsys.readouterr().err.split("\n\n")
+    assert first == "\nSIGTERM: finishing this step, saving and evaluating it (again to stop at once)"
+    assert second == "SIGTERM: stopped; a resumed run goes on from its last checkpoint\n"
+
+
+@pytest.mark.parametrize("is_own", [True, False])
+def test_only_the_first_rank_announces_a_stop(
+    is_own: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(ranks, "rank", lambda: 1)
+    with stop_signals() as stop:
+        stop.has_work_to_save = True
+        if is_own:
+            os.kill(os.getpid(), signal.SIGINT)
+        stop.accept(signal.SIGINT)
+        assert stop
+    assert capsys.readouterr().err == ""
 
 
 def test_other_discarded_exceptions_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:
