@@ -165,7 +165,10 @@ def verify_model(path: Path) -> storage.Manifest | None:
     if not (path / storage.MANIFEST_NAME).exists():
         return None
     if is_classifier(path):
-        raise InputError(f"{path} holds a classifier, which gives labels and no text; use it with tinyllm classify")
+        raise InputError(
+            f"{path} holds a classifier, which gives labels and no text",
+            hint="label sentences with it: `label_texts(CLASSIFIER, SENTENCES)`",
+        )
     return storage.verify(path, MODEL)
 
 

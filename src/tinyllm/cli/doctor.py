@@ -56,7 +56,7 @@ def doctor(
     findings = diagnose(path)
     for finding in findings:
         show(finding)
-    damaged = sum(not finding.whole for finding in findings)
+    damaged = sum(not finding.is_whole for finding in findings)
     if damaged:
         raise ArtifactError(f"{path}: {damaged} finding(s) marked with !; the line with -> below each says what to do")
     if _is_shards(path):
@@ -80,7 +80,7 @@ def describe_machine(out: Path) -> None:
 def show(finding: "Finding") -> None:
     """Prints one line for a finding, with the mark ! if it is not whole, and its remedy below."""
     remedy = f"\n    -> {hint_in_flags(finding.remedy)}" if finding.remedy else ""
-    print(f"{' ' if finding.whole else '!'} {finding.path}: {finding.story}{remedy}")
+    print(f"{' ' if finding.is_whole else '!'} {finding.path}: {finding.result}{remedy}")
 
 
 def show_forecast(config: "Config", shards: ShardSet, out: Path, trial_seconds: float) -> None:

@@ -50,7 +50,13 @@ FLAGS = {
 """Parameter -> flag. The flag of a setting `section.key` is `--section.key`, that of an item `stop[0]` is `--stop`."""
 VALUES = {"resume=True": "--resume auto"}
 """Arguments whose value has another word on the command line."""
-CALLS = {"prepare": "tinyllm prepare", "train": "tinyllm train", "train_tokenizer": "tinyllm tokenizer train"}
+CALLS = {
+    "label_texts": "tinyllm classify predict",
+    "prepare": "tinyllm prepare",
+    "train": "tinyllm train",
+    "train_classifier": "tinyllm classify train",
+    "train_tokenizer": "tinyllm tokenizer train",
+}
 """Function -> command."""
 _QUOTED = re.compile(r"`([^`]*)`")
 _CALL = re.compile(r"(\w+)\((.*)\)", re.DOTALL)

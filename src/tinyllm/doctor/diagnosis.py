@@ -4,7 +4,7 @@ Runs, shards, models and tokenizers are recognised by their files. `forecast` te
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tinyllm import storage
@@ -24,14 +24,14 @@ class Finding:
     """The result of checking one file or directory."""
 
     path: Path
-    whole: bool
-    story: str
-    """The result, in one line."""
+    is_whole: bool
+    result: str
+    """The result of the check, in one line."""
     remedy: str = ""
     """The action that repairs it, with parameters and calls in backticks as in a hint; empty if none is needed."""
 
     def __post_init__(self) -> None:
-        assert self.whole or self.remedy, "a finding that is not whole needs a remedy"
+        assert self.is_whole or self.remedy, "a finding that is not whole needs a remedy"
 
 
 def diagnose(path: Path) -> list[Finding]:
@@ -82,11 +82,11 @@ def _examine_committed(path: Path) -> Iterator[Finding]:
     try:
         manifest = storage.verify(path)
         kind = manifest.kind
-        story = _EXAMINERS.get(kind, _count_files)(path)
+        contents = _EXAMINERS.get(kind, _count_files)(path)
     except TinyllmError as error:
         yield Finding(path, False, str(error), _REMEDIES.get(_kind_of(path, kind), _REMEDY).format(path=path))
         return
-    yield Finding(path, True, f"{kind}, {story}; every checksum is right")
+    yield Finding(path, True, f"{kind}, {contents}; every checksum is right")
 
 
 def _examine_run(run: Path) -> Iterator[Finding]:
@@ -94,23 +94,23 @@ def _examine_run(run: Path) -> Iterator[Finding]:
 
     if storage.is_locked(run / storage.LOCK_NAME):
         yield Finding(run, True, "a run is in progress here")
-    whole: list[int] = []
+    saved_steps: list[int] = []
     damaged: list[tuple[Path, str]] = []
     for path in list_checkpoints(run / "checkpoints"):
         try:
             storage.verify(path, "checkpoint")
-            whole.append(read_state(path).step)
+            saved_steps.append(read_state(path).step)
         except TinyllmError as error:
             damaged.append((path, str(error)))
             continue
-        yield Finding(path, True, f"checkpoint of step {whole[-1]}; every checksum is right")
+        yield Finding(path, True, f"checkpoint of step {saved_steps[-1]}; every checksum is right")
     for path, complaint in damaged:
-        remedy = "resume sets it aside and goes on from an earlier checkpoint" if whole else "no other one is whole"
-        yield Finding(path, False, complaint, remedy)
+        remedy = "resume sets it aside and goes on from an earlier checkpoint"
+        yield Finding(path, False, complaint, remedy if saved_steps else "no other one is whole")
     if (run / "model").exists():
         for finding in _examine_committed(run / "model"):
-            remedy = finding.remedy if finding.whole else "resume sets it aside; the next evaluation writes a new one"
-            yield Finding(finding.path, finding.whole, finding.story, remedy)
+            remedy = "resume sets it aside; the next evaluation writes a new one"
+            yield finding if finding.is_whole else replace(finding, remedy=remedy)
     yield from _examine_config(run / "config.toml")
     yield from _examine_log(run / "metrics.jsonl")
     for folder in (run, run / "checkpoints"):
@@ -118,7 +118,7 @@ def _examine_run(run: Path) -> Iterator[Finding]:
             yield _describe_draft(draft)
         for path in sorted(folder.glob("*.damaged*")):
             yield Finding(path, True, "damaged, and set aside earlier; remove it when you do not need it")
-    yield _examine_progress(run, whole, bool(damaged))
+    yield _examine_progress(run, saved_steps, bool(damaged))
 
 
 def _examine_config(path: Path) -> Iterator[Finding]:
@@ -137,27 +137,27 @@ def _examine_log(path: Path) -> Iterator[Finding]:
         num_lines = sum(1 for _ in file)
     records = storage.read_json_lines(path)
     steps = [record["step"] for record in records if isinstance(record.get("step"), int)]
-    story = f"{len(records)} lines, up to step {max(steps, default=0)}"
+    contents = f"{len(records)} lines, up to step {max(steps, default=0)}"
     if num_lines == len(records):
-        yield Finding(path, True, story)
+        yield Finding(path, True, contents)
     else:
         lost = num_lines - len(records)
-        yield Finding(path, False, f"{story}; {lost} line(s) cannot be read", "resume leaves them out")
+        yield Finding(path, False, f"{contents}; {lost} line(s) cannot be read", "resume leaves them out")
 
 
-def _examine_progress(run: Path, whole: list[int], some_damaged: bool) -> Finding:
-    """Whether the run is finished, can be resumed, or must start again; `whole` are the steps of whole checkpoints."""
+def _examine_progress(run: Path, saved_steps: list[int], some_damaged: bool) -> Finding:
+    """Whether the run is finished, can be resumed, or must start again; `saved_steps` are those of checkpoints."""
     num_steps = _planned_steps(run)
     call = f"`train(data=SHARDS, out={run}, resume=True)`"
-    if not whole and some_damaged:
+    if not saved_steps and some_damaged:
         again = f"with `config={run / 'config.toml'}` `out=NEW-DIRECTORY`"
         return Finding(run, False, "no checkpoint to go on from", f"start again in another directory, {again}")
-    if not whole:
+    if not saved_steps:
         return Finding(run, False, "no checkpoint to go on from", f"start it again: {call}")
-    if whole[0] == num_steps:
+    if saved_steps[0] == num_steps:
         return Finding(run, True, f"finished at step {num_steps}")
     planned = f" of {num_steps}" if num_steps else ""
-    return Finding(run, True, f"stopped at step {whole[0]}{planned}", f"go on with: {call}")
+    return Finding(run, True, f"stopped at step {saved_steps[0]}{planned}", f"go on with: {call}")
 
 
 def _planned_steps(run: Path) -> int | None:
@@ -209,7 +209,8 @@ _REMEDIES = {
     "the same files and options give the same tokenizer",
     "model": "copy it again from where it came from, or train on: `train(data=SHARDS, out=RUN, resume=True)`",
     "checkpoint": "go on from another one: `train(data=SHARDS, out=RUN, resume=True)`",
-    "classifier": "copy it again from where it came from, or train it again: tinyllm classify train",
+    "classifier": "copy it again from where it came from, or train it again in another "
+    "directory: `train_classifier(MODEL, output=NEW-DIRECTORY)`",
 }
 _REMEDY = "copy {path} again from where it came from, or make it again by the command that wrote it"
 _MARKS = {"state.json": "checkpoint", "model.safetensors": "model", "tokenizer.vocab": "tokenizer"}
@@ -231,5 +232,5 @@ def _describe_draft(draft: storage.Draft) -> Finding:
         return Finding(draft.target, True, f"a command is writing it, in {draft.folder}")
     num_shards = sum(1 for _ in draft.new.glob("*.idx"))
     kept = f"; its {num_shards} finished shard(s) are kept" if num_shards else ""
-    story = f"not finished: an interrupted command left {draft.folder}"
-    return Finding(draft.target, False, story, f"run the same command again{kept}")
+    result = f"not finished: an interrupted command left {draft.folder}"
+    return Finding(draft.target, False, result, f"run the same command again{kept}")
