@@ -106,11 +106,15 @@ def call(
     models: Sequence[ServedModel] = (),
     rules: Access | None = None,
     limits: Limits | None = None,
+    metrics: Metrics | None = None,
     **options: Any,
 ) -> httpx.Response:
     """The response of the application to one request, in a loop of its own."""
     app = build_app(
-        Models(list(models) or [served()]), Metrics(), rules or access("127.0.0.1", None, (), ()), limits or Limits()
+        Models(list(models) or [served()]),
+        metrics or Metrics(),
+        rules or access("127.0.0.1", None, (), ()),
+        limits or Limits(),
     )
 
     async def ask() -> httpx.Response:

@@ -11,6 +11,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from tinyllm.errors import TinyllmError
@@ -52,7 +53,8 @@ def build_app(models: Models, metrics: Metrics, rules: Access, limits: Limits, s
     add_studio(app, studio or Studio(models, limits))
     for kind in (ApiError, RequestValidationError, HTTPException, TinyllmError, MemoryError, Exception):
         app.add_exception_handler(kind, _answer_error)
-    return metrics.count_requests(Gate(BodyReader(app, limits), rules))
+    paths = frozenset(route.path for route in app.routes if isinstance(route, Route))
+    return metrics.count_requests(Gate(BodyReader(app, limits), rules), paths)
 
 
 def _add_models(app: FastAPI, models: Models) -> None:

@@ -1,7 +1,7 @@
 """Measurements for Prometheus, in a registry of the server's own: requests, queue, slots, tokens and times."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from http import HTTPStatus
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -11,19 +11,6 @@ from tinyllm.serving.models import ServedModel
 from tinyllm.serving.request import Observer
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
-PATHS = frozenset(
-    {
-        "/v1/models",
-        "/v1/completions",
-        "/v1/chat/completions",
-        "/tokenize",
-        "/detokenize",
-        "/health",
-        "/metrics",
-        "/docs",
-    }
-)
-"""Paths that are counted by name; all others are `other`, so that a scan makes no new series."""
 WAITS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0, 60.0)
 TOKEN_TIMES = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 
@@ -75,8 +62,12 @@ class Metrics:
             self._slots.labels(model.name).set(stats.num_slots)
         return generate_latest(self._registry)
 
-    def count_requests(self, app: ASGIApp) -> ASGIApp:
-        """`app` with every request counted and timed."""
+    def count_requests(self, app: ASGIApp, paths: Collection[str]) -> ASGIApp:
+        """`app` with every request counted and timed.
+
+        A request is counted under its path if that is one of `paths`, else under `other`, so that a scan makes no new
+        series.
+        """
 
         async def counted(scope: Scope, receive: Receive, send: Send) -> None:
             begin = time.perf_counter()
@@ -91,7 +82,7 @@ class Metrics:
             try:
                 await app(scope, receive, send_counted)
             finally:
-                path = scope["path"] if scope["path"] in PATHS else "other"
+                path = scope["path"] if scope["path"] in paths else "other"
                 self._requests.labels(path, status).inc()
                 self._seconds.labels(path).observe(time.perf_counter() - begin)
 

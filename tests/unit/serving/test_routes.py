@@ -6,6 +6,7 @@ import re
 import pytest
 
 from serving_stub import CONTEXT_LENGTH, call, served
+from tinyllm.serving.metrics import Metrics
 
 
 def test_models_are_listed_and_described() -> None:
@@ -68,6 +69,16 @@ def test_metrics_have_the_names_of_the_documentation() -> None:
     assert 'tinyllm_running_texts{model="storybook"} 2.0' in response.text
     assert 'tinyllm_waiting_texts{model="storybook"} 1.0' in response.text
     assert 'tinyllm_slots{model="storybook"} 8.0' in response.text
+
+
+def test_requests_are_counted_by_the_paths_of_the_routes() -> None:
+    metrics = Metrics()
+    seen = ["/v1/models", "/v1/models/storybook", "/docs", "/openapi.json", "/wp-login.php"]
+    for path in seen:
+        call("GET", path, metrics=metrics)
+    text = metrics.expose([]).decode()
+    counted = dict(re.findall(r'tinyllm_requests_total\{path="([^"]*)",status="(\d+)"\}', text))
+    assert counted == {"/v1/models": "200", "/docs": "200", "/openapi.json": "200", "other": "404"}
 
 
 def test_the_page_of_documentation_names_every_parameter_and_loads_nothing() -> None:
