@@ -307,7 +307,7 @@ def test_a_failed_allocation_gives_one_line(
     def refuse(*_: object, **__: object) -> None:
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 64000000 bytes.")
 
-    monkeypatch.setattr("tinyllm.cli.generate.load", refuse)
+    monkeypatch.setattr("tinyllm.cli.model_options.load", refuse)
     generate(make_model_dir(), PROMPT)
     assert (generate.code, generate.out) == (1, "")
     assert generate.err.startswith("tinyllm: the memory is not enough: 64000000 bytes were asked for at once")

@@ -136,15 +136,20 @@ def predict(
     texts, labels = parse_sentences(content, _name_of(sentences), names)
     with Display() as display:
         predictions = label_texts(labeller, texts, max_sentence_len, batch_size, display)
-    lines = format_predictions([names[label] for label in predictions], texts)
+    _write_predictions([names[label] for label in predictions], texts, output)
+    if labels is not None:
+        console = stderr if output is None else Console(highlight=False, soft_wrap=True)
+        show_scores(str(sentences), score(labels, predictions, len(names)), names, console)
+
+
+def _write_predictions(labels: list[str], texts: list[str], output: Path | None) -> None:
+    """Writes one line for each text to `output`, or to standard output if it is None."""
+    lines = format_predictions(labels, texts)
     if output is None:
         show(lines, end="")
     else:
         storage.write_file(output, lines)
         note(f"wrote {len(texts):,} predictions to {output}")
-    if labels is not None:
-        console = stderr if output is None else Console(highlight=False, soft_wrap=True)
-        show_scores(str(sentences), score(labels, predictions, len(names)), names, console)
 
 
 def _read_sentences(path: Path, model: Path) -> bytes:

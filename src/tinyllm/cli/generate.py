@@ -1,20 +1,20 @@
 """`tinyllm generate`: continues a prompt; text on stdout, everything else on stderr."""
 
 import sys
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
 from tinyllm import text_input
 from tinyllm.cli.console import TEXT_OR_DASH, note, show, show_json
+from tinyllm.cli.model_options import ModelOptions
 from tinyllm.cli.paths import expand_home
 from tinyllm.cli.texts import read_text
 from tinyllm.config import SamplingConfig
 from tinyllm.errors import ArgumentsError, InputError, UsageError
 from tinyllm.generation.generator import Generation, Generator
 from tinyllm.generation.window import kept_tokens
-from tinyllm.loading import is_model, load
+from tinyllm.loading import is_model
 from tinyllm.model import size
 
 PROMPT_LIMIT_BYTES = 2**20
@@ -46,17 +46,7 @@ def generate(
             show_default=False,
         ),
     ] = False,
-    tokenizer: Annotated[
-        Path | None, Parameter(help="For a model file with no tokenizer inside or beside it: .model or tokenizer.bin.")
-    ] = None,
-    device: Annotated[str, Parameter(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
-    dtype: Annotated[
-        Literal["float32", "bfloat16", "float16"], Parameter(help="Precision of the weights.")
-    ] = "float32",
-    weights: Annotated[
-        Literal["auto", "fp32", "bf16", "int8"],
-        Parameter(help="Precision of the weights on a CPU: fp32 (auto) is exact, int8 is fastest."),
-    ] = "auto",
+    options: ModelOptions = ModelOptions(),  # noqa: B008 (frozen)
     stats: Annotated[bool, Parameter(help="Show the engine and its speed.", negative="", show_default=False)] = False,
 ) -> None:
     """Continue a prompt with a model.
@@ -82,7 +72,7 @@ def generate(
     sampling = _read_stops(sampling)
     if stream and (as_json or num_samples > 1):
         raise ArgumentsError("--stream writes one text in pieces; leave out --json and --num-samples, or --stream")
-    generator = load(model, tokenizer=tokenizer, device=device, dtype=dtype, weights=weights, note=note)
+    generator = options.load(model)
     if model is None:
         _say_bundled(generator)
     advise_on_prompt(text)

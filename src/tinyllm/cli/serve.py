@@ -2,19 +2,16 @@
 
 import socket
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated
 
 from cyclopts import Parameter
 
 from tinyllm import text_input
-from tinyllm.cli.console import note, show
+from tinyllm.cli.console import show
+from tinyllm.cli.model_options import ModelOptions
 from tinyllm.cli.paths import expand_home
 from tinyllm.errors import ArgumentsError, InputError, UsageError
-from tinyllm.loading import load
 from tinyllm.model_dir import bundled_model
-
-if TYPE_CHECKING:
-    from tinyllm.generation.generator import Generator
 
 KEY_LIMIT_BYTES = 4096
 
@@ -36,17 +33,7 @@ def serve(
     ] = (),
     max_slots: Annotated[int, Parameter(help="Texts to generate at a time.")] = 64,
     max_queue: Annotated[int, Parameter(help="Texts that may wait for a slot; more are refused with 503.")] = 256,
-    tokenizer: Annotated[
-        Path | None, Parameter(help="For a model file with no tokenizer inside or beside it: .model or tokenizer.bin.")
-    ] = None,
-    device: Annotated[str, Parameter(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
-    dtype: Annotated[
-        Literal["float32", "bfloat16", "float16"], Parameter(help="Precision of the weights.")
-    ] = "float32",
-    weights: Annotated[
-        Literal["auto", "fp32", "bf16", "int8"],
-        Parameter(help="Precision of the weights on a CPU: fp32 (auto) is exact, int8 is fastest."),
-    ] = "auto",
+    options: ModelOptions = ModelOptions(),  # noqa: B008 (frozen)
     studio: Annotated[
         Path | None, Parameter(help="Folder whose runs, models and shards the page shows; models load when used.")
     ] = None,
@@ -72,9 +59,6 @@ def serve(
     from tinyllm.serving.server import address_of, bind
     from tinyllm.serving.service import Service
 
-    def load_model(path: Path) -> "Generator":
-        return load(path, tokenizer=tokenizer, device=device, dtype=dtype, weights=weights, note=note)
-
     paths = models or (bundled_model(),)
     names = names_of(paths)
     if studio is not None:
@@ -83,9 +67,9 @@ def serve(
         check_key(host, bound, key)
         service = Service(access(host, key, allowed_host, allow_origin))
         for path, name in zip(paths, names, strict=True):
-            service.add(name, load_model(path), max_slots=max_slots, max_queue=max_queue)
+            service.add(name, options.load(path), max_slots=max_slots, max_queue=max_queue)
         if studio is not None:
-            service.open_folder(studio, load_model, extra_models={}, max_slots=max_slots, max_queue=max_queue)
+            service.open_folder(studio, options.load, extra_models={}, max_slots=max_slots, max_queue=max_queue)
         ready = f"serving {', '.join(names)} at {address_of(bound, host)}/v1 (Ctrl-C ends)"
         service.run(bound, lambda: show(ready, flush=True))
 

@@ -101,9 +101,40 @@ def prepare(
     storage.check_writable(output)
     read = read_documents(inputs, documents=documents, text_key=text_key, note=reporter.note)
     rule, labelled = split_documents(read, validation_fraction, validation_source)
+    _commit(
+        output,
+        labelled,
+        rule,
+        tokenizer,
+        recipe,
+        num_workers=_limit_workers(num_workers, sources),
+        source_bytes=_uncompressed_bytes(sources),
+        reporter=reporter,
+    )
+    return ShardSet.open(output)
+
+
+def keeping_finished_shards(output: Path) -> AbstractContextManager[None]:
+    """Around `prepare` into `output`: SIGINT and SIGTERM raise Interrupted; finished shards stay in the draft."""
+    return signals_as_errors(f"stopped; finished shards of {output} are kept; the same command goes on from them")
+
+
+def _commit(
+    output: Path,
+    labelled: Iterator[tuple[Document, bool]],
+    rule: SplitRule,
+    tokenizer: Tokenizer,
+    recipe: Recipe,
+    *,
+    num_workers: int,
+    source_bytes: int | None,
+    reporter: Reporter,
+) -> None:
+    """Commits `output`; after an interruption, its draft keeps the finished shards."""
+    # A split by position is known only at the end of the corpus, so it cannot be resumed.
+    can_resume = rule != "position"
     with storage.commit_directory(output, "shards", resumable=True, with_stamps=True) as draft:
-        # A split by position is known only at the end of the corpus, so it cannot be resumed.
-        journal = Journal(draft.path, recipe.fingerprint, keep=rule != "position", note=reporter.note)
+        journal = Journal(draft.path, recipe.fingerprint, keep=can_resume, note=reporter.note)
         draft.temporary_names.add(JOURNAL_NAME)
         try:
             _write_shards(
@@ -112,22 +143,16 @@ def prepare(
                 tokenizer,
                 recipe,
                 journal,
-                num_workers=_limit_workers(num_workers, sources),
-                source_bytes=_uncompressed_bytes(sources),
+                num_workers=num_workers,
+                source_bytes=source_bytes,
                 reporter=reporter,
             )
         finally:
-            draft.keep = rule != "position" and bool(journal.entries)
+            draft.keep = can_resume and bool(journal.entries)
         for name, content in tokenizer.files.items():
             draft.write(name, content)
         draft.sha256 = journal.sha256
         draft.details = _details(tokenizer, recipe, rule, journal).model_dump()
-    return ShardSet.open(output)
-
-
-def keeping_finished_shards(output: Path) -> AbstractContextManager[None]:
-    """Around `prepare` into `output`: SIGINT and SIGTERM raise Interrupted; finished shards stay in the draft."""
-    return signals_as_errors(f"stopped; finished shards of {output} are kept; the same command goes on from them")
 
 
 def _write_shards(
