@@ -12,7 +12,6 @@ import pytest
 import tinyllm
 from tinyllm.course.run_llama import main as run_llama
 from tinyllm.tokenizer.codec import Tokenizer
-from tinyllm.training.metrics import MetricsLog
 
 WINDOWS = b"\xef\xbb\xbfOnce upon\r\na time\rthe fox\r\n"
 PLAIN = "Once upon\na time\nthe fox"
@@ -159,25 +158,6 @@ def test_generated_text_cannot_control_a_terminal(tokenizer_file: Path, tiny_tok
     assert shown == b"fox\\x1b[2J\\x07\tend\r\n"
 
 
-def test_skipped_files_of_a_folder_give_one_note(call_tinyllm: Call, tokenizer_file: Path) -> None:
-    Path("texts").mkdir()
-    for number in range(30):
-        Path(f"texts/{number}.txt").write_text(f"Once upon a time the fox saw {number} balls.", encoding="utf-8")
-    Path("texts/cover.png").write_bytes(b"\x89PNG")
-    Path("texts/more.csv").write_text("id,text\n1,the bear\n", encoding="utf-8")
-    note = "skipped 1 file (texts/cover.png): of a folder only files that end in .txt, .md"
-    for command in (
-        ("prepare", "texts", "--tokenizer", tokenizer_file, "-o", "shards"),
-        ("tokenizer", "train", "texts", "--vocab-size", "290", "-o", "tokenizer"),
-        ("tokenizer", "count", "texts", "--tokenizer", tokenizer_file),
-    ):
-        code, _, err = call_tinyllm(*command)
-        assert (code, err.count(note)) == (0, 1), err
-    code, _, err = call_tinyllm("train", "--data", "texts", "--out", "run")
-    assert (code, err.count("\n")) == (1, 1)
-    assert "run prepare first: tinyllm prepare texts --tokenizer tokenizer -o texts-shards" in err
-
-
 @posix
 def test_the_key_of_a_text_is_the_same_under_the_c_locale(tokenizer_file: Path, tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"Gedicht ü": ["the fox", "saw a ball"]}\n', encoding="utf-8")
@@ -185,31 +165,3 @@ def test_the_key_of_a_text_is_the_same_under_the_c_locale(tokenizer_file: Path, 
     code, out, err = run(*command, LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
     assert (code, err) == (0, b"")
     assert out.split()[-4] == b"5"
-
-
-@posix
-def test_prepare_refuses_a_pipe(tokenizer_file: Path, tmp_path: Path, call_tinyllm: Call) -> None:
-    os.mkfifo(tmp_path / "pipe.txt")
-    code, _, err = call_tinyllm("prepare", tmp_path / "pipe.txt", "--tokenizer", tokenizer_file, "-o", "shards")
-    assert (code, err.count("\n")) == (2, 1)
-    assert "pipe.txt does not allow; save its text to a file" in err
-
-
-def test_the_prompt_of_samples_in_training_is_read_as_a_prompt(call_tinyllm: Call, tiny_shards: Path) -> None:
-    command = ["train", "--data", tiny_shards, "--out", "run", "--training.device", "cpu", "--steps", "1"]
-    command += ["--model.hidden_size", "16", "--model.num_layers", "1", "--model.num_heads", "2"]
-    command += ["--training.sequence_length", "16", "--model.context_length", "32", "--training.batch_size", "2"]
-    code, _, err = call_tinyllm(*command, "--sample.prompt", "the\udcff")
-    assert (code, err.count("\n")) == (1, 1)
-    assert "--sample.prompt is not UTF-8 at line 1, byte 3 (0xff" in err
-
-
-@posix
-def test_a_run_may_have_a_name_that_is_not_utf8(tmp_path: Path) -> None:
-    run = tmp_path / os.fsdecode(b"run\xff")
-    run.mkdir()
-    log = MetricsLog(run, step=0)
-    log.write({"step": 1, "loss": 2.0})
-    log.draw()
-    log.close()
-    assert "run\\udcff" in (run / "loss.svg").read_text(encoding="utf-8")

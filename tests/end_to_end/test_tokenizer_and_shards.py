@@ -221,3 +221,30 @@ def test_pieces_that_cannot_be_reserved_are_named(marks: list[str], message: str
     result = call("tokenizer", "train", "stories.txt", "--vocab-size", "300", "-o", "tokenizer", "--special", *marks)
     assert message in one_error(result, 2)
     assert not Path("tokenizer").exists()
+
+
+def test_skipped_files_of_a_folder_give_one_note(call_tinyllm: Call, tokenizer_file: Path) -> None:
+    Path("texts").mkdir()
+    for number in range(30):
+        Path(f"texts/{number}.txt").write_text(f"Once upon a time the fox saw {number} balls.", encoding="utf-8")
+    Path("texts/cover.png").write_bytes(b"\x89PNG")
+    Path("texts/more.csv").write_text("id,text\n1,the bear\n", encoding="utf-8")
+    note = "skipped 1 file (texts/cover.png): of a folder only files that end in .txt, .md"
+    for command in (
+        ("prepare", "texts", "--tokenizer", tokenizer_file, "-o", "shards"),
+        ("tokenizer", "train", "texts", "--vocab-size", "290", "-o", "tokenizer"),
+        ("tokenizer", "count", "texts", "--tokenizer", tokenizer_file),
+    ):
+        code, _, err = call_tinyllm(*command)
+        assert (code, err.count(note)) == (0, 1), err
+    code, _, err = call_tinyllm("train", "--data", "texts", "--out", "run")
+    assert (code, err.count("\n")) == (1, 1)
+    assert "run prepare first: tinyllm prepare texts --tokenizer tokenizer -o texts-shards" in err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="named pipes of POSIX")
+def test_prepare_refuses_a_pipe(tokenizer_file: Path, tmp_path: Path, call_tinyllm: Call) -> None:
+    os.mkfifo(tmp_path / "pipe.txt")
+    code, _, err = call_tinyllm("prepare", tmp_path / "pipe.txt", "--tokenizer", tokenizer_file, "-o", "shards")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "pipe.txt does not allow; save its text to a file" in err

@@ -219,3 +219,12 @@ def wait_for(path: Path, terminal: int | None = None) -> None:
             with contextlib.suppress(BlockingIOError):
                 os.read(terminal, 2**16)
         time.sleep(0.05)
+
+
+def test_the_prompt_of_samples_in_training_is_read_as_a_prompt(call_tinyllm: Call, tiny_shards: Path) -> None:
+    command = ["train", "--data", tiny_shards, "--out", "run", "--training.device", "cpu", "--steps", "1"]
+    command += ["--model.hidden_size", "16", "--model.num_layers", "1", "--model.num_heads", "2"]
+    command += ["--training.sequence_length", "16", "--model.context_length", "32", "--training.batch_size", "2"]
+    code, _, err = call_tinyllm(*command, "--sample.prompt", "the\udcff")
+    assert (code, err.count("\n")) == (1, 1)
+    assert "--sample.prompt is not UTF-8 at line 1, byte 3 (0xff" in err
