@@ -136,7 +136,11 @@ def end_ids(config: Mapping[str, Any], generation: Mapping[str, Any] | None, whe
 
 
 def _rope_objects(config: ModelConfig) -> dict[str, dict[str, Any]]:
-    """The objects of `config.json` for rotary frequencies: of transformers 5 always, of 4 for scaled frequencies."""
+    """The objects of `config.json` for rotary frequencies, with the keys of transformers 5 and 4.
+
+    transformers 5 reads `rope_parameters`. transformers 4 reads `rope_scaling`, and needs it only for scaled
+    frequencies.
+    """
     kind = "default" if config.rope_scaling == "none" else config.rope_scaling
     values = {theirs: getattr(config, ours) for ours, theirs in ROPE_FIELDS.items()}
     scaling = {"rope_type": kind, **{key: values[key] for key in _ROPE_KEYS[kind]}}

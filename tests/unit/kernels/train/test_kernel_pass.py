@@ -139,7 +139,7 @@ def test_the_next_pass_uses_changed_weights() -> None:
 
 
 def test_a_batch_without_a_target_has_neither_loss_nor_gradient() -> None:
-    """Such as a text that is all prompt."""
+    """A text that is all prompt gives such a batch."""
     inputs, targets = windows(2, 20)
     passes = KernelPass(make().bfloat16())
     assert passes.backward(inputs, torch.full_like(targets, IGNORED), 5, accumulate=False) == 0
