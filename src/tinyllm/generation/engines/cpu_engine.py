@@ -20,7 +20,7 @@ from tinyllm.generation.engines import arguments
 from tinyllm.generation.engines.protocol import Doubles, Logits, Mask, States, Tokens
 from tinyllm.generation.engines.slots import SlotTable
 from tinyllm.kernels.decode import plan as at
-from tinyllm.kernels.decode.blocks import MAX_TILE_INPUTS, POSITION_BLOCK, TILE_NUMBERS
+from tinyllm.kernels.decode.blocks import MAX_TILE_INPUTS, POSITION_BLOCK
 from tinyllm.kernels.decode.cache import Kernels
 from tinyllm.kernels.decode.team import Team, pick_num_threads
 from tinyllm.kernels.decode.weights import PackedWeights, aligned_zeros, padded
@@ -273,10 +273,8 @@ class CpuEngine:
         self._kernels(self._plan_address, at.READ)
 
     def _write_sizes(self) -> None:
-        config, weights = self._config, self.weights
+        config = self._config
         self._plan_address = self._plan.ctypes.data
-        layer = weights.layers[0]
-        following = weights.layers[1][0] if config.num_layers > 1 else weights.output
         sizes = {
             "num_layers": config.num_layers,
             "num_heads": config.num_heads,
@@ -291,12 +289,6 @@ class CpuEngine:
             "vocab_columns": padded(config.vocab_size),
             "num_positions": padded(config.context_length),
             "slot_keys": config.num_layers * config.num_kv_heads * config.head_size * padded(config.context_length),
-            "layer_weights": following.start - layer[0].start,
-            "layer_rows": following.row - layer[0].row,
-            "output_start": weights.output.start,
-            "output_row": weights.output.row,
-            "embedding_start": weights.embedding.start,
-            "embedding_row": weights.embedding.row,
         }
         for field, value in sizes.items():
             self._plan[field] = value
@@ -309,18 +301,17 @@ class CpuEngine:
         )
         scaled = scale_frequencies(frequencies.astype(np.float32), config)
         angles = np.outer(np.arange(config.context_length, dtype=np.float32), scaled)
-        tiles = aligned_zeros((int(self._plan["num_chunks"]), TILE_NUMBERS), np.float32)
         scores = aligned_zeros(
             (int(self._plan["num_chunks"]), MAX_TILE_INPUTS * padded(config.context_length)), np.float32
         )
         arrays: dict[str, npt.NDArray[Any]] = {
             "weights": weights.numbers,
+            "matrices": weights.matrices,
             "scales": weights.scales,
             "gains": weights.gains,
             "cosines": np.cos(angles),
             "sines": np.sin(angles),
             "scores": scores,
-            "tiles": tiles,
         }
         if weights.biases is not None:
             arrays["biases"] = weights.biases

@@ -13,8 +13,6 @@ BLOCK_ACTIVATIONS = 2**17
 """Activations that pass by each tile of matrix rows and stay in a core's cache: 512 KB of float32."""
 MAX_TILE_INPUTS = 4
 """Activation rows of one tile, at most (see `vectors`)."""
-TILE_NUMBERS = 32
-"""Room for the products of one tile: some matrix rows times some activation rows (see `vectors`)."""
 MIN_SHARED_ROWS = 17
 """Smallest number of activation rows that the threads normalize and pack together; one thread does fewer rows."""
 SUM_BLOCK = 1024
@@ -24,6 +22,5 @@ CACHE_LINE_BYTES = 64
 assert COLUMN_BLOCK % (2 * LANES) == 0, "an int8 product reads two vectors of columns"
 assert POSITION_BLOCK == 2 * LANES, "a block of positions is two vectors"
 assert POSITION_BLOCK == COLUMN_BLOCK, "values are a matrix whose columns are positions"
-assert TILE_NUMBERS % LANES == 0, "the products of a tile are whole vectors"
 assert SUM_BLOCK % LANES == 0, "a block of summed weights is whole vectors"
 assert CACHE_LINE_BYTES % (4 * LANES) == 0, "a vector lies in one cache line"

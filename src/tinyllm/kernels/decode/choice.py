@@ -34,7 +34,7 @@ def choose(plan, row, chunk):
             part += exponential(logits[i] - top)
         normalizer += part
     penalize(logits, bytes_(plan.seen + row * size), size, np.float32(plan.repetition_penalty), scores)
-    best = top if plan.repetition_penalty == 1 else largest(scores, size)
+    best = largest(scores, size)
     if plan.temperature == 0:
         token = 0
         while scores[token] != best:
@@ -50,10 +50,6 @@ def choose(plan, row, chunk):
 @compiled
 def penalize(logits, seen, size, penalty, result):
     """Writes the logits after the repetition penalty: those of seen tokens lowered, clipped to finite numbers."""
-    if penalty == 1:
-        for i in range(size):
-            result[i] = logits[i]
-        return
     for i in range(size):
         x = logits[i]
         lowered = x / penalty if x > 0 else x * penalty

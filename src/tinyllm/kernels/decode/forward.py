@@ -12,11 +12,10 @@ from typing import Any
 
 import numpy as np
 from numba import njit, types
-from numba.extending import overload
 
 from tinyllm.kernels.decode import vectors
-from tinyllm.kernels.decode.blocks import BLOCK_ACTIVATIONS, LANES, POSITION_BLOCK, TILE_NUMBERS
-from tinyllm.kernels.decode.memory import float_from_bits, floats, integers, larger, power_of_two
+from tinyllm.kernels.decode.blocks import BLOCK_ACTIVATIONS, LANES, POSITION_BLOCK
+from tinyllm.kernels.decode.memory import float_from_bits, floats, integers, larger, power_of_two, width_of
 from tinyllm.kernels.decode.vectors import TILE_INPUTS, TILE_ROWS
 
 FAST = {"fastmath": True, "error_model": "numpy"}
@@ -142,12 +141,8 @@ def attention_items(plan):
 @compiled
 def attend_rows(plan, layer, head, row, count, chunk):
     """One head of `count` neighbouring rows of a text: 1 or `TILE_INPUTS`. Each chunk has scratch memory for scores."""
-    positions, size, num_heads, num_kv_heads = (
-        integers(plan.positions),
-        plan.head_size,
-        plan.num_heads,
-        plan.num_kv_heads,
-    )
+    positions, size = integers(plan.positions), plan.head_size
+    num_heads, num_kv_heads = plan.num_heads, plan.num_kv_heads
     qkv, keys = floats(plan.qkv), floats(integers(plan.caches)[row])
     values = floats(integers(plan.caches)[row] + 4 * plan.slot_keys)
     weights = floats(plan.scores + 4 * chunk * TILE_INPUTS * plan.num_positions)
@@ -161,13 +156,10 @@ def attend_rows(plan, layer, head, row, count, chunk):
     for i in range(count):
         softmax(weights, i * span, positions[row + i] + 1, span, np.float32(1) / np.sqrt(np.float32(size)))
     target = floats(plan.attended + 4 * (row * plan.attention_columns + head * size)), plan.attention_columns
-    rest, block = 0, POSITION_BLOCK * size
-    while count == 1 and rest + LANES <= size:
-        place = start + rest * POSITION_BLOCK
-        vectors.dot_sixteen_rows(values, place, POSITION_BLOCK, block, span, weights, 0, target[0], rest)
-        rest += LANES
-    matrix = start, 0, span, POSITION_BLOCK, block
-    multiply_rows(plan, values, weights, count, chunk, matrix, target, rest, size, False)
+    matrix, rest = (start, 0, span, POSITION_BLOCK, POSITION_BLOCK * size), 0
+    if count == 1:
+        rest = multiply_sixteens(plan, values, weights, (0, 1), matrix, target, 0, size, False)
+    multiply_rows(plan, values, weights, count, matrix, target, rest, size, False)
 
 
 @compiled
@@ -213,51 +205,58 @@ def swiglu(plan, row, first, last):
         gated[y + i] = g / (np.float32(1) + exponential(min(-g, np.float32(80)))) * both[x + size + i]
 
 
+def _make_product(dot: Any, tile_rows: int, tile_inputs: int) -> Any:
+    """The product of a matrix with activations by tiles, which `dot` computes."""
+
+    @compiled
+    def multiply(plan, weights, packed, rows, matrix, target, first, last, adds):
+        """Matrix rows `first` to `last` times the packed activations of `rows`; returns the first row that is left.
+
+        `rows` is a first and a last row, whole tiles. `matrix` is its first weight, first scale, columns, and the
+        distances of rows and of blocks of columns. `target` is a pointer, whose numbers are set or added to, and the
+        length of its rows. The matrix rows of a tile for one activation row are far apart (see `vectors`).
+        """
+        start, scale_row, columns, row_stride, block_stride = matrix
+        scales, packed_scales, (result, stride) = floats(plan.scales), floats(plan.packed_scales), target
+        num_tiles = (last - first) // tile_rows
+        step, distance = (tile_rows, 1) if tile_inputs > 1 else (1, num_tiles)
+        for y in range(first, first + num_tiles * step, step):
+            for row in range(rows[0], rows[1], tile_inputs):
+                place, x = start + y * row_stride, row * columns
+                products = dot(weights, place, distance * row_stride, block_stride, columns, packed, x)
+                for j in range(tile_inputs):
+                    for i in range(tile_rows):
+                        y_i, product = y + i * distance, products[j * tile_rows + i]
+                        if width_of(weights) == 1:
+                            product *= scales[scale_row + y_i] * packed_scales[row + j]
+                        index = (row + j) * stride + y_i
+                        result[index] = result[index] + product if adds else product
+        return first + tile_rows * num_tiles
+
+    return multiply
+
+
+multiply_tiles = _make_product(vectors.dot_tile, TILE_ROWS, TILE_INPUTS)
+multiply_sixteens = _make_product(vectors.dot_sixteen_rows, LANES, 1)
+multiply_fours, multiply_ones = _make_product(vectors.dot_four_rows, 4, 1), _make_product(vectors.dot_one_row, 1, 1)
+
+
 @compiled
-def multiply_row(plan, weights, packed, row, matrix, target, first, last, adds):
-    """Matrix rows `first` to `last` times the packed activations of `row`, stored into `target` or added to it.
-
-    `matrix` is its first weight, first scale, columns, and the distances of rows and of blocks of columns. `target` is
-    a pointer and the length of its rows. Four matrix rows far apart are read together (see `vectors`).
-    """
-    start, scale_row, columns, row_stride, block_stride = matrix
-    result, stride = target
-    distance, x, offset = (last - first) // 4, row * columns, row * stride
-    for y in range(first, first + distance):
-        place = start + y * row_stride
-        sums = vectors.dot_four_rows(weights, place, distance * row_stride, block_stride, columns, packed, x)
-        for i in range(4):
-            y_i = y + i * distance
-            store(result, offset + y_i, rescale(plan, weights, sums[i], scale_row + y_i, row), adds)
-    for y in range(first + 4 * distance, last):
-        (total,) = vectors.dot_one_row(weights, start + y * row_stride, row_stride, block_stride, columns, packed, x)
-        store(result, offset + y, rescale(plan, weights, total, scale_row + y, row), adds)
-
-
-@compiled
-def multiply_rows(plan, weights, packed, num_rows, chunk, matrix, target, first, last, adds):
-    """As `multiply_row` for `num_rows` rows, to the same last bit: tiles of matrix rows and activation rows.
+def multiply_rows(plan, weights, packed, num_rows, matrix, target, first, last, adds):
+    """Matrix rows `first` to `last` times the packed activations of `num_rows` rows; see `multiply` for the rest.
 
     A block of activation rows stays in a core's cache while the matrix passes by.
     """
-    start, scale_row, columns, row_stride, block_stride = matrix
-    result, stride = target
-    tiles, tile = floats(plan.tiles), chunk * TILE_NUMBERS
-    tiled_rows, tiled_last = num_rows - num_rows % TILE_INPUTS, last - (last - first) % TILE_ROWS
+    tiled, columns = num_rows - num_rows % TILE_INPUTS, matrix[2]
     block_rows = max(1, BLOCK_ACTIVATIONS // (columns * TILE_INPUTS)) * TILE_INPUTS
-    for first_row in range(0, tiled_rows, block_rows):
-        for y in range(first, tiled_last, TILE_ROWS):
-            for row in range(first_row, min(first_row + block_rows, tiled_rows), TILE_INPUTS):
-                place, x = start + y * row_stride, row * columns
-                vectors.dot_tile(weights, place, row_stride, block_stride, columns, packed, x, tiles, tile)
-                for j in range(TILE_INPUTS):
-                    at_y, products = (row + j) * stride + y, tile + j * TILE_ROWS
-                    for i in range(TILE_ROWS):
-                        product = rescale(plan, weights, tiles[products + i], scale_row + y + i, row + j)
-                        store(result, at_y + i, product, adds)
-    for row in range(num_rows):
-        y = tiled_last if row < tiled_rows else first
-        multiply_row(plan, weights, packed, row, matrix, target, y, last, adds)
+    for first_row in range(0, tiled, block_rows):
+        rows = first_row, min(first_row + block_rows, tiled)
+        rest = multiply_tiles(plan, weights, packed, rows, matrix, target, first, last, adds)
+        multiply_ones(plan, weights, packed, rows, matrix, target, rest, last, adds)
+    for row in range(tiled, num_rows):
+        rows = row, row + 1
+        rest = multiply_fours(plan, weights, packed, rows, matrix, target, first, last, adds)
+        multiply_ones(plan, weights, packed, rows, matrix, target, rest, last, adds)
 
 
 @compiled
@@ -270,71 +269,31 @@ def add_biases(plan, num_rows, matrix, target, first, last):
 
 
 @compiled
-def store(result, index, value, adds):
-    """Sets one number, or adds to it."""
-    result[index] = result[index] + value if adds else value
-
-
 def pack(x, x_start, packed, start, size):
-    """Converts activations `x` to the type of `packed`; returns the factor that a product with them is scaled by."""
-    raise NotImplementedError("exists only compiled")
+    """Converts activations `x` to the type of `packed`; returns the factor that a product with them is scaled by.
 
-
-@overload(pack, jit_options=INNER)
-def _pack(x, x_start, packed, start, size):
-    """Copies activations for float weights; quantizes them to int16 for int8 weights, the largest to `MAX_LEVEL`."""
-
-    def copy(x, x_start, packed, start, size):
+    Copies activations for float weights; quantizes them to int16 for int8 weights, the largest to `MAX_LEVEL`.
+    """
+    if width_of(packed) == width_of(x):
         for i in range(size):
             packed[start + i] = x[x_start + i]
         return np.float32(1)
-
-    def quantize(x, x_start, packed, start, size):
-        largest = np.float32(1e-30)
-        for i in range(size):
-            largest = max(largest, abs(x[x_start + i]))
-        levels = np.float32(min(MAX_LEVEL, MAX_DOT_PRODUCT // (127 * size)))
-        scale = levels / largest
-        for i in range(size):
-            packed[start + i] = np.int16(np.rint(x[x_start + i] * scale))
-        return largest / levels
-
-    return copy if packed.dtype == x.dtype else quantize
+    top = np.float32(1e-30)
+    for i in range(size):
+        top = larger(top, abs(x[x_start + i]))
+    levels = np.float32(min(MAX_LEVEL, MAX_DOT_PRODUCT // (127 * size)))
+    scale = levels / top
+    for i in range(size):
+        packed[start + i] = np.int16(np.rint(x[x_start + i] * scale))
+    return top / levels
 
 
+@compiled
 def widen(weights, start, scale, size, result, result_start):
-    """Converts `size` weights from `start` on to float32."""
-    raise NotImplementedError("exists only compiled")
-
-
-@overload(widen, jit_options=INNER)
-def _widen(weights, start, scale, size, result, result_start):
-    """Shifts bfloat16, the upper half of a float32's bits; multiplies float32 and int8 by `scale`."""
-
-    def shift(weights, start, scale, size, result, result_start):
-        for i in range(size):
-            result[result_start + i] = float_from_bits(np.int64(weights[start + i]) << 16)
-
-    def convert(weights, start, scale, size, result, result_start):
-        for i in range(size):
-            result[result_start + i] = np.float32(weights[start + i]) * scale
-
-    return shift if weights.dtype.bitwidth == 16 else convert
-
-
-def rescale(plan, weights, product, scale, row):
-    """A product with the units of its matrix row, number `scale`, and of the packed activations of `row`."""
-    raise NotImplementedError("exists only compiled")
-
-
-@overload(rescale, jit_options=INNER)
-def _rescale(plan, weights, product, scale, row):
-    """Multiplies by both scales for int8 weights; others have none."""
-
-    def keep(plan, weights, product, scale, row):
-        return product
-
-    def multiply(plan, weights, product, scale, row):
-        return product * (floats(plan.scales)[scale] * floats(plan.packed_scales)[row])
-
-    return multiply if weights.dtype.bitwidth == 8 else keep
+    """Converts `size` weights from `start` on to float32; fp32 and int8 are multiplied by `scale`."""
+    for i in range(size):
+        number = weights[start + i]
+        if width_of(weights) == 2:  # bfloat16 is the upper half of a float32's bits
+            result[result_start + i] = float_from_bits(np.int64(number) << 16)
+        else:
+            result[result_start + i] = np.float32(number) * scale

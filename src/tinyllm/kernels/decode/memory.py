@@ -13,7 +13,7 @@ from numba import extending
 from numba.core import cgutils, types
 from numba.np.numpy_support import from_dtype
 
-from tinyllm.kernels.decode.plan import PLAN
+from tinyllm.kernels.decode.plan import MATRIX, PLAN
 
 _INT32, _FLOAT = ir.IntType(32), ir.FloatType()
 FEATURES = llvmlite.binding.get_host_cpu_features()
@@ -47,6 +47,12 @@ def call_llvm(builder: ir.IRBuilder, name: str, result: ir.Type, *arguments: ir.
     return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), arguments)
 
 
+def bytes_per_number(pointer: ir.Value) -> int:
+    """Bytes of each number that `pointer` points to."""
+    number = pointer.type.pointee
+    return 4 if number == _FLOAT else number.width // 8
+
+
 def _make_cast(target: types.Type) -> Any:
     """The intrinsic that casts an address (int64) to `target`."""
 
@@ -65,8 +71,8 @@ bytes_, words, halves, integers, floats, doubles = (
     for number in (types.int8, types.int16, types.uint16, types.int64, types.float32, types.float64)
 )
 """Casts of an address to a pointer to int8, int16, uint16 (bfloat16), int64, float32 and float64."""
-plan_at = _make_cast(from_dtype(PLAN))
-"""The record of `PLAN` at an address (int64)."""
+plan_at, matrix_at = _make_cast(from_dtype(PLAN)), _make_cast(from_dtype(MATRIX))
+"""The record of `PLAN`, or of `MATRIX`, at an address (int64)."""
 
 
 @extending.intrinsic
@@ -77,6 +83,12 @@ def like(typing_context, address, pointer):
         return builder.inttoptr(arguments[0], arguments[1].type)
 
     return pointer(types.int64, pointer), generate
+
+
+@intrinsic(types.int64, POINTER)
+def width_of(builder, pointer):
+    """Bytes of each number that `pointer` points to: a constant, by which LLVM drops code for other types."""
+    return ir.IntType(64)(bytes_per_number(pointer))
 
 
 @intrinsic(types.float32, types.int64)

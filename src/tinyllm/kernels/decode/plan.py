@@ -30,18 +30,10 @@ SIZES = (
     "num_chunks",  # parts into which a job is divided
 )
 """Counts."""
-OFFSETS = (
-    "layer_weights",  # weights of one layer
-    "layer_rows",  # scales of one layer
-    "output_start",
-    "output_row",
-    "embedding_start",
-    "embedding_row",
-)
-"""Positions inside `weights` (`*_start`, in numbers) and inside `scales` (`*_row`)."""
 ADDRESSES = (
     # The model.
     "weights",
+    "matrices",  # records of `MATRIX`: the embedding, four of each layer, the output
     "scales",  # float32, one for each matrix row
     "biases",  # float32, one for each matrix row; 0 if the model has none
     "gains",  # float32 (2 L + 1, D)
@@ -57,9 +49,7 @@ ADDRESSES = (
     "logits",  # (outputs, V)
     "packed",  # (N, the largest of D*, A* and I*), float32, or int16 beside int8 weights
     "packed_scales",  # (N,)
-    # Scratch memory of each chunk, float32.
-    "scores",  # (chunks, rows of a tile, S*)
-    "tiles",  # (chunks, TILE_NUMBERS)
+    "scores",  # (chunks, rows of a tile, S*): scratch memory
     # Rows of one pass, int64 (N,); `output_rows` names the rows whose logits are computed.
     "tokens",
     "caches",  # the address of each row's slot: keys, then values, float32 (L, KV heads, S* / 32, head_size, 32) each
@@ -84,10 +74,12 @@ SETTINGS = ("temperature", "top_p", "min_p", "repetition_penalty")
 """Settings of sampling, float64; `top_k` is an integer."""
 
 PLAN = np.dtype(
-    [(name, np.int64) for name in (*SIZES, *OFFSETS, *ADDRESSES, *COUNTS, "top_k")]
+    [(name, np.int64) for name in (*SIZES, *ADDRESSES, *COUNTS, "top_k")]
     + [(name, np.float64) for name in (*SETTINGS, "norm_eps")],
     align=True,
 )
+MATRIX = np.dtype([(name, np.int64) for name in ("start", "row", "num_rows", "columns")])
+"""A matrix of the weights: the indices of its first number and of its first scale, its rows, its padded columns."""
 Plan = npt.NDArray[Any]
 """A zero-dimensional array of `PLAN`."""
 

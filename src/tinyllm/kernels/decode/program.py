@@ -21,8 +21,10 @@ from tinyllm.kernels.decode.choice import choose
 from tinyllm.kernels.decode.forward import FAST, compiled
 from tinyllm.kernels.decode.memory import floats, integers
 
-QKV, ATTENTION, OUTPUT, GATE_UP, DOWN, VOCABULARY, SAMPLING = range(7)
-JOBS_PER_LAYER = 5
+QKV, OUTPUT, GATE_UP, DOWN, VOCABULARY, ATTENTION, SAMPLING = range(7)
+"""Jobs. The first four are the products of a layer, in the order of their matrices."""
+LAYER_JOBS = (QKV, ATTENTION, OUTPUT, GATE_UP, DOWN)
+MATRICES_PER_LAYER, MATRIX_BYTES = 4, at.MATRIX.itemsize
 PREPARE_OFFSET = 8
 """Job id + PREPARE_OFFSET is the job's preparation step, parallel only for large batches."""
 CHUNK_BITS = 16
@@ -62,7 +64,7 @@ def read(plan, weights, packed):
     """Takes every row through every layer, from its token to the cache, and computes the logits of output rows."""
     embed(plan, weights)
     for layer in range(plan.num_layers):
-        for job in range(JOBS_PER_LAYER):
+        for job in LAYER_JOBS:
             prepare_and_lead(plan, weights, packed, job, layer, plan.num_rows)
     if plan.num_outputs > 0:
         prepare_and_lead(plan, weights, packed, VOCABULARY, plan.num_layers, plan.num_outputs)
@@ -72,9 +74,9 @@ def read(plan, weights, packed):
 def embed(plan, weights):
     """Writes the embedding of every row's token into the residual stream."""
     tokens, scales, residual = integers(plan.tokens), floats(plan.scales), floats(plan.residual)
+    table = memory.matrix_at(plan.matrices)
     for row in range(plan.num_rows):
-        start = plan.embedding_start + tokens[row] * plan.hidden_columns
-        scale = scales[plan.embedding_row + tokens[row]]
+        start, scale = table.start + tokens[row] * table.columns, scales[table.row + tokens[row]]
         forward.widen(weights, start, scale, plan.hidden_size, residual, row * plan.hidden_size)
 
 
@@ -179,40 +181,23 @@ def run_product(plan, weights, packed, job, layer, chunk, num_chunks):
     A chunk of gate and up has both for the same channels, and ends with SwiGLU's product of them. Biases are added
     after the product; only matrices of layers have them.
     """
-    size, inner, columns = plan.hidden_size, plan.intermediate_size, plan.hidden_columns
-    num_qkv = (plan.num_heads + 2 * plan.num_kv_heads) * plan.head_size
-    output = num_qkv * columns
-    gate_up = output + size * plan.attention_columns
-    count, num_rows, result = size, plan.num_rows, (floats(plan.residual), size)
+    index = 1 + MATRICES_PER_LAYER * layer + (0 if job == VOCABULARY else job)
+    matrix = memory.matrix_at(plan.matrices + MATRIX_BYTES * index)
+    place = matrix.start, matrix.row, matrix.columns, matrix.columns, COLUMN_BLOCK
+    num_rows, result, adds = plan.num_rows, plan.residual, job == OUTPUT or job == DOWN
     if job == QKV:
-        matrix, count, result = layer_matrix(plan, layer, 0, 0, columns), num_qkv, (floats(plan.qkv), num_qkv)
-    elif job == OUTPUT:
-        matrix = layer_matrix(plan, layer, num_qkv, output, plan.attention_columns)
+        result = plan.qkv
     elif job == GATE_UP:
-        matrix = layer_matrix(plan, layer, num_qkv + size, gate_up, columns)
-        count, result = inner, (floats(plan.gate_up), 2 * inner)
-    elif job == DOWN:
-        row, start = num_qkv + size + 2 * inner, gate_up + 2 * inner * columns
-        matrix = layer_matrix(plan, layer, row, start, plan.intermediate_columns)
-    else:
-        matrix = (plan.output_start, plan.output_row, columns, columns, COLUMN_BLOCK)
-        count, num_rows, result = plan.vocab_size, plan.num_outputs, (floats(plan.logits), plan.vocab_size)
+        result = plan.gate_up
+    elif job == VOCABULARY:
+        num_rows, result = plan.num_outputs, plan.logits
+    target = floats(result), matrix.num_rows
+    count = matrix.num_rows // 2 if job == GATE_UP else matrix.num_rows
     first, last = part(count, chunk, num_chunks)
-    adds = job == OUTPUT or job == DOWN
-    forward.multiply_rows(plan, weights, packed, num_rows, chunk, matrix, result, first, last, adds)
-    biased = plan.biases != 0 and job != VOCABULARY
-    if biased:
-        forward.add_biases(plan, num_rows, matrix, result, first, last)
+    for y in range(0, matrix.num_rows, count):
+        forward.multiply_rows(plan, weights, packed, num_rows, place, target, y + first, y + last, adds)
+        if plan.biases != 0 and job != VOCABULARY:
+            forward.add_biases(plan, num_rows, place, target, y + first, y + last)
     if job == GATE_UP:
-        up, last_up = first + inner, last + inner
-        forward.multiply_rows(plan, weights, packed, num_rows, chunk, matrix, result, up, last_up, False)
-        if biased:
-            forward.add_biases(plan, num_rows, matrix, result, up, last_up)
         for row in range(num_rows):
             forward.swiglu(plan, row, first, last)
-
-
-@compiled
-def layer_matrix(plan, layer, row, start, columns):
-    """A matrix of a layer, as `multiply_row` takes it; `row` and `start` count what is before it in the layer."""
-    return layer * plan.layer_weights + start, layer * plan.layer_rows + row, columns, columns, COLUMN_BLOCK

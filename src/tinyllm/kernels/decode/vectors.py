@@ -12,10 +12,10 @@ from typing import Any
 
 from llvmlite import ir
 from numba.core import cgutils
-from numba.core.types import UniTuple, float32, int64, void
+from numba.core.types import CPointer, float32, int64, void
 
 from tinyllm.kernels.decode.blocks import COLUMN_BLOCK, LANES, POSITION_BLOCK
-from tinyllm.kernels.decode.memory import FEATURES, POINTER, call_llvm, intrinsic
+from tinyllm.kernels.decode.memory import FEATURES, POINTER, bytes_per_number, call_llvm, intrinsic
 
 PREFETCH_BYTES = 2048
 
@@ -105,9 +105,9 @@ def _dot_products(builder: ir.IRBuilder, num_rows: int, num_inputs: int, *argume
     whatever the number of rows and inputs.
     """
     weights, start, stride, block_stride, columns, x, x_start = arguments
-    number, whole = weights.type.pointee, weights.type.pointee == _INT8
+    whole = weights.type.pointee == _INT8
     step = COLUMN_BLOCK if whole else LANES
-    num_bytes = step * (4 if number == _FLOAT else number.width // 8)
+    num_bytes = step * bytes_per_number(weights)
     zero = ir.Constant(_INTEGERS if whole else _FLOATS, None)
     totals = [cgutils.alloca_once_value(builder, zero) for _ in range(num_inputs * num_rows)]
     with _loop(builder, builder.sdiv(columns, _INT64(COLUMN_BLOCK))) as block:
@@ -127,36 +127,27 @@ def _dot_products(builder: ir.IRBuilder, num_rows: int, num_inputs: int, *argume
     return [_summed_lanes(builder, sums[i : i + LANES]) for i in range(0, len(sums), LANES)]
 
 
-def _make_dot(num_rows: int) -> Callable[..., Any]:
-    """The intrinsic (weights, start, stride, block_stride, columns, x, x_start) -> the products of x with some rows."""
+def _make_dot(num_rows: int, num_inputs: int) -> Callable[..., Any]:
+    """The intrinsic that returns the products of matrix rows with inputs, those of the first input first.
 
-    @intrinsic(UniTuple(float32, num_rows), POINTER, int64, int64, int64, int64, POINTER, int64)
-    def dot(builder, weights, start, stride, block_stride, columns, x, x_start):
-        (products,) = _dot_products(builder, num_rows, 1, weights, start, stride, block_stride, columns, x, x_start)
-        return cgutils.pack_array(builder, [builder.extract_element(products, _INT32(i)) for i in range(num_rows)])
-
-    return dot
-
-
-dot_four_rows, dot_one_row = _make_dot(4), _make_dot(1)
-
-
-def _make_tile(num_rows: int, num_inputs: int) -> Callable[..., Any]:
-    """The intrinsic that writes the products of matrix rows with inputs into `tile` (inputs, rows), in whole vectors.
-
-    Each product is the same to the last bit as that of `dot_four_rows` and `dot_one_row`.
+    The result points to float32 numbers, valid until the next call. Each product is the same to the last bit in a tile
+    of any size.
     """
 
-    @intrinsic(void, POINTER, int64, int64, int64, int64, POINTER, int64, POINTER, int64)
-    def dot(builder, weights, start, stride, block_stride, columns, x, x_start, tile, tile_start):
+    @intrinsic(CPointer(float32), POINTER, int64, int64, int64, int64, POINTER, int64)
+    def dot(builder, weights, start, stride, block_stride, columns, x, x_start):
         factors = weights, start, stride, block_stride, columns, x, x_start
-        for i, products in enumerate(_dot_products(builder, num_rows, num_inputs, *factors)):
-            _store(builder, products, tile, _at(builder, tile_start, i * LANES))
+        products = _dot_products(builder, num_rows, num_inputs, *factors)
+        tile = cgutils.alloca_once(builder, ir.ArrayType(_FLOATS, len(products)))
+        for i, vector in enumerate(products):
+            builder.store(vector, cgutils.gep_inbounds(builder, tile, 0, i))
+        return builder.bitcast(tile, _FLOAT.as_pointer())
 
     return dot
 
 
-dot_tile, dot_sixteen_rows = _make_tile(TILE_ROWS, TILE_INPUTS), _make_tile(LANES, 1)
+dot_tile = _make_dot(TILE_ROWS, TILE_INPUTS)
+dot_sixteen_rows, dot_four_rows, dot_one_row = _make_dot(LANES, 1), _make_dot(4, 1), _make_dot(1, 1)
 
 
 def _make_score(num_queries: int) -> Callable[..., Any]:

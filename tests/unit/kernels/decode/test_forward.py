@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from tinyllm.kernels.decode.blocks import COLUMN_BLOCK, TILE_NUMBERS
+from tinyllm.kernels.decode.blocks import COLUMN_BLOCK
 from tinyllm.kernels.decode.weights import padded, quantize_rows, round_to_bfloat16
 from unit.kernels.decode.compiled import (
     Array,
@@ -81,7 +81,7 @@ def test_attend_is_softmax_of_scores_times_values(head_size: int) -> None:
     columns = padded(HEADS * head_size)
     sizes = {"num_heads": HEADS, "num_kv_heads": KV_HEADS, "head_size": head_size, "num_positions": POSITIONS}
     sizes |= {"attention_columns": columns, "slot_keys": slots[0, 0].size}
-    scratch = {"scores": random_floats(2, 4, POSITIONS), "tiles": random_floats(2, TILE_NUMBERS)}
+    scratch = {"scores": random_floats(2, 4, POSITIONS)}
     attended, alone = (np.zeros((num_rows, columns), np.float32) for _ in range(2))
     arrays = {"qkv": qkv, "caches": caches, "positions": positions, **scratch, "num_rows": num_rows}
     attend, plan = callable_kernel(forward.attend), plan_of(**sizes, **arrays, attended=attended)
@@ -129,10 +129,10 @@ def test_products_are_those_of_numpy(num_rows: int, kind: str, adds: bool) -> No
     expected = result * adds
     expected[:, 2:29] += x @ weights[2:29, :size].T
     expected[:, :2], expected[:, 29:] = result[:, :2], result[:, 29:]
-    alone, tiles = result.copy(), np.zeros((2, TILE_NUMBERS), np.float32)
+    alone = result.copy()
     packed_scales = np.ones(num_rows, np.float32)
     arrays = {"weights": numbers, "scales": scales, "packed": packed, "packed_scales": packed_scales, "normed": inputs}
-    plan = plan_of(**arrays, tiles=tiles, logits=result, sampled_logits=alone)
+    plan = plan_of(**arrays, logits=result, sampled_logits=alone)
     to_weights, to_packed = {
         "fp32": (memory.floats, memory.floats),
         "bf16": (memory.halves, memory.floats),
@@ -147,10 +147,12 @@ def test_products_are_those_of_numpy(num_rows: int, kind: str, adds: bool) -> No
         for row in range(num_rows):
             factor = forward.pack(x, row * columns, packed, row * columns, columns)
             memory.floats(plan.packed_scales)[row] = factor
-        forward.multiply_rows(plan, weights, packed, num_rows, 1, matrix, target, 2, 29, adds)
+        forward.multiply_rows(plan, weights, packed, num_rows, matrix, target, 2, 29, adds)
         target = (memory.floats(plan.sampled_logits), num_outputs)
         for row in range(num_rows):
-            forward.multiply_row(plan, weights, packed, row, matrix, target, 2, 29, adds)
+            rows = row, row + 1
+            rest = forward.multiply_fours(plan, weights, packed, rows, matrix, target, 2, 29, adds)
+            forward.multiply_ones(plan, weights, packed, rows, matrix, target, rest, 29, adds)
 
     run(plan.ctypes.data)
     tolerance = 2e-3 if kind == "int8" else 1e-5

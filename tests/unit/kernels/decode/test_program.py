@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from tinyllm.kernels.decode import plan as at
-from tinyllm.kernels.decode.blocks import COLUMN_BLOCK
-from unit.kernels.decode.compiled import callable_kernel, memory, njit, plan_of, program, random_floats
+from unit.kernels.decode.compiled import memory, njit, plan_of, program, random_floats
 
 
 @pytest.mark.parametrize("count", [0, 1, 15, 16, 17, 203])
@@ -22,15 +21,11 @@ def test_the_parts_of_all_chunks_cover_a_job_once(count: int, num_chunks: int) -
     assert list(itertools.chain(*(range(*bound) for bound in bounds))) == list(range(count))
 
 
-def test_matrices_of_a_layer_follow_each_other() -> None:
-    plan = plan_of(layer_weights=1_000, layer_rows=50)
-    assert callable_kernel(program.layer_matrix)(plan, 2, 7, 224, 64) == (2_000 + 224, 100 + 7, 64, 64, COLUMN_BLOCK)
-
-
 def test_embed_copies_the_row_of_each_token() -> None:
     table, tokens, residual = random_floats(6, 32), np.array([4, 0]), np.zeros((2, 20), np.float32)
+    matrices = np.array([(0, 0, 6, 32)], at.MATRIX)
     arrays = {"weights": table, "scales": np.ones(6, np.float32), "tokens": tokens, "residual": residual}
-    plan = plan_of(**arrays, num_rows=2, hidden_size=20, hidden_columns=32)
+    plan = plan_of(**arrays, matrices=matrices, num_rows=2, hidden_size=20)
 
     @njit
     def run(address: int) -> None:

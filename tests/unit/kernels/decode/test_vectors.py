@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tinyllm.kernels.decode.blocks import COLUMN_BLOCK, LANES, TILE_NUMBERS
+from tinyllm.kernels.decode.blocks import COLUMN_BLOCK, LANES
 from tinyllm.kernels.decode.weights import round_to_bfloat16
 from unit.kernels.decode.compiled import Array, memory, njit, random_floats, vectors
 
@@ -30,9 +30,9 @@ def test_dots_are_products_of_rows_and_a_vector(kind: str) -> None:
 
     @njit
     def run(matrix: int, x: int, result: int) -> None:
+        one = vectors.dot_one_row(read(matrix), 0, STRIDE, BLOCK, COLUMNS, read_x(x), 0)
+        memory.floats(result)[0] = one[0]
         four = vectors.dot_four_rows(read(matrix), STRIDE, STRIDE, BLOCK, COLUMNS, read_x(x), 0)
-        (one,) = vectors.dot_one_row(read(matrix), 0, STRIDE, BLOCK, COLUMNS, read_x(x), 0)
-        memory.floats(result)[0] = one
         for i in range(4):
             memory.floats(result)[i + 1] = four[i]
 
@@ -55,16 +55,19 @@ def test_dot_tile_is_a_product_of_two_matrices(tile: str) -> None:
     num_rows, num_inputs = (vectors.TILE_ROWS, vectors.TILE_INPUTS) if tile == "dot_tile" else (LANES, 1)
     rows, x, dot = random_floats(num_rows, 64), random_floats(num_inputs, 64, seed=1), getattr(vectors, tile)
     blocks = np.ascontiguousarray(rows.reshape(num_rows, 2, BLOCK).transpose(1, 0, 2))
-    found = np.zeros((2, TILE_NUMBERS), np.float32)
+    count = num_inputs * num_rows
+    found = np.zeros((2, count), np.float32)
 
     def operation(rows: int, blocks: int, x: int, found: int, size: int) -> None:
-        dot(memory.floats(rows), 0, size, BLOCK, size, memory.floats(x), 0, memory.floats(found), 0)
-        distance = num_rows * BLOCK
-        dot(memory.floats(blocks), 0, BLOCK, distance, size, memory.floats(x), 0, memory.floats(found), TILE_NUMBERS)
+        whole = dot(memory.floats(rows), 0, size, BLOCK, size, memory.floats(x), 0)
+        for i in range(count):
+            memory.floats(found)[i] = whole[i]
+        parts = dot(memory.floats(blocks), 0, BLOCK, num_rows * BLOCK, size, memory.floats(x), 0)
+        for i in range(count):
+            memory.floats(found)[count + i] = parts[i]
 
     run_on_floats(operation, (64,), rows, blocks, x, found)
-    actual = found[0, : num_inputs * num_rows].reshape(num_inputs, num_rows)
-    np.testing.assert_allclose(actual, x @ rows.T, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(found[0].reshape(num_inputs, num_rows), x @ rows.T, rtol=1e-5, atol=1e-5)
     np.testing.assert_array_equal(found[0], found[1])
 
 

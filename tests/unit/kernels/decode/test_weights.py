@@ -62,11 +62,12 @@ def test_matrices_lie_in_the_order_of_a_pass(kind: WeightsKind, tie: bool) -> No
         )
     ]
     output = tensors["model.embed_tokens.weight" if tie else "lm_head.weight"]
-    matrices = [*packed.layers[0], *packed.layers[1], packed.output, packed.embedding]
-    for matrix, expected in zip(matrices, [*layers, output, tensors["model.embed_tokens.weight"]], strict=True):
-        end = matrix.start + matrix.num_rows * matrix.columns
-        rows = packed.numbers[matrix.start : end].reshape(matrix.num_rows, matrix.columns)
-        scales = packed.scales[matrix.row : matrix.row + matrix.num_rows, None]
+    expected_matrices = [tensors["model.embed_tokens.weight"], *layers, output]
+    assert (np.diff(packed.matrices["start"])[: -1 if tie else None] > 0).all()
+    for (start, row, num_rows, columns), expected in zip(packed.matrices.tolist(), expected_matrices, strict=True):
+        assert num_rows == len(expected)
+        rows = packed.numbers[start : start + num_rows * columns].reshape(num_rows, columns)
+        scales = packed.scales[row : row + num_rows, None]
         np.testing.assert_allclose(
             rows[:, : expected.shape[1]] * scales, expected, atol=scales.max() / 2 * (kind == "int8")
         )
