@@ -1,15 +1,14 @@
 """The CPU engine: NumPy and compiled code, without torch and BLAS.
 
 The compiled program takes rows through the whole model in one call. A row is one token of one text: a call reads the
-next token of one text, the next tokens of many texts, or prompts. This module gives the program its memory, and counts
-the tokens of each slot.
+next token of one text, the next tokens of many texts, or prompts. This module writes the rows of each pass and counts
+the tokens of each slot; `cpu_memory` has the program's other memory.
 
 Shapes: B slots of one call, N rows of one pass, V vocabulary.
 """
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,15 +16,15 @@ import numpy.typing as npt
 from tinyllm.config import ModelConfig, SamplingConfig
 from tinyllm.generation import sampling
 from tinyllm.generation.engines import arguments
+from tinyllm.generation.engines.cpu_memory import ProgramMemory
 from tinyllm.generation.engines.protocol import Doubles, Logits, Mask, States, Tokens
 from tinyllm.generation.engines.slots import SlotTable
 from tinyllm.kernels.decode import plan as at
-from tinyllm.kernels.decode.blocks import MAX_TILE_INPUTS, POSITION_BLOCK
+from tinyllm.kernels.decode.blocks import POSITION_BLOCK
 from tinyllm.kernels.decode.cache import Kernels
 from tinyllm.kernels.decode.team import Team, pick_num_threads
 from tinyllm.kernels.decode.weights import PackedWeights, aligned_zeros, padded
 from tinyllm.machine.memory import available_memory_bytes
-from tinyllm.model.rope_scaling import scale_frequencies
 
 ROWS_PER_PASS = 256
 """Largest number of rows in one pass of a call that reads several tokens a slot: more need more memory for no speed."""
@@ -37,11 +36,8 @@ class CpuEngine:
     def __init__(self, config: ModelConfig, weights: PackedWeights, kernels: Kernels, num_threads: int = 0) -> None:
         """`num_threads` of 0 picks as many as help a model of this size."""
         self._config, self.weights, self._kernels = config, weights, kernels
-        self._plan = at.new_plan()
-        self._held: dict[str, npt.NDArray[Any]] = {}
-        self._num_rows, self._num_samples = 0, 0
-        self._all_logits: Logits = np.empty((0, config.vocab_size), np.float32)
-        self._logits = self._all_logits
+        self._memory = ProgramMemory(config)
+        self._plan = self._memory.plan
         self._sampling: SamplingConfig | None = None
         self._sampled, self._seen = np.empty((0, 0), np.float32), np.empty((0, 0), np.bool_)
         self._table = SlotTable(config.context_length)
@@ -50,8 +46,7 @@ class CpuEngine:
         """Whether slots are zeroed when they are opened: one of them may hold numbers that are not finite."""
         self._addresses = np.empty(0, np.int64)
         self._team = Team(kernels, self._plan, num_threads or pick_num_threads(weights.numbers.nbytes))
-        self._write_sizes()
-        self._write_model()
+        self._memory.write_model(weights)
 
     @property
     def context_length(self) -> int:
@@ -111,15 +106,15 @@ class CpuEngine:
         starts = self._table.starts(slots, counts)
         flat = np.concatenate(tokens)
         arguments.check_tokens(flat, self.vocab_size)
-        self._reserve_logits(len(slots))
+        self._memory.reserve_logits(len(slots))
         if counts.max() == 1:
             self._write_rows(np.array(slots), starts, flat)
-            self._outputs[: len(slots)] = np.arange(len(slots))
+            self._memory.outputs[: len(slots)] = np.arange(len(slots))
             self._run_pass(len(slots), len(slots))
         else:
             self._read_ragged(np.array(slots), starts, counts, flat)
         self._table.advance(slots, counts)
-        return self._first_logits(len(slots))
+        return self._memory.first_logits(len(slots))
 
     def read_logits(self, texts: Sequence[Tokens]) -> list[Logits]:
         """The logits (T, V) after every token of each text."""
@@ -134,7 +129,7 @@ class CpuEngine:
             for rows in _passes(len(tokens)):
                 self._write_rows(row_slots[rows], positions[rows], tokens[rows])
                 self._run_whole_pass(rows.stop - rows.start)
-                logits[rows] = self._all_logits[: rows.stop - rows.start]
+                logits[rows] = self._memory.logits[: rows.stop - rows.start]
         return np.split(logits, ends[:-1])
 
     def read_states(self, text: Tokens, layers: Sequence[int]) -> States:
@@ -149,7 +144,7 @@ class CpuEngine:
                 for place, layer in enumerate(layers):
                     self._write_rows(np.repeat(slots, num_rows), np.arange(len(text))[rows], text[rows])
                     self._run_first_layers(num_rows, layer)
-                    source = self._held["normed" if layer == config.num_layers else "residual"]
+                    source = self._memory.held["normed" if layer == config.num_layers else "residual"]
                     states[place, rows] = source[:num_rows, : config.hidden_size]
         return states
 
@@ -171,13 +166,14 @@ class CpuEngine:
         if logits is not self._sampled or seen is not self._seen or config is not self._sampling:
             self._prepare_choices(logits, seen, config)
         count = len(logits)
-        self._uniforms[:count] = uniforms
-        self._kernels(self._plan_address, at.SAMPLE)
+        self._memory.uniforms[:count] = uniforms
+        self._kernels(self._memory.address, at.SAMPLE)
         if self._plan["not_finite"]:
             self._plan["not_finite"] = 0
             self._clears_slots = True
             raise sampling.not_finite()
-        return self._chosen[:count].copy(), self._chosen_logits[:count] - np.log(self._normalizers[:count])
+        log_normalizers = np.log(self._memory.normalizers[:count])
+        return self._memory.chosen[:count].copy(), self._memory.chosen_logits[:count] - log_normalizers
 
     def _open(self, num_slots: int, length: int) -> list[int]:
         config, num_missing = self._config, self._table.num_missing(num_slots)
@@ -207,8 +203,8 @@ class CpuEngine:
 
     def _run_whole_pass(self, num_rows: int) -> None:
         """Runs a pass whose every row gives logits."""
-        self._reserve_logits(num_rows)
-        self._outputs[:num_rows] = np.arange(num_rows)
+        self._memory.reserve_logits(num_rows)
+        self._memory.outputs[:num_rows] = np.arange(num_rows)
         self._run_pass(num_rows, num_rows)
 
     def _run_first_layers(self, num_rows: int, num_layers: int) -> None:
@@ -227,19 +223,13 @@ class CpuEngine:
         start = self._table.check(slot, 1)
         if not 0 <= token < self._config.vocab_size:
             arguments.check_tokens(np.array([token]), self._config.vocab_size)
-        self._reserve_logits(1)
-        self._reserve_rows(1)
-        self._tokens[0], self._row_caches[0] = token, self._addresses[slot]
-        self._positions[0], self._outputs[0] = start, 0
+        self._memory.reserve_logits(1)
+        self._memory.reserve_rows(1)
+        self._memory.tokens[0], self._memory.caches[0] = token, self._addresses[slot]
+        self._memory.positions[0], self._memory.outputs[0] = start, 0
         self._run_pass(1, 1)
         self._table.advance_one(slot)
-        return self._first_logits(1)
-
-    def _first_logits(self, num_rows: int) -> Logits:
-        """The logits (`num_rows`, V): the same array for the same number of rows, so that `choose` can tell."""
-        if len(self._logits) != num_rows:
-            self._logits = self._all_logits[:num_rows]
-        return self._logits
+        return self._memory.first_logits(1)
 
     def _read_ragged(self, slots: Tokens, starts: Tokens, counts: Tokens, tokens: Tokens) -> None:
         """Reads texts of `counts` tokens, one after the other in `tokens`, in passes of at most `ROWS_PER_PASS` rows.
@@ -253,147 +243,37 @@ class CpuEngine:
         for rows in _passes(len(tokens)):
             self._write_rows(slots[texts[rows]], positions[rows], tokens[rows])
             outputs = last_rows[(last_rows >= rows.start) & (last_rows < rows.stop)] - rows.start
-            self._outputs[: len(outputs)] = outputs
-            self._plan["logits"] = self._all_logits[num_done:].ctypes.data
+            self._memory.outputs[: len(outputs)] = outputs
+            self._plan["logits"] = self._memory.logits[num_done:].ctypes.data
             self._run_pass(rows.stop - rows.start, len(outputs))
             num_done += len(outputs)
-        self._plan["logits"] = self._all_logits.ctypes.data
+        self._plan["logits"] = self._memory.logits.ctypes.data
 
     def _write_rows(self, slots: Tokens, positions: Tokens, tokens: Tokens) -> None:
         """Writes the rows of the next pass: (N,) each."""
         num_rows = len(slots)
-        self._reserve_rows(num_rows)
-        self._tokens[:num_rows] = tokens
-        self._row_caches[:num_rows] = self._addresses[slots]
-        self._positions[:num_rows] = positions
+        self._memory.reserve_rows(num_rows)
+        self._memory.tokens[:num_rows] = tokens
+        self._memory.caches[:num_rows] = self._addresses[slots]
+        self._memory.positions[:num_rows] = positions
 
     def _run_pass(self, num_rows: int, num_outputs: int) -> None:
         self._plan["num_rows"], self._plan["num_outputs"] = num_rows, num_outputs
         self._team.wake()
-        self._kernels(self._plan_address, at.READ)
-
-    def _write_sizes(self) -> None:
-        config = self._config
-        self._plan_address = self._plan.ctypes.data
-        sizes = {
-            "num_layers": config.num_layers,
-            "num_heads": config.num_heads,
-            "num_kv_heads": config.num_kv_heads,
-            "head_size": config.head_size,
-            "hidden_size": config.hidden_size,
-            "hidden_columns": padded(config.hidden_size),
-            "attention_columns": padded(config.attention_size),
-            "intermediate_size": config.intermediate_size,
-            "intermediate_columns": padded(config.intermediate_size),
-            "vocab_size": config.vocab_size,
-            "vocab_columns": padded(config.vocab_size),
-            "num_positions": padded(config.context_length),
-            "slot_keys": config.num_layers * config.num_kv_heads * config.head_size * padded(config.context_length),
-        }
-        for field, value in sizes.items():
-            self._plan[field] = value
-        self._plan["norm_eps"] = config.norm_eps
-
-    def _write_model(self) -> None:
-        config, weights = self._config, self.weights
-        frequencies = 1.0 / config.rope_theta ** (
-            np.arange(0, config.head_size, 2, dtype=np.float32) / config.head_size
-        )
-        scaled = scale_frequencies(frequencies.astype(np.float32), config)
-        angles = np.outer(np.arange(config.context_length, dtype=np.float32), scaled)
-        scores = aligned_zeros(
-            (int(self._plan["num_chunks"]), MAX_TILE_INPUTS * padded(config.context_length)), np.float32
-        )
-        arrays: dict[str, npt.NDArray[Any]] = {
-            "weights": weights.numbers,
-            "matrices": weights.matrices,
-            "scales": weights.scales,
-            "gains": weights.gains,
-            "cosines": np.cos(angles),
-            "sines": np.sin(angles),
-            "scores": scores,
-        }
-        if weights.biases is not None:
-            arrays["biases"] = weights.biases
-        for field, array in arrays.items():
-            self._hold(field, array)
-
-    def _reserve_logits(self, num_rows: int) -> None:
-        """Makes room for `num_rows` rows of logits, read-only outside: the next pass overwrites them."""
-        if num_rows <= len(self._all_logits):
-            return
-        logits = np.zeros((num_rows, self._config.vocab_size), np.float32)
-        self._all_logits = logits.view()
-        self._all_logits.flags.writeable = False
-        self._logits = self._all_logits
-        self._hold("logits", logits)
+        self._kernels(self._memory.address, at.READ)
 
     def _prepare_choices(self, logits: Logits, seen: Mask, config: SamplingConfig) -> None:
         """Writes the logits, the mask and the settings into the plan, unless they are those of the last call."""
         assert logits.dtype == np.float32
         assert seen.dtype == np.bool_
         assert logits.shape == seen.shape == (len(logits), self._config.vocab_size)
-        self._reserve_choices(len(logits))
+        self._memory.reserve_choices(len(logits))
         self._plan["num_samples"] = len(logits)
-        self._hold("sampled_logits", logits)
-        self._hold("seen", seen)
+        self._memory.hold("sampled_logits", logits)
+        self._memory.hold("seen", seen)
         for name in (*at.SETTINGS, "top_k"):
             self._plan[name] = getattr(config, name)
         self._sampled, self._seen, self._sampling = logits, seen, config
-
-    def _reserve_choices(self, num_samples: int) -> None:
-        """Makes room to choose `num_samples` tokens at once."""
-        if num_samples <= self._num_samples:
-            return
-        num_chunks, columns = int(self._plan["num_chunks"]), int(self._plan["vocab_columns"])
-        self._uniforms, self._chosen_logits, self._normalizers = (np.zeros(num_samples) for _ in range(3))
-        self._chosen = np.zeros(num_samples, np.int64)
-        arrays: dict[str, npt.NDArray[Any]] = {
-            "uniforms": self._uniforms,
-            "chosen": self._chosen,
-            "chosen_logits": self._chosen_logits,
-            "normalizers": self._normalizers,
-            "weighed": aligned_zeros((num_chunks, columns), np.float32),
-        }
-        for field, array in arrays.items():
-            self._hold(field, array)
-        self._num_samples = num_samples
-
-    def _reserve_rows(self, num_rows: int) -> None:
-        """Makes room for `num_rows` rows of activations in one pass."""
-        if num_rows <= self._num_rows:
-            return
-        config = self._config
-        hidden, inner = padded(config.hidden_size), padded(config.intermediate_size)
-        attention = padded(config.attention_size)
-        num_qkv = (config.num_heads + 2 * config.num_kv_heads) * config.head_size
-        self._tokens, self._row_caches, self._positions, self._outputs = (
-            np.zeros(num_rows, np.int64) for _ in range(4)
-        )
-        widths = {
-            "residual": config.hidden_size,
-            "normed": hidden,
-            "qkv": num_qkv,
-            "attended": attention,
-            "gate_up": 2 * config.intermediate_size,
-            "gated": inner,
-            "packed_scales": 1,
-        }
-        for field, width in widths.items():
-            self._hold(field, aligned_zeros((num_rows, width), np.float32))
-        packed = np.int16 if self.weights.kind == "int8" else np.float32
-        self._hold("packed", aligned_zeros((num_rows, max(hidden, attention, inner)), packed))
-        self._hold("tokens", self._tokens)
-        self._hold("caches", self._row_caches)
-        self._hold("positions", self._positions)
-        self._hold("output_rows", self._outputs)
-        self._num_rows = num_rows
-
-    def _hold(self, field: str, array: npt.NDArray[Any]) -> None:
-        """Writes the address of `array` into the plan, and keeps the array alive until the field changes."""
-        assert array.flags.c_contiguous, "the compiled program reads memory in order"
-        self._held[field] = array
-        self._plan[field] = array.ctypes.data
 
 
 def _passes(num_rows: int) -> Iterator[slice]:
