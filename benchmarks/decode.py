@@ -50,28 +50,36 @@ GGUF_TYPES: dict[str, TensorType] = {"fp32": TensorType.F32, "bf16": TensorType.
 WHOLE = "tinyllm, whole"
 Side = Callable[[int], float]
 """Decodes the given number of tokens; returns tokens per second."""
+Measure = Callable[[str, WeightsKind, ForeignModel, Path, argparse.Namespace], list[dict[str, object]]]
+"""Measures one model, with a folder for its files; returns records."""
 
 
 def main() -> None:
-    arguments = parse_arguments()
+    parser = make_model_parser(__doc__, shapes="260k,15m,42m,110m", kinds="fp32,int8", rounds=5)
+    parser.add_argument("--tokens", type=int, default=200)
+    parser.add_argument("--batch", type=int, default=1)
+    measure_models(measure, parser.parse_args())
+
+
+def make_model_parser(description: str | None, *, shapes: str, kinds: str, rounds: int) -> argparse.ArgumentParser:
+    """A parser with the options of a benchmark of several models, and their defaults."""
+    parser = make_parser(description)
+    parser.add_argument("--shapes", default=shapes)
+    parser.add_argument("--kinds", default=kinds)
+    parser.add_argument("--rounds", type=int, default=rounds)
+    parser.add_argument("--threads", type=int, default=2)
+    return parser
+
+
+def measure_models(measure: Measure, arguments: argparse.Namespace, **changes: int) -> None:
+    """Measures each shape, with `changes` of its config, in each kind of weights; writes all records."""
     rows = []
     for shape in arguments.shapes.split(","):
-        model = load_shape(shape)
+        model = load_shape(shape, **changes)
         for kind in arguments.kinds.split(","):
             with tempfile.TemporaryDirectory() as folder:
                 rows += measure(shape, kind, model, Path(folder), arguments)
     write_result(arguments.json, rows)
-
-
-def parse_arguments() -> argparse.Namespace:
-    parser = make_parser(__doc__)
-    parser.add_argument("--shapes", default="260k,15m,42m,110m")
-    parser.add_argument("--kinds", default="fp32,int8")
-    parser.add_argument("--tokens", type=int, default=200)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--batch", type=int, default=1)
-    parser.add_argument("--threads", type=int, default=2)
-    return parser.parse_args()
 
 
 def load_shape(shape: str, **changes: int) -> ForeignModel:
@@ -159,8 +167,9 @@ def open_llama_cpp(model: ForeignModel, kind: WeightsKind, folder: Path, num_thr
     with path.open("wb") as file:
         write_gguf(file, model, GGUF_TYPES[kind], "benchmark")
     context = model.config.context_length
-    threads = {"n_threads": num_threads, "n_threads_batch": num_threads}
-    return cpp.Llama(str(path), n_ctx=context, n_batch=context, verbose=False, **threads)
+    return cpp.Llama(
+        str(path), n_ctx=context, n_batch=context, n_threads=num_threads, n_threads_batch=num_threads, verbose=False
+    )
 
 
 def llama_cpp(model: ForeignModel, kind: WeightsKind, folder: Path, num_threads: int) -> Side:

@@ -12,15 +12,14 @@ beside fp32 are also compared with our own fp32. A peer that is not installed is
 
 import argparse
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-from decode import load_shape, make_engine, open_llama_cpp, open_transformers
-from results import make_parser, medians_in_turns, write_result
+from decode import make_engine, make_model_parser, measure_models, open_llama_cpp, open_transformers
+from results import medians_in_turns
 
 from tinyllm.config import WeightsKind
 from tinyllm.exchange.foreign import ForeignModel
@@ -35,24 +34,9 @@ Read = Callable[[list[int]], None]
 
 
 def main() -> None:
-    arguments = parse_arguments()
-    rows = []
-    for shape in arguments.shapes.split(","):
-        model = load_shape(shape, context_length=CONTEXT_LENGTH)
-        for kind in arguments.kinds.split(","):
-            with tempfile.TemporaryDirectory() as folder:
-                rows += measure(shape, kind, model, Path(folder), arguments)
-    write_result(arguments.json, rows)
-
-
-def parse_arguments() -> argparse.Namespace:
-    parser = make_parser(__doc__)
-    parser.add_argument("--shapes", default="15m,42m,110m")
-    parser.add_argument("--kinds", default="fp32")
+    parser = make_model_parser(__doc__, shapes="15m,42m,110m", kinds="fp32", rounds=7)
     parser.add_argument("--prompts", default="32,128,240,1000")
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--threads", type=int, default=2)
-    return parser.parse_args()
+    measure_models(measure, parser.parse_args(), context_length=CONTEXT_LENGTH)
 
 
 def measure(
