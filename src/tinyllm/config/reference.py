@@ -20,7 +20,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from tinyllm.config.sections import LARGEST_SIZE, Automatic, Config, FinetuneConfig, SamplingConfig, TokenBias, Unit
+from tinyllm.config.fields import LARGEST_SIZE, Automatic, Unit
+from tinyllm.config.sections import Config, FinetuneConfig, SamplingConfig, TokenBias
 from tinyllm.errors import UsageError
 
 FROM_SHARDS = {"vocab_size"}
