@@ -16,8 +16,8 @@ from sentencepiece import SentencePieceProcessor
 
 from tinyllm.corpus.storybook import write_stories
 from tinyllm.course.count_words_tokens import DOCUMENT_TEXT
-from tinyllm.tokenizer.codec import SPACE, Tokenizer
-from tinyllm.tokenizer.model_proto import PieceType
+from tinyllm.tokenizer.codec import Tokenizer
+from tinyllm.tokenizer.model_proto import SPACE, PieceType
 
 NUM_STORIES = 8
 TEXTS = [

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from tinyllm.errors import FormatError
 from tinyllm.tokenizer.byte_level import ByteLevelTokenizer
-from tinyllm.tokenizer.codec import SPACE, Tokenizer
-from tinyllm.tokenizer.model_proto import MODEL_LIMIT_BYTES, Piece, PieceType
+from tinyllm.tokenizer.codec import Tokenizer
+from tinyllm.tokenizer.model_proto import MODEL_LIMIT_BYTES, SPACE, Piece, PieceType
 from tinyllm.tokenizer.proto_writer import write_model_proto
 
 SPECIAL = {"\n<s>\n": "<s>", "\n</s>\n": "</s>"}

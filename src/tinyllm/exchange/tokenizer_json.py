@@ -14,8 +14,8 @@ from typing import Any
 
 from tinyllm.errors import FormatError
 from tinyllm.json_file import read_json_object
-from tinyllm.tokenizer.codec import SPACE, Tokenizer
-from tinyllm.tokenizer.model_proto import Piece, PieceType, Spacing
+from tinyllm.tokenizer.codec import Tokenizer
+from tinyllm.tokenizer.model_proto import SPACE, Piece, PieceType, Spacing
 from tinyllm.tokenizer.proto_writer import write_model_proto
 from tinyllm.tokenizer.resizing import MOST_FILLERS, filler_text
 

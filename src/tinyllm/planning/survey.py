@@ -11,7 +11,8 @@ from hashlib import blake2b
 
 from tinyllm.corpus.documents import Document
 from tinyllm.errors import InputError
-from tinyllm.tokenizer.codec import SPACE, Tokenizer
+from tinyllm.tokenizer.codec import Tokenizer
+from tinyllm.tokenizer.model_proto import SPACE
 from tinyllm.tokenizer.training import NUM_META_PIECES, sample_lines, train_model
 
 SAMPLE_BYTES = 1_000_000

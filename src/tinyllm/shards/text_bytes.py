@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tinyllm.tokenizer.codec import SPACE, Tokenizer
-from tinyllm.tokenizer.model_proto import PieceType
+from tinyllm.tokenizer.codec import Tokenizer
+from tinyllm.tokenizer.model_proto import SPACE, PieceType
 
 Ids = npt.NDArray[Any]
 

@@ -21,8 +21,9 @@ from typing import TYPE_CHECKING, Any, Self
 from tinyllm.arguments import as_text
 from tinyllm.errors import FormatError, InputError
 from tinyllm.json_file import parse_json_object
-from tinyllm.tokenizer.codec import StreamDecoder, Tokenizer, as_iterable, check_unicode
+from tinyllm.tokenizer.codec import Tokenizer, as_iterable, check_unicode
 from tinyllm.tokenizer.model_proto import ModelProto, Piece, PieceType
+from tinyllm.tokenizer.stream_decoder import StreamDecoder
 
 if TYPE_CHECKING:
     import tokenizers

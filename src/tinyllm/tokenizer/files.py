@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from tinyllm.tokenizer.byte_level import ByteLevelTokenizer
-from tinyllm.tokenizer.codec import MODEL_NAME, SPACE, Tokenizer
-from tinyllm.tokenizer.model_proto import PieceType, Spacing
+from tinyllm.tokenizer.codec import MODEL_NAME, Tokenizer
+from tinyllm.tokenizer.model_proto import SPACE, PieceType, Spacing
 from tinyllm.tokenizer.resizing import filler_text
 
 VOCAB_NAME = "tokenizer.vocab"

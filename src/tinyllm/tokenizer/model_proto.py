@@ -18,6 +18,8 @@ from typing import NamedTuple
 from tinyllm.errors import FormatError
 
 MODEL_LIMIT_BYTES = 64 * 2**20
+SPACE = "\u2581"
+"""SentencePiece's character for a space: ▁."""
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 SPACING_FIELD, WITHOUT_BOS_FIELD = 200, 201
 """Two fields of tinyllm, in the range reserved for extensions; SentencePiece preserves and ignores them."""

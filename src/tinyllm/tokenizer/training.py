@@ -17,8 +17,9 @@ from sentencepiece import SentencePieceTrainer
 from tinyllm import storage
 from tinyllm.errors import InputError, UsageError
 from tinyllm.progress import SILENT, Note
-from tinyllm.tokenizer.codec import MODEL_NAME, SPACE, Tokenizer
+from tinyllm.tokenizer.codec import MODEL_NAME, Tokenizer
 from tinyllm.tokenizer.files import VOCAB_NAME, hugging_face_files, vocab_text
+from tinyllm.tokenizer.model_proto import SPACE
 from tinyllm.tokenizer.proto_writer import with_reserved
 
 NUM_META_PIECES = 259
