@@ -196,7 +196,7 @@ class _Walk:
                     if number >= MOST_ENTRIES:
                         self.is_whole = False
                         break
-                    if entry.is_file():
+                    if _is_file(entry):
                         leads_out |= entry.is_symlink() and not self._stays(entry)
                         files.add(entry.name)
                     elif entry.is_dir(follow_symlinks=False) and not _is_hidden(entry.name):
@@ -211,6 +211,14 @@ class _Walk:
             return Path(entry.path).resolve(strict=True).is_relative_to(self._folder)
         except (OSError, RuntimeError):
             return False
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry is a file, or a link to one; a circle of links is none."""
+    try:
+        return entry.is_file()
+    except OSError:
+        return False
 
 
 def _is_hidden(name: str) -> bool:

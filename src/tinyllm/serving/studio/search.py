@@ -33,6 +33,8 @@ def search(view: ShardView, split: SplitView, text: str, start: int, seconds: fl
         if needle in _join(texts, ids).lower():
             for index, (begin, after) in enumerate(pairwise(bounds)):
                 content = _join(texts, ids[begin - bounds[0] : after - bounds[0]])
+                if view.tokenizer.proto.add_dummy_prefix:
+                    content = content.removeprefix(b" ")
                 place = content.lower().find(needle)
                 if place >= 0:
                     matches.append({"index": first + index, **_around(content, place, len(needle))})

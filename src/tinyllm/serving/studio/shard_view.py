@@ -42,10 +42,9 @@ class ShardFile:
     def ends(self, start: int, stop: int) -> Ends:
         """The ends, in tokens, of the documents [start, stop), which exist. Raises ArtifactError for other numbers."""
         found = _read(self._ends, start * END_BYTES, (stop - start) * END_BYTES, np.dtype("<u8"))
-        ends = found.astype(np.int64)
-        if len(ends) != stop - start or (ends > self.num_tokens).any() or (ends[1:] < ends[:-1]).any():
+        if len(found) != stop - start or (found > self.num_tokens).any() or (found[1:] < found[:-1]).any():
             raise ArtifactError(f"{self._ends} is damaged: its numbers should ascend up to {self.num_tokens}")
-        return ends
+        return found.astype(np.int64)
 
     def bounds(self, start: int, stop: int) -> Ends:
         """The borders of the documents [start, stop), one more than documents."""
