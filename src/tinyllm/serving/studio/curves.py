@@ -23,7 +23,7 @@ from tinyllm.serving.errors import ApiError
 from tinyllm.serving.studio.step_log import Place, Record, StepLog
 
 EXACT_BYTES = 16 * 2**20
-SAMPLED_BYTES = 16 * 2**20
+SAMPLED_BYTES = 8 * 2**20
 """Bytes that are read of a larger file."""
 LEAST_WINDOW_BYTES = 4096
 EVALUATION_BYTES = 2048
@@ -128,8 +128,8 @@ class Lines:
         self.skips: list[int] = []
         self.num_lines = 0
 
-    def add(self, records: Iterable[tuple[int, Record]]) -> int:
-        """Adds lines that follow each other; returns their number."""
+    def add(self, records: Iterable[tuple[int, Record]]) -> None:
+        """Adds lines that follow each other."""
         self.gaps.add(len(self.training.steps))
         count = 0
         for _, record in records:
@@ -141,7 +141,6 @@ class Lines:
                 if record.get("skipped") is True and len(self.skips) < MOST_SKIPS:
                     self.skips.append(record["step"])
         self.num_lines += count
-        return count
 
 
 def read_curves(
@@ -218,12 +217,16 @@ def _read(log: StepLog, start: int, stop: int, points: int, eval_interval: int |
     num_windows = min(max(points // 2, 2), SAMPLED_BYTES // LEAST_WINDOW_BYTES)
     num_bytes = SAMPLED_BYTES // num_windows
     places: list[tuple[int, int]] = []
+    num_read = num_lines = 0
     for number in range(num_windows):
         offset = start + (stop - start - num_bytes) * number // (num_windows - 1)
         found = [each for each in log.window(offset, num_bytes) if each[0] < stop]
         lines.add(found)
-        places += [(at, record["step"]) for at, record in found[:1]]
-    lines.num_lines = lines.num_lines * (stop - start) // SAMPLED_BYTES
+        if found:
+            places.append((found[0][0], found[0][1]["step"]))
+            num_read += found[-1][0] - found[0][0]
+            num_lines += len(found) - 1
+    lines.num_lines = round(num_lines / num_read * (stop - start)) if num_read else 0
     if eval_interval and places:
         lines.evaluation = _find_evaluations(log, places, stop, points, eval_interval)
     return lines
@@ -246,8 +249,8 @@ def _find_evaluations(
         place = int(np.searchsorted(steps, step, side="left"))
         low = offsets[place - 1] if place else offsets[0]
         offset = log.find(step, low, offsets[place] if place < len(offsets) else stop)
-        for _, record in log.window(offset, EVALUATION_BYTES):
-            if record["step"] == step and "validation_loss" in record:
+        for _, record in log.window(offset, EVALUATION_BYTES, mark=b'"validation_loss"'):
+            if record["step"] == step:
                 found.add(record)
                 break
     return found

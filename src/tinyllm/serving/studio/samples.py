@@ -81,7 +81,7 @@ def _thinned(steps: list[int]) -> list[int]:
 
 def _loss(log: StepLog, step: int) -> float | None:
     """The validation loss of the evaluation at `step`; None without one."""
-    for _, record in log.window(log.find(step), EVALUATION_BYTES):
+    for _, record in log.window(log.find(step), EVALUATION_BYTES, mark=b'"validation_loss"'):
         loss = record.get("validation_loss")
         if record["step"] == step and type(loss) is float:
             return loss

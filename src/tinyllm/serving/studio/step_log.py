@@ -18,7 +18,7 @@ from tinyllm.machine.system import OPEN_UNKNOWN_FILE
 BLOCK_BYTES = 2**20
 LONGEST_LINE_BYTES = 2**18
 """A longer line is foreign."""
-PROBE_BYTES = 2048
+PROBE_BYTES = 1024
 """Bytes that one step of the binary search reads; lines of metrics have 150 to 250."""
 CHECKED_BYTES = 64
 """Bytes before a place of the file by which a rewritten file is recognized."""
@@ -84,18 +84,22 @@ class StepLog:
             if len(held) > LONGEST_LINE_BYTES:
                 offset, held, skips = position, b"", True
 
-    def window(self, start: int, num_bytes: int) -> list[tuple[int, Record]]:
-        """The records of the whole lines in `num_bytes` from `start`, which may be inside a line."""
+    def window(self, start: int, num_bytes: int, mark: bytes = b"") -> list[tuple[int, Record]]:
+        """The records of the whole lines in `num_bytes` from `start`, which may be inside a line.
+
+        Only lines that contain `mark` are parsed.
+        """
+        return list(self._each_in(start, num_bytes, mark))
+
+    def _each_in(self, start: int, num_bytes: int, mark: bytes = b"") -> Iterator[tuple[int, Record]]:
         content = self.read(start, min(num_bytes, self.end - start))
         first = self._line_start(start, content)
-        lines = []
         offset = start + first
         for part in content[first:].split(b"\n")[:-1]:
-            record = parse(part)
+            record = parse(part) if mark in part else None
             if record is not None:
-                lines.append((offset, record))
+                yield offset, record
             offset += len(part) + 1
-        return lines
 
     def find(self, step: int, low: int = 0, high: int | None = None) -> int:
         """The position of the first line of `step` or a later one, `end` if there is none; by binary search.
@@ -110,7 +114,7 @@ class StepLog:
                 high = middle
             else:
                 low = offset
-        for offset, record in self.window(low, high - low + 2 * PROBE_BYTES):
+        for offset, record in self._each_in(low, high - low + 2 * PROBE_BYTES):
             if record["step"] >= step:
                 return offset
         for offset, record in self.lines(low, high + 4 * BLOCK_BYTES):  # past long foreign lines
@@ -168,7 +172,7 @@ def parse(line: bytes) -> Record | None:
     if len(line) > LONGEST_LINE_BYTES:
         return None
     try:
-        record = json.loads(line)
+        record = json.loads(line.decode(errors="replace"))
     except (ValueError, RecursionError):
         return None
     if not isinstance(record, dict):
