@@ -15,7 +15,7 @@ from typing import Any
 
 from tinyllm.errors import QueueFullError
 from tinyllm.serving.studio.answers import event
-from tinyllm.serving.studio.curves import Cursor, Curves
+from tinyllm.serving.studio.curves import Cursor
 from tinyllm.serving.studio.library import Item
 from tinyllm.serving.studio.run_states import RunStates, read_after
 from tinyllm.serving.studio.samples import end_of_samples, read_new_samples
@@ -27,6 +27,8 @@ POLL_SECONDS = 1.0
 ALIVE_SECONDS = 10.0
 """Time between two comment lines, by which a client and a proxy see that the stream lives."""
 ALIVE = b": alive\n\n"
+RESTART = event("restart", {})
+"""The last event of a stream whose log was rewritten: the client reads the log again, and follows from its end."""
 NEW_POINTS = 500
 """Points of each curve in one event."""
 NEW_SAMPLES = 20
@@ -43,6 +45,9 @@ class Look:
     chunks: list[bytes] = field(default_factory=list)
     num_bytes: int = 0
     is_over: bool = False
+    """Whether nothing more is sent; what is unread is dropped."""
+    is_last: bool = False
+    """Whether the stream ends after the chunks that are there."""
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     def put(self, chunk: bytes) -> None:
@@ -53,6 +58,11 @@ class Look:
             return
         self.chunks.append(chunk)
         self.changed.set()
+
+    def finish(self, chunk: bytes) -> None:
+        """Adds the last chunk."""
+        self.put(chunk)
+        self.is_last = True
 
     def end(self) -> None:
         """Ends the stream; what is unread is dropped."""
@@ -96,7 +106,10 @@ class RunWatch:
             look.put(event("state", self._state))
             if cursor is not None and cursor.place != self._cursor.place:
                 news = await self._read(read_after, self._item, cursor, NEW_POINTS, self._cursor.place)
-                look.put(_metrics_event(news))
+                if news is None:
+                    look.finish(RESTART)
+                    return
+                look.put(event("metrics", news.fields()))
             self.looks.append(look)
         if self._task is None:
             self._task = asyncio.create_task(self._follow())
@@ -130,9 +143,15 @@ class RunWatch:
         """Reads what is new and gives it to all followers."""
         assert self._cursor is not None
         news = await self._read(read_after, self._item, self._cursor, NEW_POINTS)
-        if news is None or news.num_lines:
-            self._send(_metrics_event(news))
-        self._cursor = news.cursor if news is not None else await self._states.end(self._item)
+        if news is None:
+            self._cursor = await self._states.end(self._item)
+            for look in self.looks:
+                look.finish(RESTART)
+            self.looks = []
+        else:
+            self._cursor = news.cursor
+            if news.num_lines:
+                self._send(event("metrics", news.fields()))
         samples, self._samples = await self._read(read_new_samples, self._item.path, self._samples, NEW_SAMPLES)
         if samples:
             self._send(event("samples", {"samples": samples}))
@@ -181,6 +200,8 @@ class Watchers:
             await watch.add(look, cursor)
             while not look.is_over and not self._is_closed:
                 yield await look.take()
+                if look.is_last and not look.chunks:
+                    return
         finally:
             watch.remove(look)
             watch.num_users -= 1
@@ -194,8 +215,3 @@ class Watchers:
         self._is_closed = True
         for watch in self._watches.values():
             watch.close()
-
-
-def _metrics_event(news: Curves | None) -> bytes:
-    """The event of new lines, or that the log was rewritten, so that the client reads it again."""
-    return event("restart", {}) if news is None else event("metrics", news.fields())

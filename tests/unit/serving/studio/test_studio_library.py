@@ -5,6 +5,7 @@ import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -78,7 +79,7 @@ def test_a_circle_of_links_ends(tmp_path: Path) -> None:
     assert list(search(tmp_path).runs) == ["run"]
 
 
-def test_what_is_hidden_damaged_or_foreign_is_left_out(tmp_path: Path, make_model_dir: Callable[..., Path]) -> None:
+def test_hidden_damaged_and_foreign_places_are_left_out(tmp_path: Path, make_model_dir: Callable[..., Path]) -> None:
     model = make_model_dir("source")
     write_run(tmp_path / ".hidden" / "run")
     write_run(tmp_path / "checkpoints" / "run")
@@ -133,7 +134,12 @@ def test_facts_are_read_again_only_if_files_change(
     first = library.search().models["model"]
     reads: list[Path] = []
     read = library_module._READERS["model"]
-    monkeypatch.setitem(library_module._READERS, "model", lambda path: reads.append(path) or read(path))
+
+    def read_and_count(path: Path) -> Any:
+        reads.append(path)
+        return read(path)
+
+    monkeypatch.setitem(library_module._READERS, "model", read_and_count)
     assert library.search().models["model"] == first
     assert reads == []
     os.utime(model / "config.json")

@@ -130,9 +130,12 @@ def test_a_log_that_is_rewritten_begins_again(run: Path) -> None:
         await client.until("state")
         write_lines(run / "metrics.jsonl", lines_of_run(20))
         await client.until("restart")
+        with pytest.raises(StopAsyncIteration):
+            await client.until("metrics")
+        again = Client(watchers, item, await RunStates(reads).end(item))
         write_lines(run / "metrics.jsonl", [update(21)], "a")
-        assert (await client.until("metrics"))["training"]["step"] == [21]
-        await client.chunks.aclose()
+        assert (await again.until("metrics"))["training"]["step"] == [21]
+        await again.chunks.aclose()
 
     follow(run, test)
 
@@ -143,9 +146,12 @@ def test_a_run_that_is_removed_ends_nothing(run: Path) -> None:
         await client.until("state")
         (run / "metrics.jsonl").unlink()
         await client.until("restart")
-        write_lines(run / "metrics.jsonl", [update(1)])
-        assert (await client.until("metrics"))["training"]["step"] == [1]
         await client.chunks.aclose()
+        again = Client(watchers, item)
+        await again.until("state")
+        write_lines(run / "metrics.jsonl", [update(1)])
+        assert (await again.until("metrics"))["training"]["step"] == [1]
+        await again.chunks.aclose()
 
     follow(run, test)
 
