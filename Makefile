@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 LOCK := requirements.lock
 LOCKED := PIP_CONSTRAINT=$(LOCK) PIP_BUILD_CONSTRAINT=$(LOCK)
 
-.PHONY: demo test test-newest test-all test-faults bench bench-full scaling-laws bundled-model settings-page check page-check page-types page-libraries format install lock
+.PHONY: demo test test-newest test-all test-faults bench bench-full scaling-laws bundled-model settings-page check page-check browser page-types page-libraries format install lock
 
 demo: $(VENV)/installed  ## the whole way: corpus, tokenizer, shards, training, stories
 	$(BIN)/tinyllm demo
@@ -48,6 +48,9 @@ page-types: node_modules/.package-lock.json
 node_modules/.package-lock.json: package.json package-lock.json
 	npm ci --silent
 	touch $@
+
+browser:  ## installs the chromium that the tests of the page need, where the system has none
+	sh tools/install_browser.sh
 
 page-libraries:  ## copies the page's libraries in the versions of package-lock.json; needs Node
 	$(PYTHON) tools/copy_page_libraries.py
