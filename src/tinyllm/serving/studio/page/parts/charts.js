@@ -16,7 +16,7 @@ import { readColors } from "./theme.js";
  * @property {(number | null)[]} y
  * @property {boolean} [faint] drawn thin behind the others, and not named
  * @property {boolean} [points] each value has a point
- * @property {"line" | "bars"} [shape]
+ * @property {number[]} [edges] makes a histogram: value k stands between edges k and k + 1
  *
  * @typedef {{ x: number, kind: string, color: string, text: string }} ChartMark
  * @typedef {[number, number]} Range
@@ -27,9 +27,12 @@ import { readColors } from "./theme.js";
  * @property {ChartSeries[]} series
  * @property {(value: number) => string} formatX
  * @property {(value: number) => string} formatY
+ * @property {(value: number) => string} [formatTick] for the numbers of the vertical axis
  * @property {string} xLabel
  * @property {boolean} [logX]
  * @property {boolean} [logY]
+ * @property {boolean} [fromZero] the vertical axis begins at 0
+ * @property {boolean} [binary] the vertical axis counts bytes, and its lines stand at powers of 2
  * @property {Range | null} [zoom]
  * @property {(zoom: Range | null) => void} [onZoom]
  * @property {(x: number) => string} [nameX] what stands for x in the line of values
@@ -41,6 +44,7 @@ import { readColors } from "./theme.js";
 
 const ZOOM_STEP = 0.6;
 const PAN_STEP = 0.15;
+const POWERS_OF_2 = Array.from({ length: 50 }, (_, power) => 2 ** power);
 const MARK_SIGNS = /** @type {Record<string, string>} */ ({ resume: "\u25b6", skip: "\u00d7", save: "\u25cf", stop: "\u25a0" });
 
 /** @param {ChartProps} props */
@@ -80,7 +84,7 @@ export function Chart(props) {
             <span class="chart-title">${title}${note && html`<span class="chart-note">${note}</span>`}</span>
             <span class="chart-values">
                 ${cursor !== null && html`<span class="chart-x">${(nameX ?? formatX)(cursor)}</span>`}
-                ${named.map((each) => html`<${ChartValue} key=${each.label} series=${each} x=${at} format=${formatY} />`)}
+                ${named.map((each) => html`<${ChartValue} key=${each.label} series=${each} x=${at} format=${formatY} alone=${named.length === 1} />`)}
             </span>
         </figcaption>
         <div
@@ -97,13 +101,13 @@ export function Chart(props) {
 }
 
 /**
- * @param {{ series: ChartSeries, x: number, format: (value: number) => string }} props
+ * @param {{ series: ChartSeries, x: number, format: (value: number) => string, alone: boolean }} props
  */
-function ChartValue({ series, x, format }) {
+function ChartValue({ series, x, format, alone }) {
     const value = valueAt(series, x);
     return html`<span class="chart-value">
-        <span class=${`swatch ${swatchClass(series.color)}`} aria-hidden="true"></span>
-        <span class="chart-value-name">${series.label}</span>
+        ${!alone && html`<span class=${`swatch ${swatchClass(series.color)}`} aria-hidden="true"></span>
+            <span class="chart-value-name">${series.label}</span>`}
         <span class="chart-value-number">${value === null ? "\u2013" : format(value)}</span>
     </span>`;
 }
@@ -120,9 +124,9 @@ export function swatchClass(color) {
  * A chart is made anew when this text changes, else only its data is.
  * @param {ChartProps} props
  */
-function structureOf({ series, logX, logY, look, height, xLabel }) {
-    const lines = series.map((each) => [each.label, each.color, each.faint, each.points, each.shape]);
-    return JSON.stringify([lines, logX, logY, look, height, xLabel]);
+function structureOf({ series, logX, logY, fromZero, look, height, xLabel }) {
+    const lines = series.map((each) => [each.label, each.color, each.faint, each.points, each.edges !== undefined]);
+    return JSON.stringify([lines, logX, logY, fromZero, look, height, xLabel]);
 }
 
 /**
@@ -180,10 +184,10 @@ function makePlot(latest, holder, height, setCursor) {
         width: holder.clientWidth,
         height,
         legend: { show: false },
-        padding: [12, 12, 0, 0],
+        padding: [14, 14, 0, 0],
         scales: {
-            x: { time: false, distr: props.logX ? 3 : 1 },
-            y: { distr: props.logY ? 3 : 1, ...(hasBars(props) ? { range: rangeFromZero } : {}) },
+            x: { time: false, distr: props.logX ? 3 : 1, range: (_plot, least, most) => [least, most] },
+            y: { distr: props.logY ? 3 : 1, ...(props.fromZero && !props.logY ? { range: rangeFromZero } : {}) },
         },
         cursor: {
             y: false,
@@ -192,7 +196,14 @@ function makePlot(latest, holder, height, setCursor) {
             bind: { dblclick: () => () => latest.current.onZoom?.(null) || null },
             ...(props.group === undefined ? {} : { sync: { key: props.group, scales: ["x", null] } }),
         },
-        axes: [makeAxis(colors, (value) => latest.current.formatX(value)), { ...makeAxis(colors, (value) => latest.current.formatY(value)), size: 56 }],
+        axes: [
+            { ...makeAxis(colors, props.logX, (value) => latest.current.formatX(value)), size: 30 },
+            {
+                ...makeAxis(colors, props.logY, (value) => (latest.current.formatTick ?? latest.current.formatY)(value)),
+                size: 60,
+                ...(props.binary ? { incrs: POWERS_OF_2 } : {}),
+            },
+        ],
         series: [{}, ...props.series.map((each) => makeSeries(each, /** @type {string} */ (colors[each.color])))],
         hooks: {
             setCursor: [(plot) => setCursor(cursorX(plot))],
@@ -204,11 +215,6 @@ function makePlot(latest, holder, height, setCursor) {
     const plot = new uPlot(options, alignedData(props.series), holder);
     showZoom(plot, props);
     return plot;
-}
-
-/** @param {ChartProps} props */
-function hasBars({ series }) {
-    return series.some((each) => each.shape === "bars");
 }
 
 /**
@@ -223,18 +229,29 @@ function rangeFromZero(_plot, _least, most) {
 
 /**
  * @param {Record<string, string>} colors
+ * @param {boolean | undefined} log
  * @param {(value: number) => string} format
  * @returns {uPlot.Axis}
  */
-function makeAxis(colors, format) {
+function makeAxis(colors, log, format) {
     return {
         stroke: colors["--ink-3"] ?? "",
         font: "12px system-ui, sans-serif",
-        grid: { stroke: colors["--line"] ?? "", width: 1 },
+        grid: { stroke: colors["--line"] ?? "", width: 1, ...(log ? { filter: wholePowers } : {}) },
         ticks: { show: false },
         gap: 8,
         values: (_plot, splits) => splits.map((value) => (value === null ? "" : format(value))),
     };
+}
+
+/**
+ * The lines of a logarithmic axis at powers of 10, and at 2 and 5 between them where there are few.
+ * @param {uPlot} _plot
+ * @param {number[]} splits
+ */
+function wholePowers(_plot, splits) {
+    const shown = splits.length > 20 ? /^1e/ : /^[125]e/;
+    return splits.map((value) => (value !== null && shown.test(value.toExponential(0)) ? value : null));
 }
 
 /**
@@ -243,15 +260,37 @@ function makeAxis(colors, format) {
  * @returns {uPlot.Series}
  */
 function makeSeries(series, color) {
-    const bars = series.shape === "bars";
+    const bars = series.edges !== undefined;
     return {
         label: series.label,
         stroke: series.faint ? withAlpha(color, 0.28) : color,
         width: bars ? 0 : series.faint ? 1 : 2,
         spanGaps: true,
         points: { show: series.points ?? false, size: 6, fill: color, stroke: color },
-        ...(bars ? { fill: withAlpha(color, 0.75), paths: uPlot.paths.bars?.({ size: [0.94, 60], align: 1 }) } : {}),
+        ...(bars ? { fill: withAlpha(color, 0.75), paths: (plot, place) => barPaths(plot, place, series.edges ?? []) } : {}),
     };
+}
+
+/**
+ * The bars of a histogram, as wide as their bins.
+ * @param {uPlot} plot
+ * @param {number} place of the series
+ * @param {number[]} edges
+ * @returns {uPlot.Series.Paths}
+ */
+function barPaths(plot, place, edges) {
+    const path = new Path2D();
+    const floor = plot.valToPos(0, "y", true);
+    const gap = devicePixelRatio || 1;
+    for (const [k, count] of (plot.data[place] ?? []).entries()) {
+        const [from, to] = [edges[k], edges[k + 1]];
+        if (count === null || count === undefined || from === undefined || to === undefined) continue;
+        const left = plot.valToPos(from, "x", true);
+        const width = Math.max(gap, plot.valToPos(to, "x", true) - left - gap);
+        const top = plot.valToPos(count, "y", true);
+        path.rect(left, top, width, floor - top);
+    }
+    return { stroke: null, fill: path };
 }
 
 /**
@@ -275,23 +314,17 @@ function cursorX(plot) {
  * @param {ChartProps} props
  */
 function showZoom(plot, { zoom, series }) {
-    const places = series.flatMap((each) => (each.x.length === 0 ? [] : [each.x[0], each.x.at(-1)]));
+    const places = series.flatMap(({ x, edges }) => (x.length === 0 ? [] : [x[0], (edges ?? x).at(-1)]));
     const numbers = /** @type {number[]} */ (places);
     if (zoom) plot.setScale("x", { min: zoom[0], max: zoom[1] });
-    else if (numbers.length > 0) plot.setScale("x", fullRange(numbers, hasBars({ ...emptyProps, series })));
+    else if (numbers.length > 0) plot.setScale("x", fullRange(numbers));
     else plot.redraw();
 }
 
-const emptyProps = /** @type {ChartProps} */ ({});
-
-/**
- * @param {number[]} places
- * @param {boolean} bars
- */
-function fullRange(places, bars) {
+/** @param {number[]} places */
+function fullRange(places) {
     const [min, max] = [Math.min(...places), Math.max(...places)];
-    if (min === max) return { min: min - 1, max: max + 1 };
-    return { min, max: bars ? max + (max - min) * 0.01 : max };
+    return min === max ? { min: min - 1, max: max + 1 } : { min, max };
 }
 
 /**
@@ -428,7 +461,6 @@ function drawMarks(plot, marks) {
     const scale = devicePixelRatio || 1;
     const colors = readColors([...new Set(marks.map((mark) => mark.color))]);
     ctx.save();
-    ctx.font = `${10 * scale}px system-ui, sans-serif`;
     ctx.textAlign = "center";
     for (const mark of marks) {
         const x = plot.valToPos(mark.x, "x", true);
@@ -437,7 +469,8 @@ function drawMarks(plot, marks) {
         const quiet = mark.kind === "save";
         ctx.fillStyle = ctx.strokeStyle = color;
         if (!quiet) drawLine(ctx, x, bbox, scale);
-        ctx.fillText(MARK_SIGNS[mark.kind] ?? "", x, quiet ? bbox.top + bbox.height - 3 * scale : bbox.top - 2 * scale);
+        ctx.font = `${(quiet ? 7 : 11) * scale}px system-ui, sans-serif`;
+        ctx.fillText(MARK_SIGNS[mark.kind] ?? "", x, quiet ? bbox.top + bbox.height - 2 * scale : bbox.top - 3 * scale);
     }
     ctx.restore();
 }

@@ -10,7 +10,7 @@ import { t } from "./language.js";
  */
 export function Empty({ title, children }) {
     return html`<div class="empty">
-        <svg class="empty-mark" viewBox="0 0 64 32" aria-hidden="true">
+        <svg class="empty-mark" viewBox="0 0 66 32" aria-hidden="true">
             <path d="M2 4c6 16 16 22 60 24" /><circle cx="62" cy="28" r="2" />
         </svg>
         <h2>${title}</h2>

@@ -40,9 +40,9 @@ export function spacedBytes(bytes) {
 }
 
 /**
- * @param {{ tokens: Token[], label: string, describe?: (token: Token, index: number) => string }} props
+ * @param {{ tokens: Token[], label: string, hint?: boolean, describe?: (token: Token, index: number) => string }} props
  */
-export function TokenText({ tokens, label, describe = describeToken }) {
+export function TokenText({ tokens, label, hint = true, describe = describeToken }) {
     const [chosen, setChosen] = useState(-1);
     const token = tokens[chosen];
     /** @param {Event} event */
@@ -69,7 +69,7 @@ export function TokenText({ tokens, label, describe = describeToken }) {
             onPointerDown=${choose}
             onKeyDown=${move}
         >${tokens.map((each, place) => html`<${OneToken} key=${place} token=${each} place=${place} on=${place === chosen} />`)}</div>
-        <p class="token-line" aria-live="polite">${token === undefined ? t("tokens.hint") : describe(token, chosen)}</p>
+        <p class="token-line" aria-live="polite">${token !== undefined ? describe(token, chosen) : hint && t("tokens.hint")}</p>
     </div>`;
 }
 

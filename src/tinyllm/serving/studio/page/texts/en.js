@@ -157,6 +157,7 @@ export default {
     "tokenizer.second": "Compare with",
     "tokenizer.no_second": "None",
     "tokenizer.text": "Text",
+    "tokenizer.not_linked": "A text of more than {count} characters is not part of the page's link.",
     "tokenizer.none": "No tokenizer here yet",
     "tokenizer.none_text": "There is no tokenizer under this folder. This command trains one:",
     "tokenizer.num_tokens": "Tokens",

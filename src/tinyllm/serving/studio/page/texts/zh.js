@@ -157,6 +157,7 @@ export default {
     "tokenizer.second": "比较对象",
     "tokenizer.no_second": "无",
     "tokenizer.text": "文本",
+    "tokenizer.not_linked": "超过 {count} 个字符的文本不包含在页面链接里。",
     "tokenizer.none": "这里还没有分词器",
     "tokenizer.none_text": "这个文件夹下没有分词器。这个命令训练一个：",
     "tokenizer.num_tokens": "词元数",

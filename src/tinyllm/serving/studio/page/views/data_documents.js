@@ -57,7 +57,7 @@ function DocumentPage({ id, split, from }) {
     const first = documents[0]?.index ?? 0;
     return html`
         <${Pager} first=${first} shown=${documents.length} count=${count} />
-        ${documents.map((document) => html`<${OneDocument} key=${document.index} document=${document} />`)}
+        ${documents.map((document, place) => html`<${OneDocument} key=${document.index} document=${document} hint=${place === 0} />`)}
         ${documents.length > 3 && html`<${Pager} first=${first} shown=${documents.length} count=${count} />`}
     `;
 }
@@ -76,15 +76,15 @@ function Pager({ first, shown, count }) {
 }
 
 /**
- * @param {{ document: Document }} props
+ * @param {{ document: Document, hint: boolean }} props
  */
-function OneDocument({ document: { index, num_tokens, tokens } }) {
+function OneDocument({ document: { index, num_tokens, tokens }, hint }) {
     return html`<article class="card document">
         <header>
             <h3>${t("documents.number", { index })}</h3>
             <span class="hint">${t("documents.length", { count: num_tokens })}</span>
         </header>
-        <${TokenText} tokens=${tokens} label=${t("documents.number", { index })} />
+        <${TokenText} tokens=${tokens} label=${t("documents.number", { index })} hint=${hint} />
         ${tokens.length < num_tokens && html`<p class="hint">${t("documents.cut", { count: tokens.length })}</p>`}
     </article>`;
 }

@@ -43,7 +43,7 @@ function LengthChart({ lengths: { edges, counts }, look }) {
         color: "--series-1",
         x: edges.slice(0, counts.length),
         y: counts,
-        shape: /** @type {const} */ ("bars"),
+        edges,
     }], [edges, counts, look]);
     return html`<${Chart}
         title=${t("statistics.lengths")}
@@ -53,6 +53,7 @@ function LengthChart({ lengths: { edges, counts }, look }) {
         formatY=${formatCompact}
         nameX=${(/** @type {number} */ x) => lengthName(edges, x)}
         xLabel="length"
+        fromZero=${true}
         height=${260}
         look=${look}
     />`;

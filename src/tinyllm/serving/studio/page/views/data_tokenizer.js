@@ -1,7 +1,7 @@
 /** What one or two tokenizers make of a text: pieces, ids and bytes, and characters per token. */
 import { post } from "../parts/api.js";
 import { Select, TextArea } from "../parts/controls.js";
-import { html } from "../parts/html.js";
+import { html, useEffect, useState } from "../parts/html.js";
 import { formatFixed, formatNumber, t } from "../parts/language.js";
 import { useLoaded } from "../parts/loading.js";
 import { changeState } from "../parts/route.js";
@@ -25,7 +25,16 @@ export function TokenizerPart({ library, params }) {
     const choices = tokenizerChoices(library);
     const first = choices.find(({ key }) => key === params.get("a")) ?? choices[0];
     const second = choices.find(({ key }) => key === params.get("b"));
-    const text = params.get("text") ?? t("tokenizer.example");
+    const linked = params.get("text");
+    const [typed, setTyped] = useState(/** @type {string | null} */ (null));
+    useEffect(() => {
+        if (linked !== null && linked !== typed) setTyped(null); // another link was opened
+    }, [linked]);
+    const text = typed ?? linked ?? t("tokenizer.example");
+    const keepText = (/** @type {string} */ next) => {
+        setTyped(next);
+        changeState({ text: next.length <= MOST_LINKED ? next : null });
+    };
     if (first === undefined) return html`<${NoTokenizer} />`;
     const options = choices.map(({ key, label }) => ({ value: key, label }));
     return html`<div class="stack stack-wide">
@@ -37,16 +46,12 @@ export function TokenizerPart({ library, params }) {
                 onChange=${(/** @type {string} */ value) => changeState({ b: value })} />
         </div>
         <${TextArea} label=${t("tokenizer.text")} value=${text} maxLength=${MOST_CHARACTERS} onChange=${keepText} />
+        ${text.length > MOST_LINKED && html`<p class="hint">${t("tokenizer.not_linked", { count: MOST_LINKED })}</p>`}
         <div class=${second ? "side-by-side" : "stack"}>
             <${TokenizedText} choice=${first} text=${text} />
             ${second && html`<${TokenizedText} choice=${second} text=${text} />`}
         </div>
     </div>`;
-}
-
-/** @param {string} text */
-function keepText(text) {
-    changeState({ text: text.slice(0, MOST_LINKED) });
 }
 
 function NoTokenizer() {

@@ -22,6 +22,9 @@ import { drawablePoints, smooth, stepAt } from "../parts/series.js";
  * @property {import("../parts/language.js").TextKey} title
  * @property {import("../parts/language.js").TextKey} note
  * @property {(value: number) => string} format
+ * @property {(value: number) => string} [tick]
+ * @property {boolean} [fromZero]
+ * @property {boolean} [binary]
  */
 
 const AXES = /** @type {const} */ (["step", "tokens", "seconds"]);
@@ -32,14 +35,22 @@ const ENOUGH_POINTS = 400;
 
 /** @type {Measure[]} */
 const MEASURES = [
-    { table: "training", name: "loss", title: "chart.loss", note: "chart.nats", format: (value) => formatFixed(value, 3) },
-    { table: "evaluation", name: "validation_loss", title: "chart.validation_loss", note: "chart.nats", format: (value) => formatFixed(value, 3) },
-    { table: "evaluation", name: "bits_per_byte", title: "chart.bits_per_byte", note: "chart.bits", format: (value) => formatFixed(value, 3) },
-    { table: "training", name: "learning_rate", title: "chart.learning_rate", note: "chart.per_step", format: formatNumber },
-    { table: "training", name: "gradient_norm", title: "chart.gradient_norm", note: "chart.before_clip", format: (value) => formatFixed(value, 2) },
-    { table: "training", name: "tokens_per_second", title: "chart.tokens_per_second", note: "chart.tokens", format: formatCompact },
-    { table: "training", name: "memory_bytes", title: "chart.memory", note: "chart.process", format: formatBytes },
+    { table: "training", name: "loss", title: "chart.loss", note: "chart.nats", format: (value) => formatFixed(value, 3), tick: formatNumber },
+    { table: "evaluation", name: "validation_loss", title: "chart.validation_loss", note: "chart.nats", format: (value) => formatFixed(value, 3), tick: formatNumber },
+    { table: "evaluation", name: "bits_per_byte", title: "chart.bits_per_byte", note: "chart.bits", format: (value) => formatFixed(value, 3), tick: formatNumber },
+    { table: "training", name: "learning_rate", title: "chart.learning_rate", note: "chart.per_step", format: formatNumber, tick: formatPower },
+    { table: "training", name: "gradient_norm", title: "chart.gradient_norm", note: "chart.before_clip", format: (value) => formatFixed(value, 2), tick: formatNumber },
+    { table: "training", name: "tokens_per_second", title: "chart.tokens_per_second", note: "chart.tokens", format: formatCompact, fromZero: true },
+    { table: "training", name: "memory_bytes", title: "chart.memory", note: "chart.process", format: formatBytes, fromZero: true, binary: true },
 ];
+
+/**
+ * A small number in short, as 5e-4.
+ * @param {number} value
+ */
+function formatPower(value) {
+    return value === 0 ? "0" : Number(value.toPrecision(3)).toExponential();
+}
 
 /**
  * @param {{ runs: ShownRun[], params: URLSearchParams, look: string }} props
@@ -47,7 +58,7 @@ const MEASURES = [
 export function RunCharts({ runs, params, look }) {
     const view = readView(params);
     const details = useDetails(runs, view);
-    const onZoom = useCallback((/** @type {Range | null} */ zoom) => changeState({ zoom: zoom && zoom.map((end) => String(Number(end.toPrecision(7)))).join("~") }), []);
+    const onZoom = useCallback((/** @type {Range | null} */ zoom) => changeState({ zoom: zoom && zoom.map((end) => String(Number(end.toPrecision(7)))).join("_") }), []);
     if (runs.every((run) => run.metrics === null)) return null;
     return html`<section class="stack" aria-labelledby="charts-title">
         <div class="section-head">
@@ -75,7 +86,7 @@ export function RunCharts({ runs, params, look }) {
  * @returns {View}
  */
 function readView(params) {
-    const ends = (params.get("zoom") ?? "").split("~").map(Number);
+    const ends = (params.get("zoom") ?? "").split("_").map(Number);
     const [low, high] = ends;
     const zoomed = ends.length === 2 && low !== undefined && high !== undefined && Number.isFinite(low) && low < high;
     return {
@@ -192,6 +203,9 @@ function MeasureChart({ measure, runs, details, view, look, large, onZoom }) {
             series=${series}
             formatX=${formatX}
             formatY=${measure.format}
+            formatTick=${measure.tick}
+            fromZero=${measure.fromZero}
+            binary=${measure.binary}
             nameX=${(/** @type {number} */ x) => `${t(`axis.${axis === "seconds" ? "time" : axis}`)} ${axis === "step" ? formatNumber(x) : formatX(x)}`}
             xLabel=${axis}
             logX=${logX}

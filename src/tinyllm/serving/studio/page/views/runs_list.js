@@ -76,7 +76,7 @@ function RunChoice({ run, color, focusable, onToggle, onFocus }) {
                     ${run.best_validation_loss !== null && html`<span>${t("runs.best", { loss: formatFixed(run.best_validation_loss, 3) })}</span>`}
                 </span>
                 <span class="choice-time">${formatTime(run.updated)}</span>
-                <${Progress} share=${share} />
+                <${Progress} share=${share} running=${run.state === "running"} />
             </span>
         </label>
     </li>`;
@@ -84,10 +84,10 @@ function RunChoice({ run, color, focusable, onToggle, onFocus }) {
 
 /**
  * A bar for the share of a whole that is done; the text beside it says the same.
- * @param {{ share: number }} props
+ * @param {{ share: number, running: boolean }} props
  */
-export function Progress({ share }) {
-    return html`<svg class="progress" viewBox="0 0 100 4" preserveAspectRatio="none" aria-hidden="true">
+export function Progress({ share, running }) {
+    return html`<svg class=${`progress${running ? " progress-running" : ""}`} viewBox="0 0 100 4" preserveAspectRatio="none" aria-hidden="true">
         <rect class="progress-ground" width="100" height="4" /><rect class="progress-done" width=${share * 100} height="4" />
     </svg>`;
 }

@@ -26,7 +26,7 @@ function RunSummaryCard({ shown }) {
             <span class="summary-step">${t("runs.step_of", { step: run.step, steps: run.num_steps })}, ${formatPercent(share)}</span>
             ${run.seconds_left !== null && html`<span class="summary-left">${t("runs.left", { time: formatDuration(run.seconds_left) })}</span>`}
         </header>
-        <${Progress} share=${share} />
+        <${Progress} share=${share} running=${run.state === "running"} />
         <dl class="facts">${summaryFacts(shown).map(([label, value]) => html`<div key=${label}>
             <dt>${label}</dt><dd>${value ?? "\u2013"}</dd>
         </div>`)}</dl>
