@@ -1,4 +1,4 @@
-"""Starts `tinyllm serve` in a process of its own, and speaks to it by raw sockets."""
+"""Starts `tinyllm serve` or `tinyllm studio` in a process of its own, and speaks to it by raw sockets."""
 
 import os
 import signal
@@ -23,19 +23,23 @@ from tinyllm.serving import service
 service.Limits = partial(service.Limits, **{})
 main(sys.argv[1:])
 """
+ADDRESS_LINES = ("serving ", "the studio of ")
+"""Beginnings of the line that names the server's address."""
 KEY = "sk-the-key-of-this-test"
 
 
 class ServerProcess:
-    """A running `tinyllm serve`; its output is in `lines`."""
+    """A running `tinyllm serve`, or another command that serves; its output is in `lines`."""
 
-    def __init__(self, cache: Path, *arguments: str, limits: dict[str, float] | None = None) -> None:
+    def __init__(
+        self, cache: Path, *arguments: str, limits: dict[str, float] | None = None, command: str = "serve"
+    ) -> None:
         """`limits` replaces fields of the server's `Limits`, so that a test need not wait for its deadlines."""
         environment = {**os.environ, "XDG_CACHE_HOME": str(cache.parent), "PYTHONUNBUFFERED": "1"}
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
         port = [] if "--port" in arguments else ["--port", "0"]
         self.process = subprocess.Popen(
-            [sys.executable, "-c", PROGRAM.format(limits or {}), "serve", *port, *arguments],
+            [sys.executable, "-c", PROGRAM.format(limits or {}), command, *port, *arguments],
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -48,15 +52,15 @@ class ServerProcess:
         self._reader.start()
         assert self._ready.wait(PATIENCE_SECONDS), self.output
         assert self.process.poll() is None, self.output
-        (line,) = [line for line in self.lines if line.startswith("serving ")]
-        self.url = line.split(" at ")[1].split("/v1")[0]
+        (line,) = [line for line in self.lines if line.startswith(ADDRESS_LINES)]
+        self.url = line.rpartition(" at ")[2].split()[0].split("/v1")[0]
         self.port = int(self.url.rpartition(":")[2])
 
     def _read(self) -> None:
         assert self.process.stdout is not None
         for line in self.process.stdout:
             self.lines.append(line)
-            if line.startswith("serving "):
+            if line.startswith(ADDRESS_LINES):
                 self._ready.set()
         self._ready.set()
 

@@ -85,7 +85,7 @@ export function Select({ label, value, options, onChange }) {
 export function Slider({ label, value, min, max, step, text, onInput }) {
     const shown = text ?? String(value);
     return html`<label class="field slider">
-        <span class="field-label">${label}<output>${shown}</output></span>
+        <span class="field-label">${label}<span class="field-value" aria-hidden="true">${shown}</span></span>
         <input
             type="range"
             min=${min}

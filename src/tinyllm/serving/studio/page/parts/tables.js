@@ -10,7 +10,7 @@ import { html } from "./html.js";
  * The first column heads each row.
  */
 export function Table({ caption, columns, rows, showCaption = false }) {
-    return html`<div class="table-frame" role="region" aria-label=${caption} tabIndex=${0}>
+    return html`<div class="table-frame" role="group" aria-label=${caption} tabIndex=${0}>
         <table>
             <caption class=${showCaption ? "" : "visually-hidden"}>${caption}</caption>
             <thead><tr>${columns.map(({ name, label, number }) => html`<th

@@ -136,6 +136,8 @@ export default {
     "documents.matches": "Matches: {count}",
     "documents.searched": "No match up to document {index}.",
     "documents.go_on": "Search on",
+    "documents.none": "There is no document {index}: the split has {count}.",
+    "documents.last": "Go to the last ones",
     "documents.open": "Open document {index}",
     "statistics.lengths": "Lengths of documents",
     "statistics.lengths_note": "documents by number of tokens",

@@ -136,6 +136,8 @@ export default {
     "documents.matches": "匹配：{count}",
     "documents.searched": "到文档 {index} 为止没有匹配。",
     "documents.go_on": "继续搜索",
+    "documents.none": "没有文档 {index}：这个划分共有 {count} 篇。",
+    "documents.last": "到最后几篇",
     "documents.open": "打开文档 {index}",
     "statistics.lengths": "文档长度",
     "statistics.lengths_note": "按词元数统计的文档数",

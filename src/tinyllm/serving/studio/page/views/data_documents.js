@@ -54,12 +54,22 @@ function DocumentPage({ id, split, from }) {
     if (problem !== null) return html`<${ErrorLine} problem=${problem} />`;
     if (data === null) return html`<${Loading} />`;
     const { documents, num_documents: count } = data;
+    if (documents.length === 0) return html`<${NoDocument} from=${from} count=${count} />`;
     const first = documents[0]?.index ?? 0;
     return html`
         <${Pager} first=${first} shown=${documents.length} count=${count} />
         ${documents.map((document, place) => html`<${OneDocument} key=${document.index} document=${document} hint=${place === 0} />`)}
         ${documents.length > 3 && html`<${Pager} first=${first} shown=${documents.length} count=${count} />`}
     `;
+}
+
+/**
+ * @param {{ from: number, count: number }} props
+ */
+function NoDocument({ from, count }) {
+    const last = Math.max(0, count - PAGE);
+    return html`<p class="hint">${t("documents.none", { index: from, count })}</p>
+        ${count > 0 && html`<div><${Button} onClick=${() => changeState({ from: String(last) })}>${t("documents.last")}<//></div>`}`;
 }
 
 /**
@@ -81,7 +91,7 @@ function Pager({ first, shown, count }) {
 function OneDocument({ document: { index, num_tokens, tokens }, hint }) {
     return html`<article class="card document">
         <header>
-            <h3>${t("documents.number", { index })}</h3>
+            <h2>${t("documents.number", { index })}</h2>
             <span class="hint">${t("documents.length", { count: num_tokens })}</span>
         </header>
         <${TokenText} tokens=${tokens} label=${t("documents.number", { index })} hint=${hint} />

@@ -45,7 +45,7 @@ function SamplesOfRun({ run, runs, params }) {
         </div>
         <${ErrorLine} problem=${known.problem ?? problem} />
         <${StepLine} steps=${steps} seen=${seen} mode=${mode} place=${place} last=${last} />
-        <div class="samples" tabIndex=${0} role="region" aria-label=${t("samples.title")}>
+        <div class="samples" tabIndex=${0} role="group" aria-label=${t("samples.title")}>
             ${(data ?? []).map((group) => html`<${SampleColumn} key=${group.step} group=${group} />`)}
         </div>
     </section>`;

@@ -1,0 +1,133 @@
+"""A folder with real runs and shards, the studio that serves it, and pages of a real browser."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from server_process import KEY, ServerProcess
+from studio_visits import FIRST, HOSTILE_NAME, HOSTILE_TEXTS, SECOND, SECONDS, TINY, Visit
+from tinyllm.cli.app import main
+from tinyllm.shards.writer import prepare
+from tinyllm.tokenizer.codec import Tokenizer
+
+
+def browser_program() -> str | None:
+    """The path of a Chromium on this machine."""
+    found = (shutil.which(name) for name in ("chromium", "chromium-browser", "google-chrome"))
+    return next(filter(None, found), None)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """A headless Chromium: the system's own, or Playwright's."""
+    api = pytest.importorskip("playwright.sync_api", reason="the studio's page needs playwright, of the extra dev")
+    with api.sync_playwright() as playwright:
+        path = browser_program() or playwright.chromium.executable_path
+        if not Path(path).exists():
+            pytest.skip("the studio's page needs chromium; make browser installs one")
+        sandbox = [] if os.environ.get("CI") is None and getattr(os, "getuid", lambda: 1)() else ["--no-sandbox"]
+        program = playwright.chromium.launch(executable_path=path, args=[*sandbox, "--disable-gpu"])
+        yield program
+        program.close()
+
+
+@pytest.fixture(scope="session")
+def studio_folder(tiny_tokenizer: Tokenizer, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Shards with hostile documents, and three short runs that were really trained."""
+    folder = tmp_path_factory.mktemp("studio")
+    lines = [f"Once upon a time the {('fox', 'bear', 'owl')[i % 3]} number {i} saw a red ball." for i in range(60)]
+    (folder / "corpus.txt").write_text("\n".join([*HOSTILE_TEXTS, *lines, *lines[:6]]).replace("\u0000", ""), "utf-8")
+    prepare(
+        [folder / "corpus.txt"],
+        tiny_tokenizer,
+        folder / "shards",
+        documents="line",
+        validation_fraction=0.2,
+        num_workers=1,
+    )
+    for name, rate, steps in ((HOSTILE_NAME, "1e-3", 2), (SECOND, "2e-2", 30), (FIRST, "5e-3", 40)):
+        train(folder, name, "--schedule.peak", rate, "--steps", str(steps), "--training.eval_interval", "5")
+    return folder
+
+
+def train(folder: Path, name: str, *arguments: str) -> None:
+    """Trains a run under `folder` in this process."""
+    with pytest.raises(SystemExit, match="0"):
+        main(["train", "--data", str(folder / "shards"), "--out", str(folder / "runs" / name), *TINY, *arguments])
+
+
+@pytest.fixture(scope="session")
+def studio(studio_folder: Path, user_cache: Path) -> Iterator[ServerProcess]:
+    """`tinyllm studio` for the folder."""
+    server = ServerProcess(user_cache, str(studio_folder), "--no-browser", command="studio")
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def locked_studio(studio_folder: Path, user_cache: Path) -> Iterator[ServerProcess]:
+    """The studio with a key."""
+    server = ServerProcess(user_cache, str(studio_folder), "--no-browser", "--api-key", KEY, command="studio")
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def visit(browser: Any, studio: ServerProcess) -> Iterator[Callable[..., Visit]]:
+    """A function that opens a context of its own; what its page did is checked after the test."""
+    visits: list[Visit] = []
+
+    def start(width: int = 1280, address: str = studio.url, **options: Any) -> Visit:
+        options = {"locale": "en-US", "reduced_motion": "reduce", **options}
+        context = browser.new_context(viewport={"width": width, "height": 800}, **options)
+        context.set_default_timeout(SECONDS)
+        made = Visit(context.new_page(), address)
+        made.page.on("pageerror", lambda error: made.messages.append(str(error)))
+        made.page.on("console", lambda message: _note_console(made, message))
+        made.page.on("request", lambda request: _note_request(made, request.url))
+        visits.append(made)
+        return made
+
+    yield start
+    for made in visits:
+        try:
+            made.check()
+        finally:
+            made.page.context.close()
+
+
+def _note_console(visit: Visit, message: Any) -> None:
+    refused_key = "401" in message.text  # the browser itself notes that the server wants a key
+    if message.type in ("error", "warning") and not refused_key:
+        visit.messages.append(message.text)
+
+
+def _note_request(visit: Visit, url: str) -> None:
+    if urlsplit(url).scheme not in ("about", "data") and not url.startswith(visit.address):
+        visit.foreign.append(url)
+
+
+@pytest.fixture
+def live_run(studio_folder: Path) -> Iterator[str]:
+    """The id of a run that goes on while the test looks at it."""
+    name = "live"
+    command = ["train", "--data", str(studio_folder / "shards"), "--out", str(studio_folder / "runs" / name), *TINY]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tinyllm", *command, "--steps", "1000000", "--training.eval_interval", "200"],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    yield f"runs/{name}"
+    process.send_signal(signal.SIGINT)
+    process.wait(60)
+    shutil.rmtree(studio_folder / "runs" / name)
