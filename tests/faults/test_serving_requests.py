@@ -175,8 +175,25 @@ ROUTES = [
     ("POST", "/detokenize", 400),
     ("GET", "/metrics", 200),
     ("GET", "/nothing", 404),
+    ("GET", "/studio/api/library", 200),
+    ("GET", "/studio/api/run?id=x", 404),
+    ("GET", "/studio/api/metrics?id=x", 404),
+    ("GET", "/studio/api/samples?id=x", 404),
+    ("GET", "/studio/api/run/events?id=x", 404),
+    ("GET", "/studio/api/shards?id=x", 404),
+    ("GET", "/studio/api/documents?id=x", 404),
+    ("GET", "/studio/api/search?id=x&text=a", 404),
+    ("GET", "/studio/api/statistics?id=x", 404),
+    ("POST", "/studio/api/models/load", 400),
+    ("POST", "/studio/api/pieces", 400),
 ]
-OPEN = [("GET", "/health", 200), ("GET", "/docs", 200), ("GET", "/openapi.json", 200)]
+OPEN = [
+    ("GET", "/", 200),
+    ("GET", "/studio/page/index.html", 200),
+    ("GET", "/health", 200),
+    ("GET", "/docs", 200),
+    ("GET", "/openapi.json", 200),
+]
 
 
 @pytest.mark.promise("19 every route x no key, wrong, right; foreign Host and Origin", fast=1, full=10)

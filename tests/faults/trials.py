@@ -150,10 +150,13 @@ def assert_same_tensors(ours: Path, theirs: Path) -> None:
         assert torch.equal(left[name], right[name]), f"{ours}: {name} differs"
 
 
+MEASURED = ("tokens_per_second", "memory_bytes")
+
+
 def metrics(run: Path) -> list[dict[str, Any]]:
-    """Every line of the log without the speed, which differs between runs."""
+    """Every line of the log without speed and memory, which differ between runs."""
     records = storage.read_json_lines(run / "metrics.jsonl")
-    return [{key: value for key, value in line.items() if key != "tokens_per_second"} for line in records]
+    return [{key: value for key, value in line.items() if key not in MEASURED} for line in records]
 
 
 def leftovers(run: Path) -> list[str]:

@@ -16,7 +16,7 @@ from tinyllm import storage
 from tinyllm.config import Config
 from tinyllm.errors import Interrupted
 from tinyllm.machine import ranks
-from tinyllm.machine.memory import shortages_named
+from tinyllm.machine.memory import shortages_named, used_memory_bytes
 from tinyllm.machine.signals import StopRequest, stop_signals
 from tinyllm.machine.system import keep_freed_memory, peak_memory_bytes
 from tinyllm.training.checkpoint import save_checkpoint
@@ -147,6 +147,7 @@ class Trainer:
             "learning_rate": rate,
             "grad_norm": result.grad_norm if math.isfinite(result.grad_norm) else None,
             "tokens_per_second": self.config.tokens_per_step / seconds,
+            "memory_bytes": used_memory_bytes(),
         }
         self.log.update(record | self.objective.metrics() | bad, self.config.schedule.num_steps)
         count_bad(self.state, result.skipped, self.config.training.max_bad_steps, self.run, self.log.note)

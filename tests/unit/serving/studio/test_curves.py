@@ -155,12 +155,12 @@ def write_large(path: Path, num_steps: int, eval_interval: int = 1_000) -> None:
 
 
 def check_large(path: Path, num_steps: int, eval_interval: int) -> float:
-    """Reads a large log, checks the answer, and returns the seconds that it took."""
+    """Reads a large log, checks the answer, and returns the seconds of processor time that it took."""
     assert path.stat().st_size > EXACT_BYTES
     settings: dict[str, Any] = {"tokens_per_step": TOKENS_PER_STEP, "eval_interval": eval_interval}
-    begin = time.monotonic()
+    begin = time.process_time()
     found = read_curves(path, 1_500, **settings)
-    seconds = time.monotonic() - begin
+    seconds = time.process_time() - begin
     steps = found.training["step"]
     assert 1_000 < len(steps) <= 1_500
     assert steps == sorted(set(steps))
@@ -189,6 +189,5 @@ def test_a_log_of_200_000_lines_is_sampled(tmp_path: Path) -> None:
 def test_a_log_of_10_million_lines_takes_2_seconds_and_little_memory(tmp_path: Path) -> None:
     write_large(tmp_path / "metrics.jsonl", 10_000_000)
     before = peak_memory_bytes() or 0
-    # The least of three: another program on the machine may take the processor at any time.
-    assert min(check_large(tmp_path / "metrics.jsonl", 10_000_000, 1_000) for _ in range(3)) < 2
+    assert check_large(tmp_path / "metrics.jsonl", 10_000_000, 1_000) < 2
     assert (peak_memory_bytes() or 0) - before < 200 * 2**20
