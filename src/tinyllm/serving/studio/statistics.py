@@ -94,12 +94,18 @@ def _hashes(split: SplitView, seconds: float) -> tuple[Counts, bool]:
 
 
 def _histogram(lengths: Counts) -> dict[str, list[int]]:
-    """Edges and counts of at most `NUM_BINS` intervals, wider for longer documents; an interval has its left edge."""
+    """Edges and counts of at most `NUM_BINS` intervals; an interval has its left edge.
+
+    Intervals are equally wide, the last one aside. If lengths differ much, they are equally wide on a logarithmic axis.
+    """
     if not len(lengths):
         return {"edges": [], "counts": []}
     low, high = max(int(lengths.min()), 1), int(lengths.max()) + 1
-    spaced = np.geomspace if high > 20 * low else np.linspace
-    edges = np.unique(np.round(spaced(low, max(high, low + 1), NUM_BINS + 1)).astype(np.int64))
+    if high > 20 * low:
+        edges = np.unique(np.round(np.geomspace(low, high, NUM_BINS + 1)).astype(np.int64))
+    else:
+        width = -(-max(high - low, 1) // NUM_BINS)
+        edges = np.append(np.arange(low, high, width), high)
     counts, _ = np.histogram(np.maximum(lengths, low), edges)
     return {"edges": edges.tolist(), "counts": counts.tolist()}
 

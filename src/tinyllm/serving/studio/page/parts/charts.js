@@ -15,6 +15,7 @@ import { readColors } from "./theme.js";
  * @property {number[]} x increasing
  * @property {(number | null)[]} y
  * @property {boolean} [faint] drawn thin behind the others, and not named
+ * @property {boolean} [filled] the ground below the curve is tinted
  * @property {boolean} [points] each value has a point
  * @property {number[]} [edges] makes a histogram: value k stands between edges k and k + 1
  *
@@ -37,6 +38,7 @@ import { readColors } from "./theme.js";
  * @property {(zoom: Range | null) => void} [onZoom]
  * @property {(x: number) => string} [nameX] what stands for x in the line of values
  * @property {ChartMark[]} [marks]
+ * @property {boolean} [quiet] values stand beside the title only while the cursor is in the chart
  * @property {string} [group] charts of one group share the cursor
  * @property {number} [height] in pixels
  * @property {string} look changes when the colours or the language do
@@ -84,7 +86,7 @@ export function Chart(props) {
             <span class="chart-title">${title}${note && html`<span class="chart-note">${note}</span>`}</span>
             <span class="chart-values">
                 ${cursor !== null && html`<span class="chart-x">${(nameX ?? formatX)(cursor)}</span>`}
-                ${named.map((each) => html`<${ChartValue} key=${each.label} series=${each} x=${at} format=${formatY} alone=${named.length === 1} />`)}
+                ${(cursor !== null || !props.quiet) && named.map((each) => html`<${ChartValue} key=${each.label} series=${each} x=${at} format=${formatY} alone=${named.length === 1 && !props.quiet} />`)}
             </span>
         </figcaption>
         <div
@@ -125,7 +127,7 @@ export function swatchClass(color) {
  * @param {ChartProps} props
  */
 function structureOf({ series, logX, logY, fromZero, look, height, xLabel }) {
-    const lines = series.map((each) => [each.label, each.color, each.faint, each.points, each.edges !== undefined]);
+    const lines = series.map((each) => [each.label, each.color, each.faint, each.points, each.filled, each.edges !== undefined]);
     return JSON.stringify([lines, logX, logY, fromZero, look, height, xLabel]);
 }
 
@@ -184,7 +186,7 @@ function makePlot(latest, holder, height, setCursor) {
         width: holder.clientWidth,
         height,
         legend: { show: false },
-        padding: [14, 14, 0, 0],
+        padding: [14, 22, 0, 0],
         scales: {
             x: { time: false, distr: props.logX ? 3 : 1, range: (_plot, least, most) => [least, most] },
             y: { distr: props.logY ? 3 : 1, ...(props.fromZero && !props.logY ? { range: rangeFromZero } : {}) },
@@ -240,6 +242,7 @@ function makeAxis(colors, log, format) {
         grid: { stroke: colors["--line"] ?? "", width: 1, ...(log ? { filter: wholePowers } : {}) },
         ticks: { show: false },
         gap: 8,
+        ...(log ? { filter: wholePowers } : {}),
         values: (_plot, splits) => splits.map((value) => (value === null ? "" : format(value))),
     };
 }
@@ -267,6 +270,7 @@ function makeSeries(series, color) {
         width: bars ? 0 : series.faint ? 1 : 2,
         spanGaps: true,
         points: { show: series.points ?? false, size: 6, fill: color, stroke: color },
+        ...(series.filled ? { fill: withAlpha(color, 0.09) } : {}),
         ...(bars ? { fill: withAlpha(color, 0.75), paths: (plot, place) => barPaths(plot, place, series.edges ?? []) } : {}),
     };
 }

@@ -61,7 +61,7 @@ export async function* postForEvents(name, body, signal) {
  * Follows a stream that goes on for ever, and connects again when it breaks. Ends with `signal`.
  * @param {() => string} path the path of the next connection; it names what was received
  * @param {AbortSignal} signal
- * @param {(event: ServerEvent) => void} receive
+ * @param {(event: ServerEvent) => void | Promise<void>} receive
  * @param {(problem: ApiError | null) => void} report null when the stream works
  */
 export async function followEvents(path, signal, receive, report) {
@@ -72,7 +72,7 @@ export async function followEvents(path, signal, receive, report) {
             report(null);
             for await (const event of readEvents(response)) {
                 wait = FIRST_WAIT_MS;
-                receive(event);
+                await receive(event);
             }
         } catch (error) {
             if (isAbort(error) || signal.aborted) return;

@@ -14,6 +14,7 @@ let lastText = "";
 export async function refreshLibrary() {
     try {
         const found = await get("library");
+        for (const list of [found.models, found.runs, found.shards, found.tokenizers]) distinguishNames(list);
         const text = JSON.stringify(found);
         if (text !== lastText) library.set(found);
         lastText = text;
@@ -21,6 +22,17 @@ export async function refreshLibrary() {
     } catch (error) {
         if (!isAbort(error)) problem.set(error);
     }
+}
+
+/**
+ * Names that several places have become their ids, which are paths.
+ * @param {{ id: string, name: string }[]} items
+ */
+function distinguishNames(items) {
+    /** @type {Map<string, number>} */
+    const counts = new Map();
+    for (const { name } of items) counts.set(name, (counts.get(name) ?? 0) + 1);
+    for (const item of items) if ((counts.get(item.name) ?? 0) > 1) item.name = item.id;
 }
 
 /** Asks the server while the page is seen, for as long as the page is open. */

@@ -10,13 +10,15 @@
  *     splits: string[] }} ShardsSummary
  * @typedef {{ id: string, name: string, vocab_size: number, kind: string }} TokenizerSummary
  * @typedef {{ folder: string | null, version: string, models: Model[], runs: RunSummary[], shards: ShardsSummary[],
- *     tokenizers: TokenizerSummary[] }} Library
+ *     tokenizers: TokenizerSummary[], is_whole: boolean }} Library
+ * `is_whole` is false if the search of a large folder ended before it had seen all
  *
  * @typedef {"resume" | "skip" | "save" | "stop"} MarkKind
  * @typedef {{ step: number, kind: MarkKind, text: string }} Mark
  * @typedef {Record<string, Record<string, unknown>>} Config
  * @typedef {{ id: string, name: string, state: RunState, step: number, num_steps: number, tokens_per_step: number,
- *     config: Config, marks: Mark[], seconds_left: number | null, parameters: number | null }} Run
+ *     config: Config, marks: Mark[], seconds_left: number | null, parameters: number | null,
+ *     problem: string | null }} Run
  *
  * @typedef {(number | null)[]} Column
  * @typedef {{ step: number[], tokens: Column, seconds: Column, loss: Column, learning_rate: Column,

@@ -69,6 +69,7 @@ export default {
     "chart.before_clip": "before clipping",
     "chart.tokens": "tokens/s",
     "chart.process": "of the process",
+    "library.not_whole": "The folder is large: not all of it was searched.",
     "runs.list": "Runs",
     "runs.filter": "Filter by name",
     "runs.choose": "Choose a run from the list. Several are drawn over one another.",

@@ -69,6 +69,7 @@ export default {
     "chart.before_clip": "裁剪之前",
     "chart.tokens": "词元/秒",
     "chart.process": "进程占用",
+    "library.not_whole": "文件夹很大，只搜索了其中一部分。",
     "runs.list": "训练",
     "runs.filter": "按名称筛选",
     "runs.choose": "从列表中选择一次训练。选多个时曲线叠在一起。",

@@ -11,6 +11,9 @@ import { visiblePiece } from "../parts/tokens.js";
 
 /** @typedef {import("../parts/types.js").Statistics} Statistics */
 
+/** Lengths that differ by this factor stand on a logarithmic axis, as the server's intervals do. */
+const LOGARITHMIC_FROM = 20;
+
 /**
  * @param {{ id: string, split: string, look: string }} props
  */
@@ -53,6 +56,8 @@ function LengthChart({ lengths: { edges, counts }, look }) {
         formatY=${formatCompact}
         nameX=${(/** @type {number} */ x) => lengthName(edges, x)}
         xLabel="length"
+        quiet=${true}
+        logX=${(edges.at(-1) ?? 0) > LOGARITHMIC_FROM * (edges[0] ?? 1)}
         fromZero=${true}
         height=${260}
         look=${look}
@@ -89,6 +94,7 @@ function FrequencyChart({ frequencies: { rank, count, piece }, look }) {
         formatY=${formatCompact}
         nameX=${(/** @type {number} */ x) => t("statistics.rank", { rank: x, piece: visiblePiece(piece[rank.indexOf(x)] ?? "") })}
         xLabel="rank"
+        quiet=${true}
         logX=${true}
         logY=${true}
         height=${260}

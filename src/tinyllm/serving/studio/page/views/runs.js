@@ -2,7 +2,7 @@
 import { html, useCallback, useMemo } from "../parts/html.js";
 import { t } from "../parts/language.js";
 import { changeState } from "../parts/route.js";
-import { Empty, ErrorLine } from "../parts/states.js";
+import { Empty, ErrorLine, Loading } from "../parts/states.js";
 import { RunCharts } from "./runs_charts.js";
 import { ConfigTable } from "./runs_config.js";
 import { useRuns } from "./runs_data.js";
@@ -23,10 +23,11 @@ export function RunsView({ library, params, look }) {
     }, [chosen]);
     if (library.runs.length === 0) return html`<${NoRuns} folder=${library.folder} />`;
     return html`<div class="with-side">
-        <${RunList} runs=${library.runs} chosen=${chosen} onToggle=${toggle} />
+        <${RunList} runs=${library.runs} chosen=${chosen} isWhole=${library.is_whole} onToggle=${toggle} />
         <div class="stack stack-wide">
             ${chosen.length === 0 && html`<p class="hint">${t("runs.choose")}</p>`}
             ${runs.map((run) => html`<${ErrorLine} key=${run.id} problem=${run.problem} />`)}
+            ${runs.some((run) => run.metrics === null && run.problem === null) && html`<${Loading} />`}
             <${RunSummaries} runs=${runs} />
             <${RunCharts} runs=${runs} params=${params} look=${look} />
             <${SampleLine} runs=${runs} params=${params} />

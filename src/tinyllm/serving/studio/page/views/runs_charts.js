@@ -28,7 +28,7 @@ import { drawablePoints, smooth, stepAt } from "../parts/series.js";
  */
 
 const AXES = /** @type {const} */ (["step", "tokens", "seconds"]);
-const DEFAULT_SMOOTHING = 0.8;
+const DEFAULT_SMOOTHING = 0.6;
 const ZOOM_BUTTON = 0.5;
 /** A range with fewer of the shown points than this is asked for in detail. */
 const ENOUGH_POINTS = 400;
@@ -190,7 +190,7 @@ function MeasureChart({ measure, runs, details, view, look, large, onZoom }) {
     const { axis, logX, logY, smoothing, zoom } = view;
     const data = runs.map((run) => details.get(run.id) ?? run.metrics);
     const names = runs.map((run) => `${run.name}\t${run.color}`).join("\n");
-    const series = useMemo(() => runs.flatMap((run, place) => measureSeries(measure, run, data[place] ?? null, view)), [
+    const series = useMemo(() => runs.flatMap((run, place) => measureSeries(measure, run, data[place] ?? null, view, runs.length === 1)), [
         ...fixedLength(data), names, axis, logX, logY, smoothing,
     ]);
     const formatX = axisFormat(axis);
@@ -243,16 +243,17 @@ function axisFormat(axis) {
  * @param {ShownRun} run
  * @param {import("../parts/types.js").Metrics | null} metrics
  * @param {View} view
+ * @param {boolean} filled
  * @returns {ChartSeries[]}
  */
-function measureSeries({ table, name }, run, metrics, { axis, logX, logY, smoothing }) {
+function measureSeries({ table, name }, run, metrics, { axis, logX, logY, smoothing }, filled) {
     const columns = /** @type {Record<string, import("../parts/types.js").Column> | undefined} */ (metrics?.[table]);
     const [x, y] = drawablePoints(columns?.[axis] ?? [], columns?.[name] ?? [], { logX, logY });
-    const base = { label: run.name, color: run.color, x };
+    const base = { label: run.name, color: run.color, x, filled };
     if (table === "evaluation") return [{ ...base, y, points: x.length <= 60 }];
     const smoothed = smoothing > 0 && name !== "learning_rate" && name !== "memory_bytes";
     if (!smoothed) return [{ ...base, y }];
-    return [{ ...base, y, faint: true }, { ...base, y: smooth(y, smoothing) }];
+    return [{ ...base, y, faint: true, filled: false }, { ...base, y: smooth(y, smoothing) }];
 }
 
 /**

@@ -106,14 +106,16 @@ function askMetrics(id, signal) {
 async function followRun(id, cursor, signal, update) {
     let points = 0;
     const path = () => apiPath("run/events", { id, cursor });
-    await followEvents(path, signal, ({ name, data }) => {
-        if (name === "metrics") {
+    await followEvents(path, signal, async ({ name, data }) => {
+        if (name === "restart") {
+            cursor = (await askAgain(id, signal, update)) ?? cursor; // the log was rewritten from an earlier step
+        } else if (name === "metrics") {
             cursor = data.cursor;
             points += data.training.step.length;
             update((before) => ({ ...before, metrics: before.metrics && addMetrics(before.metrics, data) }));
             if (points > MOST_POINTS - NUM_POINTS) {
                 points = 0;
-                thinOut(id, signal, update);
+                cursor = (await askAgain(id, signal, update)) ?? cursor;
             }
         } else if (name === "samples") {
             update((before) => ({ ...before, numSamples: before.numSamples + 1 }));
@@ -124,16 +126,20 @@ async function followRun(id, cursor, signal, update) {
 }
 
 /**
+ * Replaces the metrics by those that the server has, and returns their cursor; null if the server does not answer.
  * @param {string} id
  * @param {AbortSignal} signal
  * @param {(change: (run: ShownRun) => ShownRun) => void} update
+ * @returns {Promise<string | null>}
  */
-async function thinOut(id, signal, update) {
+async function askAgain(id, signal, update) {
     try {
         const metrics = await askMetrics(id, signal);
         update((before) => ({ ...before, metrics }));
+        return metrics.cursor;
     } catch (problem) {
         if (!isAbort(problem)) update((before) => ({ ...before, problem }));
+        return null;
     }
 }
 

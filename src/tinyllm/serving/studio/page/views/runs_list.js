@@ -8,9 +8,9 @@ import { formatFixed, formatTime, t } from "../parts/language.js";
 const FILTER_FROM = 10;
 
 /**
- * @param {{ runs: RunSummary[], chosen: string[], onToggle: (id: string) => void }} props
+ * @param {{ runs: RunSummary[], chosen: string[], isWhole: boolean, onToggle: (id: string) => void }} props
  */
-export function RunList({ runs, chosen, onToggle }) {
+export function RunList({ runs, chosen, isWhole, onToggle }) {
     const [filter, setFilter] = useState("");
     const [place, setPlace] = useState(0);
     const list = useRef(/** @type {HTMLElement | null} */ (null));
@@ -48,6 +48,7 @@ export function RunList({ runs, chosen, onToggle }) {
                 onFocus=${() => setPlace(index)}
             />`)}
         </ul>
+        ${!isWhole && html`<p class="hint">${t("library.not_whole")}</p>`}
     </section>`;
 }
 
@@ -69,7 +70,7 @@ function RunChoice({ run, color, focusable, onToggle, onFocus }) {
             />
             <span class=${`choice-swatch ${ground}`} aria-hidden="true"></span>
             <span class="choice-body">
-                <span class="choice-name" title=${run.name}>${run.name}</span>
+                <span class="choice-name" title=${run.id}>${run.name}</span>
                 <span class="choice-facts">
                     <span class=${`state state-${run.state}`}>${stateText(run.state)}</span>
                     <span>${t("runs.step_of", { step: run.step, steps: run.num_steps })}</span>

@@ -27,6 +27,7 @@ function RunSummaryCard({ shown }) {
             ${run.seconds_left !== null && html`<span class="summary-left">${t("runs.left", { time: formatDuration(run.seconds_left) })}</span>`}
         </header>
         <${Progress} share=${share} running=${run.state === "running"} />
+        ${run.problem && html`<p class="error-line">${run.problem}</p>`}
         <dl class="facts">${summaryFacts(shown).map(([label, value]) => html`<div key=${label}>
             <dt>${label}</dt><dd>${value ?? "\u2013"}</dd>
         </div>`)}</dl>
