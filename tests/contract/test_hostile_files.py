@@ -18,6 +18,8 @@ READERS = {
     "pt": "tinyllm.exchange.llama2c_pt:read_pt",
     "gguf": "tinyllm.exchange.gguf:read_gguf",
     "gguf-q8": "tinyllm.exchange.gguf:read_gguf",
+    "html": "tinyllm.exchange.html.read:read_html",
+    "html-bf16": "tinyllm.exchange.html.read:read_html",
     "safetensors": "tinyllm.exchange.huggingface:read_hugging_face",
     "tokenizer.bin": "tinyllm.exchange.tokenizer_bin:read_tokenizer_bin",
     "tokenizer.model": "tinyllm.exchange.tokenizer_source:load_tokenizer",

@@ -44,6 +44,19 @@ def test_a_width_of_128_is_read_by_every_command(target: str, run: Run, make_mod
     assert run("import", "copy", "-o", "back")[0] == 0
 
 
+def test_a_page_is_written_and_is_a_model(run: Run, make_model_dir: Callable[..., Path], tmp_path: Path) -> None:
+    source = make_model_dir()
+    code, out, _ = run(
+        "export", source, "--to", "html", "-o", "story.html", "--title", "Our <model>", "--prompt", "Once"
+    )
+    assert (code, "wrote story.html (" in out) == (0, True)
+    assert "<title>Our &lt;model&gt;</title>" in (tmp_path / "story.html").read_text(encoding="utf-8")
+    code, out, _ = run("generate", "story.html", "Once upon", "--max-new-tokens", 5, "--device", "cpu")
+    assert (code, out.startswith("Once upon")) == (0, True)
+    code, _, err = run("export", source, "--to", "gguf", "-o", "x.gguf", "--title", "x")
+    assert (code, "--title does not fit gguf; it requires --to html or html-bf16" in err) == (2, True)
+
+
 def test_a_tokenizer_bin_is_a_tokenizer(run: Run, make_model_dir: Callable[..., Path]) -> None:
     source = make_model_dir()
     run("export", source, "--to", "llama2c", "-o", "model.bin")

@@ -53,6 +53,8 @@ def export(
     modelfile: Annotated[
         bool, Parameter(negative="", show_default=False, help="Write an Ollama Modelfile beside a GGUF.")
     ] = False,
+    title: Annotated[str | None, Parameter(help="Heading of an HTML page; default: the name of its file.")] = None,
+    prompt: Annotated[str | None, Parameter(help="Text that an HTML page offers to continue.")] = None,
     overwrite: Annotated[
         bool, Parameter(negative="", show_default=False, help="Replace an earlier export of the same format.")
     ] = False,
@@ -63,15 +65,20 @@ def export(
     printed. A difference beyond the format's rounding is an error, and no file is left. The tokenizer is stored inside,
     or as tokenizer.bin (llama2c) or tokenizer.model (pt) in the same folder.
 
+    An HTML page holds model, tokenizer and engine in one file that opens from disk, offline, also on a phone.
+
     For example:
 
       tinyllm export runs/storybook --to llama2c -o model.bin
       tinyllm export runs/storybook --to gguf-q8 -o model.gguf --modelfile
+      tinyllm export runs/storybook --to html -o story.html --title "Our class"
       tinyllm export stories260K.bin --to safetensors-fp16 -o stories260K-fp16
     """
     found = loading.read_model(model, tokenizer)
     _say_what_it_is(model, found)
-    _say_what_was_written(export_model(found, to, output, with_modelfile=modelfile, overwrite=overwrite))
+    _say_what_was_written(
+        export_model(found, to, output, with_modelfile=modelfile, title=title, prompt=prompt, overwrite=overwrite)
+    )
 
 
 def _say_what_it_is(path: Path, model: ForeignModel) -> None:

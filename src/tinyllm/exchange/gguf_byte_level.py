@@ -82,16 +82,24 @@ def read_byte_level(metadata: Mapping[str, Value], path: Path) -> ByteLevelToken
     return ByteLevelTokenizer(files, f"the tokenizer in {path}").with_rules(end_ids=found)
 
 
-def _name_of(content: Mapping[str, Any], tokenizer: str) -> str:
-    """llama.cpp's name for the rule that splits a text into words."""
+def find_splitter(content: Mapping[str, Any]) -> str | None:
+    """llama.cpp's name for the rule by which a `tokenizer.json` splits a text into words; None if it has none."""
     found = (without_offsets(content.get("pre_tokenizer")), content["model"].get("ignore_merges") is True)
     for name, (splitter, ignores_merges) in SPLITTERS.items():
         if content.get("normalizer") is None and found == (without_offsets(splitter), ignores_merges):
             return name
-    raise InputError(
-        f"{tokenizer} splits a text by another rule than those that tinyllm writes to GGUF ({', '.join(SPLITTERS)}); "
-        "use safetensors"
-    )
+    return None
+
+
+def _name_of(content: Mapping[str, Any], tokenizer: str) -> str:
+    """As `find_splitter`. Raises InputError if llama.cpp has no name for the rule."""
+    name = find_splitter(content)
+    if name is None:
+        raise InputError(
+            f"{tokenizer} splits a text by another rule than those that tinyllm writes to GGUF "
+            f"({', '.join(SPLITTERS)}); use safetensors"
+        )
+    return name
 
 
 def _read_pieces(metadata: Mapping[str, Value], path: Path) -> list[Piece]:

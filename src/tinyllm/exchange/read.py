@@ -10,6 +10,7 @@ from pathlib import Path
 from tinyllm.errors import FormatError, InputError, MismatchError
 from tinyllm.exchange.foreign import ForeignModel
 from tinyllm.exchange.gguf import read_gguf
+from tinyllm.exchange.html.read import read_html
 from tinyllm.exchange.huggingface import read_hugging_face
 from tinyllm.exchange.llama2c import MAGIC, read_bin
 from tinyllm.exchange.llama2c_pt import read_pt
@@ -19,6 +20,7 @@ from tinyllm.tokenizer.resizing import fit_to
 ZIP_MAGIC = b"PK\x03\x04"
 GGUF_MAGIC = b"GGUF"
 BIN_MAGIC = MAGIC.to_bytes(4, "little")
+PAGE_START = b"<!doctype"
 PICKLE_START = b"\x80"
 PICKLE_PROTOCOLS = range(2, 6)
 
@@ -55,6 +57,8 @@ def read_weights(path: Path) -> ForeignModel:
         return read_pt(path)
     if start.startswith(GGUF_MAGIC):
         return read_gguf(path)
+    if start.lower() == PAGE_START:
+        return read_html(path)
     if _is_pickle(start):
         raise FormatError(
             f"{path} is a bare pickle, which could run anything; it is not read. "

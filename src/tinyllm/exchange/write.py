@@ -7,7 +7,7 @@ the rounding of its format is an error and leaves no files.
 import os
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import IO
@@ -21,6 +21,9 @@ from tinyllm.exchange.build import logits_of_fixed_prompt
 from tinyllm.exchange.foreign import ForeignModel
 from tinyllm.exchange.gguf import export_notes, modelfile, read_gguf, write_gguf
 from tinyllm.exchange.gguf_blocks import TensorType
+from tinyllm.exchange.html.read import read_html
+from tinyllm.exchange.html.weights import NumberKind
+from tinyllm.exchange.html.write import check_html, write_html
 from tinyllm.exchange.huggingface import read_hugging_face
 from tinyllm.exchange.llama2c import Version, read_bin, write_bin
 from tinyllm.exchange.llama2c_pt import read_pt, write_pt
@@ -49,6 +52,8 @@ class FileTarget:
     """The file name that the format's programs expect; None if the tokenizer is inside."""
     tensor_type: TensorType | None = None
     """Type of the matrices in a GGUF file."""
+    page_numbers: NumberKind | None = None
+    """Type of the matrices in an HTML page."""
 
     @property
     def format_name(self) -> str:
@@ -94,6 +99,11 @@ def _llama2c(version: Version, name: str, tolerance: float) -> FileTarget:
     return FileTarget(summary, tolerance, partial(write_bin, version=version), read_bin, TOKENIZER_BIN_NAME)
 
 
+def _html(kind: NumberKind, tolerance: float) -> FileTarget:
+    name = {"int8": "int8 rows", "bf16": "bfloat16"}[kind]
+    return FileTarget(f"HTML page, {name}", tolerance, partial(write_html, kind=kind), read_html, page_numbers=kind)
+
+
 TARGETS: dict[str, FileTarget | DirectoryTarget] = {
     "llama2c": _llama2c(0, "float32", EXACT),
     "llama2c-v1": _llama2c(1, "float32", EXACT),
@@ -103,6 +113,8 @@ TARGETS: dict[str, FileTarget | DirectoryTarget] = {
     "gguf-f16": _gguf(TensorType.F16, "float16", HALF),
     "gguf-bf16": _gguf(TensorType.BF16, "bfloat16", BRAIN),
     "gguf-q8": _gguf(TensorType.Q8_0, "Q8_0", EIGHT_BITS),
+    "html": _html("int8", EIGHT_BITS),
+    "html-bf16": _html("bf16", BRAIN),
     "safetensors": DirectoryTarget("Hugging Face directory, float32", EXACT, "float32"),
     "safetensors-fp16": DirectoryTarget("Hugging Face directory, float16", HALF, "float16"),
     "safetensors-bf16": DirectoryTarget("Hugging Face directory, bfloat16", BRAIN, "bfloat16"),
@@ -110,10 +122,19 @@ TARGETS: dict[str, FileTarget | DirectoryTarget] = {
 
 
 def export_model(
-    model: ForeignModel, target: str, output: Path, *, with_modelfile: bool = False, overwrite: bool = False
+    model: ForeignModel,
+    target: str,
+    output: Path,
+    *,
+    with_modelfile: bool = False,
+    title: str | None = None,
+    prompt: str | None = None,
+    overwrite: bool = False,
 ) -> Export:
     """Writes `model`, which needs a tokenizer, as `output`; `target` is a key of `TARGETS`.
 
+    `title` and `prompt` are the heading of an HTML page and the text in its prompt; the heading is `output`'s stem
+    unless given.
     With `overwrite` it replaces an earlier export of the same kind, and nothing else. Raises UsageError for an unknown
     target, InputError for a model that the format cannot store. Raises ArtifactError if `output` cannot be replaced,
     MismatchError if the copy differs from the model. No file is left after an error.
@@ -127,6 +148,7 @@ def export_model(
             parameter="with_modelfile",
             hint="it requires `target=gguf`, gguf-f16, gguf-bf16 or gguf-q8",
         )
+    found = _with_page_texts(found, target, {"title": title, "prompt": prompt}, output)
     if isinstance(found, DirectoryTarget):
         storage.check_replaceable(output, MODEL, overwrite=overwrite)
         storage.check_writable(output)
@@ -134,10 +156,25 @@ def export_model(
     storage.check_new_file(
         output, f"a {found.summary.partition(',')[0]} file", partial(_can_be_read, found.read), overwrite=overwrite
     )
+    if found.page_numbers is not None:
+        check_html(model, found.page_numbers)
     beside = _files_beside(model, found, output, with_modelfile)
     for path, content in beside.items():
         _check_companion(path, content, output)
     return _export_file(model, found, output, beside)
+
+
+def _with_page_texts(
+    target: FileTarget | DirectoryTarget, name: str, texts: dict[str, str | None], output: Path
+) -> FileTarget | DirectoryTarget:
+    """`target` with a writer of pages with these texts. Raises UsageError for texts of another format."""
+    given = {parameter: text for parameter, text in texts.items() if text is not None}
+    if isinstance(target, FileTarget) and target.page_numbers is not None:
+        return replace(target, write=partial(target.write, **({"title": output.stem} | given)))
+    for parameter in given:
+        hint = "it requires `target=html` or html-bf16"
+        raise UsageError(f"{parameter} does not fit {name}", parameter=parameter, hint=hint)
+    return target
 
 
 def tokenizer_of(model: ForeignModel) -> Tokenizer:
