@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from tinyllm.config import SamplingConfig
     from tinyllm.generation.generator import Generator
     from tinyllm.generation.scoring import Score
+    from tinyllm.generation.trace import Trace
     from tinyllm.loading import load
     from tinyllm.progress import Reporter
     from tinyllm.tokenizer.codec import Tokenizer
@@ -23,6 +24,7 @@ _HOMES = {
     "SamplingConfig": "tinyllm.config",
     "Score": "tinyllm.generation.scoring",
     "Tokenizer": "tinyllm.tokenizer.codec",
+    "Trace": "tinyllm.generation.trace",
     "evaluate": "tinyllm.api",
     "fit": "tinyllm.api",
     "generate": "tinyllm.api",
@@ -38,6 +40,7 @@ __all__ = [
     "SamplingConfig",
     "Score",
     "Tokenizer",
+    "Trace",
     "__version__",
     "evaluate",
     "fit",

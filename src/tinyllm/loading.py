@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from tinyllm.arguments import as_choice, as_path, as_text
-from tinyllm.config import WeightsKind
+from tinyllm.config import ModelConfig, WeightsKind
 from tinyllm.errors import ConfigError
 from tinyllm.machine.device import may_have_gpu, pick_device
+from tinyllm.machine.memory import check_memory
+from tinyllm.model.size import weight_bytes
 from tinyllm.model_dir import (
     CONFIG_NAME,
     DTYPES,
@@ -124,7 +126,7 @@ def load(
     tokenizer = None if tokenizer is None else as_path(tokenizer, "tokenizer")
     if dtype == "float32" and (device == "cpu" or (device == "auto" and not may_have_gpu())):
         kind = next(kind for kind in get_args(WeightsKind) if weights in (kind, "auto"))
-        return _load_without_torch(found, tokenizer, kind, note)
+        return _load_without_torch(found, tokenizer, kind, note, device)
     if weights != "auto":
         raise ConfigError(
             f"weights {weights} are for the CPU engine: device cpu and dtype float32", parameter="weights"
@@ -132,7 +134,9 @@ def load(
     return load_with_torch(found, tokenizer=tokenizer, device=device, dtype=dtype, note=note)
 
 
-def _load_without_torch(path: Path, tokenizer: str | Path | None, kind: WeightsKind, note: Note) -> "Generator":
+def _load_without_torch(
+    path: Path, tokenizer: str | Path | None, kind: WeightsKind, note: Note, device: str
+) -> "Generator":
     from tinyllm.generation.engines.cpu_building import build_cpu_engine
     from tinyllm.generation.generator import Generator
 
@@ -147,7 +151,16 @@ def _load_without_torch(path: Path, tokenizer: str | Path | None, kind: WeightsK
         for line in model.notes:
             note(line)
         config, opened_tokenizer, tensors = model.config, tokenizer_of(model), model.tensors
-    return Generator(build_cpu_engine(config, tensors, kind, note), opened_tokenizer, config, path)
+    settings = _settings(tokenizer, device=device, weights=kind)
+    engine = build_cpu_engine(config, tensors, kind, note)
+    return Generator(
+        engine,
+        opened_tokenizer,
+        config,
+        path,
+        settings=settings,
+        open_module=lambda: _open_module(path, tokenizer, config),
+    )
 
 
 def load_with_torch(
@@ -167,7 +180,24 @@ def load_with_torch(
     as_choice(dtype, "dtype", list(DTYPES.values()))
     found = find(path)
     model, opened_tokenizer = open_model(found, tokenizer, pick_device(device), getattr(torch, dtype), note)
-    return Generator(TorchEngine(model), opened_tokenizer, model.config, found)
+    settings = _settings(tokenizer, device=device, dtype=dtype)
+    return Generator(
+        TorchEngine(model), opened_tokenizer, model.config, found, settings=settings, open_module=lambda: model
+    )
+
+
+def _open_module(path: Path, tokenizer: str | Path | None, config: ModelConfig) -> "Transformer":
+    """The model at `path` as a PyTorch module on the CPU, in float32. Raises ResourceError if it does not fit."""
+    advice = "free memory, or use a smaller model"
+    check_memory("the model's PyTorch module", weight_bytes(config), advice)
+    return open_model(path, tokenizer)[0]
+
+
+def _settings(tokenizer: str | Path | None, **chosen: str) -> dict[str, str]:
+    """The arguments of `load` that differ from their defaults, beside the path."""
+    defaults = {"device": "auto", "dtype": "float32", "weights": "fp32"}
+    changed = {name: value for name, value in chosen.items() if value != defaults[name]}
+    return changed if tokenizer is None else {"tokenizer": str(tokenizer), **changed}
 
 
 def _is_ours(path: Path, tokenizer: str | Path | None) -> bool:

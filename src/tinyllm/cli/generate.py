@@ -12,7 +12,8 @@ from tinyllm.cli.paths import expand_home
 from tinyllm.cli.texts import read_text
 from tinyllm.config import SamplingConfig
 from tinyllm.errors import ArgumentsError, InputError, UsageError
-from tinyllm.generation.generator import Generation, Generator
+from tinyllm.generation.generator import Generator
+from tinyllm.generation.result import Generation
 from tinyllm.generation.window import kept_tokens
 from tinyllm.loading import is_model
 from tinyllm.model import size

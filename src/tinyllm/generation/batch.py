@@ -32,6 +32,8 @@ class Sample:
     def __init__(self, tokenizer: Tokenizer, prompt_ids: Sequence[int], stops: Sequence[str]) -> None:
         self.text = ""
         self.token_ids: list[int] = []
+        self.pieces: list[str] = []
+        """The text that each token completes, before stop strings are cut off."""
         self.log_probabilities: list[float] = []
         self.finish_reason: FinishReason | None = None
         self._end_ids = tokenizer.end_ids
@@ -51,6 +53,7 @@ class Sample:
         text = "" if ended else self._decoder.push(token)
         if ended or last:
             text += self._decoder.finish()
+        self.pieces.append(text)
         text = self._stops.push(text)
         if self._stops.found:
             self.finish_reason = "stop"

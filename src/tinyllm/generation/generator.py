@@ -5,55 +5,37 @@ Any number of threads may use one generator: texts take turns on its engine (see
 there. A generator works with any engine; torch is imported only if `load` chooses the torch engine.
 """
 
+import threading
 import weakref
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, overload
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 from pydantic import ValidationError
 
+from tinyllm import markup
 from tinyllm.arguments import as_texts, as_whole_number, wrong_type
 from tinyllm.config import ModelConfig, SamplingConfig, wrong_setting
 from tinyllm.errors import ConfigError, InputError, UsageError
-from tinyllm.generation.batch import Batch, FinishReason
+from tinyllm.generation.batch import Batch
 from tinyllm.generation.engines.protocol import Engine, Logits, States, Tokens
 from tinyllm.generation.prompts import Prompt, one_prompt, read_prompts
+from tinyllm.generation.result import Generation, results
 from tinyllm.generation.sampling import check_biases
 from tinyllm.generation.scoring import Score, score_texts, windows
+from tinyllm.generation.trace import MOST_TOKENS, Trace, trace_ids
 from tinyllm.generation.turns import Turns
-from tinyllm.machine.memory import check_memory
+from tinyllm.machine.memory import check_memory, shortages_named
 from tinyllm.model.size import num_parameters
 from tinyllm.tokenizer.codec import Tokenizer
 
+if TYPE_CHECKING:
+    from tinyllm.model.transformer import Transformer
+
 SAMPLE_BYTES, TOKEN_BYTES = 4096, 64
 """Memory outside the engine for each sample (random stream, decoder, lists), and for each token of a sample."""
-
-
-@dataclass(frozen=True)
-class Generation:
-    """One generated text."""
-
-    prompt: str
-    """The text that it continues."""
-    text: str
-    """The continuation alone."""
-    token_ids: list[int]
-    """Every token drawn, including the one that ended the text."""
-    log_probabilities: list[float]
-    """Log-probability of each token under the model, before temperature and filters, in nats."""
-    finish_reason: FinishReason
-    """The reason why the text ended: `length` (max_new_tokens), `stop` (a stop string) or `end` (an end token)."""
-    slid: bool
-    """Whether the text outgrew the context, so that the window dropped its beginning."""
-    seconds: float
-    """Time from the prompt to the last token; the same for all samples of a batch."""
-
-    @property
-    def tokens_per_second(self) -> float:
-        """Tokens of this text per second."""
-        return len(self.token_ids) / self.seconds
 
 
 class TextStream(Iterator[str]):
@@ -86,19 +68,34 @@ class TextStream(Iterator[str]):
         """The whole result; generates the remaining pieces first."""
         for _ in self:
             pass
-        return _results([self._prompt], self._batch)[0]
+        return results([self._prompt], self._batch)[0]
 
 
 class Generator:
     """A loaded model with its tokenizer. Make one with `tinyllm.load`."""
 
-    def __init__(self, engine: Engine, tokenizer: Tokenizer, config: ModelConfig, path: Path | None = None) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        tokenizer: Tokenizer,
+        config: ModelConfig,
+        path: Path | None = None,
+        *,
+        settings: Mapping[str, str] = MappingProxyType({}),
+        open_module: "Callable[[], Transformer] | None" = None,
+    ) -> None:
+        """`open_module` gives the PyTorch module of the same weights, for `trace`; it is called at most once."""
         self.engine = engine
         self.tokenizer = tokenizer
         self.config = config
         self.path = path
         """The model directory or file that it was loaded from; None for a model in memory."""
+        self.settings = settings
+        """Arguments of `load` beside the path that differ from their defaults."""
         self._turns = Turns(engine)
+        self._open_module = open_module
+        self._module: Transformer | None = None
+        self._opening = threading.Lock()
 
     def __dir__(self) -> list[str]:
         return [name for name in super().__dir__() if not name.startswith("_")]
@@ -106,6 +103,22 @@ class Generator:
     def __repr__(self) -> str:
         millions = num_parameters(self.config) / 1e6
         return f"<Generator {self.path or 'in memory'}, {millions:.1f} M parameters, {self.engine.description}>"
+
+    def _repr_html_(self) -> str:
+        config = self.config
+        heads = f"{config.num_heads}" + (
+            f", {config.num_kv_heads} for keys" if config.num_kv_heads != config.num_heads else ""
+        )
+        rows = {
+            "model": str(self.path or "in memory"),
+            "parameters": f"{num_parameters(config):,}",
+            "layers": f"{config.num_layers} of width {config.hidden_size}",
+            "heads": heads,
+            "context": f"{config.context_length:,} tokens",
+            "vocabulary": f"{config.vocab_size:,} tokens",
+            "engine": self.engine.description,
+        }
+        return markup.frame(markup.table(rows.items()))
 
     def generate(
         self,
@@ -141,7 +154,7 @@ class Generator:
                     pass
             finally:
                 batch.close()
-        return _results([self._prompt_text(prompt) for prompt in prompts for _ in range(num_samples)], batch)
+        return results([self._prompt_text(prompt) for prompt in prompts for _ in range(num_samples)], batch)
 
     def stream(self, prompt: Prompt = "", *, sampling: SamplingConfig | None = None, **settings: Any) -> TextStream:
         """A stream of the pieces of one continuation of `prompt`; `stream.generation` is the whole result.
@@ -225,6 +238,25 @@ class Generator:
             states = self.engine.read_states(ids, layers)
         return states if layer is None else states[0]
 
+    def trace(self, text: Prompt, *, num_likeliest: int = 3) -> Trace:
+        """The inside of one pass over `text`: attention of all heads, logit lens of all layers, norms, roles of heads.
+
+        It runs on the PyTorch module: a generator on the CPU engine loads it at the first call, in float32. A text has
+        at most 256 tokens. `num_likeliest` tokens of each place of the lens are kept. Raises InputError for a text that
+        is empty or too long, and ResourceError if module and trace do not fit into memory.
+
+        >>> trace = tinyllm.load().trace("The cat saw a dog. The cat")
+        >>> trace.attention.shape
+        (5, 4, 9, 9)
+        """
+        if as_whole_number(num_likeliest, "num_likeliest") < 1:
+            raise ConfigError(f"num_likeliest is {num_likeliest}; at least 1 is needed", parameter="num_likeliest")
+        only = one_prompt(text, "text")
+        ids = self._prompt_ids(only, "text")
+        if len(ids) > MOST_TOKENS:
+            raise InputError(f"the text has {len(ids)} tokens; a trace takes at most {MOST_TOKENS}, so shorten it")
+        return trace_ids(self._opened_module(), self.tokenizer, self._prompt_text(only), ids, num_likeliest)
+
     def embed(self, text: str | list[str] | tuple[str, ...], *, normalized: bool = False) -> States:
         """A vector (D,) for a text, (n, D) for n texts: the mean of the last hidden states over the text's tokens.
 
@@ -244,6 +276,16 @@ class Generator:
         if normalized:
             vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
         return vectors[0] if isinstance(text, str) else vectors
+
+    def _opened_module(self) -> "Transformer":
+        """The PyTorch module, loaded once. Raises ResourceError if it does not fit, UsageError if there is none."""
+        with self._opening:
+            if self._module is None:
+                if self._open_module is None:
+                    raise UsageError("this generator has no PyTorch module to look into; load the model with load")
+                with shortages_named():
+                    self._module = self._open_module()
+            return self._module
 
     def _mean_state(self, ids: Tokens) -> States:
         """The mean (D,) of the last hidden states of `ids`, without those of a first BOS."""
@@ -322,19 +364,3 @@ def sampling_config(**settings: Any) -> SamplingConfig:
         return SamplingConfig(**settings)
     except ValidationError as error:
         raise wrong_setting(error, known=SamplingConfig.model_fields) from None
-
-
-def _results(prompts: Sequence[str], batch: Batch) -> list[Generation]:
-    """The result of each text of `batch`, which continues one of `prompts`."""
-    return [
-        Generation(
-            prompt=prompt,
-            text=sample.text,
-            token_ids=sample.token_ids,
-            log_probabilities=sample.log_probabilities,
-            finish_reason=sample.finish_reason or "length",
-            slid=slid,
-            seconds=batch.seconds,
-        )
-        for prompt, sample, slid in zip(prompts, batch.samples, batch.slid, strict=True)
-    ]

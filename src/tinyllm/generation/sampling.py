@@ -83,6 +83,26 @@ def choose(logits: Floats, seen: Mask, uniforms: Doubles, config: SamplingConfig
     return np.array([pick(filtered_weights(row, config), uniform) for row, uniform in rows], np.int64)
 
 
+def probabilities(row: Floats, seen: Mask, generated: Sequence[int], config: SamplingConfig) -> Doubles:
+    """The probability (V,) with which each token is drawn next, from the logits `row` (V,); 0 for one that is cut.
+
+    `seen` (V,) and `generated` are those of `adjust`, for one sample. Raises FormatError if a logit is not finite.
+    """
+    if not np.isfinite(row).all():
+        raise not_finite()
+    if has_adjustments(config):
+        (row,) = adjust(row[None], seen[None], [generated], config)
+    elif config.repetition_penalty != 1:
+        (row,) = penalize_repetition(row[None], seen[None], config.repetition_penalty)
+    if config.temperature == 0:
+        weights = np.zeros(len(row))
+        weights[row.argmax()] = 1
+        return weights
+    weights = filtered_weights(row, config).astype(np.float64)
+    drawn: Doubles = weights / weights.sum()
+    return drawn
+
+
 def not_finite() -> FormatError:
     """The error for logits that are NaN or infinite."""
     return FormatError("the model's logits are not finite: its weights are damaged, or its training went wrong")

@@ -167,6 +167,19 @@ class Attention(nn.Module):
         output: Tensor = self.o_proj(heads.transpose(1, 2).flatten(2))
         return output
 
+    def weights(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        """The attention weights (B, H, T, T) of `x` (B, T, D), query then key, float32; rows sum to 1.
+
+        For looking at them: `forward` computes the same without keeping them.
+        """
+        query = rotate(self._split_heads(self.q_proj(x)), cos, sin)
+        key = rotate(self._split_heads(self.k_proj(x)), cos, sin)
+        key = key.repeat_interleave(query.shape[1] // key.shape[1], dim=1)
+        scores = (query @ key.transpose(2, 3)).float() * self.head_size**-0.5
+        future = torch.ones(scores.shape[2:], dtype=torch.bool, device=x.device).triu(1)
+        weights: Tensor = scores.masked_fill(future, float("-inf")).softmax(-1)
+        return weights
+
     def _split_heads(self, x: Tensor) -> Tensor:
         """Reshapes (B, T, heads x C) to (B, heads, T, C)."""
         return x.view(*x.shape[:2], -1, self.head_size).transpose(1, 2)

@@ -64,6 +64,13 @@ def cache_bytes(config: ModelConfig, bytes_per_value: int = 4) -> int:
     return 2 * config.num_layers * config.num_kv_heads * config.head_size * config.context_length * bytes_per_value
 
 
+def trace_bytes(config: ModelConfig, num_tokens: int) -> int:
+    """Bytes that a trace of `num_tokens` tokens needs at most beside the weights: attention, streams, and one lens."""
+    attention = 3 * config.num_layers * config.num_heads * num_tokens**2
+    streams = (config.num_layers + 1) * num_tokens * config.hidden_size
+    return 4 * (attention + streams + 3 * num_tokens * config.vocab_size)
+
+
 def forward_flops_per_token(config: ModelConfig) -> int:
     """FLOPs of one token in a forward pass over a full context."""
     shapes = parameter_shapes(config)
