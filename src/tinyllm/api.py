@@ -1,6 +1,7 @@
 """The public functions, for programs that do not use the command line.
 
 Each function builds a config and calls a stage. They print nothing. `tinyllm train` is `run_training` with a display.
+In a notebook, `train` and `fit` without a reporter show their progress below the cell.
 """
 
 import math
@@ -234,10 +235,14 @@ def train(
     saving for a signal, DivergenceError if losses or gradients stay non-finite.
     """
     from tinyllm.loading import read_shape
+    from tinyllm.notebook import NotebookDisplay, in_notebook
     from tinyllm.shards.format import ShardSet
     from tinyllm.training.reporter import TrainingReporter, as_training_reporter
 
-    reporter = TrainingReporter() if reporter is None else as_training_reporter(reporter)
+    if reporter is not None:
+        reporter = as_training_reporter(reporter)
+    else:
+        reporter = NotebookDisplay() if in_notebook() else TrainingReporter()
     run = as_path(out, "out")
     shards = ShardSet.open(as_path(data, "data"))
     config, resume = build_run_config(
@@ -307,12 +312,14 @@ def fit(
     Raises InputError for texts that cannot be used. Raises UsageError for limits that leave no model, and for a
     directory that holds something else. Raises the errors of `train` too.
     """
+    from tinyllm.notebook import NotebookDisplay, in_notebook
     from tinyllm.planning import stages
     from tinyllm.planning.plan import Limits
     from tinyllm.planning.reporter import FitReporter
     from tinyllm.tokenizer.codec import Tokenizer
 
-    reporter = FitReporter() if reporter is None else reporter
+    if reporter is None:
+        reporter = NotebookDisplay(minutes) if in_notebook() else FitReporter()
     if not isinstance(reporter, FitReporter):
         raise wrong_type("reporter", reporter, "a tinyllm.planning.reporter.FitReporter")
     _check_reading(documents, text_key)

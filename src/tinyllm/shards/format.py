@@ -19,6 +19,7 @@ from tinyllm import storage
 from tinyllm.corpus.sources import list_sources
 from tinyllm.errors import ArtifactError, FormatError, InputError, MismatchError
 from tinyllm.shards.encoding import Tokens, dtype_for
+from tinyllm.shards.overview import SHOWN_TOKENS, draw_overview
 from tinyllm.shards.text_bytes import TextBytes
 from tinyllm.tokenizer.codec import Tokenizer
 from tinyllm.tokenizer.opening import open_tokenizer
@@ -163,6 +164,19 @@ class ShardSet:
             validation, train = arrays[:1], arrays[1:]
         train_counts, validation_counts = (count_tokens(split, tokenizer) for split in (train, validation))
         return cls(path, tokenizer, train, validation, train_counts, validation_counts, None)
+
+    def _repr_html_(self) -> str:
+        splits = {"train": self.train_counts, "validation": self.validation_counts}
+        rows = [
+            (name, f"{counts.documents:,} documents, {counts.tokens:,} tokens, {counts.text_bytes:,} bytes of text")
+            for name, counts in splits.items()
+        ]
+        head = self.train[0][:CHECK_TOKENS] if self.train else np.zeros(0, np.uint16)
+        # The last document may be cut.
+        starts = find_document_starts(head, self.tokenizer.bos_id)
+        first = head[: min(SHOWN_TOKENS, starts[1] if len(starts) > 1 else len(head))]
+        facts = [("shards", str(self.path)), ("vocabulary", f"{self.tokenizer.vocab_size:,} tokens"), *rows]
+        return draw_overview(facts, np.diff(starts), first, self.tokenizer)
 
 
 def _holds_text(folder: Path) -> bool:

@@ -232,4 +232,6 @@ class Trainer:
             num_tokens=self.state.step * self.config.tokens_per_step,
             num_parameters=sum(parameter.numel() for parameter in self.model.parameters()),
             peak_memory_bytes=peak_memory_bytes(),
+            name=self.run.name,
+            records=self.log.records(),
         )

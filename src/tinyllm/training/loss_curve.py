@@ -14,6 +14,14 @@ WIDTH, HEIGHT = 760, 420
 LEFT, RIGHT, TOP, BOTTOM = 60, 20, 56, 46
 MAX_POINTS = 1200  # more points are not visible and make the file large
 TRAINING, VALIDATION, STOP, INK, GRAY = "#4477aa", "#cc3311", "#999", "#222", "#555"
+BACKGROUND, GRID = "#fff", "#e4e4e4"
+PAGE_COLOURS = {
+    f'fill="{BACKGROUND}"': 'fill="none"',
+    f'fill="{INK}"': 'fill="currentColor"',
+    f'fill="{GRAY}"': 'fill="currentColor" fill-opacity="0.75"',
+    f'stroke="{GRID}"': 'stroke="currentColor" stroke-opacity="0.15"',
+}
+"""Attribute of a curve in a file of its own -> attribute on a page."""
 CUT_PART = 0.05
 """Part of the run whose training losses may lie above the frame."""
 SMOOTHED_PART = 0.04
@@ -44,7 +52,7 @@ def draw_loss_curve(records: Sequence[dict[str, Any]], title: str, stops: Sequen
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
         f'font-family="system-ui, sans-serif" font-size="12"><title>Loss of {escape(title)}</title>',
-        f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#fff"/>',
+        f'<rect width="{WIDTH}" height="{HEIGHT}" fill="{BACKGROUND}"/>',
         f'<clipPath id="frame"><rect x="{LEFT}" y="{TOP}" width="{WIDTH - LEFT - RIGHT}" '
         f'height="{HEIGHT - TOP - BOTTOM}"/></clipPath>',
         f'<text x="{LEFT}" y="22" font-size="15" fill="{INK}">{escape(title)}: loss (nats per token)</text>',
@@ -59,6 +67,13 @@ def draw_loss_curve(records: Sequence[dict[str, Any]], title: str, stops: Sequen
         "</svg>",
     ]
     return "\n".join(parts) + "\n"
+
+
+def as_part_of_page(svg: str) -> str:
+    """A drawn curve without background, in the colour of the letters around it: for light and dark pages alike."""
+    for drawn, themed in PAGE_COLOURS.items():
+        svg = svg.replace(drawn, themed)
+    return svg
 
 
 def smooth(points: Sequence[Point]) -> list[Point]:
@@ -157,7 +172,7 @@ class _Frame:
         parts = []
         for loss in self._loss_ticks():
             _, y = self.place((0, loss))
-            parts.append(f'<line x1="{LEFT}" y1="{y:.1f}" x2="{WIDTH - RIGHT}" y2="{y:.1f}" stroke="#e4e4e4"/>')
+            parts.append(f'<line x1="{LEFT}" y1="{y:.1f}" x2="{WIDTH - RIGHT}" y2="{y:.1f}" stroke="{GRID}"/>')
             parts.append(f'<text x="{LEFT - 8}" y="{y + 4:.1f}" text-anchor="end" fill="{GRAY}">{loss:g}</text>')
         for step in round_ticks(0, self.max_step, 6):
             if step == int(step):

@@ -125,6 +125,10 @@ class RunLog:
             add_stop(self.run, step, reason)
             self.lines.draw()
 
+    def records(self) -> list[dict[str, Any]]:
+        """The records of the loss curve, as of `CurveRecords.records`; none on other ranks."""
+        return [] if self.lines is None else self.lines.curve.records()
+
     def sync(self) -> None:
         """Flushes all lines to disk."""
         if self.lines is not None:

@@ -6,16 +6,10 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from tinyllm.cli.training_display import (
-    Pace,
-    TrainingDisplay,
-    fitting,
-    progress_line,
-    show_size,
-    show_time,
-)
+from tinyllm.cli.training_display import TrainingDisplay, fitting, progress_line
 from tinyllm.config import Config
 from tinyllm.config.layers import config_for_shards
+from tinyllm.training.pace import Pace, show_size, show_time
 
 UPDATE = {
     "step": 1240,
