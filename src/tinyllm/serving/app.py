@@ -18,7 +18,6 @@ from tinyllm.errors import TinyllmError
 from tinyllm.serving.body import BodyReader
 from tinyllm.serving.chat import ChatAnswer, chat_job
 from tinyllm.serving.completions import CompletionAnswer, completion_job
-from tinyllm.serving.deliveries import Inbox
 from tinyllm.serving.documentation import page
 from tinyllm.serving.errors import ApiError, as_api_error, invalid_request
 from tinyllm.serving.limits import Limits
@@ -26,10 +25,10 @@ from tinyllm.serving.metrics import CONTENT_TYPE, Metrics
 from tinyllm.serving.models import Models
 from tinyllm.serving.schemas import ChatRequest, CompletionRequest, DetokenizeRequest, ErrorBody, TokenizeRequest
 from tinyllm.serving.security import Access, Gate
-from tinyllm.serving.streams import TextResponse
+from tinyllm.serving.streams import EventResponse, WholeResponse
 from tinyllm.serving.studio.routes import add_studio
 from tinyllm.serving.studio.site import Studio
-from tinyllm.serving.texts import Job
+from tinyllm.serving.texts import Job, submit
 from tinyllm.version import __version__
 
 logger = logging.getLogger(__name__)
@@ -71,26 +70,23 @@ def _add_models(app: FastAPI, models: Models) -> None:
 
 
 def _add_generation(app: FastAPI, models: Models, limits: Limits) -> None:
-    def submit(job: Job, answer: CompletionAnswer | ChatAnswer, *, streams: bool) -> Response:
+    def respond(job: Job, answer: CompletionAnswer | ChatAnswer, *, streams: bool) -> Response:
         limit_bytes = limits.unread_bytes if streams else None
-        inbox = Inbox(len(job.requests), keeps_tokens=answer.keeps_tokens, limit_bytes=limit_bytes)
-        scheduler = job.model.scheduler
-        ticket = scheduler.submit_group(job.requests, inbox.put)
-        inbox.cancel = lambda: scheduler.cancel(ticket)
-        return TextResponse(inbox, answer, streams=streams)
+        inbox = submit(job, keeps_tokens=answer.keeps_tokens, limit_bytes=limit_bytes)
+        return EventResponse(inbox, answer) if streams else WholeResponse(inbox, answer)
 
     @app.post("/v1/completions", summary="Continue texts.")
     async def complete(body: CompletionRequest) -> Response:
         # In a thread, because encoding a long prompt takes time in which the loop should serve others.
         async with models.using(body.model) as model:
             job = await asyncio.to_thread(completion_job, body, model)
-            return submit(job, CompletionAnswer(body, job), streams=body.stream)
+            return respond(job, CompletionAnswer(body, job), streams=body.stream)
 
     @app.post("/v1/chat/completions", summary="Answer in a conversation.")
     async def chat(body: ChatRequest) -> Response:
         async with models.using(body.model) as model:
             job = await asyncio.to_thread(chat_job, body, model)
-            return submit(job, ChatAnswer(body, job), streams=body.stream)
+            return respond(job, ChatAnswer(body, job), streams=body.stream)
 
 
 def _add_tokenizer(app: FastAPI, models: Models) -> None:

@@ -98,7 +98,8 @@ class ContinuousBatch:
         try:
             with shortages_named():
                 (logits,) = self._engine.read_logits([np.array(request.prompt_ids, np.int64)])
-                text.prompt = prompt_logprobs(request.prompt_ids, logits, request.top_logprobs)
+                num_top = request.top_logprobs if request.prompt_tops else 0
+                text.prompt = prompt_logprobs(request.prompt_ids, logits, num_top)
         except Exception as error:  # noqa: BLE001 (the request's error ends its text alone)
             return self._fail([text], error)
         return []

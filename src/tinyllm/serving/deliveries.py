@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from time import perf_counter
 
+from tinyllm.generation.engines.protocol import Logits
 from tinyllm.serving.request import News, Step, TokenLogprob, deliver_all
 
 TOKEN_BYTES, TOP_BYTES = 250, 130
@@ -29,7 +30,7 @@ class SlowReaderError(DisconnectedError):
 class Unread:
     """The joined steps of one text that nobody has taken yet."""
 
-    __slots__ = ("finish_reason", "num_tokens", "prompt", "text", "tokens")
+    __slots__ = ("finish_reason", "logits", "num_tokens", "prompt", "text", "tokens")
 
     def __init__(self) -> None:
         self.text = ""
@@ -38,6 +39,8 @@ class Unread:
         self.num_tokens = 0
         self.finish_reason: str | None = None
         self.prompt: Sequence[TokenLogprob | None] | None = None
+        self.logits: Logits | None = None
+        """The logits (V,) of the newest token, if the request asks for them."""
 
 
 class Inbox:
@@ -75,6 +78,8 @@ class Inbox:
             self._num_bytes += sum(TOKEN_BYTES + TOP_BYTES * len(token.top) for token in step.tokens)
         if step.prompt is not None:
             unread.prompt = step.prompt
+        if step.logits is not None:
+            unread.logits = step.logits
         if step.finish_reason is not None:
             unread.finish_reason = step.finish_reason
             self.num_left -= 1

@@ -18,6 +18,8 @@ class ServedModel:
     def __init__(self, name: str, generator: Generator, scheduler: Scheduler, chat_template: str | None = None) -> None:
         self.name = name
         self.config = generator.config
+        self.generator = generator
+        """For its module and settings: only the scheduler uses its engine."""
         self.path = generator.path
         """The model's directory or file; None for a model that was made in memory."""
         self.tokenizer = generator.tokenizer

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from tinyllm.config import SamplingConfig
 from tinyllm.generation.batch import FinishReason
+from tinyllm.generation.engines.protocol import Logits
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,10 @@ class TextRequest:
     """Number of likeliest tokens to report beside each token."""
     prompt_logprobs: bool = False
     """Whether log-probabilities of the prompt's tokens are reported."""
+    prompt_tops: bool = True
+    """Whether the likeliest tokens are reported at those tokens too."""
+    with_logits: bool = False
+    """Whether the logits of each new token are reported."""
 
 
 class TokenLogprob(NamedTuple):
@@ -45,6 +50,8 @@ class Step(NamedTuple):
     """The prompt's tokens, in the first step of a request with `prompt_logprobs`; None for a token not predicted."""
     is_first: bool = False
     """Whether this is the text's first step."""
+    logits: Logits | None = None
+    """The logits (V,) that the new token was drawn from, before adjustments, for a request with `with_logits`."""
 
 
 class Ticket:

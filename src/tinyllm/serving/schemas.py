@@ -72,29 +72,34 @@ class StreamOptions(Body):
     include_usage: bool = Field(default=False, description="Send a last event with the numbers of tokens.")
 
 
-class SamplingBody(Body):
-    """Parameters that completions and chat share."""
+class DrawingBody(Body):
+    """The model and the rules for drawing a token, which all routes of generation share."""
 
     model: str | None = Field(default=None, max_length=1_000, description="Default: the server's first model.")
     temperature: float = Field(default=1.0, ge=0, le=2, description="Divides the logits; 0 = the most likely token.")
     top_p: float = Field(default=1.0, gt=0, le=1, description="Smallest set of tokens whose probabilities sum to p.")
-    n: int = Field(default=1, ge=1, le=MOST_TEXTS, description="Texts for each prompt.")
-    stream: bool = Field(default=False, description="Send the text in server-sent events.")
-    stream_options: StreamOptions | None = Field(default=None, description="Only with stream.")
-    stop: Stops = Field(default=[], description="Texts that end the generation; they are cut off.")
     seed: int | None = Field(
         default=None, ge=-SEED_LIMIT, lt=SEED_LIMIT, description="The same seed gives the same text; default: random."
     )
     presence_penalty: float = Field(default=0.0, ge=-2, le=2, description="Lowers logits of generated tokens, once.")
     frequency_penalty: float = Field(default=0.0, ge=-2, le=2, description="Lowers them by the number of occurrences.")
-    logit_bias: dict[str, Bias] = Field(
-        default={}, max_length=MOST_BIASES, description="Token id -> number added to its logit."
-    )
     top_k: int = Field(default=0, ge=-1, lt=2**31, description="Keep the k most likely tokens; 0 or -1 = all.")
     min_p: float = Field(
         default=0.0, ge=0, lt=1, description="Keep tokens of at least min_p x the largest probability."
     )
     repetition_penalty: float = Field(default=1.0, gt=0, le=1_000, description="Of tokens that occurred; 1 = off.")
+
+
+class SamplingBody(DrawingBody):
+    """Parameters that completions and chat share."""
+
+    n: int = Field(default=1, ge=1, le=MOST_TEXTS, description="Texts for each prompt.")
+    stream: bool = Field(default=False, description="Send the text in server-sent events.")
+    stream_options: StreamOptions | None = Field(default=None, description="Only with stream.")
+    stop: Stops = Field(default=[], description="Texts that end the generation; they are cut off.")
+    logit_bias: dict[str, Bias] = Field(
+        default={}, max_length=MOST_BIASES, description="Token id -> number added to its logit."
+    )
     user: str | None = Field(default=None, max_length=1_000, description="Has no effect, as for OpenAI's models.")
 
     @model_validator(mode="after")

@@ -5,6 +5,7 @@ A client that closes its connection ends the request's texts, whichever answer i
 
 import asyncio
 import json
+from abc import ABC, abstractmethod
 from typing import Any, Protocol
 
 from starlette.responses import Response
@@ -17,17 +18,25 @@ from tinyllm.serving.responses import send_error, start
 END = b"data: [DONE]\n\n"
 
 
-class Answer(Protocol):
-    """The form of one route's answers."""
+class WholeAnswer(Protocol):
+    """The form of answers that are sent at once."""
 
     def whole(self, news: list[Unread]) -> bytes:
         """The object of all texts, after they have ended."""
+
+
+class StreamedAnswer(Protocol):
+    """The form of answers that are sent in events."""
 
     def event(self, news: dict[int, Unread]) -> bytes:
         """The server-sent event of what is new."""
 
     def last_event(self) -> bytes:
-        """The end of a stream before `[DONE]`, maybe empty."""
+        """The end of a stream before the end that all streams have, maybe empty."""
+
+
+class Answer(WholeAnswer, StreamedAnswer, Protocol):
+    """The form of answers that are sent in either way."""
 
 
 def as_event(fields: dict[str, Any]) -> bytes:
@@ -35,23 +44,21 @@ def as_event(fields: dict[str, Any]) -> bytes:
     return b"data: %b\n\n" % json.dumps(fields, separators=(",", ":")).encode()
 
 
-class TextResponse(Response):
-    """A response that is sent while, or after, texts are generated.
+class TextResponse(Response, ABC):
+    """A response that is sent while, or after, texts are generated: `EventResponse` or `WholeResponse`.
 
-    Until the first news, an error is a response with its own status; after that it is the last event of the stream.
+    Until the first news, an error is a response with its own status.
     """
 
-    def __init__(self, inbox: Inbox, answer: Answer, *, streams: bool) -> None:
+    def __init__(self, inbox: Inbox) -> None:
         self._inbox = inbox
-        self._answer = answer
-        self._streams = streams
         self.background = None
         self.status_code = 200
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
         watcher = asyncio.create_task(self._watch(receive))
         try:
-            await (self._send_events(send) if self._streams else self._send_whole(send))
+            await self._send(send)
         except DisconnectedError:
             self.status_code = 499  # nginx's number for a client that went away; it is only counted
         finally:
@@ -64,7 +71,26 @@ class TextResponse(Response):
             pass
         self._inbox.fail(DisconnectedError())
 
-    async def _send_whole(self, send: Send) -> None:
+    @abstractmethod
+    async def _send(self, send: Send) -> None:
+        """Sends the answer."""
+
+    async def _refuse(self, error: Exception, send: Send) -> None:
+        if isinstance(error, DisconnectedError):
+            raise error
+        failure = as_api_error(error)
+        self.status_code = failure.status
+        await send_error(failure, send)
+
+
+class WholeResponse(TextResponse):
+    """An answer that is sent when all texts have ended."""
+
+    def __init__(self, inbox: Inbox, answer: WholeAnswer) -> None:
+        super().__init__(inbox)
+        self._answer = answer
+
+    async def _send(self, send: Send) -> None:
         try:
             body = self._answer.whole(await self._inbox.take_whole())
         except Exception as error:  # noqa: BLE001 - every failure is answered in OpenAI's form
@@ -72,7 +98,16 @@ class TextResponse(Response):
         await start(send, 200, b"application/json", length=len(body))
         return await send({"type": "http.response.body", "body": body})
 
-    async def _send_events(self, send: Send) -> None:
+
+class EventResponse(TextResponse):
+    """An answer in server-sent events, while texts are generated. An error after the first one is the last event."""
+
+    def __init__(self, inbox: Inbox, answer: StreamedAnswer, end: bytes = END, failure: bytes = b"") -> None:
+        """`end` is sent last; `failure` stands before the event of an error, such as its name."""
+        super().__init__(inbox)
+        self._answer, self._end, self._failure = answer, end, failure
+
+    async def _send(self, send: Send) -> None:
         has_started = False
         try:
             while self._inbox.num_left or not has_started:
@@ -82,19 +117,12 @@ class TextResponse(Response):
                     has_started = True
                 if self._inbox.num_left:
                     await send({"type": "http.response.body", "body": body, "more_body": True})
-            await send({"type": "http.response.body", "body": body + self._answer.last_event() + END})
+            await send({"type": "http.response.body", "body": body + self._answer.last_event() + self._end})
         except Exception as error:
             if not has_started:
                 return await self._refuse(error, send)
             if isinstance(error, DisconnectedError):
                 raise
             failure = as_api_error(error)
-            await send({"type": "http.response.body", "body": as_event({"error": failure.fields})})
+            await send({"type": "http.response.body", "body": self._failure + as_event({"error": failure.fields})})
         return None
-
-    async def _refuse(self, error: Exception, send: Send) -> None:
-        if isinstance(error, DisconnectedError):
-            raise error
-        failure = as_api_error(error)
-        self.status_code = failure.status
-        await send_error(failure, send)

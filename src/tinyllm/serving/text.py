@@ -74,7 +74,8 @@ class Text:
         top = likeliest(logits, token, log_probability, self._num_top) if self._num_top else ()
         prompt, self.prompt = self.prompt, None
         is_first = len(sample.token_ids) == 1
-        return Step(piece, (TokenLogprob(token, log_probability, top),), sample.finish_reason, prompt, is_first)
+        kept = logits.copy() if self.arrival.request.with_logits else None
+        return Step(piece, (TokenLogprob(token, log_probability, top),), sample.finish_reason, prompt, is_first, kept)
 
 
 def likeliest(logits: Logits, token: int, log_probability: float, count: int) -> tuple[tuple[int, float], ...]:

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tinyllm.config import SamplingConfig
+from tinyllm.serving.deliveries import Inbox
 from tinyllm.serving.errors import ApiError
 from tinyllm.serving.models import ServedModel
 from tinyllm.serving.request import TextRequest
-from tinyllm.serving.schemas import MOST_REQUEST_TOKENS, MOST_TEXTS, SamplingBody
+from tinyllm.serving.schemas import MOST_REQUEST_TOKENS, MOST_TEXTS, DrawingBody, SamplingBody
 from tinyllm.tokenizer.codec import Tokenizer
 
 
@@ -48,10 +49,12 @@ def make_job(
     num_samples: int,
     top_logprobs: int = 0,
     prompt_logprobs: bool = False,
+    prompt_tops: bool = True,
+    with_logits: bool = False,
 ) -> Job:
     """The job of `num_samples` texts for each of `prompts`; `prefix` begins its id.
 
-    Raises ApiError for more texts or tokens than one request may have.
+    The other parameters are fields of `TextRequest`. Raises ApiError for more texts or tokens than a request may have.
     """
     num_texts = len(prompts) * num_samples
     if num_texts > MOST_TEXTS:
@@ -61,7 +64,7 @@ def make_job(
         message = f"max_tokens: {asked} are more than the {MOST_REQUEST_TOKENS:,} tokens that one request may ask for"
         raise ApiError(400, message, param="max_tokens")
     requests = [
-        TextRequest(tuple(ids), sampling, sample, top_logprobs, prompt_logprobs)
+        TextRequest(tuple(ids), sampling, sample, top_logprobs, prompt_logprobs, prompt_tops, with_logits)
         for ids in prompts
         for sample in range(num_samples)
     ]
@@ -69,8 +72,21 @@ def make_job(
     return Job(model, job_id, int(time.time()), tuple(map(tuple, prompts)), num_samples, tuple(requests))
 
 
-def sampling_of(body: SamplingBody, max_new_tokens: int, model: ServedModel) -> SamplingConfig:
+def submit(job: Job, *, keeps_tokens: bool, limit_bytes: int | None = None) -> Inbox:
+    """Queues the texts of `job`; returns the inbox of their news, with the parameters of `Inbox`.
+
+    Raises the errors of `Scheduler.submit_group`.
+    """
+    inbox = Inbox(len(job.requests), keeps_tokens=keeps_tokens, limit_bytes=limit_bytes)
+    scheduler = job.model.scheduler
+    ticket = scheduler.submit_group(job.requests, inbox.put)
+    inbox.cancel = lambda: scheduler.cancel(ticket)
+    return inbox
+
+
+def sampling_of(body: DrawingBody, max_new_tokens: int, model: ServedModel) -> SamplingConfig:
     """The sampling settings of a request; without a seed, a random one. Raises ApiError for a wrong `logit_bias`."""
+    more = body if isinstance(body, SamplingBody) else None
     return SamplingConfig(
         max_new_tokens=max_new_tokens,
         temperature=body.temperature,
@@ -80,9 +96,9 @@ def sampling_of(body: SamplingBody, max_new_tokens: int, model: ServedModel) -> 
         repetition_penalty=body.repetition_penalty,
         presence_penalty=body.presence_penalty,
         frequency_penalty=body.frequency_penalty,
-        logit_bias=_biases(body.logit_bias, model),
+        logit_bias=() if more is None else _biases(more.logit_bias, model),
         seed=secrets.randbits(63) if body.seed is None else body.seed % 2**63,
-        stop=body.stops,
+        stop=() if more is None else more.stops,
     )
 
 

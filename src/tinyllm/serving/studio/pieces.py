@@ -1,5 +1,6 @@
 """Tokens as the page shows them: id, text, and the bytes of a token that is no whole character."""
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from tinyllm.tokenizer.codec import Tokenizer
@@ -20,3 +21,21 @@ def piece_fields(tokenizer: Tokenizer, id: int) -> dict[str, Any]:
         return {"id": id, "piece": content.decode()}
     except UnicodeDecodeError:
         return {"id": id, "piece": UNFINISHED, "bytes": content.hex()}
+
+
+def text_fields(tokenizer: Tokenizer, ids: Sequence[int]) -> list[dict[str, Any]]:
+    """The fields of the tokens of a text from its beginning: without the space that encoding puts before a text."""
+    fields = [piece_fields(tokenizer, id) for id in ids]
+    decoder = tokenizer.stream()
+    for each in fields:
+        shown = decoder.push(each["id"])
+        if tokenizer.piece_bytes(each["id"]):
+            if each["piece"] == f" {shown}":
+                each["piece"] = shown
+            break
+    return fields
+
+
+def rival_fields(tokenizer: Tokenizer, rivals: Iterable[tuple[int, float]]) -> list[dict[str, Any]]:
+    """The fields of tokens with their log-probabilities."""
+    return [{**piece_fields(tokenizer, id), "logprob": nats} for id, nats in rivals]

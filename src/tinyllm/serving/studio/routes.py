@@ -7,15 +7,17 @@ from fastapi import FastAPI, Request
 from starlette.responses import Response
 
 from tinyllm.serving.studio.data_routes import add_data
+from tinyllm.serving.studio.inside import add_inside
 from tinyllm.serving.studio.library_routes import add_library
 from tinyllm.serving.studio.page_files import INDEX
+from tinyllm.serving.studio.playground import add_playground
 from tinyllm.serving.studio.run_routes import add_runs
 from tinyllm.serving.studio.site import Studio
 
 
 def add_studio(app: FastAPI, studio: Studio) -> None:
     """Adds all routes."""
-    for add in (_add_page, add_library, add_runs, add_data):
+    for add in (_add_page, add_library, add_runs, add_data, add_playground, add_inside):
         add(app, studio)
 
 
