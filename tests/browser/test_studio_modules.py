@@ -78,5 +78,8 @@ def test_pieces_show_what_cannot_be_seen(call: Call) -> None:
 def test_numbers_are_written_as_people_read_them(call: Call) -> None:
     assert call("parts/language.js", "formatNumber", 1234567) == "1,234,567"
     assert call("parts/language.js", "formatNumber", math.pi) == "3.142"
+    assert call("parts/language.js", "formatTick", 100500, 100) == "100,500"
+    assert call("parts/language.js", "formatTick", 100500, 50000) == "101K"
+    assert call("parts/language.js", "formatTick", 1.5525, 0.0005) == "1.5525"
     assert call("parts/language.js", "formatBytes", 540 * 2**20) == "540 MiB"
     assert call("parts/language.js", "formatDuration", 3 * 3600 + 125) == "3 h 2 min"

@@ -26,9 +26,9 @@ import { readColors } from "./theme.js";
  * @property {string} title
  * @property {string} [note] stands beside the title
  * @property {ChartSeries[]} series
- * @property {(value: number) => string} formatX
+ * @property {(value: number, increment?: number) => string} formatX of the axis; `increment` is between its lines
  * @property {(value: number) => string} formatY
- * @property {(value: number) => string} [formatTick] for the numbers of the vertical axis
+ * @property {(value: number, increment?: number) => string} [formatTick] for the numbers of the vertical axis
  * @property {string} xLabel
  * @property {boolean} [logX]
  * @property {boolean} [logY]
@@ -186,9 +186,9 @@ function makePlot(latest, holder, height, setCursor) {
         width: holder.clientWidth,
         height,
         legend: { show: false },
-        padding: [14, 22, 0, 0],
+        padding: [14, 28, 0, 0],
         scales: {
-            x: { time: false, distr: props.logX ? 3 : 1, range: (_plot, least, most) => [least, most] },
+            x: { time: false, distr: props.logX ? 3 : 1, range: (_plot, least, most) => [props.logX ? wholeMultiple(least) : least, most] },
             y: { distr: props.logY ? 3 : 1, ...(props.fromZero && !props.logY ? { range: rangeFromZero } : {}) },
         },
         cursor: {
@@ -199,10 +199,11 @@ function makePlot(latest, holder, height, setCursor) {
             ...(props.group === undefined ? {} : { sync: { key: props.group, scales: ["x", null] } }),
         },
         axes: [
-            { ...makeAxis(colors, props.logX, (value) => latest.current.formatX(value)), size: 30 },
+            { ...makeAxis(colors, props.logX, (value, increment) => latest.current.formatX(value, increment)), size: 30 },
             {
-                ...makeAxis(colors, props.logY, (value) => (latest.current.formatTick ?? latest.current.formatY)(value)),
-                size: 60,
+                ...makeAxis(colors, props.logY, (value, increment) =>
+                    (latest.current.formatTick ?? latest.current.formatY)(value, increment)),
+                size: (_plot, values) => 20 + 7 * Math.max(4, ...(values ?? []).map((text) => text?.length ?? 0)),
                 ...(props.binary ? { incrs: POWERS_OF_2 } : {}),
             },
         ],
@@ -232,7 +233,7 @@ function rangeFromZero(_plot, _least, most) {
 /**
  * @param {Record<string, string>} colors
  * @param {boolean | undefined} log
- * @param {(value: number) => string} format
+ * @param {(value: number, increment?: number) => string} format
  * @returns {uPlot.Axis}
  */
 function makeAxis(colors, log, format) {
@@ -243,8 +244,18 @@ function makeAxis(colors, log, format) {
         ticks: { show: false },
         gap: 8,
         ...(log ? { filter: wholePowers } : {}),
-        values: (_plot, splits) => splits.map((value) => (value === null ? "" : format(value))),
+        values: (_plot, splits, _axis, _space, increment) =>
+            splits.map((value) => (value === null ? "" : format(value, log ? undefined : increment))),
     };
+}
+
+/**
+ * The largest multiple of a power of 10, such as 4000 for 4096, that is not above `value`; lines are counted from it.
+ * @param {number} value
+ */
+function wholeMultiple(value) {
+    const power = 10 ** Math.floor(Math.log10(value));
+    return Math.floor(value / power) * power;
 }
 
 /**

@@ -89,6 +89,19 @@ export function formatCompact(value) {
 }
 
 /**
+ * A number of an axis whose lines are `increment` apart: short, but with the digits that tell neighbours apart.
+ * @param {number} value
+ * @param {number} [increment]
+ */
+export function formatTick(value, increment = Math.abs(value)) {
+    const size = Math.abs(value);
+    if (size >= 10000 && increment >= 10 ** (Math.floor(Math.log10(size)) - 2)) return formatCompact(value);
+    if (size > 0 && size < 0.001 && increment >= size) return value.toExponential();
+    const digits = increment > 0 ? Math.min(12, Math.max(0, Math.ceil(-Math.log10(increment) - 1e-9) + 1)) : 0;
+    return numberFormat(`tick ${digits}`, { maximumFractionDigits: digits }).format(value);
+}
+
+/**
  * @param {number} share between 0 and 1
  */
 export function formatPercent(share) {

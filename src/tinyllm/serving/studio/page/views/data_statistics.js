@@ -2,7 +2,7 @@
 import { get } from "../parts/api.js";
 import { Chart } from "../parts/charts.js";
 import { html, useMemo } from "../parts/html.js";
-import { formatCompact, formatNumber, t } from "../parts/language.js";
+import { formatCompact, formatNumber, formatTick, t } from "../parts/language.js";
 import { useLoaded } from "../parts/loading.js";
 import { changeState } from "../parts/route.js";
 import { ErrorLine, Loading } from "../parts/states.js";
@@ -52,7 +52,7 @@ function LengthChart({ lengths: { edges, counts }, look }) {
         title=${t("statistics.lengths")}
         note=${t("statistics.lengths_note")}
         series=${series}
-        formatX=${formatCompact}
+        formatX=${formatTick}
         formatY=${formatCompact}
         nameX=${(/** @type {number} */ x) => lengthName(edges, x)}
         xLabel="length"
@@ -90,7 +90,7 @@ function FrequencyChart({ frequencies: { rank, count, piece }, look }) {
         title=${t("statistics.frequencies")}
         note=${t("statistics.frequencies_note")}
         series=${series}
-        formatX=${formatCompact}
+        formatX=${formatTick}
         formatY=${formatCompact}
         nameX=${(/** @type {number} */ x) => t("statistics.rank", { rank: x, piece: visiblePiece(piece[rank.indexOf(x)] ?? "") })}
         xLabel="rank"

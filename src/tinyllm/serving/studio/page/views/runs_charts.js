@@ -3,7 +3,7 @@ import { get } from "../parts/api.js";
 import { Chart, markSign, zoomedRange } from "../parts/charts.js";
 import { Button, Segmented, Slider, Toggle } from "../parts/controls.js";
 import { html, useCallback, useMemo } from "../parts/html.js";
-import { formatBytes, formatCompact, formatDuration, formatFixed, formatNumber, t } from "../parts/language.js";
+import { formatBytes, formatCompact, formatDuration, formatFixed, formatNumber, formatTick, t } from "../parts/language.js";
 import { useLoaded } from "../parts/loading.js";
 import { changeState, numberParam, wordParam } from "../parts/route.js";
 import { drawablePoints, smooth, stepAt } from "../parts/series.js";
@@ -22,7 +22,7 @@ import { drawablePoints, smooth, stepAt } from "../parts/series.js";
  * @property {import("../parts/language.js").TextKey} title
  * @property {import("../parts/language.js").TextKey} note
  * @property {(value: number) => string} format
- * @property {(value: number) => string} [tick]
+ * @property {(value: number, increment?: number) => string} [tick]
  * @property {boolean} [fromZero]
  * @property {boolean} [binary]
  */
@@ -35,12 +35,12 @@ const ENOUGH_POINTS = 400;
 
 /** @type {Measure[]} */
 const MEASURES = [
-    { table: "training", name: "loss", title: "chart.loss", note: "chart.nats", format: (value) => formatFixed(value, 3), tick: formatNumber },
-    { table: "evaluation", name: "validation_loss", title: "chart.validation_loss", note: "chart.nats", format: (value) => formatFixed(value, 3), tick: formatNumber },
-    { table: "evaluation", name: "bits_per_byte", title: "chart.bits_per_byte", note: "chart.bits", format: (value) => formatFixed(value, 3), tick: formatNumber },
+    { table: "training", name: "loss", title: "chart.loss", note: "chart.nats", format: (value) => formatFixed(value, 3), tick: formatTick },
+    { table: "evaluation", name: "validation_loss", title: "chart.validation_loss", note: "chart.nats", format: (value) => formatFixed(value, 3), tick: formatTick },
+    { table: "evaluation", name: "bits_per_byte", title: "chart.bits_per_byte", note: "chart.bits", format: (value) => formatFixed(value, 3), tick: formatTick },
     { table: "training", name: "learning_rate", title: "chart.learning_rate", note: "chart.per_step", format: formatNumber, tick: formatPower },
-    { table: "training", name: "gradient_norm", title: "chart.gradient_norm", note: "chart.before_clip", format: (value) => formatFixed(value, 2), tick: formatNumber },
-    { table: "training", name: "tokens_per_second", title: "chart.tokens_per_second", note: "chart.tokens", format: formatCompact, fromZero: true },
+    { table: "training", name: "gradient_norm", title: "chart.gradient_norm", note: "chart.before_clip", format: (value) => formatFixed(value, 2), tick: formatTick },
+    { table: "training", name: "tokens_per_second", title: "chart.tokens_per_second", note: "chart.tokens", format: formatCompact, tick: formatTick, fromZero: true },
     { table: "training", name: "memory_bytes", title: "chart.memory", note: "chart.process", format: formatBytes, fromZero: true, binary: true },
 ];
 
@@ -206,7 +206,7 @@ function MeasureChart({ measure, runs, details, view, look, large, onZoom }) {
             formatTick=${measure.tick}
             fromZero=${measure.fromZero}
             binary=${measure.binary}
-            nameX=${(/** @type {number} */ x) => `${t(`axis.${axis === "seconds" ? "time" : axis}`)} ${axis === "step" ? formatNumber(x) : formatX(x)}`}
+            nameX=${(/** @type {number} */ x) => `${t(`axis.${axis === "seconds" ? "time" : axis}`)} ${axis === "seconds" ? formatDuration(x) : formatNumber(x)}`}
             xLabel=${axis}
             logX=${logX}
             logY=${logY}
@@ -234,7 +234,7 @@ function fixedLength(values) {
 
 /** @param {AxisName} axis */
 function axisFormat(axis) {
-    return axis === "seconds" ? formatDuration : formatCompact;
+    return axis === "seconds" ? formatDuration : formatTick;
 }
 
 /**
