@@ -56,9 +56,9 @@ def test_a_place_on_another_axis_is_between_its_steps(call: Call) -> None:
 
 
 def test_a_zoom_stays_within_the_data_and_ends_as_all(call: Call) -> None:
-    assert call("parts/charts.js", "zoomedRange", [0, 100], [0, 100], 50, 0.5) == [25, 75]
-    assert call("parts/charts.js", "zoomedRange", [0, 100], [0, 100], 0, 0.5) == [0, 50]
-    assert call("parts/charts.js", "zoomedRange", [25, 75], [0, 100], 50, 4) is None
+    assert call("parts/chart_zoom.js", "zoomedRange", [0, 100], [0, 100], 50, 0.5) == [25, 75]
+    assert call("parts/chart_zoom.js", "zoomedRange", [0, 100], [0, 100], 0, 0.5) == [0, 50]
+    assert call("parts/chart_zoom.js", "zoomedRange", [25, 75], [0, 100], 50, 4) is None
 
 
 def test_events_are_parsed_as_the_standard_says(call: Call) -> None:

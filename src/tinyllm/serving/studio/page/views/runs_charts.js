@@ -1,6 +1,8 @@
 /** The curves of runs, over one another: the axis, smoothing and zoom hold for all charts. */
 import { get } from "../parts/api.js";
-import { Chart, markSign, zoomedRange } from "../parts/charts.js";
+import { markSign } from "../parts/chart_plot.js";
+import { zoomedRange } from "../parts/chart_zoom.js";
+import { Chart } from "../parts/charts.js";
 import { Button, Segmented, Slider, Toggle } from "../parts/controls.js";
 import { html, useCallback, useMemo } from "../parts/html.js";
 import { formatBytes, formatCompact, formatDuration, formatFixed, formatNumber, formatTick, t } from "../parts/language.js";

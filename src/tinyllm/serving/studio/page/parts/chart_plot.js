@@ -1,0 +1,229 @@
+/** The plot of a chart: uPlot with the page's axes, curves, bars and marks. */
+import uPlot from "../vendor/uplot/uPlot.js";
+import { bindTouch, cursorX, zoomToSelection } from "./chart_zoom.js";
+import { readColors } from "./theme.js";
+
+/** @typedef {import("./charts.js").ChartProps} ChartProps */
+/** @typedef {import("./charts.js").ChartSeries} ChartSeries */
+/** @typedef {import("./charts.js").ChartMark} ChartMark */
+
+const POWERS_OF_2 = Array.from({ length: 50 }, (_, power) => 2 ** power);
+const MARK_SIGNS = /** @type {Record<string, string>} */ ({ resume: "\u25b6", skip: "\u00d7", save: "\u25cf", stop: "\u25a0" });
+
+/**
+ * uPlot's data: one x for all series, values at places where a series has none are undefined.
+ * @param {ChartSeries[]} series
+ * @returns {uPlot.AlignedData}
+ */
+export function alignedData(series) {
+    if (series.length === 0) return [[]];
+    return uPlot.join(series.map((each) => /** @type {uPlot.AlignedData} */ ([each.x, each.y])));
+}
+
+/**
+ * @param {{ current: ChartProps }} latest
+ * @param {HTMLElement} holder
+ * @param {number} height
+ * @param {(x: number | null) => void} setCursor
+ */
+export function makePlot(latest, holder, height, setCursor) {
+    const props = latest.current;
+    const names = ["--ink-3", "--line", "--ink-2", ...props.series.map((each) => each.color)];
+    const colors = readColors(names);
+    /** @type {uPlot.Options} */
+    const options = {
+        width: holder.clientWidth,
+        height,
+        legend: { show: false },
+        padding: [14, 28, 0, 0],
+        scales: {
+            x: { time: false, distr: props.logX ? 3 : 1, range: (_plot, least, most) => [props.logX ? wholeMultiple(least) : least, most] },
+            y: { distr: props.logY ? 3 : 1, ...(props.fromZero && !props.logY ? { range: rangeFromZero } : {}) },
+        },
+        cursor: {
+            y: false,
+            points: { size: 7 },
+            drag: { x: props.onZoom !== undefined, y: false, setScale: false },
+            bind: { dblclick: () => () => latest.current.onZoom?.(null) || null },
+            ...(props.group === undefined ? {} : { sync: { key: props.group, scales: ["x", null] } }),
+        },
+        axes: [
+            { ...makeAxis(colors, props.logX, (value, increment) => latest.current.formatX(value, increment)), size: 30 },
+            {
+                ...makeAxis(colors, props.logY, (value, increment) =>
+                    (latest.current.formatTick ?? latest.current.formatY)(value, increment)),
+                size: (_plot, values) => 20 + 7 * Math.max(4, ...(values ?? []).map((text) => text?.length ?? 0)),
+                ...(props.binary ? { incrs: POWERS_OF_2 } : {}),
+            },
+        ],
+        series: [{}, ...props.series.map((each) => makeSeries(each, /** @type {string} */ (colors[each.color])))],
+        hooks: {
+            setCursor: [(plot) => setCursor(cursorX(plot))],
+            setSelect: [(plot) => zoomToSelection(plot, latest.current)],
+            draw: [(plot) => drawMarks(plot, latest.current.marks ?? [])],
+            ready: [(plot) => bindTouch(plot)],
+        },
+    };
+    const plot = new uPlot(options, alignedData(props.series), holder);
+    showZoom(plot, props);
+    return plot;
+}
+
+/**
+ * @param {uPlot} _plot
+ * @param {number} _least
+ * @param {number} most
+ * @returns {[number, number]}
+ */
+function rangeFromZero(_plot, _least, most) {
+    return [0, (most || 1) * 1.05];
+}
+
+/**
+ * @param {Record<string, string>} colors
+ * @param {boolean | undefined} log
+ * @param {(value: number, increment?: number) => string} format
+ * @returns {uPlot.Axis}
+ */
+function makeAxis(colors, log, format) {
+    return {
+        stroke: colors["--ink-3"] ?? "",
+        font: "12px system-ui, sans-serif",
+        grid: { stroke: colors["--line"] ?? "", width: 1, ...(log ? { filter: wholePowers } : {}) },
+        ticks: { show: false },
+        gap: 8,
+        ...(log ? { filter: wholePowers } : {}),
+        values: (_plot, splits, _axis, _space, increment) =>
+            splits.map((value) => (value === null ? "" : format(value, log ? undefined : increment))),
+    };
+}
+
+/**
+ * The largest multiple of a power of 10, such as 4000 for 4096, that is not above `value`; lines are counted from it.
+ * @param {number} value
+ */
+function wholeMultiple(value) {
+    const power = 10 ** Math.floor(Math.log10(value));
+    return Math.floor(value / power) * power;
+}
+
+/**
+ * The lines of a logarithmic axis at powers of 10, and at 2 and 5 between them where there are few.
+ * @param {uPlot} _plot
+ * @param {number[]} splits
+ */
+function wholePowers(_plot, splits) {
+    const shown = splits.length > 20 ? /^1e/ : /^[125]e/;
+    return splits.map((value) => (value !== null && shown.test(value.toExponential(0)) ? value : null));
+}
+
+/**
+ * @param {ChartSeries} series
+ * @param {string} color
+ * @returns {uPlot.Series}
+ */
+function makeSeries(series, color) {
+    const bars = series.edges !== undefined;
+    return {
+        label: series.label,
+        stroke: series.faint ? withAlpha(color, 0.28) : color,
+        width: bars ? 0 : series.faint ? 1 : 2,
+        spanGaps: true,
+        points: { show: series.points ?? false, size: 6, fill: color, stroke: color },
+        ...(series.filled ? { fill: withAlpha(color, 0.09) } : {}),
+        ...(bars ? { fill: withAlpha(color, 0.75), paths: (plot, place) => barPaths(plot, place, series.edges ?? []) } : {}),
+    };
+}
+
+/**
+ * The bars of a histogram, as wide as their bins.
+ * @param {uPlot} plot
+ * @param {number} place of the series
+ * @param {number[]} edges
+ * @returns {uPlot.Series.Paths}
+ */
+function barPaths(plot, place, edges) {
+    const path = new Path2D();
+    const floor = plot.valToPos(0, "y", true);
+    const gap = devicePixelRatio || 1;
+    for (const [k, count] of (plot.data[place] ?? []).entries()) {
+        const [from, to] = [edges[k], edges[k + 1]];
+        if (count === null || count === undefined || from === undefined || to === undefined) continue;
+        const left = plot.valToPos(from, "x", true);
+        const width = Math.max(gap, plot.valToPos(to, "x", true) - left - gap);
+        const top = plot.valToPos(count, "y", true);
+        path.rect(left, top, width, floor - top);
+    }
+    return { stroke: null, fill: path };
+}
+
+/**
+ * @param {string} color as `rgb(r, g, b)`
+ * @param {number} alpha
+ */
+function withAlpha(color, alpha) {
+    return color.startsWith("rgb(") ? color.replace("rgb(", "rgba(").replace(")", `, ${alpha})`) : color;
+}
+
+/**
+ * @param {uPlot} plot
+ * @param {ChartProps} props
+ */
+export function showZoom(plot, { zoom, series }) {
+    const places = series.flatMap(({ x, edges }) => (x.length === 0 ? [] : [x[0], (edges ?? x).at(-1)]));
+    const numbers = /** @type {number[]} */ (places);
+    if (zoom) plot.setScale("x", { min: zoom[0], max: zoom[1] });
+    else if (numbers.length > 0) plot.setScale("x", fullRange(numbers));
+    else plot.redraw();
+}
+
+/** @param {number[]} places */
+function fullRange(places) {
+    const [min, max] = [Math.min(...places), Math.max(...places)];
+    return min === max ? { min: min - 1, max: max + 1 } : { min, max };
+}
+
+/**
+ * Marks as lines with a sign at the top; a saved model is only a sign at the bottom.
+ * @param {uPlot} plot
+ * @param {ChartMark[]} marks
+ */
+function drawMarks(plot, marks) {
+    if (marks.length === 0) return;
+    const { ctx, bbox } = plot;
+    const scale = devicePixelRatio || 1;
+    const colors = readColors([...new Set(marks.map((mark) => mark.color))]);
+    ctx.save();
+    ctx.textAlign = "center";
+    for (const mark of marks) {
+        const x = plot.valToPos(mark.x, "x", true);
+        if (x < bbox.left || x > bbox.left + bbox.width) continue;
+        const color = colors[mark.color] ?? "";
+        const quiet = mark.kind === "save";
+        ctx.fillStyle = ctx.strokeStyle = color;
+        if (!quiet) drawLine(ctx, x, bbox, scale);
+        ctx.font = `${(quiet ? 7 : 11) * scale}px system-ui, sans-serif`;
+        ctx.fillText(MARK_SIGNS[mark.kind] ?? "", x, quiet ? bbox.top + bbox.height - 2 * scale : bbox.top - 3 * scale);
+    }
+    ctx.restore();
+}
+
+/**
+ * @param {CanvasRenderingContext2D} context
+ * @param {number} x
+ * @param {uPlot.BBox} box
+ * @param {number} scale
+ */
+function drawLine(context, x, box, scale) {
+    context.lineWidth = scale;
+    context.setLineDash([4 * scale, 3 * scale]);
+    context.beginPath();
+    context.moveTo(x, box.top);
+    context.lineTo(x, box.top + box.height);
+    context.stroke();
+}
+
+/** The sign that marks of a kind have in charts. @param {string} kind */
+export function markSign(kind) {
+    return MARK_SIGNS[kind] ?? "";
+}
