@@ -186,6 +186,9 @@ ROUTES = [
     ("GET", "/studio/api/statistics?id=x", 404),
     ("POST", "/studio/api/models/load", 400),
     ("POST", "/studio/api/pieces", 400),
+    ("POST", "/studio/api/generate", 200),
+    ("POST", "/studio/api/next", 400),
+    ("POST", "/studio/api/trace", 400),
 ]
 OPEN = [
     ("GET", "/", 200),

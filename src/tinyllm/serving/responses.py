@@ -9,7 +9,11 @@ async def start(
     send: Send, status: int, content_type: bytes, *, length: int | None = None, headers: dict[str, str] | None = None
 ) -> None:
     """Sends the head of a response; `length` in bytes is known for a whole one."""
-    pairs = [(b"content-type", content_type), (b"cache-control", b"no-store")]
+    pairs = [
+        (b"content-type", content_type),
+        (b"cache-control", b"no-store"),
+        (b"x-content-type-options", b"nosniff"),
+    ]
     if length is not None:
         pairs.append((b"content-length", str(length).encode()))
     pairs += [(name.lower().encode(), value.encode()) for name, value in (headers or {}).items()]

@@ -58,7 +58,7 @@ def add_inside(app: FastAPI, studio: Studio) -> None:
     """Adds the route."""
     turns = Turns()
 
-    @app.post("/studio/api/trace", summary="Look inside one pass over a text.")
+    @app.post("/studio/api/trace", include_in_schema=False)
     async def trace(body: TraceRequest) -> Response:
         async with studio.models.using(body.model) as model:
             ids = await asyncio.to_thread(model.prompt_ids, body.text, "text")

@@ -58,7 +58,7 @@ class NextRequest(PlaygroundBody):
 def add_playground(app: FastAPI, studio: Studio) -> None:
     """Adds the two routes."""
 
-    @app.post("/studio/api/generate", summary="Generate a text token by token, with rivals.")
+    @app.post("/studio/api/generate", include_in_schema=False)
     async def generate(body: GenerateRequest, request: Request) -> Response:
         async with studio.models.using(body.model) as model:
             job = await asyncio.to_thread(_generate_job, body, model)
@@ -67,7 +67,7 @@ def add_playground(app: FastAPI, studio: Studio) -> None:
             answer = GenerateAnswer(job, body.rivals, server, needs_key=needs_key)
             return EventResponse(inbox, answer, end=b"", failure=b"event: error\n")
 
-    @app.post("/studio/api/next", summary="Describe the distribution of the next token.")
+    @app.post("/studio/api/next", include_in_schema=False)
     async def describe_next(body: NextRequest) -> Response:
         async with studio.models.using(body.model) as model:
             job = await asyncio.to_thread(_next_job, body, model)

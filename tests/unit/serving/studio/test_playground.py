@@ -165,6 +165,13 @@ def test_wrong_requests_name_the_parameter(server: Served, route: str, body: dic
     assert response.json()["error"]["param"] == param
 
 
+@pytest.mark.parametrize("route", ["generate", "next"])
+def test_answers_are_neither_stored_nor_sniffed(server: Served, route: str) -> None:
+    headers = server.post(route, {"prompt": PROMPT}).headers
+    assert headers["cache-control"] == "no-store"
+    assert headers["x-content-type-options"] == "nosniff"
+
+
 def test_a_client_that_goes_away_frees_its_slot(server: Served) -> None:
     for _ in range(3):
         body = {"prompt": PROMPT, "max_tokens": 16_000, "rivals": 20}
