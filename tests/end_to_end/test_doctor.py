@@ -151,6 +151,16 @@ def test_damaged_shards_models_and_tokenizers(capsys: Capture, tiny_shards: Path
         assert remedy in out
 
 
+def test_a_damaged_classifier_is_trained_again(capsys: Capture, tmp_path: Path) -> None:
+    path = tmp_path / "labels"
+    with storage.commit_directory(path, "classifier") as draft:
+        (draft.path / "model.safetensors").write_bytes(b"weights")
+    (path / "model.safetensors").write_bytes(b"Weights")
+    code, out, _ = call(capsys, "doctor", str(path), "--trial-seconds", "0")
+    assert code == 1
+    assert "tinyllm classify train MODEL" in out
+
+
 def test_shards_that_were_not_finished(capsys: Capture, tmp_path: Path) -> None:
     draft = leave_draft(tmp_path / "shards", "shards", {"train-00000.idx": b""})
     code, out, _ = call(capsys, "doctor", str(tmp_path / "shards"))

@@ -80,8 +80,8 @@ def _examine_committed(path: Path) -> Iterator[Finding]:
     """The finding for one directory with a manifest."""
     kind = "directory"
     try:
-        manifest = storage.verify(path)
-        kind = manifest.kind
+        kind = storage.read_manifest(path).kind
+        storage.verify(path)
         contents = _EXAMINERS.get(kind, _count_files)(path)
     except TinyllmError as error:
         yield Finding(path, False, str(error), _REMEDIES.get(_kind_of(path, kind), _REMEDY).format(path=path))

@@ -244,10 +244,8 @@ class CpuEngine:
             self._write_rows(slots[texts[rows]], positions[rows], tokens[rows])
             outputs = last_rows[(last_rows >= rows.start) & (last_rows < rows.stop)] - rows.start
             self._memory.outputs[: len(outputs)] = outputs
-            self._plan["logits"] = self._memory.logits[num_done:].ctypes.data
-            self._run_pass(rows.stop - rows.start, len(outputs))
+            self._run_pass(rows.stop - rows.start, len(outputs), first_output=num_done)
             num_done += len(outputs)
-        self._plan["logits"] = self._memory.logits.ctypes.data
 
     def _write_rows(self, slots: Tokens, positions: Tokens, tokens: Tokens) -> None:
         """Writes the rows of the next pass: (N,) each."""
@@ -257,8 +255,10 @@ class CpuEngine:
         self._memory.caches[:num_rows] = self._addresses[slots]
         self._memory.positions[:num_rows] = positions
 
-    def _run_pass(self, num_rows: int, num_outputs: int) -> None:
+    def _run_pass(self, num_rows: int, num_outputs: int, first_output: int = 0) -> None:
+        """Runs a pass that writes logits from row `first_output` on. An interrupt may end any earlier pass halfway."""
         self._plan["num_rows"], self._plan["num_outputs"] = num_rows, num_outputs
+        self._plan["logits"] = self._memory.logits_address(first_output)
         self._team.wake()
         self._kernels(self._memory.address, at.READ)
 
@@ -267,6 +267,7 @@ class CpuEngine:
         assert logits.dtype == np.float32
         assert seen.dtype == np.bool_
         assert logits.shape == seen.shape == (len(logits), self._config.vocab_size)
+        self._sampled = np.empty((0, 0), np.float32)  # an interrupt below leaves nothing that looks prepared
         self._memory.reserve_choices(len(logits))
         self._plan["num_samples"] = len(logits)
         self._memory.hold("sampled_logits", logits)

@@ -37,7 +37,9 @@ class ProgramMemory:
         self.chosen_logits, self.normalizers = np.empty(0), np.empty(0)
         """Their logits (R,) below the largest, and the normalizers (R,) of their log-probabilities."""
         self._first_logits = self.logits
-        self._num_rows, self._num_samples = 0, 0
+        self._logits_address = 0
+        self._num_logits, self._num_rows, self._num_samples = 0, 0, 0
+        """Room in the arrays. 0 while they grow: after an interrupt, the next call grows them again."""
         self._packed_type: npt.DTypeLike = np.float32
         self._write_sizes()
 
@@ -88,13 +90,20 @@ class ProgramMemory:
 
     def reserve_logits(self, num_rows: int) -> None:
         """Makes room for `num_rows` rows of logits, read-only outside: the next pass overwrites them."""
-        if num_rows <= len(self.logits):
+        if num_rows <= self._num_logits:
             return
+        self._num_logits = 0
         logits = np.zeros((num_rows, self._config.vocab_size), np.float32)
         self.logits = logits.view()
         self.logits.flags.writeable = False
         self._first_logits = self.logits
+        self._logits_address = logits.ctypes.data
         self.hold("logits", logits)
+        self._num_logits = num_rows
+
+    def logits_address(self, row: int) -> int:
+        """The address of a row of the logits."""
+        return self._logits_address + row * self._config.vocab_size * self.logits.itemsize
 
     def first_logits(self, num_rows: int) -> Logits:
         """The logits (`num_rows`, V): the same array for the same number of rows, so that `choose` can tell."""
@@ -106,6 +115,7 @@ class ProgramMemory:
         """Makes room for `num_rows` rows of activations in one pass."""
         if num_rows <= self._num_rows:
             return
+        self._num_rows = 0
         config = self._config
         hidden, inner = padded(config.hidden_size), padded(config.intermediate_size)
         attention = padded(config.attention_size)
@@ -133,6 +143,7 @@ class ProgramMemory:
         """Makes room to choose `num_samples` tokens at once."""
         if num_samples <= self._num_samples:
             return
+        self._num_samples = 0
         num_chunks, columns = int(self.plan["num_chunks"]), int(self.plan["vocab_columns"])
         self.uniforms, self.chosen_logits, self.normalizers = (np.zeros(num_samples) for _ in range(3))
         self.chosen = np.zeros(num_samples, np.int64)

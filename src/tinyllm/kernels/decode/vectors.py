@@ -130,8 +130,8 @@ def _dot_products(builder: ir.IRBuilder, num_rows: int, num_inputs: int, *argume
 def _make_dot(num_rows: int, num_inputs: int) -> Callable[..., Any]:
     """The intrinsic that returns the products of matrix rows with inputs, those of the first input first.
 
-    The result points to float32 numbers, valid until the next call. Each product is the same to the last bit in a tile
-    of any size.
+    The result points to float32 numbers, valid until the next call. Each product of fp32 or bf16 weights is the same
+    to the last bit in a tile of any size.
     """
 
     @intrinsic(CPointer(float32), POINTER, int64, int64, int64, int64, POINTER, int64)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from tinyllm.config import ModelConfig, WeightsKind
+from tinyllm.config import ModelConfig, SamplingConfig, WeightsKind
 from tinyllm.generation.engines.cpu_engine import CpuEngine
 from tinyllm.kernels.decode import plan as at
 from tinyllm.kernels.decode.cache import Kernels
@@ -142,6 +142,60 @@ def test_a_prompt_longer_than_a_pass_is_read_in_parts(
     engine = make_engine(model, compiled_kernels("fp32"), "fp32")
     logits = engine.read(engine.open(3), tokens)
     np.testing.assert_allclose(logits, expected_logits(model, tokens)[:, -1], rtol=2e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize("last_pass", [1, 4, 6])
+def test_an_interrupt_while_texts_are_read_does_not_move_later_logits(
+    last_pass: int,
+    tokens: npt.NDArray[np.int64],
+    compiled_kernels: CompiledKernels,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A pending signal is raised as the compiled call returns, between two passes of one read."""
+    monkeypatch.setattr("tinyllm.generation.engines.cpu_engine.ROWS_PER_PASS", 33)
+    engine, fresh = (make_engine(make_model("grouped"), compiled_kernels("fp32"), "fp32") for _ in range(2))
+    run, num_passes = engine._run_pass, 0
+
+    def interrupted(*args: int, **kwargs: int) -> None:
+        nonlocal num_passes
+        run(*args, **kwargs)
+        num_passes += 1
+        if num_passes == last_pass:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engine, "_run_pass", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            engine.read(engine.open(3), tokens)
+    for first in (tokens[:, :1], tokens[:2, :1]):
+        found, expected = (each.read(each.open(len(first)), first) for each in (engine, fresh))
+        np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("field", ["logits", "packed", "output_rows", "weighed"])
+def test_an_interrupt_while_memory_grows_leaves_an_engine_that_works(
+    field: str, tokens: npt.NDArray[np.int64], compiled_kernels: CompiledKernels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, fresh = (make_engine(make_model("grouped"), compiled_kernels("fp32"), "fp32") for _ in range(2))
+    memory = engine._memory
+    hold, config = memory.hold, SamplingConfig(temperature=0.8)
+
+    def continue_one(each: CpuEngine, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        logits = each.read(each.open(len(rows)), rows)
+        return each.choose(logits, np.zeros(logits.shape, np.bool_), np.full(len(rows), 0.4), config)[0]
+
+    def interrupted(name: str, array: npt.NDArray[Any]) -> None:
+        if name == field:
+            raise KeyboardInterrupt
+        hold(name, array)
+
+    continue_one(engine, tokens[:1, :2])
+    with monkeypatch.context() as patch:
+        patch.setattr(memory, "hold", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            continue_one(engine, tokens)
+    for rows in (tokens[:1, :2], tokens):
+        np.testing.assert_array_equal(continue_one(engine, rows), continue_one(fresh, rows))
 
 
 @pytest.mark.parametrize("inner", [16_512, 16_544, 40_000])
