@@ -14,8 +14,8 @@ LINGER_SECONDS = 2.0
 """Time for which a body that is too large is read and dropped, so that its sender can read the answer."""
 LINGER_BODIES = 8
 """Bytes of such a body that are read and dropped, as a multiple of the largest body allowed."""
-_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"?', re.DOTALL)
-_BRACKET = re.compile(rb"[\[\]{}]")
+_TO_BRACKET = re.compile(rb'(?:[^"\[\]{}]++|"(?:[^"\\]++|\\.)*+(?:"|\\?\Z))*+([\[\]{}]|\Z)', re.DOTALL)
+"""Everything up to the next bracket outside of strings, or to the end. It never goes back: that would take memory."""
 
 
 class BodyReader:
@@ -38,8 +38,9 @@ class BodyReader:
         if has_more or len(body) > self._limits.body_bytes:
             await self._refuse_size(receive, send, has_more=has_more)
             return
-        if is_deeper(body, self._limits.json_depth):
-            reason = f"the body nests arrays and objects deeper than {self._limits.json_depth}"
+        depth, most = self._limits.json_depth, self._limits.json_collections
+        if is_deeper(body, depth, most):
+            reason = f"the body nests arrays and objects deeper than {depth}, or has more than {most:,} of them"
             await send_error(ApiError(400, reason, code="nested_too_deep"), send)
             return
         await self._app(scope, _replay(bytes(body), receive), send)
@@ -78,11 +79,18 @@ def _replay(body: bytes, receive: Receive) -> Receive:
     return receive_again
 
 
-def is_deeper(text: bytes | bytearray, depth: int) -> bool:
-    """Whether the JSON `text` nests arrays and objects deeper than `depth`; brackets in strings do not count."""
-    num_open = 0
-    for bracket in _BRACKET.finditer(_STRING.sub(b"", text)):
-        num_open += 1 if bracket[0] in b"[{" else -1
-        if num_open > depth:
+def is_deeper(text: bytes | bytearray, depth: int, most_collections: int) -> bool:
+    """Whether the JSON `text` nests arrays and objects deeper than `depth`, or has more than `most_collections`.
+
+    Brackets in strings do not count. The memory of the search does not depend on the length of `text`.
+    """
+    if text.count(b"[") + text.count(b"{") <= min(depth, most_collections):
+        return False
+    num_open = num_collections = 0
+    for found in _TO_BRACKET.finditer(text):
+        is_opening = found[1] in (b"[", b"{")
+        num_open += 1 if is_opening else -1
+        num_collections += is_opening
+        if num_open > depth or num_collections > most_collections:
             return True
     return False

@@ -4,6 +4,7 @@ An `ApiError` is raised anywhere in a request. Errors of the library and of pyda
 """
 
 import json
+import reprlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -99,6 +100,7 @@ def _parameter_of(error: Mapping[str, Any]) -> str | None:
 
 def _shorten(value: object) -> str:
     """`value` as one printable line of at most `SHOWN_CHARACTERS`."""
-    text = value if isinstance(value, str) else repr(value)
+    text = value if isinstance(value, str) and value else reprlib.repr(value)
+    text = text[: SHOWN_CHARACTERS + 1]
     text = text if text.isprintable() else repr(text)
     return text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS] + "…"

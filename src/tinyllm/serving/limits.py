@@ -15,6 +15,8 @@ class Limits:
     """Most headers of a request."""
     json_depth: int = 32
     """Deepest nesting of arrays and objects in a body."""
+    json_collections: int = 2**16
+    """Most arrays and objects in a body."""
     num_connections: int = 512
     """Most open connections. At the limit, the one that has been sending its request for longest is closed."""
     request_seconds: float = 20.0

@@ -1,12 +1,15 @@
 """Requests of the API as pydantic models: names and defaults are OpenAI's, those of extra parameters vLLM's.
 
 A parameter that is not listed is an error. `null` means the default. Bounds that depend on the model are checked where
-the request is prepared (`completions`, `chat`).
+the request is prepared (`completions`, `chat`). Validation stops at the first wrong item of a collection, and at
+the first item that is too many.
 """
 
+from itertools import islice
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, WrapValidator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WrapValidator, model_validator
+from pydantic_core import PydanticKnownError
 
 MOST_TEXTS = 128
 """Texts of one request: prompts x the larger of `n` and `best_of`."""
@@ -17,6 +20,8 @@ MOST_REQUEST_TOKENS = 65_536
 MOST_STOPS, LONGEST_STOP = 4, 1_000
 MOST_BIASES = 300
 MOST_MESSAGES = 1_000
+MOST_PARTS = 1_000
+"""Parts of one message's content."""
 SEED_LIMIT = 2**63
 
 Stop = Annotated[str, Field(min_length=1, max_length=LONGEST_STOP)]
@@ -36,15 +41,24 @@ def _one_message(what: str) -> WrapValidator:
     return WrapValidator(validate)
 
 
+def _check_number_of_biases(value: Any) -> Any:
+    """`value`. Raises pydantic's error for a dictionary that is too large, before its items are read."""
+    if isinstance(value, dict) and len(value) > MOST_BIASES:
+        bound = {"field_type": "Dictionary", "max_length": MOST_BIASES, "actual_length": len(value)}
+        raise PydanticKnownError("too_long", bound)
+    return value
+
+
+Ids = Annotated[list[Id], Field(min_length=1, fail_fast=True)]
 Prompt = Annotated[
     str
-    | Annotated[list[str], Field(min_length=1, max_length=MOST_TEXTS)]
-    | Annotated[list[Id], Field(min_length=1)]
-    | Annotated[list[Annotated[list[Id], Field(min_length=1)]], Field(min_length=1, max_length=MOST_TEXTS)],
+    | Annotated[list[str], Field(min_length=1, max_length=MOST_TEXTS, fail_fast=True)]
+    | Ids
+    | Annotated[list[Ids], Field(min_length=1, max_length=MOST_TEXTS, fail_fast=True)],
     _one_message(f"a text, a list of token ids, or a list of at most {MOST_TEXTS} of either"),
 ]
 Stops = Annotated[
-    Stop | Annotated[list[Stop], Field(max_length=MOST_STOPS)],
+    Stop | Annotated[list[Stop], Field(max_length=MOST_STOPS, fail_fast=True)],
     _one_message(f"a text of 1 to {LONGEST_STOP:,} characters, or a list of at most {MOST_STOPS} of them"),
 ]
 
@@ -57,12 +71,14 @@ class Body(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _drop_nulls(cls, values: Any) -> Any:
+        """`values` without nulls that mean the default, and with the first unknown key alone: one error is enough."""
         if not isinstance(values, dict):
             return values
-        return {
-            name: value
-            for name, value in values.items()
-            if value is not None or name not in cls.model_fields or cls.model_fields[name].is_required()
+        fields = cls.model_fields
+        unknown = {name: values[name] for name in islice((name for name in values if name not in fields), 1)}
+        known = {name: values[name] for name in fields if name in values}
+        return unknown | {
+            name: value for name, value in known.items() if value is not None or fields[name].is_required()
         }
 
 
@@ -97,7 +113,7 @@ class SamplingBody(DrawingBody):
     stream: bool = Field(default=False, description="Send the text in server-sent events.")
     stream_options: StreamOptions | None = Field(default=None, description="Only with stream.")
     stop: Stops = Field(default=[], description="Texts that end the generation; they are cut off.")
-    logit_bias: dict[str, Bias] = Field(
+    logit_bias: Annotated[dict[str, Bias], BeforeValidator(_check_number_of_biases)] = Field(
         default={}, max_length=MOST_BIASES, description="Token id -> number added to its logit."
     )
     user: str | None = Field(default=None, max_length=1_000, description="Has no effect, as for OpenAI's models.")
@@ -150,7 +166,10 @@ class Message(Body):
     """One message of a conversation."""
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: Annotated[str | list[TextPart], _one_message("a text, or a list of parts of the type text")]
+    content: Annotated[
+        str | Annotated[list[TextPart], Field(max_length=MOST_PARTS, fail_fast=True)],
+        _one_message(f"a text, or a list of at most {MOST_PARTS:,} parts of the type text"),
+    ]
     name: str | None = Field(default=None, max_length=1_000)
 
     @property
@@ -162,9 +181,9 @@ class Message(Body):
 class ChatRequest(SamplingBody):
     """The body of `POST /v1/chat/completions`."""
 
-    messages: list[Message] = Field(min_length=1, max_length=MOST_MESSAGES)
+    messages: list[Message] = Field(min_length=1, max_length=MOST_MESSAGES, fail_fast=True)
     max_tokens: int | None = Field(
-        default=None, ge=1, le=MOST_NEW_TOKENS, description="Default: what is left of the context."
+        default=None, ge=1, le=MOST_NEW_TOKENS, description="Default: what is left of the context and of the request."
     )
     max_completion_tokens: int | None = Field(
         default=None, ge=1, le=MOST_NEW_TOKENS, description="The newer name of max_tokens."
@@ -216,7 +235,7 @@ class DetokenizeRequest(Body):
     """The body of `POST /detokenize`."""
 
     model: str | None = Field(default=None, max_length=1_000)
-    tokens: list[Id] = Field(description="Token ids.")
+    tokens: list[Id] = Field(fail_fast=True, description="Token ids.")
 
 
 class ErrorFields(BaseModel):

@@ -1,11 +1,17 @@
 """Bodies of requests: size, nesting, form."""
 
 import json
+import time
+import tracemalloc
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pytest
 
 from serving_stub import call
+from tinyllm.serving import app
 from tinyllm.serving.body import is_deeper
+from tinyllm.serving.errors import ApiError, invalid_request
 from tinyllm.serving.limits import Limits
 
 JSON = {"Content-Type": "application/json"}
@@ -22,11 +28,70 @@ JSON = {"Content-Type": "application/json"}
         ('["[[[", "\\"[[[", "\\\\"]', 1, False),
         ('["\\\\", [[', 2, True),
         ('"[[[[', 1, False),
+        ('"[[[[\\\\\\', 1, False),
+        ('"' + "[" * 500_000, 1, False),
         ("[" * 100_000, 32, True),
     ],
 )
 def test_nesting_is_counted_outside_of_strings(text: str, depth: int, expected: bool) -> None:
-    assert is_deeper(text.encode(), depth) is expected
+    assert is_deeper(text.encode(), depth, 10**6) is expected
+
+
+def test_arrays_and_objects_are_counted_outside_of_strings() -> None:
+    assert not is_deeper(b'[{}, [], "[{[{"]', 2, 3)
+    assert is_deeper(b'[{}, [], "[{[{"]', 2, 2)
+
+
+def test_the_search_for_nesting_takes_no_memory_for_long_strings() -> None:
+    text = json.dumps(["[" * 2**19, '\\"' * 2**18, *[""] * 1000]).encode()
+    tracemalloc.start()
+    try:
+        assert not is_deeper(text, 32, 10**6)
+        assert tracemalloc.get_traced_memory()[1] < 10_000
+    finally:
+        tracemalloc.stop()
+
+
+WRONG_BODIES = {
+    "ids": ("/detokenize", {"tokens": [""] * 200_000}, "tokens[0] is ''"),
+    "prompts": ("/v1/completions", {"prompt": [[""] * 1000] * 200}, "prompt"),
+    "unknown parameters": ("/v1/completions", {"prompt": "a"} | {f"k{n}": 1 for n in range(50_000)}, ": k0"),
+    "biases": ("/v1/completions", {"prompt": "a", "logit_bias": {f"k{n}": "" for n in range(50_000)}}, "300 items"),
+    "parts": ("/v1/chat/completions", {"messages": [{"role": "user", "content": [1] * 200_000}]}, "[0].content"),
+    "right parts": (
+        "/v1/chat/completions",
+        {"messages": [{"role": "user", "content": [{"type": "text", "text": ""}] * 30_000}]},
+        "at most 1,000 parts",
+    ),
+    "messages": (
+        "/v1/chat/completions",
+        {"messages": [{"role": "user", "content": ""} | {f"k{n}": 1 for n in range(60)}] * 999},
+        "messages[0].k0",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", WRONG_BODIES)
+def test_one_error_of_a_body_is_found_and_the_rest_is_not_read(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, body, word = WRONG_BODIES[what]
+    counts: list[int] = []
+
+    def answer(errors: Sequence[Mapping[str, Any]]) -> ApiError:
+        counts.append(len(errors))
+        return invalid_request(errors)
+
+    monkeypatch.setattr(app, "invalid_request", answer)
+    start = time.process_time()
+    response = call("POST", path, body)
+    assert time.process_time() - start < 1
+    assert response.status_code == 400
+    assert word in response.json()["error"]["message"]
+    assert counts == [1]
+
+
+def test_the_arrays_and_objects_of_a_body_are_limited() -> None:
+    body = {"prompt": "a", "x": [[]] * 100_000}
+    assert call("POST", "/v1/completions", body).json()["error"]["code"] == "nested_too_deep"
 
 
 def test_a_body_may_have_the_largest_size_and_no_byte_more() -> None:

@@ -5,7 +5,7 @@ Both are requests to the scheduler of a model, like those of `/v1/completions`.
 
 import asyncio
 import time
-from typing import Annotated, Any, Self
+from typing import Any, Self
 
 import numpy as np
 from fastapi import FastAPI, Request
@@ -16,7 +16,7 @@ from tinyllm.generation import sampling
 from tinyllm.serving.deliveries import Unread
 from tinyllm.serving.models import ServedModel
 from tinyllm.serving.request import TokenLogprob
-from tinyllm.serving.schemas import MOST_NEW_TOKENS, DrawingBody, Id
+from tinyllm.serving.schemas import MOST_NEW_TOKENS, DrawingBody, Ids
 from tinyllm.serving.streams import EventResponse, WholeResponse
 from tinyllm.serving.studio.answers import as_json, event
 from tinyllm.serving.studio.commands import equivalent
@@ -33,7 +33,7 @@ class PlaygroundBody(DrawingBody):
     """The fields that `/generate` and `/next` share."""
 
     prompt: str | None = Field(default=None, description="A text, or give tokens.")
-    tokens: Annotated[list[Id], Field(min_length=1)] | None = Field(
+    tokens: Ids | None = Field(
         default=None, description="Token ids in place of a prompt; they are used unchanged, without BOS."
     )
     rivals: int = Field(default=0, ge=0, le=MOST_RIVALS, description="Likeliest tokens to report beside each token.")
