@@ -54,7 +54,7 @@ class Visit:
     def wait_for_content(self) -> None:
         """Waits until the view shows more than that it is loading."""
         wait_until(self.page, "() => !document.querySelector('.loading, [aria-busy=true]')")
-        self.page.locator("main canvas, main .document, main .token, main .empty").first.wait_for()
+        self.page.locator("main canvas, main .document, main .token, main .empty, main .bars").first.wait_for()
 
     def check(self) -> None:
         """Fails if the page said an error, asked another machine, or executed a hostile text."""

@@ -15,6 +15,7 @@ import pytest
 from server_process import KEY, ServerProcess
 from studio_visits import FIRST, HOSTILE_NAME, HOSTILE_TEXTS, SECOND, SECONDS, TINY, Visit
 from tinyllm.cli.app import main
+from tinyllm.model_dir import bundled_model
 from tinyllm.shards.writer import prepare
 from tinyllm.tokenizer.codec import Tokenizer
 
@@ -70,6 +71,15 @@ def studio(studio_folder: Path, user_cache: Path) -> Iterator[ServerProcess]:
     server = ServerProcess(user_cache, str(studio_folder), "--no-browser", command="studio")
     yield server
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def loaded_model(studio: ServerProcess) -> None:
+    """The bundled model and PyTorch are loaded and kernels are compiled, so that a page need not wait for them."""
+    with studio.client(seconds=120) as client:
+        body = {"model": bundled_model().name, "prompt": "A", "max_tokens": 1}
+        assert client.post("/v1/completions", json=body).is_success
+        assert client.post("/studio/api/trace", json={"model": body["model"], "text": "A"}).is_success
 
 
 @pytest.fixture

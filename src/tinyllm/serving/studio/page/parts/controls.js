@@ -157,14 +157,14 @@ export function TextArea({ label, value, onChange, rows = 4, waitMs = 300, maxLe
 }
 
 /**
- * A button that copies a text, and says so.
- * @param {{ text: string, label: string }} props
+ * A button that copies a text, and says so. A function gives the text when the button is pressed.
+ * @param {{ text: string | (() => string), label: string }} props
  */
 export function CopyButton({ text, label }) {
     const [state, setState] = useState("");
     const copy = async () => {
         try {
-            await navigator.clipboard.writeText(text);
+            await navigator.clipboard.writeText(typeof text === "string" ? text : text());
             setState(t("copied"));
         } catch {
             setState(t("copy_refused"));

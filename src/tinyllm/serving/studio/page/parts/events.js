@@ -3,6 +3,8 @@ import { apiPath, ApiError, isAbort, request } from "./api.js";
 
 const FIRST_WAIT_MS = 1000;
 const LONGEST_WAIT_MS = 30000;
+/** What ends a stream of OpenAI's interface. */
+const END = "[DONE]";
 
 /** @typedef {{ name: string, data: any }} ServerEvent */
 
@@ -44,7 +46,8 @@ export function parseEvent(block) {
         if (line.startsWith("event:")) name = line.slice(6).trim();
         else if (line.startsWith("data:")) data.push(line.slice(5).trimStart());
     }
-    return data.length > 0 ? { name, data: JSON.parse(data.join("\n")) } : null;
+    const text = data.join("\n");
+    return text === "" || text === END ? null : { name, data: JSON.parse(text) };
 }
 
 /**

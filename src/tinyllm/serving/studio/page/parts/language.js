@@ -105,7 +105,8 @@ export function formatTick(value, increment = Math.abs(value)) {
  * @param {number} share between 0 and 1
  */
 export function formatPercent(share) {
-    return numberFormat("percent", { style: "percent", maximumFractionDigits: share < 0.1 ? 1 : 0 }).format(share);
+    const digits = share < 0.1 ? 1 : 0;
+    return numberFormat(`percent ${digits}`, { style: "percent", maximumFractionDigits: digits }).format(share);
 }
 
 /** @param {number} bytes */

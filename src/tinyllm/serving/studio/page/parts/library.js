@@ -47,3 +47,13 @@ export async function keepLibrary() {
 export function useLibrary() {
     return { library: useStore(library), problem: useStore(problem) };
 }
+
+/**
+ * The last token ids of a text that a model can read.
+ * @param {number[]} ids
+ * @param {string} model
+ */
+export function readableIds(ids, model) {
+    const length = library.get()?.models.find(({ id }) => id === model)?.context_length ?? ids.length;
+    return ids.slice(-length);
+}
