@@ -18,7 +18,7 @@ class Limits:
     json_collections: int = 2**16
     """Most arrays and objects in a body."""
     num_connections: int = 512
-    """Most open connections. At the limit, the one that has been sending its request for longest is closed."""
+    """Most open connections. At the limit, one that is idle or sends its request is closed, the longest idle first."""
     request_seconds: float = 20.0
     """Time for the head and the body of a request together."""
     write_seconds: float = 25.0

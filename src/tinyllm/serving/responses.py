@@ -1,8 +1,17 @@
-"""Whole responses written without the framework: middleware and streams use them."""
+"""Whole responses written without the framework: middleware, streams and the protocol use them."""
 
 from starlette.types import Send
 
 from tinyllm.serving.errors import ApiError
+
+REASONS = {
+    400: "Bad Request",
+    405: "Method Not Allowed",
+    408: "Request Timeout",
+    413: "Content Too Large",
+    431: "Request Header Fields Too Large",
+    503: "Service Unavailable",
+}
 
 
 async def start(
@@ -24,3 +33,11 @@ async def send_error(error: ApiError, send: Send) -> None:
     """Sends an error in OpenAI's form."""
     await start(send, error.status, b"application/json", length=len(error.body), headers=error.headers)
     await send({"type": "http.response.body", "body": error.body})
+
+
+def last_response(error: ApiError) -> bytes:
+    """The bytes of an error with one of the statuses of `REASONS`, after which the connection closes."""
+    headers = {"content-type": "application/json", "content-length": str(len(error.body)), "connection": "close"}
+    lines = [f"HTTP/1.1 {error.status} {REASONS[error.status]}"]
+    lines += [f"{name}: {value}" for name, value in (headers | error.headers).items()]
+    return "\r\n".join([*lines, "", ""]).encode() + error.body

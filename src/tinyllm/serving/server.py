@@ -8,6 +8,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from types import FrameType
@@ -62,7 +63,7 @@ class Server(uvicorn.Server):
     def __init__(
         self, app: ASGIApp, models: Models, deliveries: Deliveries, limits: Limits, on_ready: Callable[[], None]
     ) -> None:
-        connection: Any = partial(BoundedProtocol, limits=limits, sending={})
+        connection: Any = partial(BoundedProtocol, limits=limits, idle={}, sending={})
         super().__init__(
             uvicorn.Config(
                 app,
@@ -98,9 +99,16 @@ class Server(uvicorn.Server):
         for server in self.servers:
             server.close()
         self._models.close()
-        drains = [asyncio.to_thread(model.scheduler.drain, self._limits.drain_seconds) for model in self._models]
-        await asyncio.gather(*drains)
+        await self._drain()
         await super().shutdown(sockets)
+
+    async def _drain(self) -> None:
+        """Drains all schedulers at once, each in a thread of its own."""
+        schedulers = [model.scheduler for model in self._models]
+        loop = asyncio.get_running_loop()
+        with ThreadPoolExecutor(max(1, len(schedulers)), "drain") as pool:
+            ends = [loop.run_in_executor(pool, each.drain, self._limits.drain_seconds) for each in schedulers]
+            await asyncio.gather(*ends)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begins the end of the server; a second signal cuts the running texts off, with an error for each."""
@@ -111,11 +119,16 @@ class Server(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Ends the server at SIGINT and SIGTERM; uvicorn would raise them again when it has ended."""
+        """Ends the server at SIGINT, SIGTERM and SIGHUP; uvicorn would raise them again when it has ended.
+
+        SIGHUP has no effect on a process that ignores it, as after `nohup`.
+        """
         if threading.current_thread() is not threading.main_thread():
             yield  # Python allows handlers in the main thread alone
             return
-        numbers = (signal.SIGINT, signal.SIGTERM)
+        numbers = [signal.SIGINT, signal.SIGTERM]
+        if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+            numbers.append(signal.SIGHUP)
         before = {number: signal.signal(number, self.handle_exit) for number in numbers}
         try:
             yield

@@ -98,6 +98,9 @@ HEADS = {
     "100,000 headers": (GET + b"A: b\r\n" * 100_000 + b"\r\n", 431),
     "endless header": (GET + b"A: " + b"b" * 200_000, 431),
     "endless line": (b"GET /" + b"a" * 200_000, 431),
+    "long header": (GET + b"A: " + b"b" * 33_000 + b"\r\n\r\n", 431),
+    "long line": (b"GET /" + b"a" * 33_000 + GET.removeprefix(b"GET /health") + b"\r\n", 431),
+    "HTTP/2": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400),
     "unknown path": (b"GET /" + b"a" * 2000 + GET.removeprefix(b"GET /health") + b"\r\n", 404),
 }
 
