@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import httpx
+from starlette.types import ASGIApp
 
 from tinyllm.model_dir import bundled_model, read_config, read_tokenizer
 from tinyllm.serving.app import build_app
@@ -107,10 +108,11 @@ def call(
     rules: Access | None = None,
     limits: Limits | None = None,
     metrics: Metrics | None = None,
+    app: ASGIApp | None = None,
     **options: Any,
 ) -> httpx.Response:
-    """The response of the application to one request, in a loop of its own."""
-    app = build_app(
+    """The response of `app`, or of an application of `models`, to one request, in a loop of its own."""
+    app = app or build_app(
         Models(list(models) or [served()]),
         metrics or Metrics(),
         rules or access("127.0.0.1", None, (), ()),

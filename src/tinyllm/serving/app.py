@@ -14,12 +14,12 @@ from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from tinyllm.errors import TinyllmError
+from tinyllm.errors import ShuttingDownError, TinyllmError
 from tinyllm.serving.body import BodyReader
 from tinyllm.serving.chat import ChatAnswer, chat_job
 from tinyllm.serving.completions import CompletionAnswer, completion_job
 from tinyllm.serving.documentation import page
-from tinyllm.serving.errors import ApiError, as_api_error, invalid_request
+from tinyllm.serving.errors import ApiError, as_api_error, invalid_request, shorten
 from tinyllm.serving.limits import Limits
 from tinyllm.serving.metrics import CONTENT_TYPE, Metrics
 from tinyllm.serving.models import Models
@@ -107,6 +107,8 @@ def _add_tokenizer(app: FastAPI, models: Models) -> None:
 def _add_state(app: FastAPI, models: Models, metrics: Metrics) -> None:
     @app.get("/health", summary="Tell whether the server is ready.")
     async def health() -> JSONResponse:
+        if models.is_closed:
+            raise ShuttingDownError("the server is shutting down")
         return JSONResponse({"status": "ok"})
 
     @app.get("/metrics", summary="Measurements in the format of Prometheus.", response_class=PlainTextResponse)
@@ -137,7 +139,7 @@ def _describe(error: HTTPException, request: Request) -> str:
         case 400:
             return "The body is not valid JSON: it is no UTF-8, or has a number that is too long"
         case 404:
-            return f"Unknown path {request.url.path}; /docs lists the paths"
+            return f"Unknown path {shorten(request.url.path)}; /docs lists the paths"
         case 405:
-            return f"{request.url.path} does not accept {request.method}; /docs lists the methods"
+            return f"{shorten(request.url.path)} does not accept {request.method}; /docs lists the methods"
     return str(error.detail)

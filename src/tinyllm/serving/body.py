@@ -1,4 +1,4 @@
-"""Reads the body of a request before the framework does: bounded in bytes and in nesting. A middleware."""
+"""Reads the body of a request before the framework does: bounded in bytes and in nesting, and UTF-8. A middleware."""
 
 import asyncio
 import re
@@ -43,6 +43,9 @@ class BodyReader:
             reason = f"the body nests arrays and objects deeper than {depth}, or has more than {most:,} of them"
             await send_error(ApiError(400, reason, code="nested_too_deep"), send)
             return
+        if not is_utf8(body):
+            await send_error(ApiError(400, "The body is not valid JSON: it is no UTF-8"), send)
+            return
         await self._app(scope, _replay(bytes(body), receive), send)
 
     def _is_too_large(self, lengths: list[bytes]) -> bool:
@@ -77,6 +80,14 @@ def _replay(body: bytes, receive: Receive) -> Receive:
         return messages.pop() if messages else await receive()
 
     return receive_again
+
+
+def is_utf8(text: bytes | bytearray) -> bool:
+    """Whether the JSON `text` is UTF-8. It has no null characters, but UTF-16 and UTF-32 have null bytes."""
+    try:
+        return "\0" not in text.decode()
+    except UnicodeDecodeError:
+        return False
 
 
 def is_deeper(text: bytes | bytearray, depth: int, most_collections: int) -> bool:

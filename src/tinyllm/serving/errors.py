@@ -42,7 +42,7 @@ class ApiError(Exception):
 
 def model_not_found(name: str) -> ApiError:
     """OpenAI's error for an unknown model."""
-    message = f"The model `{_shorten(name)}` does not exist"
+    message = f"The model `{shorten(name)}` does not exist"
     return ApiError(404, message, param="model", code="model_not_found")
 
 
@@ -79,8 +79,8 @@ def invalid_request(errors: Sequence[Mapping[str, Any]]) -> ApiError:
     reason = first["msg"].removeprefix("Value error, ").replace("Input should", "it should")
     match first["type"]:
         case "extra_forbidden":
-            message = f"Unrecognized request argument supplied: {_shorten(name)}"
-            return ApiError(400, message, param=_shorten(name), code="unknown_parameter")
+            message = f"Unrecognized request argument supplied: {shorten(name)}"
+            return ApiError(400, message, param=shorten(name), code="unknown_parameter")
         case "missing":
             what = f"Missing required parameter: '{name}'." if name else "The request has no body; send a JSON object"
             return ApiError(400, what, param=name or None, code="missing_required_parameter")
@@ -90,7 +90,7 @@ def invalid_request(errors: Sequence[Mapping[str, Any]]) -> ApiError:
             return ApiError(400, f"{name}: {reason}", param=name)
     if not name:
         return ApiError(400, f"The body should be a JSON object with Content-Type: application/json; {reason}")
-    return ApiError(400, f"{_shorten(name)} is {_shorten(first.get('input'))}; {reason}", param=_shorten(name))
+    return ApiError(400, f"{shorten(name)} is {shorten(first.get('input'))}; {reason}", param=shorten(name))
 
 
 def _parameter_of(error: Mapping[str, Any]) -> str | None:
@@ -98,7 +98,7 @@ def _parameter_of(error: Mapping[str, Any]) -> str | None:
     return str(error["msg"]).removeprefix("Value error, ").split(" ")[0] or None
 
 
-def _shorten(value: object) -> str:
+def shorten(value: object) -> str:
     """`value` as one printable line of at most `SHOWN_CHARACTERS`."""
     text = value if isinstance(value, str) and value else reprlib.repr(value)
     text = text[: SHOWN_CHARACTERS + 1]

@@ -122,6 +122,8 @@ class Models:
     def __init__(self, served: Sequence[ServedModel], found: FoundModels | None = None) -> None:
         self._by_name = {model.name: model for model in served}
         self._found = found
+        self.is_closed = False
+        """Whether the server ends."""
         self._at_end: list[Callable[[], None]] = []
         assert len(self._by_name) == len(served)
         assert served or found is not None
@@ -184,6 +186,7 @@ class Models:
 
     def close(self) -> None:
         """Loads no further model, and ends what would go on for ever; the server ends."""
+        self.is_closed = True
         if self._found is not None:
             self._found.close()
         for function in self._at_end:

@@ -6,11 +6,11 @@ rebinding). Checking Origin keeps it from sending requests whose answers it cann
 
 import hmac
 import ipaddress
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tinyllm.serving.errors import ApiError
 from tinyllm.serving.responses import send_error
@@ -21,6 +21,8 @@ OPEN_PATHS = frozenset({"/", "/health", "/docs", "/openapi.json"})
 OPEN_FOLDER = "/studio/page/"
 """Beginning of the paths of the studio's static files, which need no key."""
 PREFLIGHT_SECONDS = 600
+LAST_PORT = 2**16 - 1
+_HOST = re.compile(r"(?P<name>\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:(?P<port>[0-9]{0,5}))?")
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class Access:
 
 def access(host: str, key: str | None, allowed_hosts: Iterable[str], allowed_origins: Iterable[str]) -> Access:
     """The rules for a server that listens on `host`, with further names and origins that are allowed."""
-    names = {name.lower().strip("[]") for name in (host, *allowed_hosts)} | LOOPBACK_NAMES
+    names = {name.lower().strip("[]").removesuffix(".") for name in (host, *allowed_hosts)} | LOOPBACK_NAMES
     origins = frozenset(origin.lower().rstrip("/") for origin in allowed_origins)
     return Access(frozenset(names), is_wildcard(host), origins, key)
 
@@ -65,17 +67,27 @@ class Gate:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
+        origin = self._foreign_origin(scope)
+        send = send if origin is None else _with_origin(send, origin)
         try:
             host = self._check_host(scope)
-            origin = self._check_origin(scope, host)
-            if origin is not None and scope["method"] == "OPTIONS":
-                await _send_preflight(scope, origin, send)
+            if origin is None:
+                _check_own_origin(scope, host)
+            elif scope["method"] == "OPTIONS":
+                await _send_preflight(scope, send)
                 return
             self._check_key(scope)
         except ApiError as error:
             await send_error(error, send)
             return
-        await self._app(scope, receive, send if origin is None else _with_origin(send, origin))
+        if scope["method"] == "HEAD":
+            scope, send = {**scope, "method": "GET"}, _head_alone(send)
+        await self._app(scope, receive, send)
+
+    def _foreign_origin(self, scope: Scope) -> str | None:
+        """The origin of the page that sends the request, if it is one of those that may use the server."""
+        values = [value.rstrip("/") for value in _values(scope, b"origin")]
+        return values[0] if len(values) == 1 and values[0] in self._rules.origins else None
 
     def _check_host(self, scope: Scope) -> str:
         """The Host header. Raises ApiError unless there is one, with an allowed name."""
@@ -88,19 +100,6 @@ class Gate:
             message = "the Host header names a host that this server does not answer to; its operator can allow it"
             raise ApiError(403, message, code="host_not_allowed")
         return values[0]
-
-    def _check_origin(self, scope: Scope, host: str) -> str | None:
-        """The foreign origin of the page that sends the request; None for none or the server's own. Raises ApiError."""
-        values = _values(scope, b"origin")
-        if not values:
-            return None
-        origin = values[0].rstrip("/")
-        if len(values) == 1 and origin in self._rules.origins:
-            return origin
-        if len(values) == 1 and origin == f"{scope['scheme']}://{host}":
-            return None
-        message = "pages of this origin may not use this server; its operator can allow it"
-        raise ApiError(403, message, code="origin_not_allowed")
 
     def _check_key(self, scope: Scope) -> None:
         """Raises ApiError unless the request has the key, or needs none. Compares in constant time."""
@@ -116,15 +115,23 @@ class Gate:
 
 def _values(scope: Scope, header: bytes) -> list[str]:
     """The values of a header in lower case."""
-    return [value.decode("latin-1").strip().lower() for name, value in scope["headers"] if name == header]
+    return [value.decode("latin-1").lower() for name, value in scope["headers"] if name == header]
+
+
+def _check_own_origin(scope: Scope, host: str) -> None:
+    """Raises ApiError if the request comes from a page that is not the server's own."""
+    values = [value.rstrip("/") for value in _values(scope, b"origin")]
+    if values and values != [f"{scope['scheme']}://{host}"]:
+        message = "pages of this origin may not use this server; its operator can allow it"
+        raise ApiError(403, message, code="origin_not_allowed")
 
 
 def _without_port(host: str) -> str:
-    """The name or address in a Host header; empty if it is none."""
-    try:
-        return urlsplit(f"//{host}").hostname or ""
-    except ValueError:
+    """The name or address in a Host header, without the dot that may end a full name; empty if it is none."""
+    parts = _HOST.fullmatch(host)
+    if parts is None or int(parts["port"] or 0) > LAST_PORT:
         return ""
+    return parts["name"].strip("[]").removesuffix(".")
 
 
 def _is_address(name: str) -> bool:
@@ -135,15 +142,13 @@ def _is_address(name: str) -> bool:
     return True
 
 
-async def _send_preflight(scope: Scope, origin: str, send: Send) -> None:
-    """Answers a browser's question whether a page may send a request."""
+async def _send_preflight(scope: Scope, send: Send) -> None:
+    """Answers a browser's question whether a page may send a request; `send` adds the page's origin."""
     asked = b", ".join(value for name, value in scope["headers"] if name == b"access-control-request-headers")
     headers = [
-        (b"access-control-allow-origin", origin.encode()),
         (b"access-control-allow-methods", b"GET, POST"),
         (b"access-control-allow-headers", asked or b"authorization, content-type"),
         (b"access-control-max-age", str(PREFLIGHT_SECONDS).encode()),
-        (b"vary", b"Origin"),
         (b"content-length", b"0"),
     ]
     await send({"type": "http.response.start", "status": 204, "headers": headers})
@@ -160,3 +165,14 @@ def _with_origin(send: Send, origin: str) -> Send:
         await send(message)
 
     return send_with_origin  # type: ignore[return-value]
+
+
+def _head_alone(send: Send) -> Send:
+    """`send` that ends a response after its head, as HEAD asks for."""
+
+    async def send_head(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            await send(message)
+            await send({"type": "http.response.body", "body": b""})
+
+    return send_head

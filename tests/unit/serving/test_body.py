@@ -138,3 +138,15 @@ def test_a_body_of_another_type_is_400() -> None:
         response = call("POST", "/v1/completions", content='{"prompt": "a"}', headers={"Content-Type": kind})
         assert response.status_code == 400
         assert "application/json" in response.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-be"])
+def test_a_body_in_another_encoding_is_refused(encoding: str) -> None:
+    content = json.dumps({"prompt": "a"}).encode(encoding)
+    response = call("POST", "/v1/completions", content=content, headers=JSON)
+    assert response.status_code == 400
+    assert "UTF-8" in response.json()["error"]["message"]
+
+
+def test_a_null_character_in_a_text_is_a_character() -> None:
+    assert call("POST", "/tokenize", {"content": "a\0b"}).status_code == 200

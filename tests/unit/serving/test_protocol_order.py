@@ -148,6 +148,14 @@ def test_an_offer_without_a_body_is_answered() -> None:
     assert answer.count(b"HTTP/1.1 200 OK") == 3
 
 
+def test_head_is_answered_without_a_body() -> None:
+    with running() as (port, _):
+        answer = ask(port, request("HEAD", "/docs") + LAST)
+    head, _, next_answer = answer.partition(b"\r\n\r\n")
+    assert status_of(head) == status_of(next_answer) == 200
+    assert b"content-length: " in head
+
+
 def test_the_server_is_no_proxy() -> None:
     with running() as (port, _):
         answer = ask(port, b"CONNECT localhost:80 HTTP/1.1\r\nHost: localhost\r\n\r\n", SMUGGLED)

@@ -6,7 +6,11 @@ import re
 import pytest
 
 from serving_stub import CONTEXT_LENGTH, call, served
+from tinyllm.serving.app import build_app
+from tinyllm.serving.limits import Limits
 from tinyllm.serving.metrics import Metrics
+from tinyllm.serving.models import Models
+from tinyllm.serving.security import access
 
 
 def test_models_are_listed_and_described() -> None:
@@ -22,6 +26,33 @@ def test_models_are_listed_and_described() -> None:
 
 def test_health_is_ok() -> None:
     assert call("GET", "/health").json() == {"status": "ok"}
+
+
+def test_a_server_that_ends_is_not_healthy() -> None:
+    models = Models([served()])
+    models.close()
+    app = build_app(models, Metrics(), access("127.0.0.1", None, (), ()), Limits())
+    response = call("GET", "/health", app=app)
+    assert response.status_code == 503
+    assert response.headers["retry-after"]
+    assert response.json()["error"]["code"] == "shutting_down"
+
+
+@pytest.mark.parametrize("path", ["/health", "/docs", "/v1/models", "/metrics", "/nothing"])
+def test_head_is_get_without_the_body(path: str) -> None:
+    got, head = call("GET", path), call("HEAD", path)
+    assert head.status_code == got.status_code
+    assert head.headers["content-type"] == got.headers["content-type"]
+    assert head.content == b""
+
+
+def test_head_of_a_path_that_has_no_get_is_refused() -> None:
+    assert call("HEAD", "/v1/completions").status_code == 405
+
+
+def test_an_error_repeats_no_long_path() -> None:
+    assert len(call("GET", "/" + "a" * 5_000).text) < 500
+    assert len(call("POST", "/v1/models/" + "a" * 5_000, {}).text) < 500
 
 
 def test_a_text_becomes_ids_and_again_a_text() -> None:

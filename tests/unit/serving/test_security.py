@@ -20,6 +20,8 @@ ROUTES = [
 ]
 OPEN = [("GET", "/health"), ("GET", "/docs"), ("GET", "/openapi.json")]
 BODY = {"prompt": "a"}
+WRONG_HOSTS = ["user@localhost", "localhost/evil", "localhost?evil", "localhost#e", "localhost:x", "localhost:99999"]
+WRONG_HOSTS += ["localhost:80\t0", "localhost:-1", "localhost..", "localhost,localhost", "localhost\\evil", ":8080"]
 
 
 def status(method: str, path: str, key: str | None = None, needed: str | None = KEY, **headers: str) -> int:
@@ -47,11 +49,19 @@ def test_health_and_documentation_need_no_key(method: str, path: str) -> None:
 @pytest.mark.parametrize(("method", "path"), ROUTES + OPEN)
 def test_every_route_refuses_foreign_hosts_and_origins(method: str, path: str) -> None:
     key = f"Bearer {KEY}"
-    for host in ("evil.example", "evil.example:8080", "127.0.0.1.evil.example", "10.0.0.5:8080", "", "[::1"):
+    for host in (
+        "evil.example",
+        "evil.example:8080",
+        "127.0.0.1.evil.example",
+        "10.0.0.5:8080",
+        "",
+        "[::1",
+        *WRONG_HOSTS,
+    ):
         assert status(method, path, key, Host=host) == 403
     for origin in ("http://evil.example", "null", "http://localhost:9999", "https://localhost:8080"):
         assert status(method, path, key, Origin=origin) == 403
-    for host in ("localhost:8080", "LOCALHOST", "127.0.0.1:1", "[::1]:8080"):
+    for host in ("localhost:8080", "LOCALHOST", "localhost.", "localhost.:80", "127.0.0.1:1", "[::1]:8080"):
         assert status(method, path, key, Host=host) not in (401, 403)
     assert status(method, path, key, Origin="http://localhost:8080") not in (401, 403)
 
@@ -74,6 +84,31 @@ def test_further_hosts_and_origins_can_be_allowed() -> None:
     assert response.headers["access-control-allow-origin"] == "https://chat.example"
     assert response.headers["vary"] == "Origin"
     assert call("GET", "/health", rules=rules, headers={"Host": "192.168.1.5"}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"), [({}, 401), ({"Authorization": "Bearer no"}, 401), ({"Host": "evil.example"}, 403)]
+)
+def test_a_page_that_is_allowed_can_read_a_refusal(headers: dict[str, str], status: int) -> None:
+    origin = "https://chat.example"
+    rules = access("127.0.0.1", KEY, (), [origin])
+    response = call("GET", "/v1/models", rules=rules, headers={"Origin": origin, **headers})
+    assert response.status_code == status
+    assert response.headers["access-control-allow-origin"] == origin
+    foreign = call("GET", "/v1/models", rules=rules, headers={"Origin": "https://evil.example", **headers})
+    assert "access-control-allow-origin" not in foreign.headers
+
+
+def test_an_origin_with_a_user_is_not_the_server_s_own() -> None:
+    headers = {"Host": "evil@localhost", "Origin": "http://evil@localhost"}
+    assert call("GET", "/v1/models", headers=headers).status_code == 403
+
+
+def test_a_name_that_is_allowed_may_end_with_a_dot() -> None:
+    for allowed in ("models.example", "models.example."):
+        rules = access("127.0.0.1", None, [allowed], ())
+        for host in ("models.example", "models.example.:8080"):
+            assert call("GET", "/health", rules=rules, headers={"Host": host}).status_code == 200
 
 
 def test_no_cors_unless_named() -> None:

@@ -244,6 +244,26 @@ def test_a_client_that_goes_away_ends_its_stream(tmp_path: Path) -> None:
             time.sleep(0.02)
 
 
+def test_head_of_a_stream_does_not_open_one(tmp_path: Path) -> None:
+    write_run(tmp_path / "run")
+    with (
+        studio_server(tmp_path) as (port, made, _),
+        closing(socket.create_connection(("127.0.0.1", port), timeout=20)) as connection,
+    ):
+        head = request("/studio/api/run/events?id=run").replace(b"GET", b"HEAD", 1)
+        last = b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+        connection.sendall(head + last)
+        answer = b""
+        while part := connection.recv(65536):
+            answer += part
+        assert answer.count(b"HTTP/1.1 200 OK") == 2
+        assert answer.endswith(b'{"status":"ok"}')
+        end = time.monotonic() + 5
+        while made.studio.watchers.num_streams:
+            assert time.monotonic() < end
+            time.sleep(0.02)
+
+
 def test_a_client_that_never_reads_is_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watch_module, "POLL_SECONDS", 0.02)
     run = write_run(tmp_path / "run")
