@@ -5,7 +5,7 @@ A plan is arithmetic on a survey, a speed and the laws. It reads no file and tra
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 from tinyllm.config import Config, ModelConfig
 from tinyllm.errors import UsageError
@@ -22,6 +22,10 @@ SMALL_BATCH, BATCH = 2, 4
 """Windows per update of a short run, and of a long one."""
 LONG_RUN_TOKENS = 2_000_000
 """Trained tokens from which a run is long."""
+FRESH_EPOCHS = 2
+"""A long run that reads its corpus at most so often trains with AdamW; other runs train with Muon."""
+ADAMW_PEAK = 3e-3
+"""Learning rate of AdamW."""
 TRAINED_PART = 0.92
 """Fraction of the time for updates; tokenizing, evaluating, saving and sampling take the rest."""
 LEAST_STEPS = 50
@@ -72,6 +76,7 @@ class Plan:
     model: ModelConfig
     batch_size: int
     num_steps: int
+    optimizer: Literal["muon", "adamw"]
     peak: float
     validation_fraction: float
     expected_bits_per_byte: float
@@ -138,7 +143,7 @@ class Plan:
                 "shape": "wsd",
                 "decay_fraction": 0.6,
             },
-            "optimizer": {"name": "muon"},
+            "optimizer": {"name": self.optimizer},
         }
 
     def config(self, **training: str) -> Config:
@@ -172,14 +177,17 @@ def _plan(survey: Survey, vocabulary: Vocabulary, width: int, speed: Speed, laws
     corpus_tokens = int(train_bytes / vocabulary.bytes_per_token)
     model = _model(vocabulary, width, _context(corpus_tokens))
     batch_size, num_steps = _count_updates(model, speed, limits.seconds * TRAINED_PART)
-    if num_steps * batch_size * model.context_length >= DROPOUT_EPOCHS * corpus_tokens:
+    num_tokens = num_steps * batch_size * model.context_length
+    if num_tokens >= DROPOUT_EPOCHS * corpus_tokens:
         model = model.model_copy(update={"dropout": DROPOUT})
+    is_fresh = num_tokens >= LONG_RUN_TOKENS and num_tokens <= FRESH_EPOCHS * corpus_tokens
     plan = Plan(
         vocabulary,
         model,
         batch_size,
         num_steps,
-        laws.best_peak(num_parameters(model)),
+        "adamw" if is_fresh else "muon",
+        ADAMW_PEAK if is_fresh else laws.best_peak(num_parameters(model)),
         _validation_fraction(survey),
         0.0,
         corpus_tokens,

@@ -8,6 +8,7 @@ from tinyllm.planning.survey import Survey
 
 Row = tuple[str, str, str]
 """Name, value and reason."""
+_OPTIMIZERS = {"muon": "Muon", "adamw": "AdamW"}
 
 
 def explain(plan: Plan, survey: Survey) -> list[Row]:
@@ -41,10 +42,11 @@ def explain(plan: Plan, survey: Survey) -> list[Row]:
             f"{plan.batch_size} windows",
             "small updates learn most from few tokens",
         ),
+        ("optimizer", _OPTIMIZERS[plan.optimizer], _optimizer_reason(plan)),
         (
             "learning rate",
             f"{plan.peak:g}",
-            "the peak for Muon at this size; it falls in the last 60 % of the run",
+            f"the peak for {_OPTIMIZERS[plan.optimizer]} at this size; it falls in the last 60 % of the run",
         ),
         (
             "updates",
@@ -96,6 +98,12 @@ def _updates_reason(plan: Plan) -> str:
     if plan.is_shortened:
         return "further epochs would only memorize the text"
     return f"as many as fit into {show_time(plan.seconds)} here"
+
+
+def _optimizer_reason(plan: Plan) -> str:
+    if plan.optimizer == "adamw":
+        return "learns most from much text that is read once or twice"
+    return "learns most from few tokens, and from text that is read again"
 
 
 def _dropout_reason(plan: Plan) -> str:

@@ -45,6 +45,20 @@ def test_updates_fit_into_the_time() -> None:
     assert plan.num_steps * SPEED.update_seconds(plan.model, num_tokens) > 200
 
 
+@pytest.mark.parametrize(
+    ("survey", "minutes", "optimizer"),
+    [(LARGE, 0.1, "muon"), (LARGE, 10, "adamw"), (dataclasses.replace(LARGE, num_bytes=5_000_000), 10, "muon")],
+    ids=["short", "long and fresh", "long and repeated"],
+)
+def test_a_long_run_over_fresh_text_trains_with_adamw(survey: Survey, minutes: float, optimizer: str) -> None:
+    plan = choose_plan(survey, VOCABULARIES, SPEED, measured_laws(), Limits(60 * minutes))
+    config = plan.config()
+    assert plan.optimizer == config.optimizer.name == optimizer
+    assert config.schedule.peak == (
+        0.003 if optimizer == "adamw" else measured_laws().best_peak(num_parameters(plan.model))
+    )
+
+
 @pytest.mark.parametrize("most", [100_000, 300_000, 2_000_000])
 def test_limits_of_parameters_and_of_the_file_hold(most: int) -> None:
     plan = choose_plan(LARGE, VOCABULARIES, SPEED, measured_laws(), Limits(6000.0, max_parameters=most))
