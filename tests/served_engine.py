@@ -56,10 +56,15 @@ def tokens_in(events: list[Event]) -> list[dict[str, Any]]:
 
 @contextmanager
 def serving(
-    generator: Generator, *, name: str = "tiny", key: str | None = None, max_queue: int = 8
+    generator: Generator,
+    *,
+    name: str = "tiny",
+    key: str | None = None,
+    max_queue: int = 8,
+    limits: Limits | None = None,
 ) -> Iterator[Served]:
     """A server of `generator` with two slots."""
-    deliveries, limits, ready = Deliveries(), Limits(), threading.Event()
+    deliveries, limits, ready = Deliveries(), limits or Limits(), threading.Event()
     scheduler = Scheduler(generator, max_slots=2, max_queue=max_queue, hand_over=deliveries.new_pacer().hand_over)
     models = Models([ServedModel(name, generator, scheduler)])
     app = build_app(models, Metrics(), access("127.0.0.1", key, (), ()), limits)

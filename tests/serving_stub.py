@@ -46,13 +46,13 @@ class StubScheduler:
         self.tokenizer = read_tokenizer(bundled_model())
         self._ids = self.tokenizer.encode(text.strip())
 
-    def submit_group(self, requests: Sequence[TextRequest], deliver: Deliver) -> Ticket:
+    def submit_group(self, requests: Sequence[TextRequest], deliver: Deliver, ticket: Ticket) -> Ticket:
         if self._failure is not None and not self._fails_after:
             raise self._failure
         self.requests += requests
         for index, request in enumerate(requests):
             self._generate(index, request, deliver, 0)
-        return None  # type: ignore[return-value]
+        return ticket
 
     def _generate(self, index: int, request: TextRequest, deliver: Deliver, place: int) -> None:
         loop = asyncio.get_running_loop()
@@ -77,6 +77,9 @@ class StubScheduler:
 
     def cancel(self, ticket: Ticket) -> None:
         self.cancelled += 1
+
+    def release(self, ticket: Ticket, num_bytes: int) -> None:
+        """Nothing: these texts do not wait for their reader."""
 
     def start(self) -> None:
         """Nothing: the event loop generates."""

@@ -110,6 +110,8 @@ class ContinuousBatch:
             if text.slot is None:
                 self._slots.place(text, self.texts)
         ready, parts = self._parts()
+        if not parts:
+            return []
         tokens: Tokens | list[Tokens]
         if all(count == 1 for _, count in parts):
             tokens = np.array([text.window[text.held] for text, _ in parts], np.int64)[:, None]
@@ -136,6 +138,8 @@ class ContinuousBatch:
         pieces: list[tuple[Text, int]] = []
         for text in self.texts:
             unread = text.num_unread
+            if text.waits_for_reader:
+                continue
             if unread == 1:
                 ends.append((text, 1))
             elif text.slot is not None and room:

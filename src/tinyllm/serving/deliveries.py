@@ -2,6 +2,7 @@
 
 A scheduler hands over all steps of one call of its engine at once, so that it wakes the loop once. An `Inbox` holds the
 steps of one request. Steps that are not taken yet are joined, so that a loaded server writes fewer and larger events.
+A client that reads slowly is not cut off: the texts wait for it (`request.Ticket`) until the connection's time is over.
 """
 
 import asyncio
@@ -11,8 +12,6 @@ from time import perf_counter
 from tinyllm.generation.engines.protocol import Logits
 from tinyllm.serving.request import News, Step, TokenLogprob, deliver_all
 
-TOKEN_BYTES, TOP_BYTES = 250, 130
-"""Memory of one token with its log-probability, and of each likely token beside it."""
 EVENT_SECONDS = 60e-6
 """Time of the event loop's thread for one event, and of a client on the same machine."""
 PAUSE = 16
@@ -21,10 +20,6 @@ PAUSE = 16
 
 class DisconnectedError(Exception):
     """The client has closed the connection."""
-
-
-class SlowReaderError(DisconnectedError):
-    """The client reads so slowly that unread text would fill memory; its connection is closed."""
 
 
 class Unread:
@@ -46,14 +41,15 @@ class Unread:
 class Inbox:
     """The news of one request's texts. Only the event loop's thread uses it."""
 
-    def __init__(self, num_texts: int, *, keeps_tokens: bool, limit_bytes: int | None = None) -> None:
-        """`keeps_tokens` keeps log-probabilities. More than `limit_bytes` of untaken news end in SlowReaderError."""
+    def __init__(self, num_texts: int, *, keeps_tokens: bool) -> None:
+        """`keeps_tokens` keeps log-probabilities."""
         self.num_left = num_texts
         """Texts that have not ended."""
         self.cancel: Callable[[], None] = _do_nothing
         """Ends the texts that are still generated; set when they are submitted."""
+        self.release: Callable[[int], None] = _do_nothing
+        """Takes the number of bytes of news that were taken; set when the texts are submitted."""
         self._keeps_tokens = keeps_tokens
-        self._limit_bytes = limit_bytes
         self._num_bytes = 0
         self._unread: dict[int, Unread] = {}
         self._error: Exception | None = None
@@ -72,10 +68,9 @@ class Inbox:
             unread = self._unread[index] = Unread()
         unread.text += step.text
         unread.num_tokens += len(step.tokens)
-        self._num_bytes += len(step.text)
+        self._num_bytes += step.num_bytes(keeps_tokens=self._keeps_tokens)
         if self._keeps_tokens:
             unread.tokens.extend(step.tokens)
-            self._num_bytes += sum(TOKEN_BYTES + TOP_BYTES * len(token.top) for token in step.tokens)
         if step.prompt is not None:
             unread.prompt = step.prompt
         if step.logits is not None:
@@ -83,8 +78,6 @@ class Inbox:
         if step.finish_reason is not None:
             unread.finish_reason = step.finish_reason
             self.num_left -= 1
-        if self._limit_bytes is not None and self._num_bytes > self._limit_bytes:
-            self.fail(SlowReaderError())
         self._wake()
 
     def fail(self, error: Exception) -> None:
@@ -106,7 +99,9 @@ class Inbox:
             await self._wait()
         if self._error is not None:
             raise self._error
-        taken, self._unread, self._num_bytes = self._unread, {}, 0
+        taken, num_bytes = self._unread, self._num_bytes
+        self._unread, self._num_bytes = {}, 0
+        self.release(num_bytes)
         return taken
 
     async def take_whole(self) -> list[Unread]:
@@ -128,8 +123,8 @@ class Inbox:
             self._waiter.set_result(None)
 
 
-def _do_nothing() -> None:
-    """The cancellation of a request that is not submitted."""
+def _do_nothing(*_: object) -> None:
+    """The end of a request that is not submitted."""
 
 
 class Deliveries:
@@ -161,7 +156,7 @@ class EventPacer:
 
     An event costs processor time that the engine lacks: with 64 texts a quarter of the tokens per second. So the news
     of n texts are held until n x `EVENT_SECONDS` x `PAUSE` have passed since the last delivery. News of a step in
-    which a text begins or ends are not held.
+    which a text begins or ends are not held, and a step without news delivers all.
     """
 
     def __init__(self, deliveries: Deliveries) -> None:

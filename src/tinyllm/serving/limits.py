@@ -28,7 +28,7 @@ class Limits:
     send_buffer_bytes: int = 2**17
     """The system's buffer of a connection for bytes that the client has not read."""
     unread_bytes: int = 2**18
-    """Largest unread part of a stream; a client that is further behind is dropped."""
+    """Unread part of a stream at which it waits for its client."""
     drain_seconds: float = 25.0
     """Time for running texts to end after a signal."""
     closing_seconds: int = 3

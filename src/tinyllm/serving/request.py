@@ -8,6 +8,9 @@ from tinyllm.config import SamplingConfig
 from tinyllm.generation.batch import FinishReason
 from tinyllm.generation.engines.protocol import Logits
 
+TOKEN_BYTES, TOP_BYTES = 250, 130
+"""Memory of one token with its log-probability, and of each likely token beside it."""
+
 
 @dataclass(frozen=True)
 class TextRequest:
@@ -53,12 +56,37 @@ class Step(NamedTuple):
     logits: Logits | None = None
     """The logits (V,) that the new token was drawn from, before adjustments, for a request with `with_logits`."""
 
+    def num_bytes(self, *, keeps_tokens: bool) -> int:
+        """Memory of the step until it is taken, without logits; `keeps_tokens` counts tokens beside text."""
+        kept = (*self.tokens, *(token for token in self.prompt or () if token)) if keeps_tokens else ()
+        return len(self.text) + sum(TOKEN_BYTES + TOP_BYTES * len(token.top) for token in kept)
+
 
 class Ticket:
-    """The handle of submitted texts. `Scheduler.cancel` takes it."""
+    """The handle of submitted texts. `Scheduler.cancel` takes it.
 
-    def __init__(self) -> None:
+    It counts the bytes of their news: the scheduler adds what it makes, and `Scheduler.release` what was taken.
+    """
+
+    def __init__(self, *, keeps_tokens: bool = False, limit_bytes: int | None = None) -> None:
+        """The texts wait while more than `limit_bytes` of news are not taken; None lets them go on.
+
+        `keeps_tokens` says whether tokens count beside text.
+        """
         self.is_cancelled = False
+        self.num_taken_bytes = 0
+        self._num_made_bytes = 0
+        self._keeps_tokens, self._limit_bytes = keeps_tokens, limit_bytes
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the texts should wait for their reader."""
+        return self._limit_bytes is not None and self._num_made_bytes - self.num_taken_bytes > self._limit_bytes
+
+    def add(self, step: Step | Exception) -> None:
+        """Counts news that are made. Only the scheduler's thread calls this."""
+        if isinstance(step, Step):
+            self._num_made_bytes += step.num_bytes(keeps_tokens=self._keeps_tokens)
 
 
 Deliver = Callable[[int, Step | Exception], None]

@@ -37,7 +37,8 @@ class Scheduler:
     ) -> None:
         """At most `max_slots` texts run, and `max_queue` more wait.
 
-        `hand_over` gets all news of a step at once, in the scheduler's thread; it must neither block nor raise. Raises
+        `hand_over` gets all news of a step at once, in the scheduler's thread; it must neither block nor raise. None of
+        its news may be held after a call with an empty list. Raises
         ResourceError if the slots do not fit into memory.
         """
         self._generator, self._hand_over = generator, hand_over
@@ -58,9 +59,10 @@ class Scheduler:
         """Queues one text; `deliver(0, step)` is called after each of its steps. Raises as `submit_group`."""
         return self.submit_group([request], deliver)
 
-    def submit_group(self, requests: Sequence[TextRequest], deliver: Deliver) -> Ticket:
+    def submit_group(self, requests: Sequence[TextRequest], deliver: Deliver, ticket: Ticket | None = None) -> Ticket:
         """Queues all `requests` or none; `deliver(index, step)` is called after each step of text `index`.
 
+        Returns the handle of the texts: `ticket`, or a new one without a limit of bytes.
         Raises QueueFullError if there is no room, ShuttingDownError after `drain` or a failure. Raises InputError or
         ConfigError for a request that this model cannot take.
         """
@@ -68,7 +70,7 @@ class Scheduler:
             self._check(request)
         if len(requests) > self._max_texts:
             raise InputError(f"{len(requests)} texts are asked for at once; at most {self._max_texts} fit in the queue")
-        ticket = Ticket()
+        ticket = ticket or Ticket()
         with self._changed:
             if self._failure or self._is_draining:
                 raise ShuttingDownError("the server is shutting down") from self._failure
@@ -81,6 +83,16 @@ class Scheduler:
     def cancel(self, ticket: Ticket) -> None:
         """Ends the texts of `ticket` before the next step, without further news. Any thread may call this."""
         ticket.is_cancelled = self._has_cancelled = True
+        with self._changed:
+            self._changed.notify_all()
+
+    def release(self, ticket: Ticket, num_bytes: int) -> None:
+        """Counts news of `ticket` that its reader took; texts that waited for it go on. One thread may call this."""
+        was_full = ticket.is_full
+        ticket.num_taken_bytes += num_bytes
+        if was_full:
+            with self._changed:
+                self._changed.notify_all()
 
     def drain(self, seconds: float) -> bool:
         """Refuses new texts, and waits up to `seconds` for the others to end; returns whether they all did.
@@ -147,11 +159,20 @@ class Scheduler:
             self._end_all(end)
 
     def _wait_for_texts(self) -> bool:
-        """Waits until there is a text; returns False when the thread should end."""
+        """Waits until a text can go on; returns False when the thread should end."""
         with self._changed:
             self._changed.notify_all()  # `drain` waits for the texts of the last step
-            self._changed.wait_for(lambda: self._num_texts or self._is_stopping)
+            if self._num_texts and not self._can_step():
+                self._hand_over([])  # readers cannot take news that are held for a later step
+            self._changed.wait_for(lambda: self._can_step() or self._is_stopping)
             return not self._is_stopping
+
+    def _can_step(self) -> bool:
+        """Whether a text can begin, go on, or leave."""
+        texts = self._batch.texts
+        has_next = bool(self._waiting) and len(texts) < self._max_slots
+        has_left = self._has_cancelled and self._num_texts > 0
+        return has_next or has_left or not all(text.waits_for_reader for text in texts)
 
     def _leave_cancelled(self) -> None:
         """Ends the texts whose ticket is cancelled, in the queue or not."""

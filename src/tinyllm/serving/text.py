@@ -22,7 +22,8 @@ class Arrival:
         self.time = perf_counter()
 
     def news(self, step: Step | Exception) -> News:
-        """`step` with its addressee."""
+        """`step` with its addressee, counted by the ticket."""
+        self.ticket.add(step)
         return self.deliver, self.index, step
 
 
@@ -50,6 +51,11 @@ class Text:
     def num_unread(self) -> int:
         """Tokens of the window that the slot does not hold; the last one gives the logits of the next token."""
         return len(self.window) - self.held
+
+    @property
+    def waits_for_reader(self) -> bool:
+        """Whether the next token has to wait until news of the request are taken."""
+        return self.num_unread == 1 and self.arrival.ticket.is_full
 
     @property
     def sharable(self) -> int:

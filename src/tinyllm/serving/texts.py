@@ -9,7 +9,7 @@ from tinyllm.config import SamplingConfig
 from tinyllm.serving.deliveries import Inbox
 from tinyllm.serving.errors import ApiError
 from tinyllm.serving.models import ServedModel
-from tinyllm.serving.request import TextRequest
+from tinyllm.serving.request import TextRequest, Ticket
 from tinyllm.serving.schemas import MOST_REQUEST_TOKENS, MOST_TEXTS, DrawingBody, SamplingBody
 from tinyllm.tokenizer.codec import Tokenizer
 
@@ -73,14 +73,16 @@ def make_job(
 
 
 def submit(job: Job, *, keeps_tokens: bool, limit_bytes: int | None = None) -> Inbox:
-    """Queues the texts of `job`; returns the inbox of their news, with the parameters of `Inbox`.
+    """Queues the texts of `job`; returns the inbox of their news. The other parameters are those of `Ticket`.
 
     Raises the errors of `Scheduler.submit_group`.
     """
-    inbox = Inbox(len(job.requests), keeps_tokens=keeps_tokens, limit_bytes=limit_bytes)
+    ticket = Ticket(keeps_tokens=keeps_tokens, limit_bytes=limit_bytes)
+    inbox = Inbox(len(job.requests), keeps_tokens=keeps_tokens)
     scheduler = job.model.scheduler
-    ticket = scheduler.submit_group(job.requests, inbox.put)
+    scheduler.submit_group(job.requests, inbox.put, ticket)
     inbox.cancel = lambda: scheduler.cancel(ticket)
+    inbox.release = lambda num_bytes: scheduler.release(ticket, num_bytes)
     return inbox
 
 

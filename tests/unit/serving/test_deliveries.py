@@ -38,5 +38,21 @@ def test_news_between_are_delivered_together_and_none_is_lost() -> None:
     assert deliver_steps(1_000, [FIRST, NEXT, NEXT, NEXT, LAST]) == [1_000, 1_000, 1_000, 1_000, 5_000]
 
 
+def test_a_step_without_news_delivers_those_that_are_held() -> None:
+    async def run() -> tuple[int, int]:
+        deliveries, arrived = Deliveries(), []
+        deliveries.open()
+        pacer = deliveries.new_pacer()
+        for step in (FIRST, NEXT):
+            pacer.hand_over([(lambda *news: arrived.append(news), index, step) for index in range(1_000)])
+            await asyncio.sleep(0)
+        before = len(arrived)
+        pacer.hand_over([])
+        await asyncio.sleep(0)
+        return before, len(arrived)
+
+    assert asyncio.run(run()) == (1_000, 2_000)
+
+
 def test_a_step_without_news_delivers_nothing() -> None:
     assert deliver_steps(0, [FIRST, NEXT]) == [0, 0]

@@ -138,7 +138,7 @@ def test_the_answer_to_a_body_that_is_too_large_can_be_read(chunked: bool) -> No
 
 def test_a_client_that_never_reads_is_dropped() -> None:
     text = "a lively girl " * 40
-    scheduler = StubScheduler(text=text)
+    scheduler = StubScheduler(text=text, seconds=0.05)
     body = json.dumps({"prompt": "Once", "n": 100, "stream": True, "max_tokens": 400, "logprobs": 5}).encode()
     with running(served(scheduler=scheduler), limits=QUICK) as (port, server), closing(connect(port)) as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)

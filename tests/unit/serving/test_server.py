@@ -13,6 +13,7 @@ from tinyllm.serving.limits import Limits
 from tinyllm.serving.models import Models
 from tinyllm.serving.server import Server
 
+HANGUP: int = getattr(signal, "SIGHUP", 0)
 NUM_MODELS = 40
 """More than the event loop's own pool has threads."""
 
@@ -20,9 +21,9 @@ NUM_MODELS = 40
 @pytest.fixture
 def hangup() -> Iterator[None]:
     """Restores the handler of SIGHUP."""
-    before = signal.getsignal(signal.SIGHUP)
+    before = signal.getsignal(HANGUP)
     yield
-    signal.signal(signal.SIGHUP, before)
+    signal.signal(HANGUP, before)
 
 
 def make_server() -> Server:
@@ -33,24 +34,24 @@ def make_server() -> Server:
 
 
 @pytest.mark.usefixtures("hangup")
-@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="the system has no SIGHUP")
+@pytest.mark.skipif(not HANGUP, reason="the system has no SIGHUP")
 def test_a_hangup_ends_the_server_as_other_signals_do() -> None:
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    signal.signal(HANGUP, signal.SIG_DFL)
     server = make_server()
     with server.capture_signals():
-        assert signal.getsignal(signal.SIGHUP) == signal.getsignal(signal.SIGTERM) == server.handle_exit
-        os.kill(os.getpid(), signal.SIGHUP)
+        assert signal.getsignal(HANGUP) == signal.getsignal(signal.SIGTERM) == server.handle_exit
+        os.kill(os.getpid(), HANGUP)
         assert server.should_exit
-    assert signal.getsignal(signal.SIGHUP) == signal.SIG_DFL
+    assert signal.getsignal(HANGUP) == signal.SIG_DFL
 
 
 @pytest.mark.usefixtures("hangup")
-@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="the system has no SIGHUP")
+@pytest.mark.skipif(not HANGUP, reason="the system has no SIGHUP")
 def test_a_hangup_that_is_ignored_stays_ignored() -> None:
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.signal(HANGUP, signal.SIG_IGN)
     server = make_server()
     with server.capture_signals():
-        os.kill(os.getpid(), signal.SIGHUP)
+        os.kill(os.getpid(), HANGUP)
         assert not server.should_exit
 
 
