@@ -3,7 +3,6 @@
 security -> body -> the routes -> texts -> a scheduler's thread -> deliveries -> streams
 """
 
-import asyncio
 import logging
 from typing import Any
 
@@ -77,15 +76,14 @@ def _add_generation(app: FastAPI, models: Models, limits: Limits) -> None:
 
     @app.post("/v1/completions", summary="Continue texts.")
     async def complete(body: CompletionRequest) -> Response:
-        # In a thread, because encoding a long prompt takes time in which the loop should serve others.
         async with models.using(body.model) as model:
-            job = await asyncio.to_thread(completion_job, body, model)
+            job = await model.preparation.run(completion_job, body, model)
             return respond(job, CompletionAnswer(body, job), streams=body.stream)
 
     @app.post("/v1/chat/completions", summary="Answer in a conversation.")
     async def chat(body: ChatRequest) -> Response:
         async with models.using(body.model) as model:
-            job = await asyncio.to_thread(chat_job, body, model)
+            job = await model.preparation.run(chat_job, body, model)
             return respond(job, ChatAnswer(body, job), streams=body.stream)
 
 
@@ -94,13 +92,13 @@ def _add_tokenizer(app: FastAPI, models: Models) -> None:
     async def tokenize(body: TokenizeRequest) -> JSONResponse:
         async with models.using(body.model) as model:
             bos = body.adds_special and model.tokenizer.begins_with_bos
-            ids = await asyncio.to_thread(model.tokenizer.encode, body.text, bos=bos)
+            ids = await model.preparation.run(model.encode, body.text, bos=bos, param=body.text_name)
         return JSONResponse({"tokens": ids, "count": len(ids), "max_model_len": model.context_length})
 
     @app.post("/detokenize", summary="Convert token ids to a text.")
     async def detokenize(body: DetokenizeRequest) -> JSONResponse:
         async with models.using(body.model) as model:
-            text = await asyncio.to_thread(model.tokenizer.decode, model.check_ids(body.tokens, "tokens"))
+            text = await model.preparation.run(lambda: model.tokenizer.decode(model.check_ids(body.tokens, "tokens")))
         return JSONResponse({"content": text, "prompt": text})
 
 

@@ -1,53 +1,28 @@
-"""`POST /v1/chat/completions`: a conversation through the model's own template, in a sandbox, and its answer.
-
-The template is read as transformers reads it: `chat_template.jinja`, or `chat_template` in `tokenizer_config.json`.
-"""
+"""`POST /v1/chat/completions`: a conversation through the model's own template, and its answer."""
 
 import json
-import time
 from collections.abc import Sequence
 from functools import lru_cache
-from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from jinja2 import Template
-from jinja2.exceptions import TemplateError
-from jinja2.sandbox import ImmutableSandboxedEnvironment
-
-from tinyllm.json_file import read_json_object
 from tinyllm.serving.deliveries import Unread
 from tinyllm.serving.errors import ApiError
 from tinyllm.serving.models import ServedModel
 from tinyllm.serving.request import TokenLogprob
-from tinyllm.serving.schemas import ChatRequest, Message
+from tinyllm.serving.schemas import MOST_REQUEST_TOKENS, ChatRequest, Message
 from tinyllm.serving.streams import as_event
+from tinyllm.serving.templates import compile_template, render_template
 from tinyllm.serving.texts import Job, finish_reason, make_job, sampling_of, token_text
 from tinyllm.tokenizer.codec import Tokenizer
 from tinyllm.tokenizer.model_proto import PieceType
-
-TEMPLATE_NAME, CONFIG_NAME, KEY = "chat_template.jinja", "tokenizer_config.json", "chat_template"
-
-
-def read_template(path: Path | None) -> str | None:
-    """The chat template of the model directory `path`; None without one."""
-    if path is None or not path.is_dir():
-        return None
-    if (path / TEMPLATE_NAME).is_file():
-        return (path / TEMPLATE_NAME).read_text(encoding="utf-8")
-    if not (path / CONFIG_NAME).is_file():
-        return None
-    found = read_json_object(path / CONFIG_NAME).get(KEY)
-    if isinstance(found, list):  # named templates; the one for conversations is `default`
-        named = {each.get("name"): each.get("template") for each in found if isinstance(each, dict)}
-        found = named.get("default")
-    return found if isinstance(found, str) else None
 
 
 def chat_job(body: ChatRequest, model: ServedModel) -> Job:
     """The texts that a chat request asks for. Raises ApiError for a conversation that the model cannot read."""
     text = render(body.messages, model)
     ids = model.check_length(model.encode(text, allow_special=True, param="messages"), "messages")
-    limit = body.max_tokens or body.max_completion_tokens or max(model.context_length - len(ids), 1)
+    left = min(model.context_length - len(ids), MOST_REQUEST_TOKENS // body.n)
+    limit = body.max_tokens or body.max_completion_tokens or max(left, 1)
     return make_job(
         model,
         "chatcmpl",
@@ -66,41 +41,33 @@ def render(messages: Sequence[Message], model: ServedModel) -> str:
     if model.chat_template is None:
         message = f"The model `{model.name}` has no chat template, so it cannot chat; use /v1/completions"
         raise ApiError(400, message, param="model", code="model_not_supported")
-    for number, each in enumerate(messages):
-        for special in _special_pieces(model.tokenizer):
-            if special in each.text:
-                message = f"messages[{number}].content holds {special}, which is a special token of this model"
-                raise ApiError(400, message, param="messages")
-    fields = [
+    conversation = [
         {"role": each.role, "content": each.text} | ({"name": each.name} if each.name is not None else {})
         for each in messages
     ]
+    for number, fields in enumerate(conversation):
+        _check_no_special(fields, f"messages[{number}]", model.tokenizer)
+    template = compile_template(model.chat_template)
     try:
-        return _compile(model.chat_template).render(
-            messages=fields, add_generation_prompt=True, **_special_tokens(model.tokenizer)
-        )
-    except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
+        return render_template(template, conversation, _special_tokens(model.tokenizer))
+    except ValueError as error:
         message = f"the model's chat template does not accept these messages: {error}"
         raise ApiError(400, message, param="messages") from None
 
 
-@lru_cache(maxsize=16)
-def _compile(template: str) -> Template:
-    """The template with the settings and functions that transformers gives it."""
-    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
-    environment.filters["tojson"] = lambda value, **options: json.dumps(value, ensure_ascii=False, **options)
-    environment.globals["raise_exception"] = _refuse
-    environment.globals["strftime_now"] = time.strftime
-    return environment.from_string(template)
-
-
-def _refuse(message: str) -> NoReturn:
-    raise TemplateError(message)
+def _check_no_special(fields: dict[str, str], place: str, tokenizer: Tokenizer) -> None:
+    """Raises ApiError if one of the texts that a client gave holds a special token."""
+    for name, text in fields.items():
+        for special in _special_pieces(tokenizer):
+            if special in text:
+                message = f"{place}.{name} holds {special}, which is a special token of this model"
+                raise ApiError(400, message, param="messages")
 
 
 def _special_tokens(tokenizer: Tokenizer) -> dict[str, str]:
-    ids = {"bos_token": tokenizer.bos_id, "eos_token": tokenizer.eos_id, "pad_token": tokenizer.pad_id}
-    return {name: tokenizer.id_to_piece(id) for name, id in ids.items() if id is not None}
+    """The texts of special tokens by the names that templates use."""
+    ids = {name: getattr(tokenizer, f"{name}_id") for name in ("bos", "eos", "pad", "unk")}
+    return {f"{name}_token": tokenizer.id_to_piece(id) for name, id in ids.items() if id is not None and id >= 0}
 
 
 @lru_cache(maxsize=16)

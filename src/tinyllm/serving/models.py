@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from tinyllm.errors import InputError, UsageError
 from tinyllm.generation.generator import Generator
 from tinyllm.serving.errors import ApiError, model_not_found
+from tinyllm.serving.preparation import Preparation
 from tinyllm.serving.scheduler import Scheduler
 
 
@@ -26,6 +27,8 @@ class ServedModel:
         self.scheduler = scheduler
         self.chat_template = chat_template
         """The Jinja template of a conversation; None if the model has none."""
+        self.preparation = Preparation()
+        """The threads in which its requests are prepared."""
         self.context_length = generator.engine.context_length
         self.created = int(time.time())
         self.num_uses = 0
@@ -189,6 +192,8 @@ class Models:
         self.is_closed = True
         if self._found is not None:
             self._found.close()
+        for model in self:
+            model.preparation.close()
         for function in self._at_end:
             function()
 

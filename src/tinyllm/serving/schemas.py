@@ -218,6 +218,11 @@ class TokenizeRequest(Body):
         return self
 
     @property
+    def text_name(self) -> str:
+        """The parameter that has the text."""
+        return "content" if self.content is not None else "prompt"
+
+    @property
     def text(self) -> str:
         """The text to convert."""
         return self.content if self.content is not None else self.prompt or ""

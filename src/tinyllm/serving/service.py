@@ -6,7 +6,6 @@ from pathlib import Path
 
 from tinyllm.generation.generator import Generator
 from tinyllm.serving.app import build_app
-from tinyllm.serving.chat import read_template
 from tinyllm.serving.deliveries import Deliveries
 from tinyllm.serving.limits import Limits
 from tinyllm.serving.metrics import Metrics
@@ -17,6 +16,7 @@ from tinyllm.serving.security import Access
 from tinyllm.serving.server import Server, run
 from tinyllm.serving.studio.library import Library
 from tinyllm.serving.studio.site import Studio
+from tinyllm.serving.templates import compile_template, read_template
 
 
 class Service:
@@ -71,6 +71,9 @@ class Service:
         run(Server(app, models, self._deliveries, self._limits, on_ready), bound)
 
     def _serve(self, name: str, generator: Generator, max_slots: int, max_queue: int) -> ServedModel:
+        template = read_template(generator.path)
+        if template is not None:
+            compile_template(template, str(generator.path))
         scheduler = Scheduler(
             generator,
             max_slots=max_slots,
@@ -78,4 +81,4 @@ class Service:
             observer=self._metrics.observer(name),
             hand_over=self._deliveries.new_pacer().hand_over,
         )
-        return ServedModel(name, generator, scheduler, read_template(generator.path))
+        return ServedModel(name, generator, scheduler, template)

@@ -61,7 +61,7 @@ def add_inside(app: FastAPI, studio: Studio) -> None:
     @app.post("/studio/api/trace", include_in_schema=False)
     async def trace(body: TraceRequest) -> Response:
         async with studio.models.using(body.model) as model:
-            ids = await asyncio.to_thread(model.prompt_ids, body.text, "text")
+            ids = await model.preparation.run(model.prompt_ids, body.text, "text")
             check_size(model, len(ids))
             found = await turns.trace(model, ids)
             return await asyncio.to_thread(lambda: answer(describe(found, model.tokenizer)))

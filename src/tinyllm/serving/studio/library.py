@@ -16,7 +16,7 @@ from tinyllm import storage
 from tinyllm.errors import TinyllmError
 from tinyllm.model import size
 from tinyllm.model_dir import CONFIG_NAME, WEIGHTS_NAME, read_config
-from tinyllm.serving.chat import read_template
+from tinyllm.serving.templates import read_template
 from tinyllm.text_input import encodable
 from tinyllm.tokenizer.byte_level import JSON_NAME
 from tinyllm.tokenizer.codec import MODEL_NAME

@@ -3,7 +3,6 @@
 Both are requests to the scheduler of a model, like those of `/v1/completions`.
 """
 
-import asyncio
 import time
 from typing import Any, Self
 
@@ -61,7 +60,7 @@ def add_playground(app: FastAPI, studio: Studio) -> None:
     @app.post("/studio/api/generate", include_in_schema=False)
     async def generate(body: GenerateRequest, request: Request) -> Response:
         async with studio.models.using(body.model) as model:
-            job = await asyncio.to_thread(_generate_job, body, model)
+            job = await model.preparation.run(_generate_job, body, model)
             inbox = submit(job, keeps_tokens=True, limit_bytes=studio.limits.unread_bytes)
             server, needs_key = str(request.base_url).rstrip("/"), "authorization" in request.headers
             answer = GenerateAnswer(job, body.rivals, server, needs_key=needs_key)
@@ -70,7 +69,7 @@ def add_playground(app: FastAPI, studio: Studio) -> None:
     @app.post("/studio/api/next", include_in_schema=False)
     async def describe_next(body: NextRequest) -> Response:
         async with studio.models.using(body.model) as model:
-            job = await asyncio.to_thread(_next_job, body, model)
+            job = await model.preparation.run(_next_job, body, model)
             return WholeResponse(submit(job, keeps_tokens=False), NextAnswer(job))
 
 
