@@ -20,7 +20,7 @@ from tinyllm.generation.token_choice import TokenChoice
 from tinyllm.machine.memory import shortages_named
 from tinyllm.serving.request import News, Observer
 from tinyllm.serving.slots import Slots
-from tinyllm.serving.text import Arrival, Text, prompt_logprobs
+from tinyllm.serving.text import Arrival, Text
 from tinyllm.tokenizer.codec import Tokenizer
 
 PROMPT_TOKENS_A_STEP = 128
@@ -34,7 +34,7 @@ class ContinuousBatch:
         """At most `max_texts` texts run. Raises ResourceError if their slots do not fit into memory."""
         self.texts: list[Text] = []
         """The texts that have not ended, the first that came first."""
-        self.num_read = self.num_generated = 0
+        self.num_read = self.num_prompt_read = self.num_generated = 0
         """Tokens since the start."""
         self._engine, self._tokenizer, self._observer = engine, tokenizer, observer
         self._slots = Slots(engine, max_texts)
@@ -45,32 +45,34 @@ class ContinuousBatch:
         """Tokens of prompts that were copied instead of read, since the start."""
         return self._slots.num_reused
 
-    def add(self, arrival: Arrival) -> list[News]:
-        """Adds a text, which the next step begins to read. Returns the error of a prompt that cannot be scored."""
+    def add(self, arrival: Arrival) -> None:
+        """Adds a text, which the next step begins to read."""
         text = Text(arrival, self._tokenizer, self._choice_of(arrival.request.sampling))
         self.texts.append(text)
         self._observer.admitted(text.start - arrival.time)
-        return self._score_prompt(text) if arrival.request.prompt_logprobs else []
 
     def step(self) -> list[News]:
-        """One call of the engine; returns the news of all texts that got a token or an error.
+        """One call of the engine, and one more for each prompt that is scored.
+
+        Returns the news of all texts that got a token or an error.
 
         An error of the engine ends all texts.
         """
         start = perf_counter()
-        num_read, num_generated, num_reused = self.num_read, self.num_generated, self.num_reused
+        before = self._counts()
         try:
             with shortages_named():
                 news = self._read() if self.texts else []
         except Exception as error:  # noqa: BLE001 (every text is told; the engine may serve the next ones)
             news = self._fail(self.texts, error)
-        self._observer.step(
-            self.num_read - num_read,
-            self.num_generated - num_generated,
-            self.num_reused - num_reused,
-            perf_counter() - start,
+        read, prompt, generated, reused = (
+            after - earlier for after, earlier in zip(self._counts(), before, strict=True)
         )
+        self._observer.step(read, prompt, generated, reused, perf_counter() - start)
         return news
+
+    def _counts(self) -> tuple[int, int, int, int]:
+        return self.num_read, self.num_prompt_read, self.num_generated, self.num_reused
 
     def remove(self, texts: Sequence[Text], *, keep: bool = True) -> None:
         """Ends `texts`; `keep` says whether later texts may copy the beginnings in their slots."""
@@ -92,26 +94,36 @@ class ContinuousBatch:
         equal = (text.choice for text in self.texts if text.choice.config == settings)
         return next(equal, None) or TokenChoice(self._engine, settings)
 
-    def _score_prompt(self, text: Text) -> list[News]:
-        """Computes the log-probabilities of the prompt of `text` in a call of its own; returns an error of it."""
-        request = text.arrival.request
-        try:
-            with shortages_named():
-                (logits,) = self._engine.read_logits([np.array(request.prompt_ids, np.int64)])
-                num_top = request.top_logprobs if request.prompt_tops else 0
-                text.prompt = prompt_logprobs(request.prompt_ids, logits, num_top)
-        except Exception as error:  # noqa: BLE001 (the request's error ends its text alone)
-            return self._fail([text], error)
-        return []
-
     def _read(self) -> list[News]:
         """Gives new texts a slot, reads a part of each text, and draws the next token of those read to their end."""
         for text in self.texts:
             if text.slot is None:
                 self._slots.place(text, self.texts)
-        ready, parts = self._parts()
-        if not parts:
-            return []
+        ready, parts, scored = self._parts()
+        news = [each for text, count in scored for each in self._score(text, count)]
+        return news + (self._read_parts(ready, parts) if parts else [])
+
+    def _score(self, text: Text, count: int) -> list[News]:
+        """Reads and scores the next `count` tokens of a prompt; returns the error of one that cannot be scored."""
+        assert text.slot is not None
+        assert text.scores is not None
+        try:
+            with shortages_named():
+                tokens = np.array(text.window[text.held : text.held + count], np.int64)
+                text.scores.add(self._engine.read_each(text.slot, tokens))
+        except Exception as error:  # noqa: BLE001 (the request's error ends its text alone)
+            return self._fail([text], error)
+        self._advance(text, count)
+        return []
+
+    def _advance(self, text: Text, count: int) -> None:
+        """Counts tokens of `text` that its slot holds from here on."""
+        self.num_read += count
+        self.num_prompt_read += min(count, text.num_unread_of_prompt)
+        text.held += count
+
+    def _read_parts(self, ready: list[Text], parts: list[tuple[Text, int]]) -> list[News]:
+        """Reads `parts` in one call of the engine, and draws the next token of the texts `ready`, which come first."""
         tokens: Tokens | list[Tokens]
         if all(count == 1 for _, count in parts):
             tokens = np.array([text.window[text.held] for text, _ in parts], np.int64)[:, None]
@@ -119,8 +131,7 @@ class ContinuousBatch:
             tokens = [np.array(text.window[text.held : text.held + count], np.int64) for text, count in parts]
         logits = self._engine.read([text.slot for text, _ in parts if text.slot is not None], tokens)
         for text, count in parts:
-            text.held += count
-        self.num_read += sum(count for _, count in parts)
+            self._advance(text, count)
         news, first = [], 0
         for _, group in groupby(ready, key=attrgetter("choice")):
             texts = list(group)
@@ -128,14 +139,16 @@ class ContinuousBatch:
             first += len(texts)
         return news
 
-    def _parts(self) -> tuple[list[Text], list[tuple[Text, int]]]:
+    def _parts(self) -> tuple[list[Text], list[tuple[Text, int]], list[tuple[Text, int]]]:
         """The texts that this step reads to their end, and the number of tokens of each text that it reads.
 
-        Texts read to their end come first, grouped by choice: each group's logits are a slice, without a copy.
+        Texts read to their end come first, grouped by choice: each group's logits are a slice, without a copy. Prompts
+        that are scored come apart. Their last token predicts none of them and is read as others are.
         """
         room = PROMPT_TOKENS_A_STEP
         ends: list[tuple[Text, int]] = []
         pieces: list[tuple[Text, int]] = []
+        scored: list[tuple[Text, int]] = []
         for text in self.texts:
             unread = text.num_unread
             if text.waits_for_reader:
@@ -143,11 +156,11 @@ class ContinuousBatch:
             if unread == 1:
                 ends.append((text, 1))
             elif text.slot is not None and room:
-                count = min(unread, room)
+                count = min(unread - text.is_scored, room)
                 room -= count
-                (ends if count == unread else pieces).append((text, count))
+                (scored if text.is_scored else ends if count == unread else pieces).append((text, count))
         ends.sort(key=lambda part: id(part[0].choice))
-        return [text for text, _ in ends], ends + pieces
+        return [text for text, _ in ends], ends + pieces, scored
 
     def _draw(self, texts: list[Text], logits: Logits) -> list[News]:
         """Draws the next token of each of `texts`, which share a choice, from its row of `logits` (B, V).

@@ -112,9 +112,9 @@ class SchedulerMetrics(Observer):
         """A text has its first token."""
         self._first_token_seconds.observe(seconds)
 
-    def step(self, num_read: int, num_generated: int, num_reused: int, seconds: float) -> None:  # noqa: ARG002
+    def step(self, num_read: int, num_prompt: int, num_generated: int, num_reused: int, seconds: float) -> None:  # noqa: ARG002
         """The engine has made a step."""
-        self._read.inc(num_read)
+        self._read.inc(num_prompt)
         self._generated.inc(num_generated)
         self._reused.inc(num_reused)
 

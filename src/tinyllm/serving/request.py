@@ -109,8 +109,8 @@ class Observer:
     def first_token(self, seconds: float) -> None:
         """Called with the time from submission to the first token of a text."""
 
-    def step(self, num_read: int, num_generated: int, num_reused: int, seconds: float) -> None:
-        """Called after each step: tokens read, generated, and copied from texts with the same beginning."""
+    def step(self, num_read: int, num_prompt: int, num_generated: int, num_reused: int, seconds: float) -> None:
+        """Called after each step: tokens read, those of prompts among them, generated, and copied from other texts."""
 
     def ended(self, num_tokens: int, seconds_per_token: float | None) -> None:
         """Called when a text ends: its tokens, and the mean time between two of them (None for a single token)."""

@@ -12,7 +12,7 @@ First come, first served: a text waits in the queue until another one ends. Any 
 import math
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from time import perf_counter
 
 from tinyllm.errors import ConfigError, InputError, QueueFullError, ShuttingDownError
@@ -20,7 +20,7 @@ from tinyllm.generation.generator import Generator
 from tinyllm.generation.sampling import check_biases
 from tinyllm.serving.batching import ContinuousBatch
 from tinyllm.serving.request import SILENT, Deliver, News, Observer, Stats, TextRequest, Ticket, deliver_all
-from tinyllm.serving.text import Arrival
+from tinyllm.serving.text import Arrival, PromptScores
 
 
 class Scheduler:
@@ -76,7 +76,7 @@ class Scheduler:
                 raise ShuttingDownError("the server is shutting down") from self._failure
             if self._num_texts + len(requests) > self._max_texts:
                 raise QueueFullError("all slots are in use and the queue is full", self._retry_after_seconds())
-            self._waiting.extend(Arrival(request, index, ticket, deliver) for index, request in enumerate(requests))
+            self._waiting.extend(_arrivals(requests, ticket, deliver))
             self._changed.notify_all()
         return ticket
 
@@ -151,8 +151,8 @@ class Scheduler:
         try:
             while self._wait_for_texts():
                 self._leave_cancelled()
-                news = self._admit()
-                self._hand_over(news + self._batch.step())
+                self._admit()
+                self._hand_over(self._batch.step())
         except Exception as error:  # noqa: BLE001 (every request is told)
             self._failure = end = error
         finally:
@@ -183,13 +183,11 @@ class Scheduler:
         with self._changed:
             self._waiting = deque(arrival for arrival in self._waiting if not arrival.ticket.is_cancelled)
 
-    def _admit(self) -> list[News]:
-        """Moves texts from the queue to the batch, the first that came first; returns the errors of some."""
-        news = []
+    def _admit(self) -> None:
+        """Moves texts from the queue to the batch, the first that came first."""
         while self._waiting and len(self._batch.texts) < self._max_slots:
-            news += self._batch.add(self._waiting[0])
+            self._batch.add(self._waiting[0])
             self._waiting.popleft()  # afterwards: a text is always in one of the two
-        return news
 
     def _end_all(self, end: Exception) -> None:
         """Gives every text its last news, unless it is cancelled."""
@@ -201,3 +199,14 @@ class Scheduler:
         news = [arrival.news(end) for arrival in arrivals if not arrival.ticket.is_cancelled]
         if news:
             self._hand_over(news)
+
+
+def _arrivals(requests: Sequence[TextRequest], ticket: Ticket, deliver: Deliver) -> Iterator[Arrival]:
+    """The arrival of each request. Equal prompts share their scores."""
+    shared: dict[tuple[tuple[int, ...], int], PromptScores] = {}
+    for index, request in enumerate(requests):
+        scores = None
+        if request.prompt_logprobs:
+            key = request.prompt_ids, request.top_logprobs if request.prompt_tops else 0
+            scores = shared.setdefault(key, PromptScores(*key))
+        yield Arrival(request, index, ticket, deliver, scores)

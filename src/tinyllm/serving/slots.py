@@ -34,7 +34,15 @@ class Slots:
             engine.close(engine.open(total))
 
     def place(self, text: Text, running: Sequence[Text]) -> None:
-        """Gives `text` a slot with the longest beginning that others hold; none yet if one of `running` reads it."""
+        """Gives `text` a slot with the longest beginning that others hold; none yet if one of `running` reads it.
+
+        A prompt is scored while it is read, so a text that scores it begins with an empty slot.
+        """
+        if text.scores is not None and text.is_scored:
+            if not any(other.scores is text.scores and other.slot is not None for other in running):
+                text.scores.restart()
+                (text.slot,) = self._engine.open(1)
+            return
         source, length = self._longest_beginning(text.window[:-1], running)
         if source is None or length < FEWEST_SHARED_TOKENS:
             (text.slot,) = self._engine.open(1)

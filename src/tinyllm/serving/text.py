@@ -1,6 +1,6 @@
 """One text of the scheduler, from its request to its last token, and the part of its window that a slot holds."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from time import perf_counter
 
 import numpy as np
@@ -14,11 +14,42 @@ from tinyllm.serving.request import Deliver, News, Step, TextRequest, Ticket, To
 from tinyllm.tokenizer.codec import Tokenizer
 
 
+class PromptScores:
+    """The log-probabilities of a prompt's tokens, found once for all texts of a request with this prompt."""
+
+    def __init__(self, ids: tuple[int, ...], num_top: int) -> None:
+        """`num_top` is the number of likeliest tokens in the place of each token."""
+        self._ids, self._num_top = ids, num_top
+        self.tokens: list[TokenLogprob | None] = [None]
+        """The first tokens of the prompt. The very first one is not predicted: None."""
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every token has its log-probability."""
+        return len(self.tokens) == len(self._ids)
+
+    def restart(self) -> None:
+        """Forgets what was found: another text reads the prompt from its beginning."""
+        del self.tokens[1:]
+
+    def add(self, logits: Logits) -> None:
+        """Adds the next T tokens, which `logits` (T, V) predict."""
+        first, count = len(self.tokens), self._num_top
+        ids = self._ids[first : first + len(logits)]
+        found = sampling.log_probability(logits, np.array(ids, np.int64)).tolist()
+        self.tokens += [
+            TokenLogprob(token, number, likeliest(row, token, number, count) if count else ())
+            for token, number, row in zip(ids, found, logits, strict=True)
+        ]
+
+
 class Arrival:
     """A request in the queue."""
 
-    def __init__(self, request: TextRequest, index: int, ticket: Ticket, deliver: Deliver) -> None:
-        self.request, self.index, self.ticket, self.deliver = request, index, ticket, deliver
+    def __init__(
+        self, request: TextRequest, index: int, ticket: Ticket, deliver: Deliver, scores: PromptScores | None = None
+    ) -> None:
+        self.request, self.index, self.ticket, self.deliver, self.scores = request, index, ticket, deliver, scores
         self.time = perf_counter()
 
     def news(self, step: Step | Exception) -> News:
@@ -39,7 +70,8 @@ class Text:
         self.held = 0
         self.slid = False
         """Whether the text outgrew the context: its window does not begin with the prompt."""
-        self.prompt: tuple[TokenLogprob | None, ...] | None = None
+        self.scores = arrival.scores
+        """The scores of the prompt, which other texts may share; None if they are not asked for."""
         self.start = self.first_time = self.last_time = perf_counter()
         self.sample = Sample(tokenizer, request.prompt_ids, request.sampling.stop)
         self.uniforms = _uniforms(request.sampling.seed, request.sample)
@@ -56,6 +88,16 @@ class Text:
     def waits_for_reader(self) -> bool:
         """Whether the next token has to wait until news of the request are taken."""
         return self.num_unread == 1 and self.arrival.ticket.is_full
+
+    @property
+    def is_scored(self) -> bool:
+        """Whether the prompt is still to be scored, while this text or another one reads it."""
+        return self.scores is not None and not self.scores.is_complete
+
+    @property
+    def num_unread_of_prompt(self) -> int:
+        """Tokens of the prompt that were not read yet."""
+        return 0 if self.slid else max(len(self.arrival.request.prompt_ids) - self.held, 0)
 
     @property
     def sharable(self) -> int:
@@ -78,8 +120,8 @@ class Text:
         if sample.finish_reason is None and append(self.window, token, context_length):
             self.slid, self.held = True, 0
         top = likeliest(logits, token, log_probability, self._num_top) if self._num_top else ()
-        prompt, self.prompt = self.prompt, None
         is_first = len(sample.token_ids) == 1
+        prompt = tuple(self.scores.tokens) if is_first and self.scores is not None else None
         kept = logits.copy() if self.arrival.request.with_logits else None
         return Step(piece, (TokenLogprob(token, log_probability, top),), sample.finish_reason, prompt, is_first, kept)
 
@@ -90,24 +132,6 @@ def likeliest(logits: Logits, token: int, log_probability: float, count: int) ->
     ranked = sorted(ids.tolist(), key=lambda id: (-logits[id], id))
     drawn = float(logits[token])
     return tuple((id, log_probability + (float(logits[id]) - drawn)) for id in ranked)
-
-
-def prompt_logprobs(ids: Sequence[int], logits: Logits, count: int) -> tuple[TokenLogprob | None, ...]:
-    """Each of `ids` (T,) with its log-probability by `logits` (T, V) and the `count` likeliest tokens there.
-
-    The first token is not predicted: None. Raises FormatError for logits that are not finite.
-    """
-    rows, targets = logits[:-1], np.array(ids[1:], np.int64)
-    if not np.isfinite(logits).all():
-        raise sampling.not_finite()
-    found = sampling.log_probability(rows, targets).tolist() if len(targets) else []
-    return (
-        None,
-        *(
-            TokenLogprob(token, number, likeliest(row, token, number, count) if count else ())
-            for token, number, row in zip(ids[1:], found, rows, strict=True)
-        ),
-    )
 
 
 def _uniforms(seed: int, sample: int) -> Iterator[float]:

@@ -63,13 +63,14 @@ def make_job(
         asked = f"{num_texts} texts of {sampling.max_new_tokens:,} tokens"
         message = f"max_tokens: {asked} are more than the {MOST_REQUEST_TOKENS:,} tokens that one request may ask for"
         raise ApiError(400, message, param="max_tokens")
+    given = tuple(map(tuple, prompts))
     requests = [
-        TextRequest(tuple(ids), sampling, sample, top_logprobs, prompt_logprobs, prompt_tops, with_logits)
-        for ids in prompts
+        TextRequest(ids, sampling, sample, top_logprobs, prompt_logprobs, prompt_tops, with_logits)
+        for ids in given
         for sample in range(num_samples)
     ]
     job_id = f"{prefix}-{secrets.token_hex(12)}"
-    return Job(model, job_id, int(time.time()), tuple(map(tuple, prompts)), num_samples, tuple(requests))
+    return Job(model, job_id, int(time.time()), given, num_samples, tuple(requests))
 
 
 def submit(job: Job, *, keeps_tokens: bool, limit_bytes: int | None = None) -> Inbox:

@@ -23,6 +23,7 @@ from tinyllm.kernels.decode.weights import PackedWeights
 from tinyllm.loading import load_with_torch
 from tinyllm.model_dir import open_tensors
 from tinyllm.serving import batching
+from tinyllm.serving.metrics import Metrics
 from tinyllm.serving.request import News, Observer, Step, TextRequest, Ticket, TokenLogprob
 from tinyllm.serving.scheduler import Scheduler
 from tinyllm.serving.slots import FEWEST_SHARED_TOKENS, NUM_KEPT
@@ -56,7 +57,7 @@ class Counts(Observer):
 
     def __init__(self) -> None:
         self.reads: list[int] = []
-        self.num_reused = self.num_admitted = self.num_first = 0
+        self.num_prompt = self.num_reused = self.num_admitted = self.num_first = 0
         self.ended_lengths: list[int] = []
 
     def admitted(self, queue_seconds: float) -> None:
@@ -67,8 +68,9 @@ class Counts(Observer):
         assert seconds > 0
         self.num_first += 1
 
-    def step(self, num_read: int, num_generated: int, num_reused: int, seconds: float) -> None:
+    def step(self, num_read: int, num_prompt: int, num_generated: int, num_reused: int, seconds: float) -> None:
         assert seconds > 0
+        self.num_prompt += num_prompt
         self.reads.append(num_read)
         self.num_reused += num_reused
 
@@ -419,6 +421,72 @@ def test_the_prompt_is_scored_as_by_score(generator: Generator) -> None:
     assert [token.top[0][0] for token in tokens] == best.tolist()
     assert all(step.prompt is None for step in others)
     assert client.news[1][0].prompt == (None,)
+
+
+def test_a_prompt_is_scored_once_for_all_samples_in_pieces_beside_a_text_that_goes_on(
+    generator: Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batching, "PROMPT_TOKENS_A_STEP", 10)
+    pieces: list[int] = []
+    engine = Faulty(generator.engine, lambda slots, tokens, logits: logits)
+
+    def read_each(slot: int, tokens: Tokens) -> Logits:
+        pieces.append(len(tokens))
+        return generator.engine.read_each(slot, tokens)
+
+    engine.read_each = read_each  # type: ignore[attr-defined]
+    monkeypatch.setattr(generator.engine, "read_logits", lambda texts: pytest.fail("a prompt is read whole"))
+    client = Client(Generator(engine, generator.tokenizer, generator.config), max_slots=2)  # type: ignore[arg-type]
+    ids = prompt_of(41)
+    other = client.submit(greedy([1], 12))
+    samples = [greedy(ids, prompt_logprobs=True, top_logprobs=2, sample=number) for number in range(4)]
+    client.submit(*samples)
+    client.run()
+    assert pieces == [10, 10, 10, 10]
+    assert all(other in call for call in client.calls[:12]), "the text goes on at each step"
+    scored = {client.news[number][0].prompt for number in range(1, 5)}
+    assert len(scored) == 1
+    client.generator = generator
+    monkeypatch.undo()
+    logits = generator.logits(ids).astype(np.float64)
+    expected = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    (tokens,) = scored
+    assert tokens is not None
+    found = [token.log_probability for token in tokens if token is not None]
+    np.testing.assert_allclose(found, expected[np.arange(40), ids[1:]], atol=1e-6)
+    for number, request in enumerate([greedy([1], 12), *samples]):
+        check_equal_to_alone(client, number, request)
+
+
+def test_a_prompt_that_cannot_be_scored_ends_its_text_alone(generator: Generator) -> None:
+    engine = Faulty(generator.engine, lambda slots, tokens, logits: logits)
+
+    def read_each(slot: int, tokens: Tokens) -> Logits:
+        raise MemoryError("Unable to allocate 4.00 GiB for an array")
+
+    engine.read_each = read_each  # type: ignore[attr-defined]
+    client = Client(Generator(engine, generator.tokenizer, generator.config))  # type: ignore[arg-type]
+    client.submit(greedy([1, 5, 6], prompt_logprobs=True), greedy([1, 5, 6]))
+    client.run()
+    assert {number: type(error) for number, error in client.errors.items()} == {0: ResourceError}
+    client.generator = generator
+    check_equal_to_alone(client, 1, greedy([1, 5, 6]))
+    assert generator.engine.open(1) == [0]
+
+
+@pytest.mark.parametrize("is_scored", [False, True])
+def test_tokens_of_prompts_are_counted_apart_from_generated_ones(generator: Generator, is_scored: bool) -> None:
+    """Also of a text that outgrows the context: what is read again is no prompt."""
+    metrics = Metrics()
+    client = Client(generator)
+    client.scheduler = Scheduler(
+        generator, max_slots=4, max_queue=9, observer=metrics.observer("m"), hand_over=client.hand_over
+    )
+    client.submit(greedy(prompt_of(20), 60, prompt_logprobs=is_scored), greedy([1, 5], 10))
+    client.run()
+    text = metrics.expose([]).decode()
+    assert 'tinyllm_prompt_tokens_total{model="m"} 22.0' in text
+    assert 'tinyllm_generated_tokens_total{model="m"} 70.0' in text
 
 
 def test_texts_of_equal_settings_are_drawn_together_from_logits_without_a_copy(

@@ -116,20 +116,26 @@ class CpuEngine:
         self._table.advance(slots, counts)
         return self._memory.first_logits(len(slots))
 
+    def read_each(self, slot: int, tokens: Tokens) -> Logits:
+        """Appends `tokens` (T,) to `slot`; returns the logits (T, V) after each of them."""
+        counts = np.array([len(tokens)])
+        (start,) = self._table.starts([slot], counts)
+        arguments.check_tokens(tokens, self.vocab_size)
+        logits = self._read_rows(np.full(len(tokens), slot), start + np.arange(len(tokens)), tokens)
+        self._table.advance([slot], counts)
+        if not np.isfinite(logits).all():
+            self._clears_slots = True
+            raise sampling.not_finite()
+        return logits
+
     def read_logits(self, texts: Sequence[Tokens]) -> list[Logits]:
         """The logits (T, V) after every token of each text."""
         arguments.check_texts(texts, self.vocab_size)
         counts = np.array([len(text) for text in texts])
         ends = np.cumsum(counts)
         positions = np.concatenate([np.arange(count) for count in counts])
-        tokens = np.concatenate(texts)
-        logits = np.empty((len(tokens), self._config.vocab_size), np.float32)
         with self._slots_of(counts) as slots:
-            row_slots = np.repeat(slots, counts)
-            for rows in _passes(len(tokens)):
-                self._write_rows(row_slots[rows], positions[rows], tokens[rows])
-                self._run_whole_pass(rows.stop - rows.start)
-                logits[rows] = self._memory.logits[: rows.stop - rows.start]
+            logits = self._read_rows(np.repeat(slots, counts), positions, np.concatenate(texts))
         return np.split(logits, ends[:-1])
 
     def read_states(self, text: Tokens, layers: Sequence[int]) -> States:
@@ -200,6 +206,15 @@ class CpuEngine:
             yield np.array(slots)
         finally:
             self._table.close(slots)
+
+    def _read_rows(self, slots: Tokens, positions: Tokens, tokens: Tokens) -> Logits:
+        """The logits (N, V) after each of `tokens` (N,), which are read into `slots` (N,) at `positions` (N,)."""
+        logits = np.empty((len(tokens), self._config.vocab_size), np.float32)
+        for rows in _passes(len(tokens)):
+            self._write_rows(slots[rows], positions[rows], tokens[rows])
+            self._run_whole_pass(rows.stop - rows.start)
+            logits[rows] = self._memory.logits[: rows.stop - rows.start]
+        return logits
 
     def _run_whole_pass(self, num_rows: int) -> None:
         """Runs a pass whose every row gives logits."""

@@ -64,6 +64,12 @@ class Engine(Protocol):
         text, or one longer than the context, raises ValueError too.
         """
 
+    def read_each(self, slot: int, tokens: Tokens) -> Logits:
+        """Appends `tokens` (T,) to `slot`; returns the logits (T, V) after each of them, an array of the caller's.
+
+        Raises as `read`, and FormatError for logits that are not finite: the slot is of no more use then.
+        """
+
     def read_logits(self, texts: Sequence[Tokens]) -> list[Logits]:
         """The logits (T, V) after every token of each text; the arrays are the caller's.
 

@@ -99,6 +99,20 @@ class TorchEngine:
         return logits
 
     @torch.inference_mode()
+    def read_each(self, slot: int, tokens: Tokens) -> Logits:
+        """Appends `tokens` (T,) to `slot`; returns the logits (T, V) after each of them."""
+        counts = np.array([len(tokens)])
+        starts = self._table.starts([slot], counts).tolist()
+        arguments.check_texts([tokens], self.vocab_size)
+        hidden = self._model.hidden_states(self._on_device(tokens[None]), self._held_cache().select([slot], starts))
+        logits: Logits = self._model.project(hidden[0]).float().cpu().numpy()
+        self._table.advance([slot], counts)
+        if not np.isfinite(logits).all():
+            self._clears_slots = True
+            raise sampling.not_finite()
+        return logits
+
+    @torch.inference_mode()
     def read_logits(self, texts: Sequence[Tokens]) -> list[Logits]:
         """The logits (T, V) after every token of each text, in one pass without a cache."""
         arguments.check_texts(texts, self.vocab_size)

@@ -247,9 +247,26 @@ def test_whole_texts_that_make_no_sense_are_refused(make_engine: MakeEngine) -> 
     assert engine.missing_bytes(1, 9) == make_engine().missing_bytes(1, 9)
 
 
+def test_logits_after_each_token_are_those_of_pieces(kind: str, make_engine: MakeEngine) -> None:
+    """`read_each` gives what `read` gives after each of the tokens, and the slot goes on as after `read`."""
+    (text, other), engine = texts(66, 66), make_engine()
+    expected = alone(make_engine, text, 1)
+    slot, beside = engine.open(2)
+    engine.read([beside], [other[:20]])
+    found = np.concatenate([engine.read_each(slot, text[first:last]) for first, last in ((0, 1), (1, 33), (33, 65))])
+    for row, logits in enumerate(found):
+        check(kind, logits, expected[row])
+    check(kind, engine.read([beside, slot], [other[20:21], text[65:]])[1], expected[65])
+    with pytest.raises(ValueError, match="not one of"):
+        engine.read_each(beside, np.array([VOCABULARY]))
+    with pytest.raises(ValueError, match="slot 7 is not open"):
+        engine.read_each(7, text[:1])
+
+
 @pytest.mark.parametrize("kind", ["cpu fp32", "cpu bf16", "torch float32"])
+@pytest.mark.parametrize("reads_each", [False, True])
 def test_numbers_that_are_not_finite_stay_in_their_text(
-    kind: str, model: Transformer, compiled_kernels: Callable[[WeightsKind], Kernels]
+    kind: str, reads_each: bool, model: Transformer, compiled_kernels: Callable[[WeightsKind], Kernels]
 ) -> None:
     """The damaged embedding of one token must not reach the next text in the same slot, nor a text beside it."""
     damaged = Transformer(model.config.model_copy(update={"tie_embeddings": False}))
@@ -262,8 +279,10 @@ def test_numbers_that_are_not_finite_stay_in_their_text(
         damaged.model.embed_tokens.weight[5] = torch.nan
     engine = make()
     slots, uniforms = engine.open(2), np.zeros(1)
-    logits = engine.read(slots[:1], [np.append(whole[:30], 5)])
     with pytest.raises(FormatError, match="not finite"):
+        if reads_each:
+            engine.read_each(slots[0], np.append(whole[:30], 5))
+        logits = engine.read(slots[:1], [np.append(whole[:30], 5)])
         engine.choose(logits, np.zeros((1, VOCABULARY), np.bool_), uniforms, SamplingConfig())
     engine.close(slots[:1])
     assert engine.open(1) == slots[:1]
