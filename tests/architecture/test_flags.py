@@ -69,6 +69,16 @@ def test_every_parameter_of_a_hint_has_a_flag() -> None:
             "--device cuda: there is none; use --device cpu or auto",
         ),
         (
+            UsageError("max_slots is 0", parameter="max_slots"),
+            "max_slots is 0",
+            "--max-slots is 0",
+        ),
+        (
+            ConfigError("training.batch_size is 0", parameter="training.batch_size"),
+            "training.batch_size is 0",
+            "--training.batch_size is 0",
+        ),
+        (
             ConfigError("stop[0]: a stop string is empty", parameter="stop[0]"),
             "stop[0]: a stop string is empty",
             "--stop: a stop string is empty",

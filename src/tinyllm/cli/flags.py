@@ -80,9 +80,9 @@ def hint_in_flags(hint: str) -> str:
 
 
 def flag_of(parameter: str) -> str:
-    """The flag of a parameter, of an item of one, or of a setting `section.key`."""
+    """The flag of a parameter, of an item of one, or of a setting `section.key`; only the latter has underscores."""
     name = parameter.partition("[")[0]
-    return FLAGS.get(name, f"--{name}")
+    return FLAGS.get(name, f"--{name if '.' in name else name.replace('_', '-')}")
 
 
 def _unquote(quoted: re.Match[str]) -> str:

@@ -1,5 +1,6 @@
 """The page `/docs`: every path and parameter, from the schema of the API. It loads nothing from elsewhere."""
 
+import json
 from collections.abc import Mapping
 from html import escape
 from typing import Any
@@ -40,7 +41,7 @@ def _operation(method: str, path: str, operation: Mapping[str, Any], schema: Map
 
 
 def _row(name: str, field: Mapping[str, Any], is_required: bool) -> str:
-    default = "required" if is_required else str(field.get("default", ""))
+    default = "required" if is_required else "" if field.get("default") is None else json.dumps(field["default"])
     cells = (
         f"<code>{escape(name)}</code>",
         escape(_type(field)),
@@ -57,10 +58,22 @@ def _type(field: Mapping[str, Any]) -> str:
     if "$ref" in field:
         return "object"
     kind = str(field.get("type", "object"))
-    low, high = field.get("minimum", field.get("exclusiveMinimum")), field.get("maximum", field.get("exclusiveMaximum"))
     if kind == "array":
         return f"array of {_type(field['items'])}"
-    return kind if low is None or high is None else f"{kind} {low:g} to {high:g}"
+    low, high = _bound(field, "minimum", "exclusiveMinimum"), _bound(field, "maximum", "exclusiveMaximum")
+    return kind if low is None or high is None else f"{kind} {low} to {high}"
+
+
+def _bound(field: Mapping[str, Any], name: str, exclusive_name: str) -> str | None:
+    """A bound in words: `3`, or `1 (exclusive)`; None if the field has none."""
+    if name in field:
+        return _number(field[name])
+    return f"{_number(field[exclusive_name])} (exclusive)" if exclusive_name in field else None
+
+
+def _number(value: float) -> str:
+    """All digits of a number, without a decimal point if it is whole."""
+    return str(int(value) if value == int(value) else value)
 
 
 def _resolve(part: Mapping[str, Any], schema: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -121,3 +121,18 @@ def test_the_page_of_documentation_names_every_parameter_and_loads_nothing() -> 
         assert f"<code>{name}</code>" in text
     assert not re.findall(r"https?://|<script|<link|src=", text)
     assert json.dumps(schema)
+
+
+def test_the_page_of_documentation_has_exact_bounds_and_defaults_in_json() -> None:
+    text = call("GET", "/docs").text
+    for row in (
+        "<td><code>top_p</code><td>number 0 (exclusive) to 1<td>1.0<td>",
+        "<td><code>min_p</code><td>number 0 to 1 (exclusive)<td>0.0<td>",
+        "<td><code>repetition_penalty</code><td>number 0 (exclusive) to 1000<td>1.0<td>",
+        "<td><code>top_k</code><td>integer -1 to 2147483648 (exclusive)<td>0<td>",
+        "<td><code>seed</code><td>integer -9223372036854775808 to 9223372036854775808 (exclusive)<td><td>",
+        "<td><code>stream</code><td>boolean<td>false<td>",
+        "<td><code>echo</code><td>boolean<td>false<td>",
+    ):
+        assert row in text, row
+    assert "array of integer 0 to 2147483648 (exclusive)" in text
