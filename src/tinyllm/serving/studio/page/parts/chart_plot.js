@@ -38,7 +38,10 @@ export function makePlot(latest, holder, height, setCursor) {
         padding: [14, 28, 0, 0],
         scales: {
             x: { time: false, distr: props.logX ? 3 : 1, range: (_plot, least, most) => [props.logX ? wholeMultiple(least) : least, most] },
-            y: { distr: props.logY ? 3 : 1, ...(props.fromZero && !props.logY ? { range: rangeFromZero } : {}) },
+            y: {
+                distr: props.logY ? 3 : 1,
+                ...(props.logY ? { range: logRange } : props.fromZero ? { range: rangeFromZero } : {}),
+            },
         },
         cursor: {
             y: false,
@@ -105,6 +108,19 @@ function makeAxis(colors, log, format) {
 function wholeMultiple(value) {
     const power = 10 ** Math.floor(Math.log10(value));
     return Math.floor(value / power) * power;
+}
+
+/**
+ * The range of a logarithmic axis: the values with a little room, where whole powers of 10 would flatten a curve.
+ * @param {uPlot} _plot
+ * @param {number} least
+ * @param {number} most
+ * @returns {[number, number]}
+ */
+function logRange(_plot, least, most) {
+    if (!(least > 0) || !(most > 0)) return [1, 10];
+    const room = Math.max(1.05, (most / least) ** 0.06);
+    return [least / room, most * room];
 }
 
 /**

@@ -11,6 +11,7 @@ export function Dialog({ title, onClose, children }) {
     useEffect(() => {
         const before = document.activeElement;
         element.current?.showModal();
+        element.current?.querySelector("input")?.focus();
         return () => {
             if (before instanceof HTMLElement) before.focus();
         };

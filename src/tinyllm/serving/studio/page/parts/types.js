@@ -4,7 +4,7 @@
  * @typedef {{ id: string, name: string, parameters: number, vocab_size: number, context_length: number,
  *     layers: number, heads: number, has_chat: boolean, loaded: boolean, run: string | null }} Model
  * @typedef {"running" | "stopped" | "finished"} RunState
- * @typedef {{ id: string, name: string, state: RunState, step: number, num_steps: number,
+ * @typedef {{ id: string, name: string, state: RunState, step: number, num_steps: number | null,
  *     best_validation_loss: number | null, updated: number }} RunSummary
  * @typedef {{ id: string, name: string, num_documents: number, num_tokens: number, vocab_size: number,
  *     splits: string[] }} ShardsSummary
@@ -16,7 +16,7 @@
  * @typedef {"resume" | "skip" | "save" | "stop"} MarkKind
  * @typedef {{ step: number, kind: MarkKind, text: string }} Mark
  * @typedef {Record<string, Record<string, unknown>>} Config
- * @typedef {{ id: string, name: string, state: RunState, step: number, num_steps: number, tokens_per_step: number,
+ * @typedef {{ id: string, name: string, state: RunState, step: number, num_steps: number | null, tokens_per_step: number,
  *     config: Config, marks: Mark[], seconds_left: number | null, parameters: number | null,
  *     problem: string | null }} Run
  *

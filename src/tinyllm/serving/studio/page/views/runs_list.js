@@ -57,7 +57,7 @@ export function RunList({ runs, chosen, isWhole, onToggle }) {
  * `color` is the number of the run's colour; 0 if it is not shown
  */
 function RunChoice({ run, color, focusable, onToggle, onFocus }) {
-    const share = run.num_steps > 0 ? Math.min(1, run.step / run.num_steps) : 0;
+    const share = run.num_steps ? Math.min(1, run.step / run.num_steps) : 0;
     const ground = color > 0 ? swatchClass(`--series-${color}`) : "ground-none";
     return html`<li>
         <label class=${`choice${color > 0 ? " choice-on" : ""}`}>
@@ -73,7 +73,7 @@ function RunChoice({ run, color, focusable, onToggle, onFocus }) {
                 <span class="choice-name" title=${run.id}>${run.name}</span>
                 <span class="choice-facts">
                     <span class=${`state state-${run.state}`}>${stateText(run.state)}</span>
-                    <span>${t("runs.step_of", { step: run.step, steps: run.num_steps })}</span>
+                    <span>${stepText(run)}</span>
                     ${run.best_validation_loss !== null && html`<span>${t("runs.best", { loss: formatFixed(run.best_validation_loss, 3) })}</span>`}
                 </span>
                 <span class="choice-time">${formatTime(run.updated)}</span>
@@ -91,6 +91,14 @@ export function Progress({ share, running }) {
     return html`<svg class=${`progress${running ? " progress-running" : ""}`} viewBox="0 0 100 4" preserveAspectRatio="none" aria-hidden="true">
         <rect class="progress-ground" width="100" height="4" /><rect class="progress-done" width=${share * 100} height="4" />
     </svg>`;
+}
+
+/**
+ * The step of a run, beside the last one where the run's settings say it.
+ * @param {{ step: number, num_steps: number | null }} run
+ */
+export function stepText({ step, num_steps: steps }) {
+    return steps === null ? t("runs.step", { step }) : t("runs.step_of", { step, steps });
 }
 
 /** @param {import("../parts/types.js").RunState} state */

@@ -1,7 +1,7 @@
 /** Samples of evaluations, side by side along the time line: one sees the language appear. */
 import { get } from "../parts/api.js";
 import { Segmented } from "../parts/controls.js";
-import { html, useMemo } from "../parts/html.js";
+import { html, useMemo, useState } from "../parts/html.js";
 import { formatFixed, t } from "../parts/language.js";
 import { useLoaded } from "../parts/loading.js";
 import { changeState, numberParam, wordParam } from "../parts/route.js";
@@ -14,6 +14,8 @@ import { ErrorLine } from "../parts/states.js";
 
 const NUM_COLUMNS = 6;
 const MOST_OF_A_STEP = 8;
+/** Characters of a sample that are shown at first: a long text without spaces takes the browser seconds to lay out. */
+const SHOWN_CHARACTERS = 2000;
 const MODES = /** @type {const} */ (["overview", "row"]);
 
 /**
@@ -138,6 +140,13 @@ function SampleColumn({ group }) {
 
 /** @param {{ sample: Sample }} props */
 function SampleText({ sample: { prompt, text } }) {
+    const [whole, setWhole] = useState(false);
     const begins = prompt !== "" && text.startsWith(prompt);
-    return html`<span class="sample-prompt">${prompt}</span>${begins ? text.slice(prompt.length) : text}`;
+    const rest = begins ? text.slice(prompt.length) : text;
+    const limit = whole ? Infinity : SHOWN_CHARACTERS;
+    const cut = prompt.length > limit || rest.length > limit;
+    return html`<span class="sample-prompt">${prompt.slice(0, limit)}</span>${rest.slice(0, limit)}
+        ${cut && html` <button type="button" class="button button-quiet" onClick=${() => setWhole(true)}>
+            ${t("samples.show_all", { count: prompt.length + rest.length })}
+        </button>`}`;
 }

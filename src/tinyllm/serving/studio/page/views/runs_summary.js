@@ -3,7 +3,7 @@ import { swatchClass } from "../parts/charts.js";
 import { html } from "../parts/html.js";
 import { formatCompact, formatDuration, formatFixed, formatPercent, t } from "../parts/language.js";
 import { lastValue } from "../parts/series.js";
-import { Progress, stateText } from "./runs_list.js";
+import { Progress, stateText, stepText } from "./runs_list.js";
 
 /** @typedef {import("./runs_data.js").ShownRun} ShownRun */
 
@@ -18,12 +18,12 @@ export function RunSummaries({ runs }) {
 function RunSummaryCard({ shown }) {
     const { run, name, color } = shown;
     if (run === null) return null;
-    const share = run.num_steps > 0 ? Math.min(1, run.step / run.num_steps) : 0;
+    const share = run.num_steps ? Math.min(1, run.step / run.num_steps) : 0;
     return html`<article class="card summary">
         <header class="summary-head">
             <h2><span class=${`swatch swatch-large ${swatchClass(color)}`} aria-hidden="true"></span>${name}</h2>
             <span class=${`state state-${run.state}`}>${stateText(run.state)}</span>
-            <span class="summary-step">${t("runs.step_of", { step: run.step, steps: run.num_steps })}, ${formatPercent(share)}</span>
+            <span class="summary-step">${stepText(run)}${run.num_steps ? `, ${formatPercent(share)}` : ""}</span>
             ${run.seconds_left !== null && html`<span class="summary-left">${t("runs.left", { time: formatDuration(run.seconds_left) })}</span>`}
         </header>
         <${Progress} share=${share} running=${run.state === "running"} />
