@@ -26,9 +26,12 @@ def browser_program() -> str | None:
     return next(filter(None, found), None)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """A headless Chromium: the system's own, or Playwright's."""
+    """A headless Chromium: the system's own, or Playwright's.
+
+    It ends with each module: Playwright runs an event loop in this thread, and tests of other rooms need their own.
+    """
     api = pytest.importorskip("playwright.sync_api", reason="the studio's page needs playwright, of the extra dev")
     with api.sync_playwright() as playwright:
         path = browser_program() or playwright.chromium.executable_path

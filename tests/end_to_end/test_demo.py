@@ -20,7 +20,7 @@ def test_a_small_demo_runs_to_its_table(call_tinyllm: Call) -> None:
     for row in ("stories", "training tokens", "parameters", "validation loss", "peak memory", "loss curve", "time"):
         assert re.search(rf"│ {row} +│", out)
     assert re.search(r"20: the grammar accepts \d+, \d+ of them new", out)
-    assert out.count("  tinyllm ") == 3
+    assert out.count("  tinyllm ") == 4
     assert Path("show/run/loss.svg").read_text().startswith("<svg")
 
 

@@ -67,7 +67,7 @@ def near_options(option: str, options: Iterable[Option]) -> list[str]:
         return (first + [name for name in helps if words & set(initials[name][1:])])[:NUM_SUGGESTIONS]
     if longer := [name for name in helps if words <= set(_words(name))]:
         return longer[:NUM_SUGGESTIONS]
-    if close := difflib.get_close_matches(_plain(option), map(_plain, helps), n=1):
+    if close := difflib.get_close_matches(_plain(option), map(_plain, helps), n=1, cutoff=0.7):
         return [name for name in helps if _plain(name) == close[0]][:1]
     words = {word for word in words if len(word) >= LEAST_WORD}
     if common := [name for name in helps if words & set(_words(name))]:
