@@ -25,6 +25,8 @@ from cyclopts import (
 from tinyllm.cli.console import UnknownOption
 from tinyllm.errors import ArgumentsError
 
+LEAST_LIKENESS = 0.65
+"""Smallest similarity of two spellings, as of difflib."""
 NUM_SUGGESTIONS = 3
 LEAST_WORD = 4
 """Shortest word, in letters, that is searched in the help of other options; shorter words match everywhere."""
@@ -67,7 +69,9 @@ def near_options(option: str, options: Iterable[Option]) -> list[str]:
         return (first + [name for name in helps if words & set(initials[name][1:])])[:NUM_SUGGESTIONS]
     if longer := [name for name in helps if words <= set(_words(name))]:
         return longer[:NUM_SUGGESTIONS]
-    if close := difflib.get_close_matches(_plain(option), map(_plain, helps), n=1, cutoff=0.7):
+    if begun := [name for name in helps if _plain(name).startswith(_plain(option))]:
+        return begun[:NUM_SUGGESTIONS]
+    if close := difflib.get_close_matches(_plain(option), map(_plain, helps), n=1, cutoff=LEAST_LIKENESS):
         return [name for name in helps if _plain(name) == close[0]][:1]
     words = {word for word in words if len(word) >= LEAST_WORD}
     if common := [name for name in helps if words & set(_words(name))]:
