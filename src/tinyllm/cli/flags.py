@@ -23,6 +23,7 @@ FLAGS = {
     "max_file_bytes": "--max-file-size",
     "max_new_tokens": "--max-new-tokens",
     "max_parameters": "--max-parameters",
+    "max_sentence_len": "--max_sentence_len",
     "min_p": "--min-p",
     "num_samples": "--num-samples",
     "num_workers": "--workers",

@@ -69,7 +69,7 @@ def near_options(option: str, options: Iterable[Option]) -> list[str]:
         return (first + [name for name in helps if words & set(initials[name][1:])])[:NUM_SUGGESTIONS]
     if longer := [name for name in helps if words <= set(_words(name))]:
         return longer[:NUM_SUGGESTIONS]
-    if begun := [name for name in helps if _plain(name).startswith(_plain(option))]:
+    if begun := [name for name in helps if _begins(_plain(name), _plain(option))]:
         return begun[:NUM_SUGGESTIONS]
     if close := difflib.get_close_matches(_plain(option), map(_plain, helps), n=1, cutoff=LEAST_LIKENESS):
         return [name for name in helps if _plain(name) == close[0]][:1]
@@ -184,6 +184,11 @@ def _collection(error: CycloptsError) -> "list[Argument]":
 
 def _words(option: str) -> list[str]:
     return re.split(r"[-_.]", option.lstrip("-").lower())
+
+
+def _begins(name: str, option: str) -> bool:
+    """Whether one is the beginning of the other."""
+    return name.startswith(option) or option.startswith(name)
 
 
 def _plain(option: str) -> str:
