@@ -46,10 +46,12 @@ def test_the_python_of_the_page_runs(start_server: Start, capsys: pytest.Capture
 
 def test_flags_and_limits_of_the_page_exist() -> None:
     from tinyllm.cli.serve import serve
+    from tinyllm.cli.server_options import ServerOptions
     from tinyllm.serving import schemas
 
     flags = set(re.findall(r"--(?:host|port|api|max|allow)[a-z-]*", PAGE))
-    assert {"--" + name.replace("_", "-") for name in serve.__annotations__} >= flags
+    names = serve.__annotations__ | ServerOptions.__annotations__
+    assert {"--" + name.replace("_", "-") for name in names} >= flags
     named = set(re.findall(r"`([a-z_]+)`", PAGE[PAGE.index("| parameter |") : PAGE.index("An unknown parameter")]))
     fields = set(schemas.CompletionRequest.model_fields) | set(schemas.ChatRequest.model_fields)
     assert fields - named == {"model", "user", "max_completion_tokens", "stream_options"}

@@ -5,18 +5,15 @@ import sys
 import threading
 import webbrowser
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated
 
 from cyclopts import Parameter
 
 from tinyllm.cli.console import note, show
-from tinyllm.cli.serve import check_folder, check_key, check_slots, read_key
+from tinyllm.cli.model_options import EngineOptions
+from tinyllm.cli.server_options import ServerOptions, check_folder, check_slots
 from tinyllm.errors import InputError
-from tinyllm.loading import load
 from tinyllm.model_dir import bundled_model
-
-if TYPE_CHECKING:
-    from tinyllm.generation.generator import Generator
 
 DISPLAYS = ("DISPLAY", "WAYLAND_DISPLAY")
 """Variables of the environment by which a Linux desktop is known; without one, a browser would fill the terminal."""
@@ -26,27 +23,10 @@ def studio(
     folder: Annotated[Path, Parameter(help="Folder to search for runs, models, shards and tokenizers.")] = Path(),
     *,
     browser: Annotated[bool, Parameter(help="Open the page in the browser.", negative="--no-browser")] = True,
-    host: Annotated[str, Parameter(help="Address to listen on; any but loopback needs a key.")] = "127.0.0.1",
-    port: Annotated[int, Parameter(help="Port to listen on; 0 = a free one.")] = 8080,
-    api_key: Annotated[str | None, Parameter(help="Key that the page asks for.", show_default=False)] = None,
-    api_key_file: Annotated[Path | None, Parameter(help="File with the key; other users cannot see it.")] = None,
-    allowed_host: Annotated[
-        tuple[str, ...], Parameter(help="Further name of this server, as in the Host header.", negative="")
-    ] = (),
-    allow_origin: Annotated[
-        tuple[str, ...],
-        Parameter(help="Origin of web pages that may use the server, such as https://chat.example.", negative=""),
-    ] = (),
+    server: ServerOptions = ServerOptions(),  # noqa: B008 (frozen)
     max_slots: Annotated[int, Parameter(help="Texts to generate at a time, of each model.")] = 16,
     max_queue: Annotated[int, Parameter(help="Texts that may wait for a slot; more are refused with 503.")] = 64,
-    device: Annotated[str, Parameter(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
-    dtype: Annotated[
-        Literal["float32", "bfloat16", "float16"], Parameter(help="Precision of the weights.")
-    ] = "float32",
-    weights: Annotated[
-        Literal["auto", "fp32", "bf16", "int8"],
-        Parameter(help="Precision of the weights on a CPU: fp32 (auto) is exact, int8 is fastest."),
-    ] = "auto",
+    engine: EngineOptions = EngineOptions(),  # noqa: B008 (frozen)
 ) -> None:
     """Show runs, models and data of a folder in the browser.
 
@@ -61,20 +41,15 @@ def studio(
     """
     check_slots(max_slots, max_queue)
     check_folder(folder)
-    key = read_key(api_key, api_key_file)
+    key = server.read_key()
     # Imported late: they load the web framework.
-    from tinyllm.serving.security import access
     from tinyllm.serving.server import address_of, bind
     from tinyllm.serving.service import Service
 
-    def load_model(path: Path) -> "Generator":
-        return load(path, device=device, dtype=dtype, weights=weights, note=note)
-
-    with bind(host, port) as bound:
-        check_key(host, bound, key)
-        service = Service(access(host, key, allowed_host, allow_origin))
-        service.open_folder(folder, load_model, extra_models=_bundled(), max_slots=max_slots, max_queue=max_queue)
-        address = address_of(bound, host)
+    with bind(server.host, server.port) as bound:
+        service = Service(server.access(bound, key))
+        service.open_folder(folder, engine.load, extra_models=_bundled(), max_slots=max_slots, max_queue=max_queue)
+        address = address_of(bound, server.host)
 
         def announce() -> None:
             show(f"the studio of {folder} is at {address} (Ctrl-C ends)", flush=True)

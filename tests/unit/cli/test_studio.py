@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tinyllm.cli.server_options import ServerOptions
 from tinyllm.cli.studio import studio
 from tinyllm.errors import InputError, UsageError
 from tinyllm.serving.service import Service
@@ -39,14 +40,14 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_one_line_has_the_address_and_the_browser_opens_it(
     opened: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    studio(tmp_path, port=0)
+    studio(tmp_path, server=ServerOptions(port=0))
     (line,) = capsys.readouterr().out.splitlines()
     assert line == f"the studio of {tmp_path} is at {opened[0]} (Ctrl-C ends)"
     assert opened[0].startswith("http://127.0.0.1:")
 
 
 def test_no_browser_is_opened_on_request(opened: list[str], tmp_path: Path) -> None:
-    studio(tmp_path, port=0, browser=False)
+    studio(tmp_path, browser=False, server=ServerOptions(port=0))
     assert opened == []
 
 
@@ -55,7 +56,7 @@ def test_without_a_display_a_line_says_to_open_the_page(
 ) -> None:
     monkeypatch.delenv("DISPLAY")
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
-    studio(tmp_path, port=0)
+    studio(tmp_path, server=ServerOptions(port=0))
     assert opened == []
     assert capsys.readouterr().err.startswith("no browser was opened; go to http://127.0.0.1:")
 
@@ -66,7 +67,7 @@ def test_wrong_calls_start_nothing(opened: list[str], tmp_path: Path) -> None:
         with pytest.raises(InputError, match=message):
             studio(tmp_path / place)
     with pytest.raises(UsageError, match="a key is needed"):
-        studio(tmp_path, host="0.0.0.0", port=0)
+        studio(tmp_path, server=ServerOptions(host="0.0.0.0", port=0))
     with pytest.raises(UsageError, match="max-slots"):
         studio(tmp_path, max_slots=0)
     assert opened == []
