@@ -89,6 +89,7 @@ def test_the_keyboard_moves_through_tokens_and_the_lens(visit: Start, studio: Se
     assert all(each["piece"].replace(" ", "·") in line for each in best)
 
 
+@pytest.mark.slow
 def test_a_link_shows_the_same_head_and_token(visit: Start) -> None:
     page = open_inside(visit)
     page.get_by_role("combobox", name="Layer").select_option("4")
@@ -101,6 +102,7 @@ def test_a_link_shows_the_same_head_and_token(visit: Start) -> None:
     assert again.locator("main").inner_text() == text
 
 
+@pytest.mark.slow
 def test_hostile_and_long_texts(visit: Start) -> None:
     made = visit()
     page = made.open("#/inside?model=storybook")

@@ -163,6 +163,7 @@ def test_four_samples_stand_side_by_side(visit: Start, studio: ServerProcess) ->
         assert text.endswith("".join(token["piece"] for token in from_server(studio, seed=1 + place)))
 
 
+@pytest.mark.slow
 def test_stop_keeps_the_text_and_the_link_reproduces_it(visit: Start) -> None:
     page = visit().open(f"#/playground?model={MODEL}&n=500")
     page.get_by_role("button", name="Write").click()
@@ -222,6 +223,7 @@ def hostile_prompts() -> list[str]:
     return [text.replace("\u0000", "\u0001") for text in [*wrapped, "$(touch executed) `id` '; exit #"]][:50]
 
 
+@pytest.mark.slow
 def test_50_hostile_prompts_are_shown_and_not_executed(visit: Start) -> None:
     made = visit()
     page = made.open(f"#/playground?model={MODEL}&n=1")
@@ -276,6 +278,7 @@ def chatty(studio_folder: Path) -> Iterator[str]:
     shutil.rmtree(path)
 
 
+@pytest.mark.slow
 def test_chat_streams_and_a_link_holds_it_again(visit: Start, chatty: str) -> None:
     page = visit().open(f"#/playground?mode=chat&with={chatty}&n=20")
     for number, text in enumerate(("Once upon a time", "<img src=x onerror=window.executed=1>"), start=1):
@@ -313,6 +316,7 @@ def violations(page: Any) -> list[tuple[str, str, str]]:
     return [(each["id"], each["nodes"][0]["html"], each["nodes"][0]["failureSummary"]) for each in found]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("locale", ["en-US", "zh-CN"])
 def test_a_phone_needs_no_sideways_scrolling_in_a_tree(visit: Start, locale: str) -> None:
     page = visit(width=375, locale=locale).open(

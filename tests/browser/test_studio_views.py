@@ -65,6 +65,7 @@ def shown_step(page: Any) -> int:
     return int(found[1].replace(",", ""))
 
 
+@pytest.mark.slow
 def test_a_link_shows_the_same_again(visit: Start) -> None:
     first = visit()
     page = first.open(BOTH)
