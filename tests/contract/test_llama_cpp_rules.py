@@ -55,4 +55,6 @@ def test_a_text_ends_as_theirs(ends: set[int], tokenizer: Tokenizer, tmp_path: P
     ours, theirs = save(tmp_path / "model.gguf", tokenizer.with_rules(end_ids=ends))
     vocab = llama_cpp.llama_model_get_vocab(theirs.model)
     found = {id for id in range(ours.vocab_size) if llama_cpp.llama_vocab_is_eog(vocab, id)}
-    assert found == ours.end_ids == ends
+    # llama.cpp ends a text at a piece with the name `</s>` (id 2), even if the file names other end tokens alone.
+    assert found == ends | {2}
+    assert ours.end_ids == ends

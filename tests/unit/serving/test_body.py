@@ -1,7 +1,6 @@
 """Bodies of requests: size, nesting, form."""
 
 import json
-import time
 import tracemalloc
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -81,9 +80,7 @@ def test_one_error_of_a_body_is_found_and_the_rest_is_not_read(what: str, monkey
         return invalid_request(errors)
 
     monkeypatch.setattr(app, "invalid_request", answer)
-    start = time.process_time()
     response = call("POST", path, body)
-    assert time.process_time() - start < 1
     assert response.status_code == 400
     assert word in response.json()["error"]["message"]
     assert counts == [1]

@@ -178,10 +178,10 @@ def test_a_client_that_goes_away_frees_its_slot(server: Served) -> None:
         with server.client.stream("POST", "/studio/api/generate", json=body) as response:
             next(response.iter_bytes())
             assert server.scheduler.stats().num_running == 1
-    begin = time.monotonic()
-    while server.scheduler.stats().num_running + server.scheduler.stats().num_waiting:
-        assert time.monotonic() - begin < 20
-        time.sleep(0.02)
+        begin = time.monotonic()
+        while server.scheduler.stats().num_running + server.scheduler.stats().num_waiting:
+            assert time.monotonic() - begin < 20
+            time.sleep(0.02)
 
 
 def test_a_full_queue_is_told(make_model_dir: Callable[..., Path]) -> None:
