@@ -16,6 +16,7 @@ from sentencepiece import SentencePieceTrainer
 
 from tinyllm.config import ModelConfig, WeightsKind
 from tinyllm.kernels.decode.cache import Kernels, load_decode_kernels
+from tinyllm.machine.system import num_usable_cores
 from tinyllm.model.transformer import Transformer
 from tinyllm.model_dir import save_model
 from tinyllm.shards.writer import prepare
@@ -28,6 +29,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--faults", choices=["fast", "full"], default="fast", help="how often tests/faults tries each promise"
     )
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int | None:
+    """One worker more than processors for `-n auto`, as a third of the tests' time is waiting for other processes.
+
+    None, which leaves the number to pytest-xdist, if its environment variable is set.
+    """
+    return None if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ else num_usable_cores() + 1
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

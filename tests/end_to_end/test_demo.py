@@ -1,6 +1,9 @@
 """A small `tinyllm demo`: every stage runs and the table shows its results."""
 
 import re
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,18 +13,35 @@ from tinyllm.cli.demo import clear
 from tinyllm.errors import UsageError
 
 Call = Callable[..., tuple[int, str, str]]
+ARGUMENTS = ("demo", "--stories", "400", "--steps", "2", "--out", "show")
 
 
-def test_a_small_demo_runs_to_its_table(call_tinyllm: Call) -> None:
-    code, out, err = call_tinyllm("demo", "--stories", "400", "--steps", "2", "--out", "show")
-    assert code == 0, err
+@pytest.fixture(scope="module")
+def printed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
+    """The folder of a finished small demo, which no test may change, and what it wrote on stdout and stderr."""
+    folder = tmp_path_factory.mktemp("demo")
+    command = [sys.executable, "-m", "tinyllm", *ARGUMENTS]
+    process = subprocess.run(command, cwd=folder, capture_output=True, encoding="utf-8", check=False)
+    assert process.returncode == 0, process.stderr
+    return folder / "show", process.stdout, process.stderr
+
+
+@pytest.fixture
+def show(printed: tuple[Path, str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the finished demo in the current folder."""
+    monkeypatch.chdir(tmp_path)
+    return shutil.copytree(printed[0], Path("show"))
+
+
+def test_a_small_demo_runs_to_its_table(printed: tuple[Path, str, str]) -> None:
+    folder, out, err = printed
     for number in range(1, 6):
         assert f"[{number}/5]" in err
     for row in ("stories", "training tokens", "parameters", "validation loss", "peak memory", "loss curve", "time"):
         assert re.search(rf"│ {row} +│", out)
     assert re.search(r"20: the grammar accepts \d+, \d+ of them new", out)
     assert out.count("  tinyllm ") == 4
-    assert Path("show/run/loss.svg").read_text().startswith("<svg")
+    assert (folder / "run/loss.svg").read_text().startswith("<svg")
 
 
 def test_a_folder_that_no_demo_wrote_is_refused(call_tinyllm: Call) -> None:
@@ -33,27 +53,25 @@ def test_a_folder_that_no_demo_wrote_is_refused(call_tinyllm: Call) -> None:
     assert Path("mine/thesis.txt").exists()
 
 
-def test_clearing_a_demo_keeps_files_of_the_user(call_tinyllm: Call) -> None:
-    assert call_tinyllm("demo", "--stories", "400", "--steps", "1", "--out", "show")[0] == 0
+def test_clearing_a_demo_keeps_files_of_the_user(show: Path) -> None:
     for name in ("notes.txt", "run/notes.txt", "run/model/notes.txt"):
-        Path("show", name).write_text("mine")
-    Path("show/run/checkpoints/keep").mkdir()
+        (show / name).write_text("mine")
+    (show / "run/checkpoints/keep").mkdir()
     with pytest.raises(UsageError, match="show/run/model holds files that tinyllm did not write"):
-        clear(Path("show"))
-    Path("show/run/model/notes.txt").unlink()
-    clear(Path("show"))
-    left = sorted(str(path.relative_to("show")) for path in Path("show").rglob("*") if path.name[0] != ".")
+        clear(show)
+    (show / "run/model/notes.txt").unlink()
+    clear(show)
+    left = sorted(str(path.relative_to(show)) for path in show.rglob("*") if path.name[0] != ".")
     assert left == ["notes.txt", "run", "run/checkpoints", "run/checkpoints/keep", "run/notes.txt"]
 
 
-def test_stories_that_the_user_changed_are_kept(call_tinyllm: Call) -> None:
-    assert call_tinyllm("demo", "--stories", "400", "--steps", "1", "--out", "show")[0] == 0
-    Path("show/stories.jsonl").write_text('{"text": "my own story"}\n')
-    code, _, err = call_tinyllm("demo", "--stories", "400", "--steps", "1", "--out", "show")
+def test_stories_that_the_user_changed_are_kept(call_tinyllm: Call, show: Path) -> None:
+    (show / "stories.jsonl").write_text('{"text": "my own story"}\n')
+    code, _, err = call_tinyllm(*ARGUMENTS)
     assert (code, err.count("\n")) == (2, 1)
     assert "show/stories.jsonl is not the file that a demo wrote" in err
-    assert Path("show/stories.jsonl").read_text() == '{"text": "my own story"}\n'
-    assert Path("show/run/model").exists()
+    assert (show / "stories.jsonl").read_text() == '{"text": "my own story"}\n'
+    assert (show / "run/model").exists()
 
 
 @pytest.mark.parametrize(

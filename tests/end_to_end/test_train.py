@@ -11,7 +11,7 @@ import sys
 import termios
 import time
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -152,7 +152,14 @@ def test_an_unwritable_output_fails_before_the_work(call_tinyllm: Call, tiny_sha
     assert "file is a file, not a directory" in err
 
 
-@pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+@pytest.mark.parametrize(
+    ("number", "exit_code"),
+    [
+        (signal.SIGINT, 130),
+        pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow),
+        pytest.param(signal.SIGHUP, 129, marks=pytest.mark.slow),
+    ],
+)
 def test_a_signal_saves_and_ends_with_its_code(number: int, exit_code: int, tiny_shards: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     process = start_training(tiny_shards, run, 1_000_000, stderr=subprocess.PIPE, text=True)
@@ -174,6 +181,7 @@ def test_a_closed_terminal_saves_the_run(tiny_shards: Path, tmp_path: Path) -> N
     ours, theirs = pty.openpty()
     process = start_training(
         *(tiny_shards, run, 1_000_000),
+        program=("-c", KEEPS_ITS_ERROR, str(tmp_path / "error.txt")),
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,
@@ -184,7 +192,7 @@ def test_a_closed_terminal_saves_the_run(tiny_shards: Path, tmp_path: Path) -> N
     os.set_blocking(ours, False)
     wait_for(run / "model" / "manifest.json", terminal=ours)
     os.close(ours)
-    assert process.wait(timeout=60) == 129
+    assert process.wait(timeout=60) == 129, (tmp_path / "error.txt").read_text()
     checkpoints = sorted((run / "checkpoints").iterdir())
     storage.verify(checkpoints[-1], "checkpoint")
     storage.verify(run / "model", "model")
@@ -201,9 +209,24 @@ def test_a_closed_pipe_does_not_end_the_run(tiny_shards: Path, tmp_path: Path) -
     storage.verify(run / "checkpoints" / "step-00000006", "checkpoint")
 
 
-def start_training(shards: Path, run: Path, num_steps: int, **streams: Any) -> subprocess.Popen[Any]:
+KEEPS_ITS_ERROR = """
+import sys, traceback
+from tinyllm.cli.app import main
+try:
+    main(sys.argv[2:])
+except BaseException:
+    with open(sys.argv[1], "w") as file:
+        traceback.print_exc(file=file)
+    raise
+"""
+"""`tinyllm` that writes how it ended to a file, for a test whose terminal is closed."""
+
+
+def start_training(
+    shards: Path, run: Path, num_steps: int, program: Sequence[str] = ("-m", "tinyllm"), **streams: Any
+) -> subprocess.Popen[Any]:
     """Starts `tinyllm train` of the small model in a new process."""
-    command = [sys.executable, "-m", "tinyllm", "train", "--data", str(shards), "--out", str(run), *SMALL]
+    command = [sys.executable, *program, "train", "--data", str(shards), "--out", str(run), *SMALL]
     command[command.index("--steps") + 1] = str(num_steps)
     package = str(Path(tinyllm.__file__).parent.parent)
     environment = {**os.environ, "PYTHONPATH": package, "OMP_NUM_THREADS": "1"}

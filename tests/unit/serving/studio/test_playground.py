@@ -52,7 +52,8 @@ def test_events_are_the_tokens_of_the_generator(server: Served, generator: Gener
     np.testing.assert_allclose([token["logprob"] for token in tokens], expected.log_probabilities, atol=1e-4)
     assert events[-1][1]["reason"] == "length"
     assert events[-1][1]["seed"] == 5
-    assert events[-1][1]["tokens_per_second"] > 0
+    # None if all tokens were read at once, as on a machine with other work.
+    assert events[-1][1]["tokens_per_second"] is None or events[-1][1]["tokens_per_second"] > 0
 
 
 def test_the_prompt_comes_with_its_log_probabilities(server: Served, generator: Generator) -> None:
@@ -176,8 +177,11 @@ def test_a_client_that_goes_away_frees_its_slot(server: Served) -> None:
     for _ in range(3):
         body = {"prompt": PROMPT, "max_tokens": 16_000, "rivals": 20}
         with server.client.stream("POST", "/studio/api/generate", json=body) as response:
-            next(response.iter_bytes())
-            assert server.scheduler.stats().num_running == 1
+            chunks = response.iter_bytes()
+            begin = time.monotonic()
+            while server.scheduler.stats().num_running != 1:  # the prompt is told before its text begins
+                assert time.monotonic() - begin < 20
+                next(chunks)
         begin = time.monotonic()
         while server.scheduler.stats().num_running + server.scheduler.stats().num_waiting:
             assert time.monotonic() - begin < 20
