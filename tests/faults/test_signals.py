@@ -57,7 +57,7 @@ def train_slowly(moment: str, at: int, ready: Path, arguments: list[str]) -> Non
             trials.wrap(NextToken, "evaluate", slow)
             arguments += ["--max-minutes", "1e-9"]
         case "data":
-            trials.wrap(next_token, "read_batch", slow)
+            trials.wrap(next_token, "step_windows", slow)
     trials.command(*arguments)
 
 

@@ -8,7 +8,7 @@ Shapes: B sentences, T tokens of the longest, L labels.
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -145,6 +145,9 @@ class Classification:
             "labels": self.classifier.label_names,
             "finetune": self.config.model_dump(),
         }
+
+    def resume_from(self, inputs: Mapping[str, Any]) -> None:
+        """Takes nothing over: all versions have the same order."""
 
     def _make_batch(self, data: LabelledRows, places: Sequence[int]) -> Sentences:
         device = self.classifier.device

@@ -6,6 +6,7 @@ commit    an output takes its name in one step
 manifest  the list of files of a committed directory; reading and verifying
 logs      one JSON object a line
 locks     locks that die with their holder
+temporary files without a name, which end with their process
 checks    may this path be written, is there room, would something be lost
 """
 
@@ -61,6 +62,7 @@ from tinyllm.storage.manifest import (
     verify,
     verify_changed,
 )
+from tinyllm.storage.temporary import map_temporary
 
 __all__ = [
     "LOCK_NAME",
@@ -89,6 +91,7 @@ __all__ = [
     "is_locked",
     "is_text",
     "keeps_reserve",
+    "map_temporary",
     "nearest_folder",
     "open_draft",
     "publish_file",

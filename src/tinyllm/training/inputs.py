@@ -14,6 +14,7 @@ from tinyllm.config.layers import RENAMED
 from tinyllm.errors import MismatchError
 from tinyllm.machine.device import pick_device
 from tinyllm.shards.format import ShardSet
+from tinyllm.shards.order import PHILOX
 from tinyllm.version import __version__
 
 HARMLESS = {
@@ -26,6 +27,8 @@ HARMLESS = {
     "torch": "results may differ in the last bits from here on",
     "tinyllm": "results may differ in the last bits from here on",
 }
+FORMER_VALUES = {"order": PHILOX}
+"""The values of inputs that checkpoints of older versions do not name."""
 SECTIONS = {"batch": "training", "evaluation": "training"}
 """The sections of settings that a checkpoint records under another name."""
 
@@ -72,7 +75,7 @@ def compare_inputs(saved: dict[str, Any], current: dict[str, Any], checkpoint: P
     """One line for each harmless difference. Raises MismatchError for a difference that changes the mathematics."""
     notes = []
     for name in sorted(set(saved) | set(current)):
-        before, after = _with_new_names(name, saved.get(name)), current.get(name)
+        before, after = _with_new_names(name, saved.get(name, FORMER_VALUES.get(name))), current.get(name)
         if before == after:
             continue
         difference = _describe_difference(name, before, after)

@@ -3,18 +3,19 @@
 A batch is `tokens` (B, T + 1) int64: inputs are [:, :-1] and targets [:, 1:]. Every target counts.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from tinyllm.config import Config, TrainingConfig
-from tinyllm.errors import InputError, UsageError
+from tinyllm.errors import InputError, MismatchError, UsageError
 from tinyllm.machine import ranks
 from tinyllm.machine.signals import StopRequest
-from tinyllm.shards.batches import WindowOrder, Windows, read_batch, read_windows, validation_windows
+from tinyllm.shards.batches import WindowOrder, Windows, read_windows, step_windows, validation_windows
 from tinyllm.shards.format import ShardSet, find_document_starts
+from tinyllm.shards.order import ORDERS, PHILOX
 from tinyllm.shards.text_bytes import TextBytes
 from tinyllm.training.evaluate import evaluate
 from tinyllm.training.inputs import fingerprint_shards
@@ -47,20 +48,12 @@ class NextToken(NextTokenLoss):
 
     def batches(self, step: int) -> Iterator[Tensor]:
         """The microbatches (B, T + 1) of update `step` for this rank."""
-        settings, num_ranks = self.settings, ranks.num_ranks()
-        for microbatch in range(settings.accumulation_steps // num_ranks):
-            yield self._to_device(
-                read_batch(
-                    self.shards.train,
-                    self.order,
-                    step,
-                    microbatch,
-                    settings.batch_size,
-                    settings.accumulation_steps,
-                    ranks.rank(),
-                    num_ranks,
-                )
-            )
+        settings = self.settings
+        windows = step_windows(
+            self.order, step, settings.batch_size, settings.accumulation_steps, ranks.rank(), ranks.num_ranks()
+        )
+        for microbatch in windows:
+            yield self._to_device(read_windows(self.shards.train, self.order, microbatch))
 
     def num_targets(self, step: int) -> int:  # noqa: ARG002 (every step has the same number)
         """The number of tokens that an update predicts."""
@@ -79,8 +72,25 @@ class NextToken(NextTokenLoss):
         return evaluate(updater, map(self._to_device, self.validation), self.text_bytes, stop)
 
     def inputs(self) -> dict[str, Any]:
-        """Fingerprints of the shards and of their tokenizer."""
-        return {"shards": fingerprint_shards(self.shards), "tokenizer": self.shards.tokenizer.fingerprint}
+        """Fingerprints of the shards and of their tokenizer, and the name of the order of windows."""
+        return {
+            "shards": fingerprint_shards(self.shards),
+            "tokenizer": self.shards.tokenizer.fingerprint,
+            "order": self.order.permutation,
+        }
+
+    def resume_from(self, inputs: Mapping[str, Any]) -> None:
+        """Takes over the order of windows; `inputs` without its name are of a version that had one order alone.
+
+        Raises MismatchError for an order that this version does not know.
+        """
+        name = inputs.get("order", PHILOX)
+        if name not in ORDERS:
+            raise MismatchError(
+                f"the run visits its windows in the order {name!r}, and this version knows {' and '.join(ORDERS)}",
+                hint=f"go on with tinyllm {inputs.get('tinyllm', 'of a newer version')}, or start a new run",
+            )
+        self.order.permutation = name
 
     def _to_device(self, batch: Windows) -> Tensor:
         return torch.from_numpy(batch).to(self.device, non_blocking=True)
@@ -89,7 +99,7 @@ class NextToken(NextTokenLoss):
 def _order_windows(settings: TrainingConfig, shards: ShardSet) -> WindowOrder:
     starts = None
     if settings.align_documents:
-        starts = [find_document_starts(array, shards.tokenizer.bos_id) for array in shards.train]
+        starts = (find_document_starts(array, shards.tokenizer.bos_id) for array in shards.train)
     return WindowOrder([len(array) for array in shards.train], settings.sequence_length, settings.seed, starts)
 
 

@@ -5,7 +5,7 @@ The updater takes a `Loss`, the loop an `Objective`; neither knows what a batch 
 `loss.NextTokenLoss`; they refuse any other by its name.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -75,3 +75,9 @@ class Objective(Loss, Protocol):
 
     def inputs(self) -> dict[str, Any]:
         """Fingerprints of the data, as JSON values; a resumed run must have the same."""
+
+    def resume_from(self, inputs: Mapping[str, Any]) -> None:
+        """Takes over what a checkpoint's `inputs` fix, such as the order of the data; called before the first update.
+
+        Raises MismatchError for inputs that this version cannot continue.
+        """

@@ -64,10 +64,13 @@ def begin_state(
 
     Raises MismatchError for a checkpoint of other inputs; `note` gets a line for each difference that is allowed.
     """
+    saved_inputs = {} if checkpoint is None else read_state(checkpoint).inputs
+    if checkpoint is not None:
+        objective.resume_from(saved_inputs)
     inputs = describe_inputs(config, objective.inputs(), frozen_names(model))
     if checkpoint is None:
         return TrainingState(inputs=inputs)
-    for change in compare_inputs(read_state(checkpoint).inputs, inputs, checkpoint):
+    for change in compare_inputs(saved_inputs, inputs, checkpoint):
         note(change)
     state = load_checkpoint(checkpoint, model, updater)
     state.inputs = inputs

@@ -6,9 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tinyllm.errors import InputError
-from tinyllm.shards.batches import WindowOrder, align_windows, read_batch, read_windows, validation_windows
+from tinyllm.shards.batches import Starts, WindowOrder, align_windows, read_windows, step_windows, validation_windows
 from tinyllm.shards.encoding import Tokens
 from tinyllm.shards.format import find_document_starts
+from tinyllm.shards.order import PHILOX
 
 LENGTHS = st.lists(st.integers(0, 200), min_size=1, max_size=6).filter(lambda lengths: max(lengths) > 12)
 LENGTH = st.integers(1, 12)
@@ -23,8 +24,8 @@ def numbered(lengths: list[int]) -> list[Tokens]:
 @given(LENGTHS, LENGTH, st.integers(0, 2**63 - 1), st.integers(0, 3))
 def test_each_epoch_visits_each_window_once(lengths: list[int], length: int, seed: int, epoch: int) -> None:
     order = WindowOrder(lengths, length, seed)
-    visited = [order.window_index(epoch * order.num_windows + place) for place in range(order.num_windows)]
-    assert sorted(visited) == list(range(order.num_windows))
+    visited = order.windows_at(epoch * order.num_windows + np.arange(order.num_windows))
+    assert sorted(visited.tolist()) == list(range(order.num_windows))
 
 
 @given(LENGTHS, LENGTH)
@@ -44,21 +45,17 @@ def test_windows_stay_in_their_shard_and_predict_each_token_at_most_once(lengths
 @given(LENGTHS, LENGTH, st.integers(0, 50), st.sampled_from([(1, 1), (2, 1), (2, 2), (4, 2), (6, 3)]))
 def test_ranks_share_the_same_global_order(lengths: list[int], length: int, step: int, split: tuple[int, int]) -> None:
     accumulation_steps, world_size = split
-    arrays, order = numbered(lengths), WindowOrder(lengths, length, seed=7)
+    order = WindowOrder(lengths, length, seed=7)
 
-    def rows(world_size: int) -> list[list[int]]:
-        microbatches = range(accumulation_steps // world_size)
-        return [
-            row
-            for microbatch in microbatches
-            for rank in range(world_size)
-            for row in read_batch(arrays, order, step, microbatch, 3, accumulation_steps, rank, world_size).tolist()
-        ]
+    def windows(world_size: int) -> list[list[int]]:
+        shares = [step_windows(order, step, 3, accumulation_steps, rank, world_size) for rank in range(world_size)]
+        assert all(len(microbatches) == accumulation_steps // world_size for microbatches in shares)
+        return [batch.tolist() for round_robin in zip(*shares, strict=True) for batch in round_robin]
 
-    assert rows(world_size) == rows(1)
+    assert windows(world_size) == windows(1)
     first = step * accumulation_steps * 3
-    expected = [order.window_index(first + place) for place in range(3 * accumulation_steps)]
-    assert rows(1) == read_windows(arrays, order, expected).tolist()
+    expected = order.windows_at(first + np.arange(3 * accumulation_steps))
+    assert np.concatenate(windows(1)).tolist() == expected.tolist()
 
 
 def test_small_batch_has_the_expected_tokens() -> None:
@@ -68,25 +65,34 @@ def test_small_batch_has_the_expected_tokens() -> None:
     windows = read_windows(arrays, order, [0, 1, 2])
     assert windows.tolist() == [[10, 11, 12], [12, 13, 14], [20, 21, 22]]
     assert windows.dtype == np.int64
-    batch = read_batch(arrays, order, step=0, microbatch=0, batch_size=3, accumulation_steps=1)
-    assert sorted(batch.tolist()) == windows.tolist()
+    (microbatch,) = step_windows(order, step=0, batch_size=3, accumulation_steps=1)
+    assert sorted(read_windows(arrays, order, microbatch).tolist()) == windows.tolist()
+
+
+def places(start: int, stop: int) -> Starts:
+    return np.arange(start, stop, dtype=np.int64)
 
 
 def test_order_is_a_function_of_seed_and_epoch() -> None:
-    first, same, other = (WindowOrder([10_000], 10, seed) for seed in (1, 1, 2))
-    epochs = [[order.window_index(place) for place in range(1998)] for order in (first, same, other)]
-    assert epochs[0] == epochs[1] != epochs[2]
-    assert epochs[0][:999] != epochs[0][999:]
-    assert sorted(epochs[0][:999]) == sorted(epochs[0][999:])
-    # Only the position decides: reading a late one first changes nothing.
-    assert WindowOrder([10_000], 10, 1).window_index(1500) == epochs[0][1500]
+    first, same, other = (WindowOrder([10_000], 10, seed).windows_at(places(0, 1998)).tolist() for seed in (1, 1, 2))
+    assert first == same != other
+    assert first[:999] != first[999:]
+    assert sorted(first[:999]) == sorted(first[999:])
+    # Only the position decides: reading a late one alone changes nothing.
+    assert WindowOrder([10_000], 10, 1).windows_at(places(1500, 1501)) == first[1500]
 
 
-def test_order_is_the_same_on_every_machine() -> None:
-    """Pins the order: any change would break the resumption of existing runs."""
-    order = WindowOrder([101], 10, seed=1337)
-    assert [order.window_index(place) for place in range(10)] == [7, 8, 4, 0, 2, 6, 5, 3, 9, 1]
-    assert [order.window_index(place) for place in range(10, 20)] == [6, 4, 9, 5, 7, 1, 2, 0, 8, 3]
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, [[5, 0, 4, 7, 2, 6, 1, 3, 9, 8], [6, 4, 0, 9, 7, 5, 3, 8, 2, 1]]),
+        ({"permutation": PHILOX}, [[7, 8, 4, 0, 2, 6, 5, 3, 9, 1], [6, 4, 9, 5, 7, 1, 2, 0, 8, 3]]),
+    ],
+)
+def test_order_is_the_same_on_every_machine(options: dict[str, str], expected: list[list[int]]) -> None:
+    """Pins both orders: any change would break the resumption of existing runs."""
+    order = WindowOrder([101], 10, seed=1337, **options)  # type: ignore[arg-type]
+    assert order.windows_at(places(0, 20)).tolist() == expected[0] + expected[1]
 
 
 def test_validation_windows_are_spread_evenly() -> None:
@@ -104,14 +110,25 @@ def test_too_small_a_corpus_names_both_lengths(lengths: list[int]) -> None:
 
 
 def test_arguments_out_of_range_are_refused() -> None:
-    arrays, order = numbered([100]), WindowOrder([100], 10)
+    order = WindowOrder([100], 10)
     with pytest.raises(ValueError, match="accumulation_steps 3 is not divisible by 2 ranks"):
-        read_batch(arrays, order, 0, 0, 1, 3, 0, 2)
-    for step, microbatch, rank in ((-1, 0, 0), (0, 2, 0), (0, 0, 2)):
-        with pytest.raises(ValueError, match="no microbatch"):
-            read_batch(arrays, order, step, microbatch, 1, 4, rank, 2)
+        step_windows(order, 0, 1, 3, 0, 2)
+    for step, rank in ((-1, 0), (0, 2), (0, -1)):
+        with pytest.raises(ValueError, match="no rank"):
+            step_windows(order, step, 1, 4, rank, 2)
     with pytest.raises(ValueError, match="sequence_length is 0"):
         WindowOrder([100], 0)
+
+
+def align_one_by_one(document_starts: Starts, num_tokens: int, sequence_length: int) -> list[int]:
+    """The definition of aligned windows: if a window cuts a document that began in it, that one begins the next."""
+    starts, start = [], 0
+    while start + sequence_length + 1 <= num_tokens:
+        starts.append(start)
+        end = start + sequence_length
+        cut = int(document_starts[np.searchsorted(document_starts, end, side="right") - 1])
+        start = cut if cut > start else end
+    return starts
 
 
 @given(
@@ -122,6 +139,7 @@ def test_aligned_windows_show_each_document_from_its_start(lengths: list[int], s
     starts = np.cumsum([0, *lengths[:-1]])
     num_tokens = sum(lengths)
     windows = align_windows(starts, num_tokens, sequence_length).tolist()
+    assert windows == align_one_by_one(starts, num_tokens, sequence_length)
     # Every token up to the last window's end is a target, except the first token of the array.
     predicted = {token for start in windows for token in range(start + 1, start + sequence_length + 1)}
     assert predicted == set(range(1, max(predicted, default=0) + 1))
@@ -134,6 +152,9 @@ def test_aligned_windows_show_each_document_from_its_start(lengths: list[int], s
 
 def test_aligned_order_visits_each_window_once_an_epoch() -> None:
     array = np.array([1, 5, 6, 1, 7, 8, 9, 1, 5, 1, 6, 7, 8, 9, 10, 11, 12, 1, 3], dtype=np.uint16)
-    order = WindowOrder([len(array)], 4, seed=1, document_starts=[find_document_starts(array, 1)])
-    rows = read_windows([array], order, sorted(order.window_index(place) for place in range(order.num_windows)))
-    assert rows.tolist() == [[1, 5, 6, 1, 7], [1, 7, 8, 9, 1], [1, 5, 1, 6, 7], [1, 6, 7, 8, 9], [9, 10, 11, 12, 1]]
+    arrays = [array, array[:0], array[:8]]
+    starts = (find_document_starts(shard, 1) for shard in arrays)
+    order = WindowOrder([len(shard) for shard in arrays], 4, seed=1, document_starts=starts)
+    rows = read_windows(arrays, order, np.sort(order.windows_at(places(0, order.num_windows))))
+    whole = [[1, 5, 6, 1, 7], [1, 7, 8, 9, 1], [1, 5, 1, 6, 7], [1, 6, 7, 8, 9], [9, 10, 11, 12, 1]]
+    assert rows.tolist() == [*whole, [1, 5, 6, 1, 7], [1, 7, 8, 9, 1]]
