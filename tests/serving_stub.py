@@ -12,6 +12,7 @@ import httpx
 from starlette.types import ASGIApp
 
 from tinyllm.model_dir import bundled_model, read_config, read_tokenizer
+from tinyllm.serving import answer_schemas
 from tinyllm.serving.app import build_app
 from tinyllm.serving.deliveries import Deliveries
 from tinyllm.serving.limits import Limits
@@ -102,6 +103,16 @@ def served(
     return ServedModel(name, generator, scheduler, chat_template)  # type: ignore[arg-type]
 
 
+ANSWERS: dict[str, type[answer_schemas.Answer]] = {
+    "/v1/models": answer_schemas.ModelsAnswer,
+    "/v1/completions": answer_schemas.CompletionResponse,
+    "/v1/chat/completions": answer_schemas.ChatResponse,
+    "/tokenize": answer_schemas.TokenizeResponse,
+    "/detokenize": answer_schemas.DetokenizeResponse,
+    "/health": answer_schemas.HealthResponse,
+}
+
+
 def call(
     method: str,
     path: str,
@@ -114,7 +125,10 @@ def call(
     app: ASGIApp | None = None,
     **options: Any,
 ) -> httpx.Response:
-    """The response of `app`, or of an application of `models`, to one request, in a loop of its own."""
+    """The response of `app`, or of an application of `models`, to one request, in a loop of its own.
+
+    The answer of a documented route is compared with its schema.
+    """
     app = app or build_app(
         Models(list(models) or [served()]),
         metrics or Metrics(),
@@ -129,7 +143,12 @@ def call(
                 options["json"] = body
             return await client.request(method, path, **options)
 
-    return asyncio.run(ask())
+    response = asyncio.run(ask())
+    schema = ANSWERS.get(path)
+    is_json = response.headers["content-type"] == "application/json"
+    if schema is not None and method != "HEAD" and response.status_code == 200 and is_json:
+        schema.model_validate_json(response.content, strict=True)
+    return response
 
 
 def complete(body: dict[str, Any], **options: Any) -> httpx.Response:

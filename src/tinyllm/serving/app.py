@@ -14,6 +14,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from tinyllm.errors import ShuttingDownError, TinyllmError
+from tinyllm.serving import answer_schemas as answers
 from tinyllm.serving.body import BodyReader
 from tinyllm.serving.chat import ChatAnswer, chat_job
 from tinyllm.serving.completions import CompletionAnswer, completion_job
@@ -56,12 +57,12 @@ def build_app(models: Models, metrics: Metrics, rules: Access, limits: Limits, s
 
 
 def _add_models(app: FastAPI, models: Models) -> None:
-    @app.get("/v1/models", summary="List the models.")
+    @app.get("/v1/models", summary="List the models.", responses=answers.documented(answers.ModelsAnswer))
     async def list_models() -> JSONResponse:
         await models.refresh()
         return JSONResponse({"object": "list", "data": models.describe_all()})
 
-    @app.get("/v1/models/{name:path}", summary="Describe a model.")
+    @app.get("/v1/models/{name:path}", summary="Describe a model.", responses=answers.documented(answers.ModelAnswer))
     async def describe_model(name: str) -> JSONResponse:
         if not name:
             raise HTTPException(404)
@@ -74,13 +75,21 @@ def _add_generation(app: FastAPI, models: Models, limits: Limits) -> None:
         inbox = submit(job, keeps_tokens=answer.keeps_tokens, limit_bytes=limit_bytes)
         return EventResponse(inbox, answer) if streams else WholeResponse(inbox, answer)
 
-    @app.post("/v1/completions", summary="Continue texts.")
+    @app.post(
+        "/v1/completions",
+        summary="Continue texts.",
+        responses=answers.documented(answers.CompletionResponse, streams=True),
+    )
     async def complete(body: CompletionRequest) -> Response:
         async with models.using(body.model) as model:
             job = await model.preparation.run(completion_job, body, model)
             return respond(job, CompletionAnswer(body, job), streams=body.stream)
 
-    @app.post("/v1/chat/completions", summary="Answer in a conversation.")
+    @app.post(
+        "/v1/chat/completions",
+        summary="Answer in a conversation.",
+        responses=answers.documented(answers.ChatResponse, streams=True),
+    )
     async def chat(body: ChatRequest) -> Response:
         async with models.using(body.model) as model:
             job = await model.preparation.run(chat_job, body, model)
@@ -88,14 +97,18 @@ def _add_generation(app: FastAPI, models: Models, limits: Limits) -> None:
 
 
 def _add_tokenizer(app: FastAPI, models: Models) -> None:
-    @app.post("/tokenize", summary="Convert a text to token ids.")
+    @app.post(
+        "/tokenize", summary="Convert a text to token ids.", responses=answers.documented(answers.TokenizeResponse)
+    )
     async def tokenize(body: TokenizeRequest) -> JSONResponse:
         async with models.using(body.model) as model:
             bos = body.adds_special and model.tokenizer.begins_with_bos
             ids = await model.preparation.run(model.encode, body.text, bos=bos, param=body.text_name)
         return JSONResponse({"tokens": ids, "count": len(ids), "max_model_len": model.context_length})
 
-    @app.post("/detokenize", summary="Convert token ids to a text.")
+    @app.post(
+        "/detokenize", summary="Convert token ids to a text.", responses=answers.documented(answers.DetokenizeResponse)
+    )
     async def detokenize(body: DetokenizeRequest) -> JSONResponse:
         async with models.using(body.model) as model:
             text = await model.preparation.run(lambda: model.tokenizer.decode(model.check_ids(body.tokens, "tokens")))
@@ -103,7 +116,9 @@ def _add_tokenizer(app: FastAPI, models: Models) -> None:
 
 
 def _add_state(app: FastAPI, models: Models, metrics: Metrics) -> None:
-    @app.get("/health", summary="Tell whether the server is ready.")
+    @app.get(
+        "/health", summary="Tell whether the server is ready.", responses=answers.documented(answers.HealthResponse)
+    )
     async def health() -> JSONResponse:
         if models.is_closed:
             raise ShuttingDownError("the server is shutting down")

@@ -32,12 +32,37 @@ def page(schema: Mapping[str, Any]) -> str:
 def _operation(method: str, path: str, operation: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
     heading = f"<h2><code>{method.upper()} {escape(path)}</code></h2><p>{escape(operation.get('summary', ''))}</p>"
     body = operation.get("requestBody")
-    if body is None:
-        return heading
-    model = _resolve(body["content"]["application/json"]["schema"], schema)
+    parameters = "" if body is None else _parameters(_resolve(_json_schema(body), schema))
+    return heading + parameters + _answer(_json_schema(operation["responses"]["200"]), schema)
+
+
+def _json_schema(part: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The schema of a body in JSON; empty for another type."""
+    found: Mapping[str, Any] = part["content"].get("application/json", {}).get("schema", {})
+    return found
+
+
+def _parameters(model: Mapping[str, Any]) -> str:
     required = model.get("required", [])
     rows = "".join(_row(name, each, name in required) for name, each in model["properties"].items())
-    return f"{heading}<table><tr><th>parameter<th>type<th>default<th>meaning</tr>{rows}</table>"
+    return f"<table><tr><th>parameter<th>type<th>default<th>meaning</tr>{rows}</table>"
+
+
+def _answer(answer: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
+    """A line with the fields of an answer, those of its objects in braces."""
+    if not answer:
+        return ""
+    return f"<p>Answer: <code>{escape(_outline(answer, schema))}</code></p>"
+
+
+def _outline(part: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
+    """The names of the fields of `part`, or nothing if it is no object."""
+    kinds = [_resolve(each, schema) for each in part.get("anyOf", [part])]
+    kinds = [_resolve(each["items"], schema) if "items" in each else each for each in kinds]
+    fields: Mapping[str, Any] = next((each["properties"] for each in kinds if "properties" in each), {})
+    inner = ((name, _outline(each, schema)) for name, each in fields.items())
+    shown = ", ".join(f"{name} {outline}".strip() for name, outline in inner)
+    return f"{{{shown}}}" if shown else ""
 
 
 def _row(name: str, field: Mapping[str, Any], is_required: bool) -> str:

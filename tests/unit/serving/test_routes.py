@@ -123,6 +123,21 @@ def test_the_page_of_documentation_names_every_parameter_and_loads_nothing() -> 
     assert json.dumps(schema)
 
 
+def test_the_page_of_documentation_outlines_every_answer() -> None:
+    text = call("GET", "/docs").text
+    model = "{id, object, created, owned_by, max_model_len}"
+    logprobs = "{tokens, token_logprobs, top_logprobs, text_offset}"
+    usage = "{prompt_tokens, completion_tokens, total_tokens}"
+    for outline in (
+        f"{{object, data {model}}}",
+        f"choices {{index, text, logprobs {logprobs}, finish_reason}}, usage {usage}}}",
+        "message {role, content, refusal}",
+        "{tokens, count, max_model_len}",
+        "{status}",
+    ):
+        assert outline in text
+
+
 def test_the_page_of_documentation_has_exact_bounds_and_defaults_in_json() -> None:
     text = call("GET", "/docs").text
     for row in (
