@@ -158,7 +158,7 @@ def test_every_bad_parameter_is_refused_in_openai_s_form(count: int, tell: Tell,
             response = client.post("/v1/completions", json=body)
             assert 400 <= response.status_code < 500, body
             error = response.json()["error"]
-            assert set(error) == {"message", "type", "param", "code"}
+            assert set(error) - {"values"} == {"message", "type", "param", "code"}
             assert error["type"] == "invalid_request_error"
             assert 0 < len(error["message"]) < 500
             assert "\n" not in error["message"]

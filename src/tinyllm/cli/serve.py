@@ -7,7 +7,7 @@ from cyclopts import Parameter
 
 from tinyllm.cli.console import show
 from tinyllm.cli.model_options import ModelOptions
-from tinyllm.cli.server_options import ServerOptions, check_folder, check_slots
+from tinyllm.cli.server_options import ServerOptions, check_folder, check_slots, end_process
 from tinyllm.model_dir import bundled_model
 
 
@@ -54,4 +54,4 @@ def serve(
         if studio is not None:
             service.open_folder(studio, options.load, extra_models={}, max_slots=max_slots, max_queue=max_queue)
         ready = f"serving {', '.join(names)} at {address_of(bound, server.host)}/v1 (Ctrl-C ends)"
-        service.run(bound, lambda: show(ready, flush=True))
+        end_process(all_ended=service.run(bound, lambda: show(ready, flush=True)))

@@ -1,6 +1,8 @@
 """The flags of the commands that serve over HTTP: where the server listens, and who may ask."""
 
+import os
 import socket
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -66,3 +68,15 @@ def check_folder(folder: Path) -> None:
     """Raises InputError if `folder` is no folder."""
     if not folder.is_dir():
         raise InputError(f"{folder} is a file, not a folder" if folder.exists() else f"{folder} does not exist")
+
+
+def end_process(*, all_ended: bool) -> None:
+    """Ends the process at once if threads of the server still work; returns if `all_ended`.
+
+    Python's own end takes the interpreter from under a thread that compiles or runs PyTorch, which may abort.
+    """
+    if all_ended:
+        return
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)

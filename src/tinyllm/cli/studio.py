@@ -11,7 +11,7 @@ from cyclopts import Parameter
 
 from tinyllm.cli.console import note, show
 from tinyllm.cli.model_options import EngineOptions
-from tinyllm.cli.server_options import ServerOptions, check_folder, check_slots
+from tinyllm.cli.server_options import ServerOptions, check_folder, check_slots, end_process
 from tinyllm.errors import InputError
 from tinyllm.model_dir import bundled_model
 
@@ -56,7 +56,7 @@ def studio(
             if browser:
                 threading.Thread(target=_open_browser, args=(address,), daemon=True).start()
 
-        service.run(bound, announce)
+        end_process(all_ended=service.run(bound, announce))
 
 
 def _bundled() -> dict[str, Path]:

@@ -40,7 +40,7 @@ def render(messages: Sequence[Message], model: ServedModel) -> str:
     """
     if model.chat_template is None:
         message = f"The model `{model.name}` has no chat template, so it cannot chat; use /v1/completions"
-        raise ApiError(400, message, param="model", code="model_not_supported")
+        raise ApiError(400, message, param="model", code="model_not_supported", values={"model": model.name})
     conversation = [
         {"role": each.role, "content": each.text} | ({"name": each.name} if each.name is not None else {})
         for each in messages

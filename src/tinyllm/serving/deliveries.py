@@ -53,7 +53,7 @@ class Inbox:
         self._num_bytes = 0
         self._unread: dict[int, Unread] = {}
         self._error: Exception | None = None
-        self._waiter: asyncio.Future[None] | None = None
+        self._waiter: asyncio.Future[bool] | None = None
         self._waits_for_end = False
 
     def put(self, index: int, step: Step | Exception) -> None:
@@ -93,10 +93,15 @@ class Inbox:
         if self.num_left:
             cancel()
 
-    async def take(self) -> dict[int, Unread]:
-        """The news of each text that has some, as soon as there are any. Raises the error that ended the request."""
+    async def take(self, seconds: float | None = None) -> dict[int, Unread]:
+        """The news of each text that has some, as soon as there are any; nothing if none come within `seconds`.
+
+        Raises the error that ended the request.
+        """
+        limit = None if seconds is None else asyncio.get_running_loop().time() + seconds
         while not self._unread and self._error is None:
-            await self._wait()
+            if not await self._wait(limit):
+                return {}
         if self._error is not None:
             raise self._error
         taken, num_bytes = self._unread, self._num_bytes
@@ -112,15 +117,28 @@ class Inbox:
         news = await self.take()
         return [news[index] for index in sorted(news)]
 
-    async def _wait(self) -> None:
-        self._waiter = asyncio.get_running_loop().create_future()
-        await self._waiter
+    async def _wait(self, limit: float | None = None) -> bool:
+        """Waits to be woken; False if the loop's clock reaches `limit` before."""
+        loop = asyncio.get_running_loop()
+        waiter: asyncio.Future[bool] = loop.create_future()
+        self._waiter = waiter
+        timer = None if limit is None else loop.call_at(limit, _finish, waiter, False)
+        try:
+            return await waiter
+        finally:
+            if timer is not None:
+                timer.cancel()
 
     def _wake(self) -> None:
         if self._waits_for_end and self.num_left and self._error is None:
             return  # an answer that is sent whole needs the end alone
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        if self._waiter is not None:
+            _finish(self._waiter, True)
+
+
+def _finish(waiter: "asyncio.Future[bool]", is_woken: bool) -> None:
+    if not waiter.done():
+        waiter.set_result(is_woken)
 
 
 def _do_nothing(*_: object) -> None:

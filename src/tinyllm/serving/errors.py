@@ -1,6 +1,7 @@
 """Errors in OpenAI's form: `{"error": {"message", "type", "param", "code"}}` with the right status.
 
-An `ApiError` is raised anywhere in a request. Errors of the library and of pydantic become one here.
+An `ApiError` is raised anywhere in a request. Errors of the library and of pydantic become one here. Some have a
+further field `values`: the numbers and names of the message, for clients that write it in another language.
 """
 
 import json
@@ -28,11 +29,14 @@ class ApiError(Exception):
         param: str | None = None,
         code: str | None = None,
         headers: Mapping[str, str] | None = None,
+        values: Mapping[str, str | int] | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status
         self.headers = dict(headers or {})
-        self.fields = {"message": message, "type": kind, "param": param, "code": code}
+        self.fields: dict[str, Any] = {"message": message, "type": kind, "param": param, "code": code}
+        if values:
+            self.fields["values"] = dict(values)
 
     @property
     def body(self) -> bytes:
@@ -43,7 +47,7 @@ class ApiError(Exception):
 def model_not_found(name: str) -> ApiError:
     """OpenAI's error for an unknown model."""
     message = f"The model `{shorten(name)}` does not exist"
-    return ApiError(404, message, param="model", code="model_not_found")
+    return ApiError(404, message, param="model", code="model_not_found", values={"model": shorten(name)})
 
 
 def as_api_error(error: Exception) -> ApiError:
@@ -54,7 +58,8 @@ def as_api_error(error: Exception) -> ApiError:
         case QueueFullError():
             seconds = max(1, round(error.retry_after_seconds))
             headers = {"Retry-After": str(seconds)}
-            return ApiError(503, str(error), kind=SERVER, code="queue_full", headers=headers)
+            values = {"seconds": seconds}
+            return ApiError(503, str(error), kind=SERVER, code="queue_full", headers=headers, values=values)
         case ShuttingDownError():
             headers = {"Retry-After": str(DRAINING_RETRY_SECONDS)}
             return ApiError(503, str(error), kind=SERVER, code="shutting_down", headers=headers)
@@ -66,7 +71,8 @@ def as_api_error(error: Exception) -> ApiError:
             return ApiError(400, str(error), param=parameter)
         case TinyllmError():
             return ApiError(500, str(error), kind=SERVER)
-    return ApiError(500, "the server failed at this request; its log has the reason", kind=SERVER)
+    message = "the server failed at this request; its log has the reason"
+    return ApiError(500, message, kind=SERVER, code="server_failed")
 
 
 def invalid_request(errors: Sequence[Mapping[str, Any]]) -> ApiError:

@@ -65,7 +65,8 @@ class ServedModel:
         if len(ids) > self.context_length:
             raise self._too_long(f"{len(ids):,} tokens", param)
         if not ids:
-            raise ApiError(400, f"{param} is empty, and this model has no BOS to begin with; give a text", param=param)
+            message = f"{param} is empty, and this model has no BOS to begin with; give a text"
+            raise ApiError(400, message, param=param, code="empty_prompt")
         return ids
 
     def encode(self, text: str, *, bos: bool = False, allow_special: bool = False, param: str = "prompt") -> list[int]:
@@ -76,7 +77,7 @@ class ServedModel:
         try:
             return self.tokenizer.encode(text, bos=bos, allow_special=allow_special)
         except InputError as error:
-            raise ApiError(400, f"{param}: {error}", param=param) from None
+            raise ApiError(400, f"{param}: {error}", param=param, code="invalid_text") from None
 
     def check_ids(self, ids: Sequence[int], param: str) -> list[int]:
         """`ids`. Raises ApiError naming the first that the vocabulary has not."""
@@ -90,7 +91,8 @@ class ServedModel:
 
     def _too_long(self, length: str, param: str) -> ApiError:
         message = f"This model's maximum context length is {self.context_length:,} tokens; {param} has {length}"
-        return ApiError(400, message, param=param, code="context_length_exceeded")
+        values = {"most": self.context_length}
+        return ApiError(400, message, param=param, code="context_length_exceeded", values=values)
 
 
 class FoundModels(Protocol):

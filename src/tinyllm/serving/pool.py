@@ -13,6 +13,7 @@ from typing import Any
 from tinyllm.errors import ResourceError, ShuttingDownError, TinyllmError
 from tinyllm.serving.errors import ApiError, model_not_found
 from tinyllm.serving.models import ServedModel, describe
+from tinyllm.serving.threads import Threads
 
 MOST_LOADED = 4
 """Models of the folder that are in memory at a time."""
@@ -37,9 +38,11 @@ class ModelPool:
         search: Callable[[], object],
         load: Callable[[str, Path], ServedModel],
         most_loaded: int = MOST_LOADED,
+        threads: Threads | None = None,
     ) -> None:
-        """`found` gives the models of the last search. `search` and `load` are called in a thread."""
+        """`found` gives the models of the last search. `search` and `load` are called in one of `threads`."""
         self._find, self._search, self._load, self._most_loaded = found, search, load, most_loaded
+        self._threads = threads or Threads()
         self._loaded: dict[str, tuple[ServedModel, FoundModel]] = {}
         self._loading: asyncio.Lock | None = None
         self._searching: asyncio.Lock | None = None
@@ -67,7 +70,7 @@ class ModelPool:
         if self._searching is None:
             self._searching = asyncio.Lock()
         async with self._searching:
-            await asyncio.to_thread(self._search)
+            await self._threads.call(self._search)
 
     async def open(self, name: str) -> ServedModel:
         """The model of a name that exists, which is loaded first if need be. One model is loaded at a time.
@@ -101,15 +104,17 @@ class ModelPool:
     def close(self) -> None:
         """Loads no further model. Loaded models stay until their schedulers drain."""
         self._is_closed = True
+        self._threads.close()
 
     async def _load_in_thread(self, name: str, found: FoundModel) -> ServedModel:
         try:
-            return await asyncio.to_thread(self._load, name, found.path)
-        except (ResourceError, MemoryError, ApiError):
+            return await self._threads.call(self._load, name, found.path)
+        except (ResourceError, ShuttingDownError, MemoryError, ApiError):
             raise
         except (TinyllmError, OSError) as error:
             reason = f"the model cannot be loaded: {error}"
-            raise ApiError(400, reason, param="model", code="model_cannot_be_loaded") from error
+            values = {"model": name, "reason": str(error)}
+            raise ApiError(400, reason, param="model", code="model_cannot_be_loaded", values=values) from error
 
     def _longest_unused(self) -> str:
         """The name of the idle model that was used least recently. Raises ResourceError if none is idle."""

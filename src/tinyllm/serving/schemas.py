@@ -250,6 +250,7 @@ class ErrorFields(BaseModel):
     type: str
     param: str | None = Field(description="The wrong parameter.")
     code: str | None
+    values: dict[str, str | int] = Field(default={}, description="Numbers and names of the message; often left out.")
 
 
 class ErrorBody(BaseModel):

@@ -17,6 +17,10 @@ from tinyllm.serving.server import Server, run
 from tinyllm.serving.studio.library import Library
 from tinyllm.serving.studio.site import Studio
 from tinyllm.serving.templates import compile_template, read_template
+from tinyllm.serving.threads import Threads
+
+JOIN_SECONDS = 0.5
+"""Time for threads to end after the last answer."""
 
 
 class Service:
@@ -27,6 +31,7 @@ class Service:
         self._limits = limits or Limits()
         self._metrics = Metrics()
         self._deliveries = Deliveries()
+        self._threads = Threads()
         self._models: list[ServedModel] = []
         self._library: Library | None = None
         self._pool: ModelPool | None = None
@@ -61,14 +66,20 @@ class Service:
             },
             library.search,
             lambda name, path: self._serve(name, load(path), max_slots, max_queue),
+            threads=self._threads,
         )
 
-    def run(self, bound: socket.socket, on_ready: Callable[[], None]) -> None:
-        """Serves on `bound` until SIGINT or SIGTERM; calls `on_ready` when requests are accepted."""
+    def run(self, bound: socket.socket, on_ready: Callable[[], None]) -> bool:
+        """Serves on `bound` until SIGINT or SIGTERM; calls `on_ready` when requests are accepted.
+
+        Returns whether all work has ended. A thread that imports, compiles or traces cannot be stopped: its request is
+        answered, and the caller decides whether to wait for it.
+        """
         models = Models(self._models, self._pool)
-        studio = Studio(models, self._limits, self._library)
+        studio = Studio(models, self._limits, self._library, self._threads)
         app = build_app(models, self._metrics, self._rules, self._limits, studio)
         run(Server(app, models, self._deliveries, self._limits, on_ready), bound)
+        return self._threads.join(JOIN_SECONDS)
 
     def _serve(self, name: str, generator: Generator, max_slots: int, max_queue: int) -> ServedModel:
         template = read_template(generator.path)

@@ -16,6 +16,9 @@ from tinyllm.serving.errors import as_api_error
 from tinyllm.serving.responses import send_error, start
 
 END = b"data: [DONE]\n\n"
+ALIVE_SECONDS = 10.0
+"""Time without news after which a stream has a comment: a proxy closes a connection that is silent for too long."""
+ALIVE = b": alive\n\n"
 
 
 class WholeAnswer(Protocol):
@@ -47,7 +50,7 @@ def as_event(fields: dict[str, Any]) -> bytes:
 class TextResponse(Response, ABC):
     """A response that is sent while, or after, texts are generated: `EventResponse` or `WholeResponse`.
 
-    Until the first news, an error is a response with its own status.
+    Before anything is sent, an error is a response with its own status.
     """
 
     def __init__(self, inbox: Inbox) -> None:
@@ -100,7 +103,11 @@ class WholeResponse(TextResponse):
 
 
 class EventResponse(TextResponse):
-    """An answer in server-sent events, while texts are generated. An error after the first one is the last event."""
+    """An answer in server-sent events, while texts are generated.
+
+    While a text waits or its prompt is read, comments show that the stream lives. An error after the first event or
+    comment is the last event.
+    """
 
     def __init__(self, inbox: Inbox, answer: StreamedAnswer, end: bytes = END, failure: bytes = b"") -> None:
         """`end` is sent last; `failure` stands before the event of an error, such as its name."""
@@ -111,7 +118,8 @@ class EventResponse(TextResponse):
         has_started = False
         try:
             while self._inbox.num_left or not has_started:
-                body = self._answer.event(await self._inbox.take())
+                news = await self._inbox.take(ALIVE_SECONDS)
+                body = self._answer.event(news) if news else ALIVE
                 if not has_started:
                     await start(send, 200, b"text/event-stream; charset=utf-8")
                     has_started = True

@@ -8,6 +8,7 @@ import pytest
 
 from serving_stub import CONTEXT_LENGTH, NATS, TEXT, StubScheduler, call, complete, served
 from tinyllm.errors import QueueFullError, ShuttingDownError
+from tinyllm.serving import streams
 
 
 def events(response: httpx.Response) -> list[Any]:
@@ -94,6 +95,15 @@ def test_a_stream_joins_to_the_text() -> None:
         assert [choice["finish_reason"] for choice in choices][-1] == "stop"
         assert {choice["finish_reason"] for choice in choices[:-1]} <= {None}
     assert all("usage" not in event for event in found)
+
+
+def test_a_stream_that_waits_says_that_it_lives(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "ALIVE_SECONDS", 0.02)
+    model = served(scheduler=StubScheduler(seconds=0.1))
+    lines = complete({"stream": True, "max_tokens": 3}, models=[model]).text.split("\n\n")
+    assert ": alive" in lines
+    told = [json.loads(line[6:]) for line in lines if line.startswith("data: {")]
+    assert "".join(each["choices"][0]["text"] for each in told) == " there was a"
 
 
 def test_a_stream_with_usage_ends_with_it() -> None:
@@ -214,6 +224,7 @@ def test_an_unknown_model_is_openai_s_404() -> None:
         "type": "invalid_request_error",
         "param": "model",
         "code": "model_not_found",
+        "values": {"model": "gpt-4"},  # ours: what the message names
     }
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from tinyllm.serving.deliveries import Deliveries
+from tinyllm.serving.deliveries import Deliveries, Inbox
 from tinyllm.serving.request import News, Step
 
 
@@ -56,3 +56,13 @@ def test_a_step_without_news_delivers_those_that_are_held() -> None:
 
 def test_a_step_without_news_delivers_nothing() -> None:
     assert deliver_steps(0, [FIRST, NEXT]) == [0, 0]
+
+
+def test_an_inbox_gives_nothing_after_a_while_and_loses_nothing() -> None:
+    async def run() -> tuple[bool, str]:
+        inbox = Inbox(1, keeps_tokens=False)
+        is_empty = await inbox.take(0.01) == {}
+        asyncio.get_running_loop().call_later(0.01, inbox.put, 0, LAST)
+        return is_empty, (await inbox.take(60))[0].text
+
+    assert asyncio.run(run()) == (True, ".")

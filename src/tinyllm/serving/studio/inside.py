@@ -18,6 +18,7 @@ from tinyllm.serving.schemas import Body
 from tinyllm.serving.studio.answers import answer
 from tinyllm.serving.studio.pieces import piece_fields, text_fields
 from tinyllm.serving.studio.site import Studio
+from tinyllm.serving.threads import Threads
 from tinyllm.tokenizer.codec import Tokenizer
 
 MOST_ATTENTION_BYTES = 2**24
@@ -37,7 +38,8 @@ class TraceRequest(Body):
 class Turns:
     """Traces one text at a time on each model."""
 
-    def __init__(self) -> None:
+    def __init__(self, threads: Threads) -> None:
+        self._threads = threads
         self._locks: WeakKeyDictionary[ServedModel, asyncio.Lock] = WeakKeyDictionary()
         self._num_waiting: WeakKeyDictionary[ServedModel, int] = WeakKeyDictionary()
 
@@ -49,14 +51,14 @@ class Turns:
         self._num_waiting[model] = self._num_waiting.get(model, 0) + 1
         try:
             async with lock:
-                return await asyncio.to_thread(model.generator.trace, ids, num_likeliest=NUM_LIKELIEST)
+                return await self._threads.call(model.generator.trace, ids, num_likeliest=NUM_LIKELIEST)
         finally:
             self._num_waiting[model] -= 1
 
 
 def add_inside(app: FastAPI, studio: Studio) -> None:
     """Adds the route."""
-    turns = Turns()
+    turns = Turns(studio.threads)
 
     @app.post("/studio/api/trace", include_in_schema=False)
     async def trace(body: TraceRequest) -> Response:
@@ -64,7 +66,7 @@ def add_inside(app: FastAPI, studio: Studio) -> None:
             ids = await model.preparation.run(model.prompt_ids, body.text, "text")
             check_size(model, len(ids))
             found = await turns.trace(model, ids)
-            return await asyncio.to_thread(lambda: answer(describe(found, model.tokenizer)))
+            return await studio.threads.call(lambda: answer(describe(found, model.tokenizer)))
 
 
 def check_size(model: ServedModel, num_tokens: int) -> None:
@@ -74,7 +76,8 @@ def check_size(model: ServedModel, num_tokens: int) -> None:
     most = min(MOST_TOKENS, fitting)
     if num_tokens > most:
         message = f"the text has {num_tokens:,} tokens; a trace of this model takes at most {most:,}"
-        raise ApiError(400, message, param="text", code="text_too_long")
+        values = {"tokens": num_tokens, "most": most}
+        raise ApiError(400, message, param="text", code="text_too_long", values=values)
 
 
 def describe(trace: Trace, tokenizer: Tokenizer) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tinyllm.errors import QueueFullError
+from tinyllm.serving.streams import ALIVE, ALIVE_SECONDS
 from tinyllm.serving.studio.answers import event
 from tinyllm.serving.studio.curves import Cursor
 from tinyllm.serving.studio.library import Item
@@ -24,9 +25,6 @@ from tinyllm.serving.studio.step_log import Place
 logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 1.0
-ALIVE_SECONDS = 10.0
-"""Time between two comment lines, by which a client and a proxy see that the stream lives."""
-ALIVE = b": alive\n\n"
 RESTART = event("restart", {})
 """The last event of a stream whose log was rewritten: the client reads the log again, and follows from its end."""
 NEW_POINTS = 500

@@ -18,6 +18,7 @@ from tinyllm.model_dir import bundled_model
 from tinyllm.serving.models import ServedModel
 from tinyllm.serving.studio import inside
 from tinyllm.serving.studio.inside import MOST_WAITING, Turns
+from tinyllm.serving.threads import Threads
 
 TEXT = "Once upon a time there was a girl named Lily. Lily had a red ball."
 
@@ -106,7 +107,7 @@ def test_one_trace_of_a_model_runs_at_a_time_and_few_wait() -> None:
     model.generator = SimpleNamespace(trace=slow)  # type: ignore[assignment]
 
     async def ask() -> list[Any]:
-        turns = Turns()
+        turns = Turns(Threads())
         calls = [turns.trace(model, [number]) for number in range(MOST_WAITING + 3)]
         results = await asyncio.gather(*calls, return_exceptions=True)
         return [*results, await turns.trace(model, [7])]  # there is room again

@@ -198,7 +198,7 @@ WRONG = [
 def test_wrong_requests_are_told_in_openai_s_form(path: str, status: int, studio: StudioApp) -> None:
     response = studio.call("GET", f"/studio/api/{path}")
     assert response.status_code == status
-    assert set(response.json()["error"]) == {"message", "type", "param", "code"}
+    assert set(response.json()["error"]) - {"values"} == {"message", "type", "param", "code"}
 
 
 @pytest.mark.parametrize(
@@ -220,7 +220,7 @@ def test_wrong_requests_are_told_in_openai_s_form(path: str, status: int, studio
 def test_wrong_bodies_are_told_in_openai_s_form(path: str, body: object, status: int, studio: StudioApp) -> None:
     response = studio.call("POST", f"/studio/api/{path}", body)
     assert response.status_code == status, response.text
-    assert set(response.json()["error"]) == {"message", "type", "param", "code"}
+    assert set(response.json()["error"]) - {"values"} == {"message", "type", "param", "code"}
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows allows no such names")

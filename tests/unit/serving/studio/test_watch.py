@@ -16,12 +16,13 @@ from studio_folder import lines_of_run, sample, update, write_lines, write_run
 from studio_server import StudioApp, studio_server
 from tinyllm.errors import InputError, QueueFullError
 from tinyllm.serving.limits import Limits
+from tinyllm.serving.streams import ALIVE
 from tinyllm.serving.studio import watch as watch_module
 from tinyllm.serving.studio.answers import EventResponse
 from tinyllm.serving.studio.curves import Cursor
 from tinyllm.serving.studio.library import Item
 from tinyllm.serving.studio.run_states import RunStates
-from tinyllm.serving.studio.watch import ALIVE, MOST_STREAMS, Look, Watchers
+from tinyllm.serving.studio.watch import MOST_STREAMS, Look, Watchers
 
 Event = tuple[str, dict[str, Any]]
 
