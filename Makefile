@@ -43,6 +43,7 @@ page-check:  ## types of the studio's page by tsc, and its libraries against pac
 
 page-types: node_modules/.package-lock.json
 	npx tsc -p tsconfig.json
+	npx tsc -p tsconfig.html.json
 	$(PYTHON) tools/copy_page_libraries.py --check
 
 node_modules/.package-lock.json: package.json package-lock.json

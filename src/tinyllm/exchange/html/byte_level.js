@@ -14,6 +14,7 @@ const GPT2_WORDS =
 const LLAMA3_WORDS =
   /'[sS\u017f]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD]|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\p{White_Space}\p{L}\p{N}]+[\r\n]*|\p{White_Space}*[\r\n]+|\p{White_Space}+(?!\P{White_Space})|\p{White_Space}+/gu;
 
+/** A function that finds all matches of a pattern in a text. @param {RegExp} pattern @returns {(text: string) => string[]} */
 const words = (pattern) => (text) => text.match(pattern) ?? [];
 
 /** The rule with llama.cpp's name -> the words of a text. @type {Record<string, (text: string) => string[]>} */
@@ -23,37 +24,49 @@ const SPLITTERS = {
   "llama-bpe": words(LLAMA3_WORDS),
 };
 
+/** @typedef {{content: string, id: number, special?: boolean, normalized?: boolean}} AddedToken */
+/** @typedef {ReturnType<typeof cutter>} Cutter */
+
 /** A tokenizer from the bytes of a `tokenizer.json`; `rule` names how it splits a text into words. */
 export class ByteLevelTokenizer {
   /** @param {Uint8Array} bytes @param {string} rule */
   constructor(bytes, rule) {
-    const { model, added_tokens: added } = JSON.parse(new TextDecoder().decode(bytes));
+    const { model, added_tokens: found } = JSON.parse(new TextDecoder().decode(bytes));
+    const added = /** @type {AddedToken[]} */ (found ?? []);
     this.split = SPLITTERS[rule];
     this.keepsKnownWords = model.ignore_merges === true;
+    /** @type {Map<string, number>} */
     this.ids = new Map(Object.entries(model.vocab));
+    /** @type {{text: string, type: number}[]} */
     this.pieces = [];
     for (const [text, id] of this.ids) this.pieces[id] = { text, type: NORMAL };
-    for (const { content, id, special } of added ?? []) {
+    for (const { content, id, special } of added) {
       this.pieces[id] = { text: content, type: special ? CONTROL : USER_DEFINED };
     }
-    this.addedIds = new Map((added ?? []).map(({ content, id }) => [content, id]));
-    const texts = (isNormalized) =>
-      (added ?? []).filter(({ normalized }) => Boolean(normalized) === isNormalized).map(({ content }) => content);
+    this.addedIds = new Map(added.map(({ content, id }) => [content, id]));
+    const texts = (/** @type {boolean} */ isNormalized) =>
+      added.filter(({ normalized }) => Boolean(normalized) === isNormalized).map(({ content }) => content);
     this.cuts = [cutter(texts(false)), cutter(texts(true))];
     this.merges = this.mergesOf(model.merges ?? []);
     this.characters = characterOfByte();
     this.byteOf = new Map(this.characters.map((character, byte) => [character, byte]));
   }
 
-  /** left id, right id -> rank and id of the merged token; the key is one number. */
+  /** left id, right id -> rank and id of the merged token; the key is one number. @param {(string | string[])[]} merges */
   mergesOf(merges) {
+    /** @type {Map<number, {rank: number, value: number}>} */
     const found = new Map();
     merges.forEach((merge, rank) => {
       const [left, right] = typeof merge === "string" ? merge.split(" ") : merge;
-      const key = pairKey(this.ids.get(left), this.ids.get(right));
-      found.set(key, { rank, value: this.ids.get(left + right) });
+      const key = pairKey(this.idOf(left), this.idOf(right));
+      found.set(key, { rank, value: this.idOf(left + right) });
     });
     return found;
+  }
+
+  /** The id of a piece that the vocabulary has. @param {string} piece */
+  idOf(piece) {
+    return /** @type {number} */ (this.ids.get(piece));
   }
 
   /** The ids of `text`, without BOS. Special tokens in it are ordinary text. @param {string} text */
@@ -61,13 +74,19 @@ export class ByteLevelTokenizer {
     return this.encodeBetween(text, this.cuts);
   }
 
-  encodeBetween(text, [cut, ...others]) {
+  /**
+   * The ids of a text between added tokens, which the cutters find one after another.
+   * @param {string} text @param {Cutter[]} cutters @returns {number[]}
+   */
+  encodeBetween(text, cutters) {
+    const [cut, ...others] = cutters;
     if (!cut) return this.split(text).flatMap((word) => this.encodeWord(word));
+    /** @type {number[]} */
     let ids = [];
     let plain = "";
     for (const { section, isCut } of cut(text)) {
       const id = this.addedIds.get(section);
-      if (!isCut || this.pieces[id].type === CONTROL) {
+      if (!isCut || id === undefined || this.pieces[id].type === CONTROL) {
         plain += section;
         continue;
       }
@@ -77,34 +96,37 @@ export class ByteLevelTokenizer {
     return ids.concat(this.encodeBetween(plain, others));
   }
 
+  /** @param {string} word */
   encodeWord(word) {
     const text = Array.from(new TextEncoder().encode(word), (byte) => this.characters[byte]).join("");
-    if (this.keepsKnownWords && this.ids.has(text)) return [this.ids.get(text)];
+    if (this.keepsKnownWords && this.ids.has(text)) return [this.idOf(text)];
     const symbols = Array.from(text, (character, start) => {
-      return { start, end: start + 1, value: this.ids.get(character), isFrozen: false };
+      return { start, end: start + 1, value: this.idOf(character), isFrozen: false };
     });
     return mergePairs(symbols, (left, right) => this.merges.get(pairKey(left.value, right.value))).map(({ value }) => value);
   }
 
-  /** The bytes that a token decodes to; none for a control token. @returns {Uint8Array} */
+  /** The bytes that a token decodes to; none for a control token. @param {number} id @returns {Uint8Array} */
   bytesOf(id) {
     const { text, type } = this.pieces[id];
     if (type === CONTROL) return new Uint8Array(0);
     const bytes = Array.from(text, (character) => this.byteOf.get(character));
     // An added token may hold a character that stands for no byte: then its text is plain.
-    return bytes.includes(undefined) ? new TextEncoder().encode(text) : Uint8Array.from(bytes);
+    const isPlain = bytes.includes(undefined);
+    return isPlain ? new TextEncoder().encode(text) : Uint8Array.from(/** @type {number[]} */ (bytes));
   }
 
   /** A decoder that accepts one id at a time. */
   stream() {
     const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
     return {
-      push: (id) => decoder.decode(this.bytesOf(id), { stream: true }),
+      push: (/** @type {number} */ id) => decoder.decode(this.bytesOf(id), { stream: true }),
       finish: () => decoder.decode(),
     };
   }
 }
 
+/** @param {number} left @param {number} right */
 function pairKey(left, right) {
   return left * 2 ** 26 + right;
 }

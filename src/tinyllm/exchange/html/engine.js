@@ -12,11 +12,20 @@
  * Shapes: D model size, H query heads, K key/value heads, C channels of a head, F feed-forward size, V vocabulary.
  */
 
-import { matrixOf } from "./weights.js";
+import { matrixOf, tensorOf } from "./weights.js";
 
 const FIRST_POSITIONS = 128; // the cache begins small and doubles, up to the context
 
-/** out = matrix * x + bias. @param {import("./weights.js").Matrix} matrix */
+/** @typedef {import("./weights.js").Matrix} Matrix */
+/** @typedef {ReturnType<typeof layerOf>} Layer */
+/** @typedef {Float64Array | Float32Array} Floats */
+/**
+ * The shape of a model, with the names of tinyllm's settings.
+ * @typedef {{num_layers: number, num_heads: number, num_kv_heads: number, head_size: number, hidden_size: number,
+ *   intermediate_size: number, vocab_size: number, context_length: number, norm_eps: number, tie_embeddings: boolean}} Config
+ */
+
+/** out = matrix * x + bias. @param {Matrix} matrix @param {Floats} x @param {Floats} out */
 export function multiply(matrix, x, out) {
   const { numbers, rows, columns } = matrix;
   let row = 0;
@@ -44,13 +53,16 @@ export function multiply(matrix, x, out) {
   finish(matrix, out);
 }
 
-/** Applies the scale and the bias of each row. */
+/** Applies the scale and the bias of each row. @param {Matrix} matrix @param {Floats} out */
 function finish({ scales, biases, rows }, out) {
   if (scales !== null) for (let row = 0; row < rows; row++) out[row] *= scales[row];
   if (biases !== null) for (let row = 0; row < rows; row++) out[row] += biases[row];
 }
 
-/** out = gain * x / sqrt(mean(x^2) + eps) (Zhang & Sennrich 2019). */
+/**
+ * out = gain * x / sqrt(mean(x^2) + eps) (Zhang & Sennrich 2019).
+ * @param {Floats} x @param {ArrayLike<number>} gain @param {number} eps @param {Floats} out
+ */
 export function normalize(x, gain, eps, out) {
   let squares = 0;
   for (let index = 0; index < x.length; index++) squares += x[index] * x[index];
@@ -58,7 +70,10 @@ export function normalize(x, gain, eps, out) {
   for (let index = 0; index < x.length; index++) out[index] = gain[index] * x[index] * factor;
 }
 
-/** Rotates channel i of each head together with channel i + C/2 (Su et al. 2021). */
+/**
+ * Rotates channel i of each head together with channel i + C/2 (Su et al. 2021).
+ * @param {Floats} heads @param {number} headSize @param {Floats} cosines @param {Floats} sines
+ */
 export function rotate(heads, headSize, cosines, sines) {
   const half = headSize / 2;
   for (let start = 0; start < heads.length; start += headSize) {
@@ -74,16 +89,16 @@ export function rotate(heads, headSize, cosines, sines) {
 /** A loaded model, and the one text that it is reading. */
 export class Engine {
   /**
-   * @param {object} config the shape of the model, with the names of tinyllm's settings
+   * @param {Config} config
    * @param {number[]} frequencies the rotary frequencies (C/2), in radians a token
-   * @param {Map<string, {numbers: Int8Array | Float32Array, shape: number[]}>} tensors with Hugging Face's names
+   * @param {import("./weights.js").Tensors} tensors with Hugging Face's names
    */
   constructor(config, frequencies, tensors) {
     this.config = config;
     this.frequencies = frequencies;
     this.embedding = matrixOf(tensors, "model.embed_tokens");
     this.output = config.tie_embeddings ? this.embedding : matrixOf(tensors, "lm_head");
-    this.norm = tensors.get("model.norm.weight").numbers;
+    this.norm = tensorOf(tensors, "model.norm.weight").numbers;
     this.layers = Array.from({ length: config.num_layers }, (_, index) => layerOf(tensors, `model.layers.${index}`));
     /** The tokens that the engine holds. @type {number[]} */
     this.tokens = [];
@@ -100,12 +115,12 @@ export class Engine {
     this.logitNumbers = new Float64Array(config.vocab_size);
   }
 
-  /** Forgets all tokens but the first `length`. */
+  /** Forgets all tokens but the first `length`. @param {number} length */
   truncate(length) {
     this.tokens.length = length;
   }
 
-  /** Appends a token: one pass through all layers. */
+  /** Appends a token: one pass through all layers. @param {number} token */
   read(token) {
     const { x, normed, added, gate, up } = this.scratch;
     const eps = this.config.norm_eps;
@@ -135,13 +150,14 @@ export class Engine {
     return this.logitNumbers;
   }
 
+  /** The row of a token in the embedding. @param {number} token @param {Floats} out */
   embed(token, out) {
     const { numbers, scales, columns } = this.embedding;
     const scale = scales === null ? 1 : scales[token];
     for (let index = 0; index < columns; index++) out[index] = numbers[token * columns + index] * scale;
   }
 
-  /** Cosines and sines of a position's angles, rounded as in the models' training. */
+  /** Cosines and sines of a position's angles, rounded as in the models' training. @param {number} position */
   setAngles(position) {
     for (let index = 0; index < this.frequencies.length; index++) {
       const angle = Math.fround(position * this.frequencies[index]);
@@ -150,7 +166,10 @@ export class Engine {
     }
   }
 
-  /** out = o_proj * softmax(query * keys / sqrt(C)) * values; H / K query heads share a key/value head. */
+  /**
+   * out = o_proj * softmax(query * keys / sqrt(C)) * values; H / K query heads share a key/value head.
+   * @param {Layer} layer @param {number} position @param {Floats} x @param {Floats} out
+   */
   attend(layer, position, x, out) {
     const { num_heads: numHeads, num_kv_heads: numKvHeads, head_size: headSize } = this.config;
     const { query, key, value, heads } = this.scratch;
@@ -169,7 +188,10 @@ export class Engine {
     multiply(layer.attentionOutput, heads, out);
   }
 
-  /** Adds the values that one head attends to; `at` and `shared` are the head's places in queries and keys. */
+  /**
+   * Adds the values that one head attends to; `at` and `shared` are the head's places in queries and keys.
+   * @param {Layer} layer @param {number} numPositions @param {number} at @param {number} shared @param {number} stride
+   */
   attendHead(layer, numPositions, at, shared, stride) {
     const { keys, values } = layer;
     const { query, heads } = this.scratch;
@@ -196,7 +218,7 @@ export class Engine {
     }
   }
 
-  /** Makes room for `numPositions` keys and values in every layer. */
+  /** Makes room for `numPositions` keys and values in every layer. @param {number} numPositions */
   reserve(numPositions) {
     if (numPositions <= this.capacity) return;
     const { context_length: context, num_kv_heads: numKvHeads, head_size: headSize } = this.config;
@@ -204,7 +226,7 @@ export class Engine {
     if (numPositions > this.capacity) throw new Error(`${numPositions} tokens are more than the context of ${context}`);
     this.scores = new Float64Array(this.capacity);
     for (const layer of this.layers) {
-      for (const name of ["keys", "values"]) {
+      for (const name of /** @type {const} */ (["keys", "values"])) {
         const longer = new Float32Array(this.capacity * numKvHeads * headSize);
         longer.set(layer[name]);
         layer[name] = longer;
@@ -213,14 +235,15 @@ export class Engine {
   }
 }
 
+/** The weights of a layer, and its cache. @param {import("./weights.js").Tensors} tensors @param {string} name */
 function layerOf(tensors, name) {
   return {
-    attentionNorm: tensors.get(`${name}.input_layernorm.weight`).numbers,
+    attentionNorm: tensorOf(tensors, `${name}.input_layernorm.weight`).numbers,
     query: matrixOf(tensors, `${name}.self_attn.q_proj`),
     key: matrixOf(tensors, `${name}.self_attn.k_proj`),
     value: matrixOf(tensors, `${name}.self_attn.v_proj`),
     attentionOutput: matrixOf(tensors, `${name}.self_attn.o_proj`),
-    feedForwardNorm: tensors.get(`${name}.post_attention_layernorm.weight`).numbers,
+    feedForwardNorm: tensorOf(tensors, `${name}.post_attention_layernorm.weight`).numbers,
     gate: matrixOf(tensors, `${name}.mlp.gate_proj`),
     up: matrixOf(tensors, `${name}.mlp.up_proj`),
     down: matrixOf(tensors, `${name}.mlp.down_proj`),

@@ -9,15 +9,22 @@ import { choose, normalizerOf, randomStream, topIds } from "./sampling.js";
 const NUM_RIVALS = 10;
 
 /** @typedef {import("./sampling.js").Rules & {maxNewTokens: number, seed: number}} Settings */
+/** @typedef {import("./sentencepiece.js").SentencePieceTokenizer | import("./byte_level.js").ByteLevelTokenizer} Tokenizer */
+/** @typedef {{bos_id: number, begins_with_bos: boolean, end_ids: number[]}} TokenizerRules */
+/** @typedef {{text: string, isBytes: boolean, isEnd: boolean}} Label a token for people */
+/** @typedef {{id: number, probability: number, label: Label}} Rival */
+/** @typedef {Rival & {rivals: Rival[], text: string, reason: "end" | "length" | null}} Token that was drawn */
 
 /** An engine with its tokenizer. */
 export class TextGenerator {
-  /** @param {import("./engine.js").Engine} engine @param {object} tokenizer @param {object} rules of the tokenizer */
-  constructor(engine, tokenizer, { bos_id: bosId, begins_with_bos: beginsWithBos, end_ids: endIds }) {
+  /** @param {import("./engine.js").Engine} engine @param {Tokenizer} tokenizer @param {TokenizerRules} rules of the tokenizer */
+  constructor(engine, tokenizer, rules) {
+    const { bos_id: bosId, begins_with_bos: beginsWithBos, end_ids: endIds } = rules;
     this.engine = engine;
     this.tokenizer = tokenizer;
     this.beginning = beginsWithBos ? [bosId] : [];
     this.endIds = new Set(endIds);
+    /** @type {Map<number, Label>} */
     this.labels = new Map();
   }
 
@@ -35,6 +42,7 @@ export class TextGenerator {
    *
    * `kept` are tokens that an earlier call drew after `prompt`. `forced`, if not null, is the first token to take.
    * @param {number[]} prompt @param {number[]} kept @param {number | null} forced @param {Settings} settings
+   * @returns {Generator<Token | null, void>}
    */
   *generate(prompt, kept, forced, settings) {
     const window = [...prompt];
@@ -58,14 +66,17 @@ export class TextGenerator {
     }
   }
 
-  /** Appends to the window; one that is full keeps its last half. */
+  /** Appends to the window; one that is full keeps its last half. @param {number[]} window @param {number} id */
   append(window, id) {
     const context = this.engine.config.context_length;
     window.push(id);
     if (window.length > context) window.splice(0, window.length - Math.max(1, Math.floor(context / 2)));
   }
 
-  /** Reads the tokens of `window` that the engine does not hold, and at least the last one; yields null between them. */
+  /**
+   * Reads the tokens of `window` that the engine does not hold, and at least the last one; yields null between them.
+   * @param {number[]} window @returns {Generator<null, void>}
+   */
   *readWindow(window) {
     const { tokens } = this.engine;
     let shared = 0;
@@ -77,23 +88,28 @@ export class TextGenerator {
     }
   }
 
-  /** Probability and likeliest rivals of a token, under the model itself: before temperature and filters. */
+  /**
+   * Probability and likeliest rivals of a token, under the model itself: before temperature and filters.
+   * @param {number} id @param {Float64Array} logits
+   */
   describe(id, logits) {
     const { largest, sum } = normalizerOf(logits);
-    const probabilityOf = (token) => Math.exp(logits[token] - largest) / sum;
+    const probabilityOf = (/** @type {number} */ token) => Math.exp(logits[token] - largest) / sum;
     const rivals = topIds(logits, NUM_RIVALS).map((rival) => {
       return { id: rival, probability: probabilityOf(rival), label: this.labelOf(rival) };
     });
     return { id, probability: probabilityOf(id), label: this.labelOf(id), rivals };
   }
 
-  /** A token for people: its text, or its bytes if they are no whole characters, and whether it ends a text. */
+  /** A token for people: its text, or its bytes if they are no whole characters, and whether it ends a text. @param {number} id */
   labelOf(id) {
-    if (!this.labels.has(id)) this.labels.set(id, { ...readableBytes(this.tokenizer.bytesOf(id)), isEnd: this.endIds.has(id) });
-    return this.labels.get(id);
+    const label = this.labels.get(id) ?? { ...readableBytes(this.tokenizer.bytesOf(id)), isEnd: this.endIds.has(id) };
+    this.labels.set(id, label);
+    return label;
   }
 }
 
+/** @param {Uint8Array} bytes */
 function readableBytes(bytes) {
   try {
     return { text: new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes), isBytes: false };

@@ -5,6 +5,8 @@
  * @typedef {{start: number, end: number, value: number, isFrozen: boolean}} Symbol
  */
 
+/** @typedef {{rank: number, value: number, left: number, right: number, start: number, end: number}} Candidate a merge */
+
 /**
  * Merges neighbours until no pair is known. The pair of the lowest rank merges first, the leftmost of equal ones.
  *
@@ -15,19 +17,22 @@
 export function mergePairs(symbols, find) {
   const previous = symbols.map((_, index) => index - 1);
   const next = symbols.map((_, index) => (index + 1 < symbols.length ? index + 1 : -1));
+  /** @type {(Symbol | null)[]} */
   const merged = symbols.map((symbol) => ({ ...symbol }));
+  /** @type {Candidate[]} */
   const queue = [];
-  const push = (left, right) => {
-    if (left < 0 || right < 0 || merged[left].isFrozen || merged[right].isFrozen) return;
-    const found = find(merged[left], merged[right]);
-    if (found) pushCandidate(queue, { ...found, left, right, start: merged[left].start, end: merged[right].end });
+  const push = (/** @type {number} */ left, /** @type {number} */ right) => {
+    const [one, other] = [merged[left], merged[right]];
+    if (!one || !other || one.isFrozen || other.isFrozen) return;
+    const found = find(one, other);
+    if (found) pushCandidate(queue, { ...found, left, right, start: one.start, end: other.end });
   };
   for (let index = 0; index + 1 < merged.length; index++) push(index, index + 1);
   while (queue.length > 0) {
     const { left, right, start, end, value } = popCandidate(queue);
     // A candidate is stale if one of its symbols has merged since: then it starts or ends elsewhere.
-    const isCurrent = merged[left] && merged[right] && next[left] === right;
-    if (!isCurrent || merged[left].start !== start || merged[right].end !== end) continue;
+    const isCurrent = next[left] === right && merged[left]?.start === start && merged[right]?.end === end;
+    if (!isCurrent) continue;
     merged[left] = { start, end, value, isFrozen: false };
     merged[right] = null;
     next[left] = next[right];
@@ -38,11 +43,12 @@ export function mergePairs(symbols, find) {
   return merged.filter((symbol) => symbol !== null);
 }
 
+/** @param {Candidate} one @param {Candidate} other */
 function precedes(one, other) {
   return one.rank < other.rank || (one.rank === other.rank && one.left < other.left);
 }
 
-/** Adds to a binary heap whose first item precedes all others. */
+/** Adds to a binary heap whose first item precedes all others. @param {Candidate[]} heap @param {Candidate} item */
 function pushCandidate(heap, item) {
   let place = heap.length;
   heap.push(item);
@@ -55,10 +61,10 @@ function pushCandidate(heap, item) {
   heap[place] = item;
 }
 
-/** Takes the first item out of the heap. */
+/** Takes the first item out of the heap, which has one. @param {Candidate[]} heap */
 function popCandidate(heap) {
   const first = heap[0];
-  const item = heap.pop();
+  const item = /** @type {Candidate} */ (heap.pop());
   let place = 0;
   while (heap.length > 0) {
     let child = 2 * place + 1;

@@ -9,6 +9,7 @@ const VARINT = 0, FIXED64 = 1, BYTES = 2, FIXED32 = 5;
 const SPACING_FIELD = 200; // tinyllm's own, in the range reserved for extensions
 
 /** @typedef {{text: string, score: number, type: number}} Piece */
+/** @typedef {Map<number, any>} Fields number of a field -> integer or bytes, as its kind says */
 
 /** @param {Uint8Array} bytes */
 export function parseModel(bytes) {
@@ -16,7 +17,10 @@ export function parseModel(bytes) {
   /** @type {Piece[]} */
   const pieces = [];
   let spacing = 0;
-  let trainer = new Map(), normalizer = new Map();
+  /** @type {Fields} */
+  let trainer = new Map();
+  /** @type {Fields} */
+  let normalizer = new Map();
   for (const [number, value] of fieldsOf(bytes)) {
     if (number === 1) pieces.push(pieceOf(value, decoder));
     else if (number === 2) trainer = new Map([...trainer, ...fieldsOf(value)]);
@@ -33,7 +37,9 @@ export function parseModel(bytes) {
   };
 }
 
+/** @param {Uint8Array} bytes @param {TextDecoder} decoder @returns {Piece} */
 function pieceOf(bytes, decoder) {
+  /** @type {Fields} */
   const fields = new Map(fieldsOf(bytes));
   const score = fields.get(2);
   return {
@@ -43,7 +49,10 @@ function pieceOf(bytes, decoder) {
   };
 }
 
-/** The fields of a protobuf message in order: [number, integer or bytes]. @param {Uint8Array} bytes */
+/**
+ * The fields of a protobuf message in order: [number, integer or bytes].
+ * @param {Uint8Array} bytes @returns {Generator<[number, any]>}
+ */
 function* fieldsOf(bytes) {
   let at = 0;
   const varint = () => {

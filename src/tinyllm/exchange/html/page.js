@@ -5,31 +5,70 @@
  */
 
 import { buildSliders, readSettings } from "./controls.js";
-import { RivalCard, percent, readable } from "./rivals.js";
+import { RivalCard, nameOf, percent } from "./rivals.js";
 import { TEXTS } from "./texts.js";
 
-const SURPRISING_BITS = 8; // a token of this information, 1 in 256, has the full shade
-const element = (id) => document.getElementById(id);
+const SURPRISING_BITS = Math.log2(1000); // a token of this information, 1 in 1,000, has the full shade, as in the studio
+/** @typedef {import("./rivals.js").ShownToken} ShownToken */
+/** @typedef {import("./texts.js").Texts} Texts */
+/**
+ * @typedef {{kind: "loading" | "ready" | "reading" | "error" | "writing" | "stopped" | "done", message?: string, rate?: number,
+ *   reason?: ShownToken["reason"] | undefined}} Status
+ */
+
+/** An element of the template. @param {string} id */
+const element = (id) => /** @type {HTMLElement} */ (document.getElementById(id));
+/** A field or button of the template. @param {string} id */
+const field = (id) => /** @type {HTMLInputElement} */ (document.getElementById(id));
+
+/** Whether a token is bytes that make no character yet. @param {ShownToken} token */
+function isPending({ text, label, reason }) {
+  return text === "" && label.isBytes && reason === null;
+}
+
+/** Whether a token's bytes complete the character that bytes before it began. @param {ShownToken} token */
+function completes({ text, label }) {
+  return label.isBytes && text !== "" && !text.includes("\ufffd");
+}
+
+/** Shades an element by how surprising its token is. @param {HTMLElement} span @param {number} probability */
+function shade(span, probability) {
+  span.style.setProperty("--surprise", String(Math.min(1, -Math.log2(probability) / SURPRISING_BITS)));
+}
+
+/** The token that an event is about; null for none. @param {EventTarget | null} target */
+function tokenAt(target) {
+  return target instanceof Element ? /** @type {HTMLElement | null} */ (target.closest(".token")) : null;
+}
 
 /** The state of the page and its parts. */
 class Page {
+  /** @param {import("./worker.js").Info} info */
   constructor(info) {
     this.info = info;
+    /** @type {keyof typeof TEXTS} */
     this.language = navigator.language.startsWith("zh") ? "zh" : "en";
     this.theme = matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
     this.run = 0;
     this.isOpen = false;
     this.isWriting = false;
     this.promptText = "";
+    /** @type {number[] | null} */
     this.promptIds = [];
+    /** @type {ShownToken[]} */
     this.tokens = [];
+    /** @type {(ShownToken & {rate: number})[]} */
     this.arrived = [];
+    /** @type {Status} */
     this.status = { kind: "loading" };
+    /** @type {Worker | null} */
+    this.worker = null;
     this.showSliders = buildSliders(element("sliders"));
+    this.settings = readSettings();
     this.card = new RivalCard(element("rivals"), (index, id) => this.branch(index, id));
     element("title").textContent = info.title;
-    element("prompt").value = info.prompt;
-    element("settings").open = matchMedia("(min-width: 54rem)").matches;
+    field("prompt").value = info.prompt;
+    /** @type {HTMLDetailsElement} */ (element("settings")).open = matchMedia("(min-width: 54rem)").matches;
     this.listen();
     this.showTheme();
     this.showTexts();
@@ -41,21 +80,21 @@ class Page {
 
   /** Gives the model to a worker. Called once the whole file is read. */
   open() {
+    /** @type {Record<string, string>} */
     const files = {};
-    for (const script of document.querySelectorAll("script[data-file]")) {
-      files[script.dataset.file] = script.textContent;
+    for (const script of /** @type {NodeListOf<HTMLElement>} */ (document.querySelectorAll("script[data-file]"))) {
+      files[script.dataset.file ?? ""] = script.textContent ?? "";
       script.remove(); // the worker has a copy; this one would only take memory
     }
-    const source = new Blob([element("engine").textContent], { type: "text/javascript" });
+    const source = new Blob([element("engine").textContent ?? ""], { type: "text/javascript" });
     try {
       this.worker = new Worker(URL.createObjectURL(source));
+      this.worker.onerror = () => this.setStatus({ kind: "error", message: "noWorker" });
+      this.worker.onmessage = ({ data }) => this.receive(data);
+      this.worker.postMessage({ kind: "open", info: this.info, files });
     } catch {
       this.setStatus({ kind: "error", message: "noWorker" });
-      return;
     }
-    this.worker.onerror = () => this.setStatus({ kind: "error", message: "noWorker" });
-    this.worker.onmessage = ({ data }) => this.receive(data);
-    this.worker.postMessage({ kind: "open", info: this.info, files });
   }
 
   listen() {
@@ -63,15 +102,15 @@ class Page {
     element("stop").addEventListener("click", () => this.stop());
     element("more").addEventListener("click", () => this.start(this.tokens.length, null));
     element("language").addEventListener("click", () => {
-      this.language = this.texts.otherLanguage;
+      this.language = this.language === "en" ? "zh" : "en";
       this.showTexts();
     });
     element("theme").addEventListener("click", () => {
       this.theme = this.theme === "dark" ? "light" : "dark";
       this.showTheme();
     });
-    element("shading").addEventListener("change", (event) => {
-      element("text").classList.toggle("plain", !event.target.checked);
+    element("shading").addEventListener("change", () => {
+      element("text").classList.toggle("plain", !field("shading").checked);
     });
     document.addEventListener("keydown", (event) => {
       if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) this.write();
@@ -80,7 +119,7 @@ class Page {
       else this.card.close();
     });
     document.addEventListener("pointerdown", ({ target }) => {
-      if (!element("rivals").contains(target) && !target.closest?.(".token")) this.card.close();
+      if (!element("rivals").contains(/** @type {Node} */ (target)) && tokenAt(target) === null) this.card.close();
     });
     const text = element("text");
     text.addEventListener("click", ({ target }) => this.showRivals(target, true));
@@ -94,18 +133,18 @@ class Page {
   /** Begins a new text from the prompt. */
   write() {
     if (!this.isOpen) return;
-    this.promptText = element("prompt").value;
+    this.promptText = field("prompt").value;
     this.promptIds = null;
     this.start(0, null);
   }
 
-  /** Goes on from token `index`, where a rival takes the place of the token that stood there. */
+  /** Goes on from token `index`, where a rival takes the place of the token that stood there. @param {number} index @param {number} id */
   branch(index, id) {
     this.card.close();
     this.start(index, id);
   }
 
-  /** Asks the worker for the tokens after the first `numKept`. */
+  /** Asks the worker for the tokens after the first `numKept`. @param {number} numKept @param {number | null} forced */
   start(numKept, forced) {
     this.run += 1;
     this.tokens.length = numKept;
@@ -117,18 +156,19 @@ class Page {
     this.setStatus({ kind: "reading" });
     const kept = this.tokens.map(({ id }) => id);
     const { run, promptText: text, promptIds: ids, settings } = this;
-    this.worker.postMessage({ kind: "generate", run, text, ids, kept, forced, settings });
+    this.worker?.postMessage({ kind: "generate", run, text, ids, kept, forced, settings });
   }
 
   stop() {
     if (!this.isWriting) return;
     this.showArrived();
     this.run += 1; // messages of the stopped run are ignored
-    this.worker.postMessage({ kind: "stop" });
+    this.worker?.postMessage({ kind: "stop" });
     this.setWriting(false);
     this.setStatus({ ...this.status, kind: "stopped" });
   }
 
+  /** @param {any} data a message of the worker */
   receive(data) {
     if (data.kind === "opened") {
       this.isOpen = true;
@@ -142,6 +182,7 @@ class Page {
     }
   }
 
+  /** @param {any} data a message of the worker about the text that is written */
   receiveOfRun(data) {
     if (data.kind === "prompt") this.promptIds = data.ids;
     if (data.kind === "token") {
@@ -157,30 +198,71 @@ class Page {
   }
 
   showArrived() {
-    if (this.arrived.length === 0) return;
-    const { rate } = this.arrived.at(-1);
-    const fragment = document.createDocumentFragment();
-    for (const token of this.arrived) {
-      fragment.append(...this.tokenNodes(token, this.tokens.length));
-      this.tokens.push(token);
+    const last = this.arrived.at(-1);
+    if (last === undefined) return;
+    let first = this.tokens.length;
+    while (first > 0 && isPending(this.tokens[first - 1])) {
+      first--; // its character may be complete
+      element("text").querySelector(`[data-index="${first}"]`)?.remove();
     }
+    this.tokens.push(...this.arrived);
     this.arrived = [];
-    element("text").append(fragment);
-    this.setStatus({ kind: "writing", rate });
+    element("text").append(...this.nodesFrom(first));
+    this.setStatus({ kind: "writing", rate: last.rate });
   }
 
   /** Shows prompt and tokens anew, after some of them went. */
   showText() {
     const prompt = Object.assign(document.createElement("span"), { className: "prompt", textContent: this.promptText });
-    element("text").replaceChildren(prompt, ...this.tokens.flatMap((token, index) => this.tokenNodes(token, index)));
+    element("text").replaceChildren(prompt, ...this.nodesFrom(0));
   }
 
-  /** A token's spaces, which bear no shade, and the rest of it; a token of spaces alone is whole. */
+  /** What the tokens from one on are in the text; those of one character are the parts of an element. @param {number} first */
+  nodesFrom(first) {
+    /** @type {(Node | string)[]} */
+    const nodes = [];
+    for (let index = first; index < this.tokens.length; index++) {
+      let last = index;
+      while (last < this.tokens.length - 1 && isPending(this.tokens[last])) last++;
+      if (last > index && completes(this.tokens[last])) nodes.push(this.characterElement(index, last));
+      else for (let each = index; each <= last; each++) nodes.push(...this.tokenNodes(this.tokens[each], each));
+      index = last;
+    }
+    return nodes;
+  }
+
+  /**
+   * A character of several tokens, shaded by the product of their probabilities; its parts lie over it.
+   * @param {number} first @param {number} last
+   */
+  characterElement(first, last) {
+    const tokens = this.tokens.slice(first, last + 1);
+    const { text } = this.tokens[last];
+    const probability = tokens.reduce((product, token) => product * token.probability, 1);
+    const box = Object.assign(document.createElement("span"), { className: "character" });
+    const shown = Object.assign(document.createElement("span"), { className: "character-text", textContent: text });
+    shown.setAttribute("aria-hidden", "true");
+    box.title = `${tokens.length} ${this.texts.together} ${percent(probability)}`;
+    shade(box, probability);
+    box.append(shown);
+    for (const [place, token] of tokens.entries()) {
+      token.part = `${text} ${place + 1}/${tokens.length}`;
+      const part = this.tokenElement(token, first + place, "");
+      part.classList.add("part");
+      part.style.setProperty("--part", String(place));
+      part.style.setProperty("--parts", String(tokens.length));
+      box.append(part);
+    }
+    return box;
+  }
+
+  /** A token's spaces, which bear no shade, and the rest of it; a token of spaces alone is whole. @param {ShownToken} token @param {number} index */
   tokenNodes(token, index) {
-    const [, spaces, word] = token.text.match(/^( *)(.*)$/s);
+    const [, spaces, word] = /** @type {RegExpMatchArray} */ (token.text.match(/^( *)(.*)$/s));
     return word === "" ? [this.tokenElement(token, index, token.text)] : [spaces, this.tokenElement(token, index, word)];
   }
 
+  /** @param {ShownToken} token @param {number} index @param {string} text */
   tokenElement(token, index, text) {
     const span = document.createElement("span");
     span.className = token.reason === "end" ? "token end" : "token";
@@ -188,36 +270,28 @@ class Page {
     span.dataset.index = String(index);
     span.tabIndex = index === 0 ? 0 : -1;
     span.setAttribute("role", "button");
-    span.setAttribute("aria-label", `${readable(token.label, this.texts)}, ${percent(token.probability)}`);
-    const bits = -Math.log2(this.shownProbability(token, index));
-    span.style.setProperty("--surprise", String(Math.min(1, bits / SURPRISING_BITS)));
+    span.setAttribute("aria-label", `${nameOf(token, this.texts)}, ${percent(token.probability)}`);
+    shade(span, token.probability);
     return span;
   }
 
-  /** The probability of a token, times those of the bytes before it that complete its character. */
-  shownProbability(token, index) {
-    let probability = token.probability;
-    for (let before = index - 1; before >= 0 && this.tokens[before].text === ""; before--) {
-      probability *= this.tokens[before].probability;
-    }
-    return probability;
-  }
-
+  /** @param {EventTarget | null} target @param {boolean} isPinned */
   showRivals(target, isPinned) {
-    const span = target.closest?.(".token");
-    if (!span) return;
+    const span = tokenAt(target);
+    if (span === null) return;
     const index = Number(span.dataset.index);
     this.card.open(span, index, this.tokens[index], this.texts, isPinned);
   }
 
-  /** Arrows walk from token to token, Enter goes into the card. */
+  /** Arrows walk from token to token, Enter goes into the card. @param {KeyboardEvent} event */
   onTextKey(event) {
-    const span = event.target.closest?.(".token");
-    if (!span) return;
-    const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
+    const span = tokenAt(event.target);
+    if (span === null) return;
+    const step = /** @type {Record<string, number>} */ ({ ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 })[event.key];
     if (step) {
       event.preventDefault();
-      const next = element("text").querySelector(`[data-index="${Number(span.dataset.index) + step}"]`);
+      const place = Number(span.dataset.index) + step;
+      const next = /** @type {HTMLElement | null} */ (element("text").querySelector(`[data-index="${place}"]`));
       if (!next) return;
       span.tabIndex = -1;
       next.tabIndex = 0;
@@ -230,20 +304,22 @@ class Page {
     }
   }
 
+  /** @param {boolean} isWriting */
   setWriting(isWriting) {
     this.isWriting = isWriting;
-    element("write").disabled = !this.isOpen;
-    element("stop").disabled = !isWriting;
-    element("more").hidden = isWriting || this.tokens.length === 0 || this.tokens.at(-1).reason === "end";
+    field("write").disabled = !this.isOpen;
+    field("stop").disabled = !isWriting;
+    element("more").hidden = isWriting || this.tokens.length === 0 || this.tokens.at(-1)?.reason === "end";
     element("text").classList.toggle("writing", isWriting);
   }
 
+  /** @param {Status} status */
   setStatus(status) {
     this.status = status;
     const { texts } = this;
     const parts = [];
     if (status.kind === "loading" || status.kind === "ready" || status.kind === "reading") parts.push(texts[status.kind]);
-    else if (status.kind === "error") parts.push(texts[status.message] ?? status.message);
+    else if (status.kind === "error") parts.push(/** @type {Record<string, any>} */ (texts)[status.message ?? ""] ?? status.message);
     else {
       parts.push(`${this.tokens.length} ${texts.tokens}`);
       if (status.rate) parts.push(`${this.number(Math.round(status.rate))} ${texts.rate}`);
@@ -263,8 +339,10 @@ class Page {
   showTexts() {
     const { texts } = this;
     document.documentElement.lang = this.language;
-    for (const each of document.querySelectorAll("[data-text]")) each.textContent = texts[each.dataset.text];
-    element("prompt").placeholder = texts.placeholder;
+    for (const each of /** @type {NodeListOf<HTMLElement>} */ (document.querySelectorAll("[data-text]"))) {
+      each.textContent = /** @type {Record<string, any>} */ (texts)[each.dataset.text ?? ""];
+    }
+    field("prompt").placeholder = texts.placeholder;
     element("text").dataset.empty = texts.empty;
     element("language").textContent = texts.language;
     element("language").lang = texts.otherLanguage;
@@ -278,7 +356,7 @@ class Page {
   facts() {
     const { texts, info } = this;
     const { vocab_size: vocabulary, context_length: context } = info.config;
-    const [unit, name] = texts.sizes.find(([size]) => info.num_parameters >= size);
+    const [unit, name] = /** @type {[number, string]} */ (texts.sizes.find(([size]) => info.num_parameters >= size));
     const count = info.num_parameters / unit;
     return [
       `${count.toFixed(count < 10 && unit > 1 ? 1 : 0)} ${name}`,
@@ -288,10 +366,11 @@ class Page {
     ];
   }
 
+  /** @param {number} value */
   number(value) {
     return value.toLocaleString(this.language);
   }
 }
 
-const page = new Page(JSON.parse(element("info").textContent));
+const page = new Page(JSON.parse(element("info").textContent ?? ""));
 document.addEventListener("DOMContentLoaded", () => page.open());

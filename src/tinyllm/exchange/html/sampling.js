@@ -12,20 +12,23 @@
  * @typedef {{temperature: number, topK: number, topP: number, minP: number}} Rules
  */
 
-/** The next token for `logits` (V) and a number in [0, 1). @param {Rules} rules */
+/** @typedef {Float64Array | Float32Array} Logits */
+
+/** The next token for `logits` (V) and a number in [0, 1). @param {Logits} logits @param {number} uniform @param {Rules} rules */
 export function choose(logits, uniform, rules) {
   return rules.temperature === 0 ? likeliest(logits) : pick(filteredWeights(logits, rules), uniform);
 }
 
-/** The index of the largest logit, the first of equal ones. */
+/** The index of the largest logit, the first of equal ones. @param {Logits} logits */
 export function likeliest(logits) {
   let best = 0;
   for (let id = 1; id < logits.length; id++) if (logits[id] > logits[best]) best = id;
   return best;
 }
 
-/** The weights (V) after top-k, temperature, top-p and min-p. @param {Rules} rules @returns {Float32Array} */
-export function filteredWeights(logits, { temperature, topK, topP, minP }) {
+/** The weights (V) after top-k, temperature, top-p and min-p. @param {Logits} logits @param {Rules} rules @returns {Float32Array} */
+export function filteredWeights(logits, rules) {
+  const { temperature, topK, topP, minP } = rules;
   const row = new Float32Array(logits);
   const largest = row[likeliest(row)];
   const limit = topK > 0 && topK < row.length ? row.slice().sort()[row.length - topK] : -Infinity;
@@ -37,7 +40,10 @@ export function filteredWeights(logits, { temperature, topK, topP, minP }) {
   return weights.map((weight) => (weight >= lowest ? weight : 0));
 }
 
-/** Zeroes all but the smallest set with the share `p` of the sum; the lower ids win ties at its smallest weight. */
+/**
+ * Zeroes all but the smallest set with the share `p` of the sum; the lower ids win ties at its smallest weight.
+ * @param {Float32Array} weights @param {number} p
+ */
 function keepTopP(weights, p) {
   const ranked = weights.slice().sort().reverse();
   let total = 0;
@@ -56,7 +62,7 @@ function keepTopP(weights, p) {
   }
 }
 
-/** The first token at which the running sum of `weights` exceeds `uniform` times their sum. */
+/** The first token at which the running sum of `weights` exceeds `uniform` times their sum. @param {Float32Array} weights @param {number} uniform */
 export function pick(weights, uniform) {
   let total = 0;
   for (const weight of weights) total += weight;
@@ -70,7 +76,7 @@ export function pick(weights, uniform) {
   return chosen;
 }
 
-/** The sum of e^(logit - largest), and the largest logit: probability = e^(logit - largest) / sum. */
+/** The sum of e^(logit - largest), and the largest logit: probability = e^(logit - largest) / sum. @param {Logits} logits */
 export function normalizerOf(logits) {
   const largest = logits[likeliest(logits)];
   let sum = 0;
@@ -78,8 +84,9 @@ export function normalizerOf(logits) {
   return { largest, sum };
 }
 
-/** The ids of the `count` largest logits, the largest first. */
+/** The ids of the `count` largest logits, the largest first. @param {Logits} logits @param {number} count */
 export function topIds(logits, count) {
+  /** @type {number[]} */
   const ids = [];
   for (let id = 0; id < logits.length; id++) {
     if (ids.length === count && logits[id] <= logits[ids[count - 1]]) continue;
@@ -91,7 +98,7 @@ export function topIds(logits, count) {
   return ids;
 }
 
-/** Uniform numbers in [0, 1) from a seed: the generator sfc32 of PractRand, whose state is four 32-bit words. */
+/** Uniform numbers in [0, 1) from a seed: the generator sfc32 of PractRand, whose state is four 32-bit words. @param {number} seed */
 export function randomStream(seed) {
   let a = seed | 0, b = Math.floor(seed / 2 ** 32) | 0, c = 0x9e3779b9, counter = 1;
   const next = () => {

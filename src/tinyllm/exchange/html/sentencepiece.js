@@ -17,7 +17,7 @@ export class SentencePieceTokenizer {
     this.pieces = this.proto.pieces;
     this.ids = new Map(this.pieces.map((piece, id) => [piece.text, id]));
     this.unknownId = this.pieces.findIndex((piece) => piece.type === UNKNOWN);
-    const mergeable = ({ type }) => type === NORMAL || type === USER_DEFINED;
+    const mergeable = (/** @type {import("./model_proto.js").Piece} */ { type }) => type === NORMAL || type === USER_DEFINED;
     this.mergeable = new Set(this.pieces.flatMap((piece, id) => (mergeable(piece) ? [id] : [])));
     const userDefined = this.pieces.filter((piece) => piece.type === USER_DEFINED).map((piece) => piece.text);
     this.findUserDefined = prefixMatcher(userDefined);
@@ -27,16 +27,18 @@ export class SentencePieceTokenizer {
 
   /** The ids of `text`, without BOS. Control pieces such as `<s>` are ordinary text. @param {string} text */
   encode(text) {
+    /** @type {number[]} */
     let ids = [];
     let isFirst = true;
     for (const { section, isCut } of this.cut(text)) {
-      if (isCut) ids.push(this.ids.get(section));
+      if (isCut) ids.push(this.ids.get(section) ?? this.unknownId);
       else ids = ids.concat(this.encodeSection(section, isFirst));
       isFirst &&= section === "";
     }
     return ids;
   }
 
+  /** @param {string} text @param {boolean} isFirst whether it begins the whole text */
   encodeSection(text, isFirst) {
     const { spacing, addDummyPrefix } = this.proto;
     const beginsWithSpace = text.startsWith(" ") || text.startsWith(SPACE);
@@ -45,7 +47,10 @@ export class SentencePieceTokenizer {
     return this.encodeNormalized(this.normalize(text, addDummyPrefix && !isBare));
   }
 
-  /** `text` with ▁ for spaces, a first ▁ if `hasPrefix`, and without extra spaces if the model removes them. */
+  /**
+   * `text` with ▁ for spaces, a first ▁ if `hasPrefix`, and without extra spaces if the model removes them.
+   * @param {string} text @param {boolean} hasPrefix
+   */
   normalize(text, hasPrefix) {
     const removes = this.proto.removeExtraSpaces;
     let chunks = this.symbolsOf(text).map(({ start, end }) => text.slice(start, end));
@@ -64,23 +69,25 @@ export class SentencePieceTokenizer {
     return removes ? normalized.replace(/\u2581+$/, "") : normalized;
   }
 
-  /** Characters of `text`, and whole user-defined pieces, which never merge. */
+  /** Characters of `text`, and whole user-defined pieces, which never merge. @param {string} text */
   symbolsOf(text) {
     const symbols = [];
     for (let start = 0; start < text.length; ) {
       const found = this.findUserDefined(text, start);
-      const end = start + (found || (text.codePointAt(start) > 0xffff ? 2 : 1));
+      const end = start + (found || ((text.codePointAt(start) ?? 0) > 0xffff ? 2 : 1));
       symbols.push({ start, end, value: 0, isFrozen: found > 0 });
       start = end;
     }
     return symbols;
   }
 
+  /** @param {string} text */
   encodeNormalized(text) {
     const merged = mergePairs(this.symbolsOf(text), (left, right) => {
       const id = this.ids.get(text.slice(left.start, right.end));
-      return this.mergeable.has(id) ? { rank: -this.pieces[id].score, value: id } : undefined;
+      return id !== undefined && this.mergeable.has(id) ? { rank: -this.pieces[id].score, value: id } : undefined;
     });
+    /** @type {number[]} */
     const ids = [];
     let followsUnknown = false;
     for (const { start, end } of merged) {
@@ -93,12 +100,13 @@ export class SentencePieceTokenizer {
     return ids;
   }
 
+  /** @param {string} text */
   byteIds(text) {
-    const hex = (byte) => byte.toString(16).toUpperCase().padStart(2, "0");
-    return Array.from(new TextEncoder().encode(text), (byte) => this.ids.get(`<0x${hex(byte)}>`));
+    const hex = (/** @type {number} */ byte) => byte.toString(16).toUpperCase().padStart(2, "0");
+    return Array.from(new TextEncoder().encode(text), (byte) => this.ids.get(`<0x${hex(byte)}>`) ?? this.unknownId);
   }
 
-  /** The bytes that a token decodes to; none for a control token. @returns {Uint8Array} */
+  /** The bytes that a token decodes to; none for a control token. @param {number} id @returns {Uint8Array} */
   bytesOf(id) {
     const { text, type } = this.pieces[id];
     if (type === CONTROL) return new Uint8Array(0);
@@ -114,15 +122,17 @@ export class SentencePieceTokenizer {
 
 /** Decodes a stream of tokens; bytes wait until they form a character. */
 class SentencePieceStream {
+  /** @param {SentencePieceTokenizer} tokenizer */
   constructor(tokenizer) {
     this.tokenizer = tokenizer;
+    /** @type {number[]} */
     this.pending = [];
     this.isAtStart = true;
     this.dropsAll = tokenizer.proto.removeExtraSpaces;
     this.dropsFirst = tokenizer.proto.addDummyPrefix || this.dropsAll;
   }
 
-  /** The text that `id` completes, possibly empty. */
+  /** The text that `id` completes, possibly empty. @param {number} id */
   push(id) {
     const { text: piece, type } = this.tokenizer.pieces[id];
     let text;
@@ -145,7 +155,7 @@ class SentencePieceStream {
     return text;
   }
 
-  /** Drops the space that encoding adds before a text, or all of them if encoding drops extra spaces. */
+  /** Drops the space that encoding adds before a text, or all of them if encoding drops extra spaces. @param {string} piece */
   withoutFirstSpace(piece) {
     if (!(this.isAtStart && this.dropsFirst && piece.startsWith(SPACE))) {
       this.isAtStart = false;
@@ -156,8 +166,12 @@ class SentencePieceStream {
   }
 }
 
-/** A function that returns the length of the longest of `texts` at a place of a text, or 0. */
+/**
+ * A function that returns the length of the longest of `texts` at a place of a text, or 0.
+ * @param {string[]} texts @returns {(text: string, start: number) => number}
+ */
 function prefixMatcher(texts) {
+  /** @type {Map<string, string[]>} */
   const byFirst = new Map();
   for (const text of [...texts].sort((one, other) => other.length - one.length)) {
     byFirst.set(text[0], [...(byFirst.get(text[0]) ?? []), text]);

@@ -38,7 +38,7 @@ export function takeCharacters(bytes) {
   return [text, []];
 }
 
-/** Size of the UTF-8 character at a place, and whether the bytes that are there can be it. */
+/** Size of the UTF-8 character at a place, and whether the bytes that are there can be it. @param {number[]} bytes @param {number} at */
 function characterAt(bytes, at) {
   const lead = bytes[at];
   const size = lead < 0x80 ? 1 : lead < 0xe0 ? 2 : lead < 0xf0 ? 3 : 4;

@@ -7,6 +7,8 @@
 
 const BASE64_CHUNK = 1 << 20; // a multiple of 4 characters: each chunk is decoded alone
 
+/** @typedef {{numbers: Int8Array | Float32Array, shape: number[]}} Tensor */
+/** @typedef {Map<string, Tensor>} Tensors by Hugging Face's names */
 /**
  * @typedef {{numbers: Int8Array | Float32Array, scales: Float32Array | null, biases: Float32Array | null,
  *   rows: number, columns: number}} Matrix
@@ -28,8 +30,9 @@ export function decodeBase64(text) {
 export function readTensors(bytes) {
   const headerBytes = Number(new DataView(bytes.buffer, bytes.byteOffset).getBigUint64(0, true));
   const start = 8 + headerBytes;
+  /** @type {Record<string, {dtype: string, shape: number[], data_offsets: [number, number]}>} */
   const header = JSON.parse(new TextDecoder().decode(bytes.subarray(8, start)));
-  /** @type {Map<string, {numbers: Int8Array | Float32Array, shape: number[]}>} */
+  /** @type {Tensors} */
   const tensors = new Map();
   for (const [name, { dtype, shape, data_offsets: [first, last] }] of Object.entries(header)) {
     if (start + last > bytes.length) throw new Error(`the weights end before ${name}: the file was cut off`);
@@ -39,6 +42,7 @@ export function readTensors(bytes) {
   return tensors;
 }
 
+/** The numbers of a tensor. @param {string} dtype @param {ArrayBufferLike} buffer @param {number} place @param {number} numBytes */
 function viewOf(dtype, buffer, place, numBytes) {
   switch (dtype) {
     case "I8":
@@ -59,13 +63,19 @@ function widen(bits) {
   return numbers;
 }
 
-/** The matrix `NAME.weight` with its scales and biases, if it has them. @returns {Matrix} */
+/** The tensor of a name, which the file has. @param {Tensors} tensors @param {string} name */
+export function tensorOf(tensors, name) {
+  return /** @type {Tensor} */ (tensors.get(name));
+}
+
+/** The matrix `NAME.weight` with its scales and biases, if it has them. @param {Tensors} tensors @param {string} name @returns {Matrix} */
 export function matrixOf(tensors, name) {
-  const { numbers, shape } = tensors.get(`${name}.weight`);
+  const { numbers, shape } = tensorOf(tensors, `${name}.weight`);
+  const ofRows = (/** @type {string} */ each) => /** @type {Float32Array | null} */ (tensors.get(each)?.numbers ?? null);
   return {
     numbers,
-    scales: tensors.get(`${name}.weight.scales`)?.numbers ?? null,
-    biases: tensors.get(`${name}.bias`)?.numbers ?? null,
+    scales: ofRows(`${name}.weight.scales`),
+    biases: ofRows(`${name}.bias`),
     rows: shape[0],
     columns: shape[1],
   };

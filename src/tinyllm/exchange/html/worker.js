@@ -16,8 +16,16 @@ import { decodeBase64, readTensors } from "./weights.js";
 const SLICE_MILLISECONDS = 12; // time between two looks at the page's messages
 
 /**
+ * @typedef {{title: string, prompt: string, numbers: "int8" | "bf16", num_parameters: number, rope_frequencies: number[],
+ *   config: import("./engine.js").Config,
+ *   tokenizer: import("./generation.js").TokenizerRules & {rule: string | null}}} Info
+ * @typedef {{run: number, text: string, ids: number[] | null, kept: number[], forced: number | null,
+ *   settings: import("./generation.js").Settings}} Order
+ */
+
+/**
  * A generator from what the page holds.
- * @param {object} info the page's description of the model @param {Record<string, string>} files name -> base64 text
+ * @param {Info} info the page's description of the model @param {Record<string, string>} files name -> base64 text
  */
 export function openModel(info, files) {
   const { rule } = info.tokenizer;
@@ -32,7 +40,8 @@ export function openModel(info, files) {
 let generator = null;
 let currentRun = 0;
 
-async function generate({ run, text, ids, kept, forced, settings }) {
+/** Writes a text. @param {TextGenerator} generator @param {Order} order */
+async function generate(generator, { run, text, ids, kept, forced, settings }) {
   const prompt = ids ?? generator.promptIds(wellFormed(text));
   self.postMessage({ kind: "prompt", run, ids: prompt });
   let started = 0, count = 0, resumed = performance.now();
@@ -74,9 +83,9 @@ self.onmessage = async ({ data }) => {
       currentRun = 0;
     } else {
       currentRun = data.run;
-      await generate(data);
+      if (generator !== null) await generate(generator, data);
     }
   } catch (error) {
-    self.postMessage({ kind: "error", run: data.run ?? 0, message: error.message });
+    self.postMessage({ kind: "error", run: data.run ?? 0, message: error instanceof Error ? error.message : String(error) });
   }
 };
