@@ -52,6 +52,14 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         terminalreporter.write("".join(f"{line}\n" for line in lines))
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Parallel test processes get whole files."""
+    from file_scheduling import FileScheduling  # imported late: pytest works without xdist
+
+    return FileScheduling(config, log)
+
+
 @pytest.fixture(scope="session")
 def tiny_tokenizer() -> Tokenizer:
     """320 pieces, 256 of them bytes, trained on a few sentences."""

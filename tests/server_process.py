@@ -20,9 +20,18 @@ import sys
 from functools import partial
 from tinyllm.cli.app import main
 from tinyllm.serving import service
-service.Limits = partial(service.Limits, **{})
+service.Limits = partial(service.Limits, **{limits})
+{more}
 main(sys.argv[1:])
 """
+WITH_TORCH = """
+import torch
+from tinyllm.cli import model_options
+from tinyllm.loading import load_with_torch
+torch.set_num_threads(1)
+model_options.load = lambda model, **options: load_with_torch(model, device="cpu")
+"""
+"""Uses the PyTorch module as engine, so that no kernels are compiled; threads would wait for one another."""
 ADDRESS_LINES = ("serving ", "the studio of ")
 """Beginnings of the line that names the server's address."""
 KEY = "sk-the-key-of-this-test"
@@ -32,14 +41,22 @@ class ServerProcess:
     """A running `tinyllm serve`, or another command that serves; its output is in `lines`."""
 
     def __init__(
-        self, cache: Path, *arguments: str, limits: dict[str, float] | None = None, command: str = "serve"
+        self,
+        cache: Path,
+        *arguments: str,
+        limits: dict[str, float] | None = None,
+        command: str = "serve",
+        more: str = "",
     ) -> None:
-        """`limits` replaces fields of the server's `Limits`, so that a test need not wait for its deadlines."""
+        """`limits` replaces fields of the server's `Limits`, so that a test need not wait for its deadlines.
+
+        `more` are lines of Python that run in the server's process before the command.
+        """
         environment = {**os.environ, "XDG_CACHE_HOME": str(cache.parent), "PYTHONUNBUFFERED": "1"}
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
         port = [] if "--port" in arguments else ["--port", "0"]
         self.process = subprocess.Popen(
-            [sys.executable, "-c", PROGRAM.format(limits or {}), command, *port, *arguments],
+            [sys.executable, "-c", PROGRAM.format(limits=limits or {}, more=more), command, *port, *arguments],
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

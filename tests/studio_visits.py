@@ -7,7 +7,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
+AXE = ROOT / "node_modules/axe-core/axe.min.js"
 FIRST, SECOND = "first", "higher rate"
 HOSTILE_NAME = "<img src=x onerror=window.executed=1>"
 """The name of a run, where the file system allows it."""
@@ -71,6 +74,22 @@ def wait_until(page: Any, script: str, argument: object = None) -> None:
         page.wait_for_timeout(30)
 
 
+def violations(page: Any, *rules: str) -> list[tuple[str, str, str]]:
+    """The findings of axe-core: the rule, the first element and the reason; by all rules, or only some.
+
+    Skips the test without axe-core. Colours alone differ between light and dark, so one of them needs one rule.
+    """
+    if not AXE.exists():
+        pytest.skip("axe-core is not in node_modules; npm ci installs it")
+    if not page.evaluate("'axe' in window"):
+        page.evaluate(AXE.read_text(encoding="utf-8"))
+    options = {"resultTypes": ["violations"], **({"runOnly": list(rules)} if rules else {})}
+    found = page.evaluate("options => axe.run(document, options)", options)["violations"]
+    return [(each["id"], each["nodes"][0]["html"], each["nodes"][0]["failureSummary"]) for each in found]
+
+
+RULES_OF_THEMES = {"light": (), "dark": ("color-contrast",)}
+"""Theme -> the rules of axe-core that are checked in it; none are all."""
 Start = Callable[..., Visit]
 BOTH = f"#/runs?run={quote(f'runs/{FIRST}', safe='')}&run={quote(f'runs/{SECOND}', safe='')}"
 VIEWS = ("#/runs", "#/playground", "#/inside", "#/data", "#/data?part=statistics", "#/data?part=tokenizer", BOTH)

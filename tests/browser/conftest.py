@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from server_process import KEY, ServerProcess
+from server_process import KEY, WITH_TORCH, ServerProcess
 from studio_visits import FIRST, HOSTILE_NAME, HOSTILE_TEXTS, SECOND, SECONDS, TINY, Visit
 from tinyllm.cli.app import main
 from tinyllm.model_dir import bundled_model
@@ -26,21 +26,55 @@ def browser_program() -> str | None:
     return next(filter(None, found), None)
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    """A headless Chromium: the system's own, or Playwright's.
+class Chromium:
+    """A headless Chromium, the system's own or Playwright's, which is started when a test needs it."""
 
-    It ends with each module: Playwright runs an event loop in this thread, and tests of other rooms need their own.
-    """
-    api = pytest.importorskip("playwright.sync_api", reason="the studio's page needs playwright, of the extra dev")
-    with api.sync_playwright() as playwright:
-        path = browser_program() or playwright.chromium.executable_path
-        if not Path(path).exists():
-            pytest.skip("the studio's page needs chromium; make browser installs one")
-        sandbox = [] if os.environ.get("CI") is None and getattr(os, "getuid", lambda: 1)() else ["--no-sandbox"]
-        program = playwright.chromium.launch(executable_path=path, args=[*sandbox, "--disable-gpu"])
-        yield program
-        program.close()
+    def __init__(self) -> None:
+        self._playwright: Any = None
+        self._program: Any = None
+
+    def open(self) -> Any:
+        """The browser. Skips the test where there is none."""
+        if self._program is None:
+            api = pytest.importorskip("playwright.sync_api", reason="the page needs playwright, of the extra dev")
+            self._playwright = api.sync_playwright().start()
+            path = browser_program() or self._playwright.chromium.executable_path
+            if not Path(path).exists():
+                self.close()
+                pytest.skip("the studio's page needs chromium; make browser installs one")
+            sandbox = [] if os.environ.get("CI") is None and getattr(os, "getuid", lambda: 1)() else ["--no-sandbox"]
+            self._program = self._playwright.chromium.launch(executable_path=path, args=[*sandbox, "--disable-gpu"])
+        return self._program
+
+    def close(self) -> None:
+        """Ends the browser, and Playwright's event loop in this thread."""
+        if self._program is not None:
+            self._program.close()
+        if self._playwright is not None:
+            self._playwright.stop()
+        self._program = self._playwright = None
+
+
+CHROMIUM = Chromium()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(nextitem: pytest.Item | None) -> None:
+    """Ends the browser after the last test of this folder: tests of other rooms need an event loop of their own."""
+    if nextitem is None or Path(__file__).parent not in nextitem.path.parents:
+        CHROMIUM.close()
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Chromium:
+    """The browser of all tests of this folder; it may be closed between them."""
+    return CHROMIUM
+
+
+@pytest.fixture
+def browser(chromium: Chromium) -> Any:
+    """A headless Chromium that runs."""
+    return chromium.open()
 
 
 @pytest.fixture(scope="session")
@@ -70,15 +104,15 @@ def train(folder: Path, name: str, *arguments: str) -> None:
 
 @pytest.fixture(scope="session")
 def studio(studio_folder: Path, user_cache: Path) -> Iterator[ServerProcess]:
-    """`tinyllm studio` for the folder."""
-    server = ServerProcess(user_cache, str(studio_folder), "--no-browser", command="studio")
+    """`tinyllm studio` for the folder. Views into a model need PyTorch; as engine, it compiles no kernels."""
+    server = ServerProcess(user_cache, str(studio_folder), "--no-browser", command="studio", more=WITH_TORCH)
     yield server
     server.stop()
 
 
 @pytest.fixture(scope="session")
 def loaded_model(studio: ServerProcess) -> None:
-    """The bundled model and PyTorch are loaded and kernels are compiled, so that a page need not wait for them."""
+    """The bundled model and PyTorch are loaded, so that a page need not wait for them."""
     with studio.client(seconds=120) as client:
         body = {"model": bundled_model().name, "prompt": "A", "max_tokens": 1}
         assert client.post("/v1/completions", json=body).is_success
@@ -126,6 +160,25 @@ def _note_console(visit: Visit, message: Any) -> None:
 def _note_request(visit: Visit, url: str) -> None:
     if urlsplit(url).scheme not in ("about", "data") and not url.startswith(visit.address):
         visit.foreign.append(url)
+
+
+@pytest.fixture
+def growing_run(studio_folder: Path) -> Iterator[tuple[str, Callable[[], None]]]:
+    """The id of a copy of a run with half of its lines, as from another machine, and a function that adds a line."""
+    name = "growing"
+    path = studio_folder / "runs" / name
+    shutil.copytree(studio_folder / "runs" / FIRST, path, ignore=shutil.ignore_patterns("*.lock", ".lock", "model"))
+    log = path / "metrics.jsonl"
+    lines = log.read_text("utf-8").splitlines(keepends=True)
+    rest = iter(lines[len(lines) // 2 :])
+    log.write_text("".join(lines[: len(lines) // 2]), "utf-8")
+
+    def grow() -> None:
+        with log.open("a", encoding="utf-8") as file:
+            file.write(next(rest))
+
+    yield f"runs/{name}", grow
+    shutil.rmtree(path)
 
 
 @pytest.fixture

@@ -10,12 +10,11 @@ from urllib.parse import quote
 import pytest
 
 from server_process import ServerProcess
-from studio_visits import HOSTILE_TEXTS, ROOT, Start, wait_until
+from studio_visits import HOSTILE_TEXTS, RULES_OF_THEMES, Start, violations, wait_until
 from tinyllm.model_dir import bundled_model
 
 pytestmark = [pytest.mark.browser, pytest.mark.usefixtures("loaded_model")]
 
-AXE = ROOT / "node_modules/axe-core/axe.min.js"
 MODEL = "storybook"
 PLAY = f"#/playground?model={MODEL}&n=40"
 STOP = """() => new Promise(done => {
@@ -113,6 +112,10 @@ def test_branches_are_walked_folded_and_removed(visit: Start) -> None:
     page.keyboard.press("Delete")
     wait_until(page, "() => document.querySelectorAll('.tree-row').length === 2")
     assert shown(page) == second
+    page.keyboard.press("Delete")
+    wait_until(page, "() => document.querySelectorAll('.tree-row').length === 1")
+    assert shown(page) == first
+    assert page.evaluate("document.activeElement.dataset.branch") == "0"
 
 
 def test_a_link_reproduces_texts_branches_and_sliders(visit: Start) -> None:
@@ -161,6 +164,36 @@ def test_four_samples_stand_side_by_side(visit: Start, studio: ServerProcess) ->
     assert len(texts) == 4
     for place, text in enumerate(texts):  # samples of one model have seeds that follow one another
         assert text.endswith("".join(token["piece"] for token in from_server(studio, seed=1 + place)))
+
+
+def test_a_character_of_several_tokens_is_seen_and_its_parts_are_reached(visit: Start) -> None:
+    page = visit().open(PLAY)
+    text = write(page, "A fox 从前")
+    assert text.startswith("<s>A fox 从前")
+    assert page.locator(".character").first.get_attribute("title").startswith("3 tokens, together ")
+    parts = page.locator(".character").first.locator(".part")
+    assert parts.count() == 3
+    parts.nth(1).hover()
+    page.get_by_text("<BB>, part 2 of 3 of 从").wait_for()
+    page.locator("[data-place='0']").focus()
+    names = []
+    for _ in range(parts.first.evaluate("e => Number(e.dataset.place)") + 2):
+        page.keyboard.press("ArrowRight")
+        names.append(page.evaluate("document.activeElement.ariaLabel"))
+    assert [name.split(", ")[:2] for name in names[-3:]] == [
+        [f"<{byte}>", f"part {place} of 3 of 从"] for place, byte in enumerate(("E4", "BB", "8E"), start=1)
+    ]
+
+
+def test_commands_name_their_text_and_scroll_on_a_phone(visit: Start) -> None:
+    page = visit(width=375).open(PLAY)
+    page.get_by_role("radio", name="2").check(force=True)
+    write(page)
+    assert page.locator("#commands-title").inner_text().endswith("1: storybook, seed 1")
+    page.locator(".play-sample").nth(1).locator("[data-place='3']").click()
+    wait_until(page, "() => /2: storybook, seed 2$/.test(document.querySelector('#commands-title').innerText)")
+    assert page.locator(".commands pre").evaluate("e => e.scrollWidth > e.clientWidth && e.clientHeight < 60")
+    assert page.evaluate("document.documentElement.scrollWidth") == 375
 
 
 @pytest.mark.slow
@@ -298,22 +331,13 @@ def test_chat_streams_and_a_link_holds_it_again(visit: Start, chatty: str) -> No
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_axe_finds_no_violation_in_a_tree(visit: Start, theme: str) -> None:
-    if not AXE.exists():
-        pytest.skip("axe-core is not in node_modules; npm ci installs it")
     page = visit(color_scheme=theme).open(f"{PLAY}&k=5")
     write(page)
     take(page, 3, 2)
     page.locator("[data-place='6']").click()
     page.locator("button.rival").first.wait_for()
     page.locator(".bar-cut").first.wait_for()
-    page.evaluate(AXE.read_text(encoding="utf-8"))
-    assert violations(page) == []
-
-
-def violations(page: Any) -> list[tuple[str, str, str]]:
-    """Violations that axe finds: the rule, the first element and the reason."""
-    found = page.evaluate("axe.run(document, { resultTypes: ['violations'] })")["violations"]
-    return [(each["id"], each["nodes"][0]["html"], each["nodes"][0]["failureSummary"]) for each in found]
+    assert violations(page, *RULES_OF_THEMES[theme]) == []
 
 
 @pytest.mark.slow

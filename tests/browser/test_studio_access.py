@@ -5,11 +5,9 @@ from typing import Any
 import pytest
 
 from server_process import KEY, ServerProcess
-from studio_visits import BOTH, FIRST, ROOT, VIEWS, Start, wait_until
+from studio_visits import BOTH, FIRST, RULES_OF_THEMES, VIEWS, Start, violations, wait_until
 
 pytestmark = pytest.mark.browser
-
-AXE = ROOT / "node_modules/axe-core/axe.min.js"
 
 
 def focused(page: Any) -> str:
@@ -96,29 +94,20 @@ def test_arrow_keys_go_through_tokens(visit: Start) -> None:
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_axe_finds_no_violation(visit: Start, theme: str) -> None:
-    if not AXE.exists():
-        pytest.skip("axe-core is not in node_modules; npm ci installs it")
     made = visit(color_scheme=theme)
     page = made.open()
-    page.evaluate(AXE.read_text(encoding="utf-8"))
     for view in VIEWS:
         made.go(view)
         made.wait_for_content()
-        found = page.evaluate("axe.run(document, { resultTypes: ['violations'] })")["violations"]
-        assert [(each["id"], each["nodes"][0]["html"], each["nodes"][0]["failureSummary"]) for each in found] == [], (
-            view
-        )
+        assert violations(page, *RULES_OF_THEMES[theme]) == [], view
 
 
 def test_axe_finds_no_violation_in_the_help(visit: Start) -> None:
-    if not AXE.exists():
-        pytest.skip("axe-core is not in node_modules; npm ci installs it")
     page = visit().open("#/data")
     page.locator(".document").first.wait_for()
     page.keyboard.press("?")
     page.get_by_role("dialog").wait_for()
-    page.evaluate(AXE.read_text(encoding="utf-8"))
-    assert page.evaluate("axe.run()")["violations"] == []
+    assert violations(page) == []
 
 
 def test_the_page_asks_for_the_key(visit: Start, locked_studio: ServerProcess) -> None:

@@ -1,28 +1,31 @@
 """Pure functions of the page against their definitions, in the browser that runs them."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
-from studio_visits import Start
+from server_process import ServerProcess
 
 pytestmark = pytest.mark.browser
 
 Call = Callable[..., Any]
 
 
-@pytest.fixture
-def call(visit: Start) -> Call:
-    """A function that calls a function of a module, such as `parts/series.js`."""
-    page = visit().open("#/playground")
+@pytest.fixture(scope="module")
+def call(chromium: Any, studio: ServerProcess) -> Iterator[Call]:
+    """A function that calls a function of a module, such as `parts/series.js`. All share one page: they are pure."""
+    context = chromium.open().new_context(locale="en-US")
+    page = context.new_page()
+    page.goto(f"{studio.url}/#/playground")
 
     def call(module: str, name: str, *arguments: object) -> Any:
         script = "async ([module, name, values]) => (await import(`/studio/page/${module}`))[name](...values)"
         return page.evaluate(script, [module, name, list(arguments)])
 
-    return call
+    yield call
+    context.close()
 
 
 def test_smoothing_is_the_mean_with_geometric_weights(call: Call) -> None:
@@ -82,4 +85,48 @@ def test_numbers_are_written_as_people_read_them(call: Call) -> None:
     assert call("parts/language.js", "formatTick", 100500, 50000) == "101K"
     assert call("parts/language.js", "formatTick", 1.5525, 0.0005) == "1.5525"
     assert call("parts/language.js", "formatBytes", 540 * 2**20) == "540 MiB"
+    ticks = [call("parts/language.js", "formatBytesTick", k * 2**27, 2**27) for k in (0, 1, 8, 9)]
+    assert ticks == ["0", "128 MiB", "1,024 MiB", "1,152 MiB"]
+    assert call("parts/language.js", "formatBytesTick", 5 * 2**28, 2**28) == "1.25 GiB"
     assert call("parts/language.js", "formatDuration", 3 * 3600 + 125) == "3 h 2 min"
+
+
+def test_a_zoomed_chart_holds_its_curves_at_both_ends(call: Call) -> None:
+    data = [[0, 10, 20, 30], [8, 4, 2, 1], [None, 100, None, 400]]
+    found = call("parts/chart_range.js", "edgeValues", data, [5, 25], {})
+    assert found == pytest.approx([6, 1.5, 325])  # the second curve begins after the left end
+    found = call("parts/chart_range.js", "edgeValues", data[:2], [5, 25], {"logY": True})
+    assert found == pytest.approx([math.sqrt(32), math.sqrt(2)])
+    low, high = call("parts/chart_range.js", "valueRange", [2, 4, 6, 1.5], {})
+    assert low <= 1.5
+    assert high >= 6
+    assert call("parts/chart_range.js", "valueRange", [None, None], {"fromZero": True}) == [0, 1]
+
+
+def test_an_unknown_code_shows_the_words_of_the_server(call: Call) -> None:
+    said = {"message": "This is new", "code": "from_the_future", "values": {}}
+    assert call("parts/errors.js", "explain", said) == "This is new"
+    said = {"message": "no", "code": "text_too_long", "values": {"tokens": 1300, "most": 256}}
+    assert call("parts/errors.js", "explain", said) == "The text has 1,300 tokens; at most 256 can be shown."
+
+
+def test_tokens_of_one_character_are_grouped(call: Call) -> None:
+    def token(content: bytes) -> dict[str, str]:
+        try:
+            return {"piece": content.decode()}
+        except UnicodeDecodeError:
+            return {"piece": "\ufffd", "bytes": content.hex()}
+
+    def groups(*parts: bytes) -> list[tuple[int, str]]:
+        found = call("parts/characters.js", "groupCharacters", [token(part) for part in parts])
+        assert [each["first"] for each in found] == [sum(e["count"] for e in found[:k]) for k in range(len(found))]
+        return [(each["count"], each["text"]) for each in found]
+
+    bear = "🐻".encode()
+    assert groups(b"a", *(bytes([each]) for each in bear), b" b") == [(1, "a"), (4, "🐻"), (1, " b")]
+    assert groups(b" \xe4\xbb", b"\x8e\xe5", b"\x89\x8d") == [(3, " 从前")]  # pieces across characters
+    assert groups(bear[:1], bear[1:2], b"x") == [(1, "\ufffd"), (1, "\ufffd"), (1, "x")]  # never finished
+    assert groups(b"\xff", *(bytes([each]) for each in bear)) == [(1, "\ufffd"), (4, "🐻")]
+    assert (
+        call("parts/characters.js", "jointLogprob", [{"logprob": -1}, {"logprob": -2}], {"first": 0, "count": 2}) == -3
+    )

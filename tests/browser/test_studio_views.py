@@ -2,6 +2,7 @@
 
 import re
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -46,6 +47,19 @@ def test_several_runs_lie_over_one_another_and_differ_in_settings(visit: Start) 
     assert keys == ["schedule.num_steps", "schedule.peak", "schedule.warmup_steps"]
 
 
+def test_charts_follow_a_folder_that_grows(visit: Start, growing_run: tuple[str, Callable[[], None]]) -> None:
+    run, grow = growing_run
+    page = visit().open(f"#/runs?run={quote(run, safe='')}")
+    page.locator(".summary .state-running").wait_for()
+    drawn = page.locator(".chart-large .chart-frame").get_attribute("aria-label")
+    for _ in range(6):
+        step = shown_step(page)
+        grow()
+    wait_until(page, "step => document.querySelector('.summary-step').innerText !== step", f"step {step} of 40")
+    wait_until(page, "old => document.querySelector('.chart-large .chart-frame').ariaLabel !== old", drawn)
+
+
+@pytest.mark.slow
 def test_charts_follow_a_training(visit: Start, live_run: str) -> None:
     page = visit().open(f"#/runs?run={quote(live_run, safe='')}")
     page.locator(".summary .state-running").wait_for(timeout=3 * SECONDS)
@@ -112,8 +126,15 @@ def test_data_shows_documents_statistics_and_pieces(visit: Start) -> None:
     page = visit().open("#/data")
     page.locator(".document").first.wait_for()
     assert page.locator(".document .token").count() > 50
+    assert page.get_by_text(re.compile(r"Documents 1 to 10 of \d+")).count() > 0
+    assert page.locator(".document h2").first.inner_text() == "Document 1"
+    assert all(page.locator(".document .token-line").all_inner_texts())
+    page.get_by_label("Search in documents").fill("number")
+    page.get_by_text("First 20 matches").wait_for()
+    page.get_by_role("button", name="Search on").click()
+    page.get_by_text(re.compile(r"(Matches: |First )\d\d")).wait_for()
     page.get_by_label("Search in documents").fill("owl number 2 ")
-    page.locator(".match").first.wait_for()
+    wait_until(page, "() => document.querySelector('.match mark')?.innerText === 'owl number 2 '")
     assert page.locator(".match mark").first.inner_text() == "owl number 2 "
     page.locator(".match").first.click()
     page.locator(".document").first.wait_for()
@@ -125,6 +146,7 @@ def test_data_shows_documents_statistics_and_pieces(visit: Start) -> None:
     page.get_by_label("Text", exact=True).fill("the red 好")
     page.get_by_role("row", name=re.compile("BD")).wait_for()
     assert page.locator("tbody code").all_inner_texts()[-3:] == ["E5", "A5", "BD"]
+    assert page.locator(".character-text").all_inner_texts() == ["好"]
 
 
 def test_two_tokenizers_stand_side_by_side(visit: Start) -> None:
@@ -161,7 +183,7 @@ def test_the_theme_can_be_switched_and_is_kept(visit: Start) -> None:
     assert page.evaluate(ground) == dark
 
 
-@pytest.mark.parametrize("locale", ["en-US", "zh-CN"])
+@pytest.mark.parametrize("locale", ["en-US", pytest.param("zh-CN", marks=pytest.mark.slow)])
 def test_a_phone_needs_no_sideways_scrolling(visit: Start, locale: str) -> None:
     made = visit(width=375, locale=locale)
     page = made.open()

@@ -1,21 +1,39 @@
 /** Requests to the server, with its key if it wants one. A refused key is asked for again. */
-import { createStore } from "./store.js";
+import { explain } from "./errors.js";
 import { t } from "./language.js";
+import { createStore } from "./store.js";
 
 const KEY_NAME = "tinyllm.key";
 
-/** An answer of the server that refuses, or no answer. `message` is for the user. */
+/** An answer of the server that refuses, or no answer. `text` is for the user, `message` is the server's. */
 export class ApiError extends Error {
     /**
      * @param {string} message
      * @param {number} status the HTTP status; 0 without an answer
      * @param {string} [code]
+     * @param {Record<string, string | number>} [values] numbers and names of the message
      */
-    constructor(message, status, code = "") {
+    constructor(message, status, code = "", values = {}) {
         super(message);
         this.status = status;
         this.code = code;
+        this.values = values;
     }
+
+    /** The line for the user, in the page's language. */
+    get text() {
+        if (this.status === 0) return t("error.no_answer");
+        return this.message === "" ? t("error.status", { status: String(this.status) }) : explain(this);
+    }
+}
+
+/**
+ * The error that a part of an answer describes, as the event `error` does.
+ * @param {any} error the server's error object
+ * @param {number} status
+ */
+export function apiError(error, status) {
+    return new ApiError(String(error?.message ?? ""), status, String(error?.code ?? ""), error?.values ?? {});
 }
 
 /**
@@ -26,6 +44,8 @@ export class ApiError extends Error {
 
 /** The question for the key that the page shows; null for none. */
 export const keyQuestion = createStore(/** @type {KeyQuestion | null} */ (null));
+/** Whether the user has closed the question without a key. It is not asked again until `askForKeyAgain`. */
+export const keyMissing = createStore(false);
 /** @type {Promise<string | null> | null} */
 let asking = null;
 
@@ -36,6 +56,7 @@ function askForKey(refused) {
             refused,
             answer(key) {
                 if (key !== null) sessionStorage.setItem(KEY_NAME, key);
+                keyMissing.set(key === null);
                 keyQuestion.set(null);
                 asking = null;
                 resolve(key);
@@ -43,6 +64,11 @@ function askForKey(refused) {
         });
     });
     return asking;
+}
+
+/** Shows the question for the key that the user closed. @returns {Promise<boolean>} whether there is a key */
+export async function askForKeyAgain() {
+    return (await askForKey(false)) !== null;
 }
 
 /**
@@ -58,7 +84,8 @@ export async function request(path, { method = "GET", body, signal } = {}) {
         if (response.ok) return response;
         if (response.status !== 401) throw await refusal(response);
         const stored = sessionStorage.getItem(KEY_NAME);
-        if (stored === key && (await askForKey(key !== null)) === null) throw await refusal(response);
+        if (stored !== key) continue; // another request asked meanwhile
+        if (keyMissing.get() || (await askForKey(key !== null)) === null) throw await refusal(response);
     }
 }
 
@@ -85,7 +112,7 @@ async function send(path, method, body, key, signal) {
         });
     } catch (error) {
         if (isAbort(error)) throw error;
-        throw new ApiError(t("error.no_answer"), 0);
+        throw new ApiError(String(error), 0);
     }
 }
 
@@ -101,10 +128,9 @@ function toLatin(key) {
 async function refusal(response) {
     const text = await response.text();
     try {
-        const { error } = JSON.parse(text);
-        return new ApiError(String(error.message), response.status, String(error.code ?? ""));
+        return apiError(JSON.parse(text).error, response.status);
     } catch {
-        return new ApiError(t("error.status", { status: String(response.status) }), response.status);
+        return new ApiError("", response.status); // a proxy's own page, for instance
     }
 }
 

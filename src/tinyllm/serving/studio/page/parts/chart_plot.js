@@ -1,5 +1,6 @@
 /** The plot of a chart: uPlot with the page's axes, curves, bars and marks. */
 import uPlot from "../vendor/uplot/uPlot.js";
+import { edgeValues, valueRange, wholeMultiple } from "./chart_range.js";
 import { bindTouch, cursorX, zoomToSelection } from "./chart_zoom.js";
 import { readColors } from "./theme.js";
 
@@ -30,6 +31,8 @@ export function makePlot(latest, holder, height, setCursor) {
     const props = latest.current;
     const names = ["--ink-3", "--line", "--ink-2", ...props.series.map((each) => each.color)];
     const colors = readColors(names);
+    /** @type {[number, number]} the range of x that is about to be shown */
+    let shown = [0, 0];
     /** @type {uPlot.Options} */
     const options = {
         width: holder.clientWidth,
@@ -37,10 +40,14 @@ export function makePlot(latest, holder, height, setCursor) {
         legend: { show: false },
         padding: [14, 28, 0, 0],
         scales: {
-            x: { time: false, distr: props.logX ? 3 : 1, range: (_plot, least, most) => [props.logX ? wholeMultiple(least) : least, most] },
+            x: {
+                time: false,
+                distr: props.logX ? 3 : 1,
+                range: (_plot, least, most) => (shown = [props.logX ? wholeMultiple(least) : least, most]),
+            },
             y: {
                 distr: props.logY ? 3 : 1,
-                ...(props.logY ? { range: logRange } : props.fromZero ? { range: rangeFromZero } : {}),
+                range: (plot, least, most) => valueRange([least, most, ...edgeValues(plot.data, shown, props)], props),
             },
         },
         cursor: {
@@ -73,16 +80,6 @@ export function makePlot(latest, holder, height, setCursor) {
 }
 
 /**
- * @param {uPlot} _plot
- * @param {number} _least
- * @param {number} most
- * @returns {[number, number]}
- */
-function rangeFromZero(_plot, _least, most) {
-    return [0, (most || 1) * 1.05];
-}
-
-/**
  * @param {Record<string, string>} colors
  * @param {boolean | undefined} log
  * @param {(value: number, increment?: number) => string} format
@@ -99,28 +96,6 @@ function makeAxis(colors, log, format) {
         values: (_plot, splits, _axis, _space, increment) =>
             splits.map((value) => (value === null ? "" : format(value, log ? undefined : increment))),
     };
-}
-
-/**
- * The largest multiple of a power of 10, such as 4000 for 4096, that is not above `value`; lines are counted from it.
- * @param {number} value
- */
-function wholeMultiple(value) {
-    const power = 10 ** Math.floor(Math.log10(value));
-    return Math.floor(value / power) * power;
-}
-
-/**
- * The range of a logarithmic axis: the values with a little room, where whole powers of 10 would flatten a curve.
- * @param {uPlot} _plot
- * @param {number} least
- * @param {number} most
- * @returns {[number, number]}
- */
-function logRange(_plot, least, most) {
-    if (!(least > 0) || !(most > 0)) return [1, 10];
-    const room = Math.max(1.05, (most / least) ** 0.06);
-    return [least / room, most * room];
 }
 
 /**
@@ -145,10 +120,18 @@ function makeSeries(series, color) {
         stroke: series.faint ? withAlpha(color, 0.28) : color,
         width: bars ? 0 : series.faint ? 1 : 2,
         spanGaps: true,
-        points: { show: series.points ?? false, size: 6, fill: color, stroke: color },
+        // A line needs two values: a single one is a point.
+        points: { show: (plot, place) => series.points || isSingle(plot.data[place] ?? []), size: 6, fill: color, stroke: color },
         ...(series.filled ? { fill: withAlpha(color, 0.09) } : {}),
         ...(bars ? { fill: withAlpha(color, 0.75), paths: (plot, place) => barPaths(plot, place, series.edges ?? []) } : {}),
     };
+}
+
+/** @param {ArrayLike<number | null | undefined>} values */
+function isSingle(values) {
+    let count = 0;
+    for (let place = 0; place < values.length && count < 2; place++) if (values[place] !== null && values[place] !== undefined) count++;
+    return count === 1;
 }
 
 /**

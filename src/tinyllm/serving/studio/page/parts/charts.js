@@ -6,7 +6,7 @@
 import { alignedData, makePlot, showZoom } from "./chart_plot.js";
 import { pressKey } from "./chart_zoom.js";
 import { html, useEffect, useRef, useState } from "./html.js";
-import { t } from "./language.js";
+import { listOf, sentencesOf, t } from "./language.js";
 
 /** @typedef {import("../vendor/uplot/uPlot.js").default} uPlot */
 
@@ -134,8 +134,8 @@ function structureOf({ series, logX, logY, fromZero, look, height, xLabel }) {
 function chartLabel({ title, series, formatY }) {
     const values = series
         .filter((each) => !each.faint && each.y.length > 0)
-        .map((each) => `${each.label}: ${formatY(/** @type {number} */ (each.y.at(-1) ?? 0))}`);
-    return `${title}. ${values.join(", ")}. ${t("chart.keys")}`;
+        .map((each) => t("chart.last", { name: each.label, value: formatY(/** @type {number} */ (each.y.at(-1) ?? 0)) }));
+    return sentencesOf([title, listOf(values), t("chart.keys")]);
 }
 
 /** @param {ChartSeries[]} series */

@@ -1,8 +1,7 @@
 /** Server-sent events over `fetch`, which can send the key where EventSource cannot. */
 import { apiPath, ApiError, isAbort, request } from "./api.js";
+import { isFinal, pause, waitAfter } from "./retry.js";
 
-const FIRST_WAIT_MS = 1000;
-const LONGEST_WAIT_MS = 30000;
 /** What ends a stream of OpenAI's interface. */
 const END = "[DONE]";
 
@@ -68,39 +67,23 @@ export async function* postForEvents(name, body, signal) {
  * @param {(problem: ApiError | null) => void} report null when the stream works
  */
 export async function followEvents(path, signal, receive, report) {
-    let wait = FIRST_WAIT_MS;
+    let attempt = 0;
     while (!signal.aborted) {
+        let problem = new ApiError("", 0); // a stream that ended is opened again like one that broke
         try {
             const response = await request(path(), { signal });
             report(null);
             for await (const event of readEvents(response)) {
-                wait = FIRST_WAIT_MS;
+                attempt = 0;
                 await receive(event);
             }
         } catch (error) {
             if (isAbort(error) || signal.aborted) return;
-            if (error instanceof ApiError && error.status >= 400 && error.status < 500) {
-                report(error);
-                return;
-            }
-            report(error instanceof ApiError ? error : new ApiError(String(error), 0));
+            problem = error instanceof ApiError ? error : new ApiError(String(error), 0);
+            report(problem);
+            if (isFinal(problem)) return;
         }
-        await pause(wait, signal);
-        wait = Math.min(LONGEST_WAIT_MS, wait * 2);
+        await pause(waitAfter(problem, attempt), signal);
+        attempt += 1;
     }
-}
-
-/**
- * @param {number} milliseconds
- * @param {AbortSignal} signal
- * @returns {Promise<void>}
- */
-function pause(milliseconds, signal) {
-    return new Promise((resolve) => {
-        const timer = setTimeout(resolve, milliseconds);
-        signal.addEventListener("abort", () => {
-            clearTimeout(timer);
-            resolve();
-        });
-    });
 }

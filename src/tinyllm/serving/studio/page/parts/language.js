@@ -49,6 +49,16 @@ export function t(key, values = {}) {
     });
 }
 
+/** Texts as a list, with the comma of the language. Empty ones are left out. @param {(string | false)[]} items */
+export function listOf(items) {
+    return items.filter(Boolean).join(t("list.comma"));
+}
+
+/** Sentences after one another, with the full stop of the language. @param {string[]} sentences */
+export function sentencesOf(sentences) {
+    return sentences.filter((each) => each !== "").join(t("list.stop"));
+}
+
 /**
  * @param {string} name
  * @param {Intl.NumberFormatOptions} options
@@ -109,12 +119,31 @@ export function formatPercent(share) {
     return numberFormat(`percent ${digits}`, { style: "percent", maximumFractionDigits: digits }).format(share);
 }
 
+const BYTE_UNITS = ["B", "KiB", "MiB", "GiB", "TiB"];
+
 /** @param {number} bytes */
 export function formatBytes(bytes) {
-    const units = ["B", "KiB", "MiB", "GiB", "TiB"];
-    const power = bytes > 0 ? Math.min(4, Math.floor(Math.log2(bytes) / 10)) : 0;
+    const power = byteUnit(bytes);
     const value = bytes / 1024 ** power;
-    return `${numberFormat("bytes", { maximumSignificantDigits: 3 }).format(value)} ${units[power]}`;
+    return `${numberFormat("bytes", { maximumSignificantDigits: 3 }).format(value)} ${BYTE_UNITS[power]}`;
+}
+
+/**
+ * A number of bytes of an axis whose lines are `increment` apart, a power of 2. All of them have one unit, in which
+ * they are whole or have a quarter.
+ * @param {number} bytes
+ * @param {number} [increment]
+ */
+export function formatBytesTick(bytes, increment) {
+    if (bytes === 0) return "0";
+    if (increment === undefined) return formatBytes(bytes);
+    const power = byteUnit(4 * increment);
+    return `${numberFormat("byte tick", { maximumFractionDigits: 2 }).format(bytes / 1024 ** power)} ${BYTE_UNITS[power]}`;
+}
+
+/** The power of 1024 of the largest unit that is not above some bytes. @param {number} bytes */
+function byteUnit(bytes) {
+    return bytes > 0 ? Math.min(BYTE_UNITS.length - 1, Math.floor(Math.log2(bytes) / 10)) : 0;
 }
 
 /**

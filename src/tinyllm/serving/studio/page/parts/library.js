@@ -1,10 +1,12 @@
 /** What the server found: models, runs, shards and tokenizers, asked for again every few seconds. */
-import { get, isAbort } from "./api.js";
+import { get, isAbort, keyMissing } from "./api.js";
+import { pause, retryNow } from "./retry.js";
 import { createStore, useStore } from "./store.js";
 
 /** @typedef {import("./types.js").Library} Library */
 
 const INTERVAL_MS = 5000;
+const forever = new AbortController().signal;
 
 const library = createStore(/** @type {Library | null} */ (null));
 const problem = createStore(/** @type {unknown} */ (null));
@@ -18,6 +20,7 @@ export async function refreshLibrary() {
         const text = JSON.stringify(found);
         if (text !== lastText) library.set(found);
         lastText = text;
+        if (problem.get() !== null) retryNow(); // the server is back
         problem.set(null);
     } catch (error) {
         if (!isAbort(error)) problem.set(error);
@@ -38,8 +41,8 @@ function distinguishNames(items) {
 /** Asks the server while the page is seen, for as long as the page is open. */
 export async function keepLibrary() {
     for (;;) {
-        if (!document.hidden) await refreshLibrary();
-        await new Promise((resolve) => setTimeout(resolve, INTERVAL_MS));
+        if (!document.hidden && !keyMissing.get()) await refreshLibrary();
+        await pause(INTERVAL_MS, forever);
     }
 }
 

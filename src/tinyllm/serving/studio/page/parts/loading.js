@@ -1,6 +1,7 @@
 /** Data that a part of the page asks the server for. */
 import { isAbort } from "./api.js";
 import { useEffect, useState } from "./html.js";
+import { askUntilAnswered } from "./retry.js";
 
 /**
  * @template T
@@ -9,7 +10,8 @@ import { useEffect, useState } from "./html.js";
  */
 
 /**
- * The answer of `ask`, which is called again when one of `inputs` changes; the earlier request is ended then.
+ * The answer of `ask`, which is called again when one of `inputs` changes; the earlier request is ended then. While
+ * the server does not answer, `problem` says so, and `ask` is called again (`retry.js`).
  * @template T
  * @param {((signal: AbortSignal) => Promise<T>) | null} ask null asks nothing
  * @param {unknown[]} inputs
@@ -27,7 +29,9 @@ export function useLoaded(ask, inputs, { waitMs = 0 } = {}) {
         setState((before) => ({ ...before, loading: true }));
         const timer = setTimeout(async () => {
             try {
-                setState({ data: await ask(controller.signal), problem: null, loading: false });
+                const report = (/** @type {unknown} */ problem) => setState({ data: null, problem, loading: false });
+                const data = await askUntilAnswered(() => ask(controller.signal), controller.signal, report);
+                setState({ data, problem: null, loading: false });
             } catch (problem) {
                 if (!isAbort(problem)) setState({ data: null, problem, loading: false });
             }

@@ -2,10 +2,11 @@
  * A text as its tokens, each shaded by how surprising it is, with a card of rivals at the one that is looked at: by
  * pointer, by touch or by the arrow keys. Enter goes into the card, Escape leaves it.
  */
+import { isUnfinished, jointLogprob, partsOf, partStyle, tokenElements } from "./characters.js";
 import { heatStyle, percentText } from "./heat.js";
 import { html, useEffect, useLayoutEffect, useRef, useState } from "./html.js";
-import { t } from "./language.js";
-import { tokenName } from "./tokens.js";
+import { listOf, t } from "./language.js";
+import { partText, shownPiece, tokenName } from "./tokens.js";
 
 /** @typedef {import("./play_types.js").Rival} Rival */
 /**
@@ -42,6 +43,7 @@ export function ShadedText({ tokens, label, writing = false, onTake, onLook }) {
     }, [open]);
     const stop = Math.min(focus, tokens.length - 1);
     const token = tokens[open];
+    const parts = partsOf(tokens);
 
     /** @param {number} place @param {number} wait */
     const show = (place, wait) => {
@@ -90,9 +92,14 @@ export function ShadedText({ tokens, label, writing = false, onTake, onLook }) {
     return html`<div class="shaded" ref=${frame} onKeyDown=${press} onFocusOut=${blur} onPointerLeave=${leave}>
         <div class=${`shaded-body${writing ? " shaded-writing" : ""}`} role="group" aria-label=${label}
             onPointerOver=${over} onFocusIn=${look} onClick=${look}>
-            ${tokens.map((each, place) => html`<${OneToken} key=${place} token=${each} place=${place} stop=${place === stop} on=${place === open} />`)}
+            ${tokenElements(
+                tokens,
+                (place, part) => html`<${OneToken} key=${place} token=${tokens[place]} place=${place} part=${part} stop=${place === stop} on=${place === open} />`,
+                (group) => wholeLook(tokens, group),
+            )}
         </div>
-        ${token !== undefined && html`<${RivalCard} token=${token} place=${open} frame=${frame}
+        ${parts.some((part) => part !== null) && html`<p class="hint parts-hint">${t("tokens.parts_hint")}</p>`}
+        ${token !== undefined && html`<${RivalCard} token=${token} place=${open} part=${parts[open] ?? null} frame=${frame}
             onStay=${() => clearTimeout(timer.current)}
             onTake=${onTake && ((/** @type {number} */ id) => {
                 focusToken(frame.current, open);
@@ -148,34 +155,45 @@ function moveInCard(event) {
 }
 
 /**
- * @param {{ token: ShadedToken, place: number, stop: boolean, on: boolean }} props
+ * A character of several tokens is shaded by the probability of all of them together.
+ * @param {ShadedToken[]} tokens
+ * @param {import("./characters.js").Group} group
  */
-function OneToken({ token, place, stop, on }) {
-    const whole = token.bytes === undefined || !token.piece.includes("\ufffd");
-    const text = whole ? token.piece.replaceAll("\n", "\u23ce\n").replace(/\r/g, "\u240d") : tokenName(token);
-    const names = ["heat", on && "heat-on", !whole && "heat-bytes", token.fixed && "heat-fixed", token.fixed && token.logprob === null && "heat-start", token.taken && "heat-fork"];
-    const chance = token.logprob === null ? "" : `, ${percentText(Math.exp(token.logprob))}`;
+function wholeLook(tokens, group) {
+    const logprob = jointLogprob(tokens, group);
+    const title = logprob === null ? "" : t("tokens.together", { count: group.count, share: percentText(Math.exp(logprob)) });
+    const names = ["heat-ground", tokens[group.first]?.fixed && "heat-fixed"];
+    return { name: names.filter(Boolean).join(" "), style: heatStyle(logprob), title };
+}
+
+/**
+ * @param {{ token: ShadedToken, place: number, part: import("./characters.js").Part | null, stop: boolean, on: boolean }} props
+ */
+function OneToken({ token, place, part, stop, on }) {
+    const names = ["heat", on && "heat-on", part !== null ? "part" : isUnfinished(token) && "heat-bytes", token.fixed && "heat-fixed", token.fixed && token.logprob === null && "heat-start", token.taken && "heat-fork"];
+    const chance = token.logprob !== null && percentText(Math.exp(token.logprob));
     return html`<span
         class=${names.filter(Boolean).join(" ")}
-        style=${heatStyle(token.logprob)}
+        style=${{ ...heatStyle(token.logprob), ...partStyle(part) }}
         role="button"
         tabIndex=${stop ? 0 : -1}
         data-place=${place}
-        aria-label=${`${tokenName(token)}${chance}${token.taken ? `, ${t("play.fork")}` : ""}`}
-    >${text}</span>`;
+        aria-label=${listOf([`${tokenName(token)}${partText(part)}`, chance, token.taken !== undefined && t("play.fork")])}
+    >${part === null && shownPiece(token)}</span>`;
 }
 
 /**
  * The card of one token: its probability and its likeliest rivals, which can be taken.
- * @param {{ token: ShadedToken, place: number, frame: { current: HTMLElement | null }, onStay: () => void,
- *     onTake?: (id: number) => void }} props
+ * @param {{ token: ShadedToken, place: number, part: import("./characters.js").Part | null,
+ *     frame: { current: HTMLElement | null }, onStay: () => void, onTake?: (id: number) => void }} props
  */
-function RivalCard({ token, place, frame, onStay, onTake }) {
+function RivalCard({ token, place, part, frame, onStay, onTake }) {
     const card = useRef(/** @type {HTMLElement | null} */ (null));
     const { candidates = [], logprob } = token;
     useLayoutEffect(() => placeCard(frame.current, card.current, place), [place, candidates.length]);
     const most = Math.exp(candidates[0]?.logprob ?? 0);
     return html`<div class="rivals" ref=${card} role="group" aria-label=${t("play.rivals_of", { piece: tokenName(token) })} onPointerOver=${onStay}>
+        ${part !== null && html`<p class="rivals-hint">${tokenName(token)}${partText(part)}</p>`}
         ${candidates.length === 0 && html`<p class="rivals-head">
             <span class="piece">${tokenName(token)}</span>
             <span>${logprob === null ? t("play.no_chance") : percentText(Math.exp(logprob))}</span>

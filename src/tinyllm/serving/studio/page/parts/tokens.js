@@ -2,12 +2,15 @@
  * A text as its tokens, each on a ground of its own. One token is looked at by pointer or by the arrow keys; a line
  * below says what it is.
  */
-import { html, useState } from "./html.js";
+import { isUnfinished, partsOf, partStyle, tokenElements } from "./characters.js";
+import { html, useMemo, useState } from "./html.js";
 import { t } from "./language.js";
 
 /** @typedef {import("./types.js").Token} Token */
 
 const NUM_TINTS = 5;
+/** @type {WeakMap<readonly Token[], string[]>} names that were asked for, as long as their tokens live */
+const namesOf = new WeakMap();
 const CONTROL_SIGNS = /[\u0000-\u001f\u007f-\u009f]/g;
 
 /**
@@ -27,8 +30,31 @@ export function visiblePiece(piece) {
  * @param {Token} token
  */
 export function tokenName(token) {
-    const unfinished = token.bytes !== undefined && token.piece.includes("\ufffd");
-    return unfinished ? `<${spacedBytes(token.bytes ?? "")}>` : visiblePiece(token.piece);
+    return isUnfinished(token) ? `<${spacedBytes(token.bytes ?? "")}>` : visiblePiece(token.piece);
+}
+
+/**
+ * The names of the tokens of a text; a part of a character is named by the character too, as `\u597d 1/3`.
+ * @param {readonly Token[]} tokens
+ */
+export function tokenNames(tokens) {
+    const known = namesOf.get(tokens);
+    if (known !== undefined) return known;
+    const parts = partsOf(tokens);
+    const names = tokens.map((token, place) => {
+        const part = parts[place] ?? null;
+        return part === null ? tokenName(token) : `${visiblePiece(part.text)} ${part.index + 1}/${part.count}`;
+    });
+    namesOf.set(tokens, names);
+    return names;
+}
+
+/**
+ * What a token shows inside a text: line breaks are seen, and bytes that make no character.
+ * @param {Token} token
+ */
+export function shownPiece(token) {
+    return isUnfinished(token) ? tokenName(token) : token.piece.replaceAll("\n", "\u23ce\n").replace(/\r/g, "\u240d");
 }
 
 /**
@@ -40,11 +66,13 @@ export function spacedBytes(bytes) {
 }
 
 /**
- * @param {{ tokens: Token[], label: string, hint?: boolean, describe?: (token: Token, index: number) => string }} props
+ * @param {{ tokens: Token[], label: string, rest?: string, describe?: (token: Token, index: number) => string }} props
+ * `rest` stands in the line below while no token is looked at; else it says how to look at one.
  */
-export function TokenText({ tokens, label, hint = true, describe = describeToken }) {
+export function TokenText({ tokens, label, rest = t("tokens.hint"), describe = describeToken }) {
     const [chosen, setChosen] = useState(-1);
     const token = tokens[chosen];
+    const parts = useMemo(() => partsOf(tokens), [tokens]);
     /** @param {Event} event */
     const choose = (event) => {
         const place = /** @type {HTMLElement} */ (event.target).dataset?.["place"];
@@ -68,19 +96,30 @@ export function TokenText({ tokens, label, hint = true, describe = describeToken
             onPointerOver=${choose}
             onPointerDown=${choose}
             onKeyDown=${move}
-        >${tokens.map((each, place) => html`<${OneToken} key=${place} token=${each} place=${place} on=${place === chosen} />`)}</div>
-        <p class="token-line" aria-live="polite">${token !== undefined ? describe(token, chosen) : hint && t("tokens.hint")}</p>
+        >${tokenElements(
+            tokens,
+            (place, part) => html`<${OneToken} key=${place} token=${tokens[place]} place=${place} part=${part} on=${place === chosen} />`,
+            () => ({ name: "" }),
+        )}</div>
+        <p class="token-line" aria-live="polite">${token !== undefined ? `${describe(token, chosen)}${partText(parts[chosen] ?? null)}` : rest}</p>
     </div>`;
 }
 
 /**
- * @param {{ token: Token, place: number, on: boolean }} props
+ * @param {{ token: Token, place: number, part: import("./characters.js").Part | null, on: boolean }} props
  */
-function OneToken({ token, place, on }) {
-    const whole = token.bytes === undefined || !token.piece.includes("\ufffd");
-    const text = whole ? token.piece.replaceAll("\n", "\u23ce\n").replace(/\r/g, "\u240d") : tokenName(token);
-    const names = `token tint-${place % NUM_TINTS}${on ? " token-on" : ""}${whole ? "" : " token-bytes"}`;
-    return html`<span class=${names} data-place=${place}>${text}</span>`;
+function OneToken({ token, place, part, on }) {
+    const kind = part !== null ? " part" : isUnfinished(token) ? " token-bytes" : "";
+    const names = `token tint-${place % NUM_TINTS}${on ? " token-on" : ""}${kind}`;
+    return html`<span class=${names} style=${partStyle(part)} data-place=${place}>${part === null && shownPiece(token)}</span>`;
+}
+
+/**
+ * Which part of a character a token is, after other facts; nothing for a whole one.
+ * @param {import("./characters.js").Part | null} part
+ */
+export function partText(part) {
+    return part === null ? "" : t("tokens.part", { number: part.index + 1, count: part.count, text: visiblePiece(part.text) });
 }
 
 /**

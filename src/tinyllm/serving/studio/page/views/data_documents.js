@@ -2,7 +2,7 @@
 import { get } from "../parts/api.js";
 import { Button, TextField } from "../parts/controls.js";
 import { html, useEffect, useState } from "../parts/html.js";
-import { formatNumber, t } from "../parts/language.js";
+import { formatNumber, sentencesOf, t } from "../parts/language.js";
 import { useLoaded } from "../parts/loading.js";
 import { changeState, numberParam } from "../parts/route.js";
 import { ErrorLine, Loading } from "../parts/states.js";
@@ -32,9 +32,9 @@ export function DocumentsPart({ id, split, params }) {
             <${TextField}
                 label=${t("documents.jump")}
                 inputMode="numeric"
-                value=${String(from)}
+                value=${String(from + 1)}
                 waitMs=${600}
-                onChange=${(/** @type {string} */ value) => /^\d+$/.test(value) && changeState({ from: value, q: null })}
+                onChange=${(/** @type {string} */ value) => /^\d+$/.test(value) && changeState({ from: String(Math.max(0, Number(value) - 1)), q: null })}
             />
         </div>
         ${text !== ""
@@ -68,7 +68,7 @@ function DocumentPage({ id, split, from }) {
  */
 function NoDocument({ from, count }) {
     const last = Math.max(0, count - PAGE);
-    return html`<p class="hint">${t("documents.none", { index: from, count })}</p>
+    return html`<p class="hint">${t("documents.none", { index: from + 1, count })}</p>
         ${count > 0 && html`<div><${Button} onClick=${() => changeState({ from: String(last) })}>${t("documents.last")}<//></div>`}`;
 }
 
@@ -80,7 +80,7 @@ function Pager({ first, shown, count }) {
     const go = (from) => changeState({ from: from > 0 ? String(from) : null }, { push: true });
     return html`<div class="pager">
         <${Button} onClick=${() => go(Math.max(0, first - PAGE))} disabled=${first === 0}>${t("documents.before")}<//>
-        <span>${t("documents.range", { first, last: Math.max(first, first + shown - 1), count })}</span>
+        <span>${t("documents.range", { first: first + 1, last: first + shown, count })}</span>
         <${Button} onClick=${() => go(first + PAGE)} disabled=${first + shown >= count}>${t("documents.after")}<//>
     </div>`;
 }
@@ -89,12 +89,12 @@ function Pager({ first, shown, count }) {
  * @param {{ document: Document, hint: boolean }} props
  */
 function OneDocument({ document: { index, num_tokens, tokens }, hint }) {
+    const rest = sentencesOf([t("documents.length", { count: num_tokens }), hint ? t("tokens.hint") : ""]);
     return html`<article class="card document">
         <header>
-            <h2>${t("documents.number", { index })}</h2>
-            <span class="hint">${t("documents.length", { count: num_tokens })}</span>
+            <h2>${t("documents.number", { index: index + 1 })}</h2>
         </header>
-        <${TokenText} tokens=${tokens} label=${t("documents.number", { index })} hint=${hint} />
+        <${TokenText} tokens=${tokens} label=${t("documents.number", { index: index + 1 })} rest=${rest} />
         ${tokens.length < num_tokens && html`<p class="hint">${t("documents.cut", { count: tokens.length })}</p>`}
     </article>`;
 }
@@ -121,10 +121,10 @@ function SearchResults({ id, split, text }) {
             <button
                 type="button"
                 class="match"
-                aria-label=${`${t("documents.open", { index: match.index })}: ${match.before}${match.match}${match.after}`}
+                aria-label=${`${t("documents.open", { index: match.index + 1 })}: ${match.before}${match.match}${match.after}`}
                 onClick=${() => changeState({ from: String(match.index), q: null }, { push: true })}
             >
-                <span class="match-index">${formatNumber(match.index)}</span>
+                <span class="match-index">${formatNumber(match.index + 1)}</span>
                 <span class="prose">${match.before}<mark>${match.match}</mark>${match.after}</span>
             </button>
         </li>`)}</ul>
@@ -139,7 +139,8 @@ function SearchResults({ id, split, text }) {
  * @param {boolean} loading
  */
 function searchState(count, data, loading) {
-    if (count > 0) return t("documents.matches", { count });
+    const isWhole = data !== null && !loading && data.next === null;
+    if (count > 0) return isWhole ? t("documents.matches", { count }) : t("documents.first_matches", { count });
     if (data === null || loading) return "";
     return data.next === null ? t("documents.no_match") : t("documents.searched", { index: data.next });
 }

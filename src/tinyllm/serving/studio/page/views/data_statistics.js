@@ -132,7 +132,7 @@ function placeButton(index) {
         key=${index}
         type="button"
         class="link"
-        aria-label=${t("documents.open", { index })}
+        aria-label=${t("documents.open", { index: index + 1 })}
         onClick=${() => changeState({ part: null, from: String(index), q: null }, { push: true })}
-    >${formatNumber(index)}</button> `;
+    >${formatNumber(index + 1)}</button> `;
 }

@@ -2,7 +2,7 @@
 import { post } from "../parts/api.js";
 import { Select, TextArea } from "../parts/controls.js";
 import { html, useEffect, useState } from "../parts/html.js";
-import { formatFixed, formatNumber, t } from "../parts/language.js";
+import { formatFixed, formatNumber, listOf, t } from "../parts/language.js";
 import { useLoaded } from "../parts/loading.js";
 import { changeState } from "../parts/route.js";
 import { Empty, ErrorLine, Loading } from "../parts/states.js";
@@ -68,10 +68,10 @@ function NoTokenizer() {
 function tokenizerChoices({ tokenizers, models }) {
     return [
         ...tokenizers.map(({ id, name, vocab_size }) => ({
-            key: `tokenizer:${id}`, label: `${name} (${formatNumber(vocab_size)})`, source: { tokenizer: id },
+            key: `tokenizer:${id}`, label: t("tokenizer.choice", { name, size: vocab_size }), source: { tokenizer: id },
         })),
         ...models.map(({ id, name, vocab_size }) => ({
-            key: `model:${id}`, label: `${name} (${formatNumber(vocab_size)})`, source: { model: id },
+            key: `model:${id}`, label: t("tokenizer.choice", { name, size: vocab_size }), source: { model: id },
         })),
     ];
 }
@@ -96,7 +96,7 @@ function TokenizedText({ choice, text }) {
     return html`<section class="card stack" aria-label=${choice.label}>
         <h2>${choice.label}</h2>
         <dl class="facts">${facts.map(([label, value]) => html`<div key=${label}><dt>${label}</dt><dd>${value}</dd></div>`)}</dl>
-        <${TokenText} tokens=${tokens} label=${`${t("tokenizer.pieces")}: ${choice.label}`} />
+        <${TokenText} tokens=${tokens} label=${listOf([t("tokenizer.pieces"), choice.label])} />
         <${PieceTable} tokens=${tokens} label=${choice.label} />
     </section>`;
 }
@@ -112,7 +112,7 @@ function rate(value) {
 function PieceTable({ tokens, label }) {
     if (tokens.length === 0) return null;
     return html`<${Table}
-        caption=${`${t("tokenizer.pieces")}, ${label}`}
+        caption=${listOf([t("tokenizer.pieces"), label])}
         columns=${[
             { name: "place", label: t("tokenizer.place"), number: true },
             { name: "piece", label: t("tokenizer.piece") },

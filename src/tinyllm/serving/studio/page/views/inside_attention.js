@@ -2,10 +2,10 @@
 import { Select } from "../parts/controls.js";
 import { percentText } from "../parts/heat.js";
 import { html, useMemo, useState } from "../parts/html.js";
-import { formatFixed, t } from "../parts/language.js";
+import { formatFixed, listOf, t } from "../parts/language.js";
 import { PickedText } from "../parts/picked_text.js";
 import { changeState, numberParam } from "../parts/route.js";
-import { tokenName } from "../parts/tokens.js";
+import { tokenNames } from "../parts/tokens.js";
 import { headWeights, looksAt } from "../parts/trace.js";
 import { HeadGrid, HeadMap } from "./inside_maps.js";
 
@@ -46,7 +46,7 @@ export function AttentionCard({ trace, token, params, look, onPick, onHover }) {
             <div class="stack">
                 <h3>${name}${role && html`<span class="chart-note">${t(ROLE_NAMES[role.role])} ${formatFixed(role.score, 2)}</span>`}</h3>
                 <div class="attention-head">
-                    <${HeadMap} map=${map} numTokens=${tokens.length} token=${token} look=${look} label=${t("inside.map", { layer: layer + 1, head: head + 1 })}
+                    <${HeadMap} map=${map} names=${tokenNames(tokens)} token=${token} look=${look} label=${t("inside.map", { layer: layer + 1, head: head + 1 })}
                         onPick=${onPick} onHover=${onHover} />
                     <div class="stack">
                         <${PickedText} tokens=${tokens} label=${t("inside.attention")} picked=${token} kind="look"
@@ -122,14 +122,12 @@ function weightAt(map, numTokens, token, place) {
 
 /** @param {Trace} trace @param {number} place */
 function tokenNameAt({ tokens }, place) {
-    const token = tokens[place];
-    return token === undefined ? "" : tokenName(token);
+    return tokenNames(tokens)[place] ?? "";
 }
 
 /** @param {Trace} trace @param {Uint8Array} map @param {number} token */
 function looksLine(trace, map, token) {
-    const list = looksAt(map, trace.tokens.length, token, NUM_LOOKS)
-        .map(({ at, weight }) => `${tokenNameAt(trace, at)} (${at + 1}) ${percentText(weight)}`)
-        .join(", ");
+    const looks = looksAt(map, trace.tokens.length, token, NUM_LOOKS);
+    const list = listOf(looks.map(({ at, weight }) => t("inside.look", { piece: tokenNameAt(trace, at), place: at + 1, share: percentText(weight) })));
     return t("inside.looks_at", { piece: tokenNameAt(trace, token), list });
 }

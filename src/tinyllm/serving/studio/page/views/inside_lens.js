@@ -1,8 +1,8 @@
 /** The logit lens: for each layer and token, the likeliest next tokens if that layer were the last. */
 import { percentText } from "../parts/heat.js";
 import { html, useMemo, useState } from "../parts/html.js";
-import { t } from "../parts/language.js";
-import { tokenName } from "../parts/tokens.js";
+import { listOf, sentencesOf, t } from "../parts/language.js";
+import { tokenName, tokenNames } from "../parts/tokens.js";
 import { layerName } from "./inside_norms.js";
 
 /** @typedef {import("../parts/trace.js").Trace} Trace */
@@ -17,6 +17,7 @@ export function LensCard({ trace, token, onPick }) {
     const cell = pointed ?? { row: trace.lens.length - 1, column: token };
     const rows = trace.lens.length;
     const columns = trace.tokens.length;
+    const names = useMemo(() => tokenNames(trace.tokens), [trace]);
     /** @param {Event} event */
     const look = (event) => {
         const found = cellOf(event);
@@ -46,6 +47,9 @@ export function LensCard({ trace, token, onPick }) {
         <div>
             <h2 id="lens-title">${t("inside.lens")}</h2>
             <p class="hint">${t("inside.lens_note")} ${t("inside.lens_keys")}</p>
+            <p class="lens-legend hint"><span>${t("inside.lens_legend")}</span><span>0%</span>
+                <span class="lens-scale" aria-hidden="true">${[0, 25, 50, 75, 100].map((share) => html`<span key=${share} class="lens-cell" style=${{ "--share": `${share}%` }}></span>`)}</span>
+                <span>100%</span></p>
         </div>
         <div class="lens-frame">
             <table class="lens" role="grid" aria-labelledby="lens-title" onPointerOver=${look} onFocusIn=${look} onKeyDown=${press}
@@ -53,7 +57,7 @@ export function LensCard({ trace, token, onPick }) {
                 onClick=${(/** @type {Event} */ event) => onPick(cellOf(event)?.column ?? token)}>
                 <thead><tr role="row">
                     <th scope="col" role="columnheader"><span class="visually-hidden">${t("inside.layer")}</span></th>
-                    ${trace.tokens.map((each, column) => html`<th key=${column} scope="col" role="columnheader" class=${column === token ? "lens-on" : ""}><span class="piece">${tokenName(each)}</span></th>`)}
+                    ${names.map((each, column) => html`<th key=${column} scope="col" role="columnheader" class=${column === token ? "lens-on" : ""}><span class="piece">${each}</span></th>`)}
                 </tr></thead>
                 <tbody>${body}</tbody>
             </table>
@@ -91,6 +95,6 @@ function lensLine({ lens, tokens }, { row, column }) {
     const found = lens[row]?.[column];
     const token = tokens[column];
     if (found === undefined || token === undefined) return "";
-    const list = found.map((each) => `${tokenName(each)} ${percentText(each.probability)}`).join(", ");
-    return `${layerName(row)}. ${t("inside.lens_line", { place: column + 1, piece: tokenName(token), list })}`;
+    const list = listOf(found.map((each) => `${tokenName(each)} ${percentText(each.probability)}`));
+    return sentencesOf([layerName(row), t("inside.lens_line", { place: column + 1, piece: tokenNames(tokens)[column] ?? "", list })]);
 }

@@ -1,9 +1,10 @@
 /** The loss of each token: what surprised the model. */
 import { heatStyle, percentText } from "../parts/heat.js";
 import { html } from "../parts/html.js";
-import { formatFixed, t } from "../parts/language.js";
+import { formatFixed, listOf, t } from "../parts/language.js";
 import { PickedText } from "../parts/picked_text.js";
-import { tokenName } from "../parts/tokens.js";
+import { jointLogprob, partsOf } from "../parts/characters.js";
+import { tokenNames } from "../parts/tokens.js";
 import { HeatLegend } from "./playground_sample.js";
 
 /** @typedef {import("../parts/trace.js").Trace} Trace */
@@ -24,8 +25,12 @@ export function LossCard({ trace, token, onPick, onHover }) {
         <${PickedText} tokens=${tokens} label=${t("inside.loss")} picked=${token} kind="heat"
             styleOf=${(/** @type {number} */ place) => heatStyle(logprob(place))}
             nameOf=${(/** @type {number} */ place) => lossName(trace, place)}
+            wholeStyle=${(/** @type {import("../parts/characters.js").Group} */ group) => ({
+                style: heatStyle(jointLogprob(tokens.map((_, place) => ({ logprob: logprob(place) })), group)),
+            })}
             onPick=${onPick} onHover=${onHover} />
         <p class="token-line">${lossLine(trace, token)}</p>
+        ${partsOf(tokens).some((part) => part !== null) && html`<p class="hint">${t("tokens.parts_hint")}</p>`}
     </section>`;
 }
 
@@ -34,7 +39,8 @@ function lossName({ tokens, loss }, place) {
     const token = tokens[place];
     if (token === undefined) return "";
     const value = loss[place];
-    return value === null || value === undefined ? tokenName(token) : `${tokenName(token)}, ${formatFixed(value, 2)}`;
+    const name = tokenNames(tokens)[place] ?? "";
+    return value === null || value === undefined ? name : listOf([name, formatFixed(value, 2)]);
 }
 
 /** @param {Trace} trace @param {number} place */
@@ -42,7 +48,7 @@ function lossLine({ tokens, loss }, place) {
     const token = tokens[place];
     const value = loss[place];
     if (token === undefined) return "";
-    const fields = { place: place + 1, piece: tokenName(token), id: token.id };
+    const fields = { place: place + 1, piece: tokenNames(tokens)[place] ?? "", id: token.id };
     if (value === null || value === undefined) return t("inside.first_line", fields);
     return t("inside.loss_line", { ...fields, loss: formatFixed(value, 2), probability: percentText(Math.exp(-value)) });
 }

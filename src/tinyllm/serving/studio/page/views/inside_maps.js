@@ -1,6 +1,6 @@
 /** Attention weights on canvases: all heads as small maps, and one head large. Both follow the theme. */
 import { html, useEffect, useLayoutEffect, useRef, useState } from "../parts/html.js";
-import { t } from "../parts/language.js";
+import { sentencesOf, t } from "../parts/language.js";
 import { readColors } from "../parts/theme.js";
 import { headWeights } from "../parts/trace.js";
 
@@ -11,6 +11,9 @@ const GAP = 4;
 const LEAST_CELL = 14;
 const MOST_CELL = 72;
 const MOST_MAP = 420;
+/** Pixels for the names beside and above a map, and from one name to the next. */
+const NAME_WIDTH = 64;
+const NAME_HEIGHT = 14;
 
 /**
  * @param {{ trace: Trace, chosen: Head, look: string, onChoose: (head: Head) => void, onHover: (head: Head | null) => void }} props
@@ -43,7 +46,8 @@ export function HeadGrid({ trace, chosen, look, onChoose, onHover }) {
         event.preventDefault();
         onChoose({ layer: clamp(next.layer, layers), head: clamp(next.head, heads) });
     };
-    const label = `${t("inside.heads")}. ${t("inside.heads_keys")} ${t("inside.head_of", { layer: chosen.layer + 1, head: chosen.head + 1 })}`;
+    const place = t("inside.head_of", { layer: chosen.layer + 1, head: chosen.head + 1 });
+    const label = sentencesOf([t("inside.heads"), `${t("inside.heads_keys")} ${place}`]);
     return html`<div class="heads-part">
         <p class="hint">${t("inside.heads")}</p>
         <div class="heads-frame" ref=${frame} role="application" aria-label=${label} tabIndex=${0} onKeyDown=${press}>
@@ -65,12 +69,14 @@ export function HeadGrid({ trace, chosen, look, onChoose, onHover }) {
 }
 
 /**
- * @param {{ map: Uint8Array, numTokens: number, token: number, look: string, label: string } & import("./inside_loss.js").Pointing} props
+ * A head's weights with the tokens' names along its sides: each of them, or every so many where they would overlap.
+ * @param {{ map: Uint8Array, names: string[], token: number, look: string, label: string } & import("./inside_loss.js").Pointing} props
  */
-export function HeadMap({ map, numTokens, token, look, label, onPick, onHover }) {
+export function HeadMap({ map, names, token, look, label, onPick, onHover }) {
     const frame = useRef(/** @type {HTMLElement | null} */ (null));
     const canvas = useRef(/** @type {HTMLCanvasElement | null} */ (null));
-    const side = Math.min(MOST_MAP, useWidth(frame));
+    const numTokens = names.length;
+    const side = Math.max(0, Math.min(MOST_MAP, useWidth(frame) - NAME_WIDTH));
     const cell = side / numTokens;
     useEffect(() => {
         if (canvas.current !== null && side > 0) drawMap(canvas.current, map, numTokens, side);
@@ -81,13 +87,28 @@ export function HeadMap({ map, numTokens, token, look, label, onPick, onHover })
         return box === undefined ? 0 : clamp(Math.floor((event.clientY - box.top) / cell), numTokens);
     };
     return html`<div class="map-frame" ref=${frame}>
-        <div class="map">
+        ${side > 0 && html`<${SideNames} names=${names} cell=${cell} token=${token} />`}
+        <div class="map" style=${{ "--names": `${NAME_WIDTH}px` }}>
             <canvas ref=${canvas} role="img" aria-label=${label}
                 onPointerMove=${(/** @type {PointerEvent} */ event) => event.pointerType === "mouse" && onHover(rowOf(event))}
                 onPointerLeave=${() => onHover(null)}
                 onClick=${(/** @type {MouseEvent} */ event) => onPick(rowOf(event))}></canvas>
             <span class="map-row" aria-hidden="true" style=${{ top: `${token * cell - 1}px`, width: `${side}px`, height: `${Math.max(3, cell) + 2}px` }}></span>
         </div>
+    </div>`;
+}
+
+/**
+ * Names beside the rows and above the columns; that of the row that is looked at is always there.
+ * @param {{ names: string[], cell: number, token: number }} props
+ */
+function SideNames({ names, cell, token }) {
+    const every = Math.max(1, Math.ceil(NAME_HEIGHT / cell));
+    const shown = [...names.keys()].filter((place) => place === token || (place % every === 0 && Math.abs(place - token) >= every));
+    const middle = (/** @type {number} */ place) => `${NAME_WIDTH + (place + 0.5) * cell}px`;
+    return html`<div class="map-names" aria-hidden="true" style=${{ "--names": `${NAME_WIDTH}px` }}>
+        ${shown.map((place) => html`<span key=${`row ${place}`} class=${`map-name map-name-row${place === token ? " map-name-on" : ""}`} style=${{ top: middle(place) }}>${names[place]}</span>`)}
+        ${shown.map((place) => html`<span key=${`column ${place}`} class=${`map-name map-name-column${place === token ? " map-name-on" : ""}`} style=${{ left: middle(place) }}>${names[place]}</span>`)}
     </div>`;
 }
 

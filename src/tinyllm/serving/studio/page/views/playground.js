@@ -1,7 +1,7 @@
 /** The playground: a text that a model continues, how tokens are drawn, and trees of continuations side by side. */
 import { Segmented } from "../parts/controls.js";
 import { html, useEffect, useMemo } from "../parts/html.js";
-import { t } from "../parts/language.js";
+import { listOf, t } from "../parts/language.js";
 import { MOST_SAMPLES, readSettings } from "../parts/play_link.js";
 import { changeState } from "../parts/route.js";
 import { Empty } from "../parts/states.js";
@@ -9,7 +9,7 @@ import { useStore } from "../parts/store.js";
 import { ChatPart } from "./playground_chat.js";
 import { CommandCard } from "./playground_commands.js";
 import { PromptForm, promptOf } from "./playground_prompt.js";
-import { SampleCard } from "./playground_sample.js";
+import { SampleCard, sampleTitle } from "./playground_sample.js";
 import { SettingsCard } from "./playground_settings.js";
 import { cursor, showLink, written } from "./playground_store.js";
 
@@ -73,11 +73,23 @@ function TextPart({ library, models, params }) {
                 <p>${t("play.hint")}</p>
                 <p class="shaded-body" aria-hidden="true">${EXAMPLE.map(([piece, heat]) => html`<span key=${piece} class="heat" style=${{ "--heat": `${heat}%` }}>${piece}</span>`)}</p>
             </div>`}
-            <${CommandCard} sample=${shown} />
+            <${CommandCard} sample=${shown} name=${shown === undefined ? "" : commandName(shown, samples, library)} />
         </div>
         <${SettingsCard} settings=${settings} model=${shown?.model ?? models[0] ?? ""} sample=${shown} place=${place}
             prompt=${shown === undefined ? promptOf(params) : prompt} />
     </div>`;
+}
+
+/**
+ * Which text the commands write: the sample and its seed.
+ * @param {import("../parts/play_types.js").Sample} shown
+ * @param {import("../parts/play_types.js").Sample[]} samples
+ * @param {Library} library
+ */
+function commandName(shown, samples, library) {
+    const branch = shown.branches[shown.active];
+    const seed = t("play.seed_is", { seed: String((branch?.settings.seed ?? 0) + shown.offset) });
+    return listOf([sampleTitle(shown, samples.indexOf(shown), samples.length > 1, library), seed]);
 }
 
 /** @param {{ folder: string | null }} props */

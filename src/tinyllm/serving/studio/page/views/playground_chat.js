@@ -5,7 +5,7 @@ import { t } from "../parts/language.js";
 import { readSettings } from "../parts/play_link.js";
 import { changeState } from "../parts/route.js";
 import { ShadedText } from "../parts/shaded_text.js";
-import { ErrorLine } from "../parts/states.js";
+import { TextError } from "../parts/states.js";
 import { useStore } from "../parts/store.js";
 import { chat, chatBody, clearChat, isAnswering, say, showChat, stopChat } from "./playground_chat_store.js";
 import { CommandTabs } from "./playground_commands.js";
@@ -38,7 +38,7 @@ export function ChatPart({ models, params }) {
                 ${turns.map((turn, place) => html`<${TurnPart} key=${place} turn=${turn} place=${place} />`)}
                 <${SayForm} onSay=${(/** @type {string} */ text) => say(model, text, settings)} />
             </section>
-            ${commands !== null && html`<${CommandTabs} commands=${commands} />`}
+            ${commands !== null && html`<${CommandTabs} commands=${commands} name=${t("play.answer_of", { number: turns.length })} />`}
         </div>
         <aside class="card play-settings" aria-label=${t("play.settings")}><${Sliders} settings=${settings} /></aside>
     </div>`;
@@ -54,7 +54,7 @@ function TurnPart({ turn, place }) {
         <div class="turn-answer">
             ${turn.tokens.length > 0 && html`<${ShadedText} tokens=${turn.tokens} writing=${writing} label=${t("play.answer_of", { number: place + 1 })} />`}
             ${turn.tokens.length === 0 && html`<p class="hint" role="status">${writing ? t("play.writing") : turn.state === "failed" ? "" : t("play.no_answer")}</p>`}
-            <${ErrorLine} problem=${turn.problem} />
+            <${TextError} problem=${turn.problem} />
         </div>
     </div>`;
 }

@@ -1,5 +1,5 @@
 /** A conversation with a model, and the link that reproduces it: what the user said, and the settings of each answer. */
-import { isAbort, request } from "../parts/api.js";
+import { apiError, isAbort, request } from "../parts/api.js";
 import { readEvents } from "../parts/events.js";
 import { readSet, writeSet } from "../parts/play_link.js";
 import { changeState } from "../parts/route.js";
@@ -83,7 +83,7 @@ export async function say(model, user, settings) {
 function receive(turn, data) {
     if (data.error) {
         turn.state = "failed";
-        turn.problem = data.error.message;
+        turn.problem = apiError(data.error, 500);
     }
     const choice = data.choices?.[0];
     turn.answer += choice?.delta?.content ?? "";

@@ -4,7 +4,7 @@ import { html, useMemo } from "../parts/html.js";
 import { formatNumber, t } from "../parts/language.js";
 import { candidates, forks, pathTokens } from "../parts/play_tree.js";
 import { ShadedText } from "../parts/shaded_text.js";
-import { ErrorLine } from "../parts/states.js";
+import { TextError } from "../parts/states.js";
 import { BranchTree } from "./playground_tree.js";
 import { branchOff, cursor } from "./playground_store.js";
 
@@ -20,10 +20,10 @@ export function SampleCard({ sample, index, many, settings, library }) {
     const branch = branches[active];
     const tokens = useTokens(sample);
     if (branch === undefined) return null;
-    const name = library.models.find(({ id }) => id === sample.model)?.name ?? sample.model;
     const seed = branch.settings.seed + sample.offset;
-    const title = many ? t("play.sample_of", { number: index + 1, name }) : name;
+    const title = sampleTitle(sample, index, many, library);
     const writing = branch.state === "writing" || branch.state === "waiting";
+    // The outline stays when its last branch is removed: the focus is in it.
     return html`<section class="card play-sample" aria-label=${title}>
         <header class="play-sample-head">
             <h2>${title}</h2>
@@ -36,14 +36,26 @@ export function SampleCard({ sample, index, many, settings, library }) {
             onTake=${(/** @type {number} */ place, /** @type {number} */ id) => branchOff(sample, place - prompt.length, id, settings)}
             onLook=${(/** @type {number} */ place) => cursor.set({ sample: index, place: place > 0 ? place : null })}
         />`}
-        <${ErrorLine} problem=${branch.problem} />
+        <${TextError} problem=${branch.problem} />
         <footer class="play-sample-foot">
             <${Button} disabled=${writing || branch.state === "failed"} onClick=${() => branchOff(sample, pathTokens(branches, active).length, null, settings)}>${t("play.go_on")}<//>
             <span class="hint">${t("play.seed_is", { seed: String(seed) })}</span>
             <${HeatLegend} />
         </footer>
-        ${branches.filter(({ removed }) => !removed).length > 1 && html`<${BranchTree} sample=${sample} />`}
+        ${branches.length > 1 && html`<${BranchTree} sample=${sample} />`}
     </section>`;
+}
+
+/**
+ * The name of a sample: its model, and its number if there are several.
+ * @param {Sample} sample
+ * @param {number} index
+ * @param {boolean} many
+ * @param {import("../parts/types.js").Library} library
+ */
+export function sampleTitle({ model }, index, many, { models }) {
+    const name = models.find(({ id }) => id === model)?.name ?? model;
+    return many ? t("play.sample_of", { number: index + 1, name }) : name;
 }
 
 /**

@@ -3,7 +3,7 @@
  *
  * They outlive the view, so that texts stay there while another view is shown. The link follows every change.
  */
-import { isAbort } from "../parts/api.js";
+import { apiError, isAbort } from "../parts/api.js";
 import { postForEvents } from "../parts/events.js";
 import { readableIds } from "../parts/library.js";
 import { DEFAULTS, MOST_BRANCHES, MOST_LINKED, readBranches, readPairs, treeChanges, treeKey } from "../parts/play_link.js";
@@ -17,6 +17,8 @@ import { t } from "../parts/language.js";
 /** @typedef {import("../parts/play_types.js").Settings} Settings */
 
 const NUM_RIVALS = 10;
+/** The status of an error that comes after the head of an answer. */
+const STREAM_BROKE = 500;
 
 /** The samples, and the prompt that they continue. The object is a new one after every change. */
 export const written = createStore({ prompt: "", samples: /** @type {Sample[]} */ ([]) });
@@ -148,7 +150,7 @@ function receive(sample, branch, { name, data }) {
         branch.commands = data.command;
     } else if (name === "error") {
         branch.state = "failed";
-        branch.problem = data.error?.message ?? t("error.no_answer");
+        branch.problem = apiError(data.error ?? data, STREAM_BROKE);
     }
     redraw();
 }

@@ -1,7 +1,7 @@
 /** The outline of a tree of continuations. The arrow keys walk and fold it, Delete removes a branch. */
 import { percentText } from "../parts/heat.js";
 import { html, useRef } from "../parts/html.js";
-import { t } from "../parts/language.js";
+import { listOf, t } from "../parts/language.js";
 import { outline } from "../parts/play_tree.js";
 import { visiblePiece } from "../parts/tokens.js";
 import { foldBranch, removeBranch, walkTo } from "./playground_store.js";
@@ -84,9 +84,11 @@ function TreeRow({ row: { index, level, children }, sample, on }) {
             foldBranch(sample, index, !folded);
         }}>${children > 0 ? (folded ? "\u25b8" : "\u25be") : ""}</span>
         <span class="tree-text">${text || "\u2026"}</span>
-        <span class="tree-facts">${branch.parent === null ? t("play.first") : t("play.at_token", { place: branch.start + 1 })}${
-            first !== undefined ? `, ${percentText(Math.exp(first.logprob))}` : ""}${
-            folded ? `, ${t("play.folded", { count: children })}` : ""}</span>
+        <span class="tree-facts">${listOf([
+            branch.parent === null ? t("play.first") : t("play.at_token", { place: branch.start + 1 }),
+            first !== undefined && percentText(Math.exp(first.logprob)),
+            folded && t("play.folded", { count: children }),
+        ])}</span>
         ${branch.parent !== null && html`<span class="tree-remove" aria-hidden="true" title=${t("play.remove")} onClick=${(/** @type {Event} */ event) => {
             event.stopPropagation();
             removeBranch(sample, index);

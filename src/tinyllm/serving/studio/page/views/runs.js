@@ -1,7 +1,7 @@
 /** The view of runs: a list to choose from, curves over one another, samples, settings. */
 import { html, useCallback, useMemo } from "../parts/html.js";
 import { t } from "../parts/language.js";
-import { changeState } from "../parts/route.js";
+import { changeState, readRoute } from "../parts/route.js";
 import { Empty, ErrorLine, Loading } from "../parts/states.js";
 import { RunCharts } from "./runs_charts.js";
 import { ConfigTable } from "./runs_config.js";
@@ -22,9 +22,11 @@ export function RunsView({ library, params, look }) {
         changeState({ run: next.slice(-MOST_RUNS), at: null }, { push: true });
     }, [chosen]);
     if (library.runs.length === 0) return html`<${NoRuns} folder=${library.folder} />`;
+    const unknown = params.getAll("run").filter((id) => library.runs.every((run) => run.id !== id));
     return html`<div class="with-side">
         <${RunList} runs=${library.runs} chosen=${chosen} isWhole=${library.is_whole} onToggle=${toggle} />
         <div class="stack stack-wide">
+            ${unknown.map((id) => html`<${UnknownRun} key=${id} id=${id} />`)}
             ${chosen.length === 0 && html`<p class="hint">${t("runs.choose")}</p>`}
             ${runs.map((run) => html`<${ErrorLine} key=${run.id} problem=${run.problem} />`)}
             ${runs.some((run) => run.metrics === null && run.problem === null) && html`<${Loading} />`}
@@ -46,6 +48,15 @@ export function chosenRuns(runs, params) {
     if (named.length > 0 || params.has("run")) return named.slice(0, MOST_RUNS);
     const newest = [...runs].sort((a, b) => b.updated - a.updated)[0];
     return newest === undefined ? [] : [newest.id];
+}
+
+/** Says that the folder has no run of a link. @param {{ id: string }} props */
+function UnknownRun({ id }) {
+    const forget = () => changeState({ run: readRoute(location.hash).params.getAll("run").filter((each) => each !== id) });
+    return html`<div class="notice" role="status">
+        <p>${t("runs.unknown", { id })}</p>
+        <button type="button" class="button" onClick=${forget}>${t("runs.forget")}</button>
+    </div>`;
 }
 
 /** @param {{ folder: string | null }} props */

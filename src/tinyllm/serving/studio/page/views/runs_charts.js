@@ -1,14 +1,14 @@
 /** The curves of runs, over one another: the axis, smoothing and zoom hold for all charts. */
 import { get } from "../parts/api.js";
-import { markSign } from "../parts/chart_plot.js";
 import { zoomedRange } from "../parts/chart_zoom.js";
 import { Chart } from "../parts/charts.js";
 import { Button, Segmented, Slider, Toggle } from "../parts/controls.js";
 import { html, useCallback, useMemo } from "../parts/html.js";
-import { formatBytes, formatCompact, formatDuration, formatFixed, formatNumber, formatTick, t } from "../parts/language.js";
+import { formatBytes, formatBytesTick, formatCompact, formatDuration, formatFixed, formatNumber, formatTick, t } from "../parts/language.js";
 import { useLoaded } from "../parts/loading.js";
 import { changeState, numberParam, wordParam } from "../parts/route.js";
 import { drawablePoints, smooth, stepAt } from "../parts/series.js";
+import { MarkList, runMarks } from "./runs_marks.js";
 
 /** @typedef {import("./runs_data.js").ShownRun} ShownRun */
 /** @typedef {import("../parts/charts.js").ChartSeries} ChartSeries */
@@ -43,7 +43,7 @@ const MEASURES = [
     { table: "training", name: "learning_rate", title: "chart.learning_rate", note: "chart.per_step", format: formatNumber, tick: formatPower },
     { table: "training", name: "gradient_norm", title: "chart.gradient_norm", note: "chart.before_clip", format: (value) => formatFixed(value, 2), tick: formatTick },
     { table: "training", name: "tokens_per_second", title: "chart.tokens_per_second", note: "chart.tokens", format: formatCompact, tick: formatTick, fromZero: true },
-    { table: "training", name: "memory_bytes", title: "chart.memory", note: "chart.process", format: formatBytes, fromZero: true, binary: true },
+    { table: "training", name: "memory_bytes", title: "chart.memory", note: "chart.process", format: formatBytes, tick: formatBytesTick, fromZero: true, binary: true },
 ];
 
 /**
@@ -62,6 +62,8 @@ export function RunCharts({ runs, params, look }) {
     const details = useDetails(runs, view);
     const onZoom = useCallback((/** @type {Range | null} */ zoom) => changeState({ zoom: zoom && zoom.map((end) => String(Number(end.toPrecision(7)))).join("_") }), []);
     if (runs.every((run) => run.metrics === null)) return null;
+    const hasValues = runs.some(({ metrics }) => metrics && metrics.training.step.length + metrics.evaluation.step.length > 0);
+    if (!hasValues) return html`<p class="hint" role="status">${t("runs.no_values")}</p>`;
     return html`<section class="stack" aria-labelledby="charts-title">
         <div class="section-head">
             <h2 id="charts-title">${t("runs.charts")}</h2>
@@ -256,35 +258,4 @@ function measureSeries({ table, name }, run, metrics, { axis, logX, logY, smooth
     const smoothed = smoothing > 0 && name !== "learning_rate" && name !== "memory_bytes";
     if (!smoothed) return [{ ...base, y }];
     return [{ ...base, y, faint: true, filled: false }, { ...base, y: smooth(y, smoothing) }];
-}
-
-/**
- * @param {ShownRun} run
- * @param {AxisName} axis
- * @returns {import("../parts/charts.js").ChartMark[]}
- */
-function runMarks({ run, metrics, color }, axis) {
-    const training = metrics?.training;
-    if (!run || !training) return [];
-    return run.marks.map(({ step, kind, text }) => ({
-        x: axis === "step" ? step : stepAt(training[axis], training.step, step),
-        kind,
-        color,
-        text,
-    }));
-}
-
-/** The marks in words, under the charts. @param {{ runs: ShownRun[] }} props */
-function MarkList({ runs }) {
-    const marks = runs.flatMap(({ name, run }) => (run?.marks ?? []).map((mark) => ({ name, ...mark })));
-    if (marks.length === 0) return null;
-    const kinds = { resume: t("mark.resume"), skip: t("mark.skip"), save: t("mark.save"), stop: t("mark.stop") };
-    return html`<details class="marks">
-        <summary>${t("runs.marks", { count: marks.length })}</summary>
-        <ul>${marks.map(({ name, step, kind, text }, place) => html`<li key=${place}>
-            <span class="mark-sign" aria-hidden="true">${markSign(kind)}</span>
-            ${runs.length > 1 && html`<strong>${name}</strong> `}
-            ${t("mark.line", { kind: kinds[kind], step })}${text && html`<span class="mark-text">${text}</span>`}
-        </li>`)}</ul>
-    </details>`;
 }

@@ -2,6 +2,7 @@
 import { apiPath, get, isAbort } from "../parts/api.js";
 import { followEvents } from "../parts/events.js";
 import { useEffect, useRef, useState } from "../parts/html.js";
+import { askUntilAnswered } from "../parts/retry.js";
 import { appendColumns } from "../parts/series.js";
 
 /** @typedef {import("../parts/types.js").Metrics} Metrics */
@@ -80,7 +81,9 @@ function emptyRun(id) {
  */
 async function loadRun(id, live, signal, update) {
     try {
-        const [run, metrics] = await Promise.all([get("run", { id }, signal), askMetrics(id, signal)]);
+        const ask = () => Promise.all([get("run", { id }, signal), askMetrics(id, signal)]);
+        const report = (/** @type {unknown} */ problem) => update((before) => ({ ...before, problem }));
+        const [run, metrics] = await askUntilAnswered(ask, signal, report);
         update((before) => ({ ...before, run, metrics, problem: null }));
         if (live) await followRun(id, metrics.cursor, signal, update);
     } catch (problem) {

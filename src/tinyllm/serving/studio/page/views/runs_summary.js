@@ -1,7 +1,7 @@
 /** A card for each run that is shown: state, progress, time left and the newest measurements. */
 import { swatchClass } from "../parts/charts.js";
 import { html } from "../parts/html.js";
-import { formatCompact, formatDuration, formatFixed, formatPercent, t } from "../parts/language.js";
+import { formatCompact, formatDuration, formatFixed, formatPercent, listOf, t } from "../parts/language.js";
 import { lastValue } from "../parts/series.js";
 import { Progress, stateText, stepText } from "./runs_list.js";
 
@@ -23,7 +23,7 @@ function RunSummaryCard({ shown }) {
         <header class="summary-head">
             <h2><span class=${`swatch swatch-large ${swatchClass(color)}`} aria-hidden="true"></span>${name}</h2>
             <span class=${`state state-${run.state}`}>${stateText(run.state)}</span>
-            <span class="summary-step">${stepText(run)}${run.num_steps ? `, ${formatPercent(share)}` : ""}</span>
+            <span class="summary-step">${listOf([stepText(run), run.num_steps !== null && run.num_steps > 0 && formatPercent(share)])}</span>
             ${run.seconds_left !== null && html`<span class="summary-left">${t("runs.left", { time: formatDuration(run.seconds_left) })}</span>`}
         </header>
         <${Progress} share=${share} running=${run.state === "running"} />
