@@ -235,6 +235,7 @@ def train(
     saving for a signal, DivergenceError if losses or gradients stay non-finite.
     """
     from tinyllm.loading import read_shape
+    from tinyllm.machine import launcher, ranks
     from tinyllm.notebook import NotebookDisplay, in_notebook
     from tinyllm.shards.format import ShardSet
     from tinyllm.training.reporter import TrainingReporter, as_training_reporter
@@ -244,17 +245,19 @@ def train(
     else:
         reporter = NotebookDisplay() if in_notebook() else TrainingReporter()
     run = as_path(out, "out")
-    shards = ShardSet.open(as_path(data, "data"))
-    config, resume = build_run_config(
-        shards.tokenizer.vocab_size,
-        run,
-        [("", sections)],
-        recipe=None if recipe is None else as_text(recipe, "recipe"),
-        resume=resume,
-        note=reporter.note,
-        shape_of=read_shape,
-    )
-    return run_training(config, shards, run, resume=resume, reporter=reporter)
+    with launcher.joined():
+        reporter = reporter if ranks.is_first() else TrainingReporter()
+        shards = ShardSet.open(as_path(data, "data"))
+        config, resume = build_run_config(
+            shards.tokenizer.vocab_size,
+            run,
+            [("", sections)],
+            recipe=None if recipe is None else as_text(recipe, "recipe"),
+            resume=resume or launcher.is_restart_of(run),
+            note=reporter.note,
+            shape_of=read_shape,
+        )
+        return run_training(config, shards, run, resume=resume, reporter=reporter)
 
 
 def run_training(
@@ -266,9 +269,12 @@ def run_training(
     """
     from tinyllm.generation.training_samples import sample_texts
     from tinyllm.loading import open_model
+    from tinyllm.machine import ranks
     from tinyllm.model.size import num_parameters
     from tinyllm.training.builder import build_trainer
+    from tinyllm.training.reporter import TrainingReporter
 
+    reporter = reporter if ranks.is_first() else TrainingReporter()
     trainer = build_trainer(
         config, shards, out, reporter=reporter, sampler=sample_texts, read_source=lambda path: open_model(path)
     )

@@ -18,6 +18,8 @@ class TinyllmError(Exception):
     """
 
     exit_code = 1
+    is_shown = False
+    """Whether another process of the run shows this error to the user."""
 
     def __init__(self, message: str, *, parameter: str = "", hint: str = "") -> None:
         assert message.startswith(parameter), f"the message begins with the parameter: {message}"
@@ -77,6 +79,10 @@ class MismatchError(TinyllmError):
 
 class DownloadError(TinyllmError):
     """A download did not give a complete, checked file."""
+
+
+class LostRankError(TinyllmError):
+    """Another process of a training run failed or ended, so this one cannot go on."""
 
 
 class DivergenceError(TinyllmError):

@@ -17,6 +17,7 @@ from tinyllm.cli.flags import in_flags
 from tinyllm.cli.help_text import command_help
 from tinyllm.cli.paths import expand_home
 from tinyllm.errors import ArgumentsError, TinyllmError
+from tinyllm.machine import launcher
 from tinyllm.version import __version__
 
 PROGRAM = "tinyllm"
@@ -129,9 +130,12 @@ def _report(error: BaseException, tokens: list[str], program: str, output_failed
             # The reader of the output stopped reading (`tinyllm ... | head`): not an error.
             return 0
         case TinyllmError():
-            note(f"tinyllm: {_shorten(in_flags(error), tokens)}{_pointer(error, tokens, program)}")
+            if not error.is_shown:
+                note(f"tinyllm: {_shorten(in_flags(error), tokens)}{_pointer(error, tokens, program)}")
             return error.exit_code
         case CycloptsError():
+            if launcher.local_rank():
+                return 2  # The first rank of this host has the same command line.
             note(f"tinyllm: {_shorten(_describe_wrong_call(error, program), tokens)}")
             return 2
         case KeyboardInterrupt():

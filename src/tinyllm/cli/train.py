@@ -12,8 +12,11 @@ from tinyllm.cli.training_display import TrainingDisplay
 from tinyllm.config import Config
 from tinyllm.config.layers import build_run_config, file_layer
 from tinyllm.loading import read_shape
+from tinyllm.machine import launcher, ranks
+from tinyllm.progress import SILENT
 from tinyllm.shards.format import ShardSet
 from tinyllm.text_input import read_argument
+from tinyllm.training.reporter import TrainingReporter
 
 if TYPE_CHECKING:
     from tinyllm.training.outcome import Outcome
@@ -73,8 +76,8 @@ def train(
       tinyllm train --data shards --out runs/tuned --init-from SmolLM-135M
       tinyllm train --data shards --out runs/wide --model.hidden_size 192
       tinyllm train --data shards --out runs/quick --schedule.peak 2e-3 --steps 500
+      torchrun --nproc-per-node 4 -m tinyllm train --data shards --out runs/many
     """
-    shards = ShardSet.open(data, verify=verify)
     short: dict[str, dict[str, Any]] = {
         "schedule": {"num_steps": steps},
         "training": {
@@ -89,27 +92,34 @@ def train(
     }
     sample = {key: read_argument(value, f"--sample.{key}") for key, value in (sample or {}).items()}
     flags = {"model": model, "training": training, "schedule": schedule, "optimizer": optimizer, "sample": sample}
-    settings, goes_on = build_run_config(
-        shards.tokenizer.vocab_size,
-        out,
-        [
-            file_layer(config),
-            ("flags", {name: values for name, values in flags.items() if values}),
-            ("flags", {name: {k: v for k, v in values.items() if v is not None} for name, values in short.items()}),
-        ],
-        recipe=recipe,
-        resume=resume == "auto",
-        note=note,
-        shape_of=read_shape,
-    )
-    run_training(settings, shards, out, resume=goes_on)
+    with launcher.joined():
+        shards = ShardSet.open(data, verify=verify)
+        settings, goes_on = build_run_config(
+            shards.tokenizer.vocab_size,
+            out,
+            [
+                file_layer(config),
+                ("flags", {name: values for name, values in flags.items() if values}),
+                ("flags", {name: {k: v for k, v in values.items() if v is not None} for name, values in short.items()}),
+            ],
+            recipe=recipe,
+            resume=resume == "auto" or launcher.is_restart_of(storage.follow_link(out)),
+            note=note if ranks.is_first() else SILENT.note,
+            shape_of=read_shape,
+        )
+        run_training(settings, shards, out, resume=goes_on)
 
 
 def run_training(
     config: Config, shards: ShardSet, out: Path, *, resume: bool, display: TrainingDisplay | None = None
 ) -> "Outcome":
-    """Trains, with a display on a terminal and plain lines elsewhere; returns the loop's `Outcome`."""
+    """Trains, with a display on a terminal and plain lines elsewhere; returns the loop's `Outcome`.
+
+    Only the first rank prints.
+    """
     out = storage.follow_link(out)
+    if not ranks.is_first():
+        return api.run_training(config, shards, out, resume=resume, reporter=TrainingReporter())
     with display or TrainingDisplay(config) as display:
         outcome = api.run_training(config, shards, out, resume=resume, reporter=display)
     if outcome.reason == "time":

@@ -97,6 +97,11 @@ class TrainingConfig(Section):
     """Seeds the initial weights, dropout and the order of the data."""
     device: str = "auto"
     """auto (cuda, else mps, else cpu), or a torch device such as cpu or cuda:0."""
+    parallel: Literal["auto", "none", "ddp"] = "auto"
+    """Work of several ranks (torchrun): ddp = each has the model and a share of an update's windows; auto = ddp.
+
+    `none` refuses several ranks. One process trains alone with any of them.
+    """
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Precision of the forward and backward pass; weights and optimizer stay float32. auto = the fastest measured."""
     attention: Literal["auto", "fused", "explicit", "tiled"] = "auto"

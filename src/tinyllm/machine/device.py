@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tinyllm.errors import UsageError
-from tinyllm.machine import system
+from tinyllm.machine import launcher, ranks, system
 
 if TYPE_CHECKING:
     import torch
@@ -19,9 +19,14 @@ def num_available_cores() -> int:
 
 
 def pick_device(name: str = "auto") -> "torch.device":
-    """The torch device for `auto` (cuda, else mps, else cpu) or a name. Raises UsageError if it is not available."""
+    """The torch device for `auto` (cuda, else mps, else cpu) or a name. Raises UsageError if it is not available.
+
+    On several ranks cuda is one GPU for each rank of a host, and mps is left out.
+    """
     import torch
 
+    if ranks.num_ranks() > 1:
+        return _pick_for_rank(name)
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
@@ -38,6 +43,24 @@ def pick_device(name: str = "auto") -> "torch.device":
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise _refused(name, f": this machine has {torch.cuda.device_count()} GPU(s), counted from 0")
     return device
+
+
+def _pick_for_rank(name: str) -> "torch.device":
+    """The device of this rank. Raises UsageError if the ranks of a host would share a GPU."""
+    import torch
+
+    if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
+        return torch.device("cpu")
+    if name not in ("auto", "cuda"):
+        raise _refused(name, " is one device for all ranks", "use auto, cuda or cpu")
+    place, num_gpus = launcher.local_rank(), torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if place >= num_gpus:
+        raise _refused(
+            name,
+            f": rank {ranks.rank()} is number {place + 1} on a host with {num_gpus} GPU(s)",
+            "start one rank a GPU",
+        )
+    return torch.device("cuda", place)
 
 
 def _refused(name: str, problem: str, hint: str = "") -> UsageError:

@@ -4,17 +4,20 @@ Without an initialized `torch.distributed` group there is one rank, and every fu
 module does not import torch: a program without torch has no group.
 """
 
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from tinyllm.errors import TinyllmError
+from tinyllm.errors import LostRankError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 T = TypeVar("T")
+BUCKET_BYTES = 2**25
+"""Largest exchange of several tensors; it is copied."""
 
 
 def rank() -> int:
@@ -29,15 +32,20 @@ def num_ranks() -> int:
     return 1 if group is None else int(group.get_world_size())
 
 
+def has_group() -> bool:
+    """Whether this process has joined a group of ranks."""
+    return _group() is not None
+
+
 def is_first() -> bool:
-    """Whether this process does what is done once a run: lock, log, save, evaluate, sample."""
+    """Whether this process does what is done once a run: lock, log, save, sample."""
     return rank() == 0
 
 
 def once(function: Callable[[], T]) -> T:
     """Calls `function` on the first rank alone; returns its result on every rank.
 
-    The result travels pickled. An error is raised on the first rank, and as TinyllmError on the others.
+    The result travels pickled. An error is raised on the first rank, and as LostRankError on the others.
     """
     group = _group()
     if group is None:
@@ -45,7 +53,9 @@ def once(function: Callable[[], T]) -> T:
     if not is_first():
         problem, result = broadcast(None)
         if problem is not None:
-            raise TinyllmError(f"the first rank failed: {problem}")
+            lost = LostRankError(f"the first rank failed: {problem}")
+            lost.is_shown = True
+            raise lost
         return result  # type: ignore[no-any-return]
     try:
         result = function()
@@ -62,7 +72,7 @@ def broadcast(value: Any) -> Any:
     if group is None:
         return value
     values = [value]
-    with _exchange():
+    with exchange():
         group.broadcast_object_list(values, src=0)
     return values[0]
 
@@ -73,7 +83,7 @@ def gather(value: T) -> list[T]:
     if group is None:
         return [value]
     values: list[Any] = [None] * num_ranks()
-    with _exchange():
+    with exchange():
         group.all_gather_object(values, value)
     return values
 
@@ -82,31 +92,62 @@ def barrier() -> None:
     """Waits until every rank is here."""
     group = _group()
     if group is not None:
-        with _exchange():
+        with exchange():
             group.barrier()
 
 
 def add_up(tensors: "Iterable[Tensor]") -> None:
-    """Replaces each tensor by its sum over the ranks, in place."""
+    """Replaces each tensor by its sum over the ranks, in place.
+
+    Small tensors of one kind travel together: each exchange has a fixed cost.
+    """
     group = _group()
     if group is None:
         return
-    with _exchange():
-        for tensor in tensors:
-            group.all_reduce(tensor)
+    import torch
+
+    with exchange():
+        for bucket in _in_buckets(tensors):
+            if len(bucket) == 1:
+                group.all_reduce(bucket[0])
+                continue
+            flat = torch.cat([tensor.flatten() for tensor in bucket])
+            group.all_reduce(flat)
+            for tensor, total in zip(bucket, torch.split(flat, [tensor.numel() for tensor in bucket]), strict=True):
+                tensor.copy_(total.view(tensor.shape))
+
+
+def _in_buckets(tensors: "Iterable[Tensor]") -> "Iterator[list[Tensor]]":
+    """`tensors` in their order, in lists of one dtype and device and of at most `BUCKET_BYTES`, or of one tensor."""
+    bucket: list[Tensor] = []
+    size = 0
+    for tensor in tensors:
+        fits = size + tensor.nbytes <= BUCKET_BYTES
+        if bucket and not (fits and (tensor.dtype, tensor.device) == (bucket[0].dtype, bucket[0].device)):
+            yield bucket
+            bucket, size = [], 0
+        bucket.append(tensor)
+        size += tensor.nbytes
+    if bucket:
+        yield bucket
 
 
 @contextmanager
-def _exchange() -> Iterator[None]:
-    """Raises TinyllmError if the body cannot reach the other ranks, usually because one has ended."""
+def exchange() -> Iterator[None]:
+    """Raises LostRankError if the body cannot reach the other ranks, usually because one has ended."""
     try:
         yield
     except RuntimeError as error:
-        reason = str(error).strip().splitlines()[:1]
-        raise TinyllmError(
-            f"rank {rank()} lost the other ranks of the run: {''.join(reason)}",
-            hint="see the lines of the other ranks, and go on with `resume=True`",
+        raise LostRankError(
+            f"rank {rank()} lost another rank of the run, which was killed or cut off: {_reason(error)}",
+            hint="go on from the last checkpoint with `resume=True`",
         ) from error
+
+
+def _reason(error: RuntimeError) -> str:
+    """The first sentence of an error of gloo or NCCL, without its place in the source."""
+    first_line = next(iter(str(error).strip().splitlines()), "")
+    return re.sub(r"^\[\S+:\d+\] ", "", first_line).partition(". ")[0]
 
 
 def _group() -> Any:

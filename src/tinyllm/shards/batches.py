@@ -1,4 +1,4 @@
-"""The training order: the tokens of a step are a pure function of (seed, step, rank, world size) over the shards.
+"""The training order: the tokens of a step are a pure function of (seed, step, rank, ranks) over the shards.
 
 A window is `sequence_length + 1` tokens of one shard, and windows start every `sequence_length` tokens. So each token
 is a target once an epoch, and no window spans two shards. Aligned windows start at document starts instead: a document
@@ -114,24 +114,30 @@ def _store_aligned(
     return np.array(counts, dtype=np.int64), np.frombuffer(mapped, dtype=dtype)
 
 
-def step_windows(
-    order: WindowOrder, step: int, batch_size: int, accumulation_steps: int, rank: int = 0, world_size: int = 1
-) -> Indices:
-    """The windows (M, B) of one step of one rank.
+def share_of_step(num_windows: int, rank: int, num_ranks: int) -> range:
+    """The places in a step of `num_windows` windows that `rank` trains on: consecutive, and at most one more or fewer.
 
-    A step has `accumulation_steps` microbatches of `batch_size` windows, distributed to the ranks round-robin, as in
-    nanoGPT; M is accumulation_steps / world_size. So a step trains on the same windows for any number of ranks.
-    Raises ValueError if `accumulation_steps % world_size` is not 0.
+    The shares of all ranks are the whole step, so a step trains on the same windows for any number of ranks.
     """
-    if accumulation_steps % world_size:
+    return range(rank * num_windows // num_ranks, (rank + 1) * num_windows // num_ranks)
+
+
+def step_windows(
+    order: WindowOrder, step: int, batch_size: int, accumulation_steps: int, rank: int = 0, num_ranks: int = 1
+) -> list[Indices]:
+    """The windows (B) of each microbatch of one rank in one step; the last one may have fewer than `batch_size`.
+
+    A step has `accumulation_steps` x `batch_size` windows, of which a rank has a share. Raises ValueError if there are
+    more ranks than windows.
+    """
+    num_windows = accumulation_steps * batch_size
+    if not (0 <= rank < num_ranks <= num_windows and step >= 0):
         raise ValueError(
-            f"accumulation_steps {accumulation_steps} is not divisible by {world_size} ranks; "
-            "each rank needs the same number of microbatches"
+            f"no rank {rank} of {num_ranks} in step {step}: a step has {num_windows} windows, at least one a rank"
         )
-    if not (0 <= rank < world_size and step >= 0):
-        raise ValueError(f"no rank {rank} of {world_size} in step {step}")
-    microbatches = step * accumulation_steps + np.arange(rank, accumulation_steps, world_size)
-    return order.windows_at(microbatches[:, None] * batch_size + np.arange(batch_size))
+    share = share_of_step(num_windows, rank, num_ranks)
+    windows = order.windows_at(step * num_windows + np.arange(share.start, share.stop))
+    return [windows[start : start + batch_size] for start in range(0, len(share), batch_size)]
 
 
 def read_windows(arrays: Sequence[Tokens], order: WindowOrder, windows: Sequence[int] | Indices) -> Windows:

@@ -1,9 +1,9 @@
-"""Compares the settings of the ranks before a run: all ranks train one model on one order of the data."""
+"""Checks before a run that its ranks train one model on one order of the data: settings, shards, `parallel`."""
 
 from typing import Any
 
 from tinyllm.config import Config
-from tinyllm.errors import MismatchError
+from tinyllm.errors import MismatchError, UsageError
 from tinyllm.machine import ranks
 
 OWN_SETTINGS = ("training.device", "training.num_threads")
@@ -13,7 +13,7 @@ OWN_SETTINGS = ("training.device", "training.num_threads")
 def check_ranks_agree(config: Config, data: str) -> None:
     """Raises MismatchError on every rank, with the same message, for the first setting that differs between ranks.
 
-    `data` is the fingerprint of the shards.
+    `data` is the fingerprint of the shards. Raises UsageError if `training.parallel` refuses several ranks.
     """
     if ranks.num_ranks() == 1:
         return
@@ -25,6 +25,11 @@ def check_ranks_agree(config: Config, data: str) -> None:
                     f"rank {rank} has {name} {settings[name]}, and rank 0 has {value}; "
                     "start every rank with the same settings"
                 )
+    if config.training.parallel == "none":
+        raise UsageError(
+            f"training.parallel is none, and torchrun started {ranks.num_ranks()} ranks",
+            hint="use `training.parallel=auto`, or start one process without torchrun",
+        )
 
 
 def _flatten(config: Config) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import torch
 from tinyllm.config import Config, ModelConfig
 from tinyllm.config.layers import RENAMED
 from tinyllm.errors import MismatchError
+from tinyllm.machine import ranks
 from tinyllm.machine.device import pick_device
 from tinyllm.shards.format import ShardSet
 from tinyllm.shards.order import PHILOX
@@ -22,13 +23,14 @@ HARMLESS = {
     "attention": "sums may round differently from here on",
     "compile": "sums may round differently from here on",
     "evaluation": "losses before and after may come from different windows or steps",
+    "ranks": "sums may round differently from here on",
     "device": "results may differ in the last bits from here on",
     "threads": "sums may round differently from here on",
     "torch": "results may differ in the last bits from here on",
     "tinyllm": "results may differ in the last bits from here on",
 }
-FORMER_VALUES = {"order": PHILOX}
-"""The values of inputs that checkpoints of older versions do not name."""
+FORMER_VALUES = {"order": PHILOX, "ranks": 1}
+"""The values of inputs that a checkpoint does not name: of older versions, and of one process."""
 SECTIONS = {"batch": "training", "evaluation": "training"}
 """The sections of settings that a checkpoint records under another name."""
 
@@ -57,7 +59,8 @@ def describe_inputs(config: Config, data: Mapping[str, Any], frozen: Sequence[st
         "compile": settings.compile,
         "threads": torch.get_num_threads(),
         "evaluation": {"eval_interval": settings.eval_interval, "eval_batches": settings.eval_batches},
-        "device": str(pick_device(settings.device)),
+        "device": pick_device(settings.device).type if ranks.num_ranks() > 1 else str(pick_device(settings.device)),
+        **({"ranks": ranks.num_ranks()} if ranks.num_ranks() > 1 else {}),
         "torch": str(torch.__version__),
         "tinyllm": __version__,
     }
@@ -75,7 +78,8 @@ def compare_inputs(saved: dict[str, Any], current: dict[str, Any], checkpoint: P
     """One line for each harmless difference. Raises MismatchError for a difference that changes the mathematics."""
     notes = []
     for name in sorted(set(saved) | set(current)):
-        before, after = _with_new_names(name, saved.get(name, FORMER_VALUES.get(name))), current.get(name)
+        former = FORMER_VALUES.get(name)
+        before, after = _with_new_names(name, saved.get(name, former)), current.get(name, former)
         if before == after:
             continue
         difference = _describe_difference(name, before, after)

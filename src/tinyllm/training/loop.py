@@ -15,7 +15,7 @@ from torch import nn
 from tinyllm import storage
 from tinyllm.config import Config
 from tinyllm.errors import Interrupted
-from tinyllm.machine import ranks
+from tinyllm.machine import launcher, ranks
 from tinyllm.machine.memory import shortages_named, used_memory_bytes
 from tinyllm.machine.signals import StopRequest, stop_signals
 from tinyllm.machine.system import keep_freed_memory, peak_memory_bytes
@@ -70,6 +70,7 @@ class Trainer:
                 self.log.note("training outside the main thread: signals do not save the run, checkpoints do")
             ranks.once(lambda: clear_away_leftovers(self.run, self.directory, self.log.note))
             checkpoint = ranks.once(lambda: find_checkpoint(self.run, resume, self.log.note))
+            launcher.mark_started(self.run)
             if checkpoint is None:
                 # A run that stops while it measures or compiles can then be resumed with its own settings.
                 self._write_config(to_toml)
@@ -173,7 +174,7 @@ class Trainer:
 
     def _evaluate(self, stop: StopRequest | None, *, written: bool = True, drawn: bool = True) -> Evaluation | None:
         """Evaluates and logs the step; returns None if a stop request came before the end."""
-        evaluation = ranks.once(lambda: self.objective.evaluate(self.updater, stop))
+        evaluation = self.objective.evaluate(self.updater, stop)
         if evaluation is not None:
             self.last_evaluation = evaluation
             self.log.evaluation({"step": self.state.step, **evaluation.record()}, written=written, drawn=drawn)

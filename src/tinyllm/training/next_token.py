@@ -32,22 +32,24 @@ class NextToken(NextTokenLoss):
     def __init__(self, config: Config, shards: ShardSet, device: torch.device) -> None:
         """Raises InputError if the shards have no window, or no validation token.
 
-        Raises UsageError if the ranks cannot share the microbatches of an update evenly.
+        Raises UsageError if an update has fewer windows than there are ranks.
         """
         super().__init__()
-        if config.training.accumulation_steps % ranks.num_ranks():
+        settings, num_ranks = config.training, ranks.num_ranks()
+        self.windows_per_step = settings.batch_size * settings.accumulation_steps
+        if num_ranks > self.windows_per_step:
             raise UsageError(
-                f"training.accumulation_steps is {config.training.accumulation_steps}, which {ranks.num_ranks()} ranks "
-                "cannot share evenly; make it a multiple of their number"
+                f"training.batch_size x training.accumulation_steps is {self.windows_per_step}, so {num_ranks} ranks "
+                "cannot each have a window of an update; start fewer ranks, or raise one of the two"
             )
-        self.settings, self.shards, self.device = config.training, shards, device
+        self.settings, self.shards, self.device = settings, shards, device
         self.tokens_per_step = config.tokens_per_step
         self.order = _order_windows(self.settings, shards)
         self.validation = _choose_validation_windows(self.settings, shards)
         self.text_bytes = TextBytes(shards.tokenizer)
 
     def batches(self, step: int) -> Iterator[Tensor]:
-        """The microbatches (B, T + 1) of update `step` for this rank."""
+        """The microbatches (B, T + 1) of update `step` for this rank; the last one may be smaller."""
         settings = self.settings
         windows = step_windows(
             self.order, step, settings.batch_size, settings.accumulation_steps, ranks.rank(), ranks.num_ranks()
@@ -61,7 +63,7 @@ class NextToken(NextTokenLoss):
 
     def num_epochs(self, step: int) -> float:
         """The number of times that each window was visited in the first `step` updates."""
-        return step * self.settings.batch_size * self.settings.accumulation_steps / self.order.num_windows
+        return step * self.windows_per_step / self.order.num_windows
 
     def metrics(self) -> dict[str, Any]:
         """Nothing beside the loss."""
@@ -69,7 +71,7 @@ class NextToken(NextTokenLoss):
 
     def evaluate(self, updater: Updater, stop: StopRequest | None) -> Evaluation | None:
         """Loss and bits per byte on the validation windows; None if `stop` was requested before the end."""
-        return evaluate(updater, map(self._to_device, self.validation), self.text_bytes, stop)
+        return evaluate(updater, self.validation, self._to_device, self.text_bytes, stop)
 
     def inputs(self) -> dict[str, Any]:
         """Fingerprints of the shards and of their tokenizer, and the name of the order of windows."""

@@ -71,7 +71,10 @@ class Objective(Loss, Protocol):
         """Further numbers of the last update for its line of metrics, such as an accuracy."""
 
     def evaluate(self, updater: "Updater", stop: "StopRequest | None") -> Evaluation | None:
-        """Evaluates the updater's model; None if `stop` was requested before the end."""
+        """Evaluates the updater's model; None if `stop` was requested before the end.
+
+        Every rank calls it, and gets the same result.
+        """
 
     def inputs(self) -> dict[str, Any]:
         """Fingerprints of the data, as JSON values; a resumed run must have the same."""

@@ -124,8 +124,9 @@ def choose_updater(
     note(f"training on {device} in {path.reason}")
     updater = build_updater(model, path.resolve(config), device, objective)
     if path.compiled and num_updates:
-        problem = updater.warm_up(next(objective.batches(0)))
+        problem = next(filter(None, ranks.gather(updater.warm_up(next(objective.batches(0))))), "")
         if problem:
+            updater.compile(False)
             note(f"torch.compile failed, so training goes on without it: {problem}")
             path = replace(path, compiled=False)
     return path.resolve(config), updater

@@ -17,8 +17,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from rank_processes import LOOPBACK, NEEDS_LOOPBACK
 from tinyllm import storage
-from tinyllm.errors import Interrupted, MismatchError, TinyllmError, UsageError
+from tinyllm.errors import Interrupted, LostRankError, MismatchError, TinyllmError, UsageError
 from tinyllm.machine import ranks
 from tinyllm.shards.format import ShardSet
 from tinyllm.training.builder import build_trainer
@@ -26,10 +27,6 @@ from tinyllm.training.loop import Trainer
 from tinyllm.training.next_token import NextToken
 from training_runs import Listener, losses, make_config, train
 
-LOOPBACK = "lo0" if sys.platform == "darwin" else "lo"
-NEEDS_LOOPBACK = pytest.mark.skipif(
-    sys.platform == "win32", reason="the loopback interface has no name for gloo on Windows"
-)
 RANKED = {"accumulation_steps": 2, "eval_interval": 4}
 
 
@@ -72,6 +69,24 @@ class Group:
             values[0] = self.messages.pop(0)
 
 
+def test_small_tensors_travel_together_and_large_ones_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+
+    class Doubling(Group):
+        def all_reduce(self, tensor: torch.Tensor) -> None:
+            sizes.append(tensor.numel())
+            tensor.mul_(2)
+
+    monkeypatch.setattr(ranks, "_group", lambda: Doubling(0, []))
+    monkeypatch.setattr(ranks, "BUCKET_BYTES", 4 * 6)
+    shapes = [(), (2, 2), (1,), (3,), (7,), (1,)]
+    tensors = [torch.full(shape, 1.0 + place) for place, shape in enumerate(shapes)]
+    ranks.add_up([*tensors, torch.ones(1, dtype=torch.float64)])
+    assert sizes == [6, 3, 7, 1, 1]
+    for place, tensor in enumerate(tensors):
+        assert torch.equal(tensor, torch.full(shapes[place], 2.0 + 2 * place))
+
+
 def test_the_second_rank_gets_the_result_and_calls_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     messages: list[Any] = []
     monkeypatch.setattr(ranks, "_group", lambda: Group(0, messages))
@@ -94,21 +109,23 @@ def test_an_error_of_the_first_rank_ends_the_others_too(monkeypatch: pytest.Monk
     with pytest.raises(UsageError, match="the disk is full"):
         ranks.once(fail)
     monkeypatch.setattr(ranks, "_group", lambda: Group(1, messages))
-    with pytest.raises(TinyllmError, match="the first rank failed: UsageError: the disk is full"):
+    with pytest.raises(LostRankError, match="the first rank failed: UsageError: the disk is full"):
         ranks.once(fail)
 
 
 def test_a_lost_rank_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     class Broken(Group):
         def all_gather_object(self, values: list[Any], value: Any) -> None:
-            raise RuntimeError("Connection closed by peer [127.0.0.1]\n at some/file.cc:94")
+            raise RuntimeError(
+                "[/some/pair.cc:537] Read error [::1]:21: Connection reset by peer. This is typical.\n at"
+            )
 
     monkeypatch.setattr(ranks, "_group", lambda: Broken(0, []))
-    with pytest.raises(TinyllmError) as lost:
+    with pytest.raises(LostRankError) as lost:
         ranks.gather(1)
     assert str(lost.value) == (
-        "rank 0 lost the other ranks of the run: Connection closed by peer [127.0.0.1]; "
-        "see the lines of the other ranks, and go on with `resume=True`"
+        "rank 0 lost another rank of the run, which was killed or cut off: Read error [::1]:21: Connection reset by "
+        "peer; go on from the last checkpoint with `resume=True`"
     )
 
 
@@ -212,7 +229,7 @@ def test_ranks_with_other_seeds_are_refused_and_a_lost_rank_is_named(tiny_shards
     (refused, lost), others = on_two_ranks(start_with_other_seeds, tiny_shards, tmp_path)
     assert refused == "rank 1 has training.seed 41, and rank 0 has 40; start every rank with the same settings"
     assert others == [refused]
-    assert lost.startswith("rank 0 lost the other ranks of the run: ")
+    assert lost.startswith("rank 0 lost another rank of the run, ")
     assert not (tmp_path / "run").exists()
 
 
@@ -262,10 +279,10 @@ def test_a_signal_or_a_time_limit_of_any_rank_stops_all_with_one_line(tiny_shard
     assert first[-1][0] == "time"
 
 
-def test_ranks_that_cannot_share_the_microbatches_are_refused(
+def test_more_ranks_than_windows_of_an_update_are_refused(
     tiny_shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ranks, "num_ranks", lambda: 2)
+    monkeypatch.setattr(ranks, "num_ranks", lambda: 7)
     config = make_config(tiny_shards, 3, training={"accumulation_steps": 3})
-    with pytest.raises(UsageError, match="accumulation_steps is 3, which 2 ranks cannot share evenly"):
-        train(tiny_shards, tmp_path / "run", config)
+    with pytest.raises(UsageError, match="training.accumulation_steps is 6, so 7 ranks cannot each have a window"):
+        NextToken(config, ShardSet.open(tiny_shards), torch.device("cpu"))

@@ -42,20 +42,21 @@ def test_windows_stay_in_their_shard_and_predict_each_token_at_most_once(lengths
     assert len(targets) == sum((size - 1) // length * length for size in lengths if size)
 
 
-@given(LENGTHS, LENGTH, st.integers(0, 50), st.sampled_from([(1, 1), (2, 1), (2, 2), (4, 2), (6, 3)]))
-def test_ranks_share_the_same_global_order(lengths: list[int], length: int, step: int, split: tuple[int, int]) -> None:
-    accumulation_steps, world_size = split
+@given(LENGTHS, LENGTH, st.integers(0, 50), st.integers(1, 5), st.integers(1, 4), st.data())
+def test_ranks_share_the_same_global_order(
+    lengths: list[int], length: int, step: int, accumulation_steps: int, batch_size: int, data: st.DataObject
+) -> None:
+    num_windows = accumulation_steps * batch_size
+    num_ranks = data.draw(st.integers(1, num_windows))
     order = WindowOrder(lengths, length, seed=7)
-
-    def windows(world_size: int) -> list[list[int]]:
-        shares = [step_windows(order, step, 3, accumulation_steps, rank, world_size) for rank in range(world_size)]
-        assert all(len(microbatches) == accumulation_steps // world_size for microbatches in shares)
-        return [batch.tolist() for round_robin in zip(*shares, strict=True) for batch in round_robin]
-
-    assert windows(world_size) == windows(1)
-    first = step * accumulation_steps * 3
-    expected = order.windows_at(first + np.arange(3 * accumulation_steps))
-    assert np.concatenate(windows(1)).tolist() == expected.tolist()
+    windows: list[int] = []
+    for rank in range(num_ranks):
+        batches = step_windows(order, step, batch_size, accumulation_steps, rank, num_ranks)
+        assert all(len(batch) == batch_size for batch in batches[:-1])
+        assert 1 <= len(batches[-1]) <= batch_size
+        assert sum(map(len, batches)) in (num_windows // num_ranks, -(-num_windows // num_ranks))
+        windows += np.concatenate(batches).tolist()
+    assert windows == order.windows_at(step * num_windows + np.arange(num_windows)).tolist()
 
 
 def test_small_batch_has_the_expected_tokens() -> None:
@@ -111,11 +112,9 @@ def test_too_small_a_corpus_names_both_lengths(lengths: list[int]) -> None:
 
 def test_arguments_out_of_range_are_refused() -> None:
     order = WindowOrder([100], 10)
-    with pytest.raises(ValueError, match="accumulation_steps 3 is not divisible by 2 ranks"):
-        step_windows(order, 0, 1, 3, 0, 2)
-    for step, rank in ((-1, 0), (0, 2), (0, -1)):
-        with pytest.raises(ValueError, match="no rank"):
-            step_windows(order, step, 1, 4, rank, 2)
+    for step, rank, num_ranks in ((-1, 0, 2), (0, 2, 2), (0, -1, 2), (0, 0, 5)):
+        with pytest.raises(ValueError, match=f"no rank {rank} of {num_ranks} in step {step}: a step has 4 windows"):
+            step_windows(order, step, 1, 4, rank, num_ranks)
     with pytest.raises(ValueError, match="sequence_length is 0"):
         WindowOrder([100], 0)
 

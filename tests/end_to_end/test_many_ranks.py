@@ -1,0 +1,151 @@
+"""One run on one, two and four processes: the same command, the same losses, the same checkpoints."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from faults import trials
+from rank_processes import NEEDS_LOOPBACK, Ranks, torchrun, train_on
+from tinyllm import storage
+from tinyllm.doctor.diagnosis import diagnose
+from training_runs import losses
+
+pytestmark = NEEDS_LOOPBACK
+STEPS = 12
+SETTINGS = ["--steps", str(STEPS), "--schedule.peak", "2e-3", "--model.dropout", "0"]
+VICTIM = """
+import os, signal, sys
+from tinyllm.cli.app import main
+from tinyllm.training.loop import Trainer
+
+if os.environ["RANK"] == "1" and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
+    update = Trainer._update
+    def die(self, stop):
+        if self.state.step == 8:
+            os.kill(os.getpid(), signal.SIGKILL)
+        update(self, stop)
+    Trainer._update = die
+main(sys.argv[1:])
+"""
+"""A program that is `tinyllm`, but whose rank 1 is killed in its ninth update unless torchrun has restarted it."""
+
+
+def arguments(shards: Path, run: Path, *more: str) -> list[str]:
+    return trials.train_arguments(shards, run, *SETTINGS, *more)
+
+
+def validation_losses(run: Path) -> dict[int, float]:
+    records = storage.read_json_lines(run / "metrics.jsonl")
+    return {record["step"]: record["validation_loss"] for record in records if "validation_loss" in record}
+
+
+def assert_equal_losses(run: Path, expected: Path) -> None:
+    assert len(losses(run)) == STEPS
+    assert losses(run) == pytest.approx(losses(expected), rel=1e-6)
+    assert validation_losses(run) == pytest.approx(validation_losses(expected), rel=1e-6)
+
+
+def keep_checkpoint(run: Path, step: int) -> None:
+    """Removes the checkpoints after `step`, as if the run had been killed soon after it."""
+    for path in (run / "checkpoints").iterdir():
+        if path.name != f"step-{step:08d}":
+            storage.remove_directory(path, "checkpoint")
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "num_ranks"),
+    [
+        ("adamw", 2),
+        pytest.param("muon", 2, marks=pytest.mark.slow),
+        pytest.param("adamw", 3, marks=pytest.mark.slow),
+        pytest.param("adamw", 4, marks=pytest.mark.slow),
+        pytest.param("muon", 4, marks=pytest.mark.slow),
+    ],
+)
+def test_losses_do_not_depend_on_the_number_of_ranks(
+    optimizer: str, num_ranks: int, tiny_shards: Path, tmp_path: Path
+) -> None:
+    """Four windows an update: three ranks have one or two of them."""
+    alone, run = tmp_path / "alone", tmp_path / "run"
+    for path, number in ((alone, 1), (run, num_ranks)):
+        output = train_on(number, path, arguments(tiny_shards, path, "--optimizer.name", optimizer))
+        assert output.count("parameters, ") == output.count("; model in ") == 1
+    assert_equal_losses(run, alone)
+    assert len(storage.read_json_lines(run / "metrics.jsonl")) == STEPS + 4
+
+
+def test_a_run_of_two_ranks_goes_on_on_one_and_on_two(tiny_shards: Path, tmp_path: Path) -> None:
+    both, alone = tmp_path / "both", tmp_path / "alone"
+    keep = ("--training.keep_checkpoints", "9")
+    train_on(2, both, arguments(tiny_shards, both, *keep))
+    assert all(finding.is_whole for finding in diagnose(both))
+    whole = {"losses": losses(both), "validation": validation_losses(both)}
+    metrics = trials.metrics(both)
+    keep_checkpoint(both, 6)
+    alone.symlink_to(both)
+    output = train_on(1, alone, arguments(tiny_shards, alone, *keep))
+    assert "changed since the checkpoint: ranks 2, this run has 1; sums may round differently" in output
+    assert losses(both) == pytest.approx(whole["losses"], rel=1e-6)
+    assert validation_losses(both) == pytest.approx(whole["validation"], rel=1e-6)
+    keep_checkpoint(both, 6)
+    output = train_on(2, both, arguments(tiny_shards, both, *keep))
+    assert "changed since the checkpoint" not in output
+    assert trials.metrics(both) == metrics
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("num_ranks", [1, 2])
+def test_a_run_of_four_ranks_goes_on_on_fewer(num_ranks: int, tiny_shards: Path, tmp_path: Path) -> None:
+    run, whole = tmp_path / "run", tmp_path / "whole"
+    keep = ("--training.keep_checkpoints", "9")
+    for path in (run, whole):
+        train_on(4, path, arguments(tiny_shards, path, *keep))
+    assert trials.metrics(run) == trials.metrics(whole)
+    keep_checkpoint(run, 6)
+    train_on(num_ranks, run, arguments(tiny_shards, run, *keep))
+    assert_equal_losses(run, whole)
+
+
+def test_a_killed_rank_ends_all_with_one_line_and_torchrun_goes_on(tiny_shards: Path, tmp_path: Path) -> None:
+    run, whole, program = tmp_path / "run", tmp_path / "whole", tmp_path / "victim.py"
+    program.write_text(VICTIM)
+    train_on(2, whole, arguments(tiny_shards, whole))
+    command = [each for each in arguments(tiny_shards, run) if each not in ("--resume", "auto")]
+    done = torchrun(["--nproc-per-node", "2", "--max-restarts", "1"], [str(program), *command])
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("tinyllm: ") == 1
+    assert "tinyllm: rank 0 lost another rank of the run, which was killed or cut off: " in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "going on from " in done.stderr
+    assert trials.metrics(run) == trials.metrics(whole)
+
+
+@pytest.mark.slow
+def test_torchrun_does_not_go_on_with_a_run_that_it_did_not_start(tiny_shards: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    train_on(1, run, arguments(tiny_shards, run))
+    before = trials.metrics(run)
+    command = [each for each in arguments(tiny_shards, run, "--steps", "20") if each not in ("--resume", "auto")]
+    done = torchrun(["--nproc-per-node", "2", "--max-restarts", "1"], ["-m", "tinyllm", *command])
+    assert done.returncode == 1
+    assert (
+        re.findall("^tinyllm: .*$", done.stderr, re.MULTILINE)
+        == [f"tinyllm: {run} already holds a run; go on with --resume auto, or choose another --out directory"] * 2
+    )
+    assert trials.metrics(run) == before
+
+
+@pytest.mark.parametrize(
+    ("more", "error"),
+    [
+        (("--training.parallel", "none"), "training.parallel is none, and torchrun started 2 ranks"),
+        (("--training.batch_sizes", "3"), "unknown key training.batch_sizes; did you mean training.batch_size?"),
+    ],
+)
+def test_an_error_of_all_ranks_is_one_line(
+    more: tuple[str, ...], error: str, tiny_shards: Path, tmp_path: Path
+) -> None:
+    ranks = Ranks(2, tmp_path / "output", arguments(tiny_shards, tmp_path / "run", *more))
+    assert ranks.end() == [2, 2]
+    assert ranks.text().count(error) == ranks.text().count("tinyllm: ") == 1
