@@ -1,15 +1,28 @@
 """A real server over a folder: its page, a run that trains, and models that are loaded when they are used."""
 
 import shutil
+import signal
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from server_process import ServerProcess
+from server_process import WITH_TORCH, ServerProcess
 from studio_folder import update, write_folder, write_lines
 from tinyllm.model_dir import bundled_model
 from tinyllm.serving.pool import MOST_LOADED
+
+ENDLESS_TRACE = """
+import time
+from tinyllm.generation.generator import Generator
+def trace(*arguments, **options):
+    print("the trace begins")
+    time.sleep(3600)
+Generator.trace = trace
+"""
+"""Makes a trace that nothing can stop."""
 
 
 @pytest.fixture
@@ -49,3 +62,33 @@ def test_a_folder_is_served_beside_a_model(folder: Path, start_server: Callable[
             assert next(parts).startswith("event: metrics")
             assert server.end() == 0
     assert sorted(path.relative_to(folder) for path in folder.rglob("*")) == before
+
+
+@pytest.mark.slow
+def test_ctrl_c_waits_for_no_trace(tmp_path: Path, user_cache: Path) -> None:
+    server = ServerProcess(user_cache, str(tmp_path), "--no-browser", command="studio", more=WITH_TORCH + ENDLESS_TRACE)
+    answers: list[tuple[int, str]] = []
+
+    def ask() -> None:
+        with server.client() as client:
+            response = client.post("/studio/api/trace", json={"model": bundled_model().name, "text": "A"})
+            answers.append((response.status_code, response.json()["error"]["code"]))
+
+    try:
+        asker = threading.Thread(target=ask)
+        asker.start()
+        wait_for(lambda: "the trace begins" in server.output)
+        assert server.end(signal.SIGINT, seconds=20) == 0
+        asker.join(20)
+        assert answers == [(503, "shutting_down")]
+        assert "Traceback" not in server.output
+    finally:
+        server.stop()
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    """Waits until a condition holds, for a minute at most."""
+    limit = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < limit
+        time.sleep(0.05)
