@@ -5,10 +5,10 @@
  */
 
 import { buildSliders, readSettings } from "./controls.js";
-import { RivalCard, nameOf, percent } from "./rivals.js";
+import { RivalCard } from "./rivals.js";
+import { isPending, nodesFrom } from "./text_view.js";
 import { TEXTS } from "./texts.js";
 
-const SURPRISING_BITS = Math.log2(1000); // a token of this information, 1 in 1,000, has the full shade, as in the studio
 /** @typedef {import("./rivals.js").ShownToken} ShownToken */
 /** @typedef {import("./texts.js").Texts} Texts */
 /**
@@ -20,21 +20,6 @@ const SURPRISING_BITS = Math.log2(1000); // a token of this information, 1 in 1,
 const element = (id) => /** @type {HTMLElement} */ (document.getElementById(id));
 /** A field or button of the template. @param {string} id */
 const field = (id) => /** @type {HTMLInputElement} */ (document.getElementById(id));
-
-/** Whether a token is bytes that make no character yet. @param {ShownToken} token */
-function isPending({ text, label, reason }) {
-  return text === "" && label.isBytes && reason === null;
-}
-
-/** Whether a token's bytes complete the character that bytes before it began. @param {ShownToken} token */
-function completes({ text, label }) {
-  return label.isBytes && text !== "" && !text.includes("\ufffd");
-}
-
-/** Shades an element by how surprising its token is. @param {HTMLElement} span @param {number} probability */
-function shade(span, probability) {
-  span.style.setProperty("--surprise", String(Math.min(1, -Math.log2(probability) / SURPRISING_BITS)));
-}
 
 /** The token that an event is about; null for none. @param {EventTarget | null} target */
 function tokenAt(target) {
@@ -207,72 +192,14 @@ class Page {
     }
     this.tokens.push(...this.arrived);
     this.arrived = [];
-    element("text").append(...this.nodesFrom(first));
+    element("text").append(...nodesFrom(this.tokens, first, this.texts));
     this.setStatus({ kind: "writing", rate: last.rate });
   }
 
   /** Shows prompt and tokens anew, after some of them went. */
   showText() {
     const prompt = Object.assign(document.createElement("span"), { className: "prompt", textContent: this.promptText });
-    element("text").replaceChildren(prompt, ...this.nodesFrom(0));
-  }
-
-  /** What the tokens from one on are in the text; those of one character are the parts of an element. @param {number} first */
-  nodesFrom(first) {
-    /** @type {(Node | string)[]} */
-    const nodes = [];
-    for (let index = first; index < this.tokens.length; index++) {
-      let last = index;
-      while (last < this.tokens.length - 1 && isPending(this.tokens[last])) last++;
-      if (last > index && completes(this.tokens[last])) nodes.push(this.characterElement(index, last));
-      else for (let each = index; each <= last; each++) nodes.push(...this.tokenNodes(this.tokens[each], each));
-      index = last;
-    }
-    return nodes;
-  }
-
-  /**
-   * A character of several tokens, shaded by the product of their probabilities; its parts lie over it.
-   * @param {number} first @param {number} last
-   */
-  characterElement(first, last) {
-    const tokens = this.tokens.slice(first, last + 1);
-    const { text } = this.tokens[last];
-    const probability = tokens.reduce((product, token) => product * token.probability, 1);
-    const box = Object.assign(document.createElement("span"), { className: "character" });
-    const shown = Object.assign(document.createElement("span"), { className: "character-text", textContent: text });
-    shown.setAttribute("aria-hidden", "true");
-    box.title = `${tokens.length} ${this.texts.together} ${percent(probability)}`;
-    shade(box, probability);
-    box.append(shown);
-    for (const [place, token] of tokens.entries()) {
-      token.part = `${text} ${place + 1}/${tokens.length}`;
-      const part = this.tokenElement(token, first + place, "");
-      part.classList.add("part");
-      part.style.setProperty("--part", String(place));
-      part.style.setProperty("--parts", String(tokens.length));
-      box.append(part);
-    }
-    return box;
-  }
-
-  /** A token's spaces, which bear no shade, and the rest of it; a token of spaces alone is whole. @param {ShownToken} token @param {number} index */
-  tokenNodes(token, index) {
-    const [, spaces, word] = /** @type {RegExpMatchArray} */ (token.text.match(/^( *)(.*)$/s));
-    return word === "" ? [this.tokenElement(token, index, token.text)] : [spaces, this.tokenElement(token, index, word)];
-  }
-
-  /** @param {ShownToken} token @param {number} index @param {string} text */
-  tokenElement(token, index, text) {
-    const span = document.createElement("span");
-    span.className = token.reason === "end" ? "token end" : "token";
-    span.textContent = text;
-    span.dataset.index = String(index);
-    span.tabIndex = index === 0 ? 0 : -1;
-    span.setAttribute("role", "button");
-    span.setAttribute("aria-label", `${nameOf(token, this.texts)}, ${percent(token.probability)}`);
-    shade(span, token.probability);
-    return span;
+    element("text").replaceChildren(prompt, ...nodesFrom(this.tokens, 0, this.texts));
   }
 
   /** @param {EventTarget | null} target @param {boolean} isPinned */

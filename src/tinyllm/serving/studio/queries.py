@@ -47,6 +47,7 @@ class SamplesQuery(ItemQuery):
 
     from_step: Step | None = None
     limit: int = Field(default=20, ge=1, le=100)
+    steps: bool = True
 
 
 class SplitQuery(ItemQuery):

@@ -31,7 +31,8 @@ def add_runs(app: FastAPI, studio: Studio) -> None:
     @app.get("/studio/api/samples", include_in_schema=False)
     async def show_samples(query: Annotated[SamplesQuery, InAddress()]) -> Response:
         item = await studio.find("runs", query.id)
-        return answer(await studio.read(read_samples, item.path, query.from_step, query.limit))
+        found = await studio.read(read_samples, item.path, query.from_step, query.limit, with_steps=query.steps)
+        return answer(found)
 
     @app.get("/studio/api/run/events", include_in_schema=False)
     async def follow_run(query: Annotated[EventsQuery, InAddress()]) -> Response:

@@ -16,12 +16,15 @@ PAGE_BYTES = 2**22
 """Bytes in which the samples of one answer stand."""
 
 
-def read_samples(run: Path, from_step: int | None, limit: int) -> dict[str, Any]:
-    """All steps that have samples, at most `MOST_STEPS`, and `limit` samples from `from_step` on; None = the last."""
+def read_samples(run: Path, from_step: int | None, limit: int, *, with_steps: bool = True) -> dict[str, Any]:
+    """All steps that have samples, at most `MOST_STEPS`, and `limit` samples from `from_step` on; None = the last.
+
+    Without `with_steps` there are no steps, and the answer takes the same time for any number of samples.
+    """
     with StepLog.open(run / SAMPLES_NAME) as log:
         if log is None:
             return {"steps": [], "samples": []}
-        steps = _thinned(_steps(log))
+        steps = _thinned(_steps(log)) if with_steps else []
         if from_step is None:
             found = [record for _, record in log.window(max(0, log.end - PAGE_BYTES), PAGE_BYTES)][-limit:]
         else:

@@ -129,6 +129,8 @@ def test_samples_have_the_loss_of_their_step(tmp_path: Path) -> None:
         "validation_loss": pytest.approx(8 / 1.5),
     }
     assert [each["step"] for each in read_samples(run, 15, 2)["samples"]] == [20, 30]
+    assert found["steps"] == [10, 20, 30, 40, 50]
+    assert read_samples(run, 15, 2, with_steps=False) == {**read_samples(run, 15, 2), "steps": []}
     assert read_samples(run, 51, 2)["samples"] == []
 
 

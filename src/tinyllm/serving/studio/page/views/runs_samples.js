@@ -68,7 +68,7 @@ const noSteps = [];
  */
 function askSteps(id, steps, signal) {
     return Promise.all(steps.map(async (step) => {
-        const answer = /** @type {Answer} */ (await get("samples", { id, from_step: step, limit: MOST_OF_A_STEP }, signal));
+        const answer = /** @type {Answer} */ (await get("samples", { id, from_step: step, limit: MOST_OF_A_STEP, steps: "false" }, signal));
         return { step, samples: answer.samples.filter((sample) => sample.step === step) };
     }));
 }
