@@ -81,6 +81,18 @@ def test_a_time_too_short_for_a_model_says_how_long_training_takes(
     assert "50" in next(line for line in out.splitlines() if line.startswith("│ updates"))
 
 
+@pytest.mark.parametrize("option", [("--plan",), ("-o", "run")])
+def test_a_text_of_a_few_words_is_refused_before_anything_is_measured(
+    call_tinyllm: Call, monkeypatch: pytest.MonkeyPatch, option: tuple[str]
+) -> None:
+    monkeypatch.setattr(stages, "measure_speed", lambda: pytest.fail("the machine was measured"))
+    Path("hello.txt").write_text("Hello world, said the cat.", encoding="utf-8")
+    code, out, err = call_tinyllm("fit", "hello.txt", "--minutes", "1", *option)
+    assert (code, out) == (1, "")
+    assert "the corpus is too small to learn from: 26 bytes" in err
+    assert not Path("run").exists()
+
+
 @pytest.mark.usefixtures("_known_speed")
 def test_text_that_is_read_many_times_is_said_to_be_memorized(call_tinyllm: Call) -> None:
     Path("small.txt").write_text("The cat sat on the mat and ate. " * 70, encoding="utf-8")

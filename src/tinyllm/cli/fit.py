@@ -1,6 +1,7 @@
 """`tinyllm fit`: from texts to a model in one command; shows the plan with its reasons, and the result beside it."""
 
 import re
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -72,7 +73,10 @@ def fit(
     print("Try next:")
     print(f'  tinyllm generate {out / "model"} "Your words"')
     print(f"  tinyllm info {out / 'model'}")
-    print(f"  tinyllm fit ... --minutes {2 * limits.seconds / 60:g} -o {out}-longer")
+    if outcome.reason == "early" or fitted.plan.is_shortened:
+        print("More text makes a better model; more time does not.")
+    else:
+        print(f"  tinyllm fit {shlex.join(texts)} --minutes {2 * limits.seconds / 60:g} -o {out}-longer")
 
 
 def read_time(minutes: float | None, hours: float | None) -> float:

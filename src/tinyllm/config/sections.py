@@ -75,6 +75,8 @@ class TrainingConfig(Section):
     """Steps between evaluations on the validation set."""
     eval_batches: Annotated[int, Unit("microbatches")] = Field(default=100, gt=0, le=LARGEST_SIZE)
     """Microbatches in one evaluation, the same windows each time."""
+    patience: Annotated[int, Unit("evaluations")] = Field(default=0, ge=0)
+    """Evaluations in a row without a lower validation loss after which the run ends early; 0 = never."""
     eval_only: bool = False
     """Evaluate once and stop."""
     always_save_checkpoint: bool = False

@@ -13,6 +13,7 @@ from tinyllm.errors import ConfigError, InputError, TinyllmError
 from tinyllm.model_dir import load_model
 from tinyllm.shards.format import ShardSet, read_document_ends
 from tinyllm.tokenizer.opening import open_tokenizer
+from tinyllm.training.stop_log import early_end
 
 RUN_MARKS = ("checkpoints", "metrics.jsonl", "config.toml")
 SEARCH_DEPTH = 3
@@ -157,6 +158,8 @@ def _examine_progress(run: Path, saved_steps: list[int], some_damaged: bool) -> 
     if saved_steps[0] == num_steps:
         return Finding(run, True, f"finished at step {num_steps}")
     planned = f" of {num_steps}" if num_steps else ""
+    if saved_steps[0] == early_end(run):
+        return Finding(run, True, f"ended early at step {saved_steps[0]}{planned}: the validation loss stopped falling")
     return Finding(run, True, f"stopped at step {saved_steps[0]}{planned}", f"go on with: {call}")
 
 

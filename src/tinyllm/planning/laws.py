@@ -19,6 +19,9 @@ from importlib.resources import files
 CEILING = 1.25
 """Largest expected loss, times the corpus's bits per byte after bz2: the law rises without limit for short runs."""
 
+BITS_OF_A_BYTE = 8.0
+"""Largest expected loss of any text; bz2 makes texts of a few bytes longer than they are."""
+
 
 @dataclass(frozen=True)
 class Laws:
@@ -51,7 +54,7 @@ class Laws:
         capacity: float = (self.parameters / num_parameters) ** self.parameters_exponent
         data: float = (self.data_bytes / self.effective_bytes(num_bytes, corpus_bytes)) ** self.data_exponent
         scale: float = difficulty**self.scale_exponent
-        return min(floor + scale * (capacity + data), CEILING * difficulty)
+        return min(floor + scale * (capacity + data), CEILING * difficulty, BITS_OF_A_BYTE)
 
     def effective_bytes(self, num_bytes: float, corpus_bytes: float) -> float:
         """The bytes of fresh text that are worth as much as `num_bytes` from a corpus of `corpus_bytes`."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from tinyllm.config import Config, ModelConfig
-from tinyllm.errors import UsageError
+from tinyllm.errors import InputError, UsageError
 from tinyllm.model.size import num_parameters, weight_bytes
 from tinyllm.planning.laws import Laws
 from tinyllm.planning.speed import Speed
@@ -32,6 +32,8 @@ LEAST_STEPS = 50
 """A run has at least as many updates, even if they take longer than the time."""
 NUM_LOG_LINES = 60
 """Lines of a log without a terminal, about."""
+LEAST_TOKENS = 100
+"""Tokens of the smallest corpus: enough for some windows, and for some tokens to hold out."""
 LEAST_DOCUMENTS = 20
 """A corpus of at least as many documents has windows that begin at document starts."""
 LEAST_OCCURRENCES = 150
@@ -48,6 +50,8 @@ EVALUATED_PART, EVALUATED_TOKENS = 1 / 30, (8_000, 40_000)
 """Tokens of one evaluation as a fraction of the trained tokens, and their smallest and largest number."""
 DROPOUT_EPOCHS = 15
 """Epochs from which the run uses dropout."""
+PATIENCE = 4
+"""Evaluations in a row without a lower loss after which a run that reads its corpus `DROPOUT_EPOCHS` times ends."""
 MEMORIZING_EPOCHS = 30
 """Epochs from which the model memorizes the corpus."""
 MOST_EPOCHS = 60
@@ -108,6 +112,16 @@ class Plan:
         """Passes of the run over the corpus."""
         return self.num_tokens / max(1, self.corpus_tokens)
 
+    @property
+    def may_end_early(self) -> bool:
+        """Whether the run ends when the validation loss stops falling."""
+        return self.epochs >= DROPOUT_EPOCHS
+
+    @property
+    def occurrences(self) -> float:
+        """Mean occurrences of a token of the vocabulary in the training part of the corpus."""
+        return self.corpus_tokens / self.vocabulary.size
+
     def with_steps(self, num_steps: int, survey: Survey, laws: Laws) -> "Plan":
         """The plan with another number of updates, within `MOST_EPOCHS`, and the result expected of it."""
         tokens_per_step = self.batch_size * self.model.context_length
@@ -121,7 +135,9 @@ class Plan:
     def sections(self) -> dict[str, dict[str, Any]]:
         """The settings of the run, by section of the config."""
         evaluated = _within(int(self.num_tokens * EVALUATED_PART), EVALUATED_TOKENS)
-        interval = -(-self.num_steps // _within(self.num_tokens // TOKENS_PER_EVALUATION, EVALUATIONS))
+        num_evaluations = _within(self.num_tokens // TOKENS_PER_EVALUATION, EVALUATIONS)
+        # The validation loss of text that is read many times rises again: the best model is between evaluations.
+        interval = -(-self.num_steps // (EVALUATIONS[1] if self.may_end_early else num_evaluations))
         return {
             "model": self.model.model_dump(),
             "training": {
@@ -131,6 +147,7 @@ class Plan:
                 "align_documents": self.aligned,
                 "initialization": "mimetic",
                 "eval_interval": interval,
+                "patience": PATIENCE if self.may_end_early else 0,
                 "eval_batches": max(1, evaluated // (self.batch_size * self.model.context_length)),
                 "checkpoint_interval": interval,
                 "log_interval": max(10, self.num_steps // NUM_LOG_LINES),
@@ -169,6 +186,16 @@ def choose_plan(survey: Survey, vocabularies: Sequence[Vocabulary], speed: Speed
         f"{num_parameters(_model(vocabularies[0], WIDTHS[0])):,} parameters",
         hint="raise `max_parameters` or `max_file_bytes`",
     )
+
+
+def check_size(survey: Survey, vocabulary: Vocabulary) -> None:
+    """Raises InputError if the corpus has fewer than `LEAST_TOKENS` tokens of `vocabulary`, the smallest one."""
+    num_tokens = survey.num_bytes / vocabulary.bytes_per_token
+    if num_tokens < LEAST_TOKENS:
+        raise InputError(
+            f"the corpus is too small to learn from: {survey.num_bytes:,} bytes, about {num_tokens:.0f} tokens; "
+            f"give at least {LEAST_TOKENS} tokens, about {LEAST_TOKENS * vocabulary.bytes_per_token:.0f} bytes"
+        )
 
 
 def _plan(survey: Survey, vocabulary: Vocabulary, width: int, speed: Speed, laws: Laws, limits: Limits) -> Plan:

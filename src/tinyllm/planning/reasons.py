@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from tinyllm.model.size import num_parameters, weight_bytes
-from tinyllm.planning.plan import DROPOUT_EPOCHS, MEMORIZING_EPOCHS, Plan
+from tinyllm.planning.plan import DROPOUT_EPOCHS, LEAST_OCCURRENCES, MEMORIZING_EPOCHS, Plan
 from tinyllm.planning.survey import Survey
 
 Row = tuple[str, str, str]
@@ -24,7 +24,7 @@ def explain(plan: Plan, survey: Survey) -> list[Row]:
         (
             "vocabulary",
             f"{vocabulary.size:,} tokens",
-            f"{vocabulary.bytes_per_token:.2f} bytes per token; each token occurs often enough to be learned{coverage}",
+            f"{vocabulary.bytes_per_token:.2f} bytes per token; {_vocabulary_reason(plan)}{coverage}",
         ),
         (
             "parameters",
@@ -94,10 +94,17 @@ def show_time(seconds: float) -> str:
     return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
 
 
+def _vocabulary_reason(plan: Plan) -> str:
+    if plan.occurrences >= LEAST_OCCURRENCES:
+        return "each token occurs often enough to be learned"
+    return f"a token occurs {plan.occurrences:.0f} times on average, too seldom to be learned well"
+
+
 def _updates_reason(plan: Plan) -> str:
+    reason = f"as many as fit into {show_time(plan.seconds)} here"
     if plan.is_shortened:
-        return "further epochs would only memorize the text"
-    return f"as many as fit into {show_time(plan.seconds)} here"
+        reason = "further epochs would only memorize the text"
+    return f"{reason}; fewer if the validation loss stops falling" if plan.may_end_early else reason
 
 
 def _optimizer_reason(plan: Plan) -> str:

@@ -21,7 +21,7 @@ from tinyllm.errors import FormatError, UsageError
 from tinyllm.json_file import read_json_object
 from tinyllm.machine.device import pick_device
 from tinyllm.planning.laws import Laws, measured_laws
-from tinyllm.planning.plan import LEAST_STEPS, TRAINED_PART, Limits, Plan, choose_plan
+from tinyllm.planning.plan import LEAST_STEPS, TRAINED_PART, Limits, Plan, check_size, choose_plan
 from tinyllm.planning.reporter import FitReporter
 from tinyllm.planning.speed import measure_speed
 from tinyllm.planning.survey import Survey, Vocabulary, survey, try_tokenizer, try_vocabularies
@@ -103,6 +103,7 @@ def plan_run(corpus: Corpus, limits: Limits, tokenizer: Tokenizer | None, report
     found = read_documents(corpus.inputs, documents=corpus.documents, text_key=corpus.text_key, note=reporter.note)
     facts, lines = survey(found)
     vocabularies = [try_tokenizer(lines, tokenizer)] if tokenizer else try_vocabularies(lines)
+    check_size(facts, vocabularies[0])
     reporter.note("measuring this machine")
     plan = choose_plan(facts, vocabularies, measure_speed(), laws, limits)
     fitted = _measure_plan(plan, facts, laws, start, reporter)

@@ -38,6 +38,10 @@ class TrainingState(BaseModel):
     """Step of the last complete evaluation; -1 before the first."""
     best_loss: float | None = None
     """Lowest validation loss, in nats per token: the loss of RUN/model."""
+    lowest_loss: float | None = None
+    """Lowest validation loss of the evaluations at each interval; unlike `best_loss`, it leaves out those of stops."""
+    worse_evaluations: int = 0
+    """Evaluations at the interval since `lowest_loss`."""
     bad_steps: int = 0
     """Number of updates skipped in a row."""
     total_bad_steps: int = 0

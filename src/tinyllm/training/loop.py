@@ -19,6 +19,7 @@ from tinyllm.machine import launcher, ranks
 from tinyllm.machine.memory import shortages_named, used_memory_bytes
 from tinyllm.machine.signals import StopRequest, stop_signals
 from tinyllm.machine.system import keep_freed_memory, peak_memory_bytes
+from tinyllm.training import stop_log
 from tinyllm.training.checkpoint import save_checkpoint
 from tinyllm.training.divergence import count_bad
 from tinyllm.training.dropout import seed_dropout
@@ -27,6 +28,7 @@ from tinyllm.training.objective import Evaluation, Objective
 from tinyllm.training.optimizer import set_learning_rate
 from tinyllm.training.outcome import Outcome, Reason
 from tinyllm.training.path import choose_updater
+from tinyllm.training.patience import count_evaluation, is_out_of_patience
 from tinyllm.training.reporter import TrainingReporter
 from tinyllm.training.resume import begin_state, find_checkpoint
 from tinyllm.training.run_dir import check_run_directory, clear_away_leftovers, locked
@@ -102,19 +104,30 @@ class Trainer:
         if settings.eval_only:
             self._evaluate(stop, written=False, drawn=False)
             return self._outcome("evaluated")
-        if self._evaluate_if_due(stop) and self.state.step == num_steps:
+        if self._evaluate_if_due(stop) and self._is_at_end():
             self._save()
-        while self.state.step < num_steps:
+        while not self._is_at_end():
             self._update(stop)
             self._evaluate_if_due(stop)
-            at_end = self.state.step == num_steps
+            at_end = self._is_at_end()
             out_of_time, signal_number = self._decide_stop(stop)
             if at_end or signal_number or out_of_time or self._checkpoint_is_due():
                 self._save()
             if signal_number or (out_of_time and not at_end):
                 self._evaluate_stop(stop, signal_number)
                 return self._stopped(signal_number)
-        return self._outcome("done")
+        if self.state.step >= num_steps:
+            return self._outcome("done")
+        self.log.note(
+            f"ended early at step {self.state.step} of {num_steps}: "
+            f"no lower validation loss in {self.state.worse_evaluations} evaluations"
+        )
+        self.log.stopped(self.state.step, stop_log.EARLY)
+        return self._outcome("early")
+
+    def _is_at_end(self) -> bool:
+        done = self.state.step >= self.config.schedule.num_steps
+        return done or is_out_of_patience(self.state, self.config.training.patience)
 
     def _decide_stop(self, stop: StopRequest) -> tuple[bool, int | None]:
         """Whether the time limit has passed, and the number of the signal that stops the run, equal on all ranks.
@@ -167,6 +180,7 @@ class Trainer:
             return False
         if step:
             self._keep_if_best(evaluation)
+            count_evaluation(self.state, evaluation)
             if self.draw_samples is not None:
                 self.log.samples(step, self.config.sample.prompt, self.draw_samples)
         self.state.evaluated_step = step

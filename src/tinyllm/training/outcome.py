@@ -10,7 +10,8 @@ from tinyllm.training.objective import Evaluation
 from tinyllm.training.pace import show_size, show_time
 from tinyllm.training.saved_model import SavedModel
 
-Reason = Literal["done", "time", "evaluated"]
+Reason = Literal["done", "early", "time", "evaluated"]
+"""All steps are done; `training.patience` is used up; the time limit has passed; `training.eval_only`."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -37,7 +38,12 @@ class Outcome:
         return f"Outcome({self.reason!r}, step={self.state.step}, model={self.model!r})"
 
     def _repr_html_(self) -> str:
-        reasons = {"done": "all steps are done", "time": "stopped at the time limit", "evaluated": "evaluated only"}
+        reasons = {
+            "done": "all steps are done",
+            "early": "ended early: the validation loss stopped falling",
+            "time": "stopped at the time limit",
+            "evaluated": "evaluated only",
+        }
         rows = {
             "run": self.name,
             "end": reasons[self.reason],

@@ -9,6 +9,8 @@ from pathlib import Path
 from tinyllm import storage
 
 NAME = "stops.jsonl"
+EARLY = "early"
+"""The reason of a run that `training.patience` ended."""
 
 
 def read_stops(run: Path) -> list[int]:
@@ -16,6 +18,13 @@ def read_stops(run: Path) -> list[int]:
     path = run / NAME
     records = storage.read_json_lines(path) if path.exists() else []
     return [record["step"] for record in records if isinstance(record.get("step"), int)]
+
+
+def early_end(run: Path) -> int | None:
+    """The step that `training.patience` ended the run at; None unless that is its last stop."""
+    path = run / NAME
+    last = storage.read_json_lines(path)[-1:] if path.exists() else []
+    return next((record["step"] for record in last if record.get("reason") == EARLY), None)
 
 
 def drop_stops_after(run: Path, step: int) -> None:

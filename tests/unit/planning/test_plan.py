@@ -5,10 +5,10 @@ import math
 
 import pytest
 
-from tinyllm.errors import UsageError
+from tinyllm.errors import InputError, UsageError
 from tinyllm.model.size import num_parameters, weight_bytes
 from tinyllm.planning.laws import Laws, measured_laws
-from tinyllm.planning.plan import Limits, choose_plan
+from tinyllm.planning.plan import LEAST_TOKENS, Limits, Plan, check_size, choose_plan
 from tinyllm.planning.reasons import explain, show_time, warnings
 from tinyllm.planning.speed import Speed, solve
 from tinyllm.planning.survey import Survey, Vocabulary
@@ -81,6 +81,42 @@ def test_text_that_is_read_many_times_gets_dropout_and_a_warning() -> None:
     fresh = choose_plan(LARGE, VOCABULARIES, SPEED, measured_laws(), Limits(60.0))
     assert fresh.model.dropout == 0
     assert list(warnings(fresh, LARGE)) == []
+
+
+def test_text_that_is_read_many_times_is_evaluated_often_and_may_end_early() -> None:
+    repeated = choose_plan(SMALL, VOCABULARIES, SPEED, measured_laws(), Limits(600.0))
+    training = repeated.config().training
+    assert training.patience > 0
+    assert repeated.num_steps // training.eval_interval >= 2 * training.patience
+    assert "fewer if the validation loss stops falling" in dict_of(repeated, SMALL)["updates"]
+    fresh = choose_plan(LARGE, VOCABULARIES, SPEED, measured_laws(), Limits(60.0))
+    assert fresh.config().training.patience == 0
+    assert "fewer" not in dict_of(fresh, LARGE)["updates"]
+
+
+def dict_of(plan: Plan, facts: Survey) -> dict[str, str]:
+    """Name of a row of the plan's table -> its reason."""
+    return {name: reason for name, _, reason in explain(plan, facts)}
+
+
+def test_a_vocabulary_of_rare_tokens_is_not_praised() -> None:
+    assert "occurs often enough" in dict_of(choose(LARGE), LARGE)["vocabulary"]
+    assert "a token occurs 18 times on average, too seldom" in dict_of(choose(SMALL), SMALL)["vocabulary"]
+
+
+def choose(facts: Survey) -> Plan:
+    return choose_plan(facts, VOCABULARIES, SPEED, measured_laws(), Limits(60.0))
+
+
+def test_a_corpus_of_a_few_tokens_is_refused_with_the_least_size() -> None:
+    vocabulary = Vocabulary(300, 1.0, 1.5)
+    check_size(Survey(int(LEAST_TOKENS * 1.5), 1, 20, 0, 3.0), vocabulary)
+    with pytest.raises(InputError, match=r"too small to learn from: 30 bytes, about 20 tokens; .*, about 150 bytes"):
+        check_size(Survey(30, 1, 20, 0, 3.0), vocabulary)
+
+
+def test_no_text_is_expected_to_need_more_bits_than_it_has() -> None:
+    assert measured_laws().bits_per_byte(20_000, 900, 1.0, 300.0) == 8
 
 
 def test_repeated_documents_are_reported() -> None:

@@ -29,8 +29,8 @@ TAIL_BYTES = 2**17
 CONFIG_LIMIT_BYTES = 2**20
 MOST_MARKS = 1_000
 MOST_SAVES = 200
-RESUMED = "resumed"
-"""The reason in stops.jsonl of a run that was killed and resumed."""
+RESUMED, EARLY = "resumed", "early"
+"""Reasons in stops.jsonl: of a run that went on after its process died, and of one whose loss stopped falling."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ def state_of(run: Path, settings: Settings, progress: Progress) -> State:
         return "finished"
     stops = [stop for stop in read_stops(run) if stop.get("reason") != RESUMED]
     if stops and stops[-1]["step"] >= progress.step:
-        return "stopped"
+        return "finished" if stops[-1].get("reason") == EARLY else "stopped"
     quiet = max(QUIET_SECONDS, QUIET_STEPS * (progress.seconds_per_step or 0.0))
     is_fresh = progress.step > 0 and time.time() - progress.updated < quiet
     return "running" if is_fresh else "stopped"

@@ -87,6 +87,9 @@ def test_finished_and_stopped_runs_say_so(tmp_path: Path) -> None:
     run = write_run(tmp_path / "stopped")
     write_lines(run / "stops.jsonl", [{"step": 30, "reason": "resumed"}, {"step": 50, "reason": "signal 2"}])
     assert state(run) == "stopped"
+    early = write_run(tmp_path / "early")
+    write_lines(early / "stops.jsonl", [{"step": 50, "reason": "early"}])
+    assert state(early) == "finished"
     (run / "checkpoints" / "step-00000050").mkdir(parents=True)
     (run / "checkpoints" / "step-x").mkdir()
     marks = [(mark["step"], mark["kind"], mark["text"]) for mark in describe(item_of(run), [])["marks"]]
