@@ -77,7 +77,7 @@ def wait_until(page: Any, script: str, argument: object = None) -> None:
 def violations(page: Any, *rules: str) -> list[tuple[str, str, str]]:
     """The findings of axe-core: the rule, the first element and the reason; by all rules, or only some.
 
-    Skips the test without axe-core. Colours alone differ between light and dark, so one of them needs one rule.
+    Skips the test without axe-core.
     """
     if not AXE.exists():
         pytest.skip("axe-core is not in node_modules; npm ci installs it")
@@ -88,8 +88,18 @@ def violations(page: Any, *rules: str) -> list[tuple[str, str, str]]:
     return [(each["id"], each["nodes"][0]["html"], each["nodes"][0]["failureSummary"]) for each in found]
 
 
-RULES_OF_THEMES = {"light": (), "dark": ("color-contrast",)}
-"""Theme -> the rules of axe-core that are checked in it; none are all."""
+def violations_in_both_themes(page: Any) -> list[tuple[str, str, str]]:
+    """The findings of axe-core in light by all rules, and in dark by that of colours, in which alone it differs.
+
+    The page is light before and after.
+    """
+    found = violations(page)
+    page.get_by_role("button", name="Dark colours").click()
+    found += violations(page, "color-contrast")
+    page.get_by_role("button", name="Light colours").click()
+    return found
+
+
 Start = Callable[..., Visit]
 BOTH = f"#/runs?run={quote(f'runs/{FIRST}', safe='')}&run={quote(f'runs/{SECOND}', safe='')}"
 VIEWS = ("#/runs", "#/playground", "#/inside", "#/data", "#/data?part=statistics", "#/data?part=tokenizer", BOTH)

@@ -26,12 +26,16 @@ def browser_program() -> str | None:
     return next(filter(None, found), None)
 
 
+DESKTOP = {"locale": "en-US", "color_scheme": "light", "reduced_motion": "reduce"}
+
+
 class Chromium:
     """A headless Chromium, the system's own or Playwright's, which is started when a test needs it."""
 
     def __init__(self) -> None:
         self._playwright: Any = None
         self._program: Any = None
+        self._context: Any = None
 
     def open(self) -> Any:
         """The browser. Skips the test where there is none."""
@@ -46,13 +50,20 @@ class Chromium:
             self._program = self._playwright.chromium.launch(executable_path=path, args=[*sandbox, "--disable-gpu"])
         return self._program
 
+    def plain_context(self) -> Any:
+        """A context of an English desktop that tests use in turn: it has the page's modules in its cache."""
+        if self._context is None:
+            self._context = self.open().new_context(viewport={"width": 1280, "height": 800}, **DESKTOP)
+            self._context.set_default_timeout(SECONDS)
+        return self._context
+
     def close(self) -> None:
         """Ends the browser, and Playwright's event loop in this thread."""
         if self._program is not None:
             self._program.close()
         if self._playwright is not None:
             self._playwright.stop()
-        self._program = self._playwright = None
+        self._program = self._playwright = self._context = None
 
 
 CHROMIUM = Chromium()
@@ -119,7 +130,7 @@ def loaded_model(studio: ServerProcess) -> None:
         assert client.post("/studio/api/trace", json={"model": body["model"], "text": "A"}).is_success
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def locked_studio(studio_folder: Path, user_cache: Path) -> Iterator[ServerProcess]:
     """The studio with a key."""
     server = ServerProcess(user_cache, str(studio_folder), "--no-browser", "--api-key", KEY, command="studio")
@@ -128,14 +139,22 @@ def locked_studio(studio_folder: Path, user_cache: Path) -> Iterator[ServerProce
 
 
 @pytest.fixture
-def visit(browser: Any, studio: ServerProcess) -> Iterator[Callable[..., Visit]]:
-    """A function that opens a context of its own; what its page did is checked after the test."""
+def visit(chromium: Chromium, studio: ServerProcess) -> Iterator[Callable[..., Visit]]:
+    """A function that opens a page; what the page did is checked after the test.
+
+    The page has a context of its own if it is not the first of the test, or has options.
+    """
+    browser = chromium.open()
     visits: list[Visit] = []
+    contexts: list[Any] = []
 
     def start(width: int = 1280, address: str = studio.url, **options: Any) -> Visit:
-        options = {"locale": "en-US", "reduced_motion": "reduce", **options}
-        context = browser.new_context(viewport={"width": width, "height": 800}, **options)
-        context.set_default_timeout(SECONDS)
+        if visits or options or width != 1280:
+            context = browser.new_context(viewport={"width": width, "height": 800}, **(DESKTOP | options))
+            context.set_default_timeout(SECONDS)
+            contexts.append(context)
+        else:
+            context = chromium.plain_context()
         made = Visit(context.new_page(), address)
         made.page.on("pageerror", lambda error: made.messages.append(str(error)))
         made.page.on("console", lambda message: _note_console(made, message))
@@ -148,7 +167,10 @@ def visit(browser: Any, studio: ServerProcess) -> Iterator[Callable[..., Visit]]
         try:
             made.check()
         finally:
-            made.page.context.close()
+            made.page.evaluate("localStorage.clear()")
+            made.page.close()
+    for context in contexts:
+        context.close()
 
 
 def _note_console(visit: Visit, message: Any) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from random_models import random_model
 from reference_data import STORIES_260K
-from studio_visits import RULES_OF_THEMES, violations
+from studio_visits import violations
 from tinyllm.config import ModelConfig
 from tinyllm.exchange.foreign import ForeignModel
 from tinyllm.exchange.write import export_model
@@ -172,7 +172,7 @@ def test_the_keyboard_alone_writes_and_branches(story: Path, open_page: Open) ->
     assert page.locator('[data-index="3"]').text_content() == chosen.removeprefix("·")
 
 
-@pytest.mark.parametrize(("locale", "scheme"), [("en", "light"), ("zh-CN", "dark")])
+@pytest.mark.parametrize(("locale", "scheme"), [("zh-CN", "dark"), pytest.param("en", "light", marks=pytest.mark.slow)])
 def test_a_phone_needs_no_sideways_scroll(scheme: str, locale: str, story: Path, open_page: Open) -> None:
     page = open_page(story, 375, 700, color_scheme=scheme, locale=locale, has_touch=True, is_mobile=True)
     assert page.evaluate("document.documentElement.dataset.theme") == scheme
@@ -186,16 +186,17 @@ def test_a_phone_needs_no_sideways_scroll(scheme: str, locale: str, story: Path,
     page.locator("#rivals").wait_for(state="hidden")
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_axe_finds_no_violation_in_the_file(theme: str, story: Path, open_page: Open) -> None:
-    """A script element is no script that runs under the policy, so axe runs in the page by the browser's own means."""
-    page = open_page(story, color_scheme=theme, bypass_csp=True)
+def test_axe_finds_no_violation_in_the_file(story: Path, open_page: Open) -> None:
+    """axe-core is a script that the page's policy forbids, so the browser leaves the policy out."""
+    page = open_page(story, color_scheme="light", bypass_csp=True)
     write(page, maxNewTokens=40)
-    page.locator('[data-index="6"]').click()
-    page.locator("#rivals").wait_for()
-    assert violations(page, *RULES_OF_THEMES[theme]) == []
+    for rules in ((), ("color-contrast",)):  # the themes differ in colours alone
+        page.locator('[data-index="6"]').click()
+        page.locator("#rivals").wait_for()
+        assert violations(page, *rules) == []
+        page.locator("#theme").click()
     page.locator("#language").click()
-    assert violations(page, *RULES_OF_THEMES[theme]) == []
+    assert violations(page) == []
 
 
 def test_a_character_of_several_tokens_is_seen_in_the_file(
@@ -254,7 +255,7 @@ def hostile_model() -> ForeignModel:
 
 
 @pytest.mark.parametrize(
-    "text", [pytest.param(text, marks=[pytest.mark.slow] * (text not in HOSTILE[:3])) for text in HOSTILE]
+    "text", [pytest.param(text, marks=[pytest.mark.slow] * (text not in HOSTILE[:2])) for text in HOSTILE]
 )
 def test_hostile_texts_stay_text(text: str, open_page: Open, tmp_path: Path) -> None:
     """As heading, prompt, and pieces of the vocabulary; the policy and the requests are checked at the end."""

@@ -59,7 +59,7 @@ def no_answer(route: Any) -> None:
     route.abort("connectionrefused")
 
 
-@pytest.mark.parametrize("view", ["#/data", "#/data?part=statistics", f"#/runs?run={quote(f'runs/{SECOND}', safe='')}"])
+@pytest.mark.parametrize("view", ["#/data?part=statistics", f"#/runs?run={quote(f'runs/{SECOND}', safe='')}"])
 def test_a_view_comes_back_with_the_server(visit: Start, view: str) -> None:
     made = visit()
     page = made.open("#/playground")
@@ -111,7 +111,7 @@ def test_a_page_outlives_a_server_that_starts_again(visit: Start, studio_folder:
 
 
 def test_a_key_that_is_not_given_is_asked_for_on_demand(visit: Start, locked_studio: ServerProcess) -> None:
-    made = visit(address=locked_studio.url)
+    made = visit(address=locked_studio.url, timezone_id="UTC")  # a clock belongs to a context
     page = made.page
     page.clock.install()
     page.goto(f"{locked_studio.url}/#/data")

@@ -3,7 +3,6 @@
 The files are listed when the server starts: no path is ever built from a request.
 """
 
-import asyncio
 import hashlib
 from pathlib import Path
 
@@ -41,15 +40,26 @@ class PageFiles:
 
     def __init__(self, folder: Path = FOLDER) -> None:
         self._paths = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+        self._read: dict[Path, tuple[tuple[int, int], bytes, str]] = {}
+        """Path -> time and size of the file when it was read, its content, and its ETag."""
 
     async def respond(self, name: str, request: Request) -> Response:
         """The response with a file, or 304 if the client has it. Raises ApiError for an unknown name."""
         path = self._paths.get(name)
         if path is None:
             raise ApiError(404, "the page has no such file")
-        content = await asyncio.to_thread(path.read_bytes)
-        etag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
+        content, etag = self._content(path)
         headers = {**HEADERS, "ETag": etag}
         if etag in request.headers.get("if-none-match", ""):
             return Response(status_code=304, headers=headers)
         return Response(content, headers=headers, media_type=TYPES.get(path.suffix, "text/plain; charset=utf-8"))
+
+    def _content(self, path: Path) -> tuple[bytes, str]:
+        """The content of a file and its ETag; a file of the package that did not change is not read again."""
+        status = path.stat()
+        version = status.st_mtime_ns, status.st_size
+        known = self._read.get(path)
+        if known is None or known[0] != version:
+            content = path.read_bytes()
+            known = self._read[path] = version, content, f'"{hashlib.sha256(content).hexdigest()[:32]}"'
+        return known[1:]
