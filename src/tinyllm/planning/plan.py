@@ -12,7 +12,7 @@ from tinyllm.errors import InputError, UsageError
 from tinyllm.model.size import num_parameters, weight_bytes
 from tinyllm.planning.laws import Laws
 from tinyllm.planning.speed import Speed
-from tinyllm.planning.survey import Survey, Vocabulary
+from tinyllm.planning.survey import FULL_COVERAGE, Survey, Vocabulary
 
 WIDTHS = (16, 24, 32, 48, 64, 96, 128, 160, 192, 256, 320, 384, 512)
 """Candidate hidden sizes."""
@@ -36,8 +36,8 @@ LEAST_TOKENS = 100
 """Tokens of the smallest corpus: enough for some windows, and for some tokens to hold out."""
 LEAST_DOCUMENTS = 20
 """A corpus of at least as many documents has windows that begin at document starts."""
-LEAST_OCCURRENCES = 150
-"""The vocabulary is the largest whose tokens occur at least this often on average."""
+LEAST_OCCURRENCES, FEWEST_OCCURRENCES = 150, 20
+"""The vocabulary is the largest whose tokens occur at least this often on average; the second number if none does."""
 LEAST_TOKENS_PER_PARAMETER = 2
 """The model is so small that the run trains on at least this many tokens per parameter."""
 MOST_PARAMETERS_PER_TOKEN = 4
@@ -174,8 +174,8 @@ def choose_plan(survey: Survey, vocabularies: Sequence[Vocabulary], speed: Speed
 
     Raises UsageError if the limits leave no model.
     """
-    fitting = [vocabulary for vocabulary in vocabularies if _occurrences(vocabulary, survey) >= LEAST_OCCURRENCES]
-    for vocabulary in [*reversed(fitting), vocabularies[0]]:
+    best = _choose_vocabulary(vocabularies, survey)
+    for vocabulary in reversed(vocabularies[: vocabularies.index(best) + 1]):
         plans = [_plan(survey, vocabulary, width, speed, laws, limits) for width in WIDTHS]
         allowed = [plan for plan in plans if _is_within(limits, plan.model)]
         if allowed:
@@ -186,6 +186,22 @@ def choose_plan(survey: Survey, vocabularies: Sequence[Vocabulary], speed: Speed
         f"{num_parameters(_model(vocabularies[0], WIDTHS[0])):,} parameters",
         hint="raise `max_parameters` or `max_file_bytes`",
     )
+
+
+def _choose_vocabulary(vocabularies: Sequence[Vocabulary], survey: Survey) -> Vocabulary:
+    """The largest vocabulary with `LEAST_OCCURRENCES` among those that cover the characters of the text.
+
+    Otherwise the smallest of them, if it has `FEWEST_OCCURRENCES`. Otherwise the largest one that has them and spells
+    many characters in bytes, as a short Chinese text needs. Otherwise the smallest one of all.
+    """
+    covering = [vocabulary for vocabulary in vocabularies if vocabulary.character_coverage >= FULL_COVERAGE]
+    often = [vocabulary for vocabulary in covering if _occurrences(vocabulary, survey) >= LEAST_OCCURRENCES]
+    if often:
+        return often[-1]
+    enough = [vocabulary for vocabulary in vocabularies if _occurrences(vocabulary, survey) >= FEWEST_OCCURRENCES]
+    if covering[:1] and covering[0] in enough:
+        return covering[0]
+    return enough[-1] if enough else vocabularies[0]
 
 
 def check_size(survey: Survey, vocabulary: Vocabulary) -> None:

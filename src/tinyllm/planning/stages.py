@@ -16,6 +16,7 @@ from tinyllm import storage
 from tinyllm.config import Config, ModelConfig
 from tinyllm.corpus.documents import read_documents
 from tinyllm.corpus.sources import STANDARD_INPUT, list_sources
+from tinyllm.corpus.split import split_documents
 from tinyllm.corpus.text import DocumentRule
 from tinyllm.errors import FormatError, UsageError
 from tinyllm.json_file import read_json_object
@@ -198,8 +199,10 @@ def _train_tokenizer(out: Path, fitted: Fitted, corpus: Corpus, reporter: Report
     vocabulary = fitted.plan.vocabulary
     reporter.note(f"training a tokenizer of {vocabulary.size:,} tokens")
     found = read_documents(corpus.inputs, documents=corpus.documents, text_key=corpus.text_key)
+    # Tokens that were learned from held-out text would make it look easier than new text.
+    _, split = split_documents(found, fitted.plan.validation_fraction)
     return train_tokenizer(
-        (document.text for document in found),
+        (document.text for document, is_validation in split if not is_validation),
         vocabulary.size,
         out / TOKENIZER_NAME,
         character_coverage=vocabulary.character_coverage,

@@ -13,13 +13,15 @@ from tinyllm.corpus.documents import Document
 from tinyllm.errors import InputError
 from tinyllm.tokenizer.codec import Tokenizer
 from tinyllm.tokenizer.model_proto import SPACE
-from tinyllm.tokenizer.training import NUM_META_PIECES, sample_lines, train_model
+from tinyllm.tokenizer.training import LEAST_COVERAGE, NUM_META_PIECES, sample_lines, train_model
 
 SAMPLE_BYTES = 1_000_000
 """Text that candidate tokenizers are trained on, and that is compressed."""
 VOCAB_SIZES = (512, 1024, 2048, 4096, 8192)
-LEAST_COVERAGE = 0.98
-"""SentencePiece's least character coverage."""
+FULL_COVERAGE = 0.98
+"""Least character coverage that half of a vocabulary should reach."""
+CHARACTERS_PART = 0.9
+"""Part of a vocabulary for characters if half of it does not reach `FULL_COVERAGE`."""
 
 
 @dataclass(frozen=True)
@@ -80,8 +82,9 @@ def survey(documents: Iterable[Document], seed: int = 0) -> tuple[Survey, list[s
 def try_vocabularies(lines: Sequence[str], sizes: Iterable[int] = VOCAB_SIZES) -> list[Vocabulary]:
     """The vocabularies of `sizes` that `lines` allow, smallest first.
 
-    Rare characters are left to bytes where all characters would take more than half of a vocabulary. Raises InputError
-    if the text allows none of the sizes, nor one below the smallest.
+    Rare characters are left to bytes where all characters would take more than half of a vocabulary. If half of it
+    covers too little of the text, as of Chinese text, characters get `CHARACTERS_PART`. Raises InputError if the text
+    allows none of the sizes, nor one below the smallest.
     """
     characters = Counter(SPACE if character == " " else character for line in lines for character in line)
     found = [vocabulary for size in sizes if (vocabulary := _try(lines, characters, size))]
@@ -99,7 +102,10 @@ def try_vocabularies(lines: Sequence[str], sizes: Iterable[int] = VOCAB_SIZES) -
 
 def _try(lines: Sequence[str], characters: Counter[str], size: int) -> Vocabulary | None:
     """The vocabulary of `size`, or None if the text is too small or has too many characters for it."""
-    coverage = _coverage(characters, (size - NUM_META_PIECES) // 2)
+    room = size - NUM_META_PIECES
+    coverage = _coverage(characters, room // 2)
+    if coverage < FULL_COVERAGE:
+        coverage = _coverage(characters, int(room * CHARACTERS_PART))
     if coverage < LEAST_COVERAGE:
         return None
     try:

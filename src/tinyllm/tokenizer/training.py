@@ -8,8 +8,10 @@ import heapq
 import io
 import random
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 
 from sentencepiece import SentencePieceTrainer
@@ -25,6 +27,9 @@ from tinyllm.tokenizer.proto_writer import with_reserved
 NUM_META_PIECES = 259
 """The pieces in every vocabulary: `<unk>`, `<s>`, `</s>` and the 256 bytes."""
 VOCAB_LIMIT = 2**20
+LEAST_COVERAGE = 0.5
+"""Smallest character coverage."""
+LEAST_COVERAGE_OF_SENTENCEPIECE = 0.98
 MAX_SPECIAL_CHARACTERS = 64
 MAX_LINE_BYTES = 2**20
 """Longer lines are cut, because SentencePiece would drop them."""
@@ -123,6 +128,8 @@ def train_model(
     """
     if not lines:
         raise InputError("there is no text to train a tokenizer on; give files with text in them")
+    if character_coverage < LEAST_COVERAGE_OF_SENTENCEPIECE:
+        lines, character_coverage = split_at_rare_characters(lines, character_coverage), 1.0
     model = io.BytesIO()
     try:
         SentencePieceTrainer.train(
@@ -146,6 +153,22 @@ def train_model(
         raise _explain(str(error), vocab_size, len(special)) from None
     # The special pieces come last: llama2.c hard-codes the ids of bytes, which SentencePiece would shift.
     return with_reserved(model.getvalue(), vocab_size, special) if special else model.getvalue()
+
+
+def split_at_rare_characters(lines: Iterable[str], coverage: float) -> list[str]:
+    """The parts of `lines` between rare characters.
+
+    Common are the characters that make up `coverage` of the text, the commonest first. SentencePiece refuses a
+    coverage below 0.98. A tokenizer that never saw a character encodes it as bytes.
+    """
+    lines = list(lines)
+    counts = Counter(character for line in lines for character in line)
+    # The order of equal counts must not depend on the order of the lines.
+    commonest = sorted(counts, key=lambda character: (-counts[character], character))
+    covered = accumulate(counts[character] for character in commonest)
+    num_kept = next(number for number, sum_ in enumerate(covered, 1) if sum_ >= coverage * counts.total())
+    separators = dict.fromkeys(map(ord, commonest[num_kept:]), "\n")
+    return [part for line in lines for part in line.translate(separators).split("\n") if part]
 
 
 def _lines_of(text: str, document_number: int) -> Iterator[str]:
@@ -190,9 +213,9 @@ def _check_options(
             f"because {num_fixed} ids are bytes and control tokens",
             parameter="vocab_size",
         )
-    if not 0.9 <= character_coverage <= 1:
+    if not LEAST_COVERAGE <= character_coverage <= 1:
         name = "character_coverage"
-        raise UsageError(f"{name} is {character_coverage}; it can be 0.9 to 1", parameter=name)
+        raise UsageError(f"{name} is {character_coverage}; it can be {LEAST_COVERAGE} to 1", parameter=name)
     if max_input_bytes <= 0:
         raise UsageError(f"max_input_bytes is {max_input_bytes}; at least 1 is needed", parameter="max_input_bytes")
     _check_special(special)

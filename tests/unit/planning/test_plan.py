@@ -104,8 +104,27 @@ def test_a_vocabulary_of_rare_tokens_is_not_praised() -> None:
     assert "a token occurs 18 times on average, too seldom" in dict_of(choose(SMALL), SMALL)["vocabulary"]
 
 
-def choose(facts: Survey) -> Plan:
-    return choose_plan(facts, VOCABULARIES, SPEED, measured_laws(), Limits(60.0))
+@pytest.mark.parametrize(
+    ("num_bytes", "size"),
+    [(40_000, 512), (120_000, 1024), (2_000_000, 8192), (100_000_000, 8192)],
+    ids=["shorter than any needs", "short", "the covering one is enough", "long"],
+)
+def test_a_short_chinese_text_gets_a_vocabulary_whose_tokens_recur(num_bytes: int, size: int) -> None:
+    vocabularies = [Vocabulary(512, 0.55, 1.6), Vocabulary(1024, 0.8, 2.2), Vocabulary(8192, 0.99, 4.2)]
+    plan = choose(dataclasses.replace(LARGE, num_bytes=num_bytes, num_documents=300), vocabularies)
+    assert plan.vocabulary.size == size
+    limited = choose_plan(
+        dataclasses.replace(LARGE, num_bytes=num_bytes),
+        vocabularies,
+        SPEED,
+        measured_laws(),
+        Limits(60.0, max_parameters=30_000),
+    )
+    assert limited.vocabulary.size <= 1024
+
+
+def choose(facts: Survey, vocabularies: list[Vocabulary] = VOCABULARIES) -> Plan:
+    return choose_plan(facts, vocabularies, SPEED, measured_laws(), Limits(60.0))
 
 
 def test_a_corpus_of_a_few_tokens_is_refused_with_the_least_size() -> None:

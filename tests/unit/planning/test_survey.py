@@ -48,3 +48,12 @@ def test_text_with_many_characters_leaves_rare_ones_to_bytes() -> None:
 def test_empty_text_is_refused() -> None:
     with pytest.raises(InputError):
         try_vocabularies([])
+
+
+def test_a_short_text_of_many_characters_gets_small_vocabularies_of_its_commonest_ones() -> None:
+    """Zipf's law: character number n occurs 3,000 / n times, as in Chinese."""
+    text = "".join(chr(0x4E00 + number) * (3_000 // (number + 1)) for number in range(1_500))
+    lines = ["".join(text[start::97]) for start in range(97)]
+    found = try_vocabularies(lines, sizes=(512, 1024, 8192))
+    assert [vocabulary.size for vocabulary in found][:2] == [512, 1024]
+    assert 0.5 < found[0].character_coverage < found[1].character_coverage < 0.98

@@ -10,7 +10,13 @@ from sentencepiece import SentencePieceTrainer
 from tinyllm import storage
 from tinyllm.errors import ArtifactError, InputError, UsageError
 from tinyllm.tokenizer.codec import Tokenizer
-from tinyllm.tokenizer.training import MAX_LINE_BYTES, sample_lines, train_model, train_tokenizer
+from tinyllm.tokenizer.training import (
+    MAX_LINE_BYTES,
+    sample_lines,
+    split_at_rare_characters,
+    train_model,
+    train_tokenizer,
+)
 
 
 def test_equal_input_gives_equal_bytes(tmp_path: Path, lines: list[str]) -> None:
@@ -167,3 +173,12 @@ def test_vocabulary_that_fits_its_text_is_not_reported(tmp_path: Path, lines: li
 def test_text_without_a_smaller_vocabulary_advises_more_text(tmp_path: Path) -> None:
     (warning,) = notes_of(["a"], 261, tmp_path / "tiny")
     assert warning.endswith("too seldom for a model to learn; give more text")
+
+
+def test_rare_characters_split_lines_below_the_coverage_that_sentencepiece_allows() -> None:
+    assert split_at_rare_characters(["aaabacd", "b"], 0.7) == ["aaaba", "b"]
+    tokenizer = Tokenizer.from_bytes(train_model(["甲甲乙甲乙丙丁", "甲乙乙甲戊"] * 9, 264, 0.75), "x")
+    texts = {piece.text for piece in tokenizer.pieces}
+    assert {"甲", "乙"} <= texts
+    assert not {"丙", "丁", "戊"} & set("".join(texts))
+    assert tokenizer.decode(tokenizer.encode("甲丙乙丁")) == "甲丙乙丁"
