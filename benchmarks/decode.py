@@ -36,7 +36,7 @@ from tinyllm.generation.engines.cpu_engine import CpuEngine
 from tinyllm.generation.generator import Generator
 from tinyllm.kernels.decode.cache import load_decode_kernels
 from tinyllm.kernels.decode.weights import PackedWeights
-from tinyllm.machine.compiled_cache import cache_folder
+from tinyllm.machine.user_cache import cache_folder
 from tinyllm.model.size import parameter_shapes
 
 TRAINED = "260k"

@@ -37,8 +37,8 @@ from wide_tokenizer import wide_tokenizer
 
 from tinyllm.config import Config
 from tinyllm.kernels.train import library
-from tinyllm.machine.compiled_cache import cache_folder
 from tinyllm.machine.system import keep_freed_memory
+from tinyllm.machine.user_cache import cache_folder
 from tinyllm.model.hugging_face_config import to_hugging_face
 from tinyllm.model.transformer import Transformer
 from tinyllm.shards.format import ShardSet

@@ -22,7 +22,7 @@ from tinyllm.model_dir import save_model
 from tinyllm.shards.writer import prepare
 from tinyllm.tokenizer.codec import Tokenizer
 
-pytest_plugins = ["loopback", "server_process"]
+pytest_plugins = ["loopback", "object_store", "server_process"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

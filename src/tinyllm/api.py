@@ -6,6 +6,7 @@ In a notebook, `train` and `fit` without a reporter show their progress below th
 
 import math
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -137,22 +138,27 @@ def train_tokenizer(
     Raises ArtifactError if `output` exists without `overwrite`.
     """
     from tinyllm.corpus.documents import read_documents
+    from tinyllm.storage.remote.outputs import directory_output
     from tinyllm.tokenizer.training import train_tokenizer as train_on_texts
 
     _check_reporter(reporter)
     _check_reading(documents, text_key)
     found = read_documents(as_paths(files, "files"), documents=documents, text_key=text_key, note=reporter.note)
-    return train_on_texts(
-        (document.text for document in found),
-        as_whole_number(vocab_size, "vocab_size"),
-        as_path(output, "output"),
-        character_coverage=as_number(character_coverage, "character_coverage"),
-        max_input_bytes=as_whole_number(max_input_bytes, "max_input_bytes"),
-        seed=as_whole_number(seed, "seed"),
-        special=as_texts(special, "special"),
-        overwrite=overwrite,
-        note=reporter.note,
-    )
+    with directory_output(as_path(output, "output"), "tokenizer", overwrite=overwrite, note=reporter.note) as (
+        place,
+        replaces,
+    ):
+        return train_on_texts(
+            (document.text for document in found),
+            as_whole_number(vocab_size, "vocab_size"),
+            place,
+            character_coverage=as_number(character_coverage, "character_coverage"),
+            max_input_bytes=as_whole_number(max_input_bytes, "max_input_bytes"),
+            seed=as_whole_number(seed, "seed"),
+            special=as_texts(special, "special"),
+            overwrite=replaces,
+            note=reporter.note,
+        )
 
 
 def prepare(
@@ -189,25 +195,30 @@ def prepare(
     from tinyllm.exchange.tokenizer_source import load_tokenizer
     from tinyllm.shards.writer import SHARD_TOKENS
     from tinyllm.shards.writer import prepare as prepare_shards
+    from tinyllm.storage.remote.outputs import directory_output
     from tinyllm.tokenizer.codec import Tokenizer
 
     _check_reporter(reporter)
     _check_reading(documents, text_key)
     if not isinstance(tokenizer, Tokenizer):
         tokenizer = load_tokenizer(as_path(tokenizer, "tokenizer"))
-    return prepare_shards(
-        as_paths(files, "files"),
-        tokenizer,
-        as_path(output, "output"),
-        documents=documents,
-        text_key=text_key,
-        validation_fraction=as_number(validation_fraction, "validation_fraction"),
-        append_eos=append_eos,
-        num_workers=None if num_workers is None else as_whole_number(num_workers, "num_workers"),
-        shard_tokens=SHARD_TOKENS if shard_tokens is None else as_whole_number(shard_tokens, "shard_tokens"),
-        overwrite=overwrite,
-        reporter=reporter,
-    )
+    with directory_output(as_path(output, "output"), "shards", overwrite=overwrite, note=reporter.note) as (
+        place,
+        replaces,
+    ):
+        return prepare_shards(
+            as_paths(files, "files"),
+            tokenizer,
+            place,
+            documents=documents,
+            text_key=text_key,
+            validation_fraction=as_number(validation_fraction, "validation_fraction"),
+            append_eos=append_eos,
+            num_workers=None if num_workers is None else as_whole_number(num_workers, "num_workers"),
+            shard_tokens=SHARD_TOKENS if shard_tokens is None else as_whole_number(shard_tokens, "shard_tokens"),
+            overwrite=replaces,
+            reporter=reporter,
+        )
 
 
 def train(
@@ -238,22 +249,25 @@ def train(
     from tinyllm.machine import launcher, ranks
     from tinyllm.notebook import NotebookDisplay, in_notebook
     from tinyllm.shards.format import ShardSet
+    from tinyllm.training.remote_run import local_run, opened_run
     from tinyllm.training.reporter import TrainingReporter, as_training_reporter
 
     if reporter is not None:
         reporter = as_training_reporter(reporter)
     else:
         reporter = NotebookDisplay() if in_notebook() else TrainingReporter()
-    run = as_path(out, "out")
-    with launcher.joined():
+    place = as_path(out, "out")
+    with launcher.joined(), ExitStack() as stack:
         reporter = reporter if ranks.is_first() else TrainingReporter()
-        shards = ShardSet.open(as_path(data, "data"))
+        shards = ShardSet.open(as_path(data, "data"), note=reporter.note)
+        resume = resume or launcher.is_restart_of(local_run(place))
+        run = stack.enter_context(opened_run(place, resume=resume, note=reporter.note))
         config, resume = build_run_config(
             shards.tokenizer.vocab_size,
             run,
             [("", sections)],
             recipe=None if recipe is None else as_text(recipe, "recipe"),
-            resume=resume or launcher.is_restart_of(run),
+            resume=resume,
             note=reporter.note,
             shape_of=read_shape,
         )

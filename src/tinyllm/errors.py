@@ -81,6 +81,10 @@ class DownloadError(TinyllmError):
     """A download did not give a complete, checked file."""
 
 
+class UploadError(TinyllmError):
+    """An upload did not give complete, checked objects."""
+
+
 class LostRankError(TinyllmError):
     """Another process of a training run failed or ended, so this one cannot go on."""
 

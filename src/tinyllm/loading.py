@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
+from tinyllm.addresses import is_address
 from tinyllm.arguments import as_choice, as_path, as_text
 from tinyllm.config import ModelConfig, WeightsKind
 from tinyllm.errors import ConfigError
@@ -26,6 +27,7 @@ from tinyllm.model_dir import (
 )
 from tinyllm.progress import SILENT, Note
 from tinyllm.storage import MANIFEST_NAME
+from tinyllm.storage.remote.fetch import fetch
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,7 +41,9 @@ if TYPE_CHECKING:
 
 
 def is_model(path: str | Path) -> bool:
-    """Whether `path` is a file or a directory with a model; contents are not read."""
+    """Whether `path` is a file or a directory with a model; contents are not read, and an address counts."""
+    if is_address(path):
+        return True
     path = Path(path)
     try:
         return path.is_file() or any((place / CONFIG_NAME).is_file() for place in (path, path / "model"))
@@ -57,7 +61,7 @@ def read_model(path: str | Path, tokenizer: str | Path | None = None) -> "Foreig
     path = _locate(path)
     if path.is_dir():
         verify_model(path)
-    return read.read_model(path, None if tokenizer is None else Path(tokenizer))
+    return read.read_model(path, None if tokenizer is None else fetch(tokenizer))
 
 
 def read_shape(path: str | Path) -> dict[str, Any]:
@@ -81,7 +85,7 @@ def open_model(
 
     `note` gets one line for each value of a foreign model that is left out. Raises the errors of `read_model`.
     """
-    path = _locate(path)
+    path = _locate(path, note)
     if _is_ours(path, tokenizer):
         return load_model(path, device, dtype)
     from tinyllm.exchange.build import build_transformer
@@ -122,8 +126,8 @@ def load(
     as_choice(dtype, "dtype", list(DTYPES.values()))
     as_choice(weights, "weights", ("auto", *get_args(WeightsKind)))
     as_text(device, "device")
-    found = find(path)
-    tokenizer = None if tokenizer is None else as_path(tokenizer, "tokenizer")
+    found = find(path, note)
+    tokenizer = None if tokenizer is None else fetch(as_path(tokenizer, "tokenizer"), note=note)
     if dtype == "float32" and (device == "cpu" or (device == "auto" and not may_have_gpu())):
         kind = next(kind for kind in get_args(WeightsKind) if weights in (kind, "auto"))
         return _load_without_torch(found, tokenizer, kind, note, device)
@@ -178,7 +182,7 @@ def load_with_torch(
     from tinyllm.generation.generator import Generator
 
     as_choice(dtype, "dtype", list(DTYPES.values()))
-    found = find(path)
+    found = find(path, note)
     model, opened_tokenizer = open_model(found, tokenizer, pick_device(device), getattr(torch, dtype), note)
     settings = _settings(tokenizer, device=device, dtype=dtype)
     return Generator(
@@ -205,12 +209,15 @@ def _is_ours(path: Path, tokenizer: str | Path | None) -> bool:
     return tokenizer is None and (path / MANIFEST_NAME).is_file()
 
 
-def find(path: str | Path | None) -> Path:
+def find(path: str | Path | None, note: Note = SILENT.note) -> Path:
     """The model file or directory at `path`, or the bundled one for None. Raises InputError if there is none."""
-    return bundled_model() if path is None else _locate(path)
+    return bundled_model() if path is None else _locate(path, note)
 
 
-def _locate(path: str | Path) -> Path:
-    """The file or model directory at `path`. Raises InputError if there is none, ConfigError if it is no path."""
-    path = as_path(path, "path")
+def _locate(path: str | Path, note: Note = SILENT.note) -> Path:
+    """The file or model directory at `path`; that at an address is fetched.
+
+    Raises InputError if there is none, ConfigError if it is no path, and the errors of `fetch`.
+    """
+    path = fetch(as_path(path, "path"), below=("model",), note=note)
     return path if path.is_file() else find_model(path)

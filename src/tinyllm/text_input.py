@@ -9,7 +9,9 @@ import sys
 from pathlib import Path
 from typing import BinaryIO
 
+from tinyllm.addresses import address, shown
 from tinyllm.errors import InputError
+from tinyllm.storage.remote.streams import open_remote
 
 BYTE_ORDER_MARK = "\ufeff"
 _UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
@@ -30,10 +32,13 @@ def read_argument(argument: str, where: str) -> str:
 
 
 def read_file(path: Path, limit_bytes: int | None = None) -> str:
-    """The text of a file. Raises InputError if it cannot be read, is not UTF-8, or exceeds `limit_bytes`."""
+    """The text of a file. Raises InputError if it cannot be read, is not UTF-8, or exceeds `limit_bytes`.
+
+    The file may be at an address.
+    """
     try:
-        with path.open("rb") as file:
-            return _read(file, str(path), limit_bytes)
+        with open_remote(place) if (place := address(path)) else path.open("rb") as file:
+            return _read(file, shown(path), limit_bytes)
     except FileNotFoundError:
         raise InputError(f"{path} does not exist") from None
     except OSError as error:

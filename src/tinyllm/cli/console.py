@@ -16,6 +16,8 @@ from typing import Any
 
 from cyclopts import Parameter
 
+from tinyllm.addresses import with_addresses
+
 
 class UnknownOption(ValueError):
     """A free-text argument looks like an option that the command does not have."""
@@ -78,6 +80,7 @@ def note(message: str) -> None:
     """
     if sys.stderr is None:
         return
+    message = with_addresses(message)
     try:
         print(escape_controls(message) if sys.stderr.isatty() else message, file=sys.stderr, flush=True)
     except OSError:

@@ -1,15 +1,19 @@
 """`tinyllm import` and `tinyllm export`: convert models from and to other tools' formats, and compare the logits."""
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
 from tinyllm import loading
+from tinyllm.addresses import shown, with_addresses
 from tinyllm.cli.console import note
 from tinyllm.exchange.foreign import ForeignModel
 from tinyllm.exchange.write import TARGETS, Export, export_model, tokenizer_of
 from tinyllm.model.size import num_parameters
+from tinyllm.model_dir import MODEL
+from tinyllm.storage.remote.outputs import directory_output, file_output
 
 TokenizerFile = Annotated[
     Path | None,
@@ -40,7 +44,8 @@ def import_model(
     """
     found = loading.read_model(model, tokenizer)
     _say_what_it_is(model, found)
-    _say_what_was_written(export_model(found, "safetensors", output, overwrite=overwrite))
+    with directory_output(output, MODEL, overwrite=overwrite, note=note) as (place, replaces):
+        _say_what_was_written(export_model(found, "safetensors", place, overwrite=replaces))
 
 
 def export(
@@ -76,14 +81,19 @@ def export(
     """
     found = loading.read_model(model, tokenizer)
     _say_what_it_is(model, found)
-    _say_what_was_written(
-        export_model(found, to, output, with_modelfile=modelfile, title=title, prompt=prompt, overwrite=overwrite)
-    )
+    with ExitStack() as stack:
+        if to.startswith("safetensors"):
+            place, overwrite = stack.enter_context(directory_output(output, MODEL, overwrite=overwrite, note=note))
+        else:
+            place = stack.enter_context(file_output(output, overwrite=overwrite, note=note))
+        _say_what_was_written(
+            export_model(found, to, place, with_modelfile=modelfile, title=title, prompt=prompt, overwrite=overwrite)
+        )
 
 
 def _say_what_it_is(path: Path, model: ForeignModel) -> None:
     tokenizer = tokenizer_of(model)
-    note(f"{path}: {model.source}, {num_parameters(model.config):,} parameters")
+    note(f"{shown(path)}: {model.source}, {num_parameters(model.config):,} parameters")
     note(f"tokenizer: {tokenizer.name}, {tokenizer.vocab_size:,} tokens")
     for line in model.notes:
         note(line)
@@ -94,4 +104,5 @@ def _say_what_was_written(export: Export) -> None:
         note(f"note: {line}")
     beside = "".join(f", with {path.name}" for path in export.beside)
     difference = f"{export.largest_difference:.3g} of a range of {export.logit_range:.3g}"
-    print(f"wrote {export.path} ({export.num_bytes:,} bytes{beside}); largest logit difference {difference}")
+    wrote = f"wrote {export.path}"
+    print(f"{with_addresses(wrote)} ({export.num_bytes:,} bytes{beside}); largest logit difference {difference}")

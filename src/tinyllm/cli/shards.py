@@ -16,6 +16,7 @@ from rich.filesize import decimal
 from rich.table import Table
 
 from tinyllm import storage
+from tinyllm.addresses import shown
 from tinyllm.cli.console import TEXT_OR_DASH, note, show
 from tinyllm.cli.progress import Display, stderr
 from tinyllm.cli.texts import TextKey, read_text_key
@@ -26,6 +27,7 @@ from tinyllm.progress import Progress
 from tinyllm.shards.format import ShardSet
 from tinyllm.shards.writer import SHARD_TOKENS, keeping_finished_shards
 from tinyllm.shards.writer import prepare as prepare_shards
+from tinyllm.storage.remote.outputs import directory_output
 from tinyllm.text_input import standard_input
 
 LINE_SECONDS = 10
@@ -68,23 +70,28 @@ def prepare(
       tinyllm prepare stories.txt --tokenizer tokenizer -o shards
     """
     codec = load_tokenizer(tokenizer)
-    with keeping_finished_shards(output), _save_standard_input(files) as inputs, EncodingDisplay() as display:
+    with (
+        keeping_finished_shards(output),
+        _save_standard_input(files) as inputs,
+        directory_output(output, "shards", overwrite=overwrite, note=note) as (place, replaces),
+        EncodingDisplay() as display,
+    ):
         shards = prepare_shards(
             inputs,
             codec,
-            output,
+            place,
             documents=documents,
             text_key=read_text_key(text_key),
             validation_fraction=validation_fraction,
             append_eos=append_eos,
             num_workers=workers,
             shard_tokens=shard_tokens,
-            overwrite=overwrite,
+            overwrite=replaces,
             reporter=display,
         )
     for split, counts in (("train", shards.train_counts), ("validation", shards.validation_counts)):
         note(f"{split:<11} {counts.documents:>12,} documents {counts.tokens:>16,} tokens")
-    note(f"{output} is ready; look at it with: tinyllm data inspect {output}")
+    note(f"{shown(output)} is ready; look at it with: tinyllm data inspect {shown(output)}")
 
 
 def inspect(

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tinyllm import text_input
+from tinyllm.addresses import is_address, shown
 from tinyllm.cli.console import TEXT_OR_DASH, escape_controls, note, show
 from tinyllm.cli.texts import TextKey, read_text, read_text_key
 from tinyllm.corpus.documents import read_documents
@@ -19,6 +20,7 @@ from tinyllm.corpus.sources import STANDARD_INPUT, list_sources
 from tinyllm.corpus.text import DocumentRule
 from tinyllm.errors import ArgumentsError, UsageError
 from tinyllm.exchange.tokenizer_source import load_tokenizer
+from tinyllm.storage.remote.outputs import directory_output
 from tinyllm.tokenizer.codec import Tokenizer
 from tinyllm.tokenizer.training import train_tokenizer
 
@@ -75,18 +77,19 @@ def train(
         raise UsageError(f"--max-input-mb is {max_input_mb}; at least 1 is needed")
     found = read_documents(files, documents=documents, text_key=read_text_key(text_key), note=note)
     texts = (document.text for document in found)
-    tokenizer = train_tokenizer(
-        texts,
-        vocab_size,
-        output,
-        character_coverage=character_coverage,
-        max_input_bytes=max_input_mb * 1_000_000,
-        seed=seed,
-        special=special or (),
-        overwrite=overwrite,
-        note=note,
-    )
-    note(f"{output}: {tokenizer.vocab_size} tokens, fingerprint {tokenizer.fingerprint[:12]}")
+    with directory_output(output, "tokenizer", overwrite=overwrite, note=note) as (place, replaces):
+        tokenizer = train_tokenizer(
+            texts,
+            vocab_size,
+            place,
+            character_coverage=character_coverage,
+            max_input_bytes=max_input_mb * 1_000_000,
+            seed=seed,
+            special=special or (),
+            overwrite=replaces,
+            note=note,
+        )
+    note(f"{shown(output)}: {tokenizer.vocab_size} tokens, fingerprint {tokenizer.fingerprint[:12]}")
 
 
 def encode(
@@ -216,7 +219,11 @@ def _print_counts(rows: list[Counts], what: str) -> None:
 
 def _is_text(item: str) -> bool:
     """Whether an argument is a text: no file of this name exists, and it does not look like a file name."""
-    if item == str(STANDARD_INPUT) or (len(item) < 4096 and "\0" not in item and Path(item).exists()):
+    if (
+        item == str(STANDARD_INPUT)
+        or is_address(item)
+        or (len(item) < 4096 and "\0" not in item and Path(item).exists())
+    ):
         return False
     looks_like_name = not any(character.isspace() for character in item) and (
         "/" in item or "*" in item or format_of(item) is not None

@@ -1,5 +1,6 @@
 """`tinyllm train`: builds the config, opens the shards, trains, and shows progress."""
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
@@ -7,6 +8,7 @@ from cyclopts import Parameter
 from pydantic import BaseModel
 
 from tinyllm import api, storage
+from tinyllm.addresses import with_addresses
 from tinyllm.cli.console import note
 from tinyllm.cli.training_display import TrainingDisplay
 from tinyllm.config import Config
@@ -16,6 +18,7 @@ from tinyllm.machine import launcher, ranks
 from tinyllm.progress import SILENT
 from tinyllm.shards.format import ShardSet
 from tinyllm.text_input import read_argument
+from tinyllm.training.remote_run import local_run, opened_run
 from tinyllm.training.reporter import TrainingReporter
 
 if TYPE_CHECKING:
@@ -92,22 +95,25 @@ def train(
     }
     sample = {key: read_argument(value, f"--sample.{key}") for key, value in (sample or {}).items()}
     flags = {"model": model, "training": training, "schedule": schedule, "optimizer": optimizer, "sample": sample}
-    with launcher.joined():
-        shards = ShardSet.open(data, verify=verify)
+    with launcher.joined(), ExitStack() as stack:
+        tell = note if ranks.is_first() else SILENT.note
+        shards = ShardSet.open(data, verify=verify, note=tell)
+        goes_on = resume == "auto" or launcher.is_restart_of(local_run(out))
+        run = stack.enter_context(opened_run(out, resume=goes_on, note=tell))
         settings, goes_on = build_run_config(
             shards.tokenizer.vocab_size,
-            out,
+            run,
             [
                 file_layer(config),
                 ("flags", {name: values for name, values in flags.items() if values}),
                 ("flags", {name: {k: v for k, v in values.items() if v is not None} for name, values in short.items()}),
             ],
             recipe=recipe,
-            resume=resume == "auto" or launcher.is_restart_of(storage.follow_link(out)),
-            note=note if ranks.is_first() else SILENT.note,
+            resume=goes_on,
+            note=tell,
             shape_of=read_shape,
         )
-        run_training(settings, shards, out, resume=goes_on)
+        run_training(settings, shards, run, resume=goes_on)
 
 
 def run_training(
@@ -124,7 +130,7 @@ def run_training(
         outcome = api.run_training(config, shards, out, resume=resume, reporter=display)
     if outcome.reason == "time":
         note(f"time limit reached at step {outcome.state.step}; go on with --resume auto")
-    print(describe_outcome(outcome, out))
+    print(with_addresses(describe_outcome(outcome, out)))
     return outcome
 
 

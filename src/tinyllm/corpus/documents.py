@@ -13,7 +13,7 @@ from typing import Protocol
 from tinyllm.corpus import archive, json_records, tables, zip_archive
 from tinyllm.corpus.formats import SUPPORTED, Content, Format, format_of, format_of_named
 from tinyllm.corpus.parquet import read_column
-from tinyllm.corpus.sources import STANDARD_INPUT, describe_skipped, list_sources, printable
+from tinyllm.corpus.sources import STANDARD_INPUT, describe_skipped, file_name, list_sources, printable
 from tinyllm.corpus.streams import Readable, decode_text, decompress, open_bytes, open_file, unify_newlines
 from tinyllm.corpus.text import DocumentRule, split_text
 from tinyllm.errors import FormatError, InputError
@@ -70,7 +70,7 @@ class _Reading:
 def _read_file(path: Path, reading: _Reading) -> Iterator[tuple[str, str]]:
     """The (source, text) pairs of a file."""
     name = printable(path)
-    file_format = Format("text") if path == STANDARD_INPUT else format_of_named(path.name)
+    file_format = Format("text") if path == STANDARD_INPUT else format_of_named(file_name(path))
     if file_format.content == "parquet":
         yield from ((name, text) for text in read_column(path, reading.text_key))
         return

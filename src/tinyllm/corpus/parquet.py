@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tinyllm.corpus.json_records import find_key, text_of
 from tinyllm.corpus.sources import printable
+from tinyllm.corpus.streams import open_file
 from tinyllm.errors import FormatError, InputError
 
 _BATCH_ROWS = 1024
@@ -27,7 +28,7 @@ def read_column(path: Path, text_key: str | None) -> Iterator[str]:
             f"{name}: reading Parquet needs pyarrow; install it with: pip install 'tinyllm[data]'"
         ) from None
     try:
-        with ParquetFile(path) as file:
+        with open_file(path) as opened, ParquetFile(opened) as file:
             key = find_key(file.schema_arrow.names, name, text_key)
             row = 0
             for batch in file.iter_batches(batch_size=_BATCH_ROWS, columns=[key]):

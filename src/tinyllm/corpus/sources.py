@@ -1,4 +1,4 @@
-"""The sorted list of files that the user's inputs name: files, folders, patterns, and `-` for standard input.
+"""The sorted list of files that the user's inputs name: files, folders, patterns, addresses, `-` for standard input.
 
 The list depends neither on the order of the inputs nor on the shell that expanded them. Only names are read. A file
 that is an input itself, or matches a pattern, is listed with any ending; a folder's files need a known one.
@@ -9,9 +9,11 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from tinyllm.addresses import address, is_address, name_of, shown
 from tinyllm.corpus.formats import SUPPORTED, format_of
 from tinyllm.errors import InputError
 from tinyllm.progress import SILENT, Note
+from tinyllm.storage.remote.listing import list_objects
 
 STANDARD_INPUT = Path("-")
 _NAMES_SHOWN = 3
@@ -31,8 +33,8 @@ def list_sources(inputs: Sequence[str | Path], note: Note = SILENT.note) -> list
     skipped: list[Path] = []
     named = sorted({path for item in inputs for path in _expand(str(item), skipped)})
     # If several paths lead to one file, such as a link to it, the first in sorted order is used.
-    unique = {path.resolve(): path for path in reversed(named)}
-    left_out = sorted({path for path in skipped if path.resolve() not in unique})
+    unique = {_resolve(path): path for path in reversed(named)}
+    left_out = sorted({path for path in skipped if _resolve(path) not in unique})
     if left_out:
         links = "; links to folders are not followed" if any(path.is_dir() for path in left_out) else ""
         note(
@@ -49,8 +51,17 @@ def describe_skipped(names: Sequence[object]) -> str:
 
 
 def printable(name: object) -> str:
-    """`name` with each character that is not printable as `?`, safe for a terminal and for UTF-8."""
-    return "".join(character if character.isprintable() else "?" for character in str(name))
+    """`name` with each character that is not printable as `?`, safe for a terminal and for UTF-8.
+
+    An address has its `//`, and no query.
+    """
+    return "".join(character if character.isprintable() else "?" for character in shown(str(name)))
+
+
+def file_name(path: Path) -> str:
+    """The last name of a file's path or address, whose ending tells its format."""
+    place = address(path)
+    return path.name if place is None else name_of(place)
 
 
 def unreadable(name: object, error: OSError) -> InputError:
@@ -69,6 +80,8 @@ def _find(item: str, skipped: list[Path]) -> list[Path]:
     path = Path(item)
     if item == str(STANDARD_INPUT):
         return [STANDARD_INPUT]
+    if (place := address(item)) is not None:
+        return _find_remote(place, skipped)
     if path.is_dir():
         return _list_folder(path, skipped)
     if path.exists():
@@ -81,6 +94,21 @@ def _find(item: str, skipped: list[Path]) -> list[Path]:
     if not found:
         raise InputError(f"the pattern {printable(item)} matches no file{_skipped_hint(skipped)}")
     return found
+
+
+def _find_remote(place: str, skipped: list[Path]) -> list[Path]:
+    found, are_named = list_objects(place)
+    paths = [Path(each.place) for each in found]
+    chosen = [path for path in paths if are_named or format_of(file_name(path)) is not None]
+    skipped += [path for path in paths if path not in chosen]
+    if not chosen:
+        raise InputError(f"{shown(place)} has no object that ends in {SUPPORTED}{_skipped_hint(skipped)}")
+    return chosen
+
+
+def _resolve(path: Path) -> Path:
+    """The path without links, by which two names of one file are equal."""
+    return path if is_address(path) else path.resolve()
 
 
 def _list_folder(folder: Path, skipped: list[Path]) -> list[Path]:

@@ -16,9 +16,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Protocol, cast
 
+from tinyllm.addresses import address
 from tinyllm.corpus.formats import Compression
 from tinyllm.corpus.sources import STANDARD_INPUT, printable, unreadable
 from tinyllm.errors import FormatError, InputError
+from tinyllm.storage.remote.streams import open_remote
 from tinyllm.text_input import BYTE_ORDER_MARK, not_utf8, standard_input
 
 CHUNK_BYTES = 2**20
@@ -124,7 +126,10 @@ def open_bytes(path: Path, compression: Compression = "none") -> Iterator[ByteSt
 
 
 def open_file(path: Path) -> BinaryIO:
-    """The opened file. Raises InputError if the system refuses to open it."""
+    """The opened file, on this machine or at an address. Raises InputError if the system refuses to open it."""
+    place = address(path)
+    if place is not None:
+        return open_remote(place)
     try:
         return path.open("rb")
     except OSError as error:

@@ -16,6 +16,7 @@ from tinyllm.exchange.tokenizer_json import (
 )
 from tinyllm.json_file import read_json_object
 from tinyllm.storage import MANIFEST_NAME
+from tinyllm.storage.remote.fetch import fetch
 from tinyllm.tokenizer.byte_level import ByteLevelTokenizer, is_byte_level
 from tinyllm.tokenizer.codec import MODEL_NAME, Tokenizer
 from tinyllm.tokenizer.model_proto import Piece, PieceType, Spacing
@@ -29,8 +30,9 @@ MODEL_CONFIG_NAME = "config.json"
 def load_tokenizer(path: Path) -> Tokenizer:
     """The tokenizer in a `.model` file, a `tokenizer.json`, a `tokenizer.bin` or a directory.
 
-    Raises InputError if there is none, FormatError if it is damaged or of another kind.
+    Raises InputError if there is none, FormatError if it is damaged or of another kind, and the errors of `fetch`.
     """
+    path = fetch(path, below=("model",))
     if path.is_dir():
         found = None if (path / MANIFEST_NAME).exists() else read_directory_tokenizer(path)
         return open_tokenizer(path) if found is None else _fit_to_model(found, path)

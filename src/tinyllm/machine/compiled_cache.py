@@ -10,14 +10,13 @@ import ctypes
 import hashlib
 import os
 import stat
-import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from tinyllm import storage
-from tinyllm.errors import ArtifactError, UsageError
+from tinyllm.errors import ArtifactError
 from tinyllm.machine import system
 from tinyllm.progress import Note
 
@@ -238,19 +237,3 @@ def _complaint_about_parent(status: os.stat_result) -> str:
 
 def _file_name(name: str, key: str, content: bytes, ending: str) -> str:
     return f"{name}-{key}-{hashlib.sha256(content).hexdigest()[:32]}{ending}"
-
-
-def cache_folder() -> Path:
-    """The path of tinyllm's folder in the user's cache folder; it may not exist.
-
-    Raises UsageError if the user has no home folder and XDG_CACHE_HOME is not set.
-    """
-    named = os.environ.get("LOCALAPPDATA" if sys.platform == "win32" else "XDG_CACHE_HOME", "")
-    if Path(named).is_absolute():  # a relative path would depend on the working directory
-        return Path(named) / "tinyllm"
-    try:
-        home = Path.home()
-    except RuntimeError:
-        raise UsageError("this user has no home folder for compiled code; name one in XDG_CACHE_HOME") from None
-    by_platform = {"win32": home / "AppData" / "Local", "darwin": home / "Library" / "Caches"}
-    return by_platform.get(sys.platform, home / ".cache") / "tinyllm"

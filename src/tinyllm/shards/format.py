@@ -18,9 +18,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from tinyllm import storage
 from tinyllm.corpus.sources import list_sources
 from tinyllm.errors import ArtifactError, FormatError, InputError, MismatchError
+from tinyllm.progress import SILENT, Note
 from tinyllm.shards.encoding import Tokens, dtype_for
 from tinyllm.shards.overview import SHOWN_TOKENS, draw_overview
 from tinyllm.shards.text_bytes import TextBytes
+from tinyllm.storage.remote.fetch import fetch
 from tinyllm.tokenizer.codec import Tokenizer
 from tinyllm.tokenizer.opening import open_tokenizer
 
@@ -102,15 +104,22 @@ class ShardSet:
     """None for a folder of bare `.bin` files."""
 
     @classmethod
-    def open(cls, path: str | Path, *, tokenizer: Tokenizer | None = None, verify: Verification = "changed") -> Self:
-        """Opens a shard directory and verifies its files against the manifest.
+    def open(
+        cls,
+        path: str | Path,
+        *,
+        tokenizer: Tokenizer | None = None,
+        verify: Verification = "changed",
+        note: Note = SILENT.note,
+    ) -> Self:
+        """Opens a shard directory and verifies its files against the manifest; one at an address is fetched whole.
 
         `changed` hashes only files that were never verified or changed since (`storage.verify_changed`). `full` reads
         every byte, for checksums and ids. A folder of bare `.bin` files requires `tokenizer`; in other directories it
         is only compared. Raises InputError or FormatError for other files, ArtifactError for a damaged directory,
         MismatchError for another tokenizer.
         """
-        path = Path(path)
+        path = fetch(path, note=note)
         if not path.exists():
             raise InputError(
                 f"{path} does not exist", hint=f"make shards with: `prepare(FILES, tokenizer=DIR, output={path})`"

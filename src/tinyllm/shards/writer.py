@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tinyllm import storage
+from tinyllm.addresses import address
 from tinyllm.corpus.documents import Document, read_documents
 from tinyllm.corpus.formats import format_of_named
-from tinyllm.corpus.sources import STANDARD_INPUT, list_sources, unreadable
+from tinyllm.corpus.sources import STANDARD_INPUT, file_name, list_sources, unreadable
 from tinyllm.corpus.split import VALIDATION_FRACTION, SplitRule, split_documents
 from tinyllm.corpus.text import DocumentRule
 from tinyllm.errors import ArtifactError, InputError, UsageError
@@ -27,6 +28,7 @@ from tinyllm.shards.format import Counts, ShardDetails, ShardSet
 from tinyllm.shards.journal import JOURNAL_NAME, Journal
 from tinyllm.shards.parallel import encode_in_order
 from tinyllm.shards.split_writers import SplitWriters
+from tinyllm.storage.remote.listing import size_of, version_of
 from tinyllm.tokenizer.codec import Tokenizer
 
 BATCH_CHARACTERS = 2**20
@@ -196,9 +198,15 @@ def _details(tokenizer: Tokenizer, recipe: Recipe, rule: SplitRule, journal: Jou
 
 
 def fingerprint_of(sources: Iterable[Path]) -> str:
-    """SHA-256 over the names and contents of files, in order. Raises InputError for a file that cannot be read."""
+    """SHA-256 over the names and contents of files, in order. Raises InputError for a file that cannot be read.
+
+    An object at an address is not read for it: the version that its server tells stands for the content.
+    """
     digest = hashlib.sha256()
     for path in sources:
+        if (place := address(path)) is not None:
+            digest.update(f"{file_name(path)!r} {version_of(place)}\n".encode())
+            continue
         if path == STANDARD_INPUT or (path.exists() and not path.is_file()):
             name = "standard input" if path == STANDARD_INPUT else path
             raise UsageError(f"prepare reads its files twice, which {name} does not allow; save its text to a file")
@@ -268,10 +276,11 @@ def _uncompressed_bytes(sources: Iterable[Path]) -> int | None:
     """Total bytes of all sources; None if one is compressed, because its size says little about its text."""
     size = 0
     for path in sources:
-        file_format = format_of_named(path.name)
+        file_format = format_of_named(file_name(path))
         if file_format.compression != "none" or file_format.content in ("parquet", "zip"):
             return None
-        size += path.stat().st_size
+        place = address(path)
+        size += path.stat().st_size if place is None else size_of(place)
     return size
 
 

@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from tinyllm.addresses import refuse_address
 from tinyllm.errors import ArtifactError, InputError
 from tinyllm.storage.manifest import read_manifest_text
 
@@ -27,7 +28,8 @@ def follow_link(path: Path) -> Path:
 
 
 def check_writable(path: Path) -> None:
-    """Raises ArtifactError if `path` cannot be created or replaced."""
+    """Raises ArtifactError if `path` cannot be created or replaced, UsageError if it is an address."""
+    refuse_address(path)
     path = follow_link(path)
     parent = nearest_folder(path)
     target = path if path.exists() else parent

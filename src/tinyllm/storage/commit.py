@@ -196,10 +196,15 @@ def _seal(draft: DirectoryDraft, kind: str, with_stamps: bool) -> None:
     disk.write_bytes(draft.path / MANIFEST_NAME, manifest.to_bytes())
     disk.sync(draft.path / MANIFEST_NAME)
     if with_stamps:
-        time.sleep(TICK_NS / 1e9)
-        disk.write_bytes(draft.path / STAMPS_NAME, json.dumps(stamps(draft.path, manifest)).encode())
-        disk.sync(draft.path / STAMPS_NAME)
+        write_stamps(draft.path, manifest)
     disk.sync_directory(draft.path)
+
+
+def write_stamps(directory: Path, manifest: Manifest) -> None:
+    """Notes in `directory` that its files match the manifest, for `verify_changed`; waits for the clock of the disk."""
+    time.sleep(TICK_NS / 1e9)
+    disk.write_bytes(directory / STAMPS_NAME, json.dumps(stamps(directory, manifest)).encode())
+    disk.sync(directory / STAMPS_NAME)
 
 
 def _publish_directory(draft: Draft) -> None:

@@ -6,7 +6,7 @@ knows what a file means. All functions raise OSError if the system refuses.
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from tinyllm.machine import system
@@ -47,6 +47,20 @@ def write_bytes(path: Path, content: bytes) -> None:
     """Writes a file inside a draft."""
     path.write_bytes(content)
     after_operation("write", path)
+
+
+def write_pieces(path: Path, pieces: Iterable[bytes]) -> None:
+    """Writes a file inside a draft, piece by piece."""
+    with path.open("wb") as file:
+        for piece in pieces:
+            file.write(piece)
+    after_operation("write", path)
+
+
+def mark_used(path: Path) -> None:
+    """Sets the time of the last change of a file or folder to the present."""
+    os.utime(path)
+    after_operation("mark", path)
 
 
 def write_by(writer: Callable[[Path], None], path: Path) -> None:

@@ -23,6 +23,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tinyllm.addresses import refuse_address
 from tinyllm.errors import ArtifactError
 from tinyllm.machine import system
 from tinyllm.storage import disk
@@ -70,7 +71,9 @@ def open_draft(target: Path, kind: str, *, resumable: bool = False) -> Iterator[
 
     Drafts that dead writers of the same target left are removed first. With `resumable`, one of the same kind is taken
     over instead. Raises ArtifactError if a living process writes the same target, OSError if the disk refuses.
+    Raises UsageError for an address.
     """
+    refuse_address(target)
     disk.make_parents(target.parent)
     with locked_folder(target.parent):
         _remove_remains(target.parent)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tinyllm.addresses import refuse_address
 from tinyllm.errors import ArtifactError
 from tinyllm.machine import system
 from tinyllm.storage.checks import refused
@@ -65,8 +66,10 @@ def locked_folder(folder: Path) -> Iterator[None]:
 def exclusive(directory: Path) -> Iterator[None]:
     """Holds `directory/.lock` during the block; makes the directory if it is missing.
 
-    Raises ArtifactError if another process holds it, or if `.lock` is a file that tinyllm did not make.
+    Raises ArtifactError if another process holds it, or if `.lock` is a file that tinyllm did not make. Raises
+    UsageError for an address.
     """
+    refuse_address(directory)
     path = directory / LOCK_NAME
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -81,6 +84,15 @@ def exclusive(directory: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def keep_lock(path: Path) -> bool:
+    """Locks the file `path`, which is made if it is missing, until this process ends; False if another one holds it."""
+    descriptor = _open_lock(path)
+    if try_lock(descriptor):
+        return True
+    os.close(descriptor)
+    return False
 
 
 @contextmanager

@@ -73,21 +73,28 @@ def read_manifest_text(directory: Path, kind: str | None = None) -> Manifest:
         if path.stat().st_size > MANIFEST_LIMIT_BYTES:
             raise ArtifactError(f"{path} is larger than {MANIFEST_LIMIT_BYTES} bytes; it is damaged")
         content = path.read_bytes()
-        manifest = Manifest.model_validate_json(content)
     except FileNotFoundError:
         raise ArtifactError(
             f"{directory} has no {MANIFEST_NAME}: it was not finished, or tinyllm did not write it"
         ) from None
     except OSError as error:
         raise ArtifactError(f"cannot read {path}: {error.strerror}") from None
+    manifest = parse_manifest(content, str(path))
+    if kind is not None and manifest.kind != kind:
+        raise ArtifactError(f"{directory} is of the kind {manifest.kind}, not {kind}")
+    return manifest
+
+
+def parse_manifest(content: bytes, where: str) -> Manifest:
+    """The manifest whose text is `content`, after a check of its form. Raises ArtifactError, which names `where`."""
+    try:
+        manifest = Manifest.model_validate_json(content)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "the text"
-        raise ArtifactError(f"{path} is damaged at {place}: {first['msg']}") from None
+        raise ArtifactError(f"{where} is damaged at {place}: {first['msg']}") from None
     if manifest.manifest_sha256 is not None and not _matches_own_checksum(content):
-        raise ArtifactError(f"{path} is damaged: its text does not match its own checksum")
-    if kind is not None and manifest.kind != kind:
-        raise ArtifactError(f"{directory} is of the kind {manifest.kind}, not {kind}")
+        raise ArtifactError(f"{where} is damaged: its text does not match its own checksum")
     return manifest
 
 

@@ -17,6 +17,7 @@ from sentencepiece import SentencePieceProcessor
 
 from tinyllm.arguments import as_text, as_whole_number, wrong_type
 from tinyllm.errors import ArtifactError, FormatError, InputError
+from tinyllm.storage.remote.fetch import fetch
 from tinyllm.tokenizer.model_proto import MODEL_LIMIT_BYTES, SPACE, ModelProto, Piece, PieceType, Spacing, parse_model
 from tinyllm.tokenizer.proto_writer import marked_bos, without_prefix
 from tinyllm.tokenizer.stream_decoder import StreamDecoder
@@ -56,7 +57,7 @@ class Tokenizer:
 
         Raises InputError if there is none, FormatError or ArtifactError if it is damaged.
         """
-        path = Path(path)
+        path = fetch(path)
         file = _model_in(path) if path.is_dir() else path
         if not file.is_file():
             raise InputError(

@@ -17,8 +17,8 @@ from tinyllm.config import Config
 from tinyllm.errors import UsageError
 from tinyllm.kernels.train import library
 from tinyllm.machine import ranks
-from tinyllm.machine.compiled_cache import cache_folder
 from tinyllm.machine.compiler import has_cpp_compiler
+from tinyllm.machine.user_cache import cache_folder
 from tinyllm.progress import SILENT, Note
 from tinyllm.training.checkpoint import read_state
 from tinyllm.training.objective import Objective

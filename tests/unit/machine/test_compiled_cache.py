@@ -15,7 +15,8 @@ import pytest
 from llvmlite.binding.targets import FeatureMap
 
 from tinyllm.machine import compiled_cache, system
-from tinyllm.machine.compiled_cache import CompiledCache, cache_folder, code_key, load_library
+from tinyllm.machine.compiled_cache import CompiledCache, code_key, load_library
+from tinyllm.machine.user_cache import cache_folder
 
 CODE = b"machine code"
 OTHER = 4711

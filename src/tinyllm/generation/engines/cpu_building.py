@@ -6,7 +6,7 @@ from tinyllm.config import ModelConfig, WeightsKind
 from tinyllm.generation.engines.cpu_engine import CpuEngine
 from tinyllm.kernels.decode.cache import load_decode_kernels
 from tinyllm.kernels.decode.weights import Floats, PackedWeights
-from tinyllm.machine.compiled_cache import cache_folder
+from tinyllm.machine.user_cache import cache_folder
 from tinyllm.progress import Note
 
 
