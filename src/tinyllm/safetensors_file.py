@@ -1,10 +1,11 @@
-"""The one reader of `.safetensors` files: their tensors as float32, with NumPy alone.
+"""The one reader of `.safetensors` files: their tensors as float32, with NumPy alone; and the header of such a file.
 
 The file is the length of a JSON header (uint64), the header (name -> dtype, shape, first and last byte), and the data.
 The safetensors library is not used, because its NumPy side fails on bfloat16. As in the library, the tensors must cover
 the data without gaps and overlaps.
 """
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
@@ -71,6 +72,21 @@ class SafetensorsFile(Mapping[str, Float32Array]):
     def types(self) -> set[str]:
         """The names of the tensors' types: `F64`, `F32`, `F16`, `BF16`."""
         return {entry.type for entry in self.entries.values()}
+
+
+def make_header(shapes: Mapping[str, tuple[int, ...]]) -> bytes:
+    """The beginning of a file of float32 tensors of these shapes, whose data follow in the same order.
+
+    >>> make_header({"a": (2,)})
+    b'8\\x00\\x00\\x00\\x00\\x00\\x00\\x00{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}    '
+    """
+    entries, end = {}, 0
+    for name, shape in shapes.items():
+        begin, end = end, end + 4 * prod(shape)
+        entries[name] = {"dtype": "F32", "shape": list(shape), "data_offsets": [begin, end]}
+    text = json.dumps(entries, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % _LENGTH_BYTES)  # The library aligns the data too.
+    return len(text).to_bytes(_LENGTH_BYTES, "little") + text
 
 
 def widen_bfloat16(bits: NDArray[np.uint16]) -> Float32Array:

@@ -4,6 +4,8 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from faults import trials
 from rank_processes import NEEDS_LOOPBACK, Ranks, torchrun, train_on
@@ -94,6 +96,43 @@ def test_a_run_of_two_ranks_goes_on_on_one_and_on_two(tiny_shards: Path, tmp_pat
     assert trials.metrics(both) == metrics
 
 
+FSDP = ("--training.parallel", "fsdp")
+
+
+@pytest.mark.parametrize("num_ranks", [2, pytest.param(4, marks=pytest.mark.slow)])
+def test_sharded_ranks_train_as_one_process_and_their_checkpoints_are_whole(
+    num_ranks: int, tiny_shards: Path, tmp_path: Path
+) -> None:
+    """The checkpoint of step 6 goes on on one process, on whole models, and on slices; the latter bit for bit."""
+    alone, run = tmp_path / "alone", tmp_path / "run"
+    keep = ("--training.keep_checkpoints", "9")
+    train_on(1, alone, arguments(tiny_shards, alone, *FSDP))
+    train_on(num_ranks, run, arguments(tiny_shards, run, *FSDP, *keep))
+    assert_equal_losses(run, alone)
+    for part in ("checkpoints/step-00000012/model", "checkpoints/step-00000012/optimizer", "model/model"):
+        ours, theirs = (load_file(path / f"{part}.safetensors") for path in (run, alone))
+        assert ours.keys() == theirs.keys()
+        for name, tensor in theirs.items():
+            torch.testing.assert_close(ours[name], tensor, rtol=1e-3, atol=1e-5)
+    assert all(finding.is_whole for finding in diagnose(run))
+    metrics = trials.metrics(run)
+    for number, parallel in ((1, "fsdp"), (num_ranks, "ddp"), (num_ranks, "fsdp")):
+        keep_checkpoint(run, 6)
+        train_on(number, run, arguments(tiny_shards, run, *keep, "--training.parallel", parallel))
+        assert_equal_losses(run, alone)
+    assert trials.metrics(run) == metrics
+
+
+@pytest.mark.slow
+def test_sharded_ranks_train_in_bfloat16_and_sample(tiny_shards: Path, tmp_path: Path) -> None:
+    runs = [tmp_path / "whole", tmp_path / "slices"]
+    more = ("--dtype", "bfloat16", "--sample.num_samples", "1", "--sample.max_new_tokens", "4")
+    for run, parallel in zip(runs, ("ddp", "fsdp"), strict=True):
+        train_on(2, run, arguments(tiny_shards, run, *more, "--training.parallel", parallel))
+    assert losses(runs[1]) == pytest.approx(losses(runs[0]), rel=2e-3)
+    assert len(storage.read_json_lines(runs[1] / "samples.jsonl")) == 3
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("num_ranks", [1, 2])
 def test_a_run_of_four_ranks_goes_on_on_fewer(num_ranks: int, tiny_shards: Path, tmp_path: Path) -> None:
@@ -140,6 +179,7 @@ def test_torchrun_does_not_go_on_with_a_run_that_it_did_not_start(tiny_shards: P
     ("more", "error"),
     [
         (("--training.parallel", "none"), "training.parallel is none, and torchrun started 2 ranks"),
+        ((*FSDP, "--optimizer.name", "muon"), "optimizer.name is muon, which needs whole matrices; training.parallel"),
         (("--training.batch_sizes", "3"), "unknown key training.batch_sizes; did you mean training.batch_size?"),
     ],
 )

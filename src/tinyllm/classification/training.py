@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from tinyllm import storage
 from tinyllm.classification.batches import predict
 from tinyllm.classification.classifier import Classifier
@@ -77,7 +79,7 @@ class ClassifierDirectory:
         details = storage.read_manifest(self.path, CLASSIFIER).details
         return SavedModel((details["epoch"] + 1) * self.batches_per_epoch, 1 - details["dev_accuracy"], None)
 
-    def save(self, step: int, evaluation: Evaluation) -> None:
+    def save(self, step: int, evaluation: Evaluation, weights: Mapping[str, Tensor]) -> None:  # noqa: ARG002
         """Commits the classifier, with its epoch and dev accuracy in the manifest."""
         epoch, accuracy = step // self.batches_per_epoch - 1, evaluation.record()["validation_accuracy"]
         details = dict(zip(DETAILS, (epoch, accuracy, self.config.model_dump()), strict=True))

@@ -99,8 +99,8 @@ class TrainingConfig(Section):
     """Seeds the initial weights, dropout and the order of the data."""
     device: str = "auto"
     """auto (cuda, else mps, else cpu), or a torch device such as cpu or cuda:0."""
-    parallel: Literal["auto", "none", "ddp"] = "auto"
-    """Work of several ranks (torchrun): ddp = each has the model and a share of an update's windows; auto = ddp.
+    parallel: Literal["auto", "none", "ddp", "fsdp"] = "auto"
+    """Ranks (torchrun): ddp = each has the whole model and a share of the windows, fsdp = a slice of it; auto = ddp.
 
     `none` refuses several ranks. One process trains alone with any of them.
     """

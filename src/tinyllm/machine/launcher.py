@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tinyllm.errors import LostRankError, TinyllmError, UsageError
-from tinyllm.machine import ranks
+from tinyllm.machine import heartbeat, ranks
 
 EXCHANGE_LIMIT = timedelta(hours=1)
 """Longest wait for the other ranks: the first one may save, sample or measure meanwhile."""
@@ -31,17 +31,20 @@ class Launch:
     """The number of this process on its host, from 0."""
     num_restarts: int
     """How often torchrun has started all ranks again."""
+    host: int = 0
+    """The number of this host, from 0."""
+    num_hosts: int = 1
 
 
 def read_launch() -> Launch | None:
     """The place that torchrun gave this process; None for a plain process. Raises UsageError for half a place."""
     if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
         return None
-    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "TORCHELASTIC_RESTART_COUNT")
+    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "TORCHELASTIC_RESTART_COUNT", "GROUP_RANK", "GROUP_WORLD_SIZE")
     try:
-        launch = Launch(*(int(os.environ.get(name, "0")) for name in names))
+        launch = Launch(*(int(os.environ.get(name, "1" if name.endswith("SIZE") else "0")) for name in names))
     except ValueError:
-        found = ", ".join(f"{name}={os.environ.get(name)}" for name in names)
+        found = ", ".join(f"{name}={os.environ[name]}" for name in names if name in os.environ)
         raise UsageError(f"the environment names no rank: {found}; start the ranks with torchrun") from None
     missing = [name for name in ("MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
     if missing:
@@ -84,7 +87,8 @@ def joined() -> Iterator[None]:
             backend, store=attempt, rank=launch.rank, world_size=launch.num_ranks, timeout=EXCHANGE_LIMIT
         )
     try:
-        yield
+        with _watched_hosts(launch):
+            yield
     except BaseException as error:
         if not _shows(error, attempt) and isinstance(error, TinyllmError):
             error.is_shown = True
@@ -93,6 +97,21 @@ def joined() -> Iterator[None]:
             distributed.destroy_process_group()
         raise
     distributed.destroy_process_group()
+
+
+@contextmanager
+def _watched_hosts(launch: Launch) -> Iterator[None]:
+    """Ends this process if another host falls silent during the block; one rank a host watches."""
+    if launch.num_hosts == 1 or launch.local_rank:
+        yield
+        return
+    from torch._C._distributed_c10d import PrefixStore
+
+    def open_store() -> Any:
+        return PrefixStore(f"tinyllm/hosts-{launch.num_restarts}", _open_store(launch))
+
+    with heartbeat.beating(open_store, launch.host, launch.num_hosts):
+        yield
 
 
 def mark_started(run: Path) -> None:

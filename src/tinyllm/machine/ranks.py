@@ -138,10 +138,25 @@ def exchange() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        raise LostRankError(
-            f"rank {rank()} lost another rank of the run, which was killed or cut off: {_reason(error)}",
-            hint="go on from the last checkpoint with `resume=True`",
-        ) from error
+        raise _lost(error) from error
+
+
+@contextmanager
+def exchanging_passes() -> Iterator[None]:
+    """Raises LostRankError for the errors of exchanges alone: passes of a sharded model raise others too."""
+    try:
+        yield
+    except RuntimeError as error:
+        if _group() is None or not re.search(r"gloo|nccl|connection|peer", str(error), re.IGNORECASE):
+            raise
+        raise _lost(error) from error
+
+
+def _lost(error: RuntimeError) -> LostRankError:
+    return LostRankError(
+        f"rank {rank()} lost another rank of the run, which was killed or cut off: {_reason(error)}",
+        hint="go on from the last checkpoint with `resume=True`",
+    )
 
 
 def _reason(error: RuntimeError) -> str:

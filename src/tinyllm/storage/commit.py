@@ -51,11 +51,16 @@ class DirectoryDraft:
     keep: bool = True
     """Whether a resumable draft stays after an error."""
 
-    def write(self, name: str, content: str | bytes | Callable[[Path], None]) -> None:
-        """Writes one file of the directory; a function is given the path and writes it itself."""
+    def write(self, name: str, content: str | bytes | Iterator[bytes] | Callable[[Path], None]) -> None:
+        """Writes one file of the directory; a function is given the path and writes it itself.
+
+        An iterator gives the parts of the file one after the other.
+        """
         path = self.path / name
         if callable(content):
             disk.write_by(content, path)
+        elif isinstance(content, Iterator):
+            disk.write_pieces(path, content)
         else:
             disk.write_bytes(path, content.encode() if isinstance(content, str) else content)
 

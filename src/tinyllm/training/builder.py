@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from tinyllm import storage
 from tinyllm.config import Config, TrainingSamplesConfig
@@ -19,6 +20,7 @@ from tinyllm.model.transformer import Transformer
 from tinyllm.model_dir import load_model
 from tinyllm.shards.format import ShardSet
 from tinyllm.tokenizer.codec import Tokenizer
+from tinyllm.training import sharding
 from tinyllm.training.agreement import check_ranks_agree
 from tinyllm.training.checkpoint import list_checkpoints
 from tinyllm.training.initial_weights import Source, copy_weights
@@ -51,7 +53,7 @@ def build_trainer(
     """
     check_ranks_agree(config, fingerprint_shards(shards))
     run = _check_start(config, shards, run)
-    config = _with_fitting_warmup(config, reporter)
+    config = sharding.settle(_with_fitting_warmup(config, reporter))
     settings = config.training
     if settings.num_threads:
         torch.set_num_threads(settings.num_threads)
@@ -70,7 +72,7 @@ def build_trainer(
         run,
         device=device,
         reporter=reporter,
-        draw_samples=_bind_sampler(sampler, model, shards.tokenizer, config.sample),
+        draw_samples=_bind_sampler(sampler, shards.tokenizer, config.sample),
     )
 
 
@@ -89,7 +91,8 @@ def build_model(
         initialize_mimetic(model, config.model.num_heads // config.model.num_kv_heads)
     if settings.init_from not in ("scratch", "resume") and not resumes:
         copy_weights(model, tokenizer, Path(settings.init_from).expanduser(), read_source)
-    return model.to(device).train()
+    # Sharding moves the weights to the device block by block.
+    return (model if sharding.shards(config) else model.to(device)).train()
 
 
 def _check_start(config: Config, shards: ShardSet, run: Path) -> Path:
@@ -115,13 +118,14 @@ def _check_directory(run: Path) -> None:
 
 
 def _bind_sampler(
-    sampler: Sampler | None, model: Transformer, tokenizer: Tokenizer, config: TrainingSamplesConfig
-) -> Callable[[], list[str]] | None:
-    """A function that draws the samples of an evaluation; None if there are none to draw."""
+    sampler: Sampler | None, tokenizer: Tokenizer, config: TrainingSamplesConfig
+) -> Callable[[nn.Module], list[str]] | None:
+    """A function that draws the samples of a model at an evaluation; None if there are none to draw."""
     if sampler is None or not config.num_samples:
         return None
 
-    def draw() -> list[str]:
+    def draw(model: nn.Module) -> list[str]:
+        assert isinstance(model, Transformer)
         model.eval()
         try:
             return sampler(model, tokenizer, config)

@@ -6,7 +6,8 @@ dropout are functions of the step, so the state is little more than the step its
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,11 @@ from torch import Tensor, nn
 
 from tinyllm import storage
 from tinyllm.errors import ArtifactError, FormatError, MismatchError, TinyllmError
+from tinyllm.machine import ranks
 from tinyllm.model.materialize import as_tensor
 from tinyllm.safetensors_file import SafetensorsFile
 from tinyllm.training.optimizer import load_optimizer_tensors, optimizer_tensors
+from tinyllm.training.sharding import give_slices, is_sharded, local, slice_like, stream
 from tinyllm.training.step import Updater
 
 KIND = "checkpoint"
@@ -62,33 +65,44 @@ def checkpoint_path(folder: Path, step: int) -> Path:
 def save_checkpoint(folder: Path, state: TrainingState, model: nn.Module, updater: Updater, keep: int) -> Path:
     """Commits the checkpoint of `state.step`, then removes all but the `keep` newest. Returns its path.
 
-    Raises ArtifactError, and saves nothing, if a weight or a moment is not finite.
+    Every rank calls it, and the first one writes. Raises ArtifactError, and saves nothing, if a weight or a moment is
+    not finite.
     """
     weights = {name: parameter.detach().contiguous() for name, parameter in model.named_parameters()}
     moments = optimizer_tensors(model, updater.optimizers)
     check_finite({**weights, **moments}, state.step)
-    path = checkpoint_path(folder, state.step)
     state.scaler = updater.scaler.state_dict() if updater.scaler.is_enabled() else {}
-    with storage.commit_directory(path, KIND, needed_bytes=num_bytes(weights) + num_bytes(moments)) as draft:
-        draft.write(WEIGHTS, lambda file: save_file(weights, file))
-        draft.write(MOMENTS, lambda file: save_file(moments, file))
-        draft.write(STATE, state.model_dump_json(indent=2))
-        draft.details = {"step": state.step, "torch_version": torch.__version__}
-    for old in list_checkpoints(folder)[keep:]:
-        if is_checkpoint_of(old):
-            storage.remove_directory(old, KIND)
+    path = checkpoint_path(folder, state.step)
+
+    def write() -> None:
+        with storage.commit_directory(path, KIND, needed_bytes=num_bytes(weights) + num_bytes(moments)) as draft:
+            for name, tensors in ((WEIGHTS, weights), (MOMENTS, moments)):
+                draft.write(name, stream(tensors) if is_sharded(model) else partial(save_file, tensors))
+            draft.write(STATE, state.model_dump_json(indent=2))
+            draft.details = {"step": state.step, "torch_version": torch.__version__}
+        for old in list_checkpoints(folder)[keep:]:
+            if is_checkpoint_of(old):
+                storage.remove_directory(old, KIND)
+
+    if not ranks.is_first():
+        give_slices({**weights, **moments})
+    ranks.once(write)
     return path
 
 
 def check_finite(tensors: Mapping[str, Tensor], step: int) -> None:
-    """Raises ArtifactError naming the first tensor with a number that is not finite; called before each save."""
-    for name, tensor in tensors.items():
-        if not torch.isfinite(tensor).all():
-            raise ArtifactError(
-                f"{name} holds a number that is not finite at step {step}; nothing was saved, "
-                "and earlier checkpoints are whole",
-                hint="lower schedule.peak, and go on with `resume=True`",
-            )
+    """Raises ArtifactError naming the first tensor with a number that is not finite; called before each save.
+
+    Every rank calls it, and raises the same error if its own slice of a sharded tensor is finite.
+    """
+    unfinite = (name for name, tensor in tensors.items() if not torch.isfinite(local(tensor)).all())
+    name = next(filter(None, ranks.gather(next(unfinite, ""))), "")
+    if name:
+        raise ArtifactError(
+            f"{name} holds a number that is not finite at step {step}; nothing was saved, "
+            "and earlier checkpoints are whole",
+            hint="lower schedule.peak, and go on with `resume=True`",
+        )
 
 
 def num_bytes(tensors: Mapping[str, Tensor]) -> int:
@@ -103,29 +117,52 @@ def load_checkpoint(path: Path, model: nn.Module, updater: Updater) -> TrainingS
     """
     state = read_state(path)
     try:
-        weights, moments = _read_tensors(path / WEIGHTS), _read_tensors(path / MOMENTS)
+        weights, moments = StoredTensors(path / WEIGHTS), StoredTensors(path / MOMENTS)
+        _load_weights(path / WEIGHTS, weights, model)
+        updater.sync_shadow()
+        _load_moments(path / MOMENTS, moments, model, updater)
     except FormatError as error:
         raise ArtifactError(f"{path} cannot be read: {error}") from None
-    shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
-    for name in sorted(shapes.keys() | weights.keys()):
-        if name not in shapes or name not in weights or weights[name].shape != shapes[name]:
-            raise MismatchError(f"{path / WEIGHTS} belongs to another model; the first tensor that differs is {name}")
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            parameter.copy_(weights[name])
-    updater.sync_shadow()
-    try:
-        load_optimizer_tensors(model, updater.optimizers, moments)
-    except MismatchError as error:
-        raise MismatchError(f"{path / MOMENTS}: {error}") from None
     if state.scaler:
         updater.scaler.load_state_dict(state.scaler)
     return state
 
 
-def _read_tensors(file: Path) -> dict[str, Tensor]:
-    """The float32 tensors of a file by name. Raises FormatError if it is damaged."""
-    return {name: as_tensor(array) for name, array in SafetensorsFile(file).items()}
+def _load_weights(path: Path, weights: Mapping[str, Tensor], model: nn.Module) -> None:
+    parameters = dict(model.named_parameters())
+    for name in sorted(parameters.keys() | weights.keys()):
+        # The names first: reading a tensor takes time.
+        if name not in parameters or name not in weights:
+            raise MismatchError(f"{path} belongs to another model; the first tensor that differs is {name}")
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            weight = weights[name]
+            if weight.shape != parameter.shape:
+                raise MismatchError(f"{path} belongs to another model; the first tensor that differs is {name}")
+            parameter.copy_(slice_like(weight, parameter))
+
+
+def _load_moments(path: Path, moments: Mapping[str, Tensor], model: nn.Module, updater: Updater) -> None:
+    try:
+        load_optimizer_tensors(model, updater.optimizers, moments)
+    except MismatchError as error:
+        raise MismatchError(f"{path}: {error}") from None
+
+
+class StoredTensors(Mapping[str, Tensor]):
+    """The float32 tensors of a file by name, each read when it is asked for. Raises FormatError if it is damaged."""
+
+    def __init__(self, path: Path) -> None:
+        self.file = SafetensorsFile(path)
+
+    def __getitem__(self, name: str) -> Tensor:
+        return as_tensor(self.file[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.file)
+
+    def __len__(self) -> int:
+        return len(self.file)
 
 
 def read_state(path: Path) -> TrainingState:

@@ -14,6 +14,7 @@ from tinyllm.machine.signals import StopRequest
 from tinyllm.shards.batches import Windows
 from tinyllm.shards.text_bytes import TextBytes
 from tinyllm.training.objective import Evaluation
+from tinyllm.training.sharding import reshard
 from tinyllm.training.step import Updater
 
 
@@ -38,9 +39,11 @@ def evaluate(
                 return None
             # A rank without a microbatch repeats the last one: the passes of sharded models are exchanges.
             windows = microbatches[min(first + ranks.rank(), len(microbatches) - 1)]
-            nats = updater.summed_loss(to_device(windows)).item()
+            with ranks.exchanging_passes():
+                nats = updater.summed_loss(to_device(windows)).item()
             parts.append((nats, windows[:, 1:].size, text_bytes.count_windows(windows)))
     finally:
+        reshard(model)
         model.train()
     in_order = [part for each in zip(*ranks.gather(parts), strict=True) for part in each][: len(microbatches)]
     nats, num_tokens, num_bytes = (sum(numbers) for numbers in zip(*in_order, strict=True))

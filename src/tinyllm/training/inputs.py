@@ -24,12 +24,13 @@ HARMLESS = {
     "compile": "sums may round differently from here on",
     "evaluation": "losses before and after may come from different windows or steps",
     "ranks": "sums may round differently from here on",
+    "parallel": "sums may round differently from here on",
     "device": "results may differ in the last bits from here on",
     "threads": "sums may round differently from here on",
     "torch": "results may differ in the last bits from here on",
     "tinyllm": "results may differ in the last bits from here on",
 }
-FORMER_VALUES = {"order": PHILOX, "ranks": 1}
+FORMER_VALUES = {"order": PHILOX, "ranks": 1, "parallel": "ddp"}
 """The values of inputs that a checkpoint does not name: of older versions, and of one process."""
 SECTIONS = {"batch": "training", "evaluation": "training"}
 """The sections of settings that a checkpoint records under another name."""
@@ -61,6 +62,7 @@ def describe_inputs(config: Config, data: Mapping[str, Any], frozen: Sequence[st
         "evaluation": {"eval_interval": settings.eval_interval, "eval_batches": settings.eval_batches},
         "device": pick_device(settings.device).type if ranks.num_ranks() > 1 else str(pick_device(settings.device)),
         **({"ranks": ranks.num_ranks()} if ranks.num_ranks() > 1 else {}),
+        **({"parallel": "fsdp"} if ranks.num_ranks() > 1 and settings.parallel == "fsdp" else {}),
         "torch": str(torch.__version__),
         "tinyllm": __version__,
     }

@@ -7,6 +7,7 @@ has the batches and their loss, a `ModelDirectory` keeps the best model. On seve
 import math
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -34,6 +35,7 @@ from tinyllm.training.resume import begin_state, find_checkpoint
 from tinyllm.training.run_dir import check_run_directory, clear_away_leftovers, locked
 from tinyllm.training.saved_model import ModelDirectory, keep_if_best
 from tinyllm.training.schedule import learning_rate
+from tinyllm.training.sharding import whole_model
 
 
 class Trainer:
@@ -49,9 +51,9 @@ class Trainer:
         *,
         device: torch.device,
         reporter: TrainingReporter,
-        draw_samples: Callable[[], list[str]] | None = None,
+        draw_samples: Callable[[nn.Module], list[str]] | None = None,
     ) -> None:
-        """`directory` keeps the best model; `draw_samples` returns the texts to log at each evaluation."""
+        """`directory` keeps the best model; `draw_samples` returns a model's texts to log at each evaluation."""
         self.config, self.model, self.objective, self.directory, self.run = config, model, objective, directory, run
         self.device, self.draw_samples = device, draw_samples
         self.log = RunLog(run, reporter)
@@ -182,7 +184,8 @@ class Trainer:
             self._keep_if_best(evaluation)
             count_evaluation(self.state, evaluation)
             if self.draw_samples is not None:
-                self.log.samples(step, self.config.sample.prompt, self.draw_samples)
+                model = whole_model(self.model)
+                self.log.samples(step, self.config.sample.prompt, partial(self.draw_samples, model))
         self.state.evaluated_step = step
         return True
 
@@ -215,7 +218,7 @@ class Trainer:
     def _save(self) -> None:
         self.log.sync()
         folder, keep = self.run / "checkpoints", self.config.training.keep_checkpoints
-        ranks.once(lambda: save_checkpoint(folder, self.state, self.model, self.updater, keep))
+        save_checkpoint(folder, self.state, self.model, self.updater, keep)
 
     def _checkpoint_is_due(self) -> bool:
         settings = self.config.training

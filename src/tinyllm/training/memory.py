@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from tinyllm.config import Config
 from tinyllm.errors import ResourceError
+from tinyllm.machine import ranks
 from tinyllm.machine.memory import device_memory_bytes
 from tinyllm.model.size import weight_bytes
 
@@ -43,7 +44,8 @@ def check_memory(config: Config, device: "torch.device") -> None:
     A run that passes may still be too large.
     """
     limit = device_memory_bytes(device)
-    states, activations = 3 * weight_bytes(config.model), LEAST_BYTES_PER_NUMBER * _block_numbers(config)
+    num_slices = ranks.num_ranks() if config.training.parallel == "fsdp" else 1
+    states, activations = 3 * weight_bytes(config.model) // num_slices, LEAST_BYTES_PER_NUMBER * _block_numbers(config)
     if limit is None or states + activations <= limit:
         return
     part, cause, remedy = states, "weights, gradients and moments", "a smaller model.hidden_size or model.num_layers"

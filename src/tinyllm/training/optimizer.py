@@ -4,7 +4,7 @@ AdamW updates every parameter that trains, or Muon the hidden matrices and AdamW
 the learning rate in `schedule.py`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 from tinyllm.config import OptimizerConfig
 from tinyllm.errors import MismatchError
 from tinyllm.training.muon import Muon
+from tinyllm.training.sharding import slice_like
 
 
 def build_optimizers(model: nn.Module, config: OptimizerConfig, dtype: torch.dtype = torch.float32) -> list[Optimizer]:
@@ -66,7 +67,7 @@ def optimizer_tensors(model: nn.Module, optimizers: Sequence[Optimizer]) -> dict
     }
 
 
-def load_optimizer_tensors(model: nn.Module, optimizers: Sequence[Optimizer], tensors: dict[str, Tensor]) -> None:
+def load_optimizer_tensors(model: nn.Module, optimizers: Sequence[Optimizer], tensors: Mapping[str, Tensor]) -> None:
     """Restores the state that `optimizer_tensors` returned. Raises MismatchError if a name or shape differs."""
     if not tensors:
         return
@@ -86,7 +87,10 @@ def load_optimizer_tensors(model: nn.Module, optimizers: Sequence[Optimizer], te
                     f"the optimizer state of {name} has shape {tuple(tensor.shape)}, "
                     f"the model's is {tuple(parameter.shape)}; it belongs to another model"
                 )
-        owners[parameter].state[parameter] = {key: tensor.to(parameter.device) for key, tensor in state.items()}
+        owners[parameter].state[parameter] = {
+            key: tensor.to(parameter.device) if key == "step" else slice_like(tensor, parameter)
+            for key, tensor in state.items()
+        }
 
 
 def _state_keys(optimizer: Optimizer) -> tuple[str, ...]:

@@ -19,7 +19,9 @@ from tinyllm.kernels.train import library
 from tinyllm.machine import ranks
 from tinyllm.machine.compiler import has_cpp_compiler
 from tinyllm.machine.user_cache import cache_folder
+from tinyllm.model.transformer import Transformer
 from tinyllm.progress import SILENT, Note
+from tinyllm.training import sharding
 from tinyllm.training.checkpoint import read_state
 from tinyllm.training.objective import Objective
 from tinyllm.training.step import TrainingAttention, Updater, biases_refusal, build_updater, kernels_refusal
@@ -63,12 +65,13 @@ class FastPath:
 def restore_path(config: Config, saved: Mapping[str, Any], device: torch.device) -> Config:
     """`config` with the values of a checkpoint's inputs `saved` in place of each `auto`.
 
-    If `saved` has tiled attention and `device` lacks it, attention and compile stay `auto`.
+    If `saved` has tiled attention and `device` or sharded weights lack it, attention and compile stay `auto`.
     """
     settings = config.training.model_dump()
     names = ("dtype", "attention", "compile")
     known = {name: saved[name] for name in names if settings[name] == "auto" and name in saved}
-    if known.get("attention") == "tiled" and not (device.type == "cpu" and library.is_supported()):
+    has_kernels = device.type == "cpu" and library.is_supported() and not sharding.shards(config)
+    if known.get("attention") == "tiled" and not has_kernels:
         del known["attention"]
         known.pop("compile", None)
     return config.model_copy(update={"training": config.training.model_copy(update=known)})
@@ -117,11 +120,15 @@ def choose_updater(
     num_updates = 0 if config.training.eval_only else config.schedule.num_steps
     if checkpoint is not None:
         config = restore_path(config, read_state(checkpoint).inputs, device)
-    refusal = kernels_refusal(model, objective)
+    refusal = sharding.KERNELS_REFUSAL if sharding.shards(config) else kernels_refusal(model, objective)
     path = ranks.once(lambda: choose_fast_path(config, device, num_updates, note, refusal))
     if path.attention == "tiled" and not ranks.is_first():
         load_train_kernels(path.resolve(config), device, note, refusal)
     note(f"training on {device} in {path.reason}")
+    if sharding.shards(config):
+        assert isinstance(model, Transformer)
+        sharding.settle(path.resolve(config))
+        sharding.shard(model, path.dtype, device)
     updater = build_updater(model, path.resolve(config), device, objective)
     if path.compiled and num_updates:
         problem = next(filter(None, ranks.gather(updater.warm_up(next(objective.batches(0))))), "")

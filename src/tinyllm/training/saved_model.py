@@ -4,11 +4,12 @@
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, Self
 
-from torch import nn
+from torch import Tensor, nn
 
 from tinyllm import storage
 from tinyllm.config import ModelConfig
@@ -20,6 +21,7 @@ from tinyllm.model_dir import save_model, verify_model
 from tinyllm.tokenizer.codec import Tokenizer
 from tinyllm.training.checkpoint import TrainingState, check_finite
 from tinyllm.training.objective import Evaluation
+from tinyllm.training.sharding import whole_weights
 
 
 @dataclass(frozen=True)
@@ -63,8 +65,8 @@ class ModelDirectory(Protocol):
     def read(self) -> SavedModel | None:
         """The record of the model that this run saved; None if there is none."""
 
-    def save(self, step: int, evaluation: Evaluation) -> None:
-        """Replaces the directory by the model of `step`."""
+    def save(self, step: int, evaluation: Evaluation, weights: Mapping[str, Tensor]) -> None:
+        """Replaces the directory by the model of `step`, which has these `weights`."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ class LanguageModelDirectory:
         """The record of the saved model; None if there is none."""
         return SavedModel.read(self.path)
 
-    def save(self, step: int, evaluation: Evaluation) -> None:
+    def save(self, step: int, evaluation: Evaluation, weights: Mapping[str, Tensor]) -> None:
         """Commits the model; `SavedModel.read` finds step and loss in its manifest."""
         details = {
             "step": step,
@@ -94,7 +96,7 @@ class LanguageModelDirectory:
             "bits_per_byte": evaluation.bits_per_byte,
             "trained_on": self.trained_on,
         }
-        save_model(self.path, self.model, self.model.config, self.tokenizer, details=details)
+        save_model(self.path, weights, self.model.config, self.tokenizer, details=details)
 
 
 def keep_if_best(
@@ -102,7 +104,8 @@ def keep_if_best(
 ) -> bool:
     """Saves `model` if `evaluation` is the best of the run, which `state` records, or `always`; returns whether it did.
 
-    Raises ArtifactError if a weight is not finite, or if the disk refuses.
+    Every rank calls it, and the first one writes. Raises ArtifactError if a weight is not finite, or if the disk
+    refuses.
     """
     criterion = evaluation.criterion
     best = math.isfinite(criterion) and (state.best_loss is None or criterion < state.best_loss)
@@ -111,11 +114,9 @@ def keep_if_best(
     if not (best or always):
         return False
 
-    def save() -> None:
-        check_finite(model.state_dict(), state.step)
-        directory.save(state.step, evaluation)
-
-    ranks.once(save)
+    check_finite(model.state_dict(), state.step)
+    weights = whole_weights(model)
+    ranks.once(lambda: directory.save(state.step, evaluation, weights))
     return True
 
 

@@ -27,6 +27,7 @@ from tinyllm.kernels.train.kernel_pass import KernelPass
 from tinyllm.machine import ranks
 from tinyllm.model.attention import AttentionKind
 from tinyllm.model.transformer import Decoder, Transformer
+from tinyllm.training import sharding
 from tinyllm.training.loss import NextTokenLoss
 from tinyllm.training.objective import Loss
 from tinyllm.training.optimizer import build_optimizers
@@ -76,7 +77,10 @@ class Updater:
         self.device = device
         self.grad_clip = grad_clip or math.inf
         self.model = model
-        self.shadow = model if dtype == "float32" else copy.deepcopy(model).to(DTYPES[dtype])
+        self.is_sharded = sharding.is_sharded(model)
+        # A sharded model rounds its weights itself, block by block.
+        is_own = dtype == "float32" or self.is_sharded
+        self.shadow = model if is_own else copy.deepcopy(model).to(DTYPES[dtype])
         self.kernels = None
         if attention == "tiled":
             self.kernels = _build_kernels(self.shadow, self.loss)
@@ -105,17 +109,15 @@ class Updater:
         if num_targets < 1:
             raise ValueError(f"an update needs at least 1 target, and its batches have {num_targets}")
         total = torch.zeros((), device=self.device)
-        for index, batch in enumerate(microbatches):
-            total += self.backward(batch, num_targets, first=index == 0)
+        with ranks.exchanging_passes():
+            for index, batch in enumerate(microbatches):
+                total += self.backward(batch, num_targets, first=index == 0)
         # The custom kernels have all gradients in one flat tensor.
         gradients = self._collect_gradients() if self.kernels is None else [self.kernels.gradient]
-        ranks.add_up([total, *gradients])
+        ranks.add_up([total] if self.is_sharded else [total, *gradients])
         for optimizer in self.optimizers:
             self.scaler.unscale_(optimizer)
-        if self.kernels is None:
-            norm = nn.utils.get_total_norm(gradients, foreach=True)
-        else:
-            norm = self.kernels.gradient_norm()
+        norm = sharding.total_norm(gradients) if self.kernels is None else self.kernels.gradient_norm()
         loss, grad_norm = torch.stack((total, norm)).tolist()  # one synchronization, not two
         result = StepResult(loss, grad_norm, skipped=self._must_skip(loss, grad_norm))
         if not result.skipped and grad_norm > self.grad_clip:

@@ -20,7 +20,8 @@ NAMES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 
 @pytest.fixture(autouse=True)
 def _plain(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in (*NAMES, "TORCHELASTIC_RESTART_COUNT", "TORCHELASTIC_USE_AGENT_STORE"):
+    others = ("TORCHELASTIC_RESTART_COUNT", "TORCHELASTIC_USE_AGENT_STORE", "GROUP_RANK", "GROUP_WORLD_SIZE")
+    for name in (*NAMES, *others):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -49,7 +50,9 @@ def test_the_place_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -
         monkeypatch.setenv(name, value)
     assert read_launch() == Launch(5, 8, 1, 0)
     monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "2")
-    assert read_launch() == Launch(5, 8, 1, 2)
+    monkeypatch.setenv("GROUP_RANK", "1")
+    monkeypatch.setenv("GROUP_WORLD_SIZE", "2")
+    assert read_launch() == Launch(5, 8, 1, 2, 1, 2)
     monkeypatch.delenv("MASTER_PORT")
     with pytest.raises(UsageError, match="RANK is set and MASTER_PORT is not; start the ranks with torchrun"):
         read_launch()
