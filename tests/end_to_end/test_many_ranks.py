@@ -165,7 +165,7 @@ def test_torchrun_does_not_go_on_with_a_run_that_it_did_not_start(tiny_shards: P
     run = tmp_path / "run"
     train_on(1, run, arguments(tiny_shards, run))
     before = trials.metrics(run)
-    command = [each for each in arguments(tiny_shards, run, "--steps", "20") if each not in ("--resume", "auto")]
+    command = [each for each in arguments(tiny_shards, run) if each not in ("--resume", "auto")]
     done = torchrun(["--nproc-per-node", "2", "--max-restarts", "1"], ["-m", "tinyllm", *command])
     assert done.returncode == 1
     assert (
