@@ -71,8 +71,8 @@ def test_a_corpus_at_addresses_gives_the_shards_of_local_files(
     pattern = object_store.address("corpus", "*")
     tinyllm.prepare(pattern, tokenizer, address, **options)  # type: ignore[arg-type]
     opened = ShardSet.open(address, verify="full")
-    for ours, theirs in zip(opened.train + opened.validation, local.train + local.validation, strict=True):
-        assert ours.tobytes() == theirs.tobytes()
+    ours, theirs = ([*shards.train, *shards.validation] for shards in (opened, local))
+    assert [array.tobytes() for array in ours] == [array.tobytes() for array in theirs]
     tinyllm.prepare(object_store.address("corpus"), tokenizer, address, **options)  # type: ignore[arg-type]
     with pytest.raises(tinyllm.errors.ArtifactError, match=f"{address} exists already|shards exists already"):
         tinyllm.prepare(pattern, tokenizer, address, documents="line", num_workers=1)

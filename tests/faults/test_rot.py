@@ -161,7 +161,7 @@ def test_only_untouched_shards_are_trusted(
         read.append(path.name)
         return sha256_of(path)
 
-    monkeypatch.setattr(storage.manifest, "sha256_of", sha256_watched)
+    monkeypatch.setattr(storage.entries, "sha256_of", sha256_watched)
     before = contents(shards)
 
     def files_read(path: Path, verify: Literal["changed", "full"] = "changed") -> list[str]:

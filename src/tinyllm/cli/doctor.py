@@ -110,4 +110,6 @@ def show_forecast(config: "Config", shards: ShardSet, out: Path, trial_seconds: 
 
 
 def _is_shards(path: Path) -> bool:
-    return (path / storage.MANIFEST_NAME).exists() and storage.read_manifest(path).kind == "shards"
+    if not (path / storage.MANIFEST_NAME).exists():
+        return False
+    return storage.scan_manifest(path, check="sizes", on_item=storage.leave_out).kind == "shards"

@@ -77,8 +77,7 @@ def prepare_corpus(
         overwrite=True,
         **options,
     )
-    assert shards.details is not None
-    for entry in shards.details.shards:
+    for entry in shards.entries:
         mean = entry.counts.tokens / max(1, entry.counts.documents)
         print(f"Saved {output / entry.name}.bin, average seqlen: {mean:.2f}", flush=True)
 
@@ -90,10 +89,9 @@ def split_files(folder: Path, split: str) -> list[Path]:
     """
     files = sorted(folder.glob("*.bin"))
     if (folder / storage.MANIFEST_NAME).exists():
-        details = ShardSet.open(folder).details
-        assert details is not None
+        entries = ShardSet.open(folder).entries
         split_name = "train" if split == "train" else "validation"
-        chosen = sorted(folder / f"{entry.name}.bin" for entry in details.shards if entry.split == split_name)
+        chosen = sorted(folder / f"{entry.name}.bin" for entry in entries if entry.split == split_name)
     else:
         chosen = files[1:] if split == "train" else files[:1]
     if not chosen:

@@ -176,8 +176,7 @@ def _planned_steps(run: Path) -> int | None:
 
 def _examine_shards(path: Path) -> str:
     shards = ShardSet.open(path, verify="full")
-    assert shards.details is not None
-    for entry in shards.details.shards:
+    for entry in shards.entries:
         if entry.split == "train" or entry.counts.documents:
             read_document_ends(path / f"{entry.name}.idx", entry.counts.tokens)
     train, validation = shards.train_counts, shards.validation_counts

@@ -50,7 +50,7 @@ def forecast(config: Config) -> Forecast:
 
 def check_windows(config: Config, shards: ShardSet) -> None:
     """Raises InputError if no training shard has the `sequence_length + 1` tokens of one window."""
-    longest = max(map(len, shards.train), default=0)
+    longest = int(shards.train.lengths.max(initial=0))
     if longest <= config.training.sequence_length:
         raise InputError(
             f"{shards.path}: the longest training shard has {longest} tokens, but a window of this recipe needs "

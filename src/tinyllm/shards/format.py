@@ -13,12 +13,13 @@ from typing import Literal, Self
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tinyllm import storage
 from tinyllm.corpus.sources import list_sources
 from tinyllm.errors import ArtifactError, FormatError, InputError, MismatchError
 from tinyllm.progress import SILENT, Note
+from tinyllm.shards.arrays import ShardArrays, as_arrays
+from tinyllm.shards.details import Counts, ShardEntry, ShardFacts, ShardTable, read_details
 from tinyllm.shards.encoding import Tokens, dtype_for
 from tinyllm.shards.overview import SHOWN_TOKENS, draw_overview
 from tinyllm.shards.text_bytes import TextBytes
@@ -26,67 +27,10 @@ from tinyllm.storage.remote.fetch import fetch
 from tinyllm.tokenizer.codec import Tokenizer
 from tinyllm.tokenizer.opening import open_tokenizer
 
-SplitName = Literal["train", "validation"]
 Verification = Literal["changed", "full"]
 CHECK_TOKENS = 2**24
 POSITION_PARTS = 10
 """A split by position reserves the last of this many equal parts for validation."""
-
-
-class Counts(BaseModel):
-    """The size of one shard or one split."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    documents: int = Field(ge=0)
-    tokens: int = Field(ge=0)
-    """Includes BOS, and EOS if the shards have it."""
-    text_bytes: int = Field(ge=0)
-    """UTF-8 bytes of the text, the denominator of bits per byte."""
-
-    def __add__(self, other: "Counts") -> "Counts":
-        return Counts(
-            documents=self.documents + other.documents,
-            tokens=self.tokens + other.tokens,
-            text_bytes=self.text_bytes + other.text_bytes,
-        )
-
-
-class ShardEntry(BaseModel):
-    """One shard: `NAME.bin` and `NAME.idx`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: str
-    split: SplitName
-    counts: Counts
-
-
-class ShardDetails(BaseModel):
-    """The details in the manifest of a shard directory."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    format_version: Literal[2]
-    vocab_size: int = Field(gt=0)
-    dtype: Literal["uint16", "uint32"]
-    tokenizer_fingerprint: str
-    source_fingerprint: str
-    """SHA-256 over the names and contents of the source files."""
-    recipe_fingerprint: str
-    """SHA-256 over everything that decides the bytes: sources, tokenizer, options."""
-    split_rule: Literal["hash", "position", "source"]
-    validation_fraction: float
-    append_eos: bool
-    """Whether EOS ends each document; BOS always begins it."""
-    shards: list[ShardEntry]
-
-    def counts(self, split: SplitName) -> Counts:
-        """The total over all shards of one split."""
-        return sum((entry.counts for entry in self.shards if entry.split == split), NOTHING)
-
-
-NOTHING = Counts(documents=0, tokens=0, text_bytes=0)
 
 
 @dataclass(frozen=True)
@@ -95,13 +39,20 @@ class ShardSet:
 
     path: Path
     tokenizer: Tokenizer
-    train: list[Tokens]
-    """One array of ids per shard."""
-    validation: list[Tokens]
+    train: ShardArrays
+    """One array of ids per shard, opened when it is read."""
+    validation: ShardArrays
     train_counts: Counts
     validation_counts: Counts
-    details: ShardDetails | None
+    details: ShardFacts | None
     """None for a folder of bare `.bin` files."""
+    tables: tuple[ShardTable, ...] = ()
+    """The entries of both splits; empty for a folder of bare `.bin` files."""
+
+    @property
+    def entries(self) -> list[ShardEntry]:
+        """The entry of each shard, sorted by name."""
+        return sorted((entry for table in self.tables for entry in table), key=lambda entry: entry.name)
 
     @classmethod
     def open(
@@ -114,7 +65,7 @@ class ShardSet:
     ) -> Self:
         """Opens a shard directory and verifies its files against the manifest; one at an address is fetched whole.
 
-        `changed` hashes only files that were never verified or changed since (`storage.verify_changed`). `full` reads
+        `changed` hashes only files that were never verified or changed since (`storage.Check`). `full` reads
         every byte, for checksums and ids. A folder of bare `.bin` files requires `tokenizer`; in other directories it
         is only compared. Raises InputError or FormatError for other files, ArtifactError for a damaged directory,
         MismatchError for another tokenizer.
@@ -126,7 +77,8 @@ class ShardSet:
             )
         if path.is_file():
             raise _not_prepared(path)
-        has_manifest, has_ids = (path / storage.MANIFEST_NAME).exists(), any(path.glob("*.bin"))
+        has_manifest = (path / storage.MANIFEST_NAME).exists()
+        has_ids = has_manifest or any(path.glob("*.bin"))
         if not (has_manifest or has_ids) and _holds_text(path):
             raise _not_prepared(path)
         if has_manifest or not has_ids:
@@ -135,42 +87,35 @@ class ShardSet:
 
     @classmethod
     def _open_committed(cls, path: Path, tokenizer: Tokenizer | None, verify: Verification) -> Self:
-        manifest = (storage.verify if verify == "full" else storage.verify_changed)(path, "shards")
-        try:
-            details = ShardDetails.model_validate(manifest.details)
-        except ValidationError as error:
-            first = error.errors()[0]
-            place = ".".join(map(str, first["loc"]))
-            raise ArtifactError(f"{path / storage.MANIFEST_NAME} is damaged at {place}: {first['msg']}") from None
+        facts, tables = read_details(path, verify)
         stored = open_tokenizer(path)
         for found in (stored, tokenizer or stored):
-            if found.fingerprint != details.tokenizer_fingerprint:
+            if found.fingerprint != facts.tokenizer_fingerprint:
                 raise MismatchError(f"{path} was made by another tokenizer than {found.name}; prepare the text again")
-        arrays: dict[str, list[Tokens]] = {"train": [], "validation": []}
-        for entry in details.shards:
-            array = read_tokens(path / f"{entry.name}.bin", details.dtype)
-            if len(array) != entry.counts.tokens:
-                raise ArtifactError(f"{path / entry.name}.bin has {len(array)} tokens, not {entry.counts.tokens}")
-            if verify == "full":
-                check_ids(array, stored, path / f"{entry.name}.bin")
-            arrays[entry.split].append(array)
-        train, validation = details.counts("train"), details.counts("validation")
-        return cls(path, stored, arrays["train"], arrays["validation"], train, validation, details)
+        splits = [_open_split(path, table, facts.dtype) for table in tables]
+        if verify == "full":
+            for table, arrays in zip(tables, splits, strict=True):
+                for name, ids in zip(table.names, arrays, strict=True):
+                    check_ids(ids, stored, path / f"{name}.bin")
+        train, validation = splits
+        return cls(path, stored, train, validation, tables[0].total(), tables[1].total(), facts, tables)
 
     @classmethod
     def _open_bare(cls, path: Path, tokenizer: Tokenizer | None) -> Self:
         if tokenizer is None:
             raise InputError(f"{path} has .bin files without a manifest; say which tokenizer made them")
+        dtype = dtype_for(tokenizer.vocab_size)
         files = sorted(path.glob("*.bin"))
-        arrays = [read_tokens(file, dtype_for(tokenizer.vocab_size)) for file in files]
         # These files have no checksum, and an id outside the vocabulary would stop training midway.
-        for file, array in zip(files, arrays, strict=True):
-            check_ids(array, tokenizer, file)
-        if len(arrays) == 1:
-            cut = len(arrays[0]) - len(arrays[0]) // POSITION_PARTS
-            validation, train = [arrays[0][cut:]], [arrays[0][:cut]]
+        for file in files:
+            check_ids(read_tokens(file, dtype), tokenizer, file)
+        if len(files) == 1:
+            whole = read_tokens(files[0], dtype)
+            cut = len(whole) - len(whole) // POSITION_PARTS
+            validation, train = as_arrays([whole[cut:]]), as_arrays([whole[:cut]])
         else:
-            validation, train = arrays[:1], arrays[1:]
+            first, *others = (read_tokens(file, dtype) for file in files)
+            validation, train = as_arrays([first]), as_arrays(others)
         train_counts, validation_counts = (count_tokens(split, tokenizer) for split in (train, validation))
         return cls(path, tokenizer, train, validation, train_counts, validation_counts, None)
 
@@ -186,6 +131,17 @@ class ShardSet:
         first = head[: min(SHOWN_TOKENS, starts[1] if len(starts) > 1 else len(head))]
         facts = [("shards", str(self.path)), ("vocabulary", f"{self.tokenizer.vocab_size:,} tokens"), *rows]
         return draw_overview(facts, np.diff(starts), first, self.tokenizer)
+
+
+def _open_split(path: Path, table: ShardTable, dtype: Literal["uint16", "uint32"]) -> ShardArrays:
+    """The arrays of a split. Raises ArtifactError for a file that has another number of tokens than its entry."""
+    lengths = table.token_counts()
+    for name, num_tokens in zip(table.names, lengths.tolist(), strict=True):
+        file = path / f"{name}.bin"
+        found = _count_ids(file, dtype)
+        if found != num_tokens:
+            raise ArtifactError(f"{file} has {found} tokens, not {num_tokens}")
+    return ShardArrays(lengths, lambda number: read_tokens(path / f"{table.names[number]}.bin", dtype))
 
 
 def _holds_text(folder: Path) -> bool:
@@ -218,12 +174,16 @@ def find_document_starts(array: Tokens, bos_id: int | None) -> npt.NDArray[np.in
 
 def read_tokens(path: Path, dtype: Literal["uint16", "uint32"]) -> Tokens:
     """A `.bin` file as a read-only memory map. Raises FormatError if its size is not a multiple of the id size."""
+    if not _count_ids(path, dtype):
+        return np.zeros(0, dtype=dtype)
+    return np.memmap(path, dtype=np.dtype(dtype).newbyteorder("<"), mode="r")
+
+
+def _count_ids(path: Path, dtype: Literal["uint16", "uint32"]) -> int:
     size, width = path.stat().st_size, np.dtype(dtype).itemsize
     if size % width:
         raise FormatError(f"{path} has {size} bytes, which is not a whole number of {dtype} ids; it is damaged")
-    if not size:
-        return np.zeros(0, dtype=dtype)
-    return np.memmap(path, dtype=f"<u{width}", mode="r")
+    return size // width
 
 
 def read_document_ends(path: Path, num_tokens: int) -> npt.NDArray[np.uint64]:

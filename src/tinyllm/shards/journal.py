@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from tinyllm import storage
 from tinyllm.progress import Note
-from tinyllm.shards.format import NOTHING, Counts, ShardEntry, SplitName
+from tinyllm.shards.details import NOTHING, Counts, ShardEntry, SplitName
 
 JOURNAL_NAME = "journal.jsonl"
 

@@ -10,8 +10,9 @@ from itertools import pairwise
 import numpy as np
 
 from tinyllm.corpus.documents import Document
+from tinyllm.shards.details import Counts, ShardEntry, SplitName
 from tinyllm.shards.encoding import Batch, EncodedTexts, Lengths, Tokens
-from tinyllm.shards.format import POSITION_PARTS, Counts, ShardEntry, SplitName, count_tokens
+from tinyllm.shards.format import POSITION_PARTS, count_tokens
 from tinyllm.shards.journal import Journal, shard_name, source_shard_name
 from tinyllm.tokenizer.codec import Tokenizer
 

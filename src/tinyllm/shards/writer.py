@@ -23,8 +23,9 @@ from tinyllm.errors import ArtifactError, InputError, UsageError
 from tinyllm.machine.device import num_available_cores
 from tinyllm.machine.signals import signals_as_errors
 from tinyllm.progress import SILENT, Progress, Reporter
+from tinyllm.shards.details import Counts, ShardDetails
 from tinyllm.shards.encoding import Batch, EncodedTexts, dtype_for
-from tinyllm.shards.format import Counts, ShardDetails, ShardSet
+from tinyllm.shards.format import ShardSet
 from tinyllm.shards.journal import JOURNAL_NAME, Journal
 from tinyllm.shards.parallel import encode_in_order
 from tinyllm.shards.split_writers import SplitWriters
@@ -258,7 +259,7 @@ def _report_progress(
 def _is_up_to_date(output: Path, recipe: Recipe) -> bool:
     """Whether `output` is a complete shard directory made by this recipe."""
     try:
-        manifest = storage.verify_changed(output, "shards")
+        manifest = storage.scan_manifest(output, "shards", "changed", on_item=storage.leave_out)
     except (ArtifactError, InputError):
         return False  # missing or incomplete; `check_replaceable` names the fault
     return manifest.details.get("recipe_fingerprint") == recipe.fingerprint

@@ -3,7 +3,7 @@
 disk      one small function for each change on the disk, with the hook for crash tests
 drafts    private folders in which an output is made, marked and locked
 commit    an output takes its name in one step
-manifest  the list of files of a committed directory; reading and verifying
+manifest  the list of files of a committed directory, read by `json_stream` and verified by `entries`
 logs      one JSON object a line
 locks     locks that die with their holder
 temporary files without a name, which end with their process
@@ -41,6 +41,7 @@ from tinyllm.storage.drafts import (
     remove_dead_drafts,
     remove_dead_drafts_of,
 )
+from tinyllm.storage.entries import STAMPS_NAME, Check, FileEntry, sha256_of
 from tinyllm.storage.locks import (
     LOCK_NAME,
     check_free,
@@ -53,14 +54,13 @@ from tinyllm.storage.locks import (
 from tinyllm.storage.logs import JsonLines, read_json_lines
 from tinyllm.storage.manifest import (
     MANIFEST_NAME,
-    STAMPS_NAME,
-    FileEntry,
     Manifest,
+    find_entry,
+    leave_out,
     read_manifest,
     read_manifest_text,
-    sha256_of,
+    scan_manifest,
     verify,
-    verify_changed,
 )
 from tinyllm.storage.temporary import map_temporary
 
@@ -68,6 +68,7 @@ __all__ = [
     "LOCK_NAME",
     "MANIFEST_NAME",
     "STAMPS_NAME",
+    "Check",
     "Draft",
     "FileEntry",
     "JsonLines",
@@ -84,6 +85,7 @@ __all__ = [
     "drafts_of",
     "empty_draft",
     "exclusive",
+    "find_entry",
     "follow_link",
     "free_bytes",
     "has_lock_text",
@@ -91,6 +93,7 @@ __all__ = [
     "is_locked",
     "is_text",
     "keeps_reserve",
+    "leave_out",
     "map_temporary",
     "nearest_folder",
     "open_draft",
@@ -101,11 +104,11 @@ __all__ = [
     "remove_dead_drafts",
     "remove_dead_drafts_of",
     "remove_directory",
+    "scan_manifest",
     "seems_locked",
     "set_aside",
     "sha256_of",
     "verify",
-    "verify_changed",
     "wait_for_lock",
     "write_file",
     "write_json",

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tinyllm.addresses import refuse_address
 from tinyllm.errors import ArtifactError, InputError
-from tinyllm.storage.manifest import read_manifest_text
+from tinyllm.storage.manifest import scan_manifest
 
 
 def follow_link(path: Path) -> Path:
@@ -84,7 +84,7 @@ def check_replaceable(path: Path, kind: str, *, overwrite: bool = True) -> None:
     if not os.path.lexists(path) or (path.is_dir() and not any(path.iterdir())):
         return
     try:
-        read_manifest_text(path, kind)
+        scan_manifest(path, kind)
     except (ArtifactError, InputError) as error:
         raise ArtifactError(f"will not replace {path}: {error}; remove it, or choose another place") from None
     if not overwrite:

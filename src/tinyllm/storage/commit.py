@@ -22,17 +22,8 @@ from tinyllm.errors import ArtifactError
 from tinyllm.storage import disk
 from tinyllm.storage.checks import check_replaceable, check_room, follow_link, refused
 from tinyllm.storage.drafts import Draft, free_name, open_draft, return_foreign
-from tinyllm.storage.manifest import (
-    MANIFEST_NAME,
-    STAMPS_NAME,
-    TICK_NS,
-    FileEntry,
-    Manifest,
-    foreign_entries,
-    read_manifest_text,
-    sha256_of,
-    stamps,
-)
+from tinyllm.storage.entries import STAMPS_NAME, TICK_NS, FileEntry, sha256_of, stamps
+from tinyllm.storage.manifest import MANIFEST_NAME, Manifest, foreign_entries, scan_manifest
 from tinyllm.version import __version__
 
 FILE = "file"
@@ -77,7 +68,7 @@ def commit_directory(
 ) -> Iterator[DirectoryDraft]:
     """Yields a draft to fill; at the end of the block it replaces `path` in one step.
 
-    `with_stamps` notes sizes, inodes and times, so that `verify_changed` need not read the files again. `check` is
+    `with_stamps` notes sizes, inodes and times, so that the check `changed` need not read the files again. `check` is
     called with the finished draft and refuses it by raising. After an error `path` is unchanged, and the draft is
     removed. A `resumable` draft stays, and the next draft of the same path starts from its files. Foreign files in the
     replaced directory are moved into the new one.
@@ -176,7 +167,7 @@ def remove_directory(path: Path, kind: str) -> bool:
     The directory is renamed first, in one step, so that no part of it is ever taken for the whole.
     Raises ArtifactError if `path` is not such a directory, or the disk refuses.
     """
-    read_manifest_text(path, kind)
+    scan_manifest(path, kind)
     if any(foreign_entries(path)):
         return False
     try:
@@ -206,9 +197,9 @@ def _seal(draft: DirectoryDraft, kind: str, with_stamps: bool) -> None:
 
 
 def write_stamps(directory: Path, manifest: Manifest) -> None:
-    """Notes in `directory` that its files match the manifest, for `verify_changed`; waits for the clock of the disk."""
+    """Notes in `directory`, for the check `changed`, that its files match the manifest; waits for the disk's clock."""
     time.sleep(TICK_NS / 1e9)
-    disk.write_bytes(directory / STAMPS_NAME, json.dumps(stamps(directory, manifest)).encode())
+    disk.write_bytes(directory / STAMPS_NAME, json.dumps(stamps(directory, manifest.files)).encode())
     disk.sync(directory / STAMPS_NAME)
 
 

@@ -1,35 +1,29 @@
 """`manifest.json`, the last file of a committed directory: its files with their sizes and SHA-256.
 
 A directory is whole exactly if its manifest verifies, the manifest's own checksum included. Reading changes nothing.
+A manifest is read entry by entry. So `scan_manifest` verifies a directory of any number of files in the same memory.
 """
 
 import hashlib
-import json
+import io
+import os
 import re
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tinyllm.errors import ArtifactError, InputError
+from tinyllm.storage.entries import STAMPS_NAME, Check, EntryChecker, FileEntry
+from tinyllm.storage.json_stream import JsonReader
 
 MANIFEST_NAME = "manifest.json"
-STAMPS_NAME = ".verified.json"
 MANIFEST_LIMIT_BYTES = 64 * 2**20
-TICK_NS = 50_000_000
-"""File systems count time in ticks: a file that changed this recently may change again with the same time."""
+HASH_BYTES = 2**20
+_SELF_CHECKSUM_BYTES = 256
+"""More than the length of a manifest's own checksum, at its end."""
 _SELF_CHECKSUM = re.compile(rb',\n  "manifest_sha256": "([0-9a-f]{64})"\n}\n\Z')
-
-
-class FileEntry(BaseModel):
-    """Size and checksum of one file."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    bytes: int = Field(ge=0)
-    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
 
 
 class Manifest(BaseModel):
@@ -53,35 +47,73 @@ class Manifest(BaseModel):
         return text.removesuffix(b"\n}\n") + ending.encode()
 
 
-def read_manifest(directory: Path, kind: str | None = None) -> Manifest:
-    """The manifest of a committed directory, after checks of its form, its kind and each file's size.
+def read_manifest(directory: Path, kind: str | None = None, check: Check = "sizes") -> Manifest:
+    """The manifest of a committed directory, after checks of its form and its kind, and `check` of each file.
 
     Raises InputError if there is no such directory, ArtifactError if it is not whole.
     """
-    manifest = read_manifest_text(directory, kind)
-    for name, entry in manifest.files.items():
-        _check_size(directory, name, entry)
-    return manifest
+    files: dict[str, FileEntry] = {}
+    manifest = scan_manifest(directory, kind, check, on_file=files.__setitem__)
+    return manifest.model_copy(update={"files": files})
 
 
 def read_manifest_text(directory: Path, kind: str | None = None) -> Manifest:
-    """The manifest, checked as by `read_manifest`, but without the sizes of the files."""
+    """The manifest, without a look at the files."""
+    return read_manifest(directory, kind, "none")
+
+
+def verify(directory: Path, kind: str | None = None) -> Manifest:
+    """The manifest, after a check of every file's size and SHA-256. Raises ArtifactError for the first that differs."""
+    return read_manifest(directory, kind, "full")
+
+
+def find_entry(directory: Path, name: str) -> FileEntry | None:
+    """The entry of the file `name`; None if the manifest does not list it."""
+    found: list[FileEntry] = []
+    scan_manifest(
+        directory,
+        check="sizes",
+        on_file=lambda listed, entry: found.append(entry) if listed == name else None,
+        on_item=leave_out,
+    )
+    return found[-1] if found else None
+
+
+def leave_out(name: str, item: Any) -> None:
+    """Does nothing: the `on_item` of a reader that needs no lists."""
+
+
+def scan_manifest(
+    directory: Path,
+    kind: str | None = None,
+    check: Check = "none",
+    *,
+    on_file: Callable[[str, FileEntry], None] | None = None,
+    on_item: Callable[[str, Any], None] | None = None,
+) -> Manifest:
+    """The manifest without its files, read as by `read_manifest`; memory does not depend on their number.
+
+    `on_file` receives each file. With `on_item`, the lists in `details` are left out too: it receives each item after
+    the name of its list.
+    """
     if not directory.is_dir():
         raise InputError(f"{directory} is not a directory" if directory.exists() else f"{directory} does not exist")
     path = directory / MANIFEST_NAME
     try:
         if path.stat().st_size > MANIFEST_LIMIT_BYTES:
             raise ArtifactError(f"{path} is larger than {MANIFEST_LIMIT_BYTES} bytes; it is damaged")
-        content = path.read_bytes()
+        with path.open("rb") as content:
+            has_checksum = _check_own_checksum(content, str(path))
+        with path.open(encoding="utf-8") as file:
+            manifest = _scan(path, JsonReader(file), kind, EntryChecker(directory, check, on_file), on_item)
     except FileNotFoundError:
         raise ArtifactError(
             f"{directory} has no {MANIFEST_NAME}: it was not finished, or tinyllm did not write it"
         ) from None
     except OSError as error:
         raise ArtifactError(f"cannot read {path}: {error.strerror}") from None
-    manifest = parse_manifest(content, str(path))
-    if kind is not None and manifest.kind != kind:
-        raise ArtifactError(f"{directory} is of the kind {manifest.kind}, not {kind}")
+    if manifest.manifest_sha256 is not None and not has_checksum:
+        raise _other_checksum(str(path))
     return manifest
 
 
@@ -93,38 +125,56 @@ def parse_manifest(content: bytes, where: str) -> Manifest:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "the text"
         raise ArtifactError(f"{where} is damaged at {place}: {first['msg']}") from None
-    if manifest.manifest_sha256 is not None and not _matches_own_checksum(content):
-        raise ArtifactError(f"{where} is damaged: its text does not match its own checksum")
+    if manifest.manifest_sha256 is not None and not _check_own_checksum(io.BytesIO(content), where):
+        raise _other_checksum(where)
     return manifest
 
 
-def verify(directory: Path, kind: str | None = None) -> Manifest:
-    """The manifest, after a check of every file's size and SHA-256. Raises ArtifactError for the first that differs."""
-    manifest = read_manifest(directory, kind)
-    for name, entry in manifest.files.items():
-        _check_content(directory / name, entry)
-    return manifest
+def _scan(
+    path: Path,
+    reader: JsonReader,
+    kind: str | None,
+    on_file: Callable[[str, FileEntry], None],
+    on_item: Callable[[str, Any], None] | None,
+) -> Manifest:
+    """Reads a manifest in one pass. Raises ArtifactError naming the place of the first damage."""
+    fields: dict[str, Any] = {}
+    place: tuple[str | int, ...] = ()
+    try:
+        for key in reader.members():
+            place = (key,)
+            if key == "files":
+                fields[key] = {}
+                for name in reader.members():
+                    place = (key, name)
+                    on_file(name, FileEntry.model_validate(reader.value()))
+            elif key == "details" and on_item is not None:
+                fields[key] = _scan_details(reader, on_item)
+            else:
+                fields[key] = reader.value()
+            if key == "kind" and kind is not None and isinstance(fields[key], str) and fields[key] != kind:
+                raise ArtifactError(f"{path.parent} is of the kind {fields[key]}, not {kind}")
+        reader.end()
+        place = ()
+        return Manifest.model_validate(fields)
+    except ValidationError as error:
+        first = error.errors()[0]
+        named = ".".join(map(str, (*place, *first["loc"]))) or "the text"
+        raise ArtifactError(f"{path} is damaged at {named}: {first['msg']}") from None
+    except (ValueError, RecursionError) as error:
+        raise ArtifactError(f"{path} is damaged at {'.'.join(map(str, place)) or 'the text'}: {error}") from None
 
 
-def verify_changed(directory: Path, kind: str | None = None) -> Manifest:
-    """The manifest, checked as by `verify` except for files that are untouched since their writer noted them.
-
-    An untouched file has the size, inode and times of DIRECTORY/.verified.json (`stamps`). A copy of a directory has
-    other inodes and times, so all its files are read. Only `verify` finds a file that a failing disk changed silently.
-    """
-    manifest = read_manifest(directory, kind)
-    known = _read_stamps(directory)
-    for name, entry in manifest.files.items():
-        if known.get(name) != _stamp(directory / name, entry):
-            _check_content(directory / name, entry)
-    return manifest
-
-
-def stamps(directory: Path, manifest: Manifest) -> dict[str, dict[str, Any]]:
-    """Size, inode and times of the files, for `verify_changed`; a writer calls this right after writing them."""
-    now = time.time_ns()
-    found = {name: _stamp(directory / name, entry) for name, entry in manifest.files.items()}
-    return {name: stamp for name, stamp in found.items() if stamp["changed_ns"] < now - TICK_NS}
+def _scan_details(reader: JsonReader, on_item: Callable[[str, Any], None]) -> dict[str, Any]:
+    """The details without their lists, whose items `on_item` receives."""
+    details: dict[str, Any] = {}
+    for name in reader.members():
+        if reader.begins("["):
+            for _ in reader.items():
+                on_item(name, reader.value())
+        else:
+            details[name] = reader.value()
+    return details
 
 
 def foreign_entries(directory: Path) -> Iterator[Path]:
@@ -141,56 +191,29 @@ def foreign_entries(directory: Path) -> Iterator[Path]:
             yield path
 
 
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _check_own_checksum(file: IO[bytes], where: str) -> bool:
+    """Whether a manifest ends with its own checksum, as `Manifest.to_bytes` writes it.
 
-
-def _matches_own_checksum(content: bytes) -> bool:
-    """Whether a manifest's text ends with its own checksum, as `Manifest.to_bytes` writes it."""
-    match = _SELF_CHECKSUM.search(content)
+    Raises ArtifactError if it ends with the checksum of another text.
+    """
+    size = file.seek(0, os.SEEK_END)
+    start = file.seek(max(0, size - _SELF_CHECKSUM_BYTES))
+    match = _SELF_CHECKSUM.search(file.read())
     if match is None:
         return False
-    return hashlib.sha256(content[: match.start()] + b"\n}\n").hexdigest() == match[1].decode()
+    digest, left = hashlib.sha256(), start + match.start()
+    file.seek(0)
+    while left:
+        part = file.read(min(left, HASH_BYTES))
+        if not part:
+            raise ArtifactError(f"{where} is damaged: it became shorter while it was read")
+        digest.update(part)
+        left -= len(part)
+    digest.update(b"\n}\n")
+    if digest.hexdigest() != match[1].decode():
+        raise _other_checksum(where)
+    return True
 
 
-def _check_size(directory: Path, name: str, entry: FileEntry) -> None:
-    path = directory / name
-    if Path(name).name != name:
-        raise ArtifactError(
-            f"{directory / MANIFEST_NAME} names {name!r}; a manifest names files of its own directory only"
-        )
-    if not path.is_file():
-        raise ArtifactError(f"{path} is missing, though the manifest of {directory} lists it")
-    if path.stat().st_size != entry.bytes:
-        raise ArtifactError(f"{path} is damaged: it has {path.stat().st_size} bytes, the manifest says {entry.bytes}")
-
-
-def _check_content(path: Path, entry: FileEntry) -> None:
-    try:
-        found = sha256_of(path)
-    except OSError as error:
-        raise ArtifactError(f"cannot read {path}: {error.strerror}") from None
-    if found != entry.sha256:
-        raise ArtifactError(f"{path} is damaged: its SHA-256 is {found[:12]}…, the manifest says {entry.sha256[:12]}…")
-
-
-def _stamp(path: Path, entry: FileEntry) -> dict[str, Any]:
-    """Checksum, size, inode and times; writing to the file changes at least one of them."""
-    found = path.stat()
-    return {
-        "sha256": entry.sha256,
-        "bytes": found.st_size,
-        "inode": found.st_ino,
-        "modified_ns": found.st_mtime_ns,
-        "changed_ns": found.st_ctime_ns,
-    }
-
-
-def _read_stamps(directory: Path) -> dict[str, Any]:
-    try:
-        found = json.loads((directory / STAMPS_NAME).read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return {}  # without stamps every file is read
-    return found if isinstance(found, dict) else {}
+def _other_checksum(where: str) -> ArtifactError:
+    return ArtifactError(f"{where} is damaged: its text does not match its own checksum")

@@ -277,6 +277,8 @@ def _present(id: int) -> int | None:
 
 def _model_in(directory: Path) -> Path:
     """The path of `tokenizer.model` in a directory, or of its only `.model` file."""
+    if (directory / MODEL_NAME).exists():
+        return directory / MODEL_NAME
     models = sorted(directory.glob("*.model"))
     return models[0] if len(models) == 1 else directory / MODEL_NAME
 
@@ -287,6 +289,6 @@ def _check_manifest(directory: Path, content: bytes) -> None:
 
     if not (directory / storage.MANIFEST_NAME).exists():
         return
-    entry = storage.read_manifest(directory).files.get(MODEL_NAME)
+    entry = storage.find_entry(directory, MODEL_NAME)
     if entry is not None and entry.sha256 != hashlib.sha256(content).hexdigest():
         raise ArtifactError(f"{directory / MODEL_NAME} is damaged: its SHA-256 is not the one in the manifest")

@@ -4,6 +4,7 @@ A directory with both is a SentencePiece tokenizer: its `tokenizer.json` has equ
 """
 
 import hashlib
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -37,7 +38,9 @@ def tokenizer_of_files(files: Mapping[str, bytes], name: str) -> Tokenizer:
 def has_byte_level(path: Path) -> bool:
     """Whether `path` is a `tokenizer.json` of byte-level BPE, or a directory with one and without a `.model` file."""
     if path.is_dir():
-        return not any(path.glob("*.model")) and has_byte_level(path / JSON_NAME)
+        with os.scandir(path) as entries:  # a folder of shards may have many files
+            has_model = any(entry.name.endswith(".model") for entry in entries)
+        return not has_model and has_byte_level(path / JSON_NAME)
     if path.suffix != ".json" or not path.is_file():
         return False
     if b"ByteLevel" not in path.read_bytes():
@@ -54,6 +57,6 @@ def _check_manifest(directory: Path) -> None:
 
     if not (directory / storage.MANIFEST_NAME).exists():
         return
-    entry = storage.read_manifest(directory).files.get(JSON_NAME)
+    entry = storage.find_entry(directory, JSON_NAME)
     if entry is not None and entry.sha256 != hashlib.sha256((directory / JSON_NAME).read_bytes()).hexdigest():
         raise ArtifactError(f"{directory / JSON_NAME} is damaged: its SHA-256 is not the one in the manifest")

@@ -102,13 +102,13 @@ def _order_windows(settings: TrainingConfig, shards: ShardSet) -> WindowOrder:
     starts = None
     if settings.align_documents:
         starts = (find_document_starts(array, shards.tokenizer.bos_id) for array in shards.train)
-    return WindowOrder([len(array) for array in shards.train], settings.sequence_length, settings.seed, starts)
+    return WindowOrder(shards.train.lengths, settings.sequence_length, settings.seed, starts)
 
 
 def _choose_validation_windows(settings: TrainingConfig, shards: ShardSet) -> list[Windows]:
     """The microbatches of every evaluation; a validation set shorter than a window gives shorter windows."""
-    lengths = [len(array) for array in shards.validation]
-    length = min(settings.sequence_length, max(lengths, default=0) - 1)
+    lengths = shards.validation.lengths
+    length = min(settings.sequence_length, int(lengths.max(initial=0)) - 1)
     if length < 1:
         raise InputError(f"{shards.path} has no validation tokens; prepare shards from more text")
     order = WindowOrder(lengths, length)

@@ -11,6 +11,7 @@ from tinyllm.errors import InputError
 from tinyllm.evaluation.likelihood import Request, Scorer
 from tinyllm.evaluation.perplexity import TextFigures, measure_texts, read_validation_texts
 from tinyllm.loading import load_with_torch
+from tinyllm.shards.arrays import as_arrays
 from tinyllm.shards.format import ShardSet
 
 
@@ -45,4 +46,4 @@ def test_a_limit_takes_evenly_spaced_documents(tiny_shards: Path) -> None:
 
 def test_shards_without_validation_text_are_refused(tiny_shards: Path) -> None:
     with pytest.raises(InputError, match="has no validation text"):
-        read_validation_texts(dataclasses.replace(ShardSet.open(tiny_shards), validation=[]))
+        read_validation_texts(dataclasses.replace(ShardSet.open(tiny_shards), validation=as_arrays([])))

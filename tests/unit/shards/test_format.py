@@ -22,7 +22,7 @@ def test_directory_opens_with_its_tokenizer(run: Run, tokenizer: Tokenizer) -> N
     assert shards.tokenizer.fingerprint == tokenizer.fingerprint
     assert shards.details is not None
     assert (shards.details.vocab_size, shards.details.dtype) == (tokenizer.vocab_size, "uint16")
-    assert all(array.dtype == np.uint16 and not array.flags.writeable for array in shards.train + shards.validation)
+    assert all(array.dtype == np.uint16 and not array.flags.writeable for array in [*shards.train, *shards.validation])
     assert sum(map(len, shards.train)) == shards.train_counts.tokens
 
 

@@ -67,8 +67,7 @@ def test_counts_and_document_ends_match_the_tokens(run: Run, stories: list[str],
     assert shards.train_counts.documents + shards.validation_counts.documents == len(stories)
     total_bytes = sum(len(story.encode()) for story in stories)
     assert shards.train_counts.text_bytes + shards.validation_counts.text_bytes == total_bytes
-    assert shards.details is not None
-    for entry in shards.details.shards:
+    for entry in shards.entries:
         tokens = np.fromfile(shards.path / f"{entry.name}.bin", dtype="<u2")
         ends = read_document_ends(shards.path / f"{entry.name}.idx", len(tokens))
         assert len(ends) == entry.counts.documents

@@ -266,7 +266,7 @@ def _read_model(folder: Path) -> dict[str, Any] | None:
 
 
 def _read_shards(folder: Path) -> dict[str, Any]:
-    from tinyllm.shards.format import ShardDetails
+    from tinyllm.shards.details import ShardDetails
 
     details = ShardDetails.model_validate(storage.read_manifest_text(folder, "shards").details)
     total = details.counts("train") + details.counts("validation")

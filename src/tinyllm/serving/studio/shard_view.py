@@ -19,7 +19,7 @@ from tinyllm import storage
 from tinyllm.errors import ArtifactError
 from tinyllm.serving.studio.library import STAMPED, stamp_of
 from tinyllm.serving.studio.pieces import UNFINISHED, piece_fields
-from tinyllm.shards.format import ShardDetails, ShardEntry
+from tinyllm.shards.details import ShardDetails, ShardEntry
 from tinyllm.tokenizer.codec import Tokenizer
 from tinyllm.tokenizer.opening import open_tokenizer
 
