@@ -10,6 +10,14 @@ class BrokenNetwork:
     """A proxy whose faults a test sets; without any it passes everything on."""
 
     def __init__(self, target_port: int) -> None:
+        self._target_port = target_port
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self.mend()
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def mend(self) -> None:
+        """Removes all faults."""
         self.cut_after_bytes: int | None = None
         """Bytes of a connection, both ways together, after which it is closed."""
         self.delay_seconds = 0.0
@@ -25,10 +33,6 @@ class BrokenNetwork:
         self.received_bytes = 0
         """Bytes of the server's answers."""
         self._passed = {"down": 0, "up": 0}
-        self._target_port = target_port
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self._listener.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
 
     @property
     def url(self) -> str:

@@ -17,14 +17,13 @@ needs_object_store = pytest.mark.skipif(bool(MISSING), reason=f"needs {', '.join
 class ObjectStore:
     """One bucket of the server."""
 
-    def __init__(self, network: BrokenNetwork, server_url: str, environment: dict[str, str]) -> None:
-        self.network, self.environment = network, environment
-        """`environment` leads a process to the server, through the proxy."""
+    def __init__(self, network: BrokenNetwork, driver: Any, environment: dict[str, str]) -> None:
+        self.network = network
+        self.environment = environment
+        """Leads a process to the server, through the proxy."""
         self.bucket = f"bucket-{uuid.uuid4().hex[:8]}"
-        import s3fs
-
-        # Straight to the server: what a test puts there and looks at is never broken.
-        self._driver: Any = s3fs.S3FileSystem(endpoint_url=server_url, use_listings_cache=False)
+        self._driver = driver
+        """Straight to the server: what a test puts there and looks at is never broken."""
         self._driver.mkdir(self.bucket)
 
     def address(self, *names: str) -> str:
@@ -59,41 +58,54 @@ class ObjectStore:
         return target
 
 
+ENVIRONMENT = {
+    "AWS_ACCESS_KEY_ID": "testing",
+    "AWS_SECRET_ACCESS_KEY": "a-secret-of-the-test",
+    "AWS_DEFAULT_REGION": "us-east-1",
+    "AWS_EC2_METADATA_DISABLED": "true",
+}
+
+
 @pytest.fixture(scope="session")
-def s3_server() -> Iterator[int]:
-    """The port of moto's server, which is a thread of this process."""
+def s3_network() -> Iterator[tuple[BrokenNetwork, Any]]:
+    """The proxy before moto's server, which is a thread of this process, and a driver that goes past the proxy."""
     if MISSING:
         pytest.skip(f"needs {', '.join(MISSING)}: pip install 'tinyllm[dev]'")
+    import s3fs
     from moto.server import ThreadedMotoServer
 
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()
-    yield server.get_host_and_port()[1]
+    port = server.get_host_and_port()[1]
+    network = BrokenNetwork(port)
+    driver = s3fs.S3FileSystem(
+        key=ENVIRONMENT["AWS_ACCESS_KEY_ID"],
+        secret=ENVIRONMENT["AWS_SECRET_ACCESS_KEY"],
+        endpoint_url=f"http://127.0.0.1:{port}",
+        use_listings_cache=False,
+    )
+    yield network, driver
+    network.close()
     server.stop()
 
 
 @pytest.fixture
-def object_store(s3_server: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ObjectStore]:
+def object_store(
+    s3_network: tuple[BrokenNetwork, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[ObjectStore]:
     """An empty bucket. This process and its children find the server, and keep fetched files in the test's folder."""
-    import s3fs
-
-    network = BrokenNetwork(s3_server)
+    network, driver = s3_network
     environment = {
+        **ENVIRONMENT,
         "AWS_ENDPOINT_URL": network.url,
-        "AWS_ACCESS_KEY_ID": "testing",
-        "AWS_SECRET_ACCESS_KEY": "a-secret-of-the-test",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_EC2_METADATA_DISABLED": "true",
         "AWS_CONFIG_FILE": str(tmp_path / "no-config"),
         "XDG_CACHE_HOME": str(tmp_path / "cache"),
     }
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr("tinyllm.storage.remote.drivers.FIRST_WAIT_SECONDS", 0.02)
-    s3fs.S3FileSystem.clear_instance_cache()
-    yield ObjectStore(network, f"http://127.0.0.1:{s3_server}", environment)
-    s3fs.S3FileSystem.clear_instance_cache()
-    network.close()
+    yield ObjectStore(network, driver, environment)
+    network.mend()
 
 
 @pytest.fixture

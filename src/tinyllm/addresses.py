@@ -14,6 +14,8 @@ SCHEMES = {"s3": "s3", "gs": "gs", "hf": "hf", "https": "https", "http": "https"
 """Scheme of an address -> the extra of tinyllm that installs its driver."""
 _addresses: dict[str, str] = {}
 """Path of a copy on this machine -> its address, for messages."""
+_COLLAPSED = re.compile(r"\b(s3|gs|hf|https?):/(?=[^/\s])")
+"""The beginning of an address that was a path."""
 _ADDRESS = re.compile(r"(s3|gs|hf|https?):[/\\]+(.*)", re.DOTALL)
 
 
@@ -71,10 +73,10 @@ def tell_address(path: Path, place: str) -> None:
 
 
 def with_addresses(text: str) -> str:
-    """`text` with the address of each copy on this machine in place of the copy's path."""
+    """`text` with the address of each copy on this machine in place of the copy's path, and each address with `//`."""
     for path, place in sorted(_addresses.items(), key=lambda pair: len(pair[0]), reverse=True):
         text = text.replace(path, place)
-    return text
+    return _COLLAPSED.sub(r"\1://", text)
 
 
 def refuse_address(path: Path) -> None:

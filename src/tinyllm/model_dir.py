@@ -20,6 +20,7 @@ from tinyllm.json_file import read_json_object
 from tinyllm.model import size
 from tinyllm.model.hugging_face_config import end_ids, from_hugging_face, to_hugging_face
 from tinyllm.safetensors_file import SafetensorsFile
+from tinyllm.storage.remote.fetch import fetch
 from tinyllm.tokenizer.codec import Tokenizer
 from tinyllm.tokenizer.files import hugging_face_files, padding_id
 from tinyllm.tokenizer.opening import open_tokenizer
@@ -60,9 +61,9 @@ def bundled_model() -> Path:
 def find_model(path: str | Path) -> Path:
     """The model directory at `path`, or the best model `path/model` of the run directory `path`.
 
-    Raises InputError if there is neither.
+    A directory at an address is fetched. Raises InputError if there is neither, and the errors of `fetch`.
     """
-    path = Path(path)
+    path = fetch(path, below=("model",))
     try:
         for candidate in (path, path / "model"):
             if (candidate / CONFIG_NAME).is_file():

@@ -8,6 +8,7 @@ from cyclopts import Parameter
 from rich.filesize import decimal
 
 from tinyllm import storage
+from tinyllm.addresses import with_addresses
 from tinyllm.cli.console import note
 from tinyllm.cli.flags import hint_in_flags
 from tinyllm.config.layers import config_for_shards, file_layer
@@ -15,6 +16,7 @@ from tinyllm.errors import ArtifactError, UsageError
 from tinyllm.machine.memory import available_memory_bytes
 from tinyllm.model.size import num_parameters
 from tinyllm.shards.format import ShardSet
+from tinyllm.storage.remote.fetch import fetch
 
 if TYPE_CHECKING:
     from tinyllm.config import Config
@@ -53,6 +55,7 @@ def doctor(
         return
     from tinyllm.doctor.diagnosis import diagnose
 
+    path = fetch(path, below=("model",), note=note)
     findings = diagnose(path)
     for finding in findings:
         show(finding)
@@ -80,7 +83,7 @@ def describe_machine(out: Path) -> None:
 def show(finding: "Finding") -> None:
     """Prints one line for a finding, with the mark ! if it is not whole, and its remedy below."""
     remedy = f"\n    -> {hint_in_flags(finding.remedy)}" if finding.remedy else ""
-    print(f"{' ' if finding.is_whole else '!'} {finding.path}: {finding.result}{remedy}")
+    print(with_addresses(f"{' ' if finding.is_whole else '!'} {finding.path}: {finding.result}{remedy}"))
 
 
 def show_forecast(config: "Config", shards: ShardSet, out: Path, trial_seconds: float) -> None:

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from tinyllm import text_input
+from tinyllm.addresses import with_addresses
 from tinyllm.cli.console import TEXT_OR_DASH, note, show, show_json
 from tinyllm.cli.model_options import ModelOptions
 from tinyllm.cli.paths import expand_home
@@ -124,7 +125,7 @@ def describe(generator: Generator, generations: list[Generation], sampling: Samp
     num_tokens = sum(len(generation.token_ids) for generation in generations)
     seconds = generations[0].seconds
     return {
-        "model": str(generator.path),
+        "model": with_addresses(str(generator.path)),
         "prompt": generations[0].prompt,
         "settings": sampling.model_dump(exclude={"seed"}),
         "seed": sampling.seed,

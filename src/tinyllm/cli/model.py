@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
+from tinyllm.addresses import with_addresses
 from tinyllm.cli.console import show, show_json
 from tinyllm.doctor.model_facts import Facts, read_model_facts
 from tinyllm.model import size
@@ -44,7 +45,7 @@ def describe(facts: Facts) -> dict[str, Any]:
     """The object that --json writes."""
     config = facts.config
     return {
-        "model": str(facts.path),
+        "model": with_addresses(str(facts.path)),
         "config": config.model_dump(),
         **({"labels": list(facts.label_names)} if facts.label_names else {}),
         "num_parameters": facts.num_parameters,
@@ -66,7 +67,7 @@ def table(facts: Facts) -> list[str]:
     dtypes = ", ".join(sorted({DTYPES[tensor.dtype] for tensor in facts.tensors.values()}))
     forward, training = size.forward_flops_per_token(config), size.training_flops_per_token(config)
     rows = {
-        "model": str(facts.path),
+        "model": with_addresses(str(facts.path)),
         "shape": f"{config.num_layers} layers, hidden {config.hidden_size}, feed-forward {config.intermediate_size}, "
         f"{config.num_heads} heads of {config.head_size}, {config.num_kv_heads} key/value heads",
         "context": f"{config.context_length:,} tokens",

@@ -13,11 +13,12 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from tinyllm.addresses import is_address
 from tinyllm.config import Config, wrong_setting
 from tinyllm.config.recipes import read_recipe
 from tinyllm.errors import ConfigError, InputError
 from tinyllm.progress import SILENT, Note
-from tinyllm.text_input import decode
+from tinyllm.text_input import decode, read_file
 
 Layer = Mapping[str, Mapping[str, Any]]
 DEFAULT_RECIPE = "seed"
@@ -162,9 +163,12 @@ def read_own_settings(path: Path) -> dict[str, Any]:
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """The tables of a TOML file. Raises ConfigError if it is missing or invalid, with the line of a syntax error."""
+    """The tables of a TOML file, also at an address.
+
+    Raises ConfigError if it is missing or invalid, with the line of a syntax error.
+    """
     try:
-        return tomllib.loads(decode(path.read_bytes(), str(path)))
+        return tomllib.loads(read_file(path) if is_address(path) else decode(path.read_bytes(), str(path)))
     except FileNotFoundError:
         raise ConfigError(f"config {path} does not exist", parameter="config") from None
     except InputError as error:

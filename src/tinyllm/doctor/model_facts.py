@@ -10,7 +10,7 @@ from pathlib import Path
 from tinyllm.classification.labels import classifier_shapes, read_label_names
 from tinyllm.config import ModelConfig
 from tinyllm.exchange.write import tokenizer_of
-from tinyllm.loading import read_model
+from tinyllm.loading import find, read_model
 from tinyllm.model import size
 from tinyllm.model_dir import (
     BYTES_PER_NUMBER,
@@ -18,7 +18,6 @@ from tinyllm.model_dir import (
     CONFIG_NAME,
     StoredTensor,
     check_shapes,
-    find_model,
     is_classifier,
     open_weights,
     read_config,
@@ -64,7 +63,7 @@ def read_model_facts(path: Path) -> Facts:
     Checks every file that a manifest lists. Raises the errors of `load_model`, `load_classifier` and
     `tinyllm.loading.read_model`.
     """
-    path = path if path.is_file() else find_model(path)
+    path = find(path)
     return _read_own_facts(path) if (path / MANIFEST_NAME).is_file() else _read_foreign_facts(path)
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tinyllm import text_input
+from tinyllm.addresses import shown
 from tinyllm.config import ModelConfig, SamplingConfig
 from tinyllm.errors import InputError
 from tinyllm.evaluation.likelihood import Scorer
@@ -70,7 +71,7 @@ def read_material(
     Two files of one name keep their whole paths as names. `max_bytes` limits the validation text of shards.
     """
     shards = None if data is None else ShardSet.open(data)
-    documents = {f"{data} (validation)": read_validation_texts(shards, max_bytes)} if shards else {}
+    documents = {f"{shown(data)} (validation)": read_validation_texts(shards, max_bytes)} if data and shards else {}
     for path in texts:
         text = text_input.read_file(path)
         if not text.strip():

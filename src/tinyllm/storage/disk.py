@@ -6,6 +6,7 @@ knows what a file means. All functions raise OSError if the system refuses.
 
 import os
 import re
+import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -55,6 +56,17 @@ def write_pieces(path: Path, pieces: Iterable[bytes]) -> None:
         for piece in pieces:
             file.write(piece)
     after_operation("write", path)
+
+
+def link_or_copy(path: Path, target: Path) -> None:
+    """Gives a file a second name in a draft, or a copy where the file system has no links."""
+    try:
+        target.hardlink_to(path)
+    except FileNotFoundError:
+        raise
+    except OSError:
+        shutil.copyfile(path, target)
+    after_operation("link", target)
 
 
 def mark_used(path: Path) -> None:

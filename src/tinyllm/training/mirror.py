@@ -12,7 +12,7 @@ from typing import Self
 
 from tinyllm import storage
 from tinyllm.addresses import join, shown
-from tinyllm.errors import TinyllmError, UploadError
+from tinyllm.errors import InputError, TinyllmError, UploadError
 from tinyllm.model_dir import MODEL
 from tinyllm.progress import Note
 from tinyllm.storage.remote.claims import Claim, LostClaimError
@@ -129,10 +129,23 @@ class Mirror:
         upload_file(copy, place)
 
     def _upload_directory(self, path: Path, place: str, kind: str) -> None:
-        content = (path / storage.MANIFEST_NAME).read_bytes()
-        if self._directories.get(path.name) == content:
-            return
-        upload_directory(path, place, kind)
+        """Uploads a directory by second names of its files: training may replace or remove it meanwhile."""
+        try:
+            content = (path / storage.MANIFEST_NAME).read_bytes()
+            if self._directories.get(path.name) == content:
+                return
+            held = self._run.parent / ".uploads" / "held"
+            if held.exists():
+                storage.disk.remove_tree(held)
+            storage.disk.make_parents(held)
+            for name in (*storage.read_manifest(path, kind).files, storage.MANIFEST_NAME):
+                storage.disk.link_or_copy(path / name, held / name)
+        except (FileNotFoundError, InputError):
+            return  # removed by training; the next look finds its successor
+        if (held / storage.MANIFEST_NAME).read_bytes() != content:
+            return  # replaced in between
+        upload_directory(held, place, kind)
+        storage.disk.remove_tree(held)
         self._directories[path.name] = content
 
     def _remove_old(self, kept: set[str]) -> None:

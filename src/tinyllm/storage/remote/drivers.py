@@ -4,6 +4,7 @@ Drivers find credentials by themselves: in their environment variables, files an
 passed on or printed here.
 """
 
+import logging
 import random
 import re
 import time
@@ -43,6 +44,7 @@ def file_system(place: str) -> Any:
     """fsspec's file system for an address. Raises UsageError with the extra to install if its driver is missing."""
     import fsspec
 
+    logging.getLogger("asyncio").addFilter(_is_news)
     scheme = scheme_of(place)
     try:
         return fsspec.filesystem(scheme, use_listings_cache=False, **OPTIONS.get(scheme, {}))
@@ -53,14 +55,19 @@ def file_system(place: str) -> Any:
         ) from None
 
 
-def repeat(call: Callable[[], T], place: str, *, tries: int = TRIES, note: Note = SILENT.note) -> T:
+def _is_news(record: logging.LogRecord) -> bool:
+    """False for asyncio's traceback of a request whose connection was cut: the call that made it fails as well."""
+    return not record.getMessage().startswith("Task exception was never retrieved")
+
+
+def repeat(call: Callable[[], T], place: str, *, note: Note = SILENT.note) -> T:
     """The result of `call`, which is repeated with growing waits if the network or the server fails.
 
     `note` gets one line before the second try. Raises InputError for an object that does not exist or may not be read,
-    DownloadError after `tries` failures. A TinyllmError passes at once.
+    DownloadError after `TRIES` failures. A TinyllmError passes at once.
     """
     wait = FIRST_WAIT_SECONDS
-    for number in range(1, tries + 1):
+    for number in range(1, TRIES + 1):
         try:
             return call()
         except TinyllmError:
@@ -68,9 +75,9 @@ def repeat(call: Callable[[], T], place: str, *, tries: int = TRIES, note: Note 
         except Exception as error:
             if (final := _final(error, place)) is not None:
                 raise final from None
-            if number == tries:
+            if number == TRIES:
                 raise DownloadError(
-                    f"{shown(place)} failed {tries} times: {reason_of(error)}; try again later"
+                    f"{shown(place)} failed {TRIES} times: {reason_of(error)}; try again later"
                 ) from error
             if number == 1:
                 note(f"{shown(place)}: {reason_of(error)}; trying again")
@@ -89,6 +96,8 @@ def _final(error: Exception, place: str) -> TinyllmError | None:
     """The error to raise at once, or None for one that another try may overcome."""
     status = getattr(error, "status", None) or getattr(getattr(error, "response", None), "status_code", None)
     name = type(error).__name__
+    if name.endswith(("LengthError", "EncodingError")):
+        return None  # aiohttp's errors for a cut answer, whose status is that of a wrong request
     if isinstance(error, FileNotFoundError):
         return InputError(f"{shown(place)} does not exist")
     if name == "FileExpired":

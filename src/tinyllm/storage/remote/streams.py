@@ -11,7 +11,10 @@ from tinyllm.errors import InputError
 from tinyllm.progress import SILENT, Note
 from tinyllm.storage.remote.drivers import file_system, repeat
 
-BLOCK_BYTES = 2**22
+BLOCK_BYTES, LEAST_BYTES = 2**22, 2**16
+"""Most and least bytes of one request."""
+GOOD_REQUESTS = 8
+"""Requests in a row after which the next ones are twice as large."""
 
 
 def open_remote(place: str, note: Note = SILENT.note) -> BinaryIO:
@@ -20,13 +23,17 @@ def open_remote(place: str, note: Note = SILENT.note) -> BinaryIO:
 
 
 class RemoteFile(io.RawIOBase):
-    """An object's bytes. A failed read opens the object again and goes on where it was."""
+    """An object's bytes. A failed read opens the object again and goes on where it was.
+
+    After a failure requests are smaller, so that a connection that lasts for few bytes is enough.
+    """
 
     def __init__(self, place: str, note: Note = SILENT.note) -> None:
         super().__init__()
         self.place = place
         self._note = note
         self._position = 0
+        self._request_bytes, self._good_requests = BLOCK_BYTES, 0
         self._file: Any = None
         self._version: object = None
         self._repeat(self._reopen)
@@ -55,7 +62,7 @@ class RemoteFile(io.RawIOBase):
 
     def readinto(self, buffer: Any, /) -> int:
         view = memoryview(buffer)
-        content = self._repeat(lambda: self._read(len(view)))
+        content = self._repeat(lambda: self._read(min(len(view), self._request_bytes)))
         view[: len(content)] = content
         self._position += len(content)
         return len(content)
@@ -74,15 +81,19 @@ class RemoteFile(io.RawIOBase):
             content: bytes = self._file.read(size)
         except Exception:
             self._file = None
+            self._request_bytes, self._good_requests = max(LEAST_BYTES, self._request_bytes // 4), 0
             raise
         expected = None if self.size is None else min(size, self.size - self._position)
         if expected is not None and not content and expected > 0:
             self._file = None
             raise EOFError(f"the connection ended at byte {self._position} of the object")
+        self._good_requests += 1
+        if self._good_requests == GOOD_REQUESTS:
+            self._request_bytes, self._good_requests = min(2 * self._request_bytes, BLOCK_BYTES), 0
         return content
 
     def _reopen(self) -> None:
-        file = file_system(self.place).open(self.place, "rb", block_size=BLOCK_BYTES, cache_type="readahead")
+        file = file_system(self.place).open(self.place, "rb", block_size=BLOCK_BYTES, cache_type="none")
         details = getattr(file, "details", None) or {}
         version = details.get("ETag"), getattr(file, "size", None)
         if self._version is None:
