@@ -145,7 +145,7 @@ def call(
 
     response = asyncio.run(ask())
     schema = ANSWERS.get(path)
-    is_json = response.headers["content-type"] == "application/json"
+    is_json = response.headers.get("content-type") == "application/json"
     if schema is not None and method != "HEAD" and response.status_code == 200 and is_json:
         schema.model_validate_json(response.content, strict=True)
     return response

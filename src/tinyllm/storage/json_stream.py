@@ -5,9 +5,9 @@ A caller walks through the large ones and takes the small ones whole:
     for key in reader.members():
         if key == "files":
             for name in reader.members():
-                print(name, reader.value())
+                use(name, reader.value())
         else:
-            print(key, reader.value())
+            use(key, reader.value())
 
 Every error is a ValueError, or a RecursionError for values that are nested too deeply.
 """

@@ -21,8 +21,9 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         def __init__(self, target: Callable[..., None], args: tuple[str], daemon: bool) -> None:
             self.start = lambda: target(*args)
 
-    def run(self: Service, bound: socket.socket, on_ready: Callable[[], None]) -> None:
+    def run(self: Service, bound: socket.socket, on_ready: Callable[[], None]) -> bool:
         on_ready()
+        return True
 
     monkeypatch.setattr(Service, "run", run)
 

@@ -85,5 +85,5 @@ def test_defaults_are_those_of_the_library_and_the_studio() -> None:
 
 def test_shades_are_as_strong_as_in_the_studio() -> None:
     (probability,) = re.findall(r"LEAST_PROBABILITY = ([\d.]+);", (STUDIO / "parts/heat.js").read_text("utf-8"))
-    (most,) = re.findall(r"SURPRISING_BITS = Math.log2\((\d+)\)", (FOLDER / "page.js").read_text("utf-8"))
+    (most,) = re.findall(r"SURPRISING_BITS = Math.log2\((\d+)\)", (FOLDER / "text_view.js").read_text("utf-8"))
     assert 1 / float(probability) == float(most)
