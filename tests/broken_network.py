@@ -24,7 +24,7 @@ class BrokenNetwork:
         """Wait before each piece of at most `piece_bytes`."""
         self.piece_bytes = 2**16
         self.flips = 0
-        """How many bytes of the server's answers are still to be changed: one in each `flip_after_bytes`."""
+        """Bytes of the server's answers that are still to be changed: one in each `flip_after_bytes`."""
         self.flip_after_bytes = 100_000
         self.upload_flips = 0
         """The same for what clients send."""

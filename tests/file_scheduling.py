@@ -1,4 +1,4 @@
-"""How parallel test processes share the tests: by files, with the whole of tests/browser in one process."""
+"""Shares the tests among parallel processes: by files, with the whole of tests/browser in one process."""
 
 from pathlib import Path
 

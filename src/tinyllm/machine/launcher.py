@@ -30,7 +30,7 @@ class Launch:
     local_rank: int
     """The number of this process on its host, from 0."""
     num_restarts: int
-    """How often torchrun has started all ranks again."""
+    """The number of times that torchrun has started all ranks again."""
     host: int = 0
     """The number of this host, from 0."""
     num_hosts: int = 1

@@ -17,7 +17,7 @@ STAMPS_NAME = ".verified.json"
 TICK_NS = 50_000_000
 """File systems count time in ticks: a file that changed this recently may change again with the same time."""
 Check = Literal["none", "sizes", "changed", "full"]
-"""How files are compared with the manifest: not at all, by size, by SHA-256 if they changed since, by SHA-256.
+"""The comparison of files with the manifest: none, by size, by SHA-256 if they changed since, by SHA-256.
 
 A file is unchanged if it has the size, inode and times of DIRECTORY/.verified.json (`stamps`). A copy of a directory
 has other inodes and times, so all its files are read. Only `full` finds a file that a failing disk changed silently.

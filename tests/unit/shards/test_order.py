@@ -59,7 +59,7 @@ def test_epochs_and_seeds_have_orders_of_their_own() -> None:
 
 
 def sigmas(observed: npt.NDArray[np.float64], expected: float, degrees: int) -> float:
-    """How many standard deviations the chi-square of `observed` counts is from its mean."""
+    """The distance of the chi-square of `observed` counts from its mean, in standard deviations."""
     chi_square = float(((observed - expected) ** 2 / expected).sum())
     return (chi_square - degrees) / math.sqrt(2 * degrees)
 

@@ -22,7 +22,7 @@ from tinyllm.storage.remote.streams import open_remote
 
 PIECE_BYTES = 2**22
 WRONG_TRIES = 3
-"""How often a file with a wrong checksum is fetched."""
+"""Most tries to fetch a file with a wrong checksum."""
 NEXT = ".next"
 """Ending of a directory that replaces another: it is whole before the other one is changed."""
 ENDINGS = (".json", ".safetensors", ".model", ".txt", ".jinja", ".bin", ".idx")
