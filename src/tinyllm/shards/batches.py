@@ -143,9 +143,11 @@ def step_windows(
 def read_windows(arrays: Sequence[Tokens], order: WindowOrder, windows: Sequence[int] | Indices) -> Windows:
     """The tokens (B, T + 1) of the given windows, int64; inputs are [:, :-1] and targets [:, 1:]."""
     shards, starts = order.locate(np.asarray(windows, dtype=np.int64))
-    tokens = np.empty((len(shards), order.sequence_length + 1), dtype=np.int64)
+    places = np.arange(order.sequence_length + 1)
+    tokens = np.empty((len(shards), len(places)), dtype=np.int64)
     for row, (shard, start) in enumerate(zip(shards.tolist(), starts.tolist(), strict=True)):
-        tokens[row] = arrays[shard][start : start + order.sequence_length + 1]
+        # `take` releases the interpreter lock while storage brings the pages; slices of up to 500 tokens hold it.
+        tokens[row] = arrays[shard].take(start + places)
     return tokens
 
 

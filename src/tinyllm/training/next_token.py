@@ -21,6 +21,7 @@ from tinyllm.training.evaluate import evaluate
 from tinyllm.training.inputs import fingerprint_shards
 from tinyllm.training.loss import NextTokenLoss
 from tinyllm.training.objective import Evaluation
+from tinyllm.training.prefetch import Prefetcher
 from tinyllm.training.step import Updater
 
 
@@ -36,6 +37,7 @@ class NextToken(NextTokenLoss):
         """
         super().__init__()
         settings, num_ranks = config.training, ranks.num_ranks()
+        self.rank, self.num_ranks = ranks.rank(), num_ranks
         self.windows_per_step = settings.batch_size * settings.accumulation_steps
         if num_ranks > self.windows_per_step:
             raise UsageError(
@@ -47,15 +49,12 @@ class NextToken(NextTokenLoss):
         self.order = _order_windows(self.settings, shards)
         self.validation = _choose_validation_windows(self.settings, shards)
         self.text_bytes = TextBytes(shards.tokenizer)
+        self.updates = Prefetcher(self._read_update, config.schedule.num_steps)
 
     def batches(self, step: int) -> Iterator[Tensor]:
         """The microbatches (B, T + 1) of update `step` for this rank; the last one may be smaller."""
-        settings = self.settings
-        windows = step_windows(
-            self.order, step, settings.batch_size, settings.accumulation_steps, ranks.rank(), ranks.num_ranks()
-        )
-        for microbatch in windows:
-            yield self._to_device(read_windows(self.shards.train, self.order, microbatch))
+        for windows in self.updates.take(step):
+            yield self._to_device(windows)
 
     def num_targets(self, step: int) -> int:  # noqa: ARG002 (every step has the same number)
         """The number of tokens that an update predicts."""
@@ -93,9 +92,22 @@ class NextToken(NextTokenLoss):
                 hint=f"go on with tinyllm {inputs.get('tinyllm', 'of a newer version')}, or start a new run",
             )
         self.order.permutation = name
+        self.updates.forget()
+
+    def _read_update(self, step: int) -> list[Windows]:
+        """The microbatches of update `step` for this rank, in memory."""
+        settings = self.settings
+        windows = step_windows(
+            self.order, step, settings.batch_size, settings.accumulation_steps, self.rank, self.num_ranks
+        )
+        return [read_windows(self.shards.train, self.order, microbatch) for microbatch in windows]
 
     def _to_device(self, batch: Windows) -> Tensor:
-        return torch.from_numpy(batch).to(self.device, non_blocking=True)
+        tokens = torch.from_numpy(batch)
+        if self.device.type == "cuda":
+            # Only a copy from pinned memory returns before the GPU has finished the work that precedes it.
+            tokens = tokens.pin_memory()
+        return tokens.to(self.device, non_blocking=True)
 
 
 def _order_windows(settings: TrainingConfig, shards: ShardSet) -> WindowOrder:
