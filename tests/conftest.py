@@ -11,6 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # One thread for each parallel process and its children: threads that wait for a processor spin and slow all others.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import torch
 from sentencepiece import SentencePieceTrainer
 

@@ -24,7 +24,7 @@ from tinyllm.shards.format import ShardSet
 NUM_STORIES = 20_000
 VOCAB_SIZE = 2048
 NUM_SAMPLES = 20
-TEMPERATURE = 0.8
+TEMPERATURE = 0.5
 SEED = 7
 MARKER = ".tinyllm-demo"
 """A file in the folder of a demo; it holds the SHA-256 of the corpus that the demo wrote."""
