@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tinyllm.version import __version__
 
 if TYPE_CHECKING:
-    from tinyllm.api import evaluate, fit, generate, prepare, train, train_tokenizer
+    from tinyllm.api import evaluate, fit, generate, merge_parts, prepare, prepare_part, train, train_tokenizer
     from tinyllm.config import SamplingConfig
     from tinyllm.generation.generator import Generator
     from tinyllm.generation.scoring import Score
@@ -29,7 +29,9 @@ _HOMES = {
     "fit": "tinyllm.api",
     "generate": "tinyllm.api",
     "load": "tinyllm.loading",
+    "merge_parts": "tinyllm.api",
     "prepare": "tinyllm.api",
+    "prepare_part": "tinyllm.api",
     "train": "tinyllm.api",
     "train_tokenizer": "tinyllm.api",
 }
@@ -46,7 +48,9 @@ __all__ = [
     "fit",
     "generate",
     "load",
+    "merge_parts",
     "prepare",
+    "prepare_part",
     "train",
     "train_tokenizer",
 ]

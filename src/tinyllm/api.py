@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack, get_args
 
 from tinyllm import storage
 from tinyllm.arguments import as_choice, as_number, as_path, as_paths, as_text, as_texts, as_whole_number, wrong_type
@@ -192,16 +192,18 @@ def prepare(
     The same call goes on after a stop; an `output` that is up to date stays as it is. Raises InputError for files that
     cannot be used, and ArtifactError if `output` exists without `overwrite`.
     """
-    from tinyllm.exchange.tokenizer_source import load_tokenizer
-    from tinyllm.shards.writer import SHARD_TOKENS
     from tinyllm.shards.writer import prepare as prepare_shards
     from tinyllm.storage.remote.outputs import directory_output
-    from tinyllm.tokenizer.codec import Tokenizer
 
     _check_reporter(reporter)
-    _check_reading(documents, text_key)
-    if not isinstance(tokenizer, Tokenizer):
-        tokenizer = load_tokenizer(as_path(tokenizer, "tokenizer"))
+    options = _shard_options(
+        documents=documents,
+        text_key=text_key,
+        validation_fraction=validation_fraction,
+        append_eos=append_eos,
+        shard_tokens=shard_tokens,
+    )
+    tokenizer = _as_tokenizer(tokenizer)
     with directory_output(as_path(output, "output"), "shards", overwrite=overwrite, note=reporter.note) as (
         place,
         replaces,
@@ -210,15 +212,130 @@ def prepare(
             as_paths(files, "files"),
             tokenizer,
             place,
-            documents=documents,
-            text_key=text_key,
-            validation_fraction=as_number(validation_fraction, "validation_fraction"),
-            append_eos=append_eos,
             num_workers=None if num_workers is None else as_whole_number(num_workers, "num_workers"),
-            shard_tokens=SHARD_TOKENS if shard_tokens is None else as_whole_number(shard_tokens, "shard_tokens"),
             overwrite=replaces,
             reporter=reporter,
+            **options,
         )
+
+
+class ShardOptions(TypedDict, total=False):
+    """The options of `prepare` that decide the bytes of shards."""
+
+    documents: "DocumentRule"
+    text_key: str | None
+    validation_fraction: float
+    append_eos: bool
+    shard_tokens: int | None
+
+
+def prepare_part(
+    files: str | Path | Sequence[str | Path],
+    tokenizer: "str | Path | Tokenizer",
+    output: str | Path,
+    *,
+    task: int,
+    num_tasks: int,
+    num_workers: int | None = None,
+    reporter: Reporter = SILENT,
+    **options: Unpack[ShardOptions],
+) -> Path:
+    """Writes the part of one of `num_tasks` tasks beside the shards `output`, as `tinyllm prepare --task` does.
+
+    task       number of the task, 0 to `num_tasks - 1`
+    num_tasks  number of tasks, on one machine or on many, that share the work
+    options    those of `prepare` that decide the bytes of the shards; all tasks and the merge need the same ones
+
+    >>> for task in range(2):
+    ...     part = tinyllm.prepare_part("stories.txt", "tokenizer", "joint", task=task, num_tasks=2, num_workers=1)
+    >>> print(part)
+    joint.parts/part-00001-of-00002
+
+    A task that was stopped is done again by the same call. Raises the errors of `prepare`, and UsageError for a task
+    that does not exist.
+    """
+    from tinyllm.shards.part_writer import prepare_part as write_part
+
+    _check_reporter(reporter)
+    return write_part(
+        as_paths(files, "files"),
+        _as_tokenizer(tokenizer),
+        as_path(output, "output"),
+        task=as_whole_number(task, "task"),
+        num_tasks=as_whole_number(num_tasks, "num_tasks"),
+        num_workers=None if num_workers is None else as_whole_number(num_workers, "num_workers"),
+        reporter=reporter,
+        **_shard_options(**options),
+    )
+
+
+def merge_parts(
+    files: str | Path | Sequence[str | Path],
+    tokenizer: "str | Path | Tokenizer",
+    output: str | Path,
+    *,
+    num_tasks: int | None = None,
+    overwrite: bool = False,
+    reporter: Reporter = SILENT,
+    **options: Unpack[ShardOptions],
+) -> "ShardSet":
+    """Joins the parts of all tasks into the shards `output`, as `tinyllm prepare --merge` does.
+
+    The bytes are those of `prepare` with the same `files`, `tokenizer` and `options`. `num_tasks` None means the number
+    in the names of the parts. The parts are removed when the shards are whole.
+
+    >>> shards = tinyllm.merge_parts("stories.txt", "tokenizer", "joint")
+    >>> shards.train_counts.documents + shards.validation_counts.documents
+    200
+
+    Raises the errors of `prepare`, and ArtifactError for a part that is missing or damaged. Raises MismatchError for a
+    part that was made from other files, by another tokenizer, or with other options.
+    """
+    from tinyllm.shards.merge import merge_parts as join_parts
+    from tinyllm.shards.parts import parts_folder
+    from tinyllm.storage.remote.outputs import directory_output
+
+    _check_reporter(reporter)
+    target = as_path(output, "output")
+    with directory_output(target, "shards", overwrite=overwrite, note=reporter.note) as (place, replaces):
+        return join_parts(
+            as_paths(files, "files"),
+            _as_tokenizer(tokenizer),
+            place,
+            num_tasks=None if num_tasks is None else as_whole_number(num_tasks, "num_tasks"),
+            folder=parts_folder(target),
+            overwrite=replaces,
+            reporter=reporter,
+            **_shard_options(**options),
+        )
+
+
+def _shard_options(
+    *,
+    documents: "DocumentRule" = "auto",
+    text_key: str | None = None,
+    validation_fraction: float = 0.01,
+    append_eos: bool = False,
+    shard_tokens: int | None = None,
+) -> dict[str, Any]:
+    """The options that decide the bytes of shards, checked."""
+    from tinyllm.shards.recipe import SHARD_TOKENS
+
+    _check_reading(documents, text_key)
+    return {
+        "documents": documents,
+        "text_key": text_key,
+        "validation_fraction": as_number(validation_fraction, "validation_fraction"),
+        "append_eos": append_eos,
+        "shard_tokens": SHARD_TOKENS if shard_tokens is None else as_whole_number(shard_tokens, "shard_tokens"),
+    }
+
+
+def _as_tokenizer(tokenizer: "str | Path | Tokenizer") -> "Tokenizer":
+    from tinyllm.exchange.tokenizer_source import load_tokenizer
+    from tinyllm.tokenizer.codec import Tokenizer
+
+    return tokenizer if isinstance(tokenizer, Tokenizer) else load_tokenizer(as_path(tokenizer, "tokenizer"))
 
 
 def train(

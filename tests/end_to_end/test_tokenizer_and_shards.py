@@ -13,6 +13,7 @@ import pytest
 
 import tinyllm
 from byte_level import save_byte_level
+from outputs import contents
 from reference_data import reduced_tokenizer
 
 STORIES = [f"Tom saw {number} red birds and a big blue ball on day {number * 7}." for number in range(60)]
@@ -57,6 +58,31 @@ def test_from_text_to_shards_and_back(call: Call) -> None:
     assert (code, "up to date" in err) == (0, True)
     again = call("prepare", "stories.txt", "--tokenizer", "tokenizer", "-o", "shards", "--append-eos")
     assert "exists already" in one_error(again, 1)
+
+
+def test_tasks_and_a_merge_give_the_shards_of_one_command(call: Call) -> None:
+    assert call("tokenizer", "train", "stories.txt", "--vocab-size", "300", "-o", "tokenizer")[0] == 0
+    command = ["prepare", "stories.txt", "--tokenizer", "tokenizer", "-o"]
+    assert call(*command, "whole")[0] == 0
+    code, out, err = call(*command, "joint", "--task", "1", "--num-tasks", "2")
+    assert (code, out) == (0, "")
+    assert "joint.parts/part-00001-of-00002 is ready; join the parts of all 2 tasks with" in err
+    missing = one_error(call(*command, "joint", "--merge"), 1)
+    assert "part-00000-of-00002 is missing: of 2 tasks, 1 left no part (0); make it with:" in missing
+    assert "tinyllm prepare --task 0 --num-tasks 2" in missing
+    assert call(*command, "joint", "--task", "0", "--num-tasks", "2")[0] == 0
+    foreign = one_error(call(*command, "joint", "--merge", "--append-eos"), 1)
+    assert "append_eos=False instead of append_eos=True" in foreign
+    code, _, err = call(*command, "joint", "--merge")
+    assert (code, "joint is ready; look at it with: tinyllm data inspect joint" in err) == (0, True)
+    assert contents(Path("joint")) == contents(Path("whole"))
+    for flags, message in (
+        (["--task", "0"], "--task needs --num-tasks"),
+        (["--num-tasks", "2"], "--num-tasks needs --task"),
+        (["--task", "0", "--num-tasks", "2", "--merge"], "give one of them"),
+        (["--task", "2", "--num-tasks", "2"], "--task is 2; of 2 tasks it can be 0 to 1"),
+    ):
+        assert message in one_error(call(*command, "wrong", *flags), 2)
 
 
 def test_a_text_can_come_from_standard_input(call: Call) -> None:

@@ -95,6 +95,50 @@ def test_prepare_is_killed_and_run_again(
     tell(f"{count} of {count} the same bytes, {went_on} of them resumed from finished shards")
 
 
+@pytest.mark.promise("10 one of three tasks of prepare killed anywhere, done again: the same bytes", fast=3, full=30)
+def test_a_task_of_prepare_is_killed_and_done_again(
+    count: int, tell: Callable[[str], None], corpus: Path, tokenizer: Path, tmp_path: Path
+) -> None:
+    """The first and last tasks run once; the second, or the merge, is killed at a random moment and run again."""
+
+    def arguments(output: Path, *flags: str) -> list[str]:
+        reading = ["--documents", "line", "--shard-tokens", "1000", *flags, "-o", str(output)]
+        return ["prepare", str(corpus), "--tokenizer", str(tokenizer), *reading]
+
+    def run_task(output: Path, task: int) -> list[str]:
+        return arguments(output, "--task", str(task), "--num-tasks", "3", "--workers", "1")
+
+    whole = tmp_path / "whole"
+    assert trials.Trial(tmp_path / "out.txt", trials.command, *arguments(whole)).end() == 0
+    begin = time.monotonic()
+    assert trials.Trial(tmp_path / "out.txt", trials.command, *run_task(tmp_path / "timed", 1)).end() == 0
+    seconds = time.monotonic() - begin
+    number, killed, in_merge = random.Random(count), 0, 0
+    for index in range(count):
+        output = tmp_path / f"shards{index}"
+        for task in (2, 0):
+            assert trials.Trial(tmp_path / "out.txt", trials.command, *run_task(output, task)).end() == 0
+        is_merge = index % 3 == 2
+        if is_merge:
+            assert trials.Trial(tmp_path / "out.txt", trials.command, *run_task(output, 1)).end() == 0
+        victim = arguments(output, "--merge") if is_merge else run_task(output, 1)
+        if index % 2:
+            trial = trials.Trial(tmp_path / "out.txt", die_later, number.uniform(0, seconds), victim)
+        else:
+            trial = trials.Trial(tmp_path / "out.txt", die_after, number.randrange(1, 180 if is_merge else 14), victim)
+        code = trial.end()
+        assert code in (-signal.SIGKILL, 0), trial.text()
+        killed, in_merge = killed + (code != 0), in_merge + (code != 0 and is_merge)
+        for command in (run_task(output, 1), arguments(output, "--merge")):
+            if not output.exists():
+                again = trials.Trial(tmp_path / "again.txt", trials.command, *command)
+                assert again.end() == 0, again.text()
+        assert contents(output) == contents(whole), f"trial {index}"
+        assert storage.drafts_in(output.parent) == []
+    assert killed >= count // 2
+    tell(f"{killed} of {count} killed, {in_merge} of them in the merge; {count} of {count} the same bytes")
+
+
 @pytest.mark.promise("10 a worker that dies, a document that cannot be read: named", fast=2, full=10)
 def test_impossible_tasks_of_prepare_are_named(
     count: int,
@@ -112,8 +156,8 @@ def test_impossible_tasks_of_prepare_are_named(
             prepare([corpus], tiny_tokenizer, tmp_path / f"bad{index}", documents="line", num_workers=1)
         (corpus / name).write_bytes(content)
 
-    monkeypatch.setattr("tinyllm.shards.writer._limit_workers", lambda workers, sources: 2)
-    monkeypatch.setattr("tinyllm.shards.writer.BATCH_CHARACTERS", 2000)
+    monkeypatch.setattr("tinyllm.shards.writer.limit_workers", lambda workers, sources: 2)
+    monkeypatch.setattr("tinyllm.shards.encoding.BATCH_CHARACTERS", 2000)
     for index in range(count // 2):
         output = tmp_path / f"dead{index}"
         deaths: list[int] = []

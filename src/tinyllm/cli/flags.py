@@ -26,6 +26,7 @@ FLAGS = {
     "max_sentence_len": "--max_sentence_len",
     "min_p": "--min-p",
     "num_samples": "--num-samples",
+    "num_tasks": "--num-tasks",
     "num_workers": "--workers",
     "out": "--out",
     "output": "-o",
@@ -40,6 +41,7 @@ FLAGS = {
     "sha256": "--sha256",
     "special": "--special",
     "target": "--to",
+    "task": "--task",
     "text_key": "--text-key",
     "title": "--title",
     "tokenizer": "--tokenizer",
@@ -56,6 +58,7 @@ VALUES = {"resume=True": "--resume auto"}
 CALLS = {
     "label_texts": "tinyllm classify predict",
     "prepare": "tinyllm prepare",
+    "prepare_part": "tinyllm prepare",
     "train": "tinyllm train",
     "train_classifier": "tinyllm classify train",
     "train_tokenizer": "tinyllm tokenizer train",

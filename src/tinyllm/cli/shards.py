@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 from cyclopts import Parameter
 from rich.console import Console
@@ -22,10 +22,15 @@ from tinyllm.cli.progress import Display, stderr
 from tinyllm.cli.texts import TextKey, read_text_key
 from tinyllm.corpus.formats import SUPPORTED
 from tinyllm.corpus.text import DocumentRule
+from tinyllm.errors import ArgumentsError
 from tinyllm.exchange.tokenizer_source import load_tokenizer
 from tinyllm.progress import Progress
 from tinyllm.shards.format import ShardSet
-from tinyllm.shards.writer import SHARD_TOKENS, keeping_finished_shards
+from tinyllm.shards.merge import merge_parts
+from tinyllm.shards.part_writer import prepare_part, redoing_part
+from tinyllm.shards.parts import parts_folder
+from tinyllm.shards.recipe import SHARD_TOKENS
+from tinyllm.shards.writer import keeping_finished_shards
 from tinyllm.shards.writer import prepare as prepare_shards
 from tinyllm.storage.remote.outputs import directory_output
 from tinyllm.text_input import standard_input
@@ -59,36 +64,51 @@ def prepare(
     overwrite: Annotated[
         bool, Parameter(negative="", show_default=False, help="Replace shards made from other files or options.")
     ] = False,
+    task: Annotated[int | None, Parameter(help="Write only the part of this task, 0 to --num-tasks - 1.")] = None,
+    num_tasks: Annotated[int | None, Parameter(help="Number of tasks that share the work.")] = None,
+    merge: Annotated[
+        bool, Parameter(negative="", show_default=False, help="Join the parts of all tasks into the shards.")
+    ] = False,
 ) -> None:
     """Turn text files into shards of token ids.
 
     After an interruption the same command continues; finished shards are kept. The output bytes do not depend on the
     number of workers. The tokenizer is stored with the shards.
 
+    Several machines share the work: each runs one task, and then one machine joins the parts. The bytes are the same.
+
     For example:
 
       tinyllm prepare stories.txt --tokenizer tokenizer -o shards
+      tinyllm prepare big/ --tokenizer tokenizer -o shards --task 0 --num-tasks 4
+      tinyllm prepare big/ --tokenizer tokenizer -o shards --merge
     """
+    check_way(task, num_tasks, merge=merge)
     codec = load_tokenizer(tokenizer)
+    options: dict[str, Any] = {
+        "documents": documents,
+        "text_key": read_text_key(text_key),
+        "validation_fraction": validation_fraction,
+        "append_eos": append_eos,
+        "shard_tokens": shard_tokens,
+    }
+    if task is not None and num_tasks is not None:
+        with redoing_part(output, task, num_tasks), _save_standard_input(files) as inputs, EncodingDisplay() as display:
+            options |= {"task": task, "num_tasks": num_tasks, "num_workers": workers, "reporter": display}
+            path = prepare_part(inputs, codec, output, **options)
+        note(f"{shown(path)} is ready; join the parts of all {num_tasks} tasks with: the same command and --merge")
+        return
     with (
         keeping_finished_shards(output),
         _save_standard_input(files) as inputs,
         directory_output(output, "shards", overwrite=overwrite, note=note) as (place, replaces),
         EncodingDisplay() as display,
     ):
-        shards = prepare_shards(
-            inputs,
-            codec,
-            place,
-            documents=documents,
-            text_key=read_text_key(text_key),
-            validation_fraction=validation_fraction,
-            append_eos=append_eos,
-            num_workers=workers,
-            shard_tokens=shard_tokens,
-            overwrite=replaces,
-            reporter=display,
-        )
+        options |= {"overwrite": replaces, "reporter": display}
+        if merge:
+            shards = merge_parts(inputs, codec, place, num_tasks=num_tasks, folder=parts_folder(output), **options)
+        else:
+            shards = prepare_shards(inputs, codec, place, num_workers=workers, **options)
     for split, counts in (("train", shards.train_counts), ("validation", shards.validation_counts)):
         note(f"{split:<11} {counts.documents:>12,} documents {counts.tokens:>16,} tokens")
     note(f"{shown(output)} is ready; look at it with: tinyllm data inspect {shown(output)}")
@@ -128,6 +148,16 @@ def inspect(
         ids = opened.train[0][: max(0, sample_tokens)].tolist()
         end = ids.index(opened.tokenizer.bos_id, 1) if opened.tokenizer.bos_id in ids[1:] else len(ids)
         show(f"\nthe first document, {end} tokens of it:\n{opened.tokenizer.decode(ids[:end])}")
+
+
+def check_way(task: int | None, num_tasks: int | None, *, merge: bool) -> None:
+    """Raises ArgumentsError for flags of tasks that contradict each other."""
+    if merge and task is not None:
+        raise ArgumentsError("--task writes one part and --merge joins all parts; give one of them")
+    if task is not None and num_tasks is None:
+        raise ArgumentsError("--task needs --num-tasks, the number of tasks that share the work")
+    if num_tasks is not None and task is None and not merge:
+        raise ArgumentsError("--num-tasks needs --task, the part to write, or --merge")
 
 
 @contextmanager

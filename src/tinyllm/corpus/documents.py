@@ -49,13 +49,26 @@ def read_documents(
     sources = list_sources(inputs, note)
     num_documents = 0
     for path in sources:
-        for source, text in _read_file(path, _Reading(documents, text_key, note)):
-            if text := text.strip():
-                num_documents += 1
-                yield Document(text, source)
+        for document in read_source(path, documents=documents, text_key=text_key, note=note):
+            num_documents += 1
+            yield document
     if not num_documents:
-        names = ", ".join(map(printable, sources[:3])) + (", …" if len(sources) > 3 else "")
-        raise InputError(f"the corpus is empty: {len(sources)} file(s) read and no text in them ({names})")
+        raise no_documents(sources)
+
+
+def read_source(
+    path: Path, *, documents: DocumentRule = "auto", text_key: str | None = None, note: Note = SILENT.note
+) -> Iterator[Document]:
+    """The documents of one file of `list_sources`, as `read_documents` reads it; there may be none."""
+    for source, text in _read_file(path, _Reading(documents, text_key, note)):
+        if text := text.strip():
+            yield Document(text, source)
+
+
+def no_documents(sources: Sequence[Path]) -> InputError:
+    """The error for files without text."""
+    names = ", ".join(map(printable, sources[:3])) + (", …" if len(sources) > 3 else "")
+    return InputError(f"the corpus is empty: {len(sources)} file(s) read and no text in them ({names})")
 
 
 @dataclass(frozen=True)

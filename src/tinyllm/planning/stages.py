@@ -28,7 +28,8 @@ from tinyllm.planning.speed import measure_speed
 from tinyllm.planning.survey import Survey, Vocabulary, survey, try_tokenizer, try_vocabularies
 from tinyllm.progress import Reporter
 from tinyllm.shards.format import ShardSet
-from tinyllm.shards.writer import fingerprint_of, prepare
+from tinyllm.shards.recipe import fingerprint_of
+from tinyllm.shards.writer import prepare
 from tinyllm.tokenizer.codec import Tokenizer
 from tinyllm.tokenizer.training import train_tokenizer
 from tinyllm.training.checkpoint import list_checkpoints

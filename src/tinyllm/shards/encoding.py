@@ -1,9 +1,9 @@
 """Encodes batches of texts to token ids; every encoding process uses this. `parallel` distributes the batches."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,9 +15,11 @@ from tinyllm.tokenizer.word_cache import ID_BYTES, cached_encoder
 if TYPE_CHECKING:
     from tinyllm.corpus.documents import Document  # a worker reads no documents and starts faster without it
 
+Item = TypeVar("Item")
 Tokens = npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
 Lengths = npt.NDArray[np.int64]
 UINT16_IDS = 2**16
+BATCH_CHARACTERS = 2**20
 
 
 def dtype_for(vocab_size: int) -> Literal["uint16", "uint32"]:
@@ -30,7 +32,8 @@ class Batch:
     """Documents that are encoded together."""
 
     documents: list["Document"]
-    are_validation: list[bool]
+    are_validation: list[bool] = field(default_factory=list)
+    """The split of each document; empty if the documents are labelled after they are encoded."""
 
     @property
     def texts(self) -> list[str]:
@@ -51,6 +54,20 @@ class EncodedTexts:
     def split(self) -> list[Tokens]:
         """The ids of each text."""
         return [self.ids[start:end] for start, end in pairwise([0, *np.cumsum(self.lengths)])]
+
+
+def group(items: Iterable[Item], num_characters: Callable[[Item], int]) -> Iterator[list[Item]]:
+    """Groups of about BATCH_CHARACTERS characters; a longer item is in a group that it ends."""
+    grouped: list[Item] = []
+    size = 0
+    for item in items:
+        grouped.append(item)
+        size += num_characters(item)
+        if size >= BATCH_CHARACTERS:
+            yield grouped
+            grouped, size = [], 0
+    if grouped:
+        yield grouped
 
 
 class Encoder:

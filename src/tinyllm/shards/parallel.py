@@ -19,12 +19,14 @@ from itertools import count
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
+from typing import TypeVar
 
 from tinyllm.errors import ArtifactError, FormatError, InputError, TinyllmError
 from tinyllm.shards.encoding import Batch, EncodedTexts, Encoder
 from tinyllm.tokenizer.codec import Tokenizer
 from tinyllm.tokenizer.opening import tokenizer_of_files
 
+AnyBatch = TypeVar("AnyBatch", bound=Batch)
 BATCHES_PER_WORKER = 8
 """Batches sent to a worker in advance, so that it has work while this process writes a shard."""
 MAX_BATCHES_PER_PROCESS = 12
@@ -34,8 +36,8 @@ FOLDER_PREFIX = "tinyllm-batches-"
 
 
 def encode_in_order(
-    batches: Iterable[Batch], tokenizer: Tokenizer, append_eos: bool, num_workers: int
-) -> Generator[tuple[Batch, EncodedTexts], None, None]:
+    batches: Iterable[AnyBatch], tokenizer: Tokenizer, append_eos: bool, num_workers: int
+) -> Generator[tuple[AnyBatch, EncodedTexts], None, None]:
     """Each batch with its encoded documents, in order, computed by `num_workers` processes including this one.
 
     The number of buffered batches is bounded. Raises InputError or FormatError naming the file of a document that
@@ -48,7 +50,7 @@ def encode_in_order(
         for batch in batches:
             yield batch, _ids_of(batch, _encode_here(encoder, batch), encoder)
         return
-    pending: deque[tuple[Batch, _Result]] = deque()
+    pending: deque[tuple[AnyBatch, _Result]] = deque()
     with _start_workers(num_other_workers, tokenizer, append_eos) as workers:
         try:
             for batch in batches:
@@ -127,14 +129,14 @@ def _start_workers(num_other_workers: int, tokenizer: Tokenizer, append_eos: boo
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _next_result(pending: deque[tuple[Batch, _Result]], encoder: Encoder) -> tuple[Batch, EncodedTexts]:
+def _next_result(pending: deque[tuple[AnyBatch, _Result]], encoder: Encoder) -> tuple[AnyBatch, EncodedTexts]:
     batch, result = pending[0]
     encoded = _ids_of(batch, result, encoder)
     pending.popleft()
     return batch, encoded
 
 
-def _reclaim_batch(pending: deque[tuple[Batch, _Result]], encoder: Encoder) -> bool:
+def _reclaim_batch(pending: deque[tuple[AnyBatch, _Result]], encoder: Encoder) -> bool:
     """Encodes the last batch that no worker has started in this process; returns whether there was one."""
     for place, (batch, result) in reversed(list(enumerate(pending))):
         if result.cancel():

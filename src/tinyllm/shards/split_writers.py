@@ -5,16 +5,35 @@
 
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
+import numpy.typing as npt
 
 from tinyllm.corpus.documents import Document
+from tinyllm.corpus.split import SplitRule
 from tinyllm.shards.details import Counts, ShardEntry, SplitName
-from tinyllm.shards.encoding import Batch, EncodedTexts, Lengths, Tokens
+from tinyllm.shards.encoding import EncodedTexts, Lengths, Tokens
 from tinyllm.shards.format import POSITION_PARTS, count_tokens
 from tinyllm.shards.journal import Journal, shard_name, source_shard_name
 from tinyllm.tokenizer.codec import Tokenizer
+
+
+@dataclass(frozen=True)
+class LabelledTexts:
+    """Encoded documents, with the file and the split of each."""
+
+    texts: EncodedTexts
+    sources: Sequence[str]
+    are_validation: npt.NDArray[np.bool_]
+
+    def select(self, chosen: npt.NDArray[np.bool_]) -> "LabelledTexts":
+        """The chosen documents alone."""
+        texts, sources = self.texts, [self.sources[place] for place in np.flatnonzero(chosen).tolist()]
+        ids = texts.ids[np.repeat(chosen, texts.lengths)]
+        encoded = EncodedTexts(ids, texts.lengths[chosen], texts.text_bytes[chosen])
+        return LabelledTexts(encoded, sources, self.are_validation[chosen])
 
 
 class ShardWriter:
@@ -85,25 +104,48 @@ class SplitWriters:
             else:
                 yield document, is_validation
 
-    def write_by_label(self, encoded: Iterable[tuple[Batch, EncodedTexts]]) -> None:
+    def skip_encoded(self, encoded: Iterable[LabelledTexts]) -> Iterator[LabelledTexts]:
+        """Drops encoded documents as `skip_finished` drops documents."""
+        finished = {True: self._journal.num_documents("validation"), False: self._journal.num_documents("train")}
+        for labelled in encoded:
+            is_left = np.ones(len(labelled.are_validation), dtype=bool)
+            for is_validation, count in finished.items():
+                dropped = np.flatnonzero(labelled.are_validation == is_validation)[:count]
+                is_left[dropped] = False
+                finished[is_validation] -= len(dropped)
+            if is_left.any():
+                yield labelled if is_left.all() else labelled.select(is_left)
+
+    def write(self, rule: SplitRule, encoded: Iterable[LabelledTexts], tokenizer: Tokenizer) -> str | None:
+        """Writes all documents by a rule of `corpus.split`; returns a line for `note`, or None."""
+        if rule == "position":
+            return self.write_by_position(encoded, tokenizer)
+        if rule == "source":
+            self.write_by_source(encoded)
+        else:
+            self.write_by_label(encoded)
+        return None
+
+    def write_by_label(self, encoded: Iterable[LabelledTexts]) -> None:
         """Writes each document to the split of its label."""
-        for batch, texts in encoded:
-            are_validation = np.array(batch.are_validation)
+        for labelled in encoded:
+            texts, are_validation = labelled.texts, labelled.are_validation
             for writer, selected in ((self._train, ~are_validation), (self._validation, are_validation)):
                 ids = texts.ids[np.repeat(selected, texts.lengths)]
                 writer.add(ids, texts.lengths[selected], texts.text_bytes[selected])
         self._flush()
 
-    def write_by_source(self, encoded: Iterable[tuple[Batch, EncodedTexts]]) -> None:
+    def write_by_source(self, encoded: Iterable[LabelledTexts]) -> None:
         """Writes each source as one shard of the split that its documents' labels name."""
         source = None
-        for batch, texts in encoded:
+        for labelled in encoded:
+            texts = labelled.texts
             ends = np.cumsum(texts.lengths)
-            for first, stop in _runs([document.source for document in batch.documents]):
-                writer = self._validation if batch.are_validation[first] else self._train
-                if batch.documents[first].source != source:
+            for first, stop in _runs(labelled.sources):
+                writer = self._validation if labelled.are_validation[first] else self._train
+                if labelled.sources[first] != source:
                     self._flush()
-                    source = batch.documents[first].source
+                    source = labelled.sources[first]
                     writer.name_next(source_shard_name(source, self._journal.entries))
                 start = int(ends[first - 1]) if first else 0
                 writer.add(
@@ -111,9 +153,10 @@ class SplitWriters:
                 )
         self._flush()
 
-    def write_by_position(self, encoded: Iterable[tuple[Batch, EncodedTexts]], tokenizer: Tokenizer) -> str:
+    def write_by_position(self, encoded: Iterable[LabelledTexts], tokenizer: Tokenizer) -> str:
         """Writes the last tenth of all tokens as validation, and may cut a document. Returns a line for `note`."""
-        documents = [pair for _, texts in encoded for pair in zip(texts.split(), texts.text_bytes, strict=True)]
+        all_texts = (labelled.texts for labelled in encoded)
+        documents = [pair for texts in all_texts for pair in zip(texts.split(), texts.text_bytes, strict=True)]
         num_tokens = sum(len(ids) for ids, _ in documents)
         num_validation = num_tokens // POSITION_PARTS
         num_train_left = num_tokens - num_validation

@@ -43,8 +43,8 @@ def corpus(stories: list[str], tmp_path: Path) -> Path:
 @pytest.fixture
 def run(corpus: Path, tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., ShardSet]:
     """Prepares the corpus in small batches and small shards, by default in one process."""
-    monkeypatch.setattr("tinyllm.shards.writer.BATCH_CHARACTERS", 500)
-    monkeypatch.setattr("tinyllm.shards.writer.PROCESS_BYTES", 1000)
+    monkeypatch.setattr("tinyllm.shards.encoding.BATCH_CHARACTERS", 500)
+    monkeypatch.setattr("tinyllm.shards.recipe.PROCESS_BYTES", 1000)
 
     def run_prepare(name: str = "shards", **options: Any) -> ShardSet:
         options = {"num_workers": 1, "shard_tokens": 2000, "validation_fraction": 0.1, **options}

@@ -87,7 +87,7 @@ def test_a_killed_run_leaves_no_temporary_files(corpus: Path, tokenizer: Tokeniz
 import os, signal
 from pathlib import Path
 from tinyllm.progress import Reporter
-from tinyllm.shards import writer
+from tinyllm.shards import encoding, recipe, writer
 from tinyllm.tokenizer.codec import Tokenizer
 
 class KillThisProcess(Reporter):
@@ -96,7 +96,7 @@ class KillThisProcess(Reporter):
         os.kill(os.getpid(), signal.SIGKILL)
 
 if __name__ == "__main__":
-    writer.BATCH_CHARACTERS, writer.PROCESS_BYTES = 500, 1000
+    encoding.BATCH_CHARACTERS, recipe.PROCESS_BYTES = 500, 1000
     tokenizer = Tokenizer.from_bytes({tokenizer.model_proto!r}, "test.model")
     writer.prepare([{str(corpus)!r}], tokenizer, Path({str(temporary.parent / "shards")!r}), num_workers=2,
                    reporter=KillThisProcess())

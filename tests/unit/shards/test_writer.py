@@ -275,7 +275,7 @@ def test_shards_by_source_resume_after_an_interruption(
     stories: list[str], tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = contents(by_source(tmp_path, stories, tokenizer, "whole"))
-    monkeypatch.setattr("tinyllm.shards.writer.BATCH_CHARACTERS", 500)
+    monkeypatch.setattr("tinyllm.shards.encoding.BATCH_CHARACTERS", 500)
 
     def stop(progress: Progress) -> None:
         if progress.counts["documents"] > 200:
