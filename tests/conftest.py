@@ -155,6 +155,17 @@ def _cache_of_this_session(user_cache: Path) -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True, scope="session")
+def _no_waiting_for_the_disk() -> Iterator[None]:
+    """A sync of a test's own process does nothing, for no test cuts the power; it takes milliseconds otherwise.
+
+    Commands in processes of their own sync as they do for users, and tests/faults traces the order of their calls.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
 def _signals_of_a_terminal() -> None:
     """Lets SIGHUP arrive in this process and its children, also if the tests run under nohup, which ignores it."""
     if hasattr(signal, "SIGHUP"):
