@@ -237,3 +237,69 @@ def test_settings_of_a_run_that_cannot_be_read_are_marked(
 def test_a_trial_of_no_length_is_refused(capsys: Capture, tiny_shards: Path, seconds: str) -> None:
     code, _, err = call(capsys, "doctor", str(tiny_shards), "--trial-seconds", seconds)
     assert (code, "--trial-seconds is " in err) == (2, True)
+
+
+PLAN = ("doctor", "--plan", "--recipe", "stories110m")
+
+
+def test_a_plan_for_eight_gpus_has_its_numbers_and_reasons(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    code, out, err = call(capsys, *PLAN, "--tokens", "3e9", "--gpus", "8", "--gpu", "h100", "--price", "2.5")
+    assert (code, err) == (0, "")
+    for part in (
+        "109,529,856",
+        "27.4 a parameter",
+        "131,072 tokens each",
+        "8 x H100 SXM: 40% of 989 TFLOP/s",
+        "767 MB",
+        "2 x 7 / 8 x 4 bytes a parameter",
+        "for each of 4 microbatches",
+        "2.5 for a device and hour",
+    ):
+        assert part in out
+
+
+def test_a_plan_takes_the_vocabulary_of_shards_and_measures_this_machine(
+    capsys: Capture, tiny_shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    config = tmp_path / "tiny.toml"
+    config.write_text(
+        "[model]\nhidden_size = 16\nnum_layers = 1\nnum_heads = 2\nnum_kv_heads = 1\ncontext_length = 16\n"
+        '[training]\nsequence_length = 16\ndevice = "cpu"\ndtype = "float32"\nattention = "fused"\n'
+    )
+    before = snapshot(tiny_shards)
+    flags = ("--plan", "--config", str(config), "--trial-seconds", "0.1", "--gpus", "2")
+    code, out, _ = call(capsys, "doctor", str(tiny_shards), *flags)
+    assert code == 0
+    assert re.search(r"1 layers, 16 wide, \d+ tokens in the vocabulary", out)
+    assert re.search(r"2 x this machine \(cpu\): \S+ GFLOP/s in a trial", out)
+    assert "exchanges are left out, for the network is unknown" in out
+    assert snapshot(tiny_shards) == before
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--gpus", "8"), "--gpus belongs to a plan; add --plan"),
+        (("--plan", "--gpu", "abacus"), "--gpu is 'abacus'; known are a100"),
+        (("--plan", "--gpu", "h100", "--tokens", "-1"), "--tokens is -1.0; give a number above 0"),
+        (("--plan", "--gpu", "h100", "--mfu", "40"), "--mfu is 40.0; give a number above 0 up to 1"),
+        (("--plan", "--gpu", "h100", "--price", "nan"), "--price is nan"),
+        (("--plan", "--gpu", "h100", "--gpus", "1000"), "--gpus is 1000; an update has 32 windows"),
+        (("--plan", "--trial-seconds", "0"), "a plan for this machine measures it"),
+    ],
+)
+def test_impossible_plans_are_refused_by_their_flag(capsys: Capture, flags: tuple[str, ...], message: str) -> None:
+    code, out, err = call(capsys, "doctor", *flags)
+    assert (code, out) == (2, "")
+    assert message in err
+    assert err.count("\n") == 1
+
+
+def test_a_plan_that_does_not_fit_says_so(capsys: Capture, tmp_path: Path) -> None:
+    config = tmp_path / "large.toml"
+    config.write_text("[model]\nhidden_size = 8192\nnum_layers = 80\nnum_heads = 64\n")
+    code, _, err = call(capsys, "doctor", "--plan", "--config", str(config), "--gpu", "l4")
+    assert code == 0
+    assert "the memory of a device is too small: use several" in err

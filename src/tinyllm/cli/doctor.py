@@ -10,6 +10,7 @@ from rich.filesize import decimal
 from tinyllm import storage
 from tinyllm.addresses import with_addresses
 from tinyllm.cli.console import note
+from tinyllm.cli.doctor_plan import PlanOptions, show_plan
 from tinyllm.cli.flags import hint_in_flags
 from tinyllm.config.layers import config_for_shards, file_layer
 from tinyllm.errors import ArtifactError, UsageError
@@ -35,11 +36,18 @@ def doctor(
         Path, Parameter(help="For shards: directory of the run, to check the free space on its disk.")
     ] = Path(),
     trial_seconds: Annotated[float, Parameter(help="For shards: length of the trial; 0 for none.")] = 10.0,
+    plan: Annotated[
+        bool, Parameter(help="Print what a run of the recipe costs, and stop.", negative="", show_default=False)
+    ] = False,
+    options: PlanOptions = PlanOptions(),  # noqa: B008 (frozen)
 ) -> None:
     """Check runs, shards, models and tokenizers, or whether a run will fit.
 
     Checks subfolders too, and names the command that repairs or resumes. For shards it forecasts memory, disk and time
     of a run, by a short trial. Nothing is changed. The exit code is 1 if something is damaged or does not fit.
+
+    With --plan it computes what a run of a recipe costs on one GPU or many: FLOPs, memory, bytes on the wire, days,
+    money. Each number has its reason. Shards or a tokenizer give the size of the vocabulary.
 
     For example:
 
@@ -47,9 +55,14 @@ def doctor(
       tinyllm doctor runs/first
       tinyllm doctor demo
       tinyllm doctor shards --recipe stories15m
+      tinyllm doctor --plan --recipe stories110m --tokens 3e9 --gpus 8 --gpu h100 --price 2.5
     """
+    options.check(plan=plan)
     if not 0 <= trial_seconds < math.inf:
         raise UsageError(f"--trial-seconds is {trial_seconds}; give 0 for no trial, or more")
+    if plan:
+        show_plan(path, recipe, config, options, trial_seconds)
+        return
     if path is None:
         describe_machine(out)
         return

@@ -51,7 +51,12 @@ def _linear_shapes(name: str, shape: tuple[int, int], bias: bool) -> dict[str, t
 def num_parameters(config: ModelConfig) -> int:
     """Number of stored parameters; tied embeddings count once. Takes the same time for any number of layers."""
     embeddings = config.vocab_size * config.hidden_size * (1 if config.tie_embeddings else 2)
-    return embeddings + config.num_layers * sum(map(prod, _layer_shapes(config).values())) + config.hidden_size
+    return embeddings + block_parameters(config) + config.hidden_size
+
+
+def block_parameters(config: ModelConfig) -> int:
+    """Number of parameters of all transformer blocks."""
+    return config.num_layers * sum(map(prod, _layer_shapes(config).values()))
 
 
 def weight_bytes(config: ModelConfig, bytes_per_parameter: int = 4) -> int:

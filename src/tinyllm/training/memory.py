@@ -15,14 +15,15 @@ LEAST_BYTES_PER_NUMBER = 1
 """Lower bound for activations: at least 2 bytes each, and custom kernels recompute up to half of them."""
 
 
-def activation_bytes(config: Config) -> int:
+def activation_bytes(config: Config, bytes_per_number: int = 4) -> int:
     """Approximate bytes of one microbatch's activations: the inputs of each block's matrix products, and the logits.
 
-    Logits count three times: with their softmax and their gradient.
+    `bytes_per_number` is of the blocks' numbers. Logits are float32 and count three times: with their softmax and their
+    gradient.
     """
     settings = config.training
     logits = settings.batch_size * settings.sequence_length * 3 * config.model.vocab_size
-    return 4 * (_block_numbers(config) + logits)
+    return bytes_per_number * _block_numbers(config) + 4 * logits
 
 
 def _block_numbers(config: Config) -> int:
