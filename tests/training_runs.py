@@ -28,6 +28,23 @@ TRAINING = {
     "compile": "off",
 }
 
+SMALL_RUN: dict[str, Any] = {
+    "model": {"hidden_size": 16, "num_layers": 1, "num_heads": 2, "num_kv_heads": 1, "context_length": 32},
+    "training": {
+        "batch_size": 4,
+        "accumulation_steps": 1,
+        "sequence_length": 32,
+        "eval_batches": 1,
+        "eval_interval": 4,
+        "checkpoint_interval": 2,
+        "dtype": "float32",
+        "attention": "fused",
+        "compile": "off",
+    },
+    "sample": {"num_samples": 0},
+}
+"""Arguments of `tinyllm.train` for a run with a checkpoint every two updates, the same on every machine."""
+
 
 class Listener(TrainingReporter):
     """Records all events and calls `at_step` after each update."""

@@ -14,20 +14,9 @@ from object_store import ObjectStore, needs_object_store
 from tinyllm.cli.app import main
 from tinyllm.shards.format import ShardSet
 from tinyllm.storage import verify
+from training_runs import SMALL_RUN
 
 pytestmark = needs_object_store
-SHAPE = {"hidden_size": 16, "num_layers": 1, "num_heads": 2, "num_kv_heads": 1, "context_length": 32}
-ROWS = {
-    "batch_size": 4,
-    "accumulation_steps": 1,
-    "sequence_length": 32,
-    "eval_batches": 1,
-    "eval_interval": 4,
-    "checkpoint_interval": 2,
-    "dtype": "float32",
-    "attention": "fused",
-    "compile": "off",
-}
 
 
 def run(*arguments: str) -> None:
@@ -66,10 +55,10 @@ def test_a_corpus_at_addresses_gives_the_shards_of_local_files(
     object_store.put(corpus, "corpus")
     tokenizer = object_store.put(tokenizer_file, "tiny.model")
     options = {"documents": "line", "validation_fraction": 0.1, "num_workers": 1}
-    local = tinyllm.prepare(corpus, tokenizer_file, tmp_path / "local", **options)  # type: ignore[arg-type]
+    local = tinyllm.prepare(corpus, tokenizer_file, tmp_path / "local", **options)
     address = object_store.address("shards")
     pattern = object_store.address("corpus", "*")
-    tinyllm.prepare(pattern, tokenizer, address, **options)  # type: ignore[arg-type]
+    tinyllm.prepare(pattern, tokenizer, address, **options)
     opened = ShardSet.open(address, verify="full")
     ours, theirs = ([*shards.train, *shards.validation] for shards in (opened, local))
     assert [array.tobytes() for array in ours] == [array.tobytes() for array in theirs]
@@ -83,16 +72,15 @@ def test_a_run_goes_on_on_another_machine_with_the_numbers_of_one(
 ) -> None:
     place = object_store.address("runs", "one")
     shards = object_store.put(tiny_shards, "shards")
-    settings = {"model": SHAPE, "training": ROWS, "sample": {"num_samples": 0}}
-    tinyllm.train(tiny_shards, tmp_path / "whole", **settings, schedule={"num_steps": 8})  # type: ignore[arg-type]
-    part = {**settings, "training": {**ROWS, "max_minutes": 1e-9}}
-    outcome = tinyllm.train(shards, place, **part, schedule={"num_steps": 8})  # type: ignore[arg-type]
+    tinyllm.train(tiny_shards, tmp_path / "whole", **SMALL_RUN, schedule={"num_steps": 8})
+    part = {**SMALL_RUN, "training": {**SMALL_RUN["training"], "max_minutes": 1e-9}}
+    outcome = tinyllm.train(shards, place, **part, schedule={"num_steps": 8})
     assert outcome.state.step < 8
     with pytest.raises(tinyllm.errors.UsageError, match="already holds a run"):
-        tinyllm.train(shards, place, **settings)  # type: ignore[arg-type]
+        tinyllm.train(shards, place, **SMALL_RUN)
     other_machine("second")
     with pytest.raises(tinyllm.errors.UsageError, match="already holds a run"):
-        tinyllm.train(shards, place, **settings)  # type: ignore[arg-type]
+        tinyllm.train(shards, place, **SMALL_RUN)
     assert tinyllm.train(shards, place, resume=True, training={"max_minutes": 0}).state.step == 8
     found = object_store.get(tmp_path / "found", "runs", "one")
     assert _losses(found) == _losses(tmp_path / "whole")

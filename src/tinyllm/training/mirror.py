@@ -40,6 +40,8 @@ class Mirror:
         """The uploaded manifest of each checkpoint and of the model."""
         self._logs_due = 0.0
         self._lists_remote = True
+        self._held = run.parent / ".uploads" / "held"
+        """Second names of the files of the directory that is uploaded next."""
         self._end = threading.Event()
         self._problem: Exception | None = None
         self._thread = threading.Thread(target=self._work, name="uploads", daemon=True)
@@ -101,12 +103,16 @@ class Mirror:
         self._claim.refresh_if_due()
         checkpoints = [path for path in list_checkpoints(self._run / "checkpoints") if is_checkpoint_of(path)]
         new = [path for path in checkpoints if path.name not in self._directories][:1]
+        # The checkpoint is held before the logs are uploaded, because training may remove it while they are.
+        held = [(path.name, content) for path in new if (content := self._hold(path, KIND)) is not None]
         if is_last or new or time.monotonic() >= self._logs_due:
             self._upload_logs()
-        for path in new:
-            self._upload_directory(path, join(self._place, "checkpoints", path.name), KIND)
-        if (self._run / "model" / storage.MANIFEST_NAME).exists():
-            self._upload_directory(self._run / "model", join(self._place, "model"), MODEL)
+        for name, content in held:
+            self._upload_held(name, content, join(self._place, "checkpoints", name), KIND)
+        if (self._run / MODEL / storage.MANIFEST_NAME).exists():
+            content = self._hold(self._run / MODEL, MODEL)
+            if content is not None:
+                self._upload_held(MODEL, content, join(self._place, MODEL), MODEL)
         if new or self._lists_remote:
             self._remove_old({path.name for path in checkpoints})
 
@@ -128,25 +134,28 @@ class Mirror:
         storage.write_file(copy, path.read_bytes())
         upload_file(copy, place)
 
-    def _upload_directory(self, path: Path, place: str, kind: str) -> None:
-        """Uploads a directory by second names of its files: training may replace or remove it meanwhile."""
+    def _hold(self, path: Path, kind: str) -> bytes | None:
+        """Gives the files of a directory second names, as training may replace or remove it; returns its manifest.
+
+        None if this version was uploaded before, or if training has replaced or removed it.
+        """
         try:
             content = (path / storage.MANIFEST_NAME).read_bytes()
             if self._directories.get(path.name) == content:
-                return
-            held = self._run.parent / ".uploads" / "held"
-            if held.exists():
-                storage.disk.remove_tree(held)
-            storage.disk.make_parents(held)
+                return None
+            if self._held.exists():
+                storage.disk.remove_tree(self._held)
+            storage.disk.make_parents(self._held)
             for name in (*storage.read_manifest(path, kind).files, storage.MANIFEST_NAME):
-                storage.disk.link_or_copy(path / name, held / name)
+                storage.disk.link_or_copy(path / name, self._held / name)
         except (FileNotFoundError, InputError):
-            return  # removed by training; the next look finds its successor
-        if (held / storage.MANIFEST_NAME).read_bytes() != content:
-            return  # replaced in between
-        upload_directory(held, place, kind)
-        storage.disk.remove_tree(held)
-        self._directories[path.name] = content
+            return None  # the next look finds its successor
+        return content if (self._held / storage.MANIFEST_NAME).read_bytes() == content else None
+
+    def _upload_held(self, name: str, content: bytes, place: str, kind: str) -> None:
+        upload_directory(self._held, place, kind)
+        storage.disk.remove_tree(self._held)
+        self._directories[name] = content
 
     def _remove_old(self, kept: set[str]) -> None:
         """Removes the checkpoints at the address that the folder has no more, once its newest one is there."""

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,25 +18,12 @@ import tinyllm
 from object_store import ObjectStore, needs_object_store
 from tinyllm.errors import ArtifactError, UploadError
 from tinyllm.storage import verify
+from tinyllm.storage.remote.claims import Claim
 from tinyllm.training.mirror import Mirror
 from tinyllm.training.reporter import TrainingReporter
+from training_runs import SMALL_RUN
 
 pytestmark = needs_object_store
-SETTINGS: dict[str, Any] = {
-    "model": {"hidden_size": 16, "num_layers": 1, "num_heads": 2, "num_kv_heads": 1, "context_length": 32},
-    "training": {
-        "batch_size": 4,
-        "accumulation_steps": 1,
-        "sequence_length": 32,
-        "eval_batches": 1,
-        "eval_interval": 4,
-        "checkpoint_interval": 2,
-        "dtype": "float32",
-        "attention": "fused",
-        "compile": "off",
-    },
-    "sample": {"num_samples": 0},
-}
 
 
 @pytest.fixture(autouse=True)
@@ -81,7 +69,7 @@ def test_training_goes_on_while_uploads_fail(
 
     watcher = Watcher(act)
     place = object_store.address("runs", "one")
-    tinyllm.train(tiny_shards, place, **SETTINGS, schedule={"num_steps": 8}, reporter=watcher)
+    tinyllm.train(tiny_shards, place, **SMALL_RUN, schedule={"num_steps": 8}, reporter=watcher)
     failed = [line for line in watcher.notes if line.startswith("an upload failed, and is tried again while training")]
     assert len(failed) == 1
     assert not [record for record in caplog.records if record.name == "asyncio"], "a traceback for the user"
@@ -104,7 +92,7 @@ def test_uploads_slower_than_checkpoints_leave_some_out(object_store: ObjectStor
             wait_for(lambda: any(name.endswith("manifest.json") for name in object_store.names("runs", "one")))
 
     watcher = Watcher(act)
-    tinyllm.train(tiny_shards, place, **SETTINGS, schedule=schedule, reporter=watcher)
+    tinyllm.train(tiny_shards, place, **SMALL_RUN, schedule=schedule, reporter=watcher)
     assert not [line for line in watcher.notes if "failed" in line]
     assert "checkpoints/step-00000040/manifest.json" in object_store.names("runs", "one")
 
@@ -116,7 +104,7 @@ def test_an_end_without_network_keeps_the_copy(object_store: ObjectStore, tiny_s
 
     place = object_store.address("runs", "one")
     with pytest.raises(UploadError, match=r"runs/one lacks the end of the run: .*; the copy on this machine is whole"):
-        tinyllm.train(tiny_shards, place, **SETTINGS, schedule={"num_steps": 4}, reporter=Watcher(act))
+        tinyllm.train(tiny_shards, place, **SMALL_RUN, schedule={"num_steps": 4}, reporter=Watcher(act))
     object_store.network.is_down = False
     assert tinyllm.train(tiny_shards, place, resume=True).state.step == 4
     assert "checkpoints/step-00000004/manifest.json" in object_store.names("runs", "one")
@@ -128,8 +116,6 @@ def test_a_run_whose_claim_is_lost_uploads_nothing_more(
     other_machine: Callable[[str], Path],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from tinyllm.storage.remote.claims import Claim
-
     place = object_store.address("runs", "one")
     monkeypatch.setattr("tinyllm.storage.remote.claims.REFRESH_SECONDS", 0.0)
 
@@ -144,7 +130,7 @@ def test_a_run_whose_claim_is_lost_uploads_nothing_more(
 
     watcher = Watcher(act)
     with pytest.raises(UploadError, match="is not this run's any more"):
-        tinyllm.train(tiny_shards, place, **SETTINGS, schedule={"num_steps": 8}, reporter=watcher)
+        tinyllm.train(tiny_shards, place, **SMALL_RUN, schedule={"num_steps": 8}, reporter=watcher)
     assert not [name for name in object_store.names("runs", "one") if "step-00000008" in name]
 
 
@@ -153,7 +139,7 @@ def test_a_copy_that_another_machine_outran_is_replaced(
     object_store: ObjectStore, tiny_shards: Path, other_machine: Callable[[str], Path]
 ) -> None:
     place = object_store.address("runs", "one")
-    first = {**SETTINGS, "schedule": {"num_steps": 2}}
+    first = {**SMALL_RUN, "schedule": {"num_steps": 2}}
     other_machine("first")
     tinyllm.train(tiny_shards, place, **first)
     other_machine("second")
@@ -163,6 +149,25 @@ def test_a_copy_that_another_machine_outran_is_replaced(
     outcome = tinyllm.train(tiny_shards, place, resume=True, schedule={"num_steps": 6}, reporter=watcher)
     assert outcome.state.step == 6
     assert any(line.startswith("going on from") and line.endswith("step 4") for line in watcher.notes)
+
+
+def test_a_checkpoint_that_training_removes_during_the_upload_of_logs_arrives_whole(
+    object_store: ObjectStore, tiny_shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Logs that take longer than a checkpoint lives would otherwise keep every checkpoint away."""
+    run, place = tmp_path / "run", object_store.address("runs", "one")
+    tinyllm.train(tiny_shards, run, **SMALL_RUN, schedule={"num_steps": 4})
+    mirror = Mirror(run, place, Claim.take(place, "this copy"), lambda line: None)
+    upload_logs = mirror._upload_logs
+
+    def upload_slowly() -> None:
+        upload_logs()
+        shutil.rmtree(run / "checkpoints" / "step-00000004")
+
+    monkeypatch.setattr(mirror, "_upload_logs", upload_slowly)
+    mirror._upload(is_last=False)
+    assert "checkpoints/step-00000004/manifest.json" in object_store.names("runs", "one")
+    verify(object_store.get(tmp_path / "found", "runs", "one") / "checkpoints" / "step-00000004", "checkpoint")
 
 
 def test_the_uploads_of_a_killed_process_stop_at_once() -> None:
@@ -188,7 +193,7 @@ def test_a_killed_run_leaves_whole_checkpoints_alone(
         "settings = json.loads(sys.argv[3])\n"
         "tinyllm.train(sys.argv[1], sys.argv[2], schedule={'num_steps': 100_000}, **settings)\n"
     )
-    command = [sys.executable, "-c", program, str(tiny_shards), place, json.dumps(SETTINGS)]
+    command = [sys.executable, "-c", program, str(tiny_shards), place, json.dumps(SMALL_RUN)]
     process = subprocess.Popen(command, env={**os.environ, **object_store.environment})
     try:
         wait_for(lambda: any(name.endswith("manifest.json") for name in object_store.names("runs", "one")))
