@@ -55,10 +55,10 @@ def test_a_corpus_at_addresses_gives_the_shards_of_local_files(
     object_store.put(corpus, "corpus")
     tokenizer = object_store.put(tokenizer_file, "tiny.model")
     options = {"documents": "line", "validation_fraction": 0.1, "num_workers": 1}
-    local = tinyllm.prepare(corpus, tokenizer_file, tmp_path / "local", **options)
+    local = tinyllm.prepare(corpus, tokenizer_file, tmp_path / "local", **options)  # type: ignore[arg-type]
     address = object_store.address("shards")
     pattern = object_store.address("corpus", "*")
-    tinyllm.prepare(pattern, tokenizer, address, **options)
+    tinyllm.prepare(pattern, tokenizer, address, **options)  # type: ignore[arg-type]
     opened = ShardSet.open(address, verify="full")
     ours, theirs = ([*shards.train, *shards.validation] for shards in (opened, local))
     assert [array.tobytes() for array in ours] == [array.tobytes() for array in theirs]
