@@ -33,7 +33,7 @@ def close_hard(connection: socket.socket) -> None:
     connection.close()
 
 
-@pytest.mark.promise("15 disconnects: stopped within 1 s, no slot or descriptor lost", fast=50, full=500)
+@pytest.mark.promise("20 disconnects: stopped within 1 s, no slot or descriptor lost", fast=50, full=500)
 def test_a_client_that_goes_away_frees_its_slot(count: int, tell: Tell, server: ServerProcess) -> None:
     chance = random.Random(15)
     server.wait_until_idle()
@@ -89,7 +89,7 @@ def trickling(server: ServerProcess, count: int) -> Iterator[list[socket.socket]
         connection.close()
 
 
-@pytest.mark.promise("16 trickling connections: closed within 30 s, p95 of others at most doubles", fast=60, full=200)
+@pytest.mark.promise("20 trickling connections: closed within 30 s, p95 of others at most doubles", fast=60, full=200)
 def test_slow_connections_are_closed_and_disturb_nobody(
     request: pytest.FixtureRequest, count: int, tell: Tell, start_server: Start
 ) -> None:
@@ -123,7 +123,7 @@ def send_byte(connection: socket.socket) -> bool:
         return False
 
 
-@pytest.mark.promise("16 clients that never read: 1 MiB at most, dropped within 60 s", fast=4, full=20)
+@pytest.mark.promise("20 clients that never read: 1 MiB at most, dropped within 60 s", fast=4, full=20)
 def test_a_client_that_never_reads_costs_little_and_is_dropped(
     request: pytest.FixtureRequest, count: int, tell: Tell, start_server: Start
 ) -> None:

@@ -43,7 +43,7 @@ def read_together(connections: list[socket.socket]) -> list[bytes]:
     return answers
 
 
-@pytest.mark.promise("21 SIGTERM under load: ended within 30 s, no stream cut without an error", fast=1, full=10)
+@pytest.mark.promise("20 SIGTERM under load: ended within 30 s, no stream cut without an error", fast=1, full=10)
 @pytest.mark.parametrize("max_tokens", [300, 16_000])
 def test_a_signal_under_load_cuts_no_stream_without_an_error(
     max_tokens: int, count: int, tell: Callable[[str], None], start_server: Start
@@ -70,7 +70,7 @@ def test_a_signal_under_load_cuts_no_stream_without_an_error(
     tell(f"{num_done} texts ended, {num_told} cut with an error, {num_refused} refused; {slowest:.1f} s at most")
 
 
-@pytest.mark.promise("21 SIGKILL of the server leaves nothing behind", fast=1, full=10)
+@pytest.mark.promise("20 SIGKILL of the server leaves nothing behind", fast=1, full=10)
 def test_a_killed_server_leaves_nothing_behind(
     count: int, tell: Callable[[str], None], start_server: Start, user_cache: Path
 ) -> None:

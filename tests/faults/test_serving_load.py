@@ -73,7 +73,7 @@ async def load(server: ServerProcess, seconds: float) -> tuple[Counter[int], lis
     return statuses, memory
 
 
-@pytest.mark.promise("14 64 streams, seconds: texts equal to solo, no 5xx but 503, memory +5 %", fast=10, full=600)
+@pytest.mark.promise("20 64 streams, seconds: texts equal to solo, no 5xx but 503, memory +5 %", fast=10, full=600)
 def test_texts_under_load_equal_those_alone(
     count: int, tell: Callable[[str], None], start_server: Callable[..., ServerProcess]
 ) -> None:

@@ -67,11 +67,11 @@ OVERSIZED: dict[str, tuple[Callable[[ServerProcess], bytes], int]] = {
 
 
 @pytest.mark.parametrize("name", OVERSIZED)
-@pytest.mark.promise("17 oversized requests: 4xx within 1 s, memory +20 MiB at most", fast=2, full=50)
+@pytest.mark.promise("20 oversized requests: 4xx within 1 s, memory +20 MiB at most", fast=2, full=50)
 def test_an_oversized_request_is_refused_at_once(
     name: str, count: int, tell: Tell, server: ServerProcess, record_property: Callable[[str, object], None]
 ) -> None:
-    record_property("fault campaign", {"promise": f"17 {name}: 4xx within 1 s, memory +20 MiB at most"})
+    record_property("fault campaign", {"promise": f"20 {name}: 4xx within 1 s, memory +20 MiB at most"})
     send, status = OVERSIZED[name]
     before = server.memory_bytes()
     slowest, num_lost = 0.0, 0
@@ -151,7 +151,7 @@ def bad_bodies(count: int) -> list[dict[str, Any]]:
     return bodies
 
 
-@pytest.mark.promise("18 bad parameters: all 4xx in OpenAI's form", fast=100, full=300)
+@pytest.mark.promise("20 bad parameters: all 4xx in OpenAI's form", fast=100, full=300)
 def test_every_bad_parameter_is_refused_in_openai_s_form(count: int, tell: Tell, server: ServerProcess) -> None:
     with server.client() as client:
         for body in bad_bodies(count):
@@ -199,7 +199,7 @@ OPEN = [
 ]
 
 
-@pytest.mark.promise("19 every route x no key, wrong, right; foreign Host and Origin", fast=1, full=10)
+@pytest.mark.promise("20 every route x no key, wrong, right; foreign Host and Origin", fast=1, full=10)
 def test_every_route_asks_for_key_host_and_origin(
     count: int, tell: Tell, start_server: Callable[..., ServerProcess]
 ) -> None:
