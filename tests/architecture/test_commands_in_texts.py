@@ -21,6 +21,7 @@ DOCUMENTS = [
     *sorted((ROOT / "docs").rglob("*.md")),
 ]
 SOURCES = [path for folder in ("src", "benchmarks", "tools") for path in sorted((ROOT / folder).rglob("*.py"))]
+SCRIPTS = [path for path in sorted((ROOT / "examples").iterdir()) if path.suffix in (".sh", ".sbatch")]
 CALL = re.compile(
     r"(?P<sure>^\s*|`|: |run |\| |\$ )?"
     r"\b(?P<program>tinyllm(?= +[a-z-])|python +[\w/]+\.py|make(?= +[a-z]))(?P<rest>[^`\n]*)"
@@ -90,12 +91,20 @@ def split_words(text: str) -> list[str]:
         return text.split()
 
 
+def calls_in_script(path: Path) -> Iterator[Call]:
+    """The commands of a shell script, each to be read whole; its comments are left out."""
+    for line in re.sub(r"\\\n\s*", " ", path.read_text(encoding="utf-8")).splitlines():
+        if not line.startswith("#"):
+            yield from (call._replace(whole=True) for call in calls_in(re.split(r" \|\|? ", line)[0], path.name))
+
+
 def calls_in_makefile() -> Iterator[Call]:
     for line in (ROOT / "Makefile").read_text(encoding="utf-8").splitlines():
         yield from calls_in(line.replace("$(BIN)/", ""), "Makefile")
 
 
 CALLS = [call for path in DOCUMENTS for call in calls_in_document(path)]
+CALLS += [call for path in SCRIPTS for call in calls_in_script(path)]
 CALLS += calls_in_makefile()
 CALLS += [call for path in SOURCES for call in calls_in_source(path)]
 
@@ -133,6 +142,7 @@ def test_texts_name_commands_at_all() -> None:
     programs = [call.words[0] for call in CALLS if flags_of(call.words)]
     assert programs.count("tinyllm") > 40
     assert programs.count("python") > 15
+    assert {call.where.split(":")[0] for call in CALLS} >= {path.name for path in SCRIPTS}
 
 
 def test_commands_of_tinyllm_exist_with_their_flags() -> None:
