@@ -17,12 +17,12 @@ from rich.table import Table
 
 from tinyllm import storage
 from tinyllm.addresses import shown
+from tinyllm.cli.cluster import NO_CLUSTER, ClusterFlags, prepare_by_executor
 from tinyllm.cli.console import TEXT_OR_DASH, note, show
 from tinyllm.cli.progress import Display, stderr
 from tinyllm.cli.texts import TextKey, read_text_key
 from tinyllm.corpus.formats import SUPPORTED
 from tinyllm.corpus.text import DocumentRule
-from tinyllm.errors import ArgumentsError
 from tinyllm.exchange.tokenizer_source import load_tokenizer
 from tinyllm.progress import Progress
 from tinyllm.shards.format import ShardSet
@@ -64,11 +64,7 @@ def prepare(
     overwrite: Annotated[
         bool, Parameter(negative="", show_default=False, help="Replace shards made from other files or options.")
     ] = False,
-    task: Annotated[int | None, Parameter(help="Write only the part of this task, 0 to --num-tasks - 1.")] = None,
-    num_tasks: Annotated[int | None, Parameter(help="Number of tasks that share the work.")] = None,
-    merge: Annotated[
-        bool, Parameter(negative="", show_default=False, help="Join the parts of all tasks into the shards.")
-    ] = False,
+    cluster: ClusterFlags = NO_CLUSTER,
 ) -> None:
     """Turn text files into shards of token ids.
 
@@ -82,8 +78,10 @@ def prepare(
       tinyllm prepare stories.txt --tokenizer tokenizer -o shards
       tinyllm prepare big/ --tokenizer tokenizer -o shards --task 0 --num-tasks 4
       tinyllm prepare big/ --tokenizer tokenizer -o shards --merge
+      tinyllm prepare big/ --tokenizer tokens -o shards --executor ray --num-tasks 4
     """
-    check_way(task, num_tasks, merge=merge)
+    cluster.check()
+    task, num_tasks = cluster.task, cluster.num_tasks
     codec = load_tokenizer(tokenizer)
     options: dict[str, Any] = {
         "documents": documents,
@@ -104,11 +102,20 @@ def prepare(
         directory_output(output, "shards", overwrite=overwrite, note=note) as (place, replaces),
         EncodingDisplay() as display,
     ):
-        options |= {"overwrite": replaces, "reporter": display}
-        if merge:
-            shards = merge_parts(inputs, codec, place, num_tasks=num_tasks, folder=parts_folder(output), **options)
+        if cluster.executor is not None:
+            by_tasks = prepare_by_executor(
+                inputs, codec, output, cluster, options, workers=workers, overwrite=overwrite, display=display
+            )
+            if by_tasks is None:
+                return
+            shards = by_tasks
+        elif cluster.merge:
+            options |= {"num_tasks": num_tasks, "folder": parts_folder(output)}
+            shards = merge_parts(inputs, codec, place, overwrite=replaces, reporter=display, **options)
         else:
-            shards = prepare_shards(inputs, codec, place, num_workers=workers, **options)
+            shards = prepare_shards(
+                inputs, codec, place, num_workers=workers, overwrite=replaces, reporter=display, **options
+            )
     for split, counts in (("train", shards.train_counts), ("validation", shards.validation_counts)):
         note(f"{split:<11} {counts.documents:>12,} documents {counts.tokens:>16,} tokens")
     note(f"{shown(output)} is ready; look at it with: tinyllm data inspect {shown(output)}")
@@ -148,16 +155,6 @@ def inspect(
         ids = opened.train[0][: max(0, sample_tokens)].tolist()
         end = ids.index(opened.tokenizer.bos_id, 1) if opened.tokenizer.bos_id in ids[1:] else len(ids)
         show(f"\nthe first document, {end} tokens of it:\n{opened.tokenizer.decode(ids[:end])}")
-
-
-def check_way(task: int | None, num_tasks: int | None, *, merge: bool) -> None:
-    """Raises ArgumentsError for flags of tasks that contradict each other."""
-    if merge and task is not None:
-        raise ArgumentsError("--task writes one part and --merge joins all parts; give one of them")
-    if task is not None and num_tasks is None:
-        raise ArgumentsError("--task needs --num-tasks, the number of tasks that share the work")
-    if num_tasks is not None and task is None and not merge:
-        raise ArgumentsError("--num-tasks needs --task, the part to write, or --merge")
 
 
 @contextmanager

@@ -82,8 +82,6 @@ def merge_parts(
     raises its errors. Raises ArtifactError or MismatchError, which name the part, if one is missing, damaged, or made
     from other files or options.
     """
-    check_options(tokenizer, None, shard_tokens)
-    check_fraction(validation_fraction)
     options = Options(
         digest_of_tokenizer(tokenizer),
         documents,
@@ -94,6 +92,23 @@ def merge_parts(
         validation_source,
     )
     folder = folder or parts_folder(output)
+    return join(inputs, tokenizer, output, options, folder, num_tasks, overwrite=overwrite, reporter=reporter)
+
+
+def join(
+    inputs: Sequence[str | Path],
+    tokenizer: Tokenizer,
+    output: Path,
+    options: Options,
+    folder: Path,
+    num_tasks: int | None,
+    *,
+    overwrite: bool,
+    reporter: Reporter,
+) -> ShardSet:
+    """Joins the parts in `folder`, as `merge_parts` does."""
+    check_options(tokenizer, None, options.shard_tokens)
+    check_fraction(options.validation_fraction)
     sources = list_sources(inputs, reporter.note)
     contents = [content_of(path) for path in sources]
     recipe = Recipe(fingerprint_of_contents(zip(sources, contents, strict=True)), options)
@@ -106,14 +121,16 @@ def merge_parts(
     for task, part in enumerate(parts):
         with _naming(task, len(parts)):
             _check_part(part, options, listing, sources, contents)
+            if part.details.search != parts[0].details.search:
+                raise MismatchError(f"{part.path} and {parts[0].path} are of two searches for duplicates")
     counts = sum((part.details.counts for part in parts), NOTHING)
     if not counts.documents:
         raise no_documents(sources)
-    rule = _rule_of(validation_source, counts)
+    rule = _rule_of(options.validation_source, counts)
     division = Division(sizes, len(parts))
 
     def encode(writers: SplitWriters, finished: Counts) -> Generator[LabelledTexts, None, None]:
-        labelled = _label(_in_order(parts, division), rule, validation_fraction, validation_source)
+        labelled = _label(_in_order(parts, division), rule, options.validation_fraction, options.validation_source)
         rest = writers.skip_encoded(_require_training(labelled))
         yield from report_progress(rest, reporter, "merging", finished, counts.text_bytes)
 

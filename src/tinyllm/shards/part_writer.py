@@ -119,9 +119,10 @@ def write_part(
     read: ReadBatches,
     *,
     num_workers: int | None,
+    search: str = "",
     reporter: Reporter,
 ) -> Path:
-    """Commits the part of a share, whose batches `read` gives."""
+    """Commits the part of a share, whose batches `read` gives; `search` names the search for duplicates behind them."""
     check_options(tokenizer, num_workers, options.shard_tokens)
     check_fraction(options.validation_fraction)
     own = [share.sources[place] for place in share.own_places]
@@ -134,6 +135,7 @@ def write_part(
         listing_fingerprint=listing_fingerprint(share.sources, share.sizes),
         contents={place: content_of(share.sources[place]) for place in share.own_places},
         counts=NOTHING,
+        search=search,
     )
     path = part_path(parts_folder(output), share.task, share.num_tasks)
     with directory_output(path, KIND, overwrite=True, note=reporter.note) as (place, _):

@@ -51,6 +51,8 @@ class PartDetails(BaseModel):
     contents: dict[int, str]
     """Place in the list of files -> SHA-256 or version, for each file that the task read."""
     counts: Counts
+    search: str = ""
+    """The search for duplicates that chose the documents; empty if all documents are there."""
 
 
 @dataclass(frozen=True)

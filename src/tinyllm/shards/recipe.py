@@ -38,10 +38,15 @@ class Options:
     append_eos: bool
     shard_tokens: int
     validation_source: str | None = None
+    duplicates: str | None = None
+    """Duplicates that were removed, "exact" or "near"; None for none."""
+    filters: str | None = None
+    """The filters of documents, in words; None for none."""
 
     def as_dict(self) -> dict[str, Any]:
         """The fields by name; None in a field that shards may lack is left out, so that they remain up to date."""
-        return {name: value for name, value in vars(self).items() if name != "validation_source" or value is not None}
+        later = ("validation_source", "duplicates", "filters")
+        return {name: value for name, value in vars(self).items() if name not in later or value is not None}
 
 
 @dataclass(frozen=True)
