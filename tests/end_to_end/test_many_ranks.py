@@ -189,3 +189,14 @@ def test_an_error_of_all_ranks_is_one_line(
     ranks = Ranks(2, tmp_path / "output", arguments(tiny_shards, tmp_path / "run", *more))
     assert ranks.end() == [2, 2]
     assert ranks.text().count(error) == ranks.text().count("tinyllm: ") == 1
+
+
+def test_fit_on_several_ranks_is_refused_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "story.txt").write_text("Once upon a time there was a red ball. " * 50)
+    ranks = Ranks(2, tmp_path / "output", ["fit", str(tmp_path / "story.txt"), "-o", str(tmp_path / "run")])
+    assert ranks.end() == [2, 2]
+    assert ranks.text().splitlines() == [
+        "tinyllm: fit plans and trains on one process, and torchrun started 2; run it without torchrun, or prepare "
+        "shards and start `tinyllm train` with torchrun"
+    ]
+    assert not (tmp_path / "run").exists()

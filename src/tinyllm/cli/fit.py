@@ -13,6 +13,7 @@ from tinyllm.cli.texts import TextKey, read_text_key
 from tinyllm.corpus.formats import SUPPORTED
 from tinyllm.corpus.text import DocumentRule
 from tinyllm.errors import UsageError
+from tinyllm.machine import launcher
 
 SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmg]?)b?", re.IGNORECASE)
 UNITS = {"": 1, "k": 1_000, "m": 1_000_000, "g": 1_000_000_000}
@@ -54,6 +55,7 @@ def fit(
     from tinyllm.planning.plan import Limits
     from tinyllm.tokenizer.codec import Tokenizer
 
+    refuse_ranks()
     corpus = stages.Corpus(texts, documents, read_text_key(text_key))
     file_bytes = None if max_file_size is None else read_size(max_file_size)
     limits = Limits(read_time(minutes, hours), max_parameters, file_bytes)
@@ -77,6 +79,19 @@ def fit(
         print("More text makes a better model; more time does not.")
     else:
         print(f"  tinyllm fit {shlex.join(texts)} --minutes {2 * limits.seconds / 60:g} -o {out}-longer")
+
+
+def refuse_ranks() -> None:
+    """Raises UsageError if torchrun started several processes; the first one shows it."""
+    launch = launcher.read_launch()
+    if launch is None or launch.num_ranks == 1:
+        return
+    error = UsageError(
+        f"fit plans and trains on one process, and torchrun started {launch.num_ranks}; run it without torchrun, or "
+        "prepare shards and start `tinyllm train` with torchrun"
+    )
+    error.is_shown = launch.rank > 0
+    raise error
 
 
 def read_time(minutes: float | None, hours: float | None) -> float:
