@@ -55,7 +55,7 @@ def doctor(
       tinyllm doctor runs/first
       tinyllm doctor demo
       tinyllm doctor shards --recipe stories15m
-      tinyllm doctor --plan --recipe stories110m --tokens 3e9 --gpus 8 --gpu h100 --price 2.5
+      tinyllm doctor --plan --recipe stories110m --gpus 8 --gpu h100 --price 2.5
     """
     options.check(plan=plan)
     if not 0 <= trial_seconds < math.inf:
