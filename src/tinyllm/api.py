@@ -284,6 +284,8 @@ def merge_parts(
     The bytes are those of `prepare` with the same `files`, `tokenizer` and `options`. `num_tasks` None means the number
     in the names of the parts. The parts are removed when the shards are whole.
 
+    >>> for task in range(2):
+    ...     part = tinyllm.prepare_part("stories.txt", "tokenizer", "joint", task=task, num_tasks=2, num_workers=1)
     >>> shards = tinyllm.merge_parts("stories.txt", "tokenizer", "joint")
     >>> shards.train_counts.documents + shards.validation_counts.documents
     200

@@ -153,7 +153,7 @@ def test_a_killed_rank_ends_all_with_one_line_and_torchrun_goes_on(tiny_shards: 
     command = [each for each in arguments(tiny_shards, run) if each not in ("--resume", "auto")]
     done = torchrun(["--nproc-per-node", "2", "--max-restarts", "1"], [str(program), *command])
     assert done.returncode == 0, done.stderr
-    assert done.stderr.count("tinyllm: ") == 1
+    assert done.stderr.count("tinyllm: ") == 1, done.stderr
     assert "tinyllm: rank 0 lost another rank of the run, which was killed or cut off: " in done.stderr
     assert "Traceback" not in done.stderr
     assert "going on from " in done.stderr

@@ -45,7 +45,7 @@ def test_python_page_prints_what_it_says() -> None:
 
 def test_every_public_function_has_a_session() -> None:
     names = {session.name for session in SESSIONS}
-    functions = ("evaluate", "fit", "generate", "prepare", "train", "train_tokenizer")
+    functions = ("evaluate", "fit", "generate", "merge_parts", "prepare", "prepare_part", "train", "train_tokenizer")
     methods = ("generate", "stream", "score", "logits", "hidden_states", "embed", "trace")
     expected = {
         "tinyllm.loading.load",
