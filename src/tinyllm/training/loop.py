@@ -84,9 +84,8 @@ class Trainer:
             )
             self._write_config(to_toml)
             self.log.open(self.state.step, self.state.best_loss, tensorboard=self.config.training.tensorboard)
-            if 0 < self.state.step < self.config.schedule.num_steps:
-                # A killed process wrote no stop.
-                self.log.stopped(self.state.step, "resumed")
+            if self.state.step > 0 and not self._is_at_end():
+                self.log.stopped(self.state.step, stop_log.RESUMED)
             try:
                 return self._run(stop)
             finally:
@@ -200,15 +199,18 @@ class Trainer:
     def _evaluate_stop(self, stop: StopRequest, signal_number: int | None) -> None:
         """Evaluates the step that a run stops at, and saves the model if it is the best; writes no line of metrics.
 
-        So a resumed run logs the same metrics as an uninterrupted one. The checkpoint is already written: a second
-        signal ends the process at once and loses nothing.
+        So a resumed run logs the same metrics as an uninterrupted one; the line of the stop has the evaluation. The
+        checkpoint is already written: a second signal ends the process at once and loses nothing.
         """
         stop.has_work_to_save = False
+        measured = None
         if self.state.evaluated_step != self.state.step and not self.objective.only_whole_epochs:
             evaluation = self._evaluate(None, written=False)
             assert evaluation is not None
             self._keep_if_best(evaluation)
-        self.log.stopped(self.state.step, "time" if signal_number is None else f"signal {signal_number}")
+            measured = evaluation.record()
+        reason = "time" if signal_number is None else f"signal {signal_number}"
+        self.log.stopped(self.state.step, reason, measured)
 
     def _keep_if_best(self, evaluation: Evaluation) -> None:
         always = self.config.training.always_save_checkpoint

@@ -4,7 +4,7 @@ Records are written at once, on the first rank. A resumed run first removes reco
 from. `RunLog` also tells the reporter.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -119,10 +119,10 @@ class RunLog:
             self.lines.write_sample({"step": step, "prompt": prompt, "text": text})
         self.reporter.samples(step, prompt, texts)
 
-    def stopped(self, step: int, reason: str) -> None:
-        """Writes that the run stopped at `step`, and draws the curve with the stop."""
+    def stopped(self, step: int, reason: str, measured: Mapping[str, Any] | None = None) -> None:
+        """Writes that the run stopped at `step`, with its evaluation if `metrics.jsonl` lacks it; draws the curve."""
         if self.lines is not None:
-            add_stop(self.run, step, reason)
+            add_stop(self.run, step, reason, measured)
             self.lines.draw()
 
     def records(self) -> list[dict[str, Any]]:

@@ -12,13 +12,15 @@ def test_a_run_without_a_stop_has_no_file(tmp_path: Path) -> None:
     assert not (tmp_path / NAME).exists()
 
 
-def test_each_stop_is_one_line(tmp_path: Path) -> None:
-    add_stop(tmp_path, 3, "time")
-    add_stop(tmp_path, 3, "resumed")
-    add_stop(tmp_path, 7, "signal 15")
+def test_each_stop_and_each_resume_is_one_line(tmp_path: Path) -> None:
+    for step, reason in ((3, "time"), (3, "resumed"), (3, "resumed"), (7, "signal 15")):
+        add_stop(tmp_path, step, reason, {"validation_loss": 1.5} if step == 7 else None)
     assert read_stops(tmp_path) == [3, 7]
-    reasons = [record["reason"] for record in storage.read_json_lines(tmp_path / NAME)]
-    assert reasons == ["time", "signal 15"]
+    assert storage.read_json_lines(tmp_path / NAME) == [
+        {"step": 3, "reason": "time"},
+        {"step": 3, "reason": "resumed"},
+        {"step": 7, "reason": "signal 15", "validation_loss": 1.5},
+    ]
 
 
 def test_stops_after_the_step_that_a_run_continues_from_are_dropped(tmp_path: Path) -> None:

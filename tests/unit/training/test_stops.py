@@ -251,7 +251,12 @@ def test_each_stop_is_logged_and_drawn_and_metrics_do_not_have_it(
         assert marks(run) == len(read_stops(run)), "the curve is drawn again at the stop"
     go(start(tiny_shards, run, Listener()), resume=True)
     stops = storage.read_json_lines(run / "stops.jsonl")
-    assert stops == [{"step": 2, "reason": "signal 15"}, {"step": 6, "reason": "signal 15"}]
+    reasons = [(stop["step"], stop["reason"]) for stop in stops]
+    assert reasons == [(2, "signal 15"), (2, "resumed"), (6, "signal 15"), (6, "resumed")]
+    measured = {step for step, *_ in evaluations(run)}
+    assert [stop["step"] for stop in stops if "validation_loss" in stop] == [
+        step for step in (2, 6) if step not in measured
+    ], "a stop has its evaluation unless metrics.jsonl has it"
     assert marks(run) == 2
     assert evaluations(run) == evaluations(undisturbed)
     assert not (undisturbed / "stops.jsonl").exists()
@@ -261,7 +266,9 @@ def test_each_stop_is_logged_and_drawn_and_metrics_do_not_have_it(
 def test_the_time_limit_and_a_killed_process_are_stops_too(tiny_shards: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     train(tiny_shards, run, make_config(tiny_shards, NUM_STEPS, training=OUT_OF_TIME))
-    assert storage.read_json_lines(run / "stops.jsonl") == [{"step": 1, "reason": "time"}]
+    (stop,) = storage.read_json_lines(run / "stops.jsonl")
+    assert (stop["step"], stop["reason"]) == (1, "time")
+    assert stop["validation_loss"] > 0
 
     class Killed(Listener):
         def step(self, record: dict[str, Any]) -> None:
@@ -271,7 +278,11 @@ def test_the_time_limit_and_a_killed_process_are_stops_too(tiny_shards: Path, tm
     with pytest.raises(TinyllmError):
         go(start(tiny_shards, run, Killed()), resume=True)
     go(start(tiny_shards, run, Listener()), resume=True)
-    assert [record["reason"] for record in storage.read_json_lines(run / "stops.jsonl")] == ["time", "resumed"]
+    assert [record["reason"] for record in storage.read_json_lines(run / "stops.jsonl")] == [
+        "time",
+        "resumed",
+        "resumed",
+    ]
     assert read_stops(run) == [1, 3]
 
 

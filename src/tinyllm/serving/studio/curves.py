@@ -8,6 +8,7 @@ Each curve keeps its first and last point, and the points of least and greatest 
 Shapes: N lines that were read.
 """
 
+import bisect
 import math
 import re
 from array import array
@@ -104,6 +105,16 @@ class Columns:
         for name, key in self._keys.items():
             self.values[name].append(_number(record.get(key)))
 
+    def insert(self, records: Sequence[Record]) -> None:
+        """Adds lines of other steps than those that are there, in the order of steps."""
+        for record in records:
+            place = bisect.bisect_left(self.steps, record["step"])
+            if place < len(self.steps) and self.steps[place] == record["step"]:
+                continue
+            self.steps.insert(place, record["step"])
+            for name, key in self._keys.items():
+                self.values[name].insert(place, _number(record.get(key)))
+
     def thinned(
         self, points: int, criterion: str, seconds: Floats, tokens_per_step: int | None
     ) -> dict[str, list[Any]]:
@@ -151,10 +162,12 @@ def read_curves(
     eval_interval: int | None,
     from_step: int | None = None,
     to_step: int | None = None,
+    stops: Sequence[Record] = (),
 ) -> Curves:
     """The curves of the log at `path`, of at most `points` each, for the steps from `from_step` to `to_step`.
 
-    A missing file gives curves without points. `eval_interval` tells where a large file has evaluations.
+    A missing file gives curves without points. `eval_interval` tells where a large file has evaluations; `stops` are
+    further evaluations, which are not in the log.
     """
     with StepLog.open(path) as log:
         if log is None:
@@ -164,6 +177,8 @@ def read_curves(
         before = _seconds(_read(log, 0, start, 256, None), tokens_per_step)[-1:] if start else np.zeros(0)
         lines = _read(log, start, stop, points, eval_interval)
         base = float(before[0]) if len(before) else 0.0
+        first, last = from_step or 0, math.inf if to_step is None else to_step
+        lines.evaluation.insert([stop for stop in stops if first <= stop["step"] <= last])
         return _curves(lines, points, tokens_per_step, base, log.place(stop))
 
 

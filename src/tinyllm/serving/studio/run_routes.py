@@ -10,7 +10,7 @@ from tinyllm.serving.studio.answers import EventResponse, answer
 from tinyllm.serving.studio.curves import Cursor, Curves, read_curves
 from tinyllm.serving.studio.library import RUN_LOG, Item
 from tinyllm.serving.studio.queries import EventsQuery, ItemQuery, MetricsQuery, SamplesQuery
-from tinyllm.serving.studio.runs import Settings
+from tinyllm.serving.studio.runs import Settings, read_stops
 from tinyllm.serving.studio.samples import read_samples
 from tinyllm.serving.studio.site import Studio
 
@@ -51,4 +51,5 @@ def _read_curves(item: Item, query: MetricsQuery) -> Curves:
         eval_interval=settings.eval_interval,
         from_step=query.from_step,
         to_step=query.to_step,
+        stops=[stop for stop in read_stops(item.path) if "validation_loss" in stop],
     )

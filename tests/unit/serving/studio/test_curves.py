@@ -33,6 +33,18 @@ def extremes(steps: Sequence[int], losses: Sequence[float], points: int) -> list
     return sorted(kept)
 
 
+def test_the_evaluation_of_a_stop_is_drawn_once(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    write_lines(path, lines_of_run(30))
+    stops = [{"step": 20, "validation_loss": 9.0}, {"step": 25, "validation_loss": 1.25, "bits_per_byte": 0.5}]
+    found = read(path, stops=stops).evaluation
+    assert found["step"] == [0, 10, 20, 25, 30]
+    assert found["validation_loss"][3] == 1.25
+    assert found["seconds"][3] == 12.5
+    assert 9.0 not in found["validation_loss"]
+    assert read(path, stops=stops, from_step=26).evaluation["step"] == [30]
+
+
 def test_a_small_log_is_given_whole(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     lines = lines_of_run(100)
