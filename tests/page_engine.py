@@ -13,7 +13,7 @@ from tinyllm.exchange.write import export_model
 
 NODE = shutil.which("node")
 PROGRAM = Path(__file__).with_suffix(".mjs")
-GREEDY = {"temperature": 0, "topK": 0, "topP": 1, "minP": 0, "maxNewTokens": 100, "seed": 1}
+GREEDY = {"temperature": 0, "topK": 0, "topP": 1, "minP": 0, "repetitionPenalty": 1, "maxNewTokens": 100, "seed": 1}
 
 needs_node = pytest.mark.skipif(NODE is None, reason="Node is not installed, which runs the engine of a page")
 

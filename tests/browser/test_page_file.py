@@ -108,6 +108,18 @@ def test_a_seed_repeats_a_text_and_go_on_lengthens_it(story: Path, open_page: Op
     assert page.locator("#text").text_content() != text
 
 
+@pytest.mark.parametrize("seed", ["abc", "-1", "1e3", "9999999999999999"])
+def test_a_seed_that_is_no_number_is_told_and_nothing_is_written(seed: str, story: Path, open_page: Open) -> None:
+    page = open_page(story)
+    page.locator("#seed").fill(seed)
+    page.locator("#write:enabled").click()
+    assert "whole number" in page.locator("#seed-problem").inner_text()
+    assert page.locator(".token").count() == 0
+    page.locator("#seed").fill("12")
+    write(page, maxNewTokens=10)
+    assert page.locator("#seed-problem").is_hidden()
+
+
 ESCAPE_AT_FIRST_TOKEN = """() => {
     new MutationObserver((_, observer) => {
         if (document.querySelector(".token") === null) return;

@@ -64,6 +64,37 @@ def test_a_zoom_stays_within_the_data_and_ends_as_all(call: Call) -> None:
     assert call("parts/chart_zoom.js", "zoomedRange", [25, 75], [0, 100], 50, 4) is None
 
 
+def test_a_logarithmic_axis_has_lines_however_narrow_it_is(call: Call) -> None:
+    assert call("parts/chart_range.js", "logLines", 1.8, 1.96) == [1.8, 1.85, 1.9, 1.95]
+    assert call("parts/chart_range.js", "logLines", 0.9, 30)[:4] == [0.9, 1, 2, 3]
+    mebi = 2**20
+    assert call("parts/chart_range.js", "logLines", 400 * mebi, 480 * mebi, True) == [
+        place * mebi for place in (400, 416, 432, 448, 464, 480)
+    ]
+    assert call("parts/chart_range.js", "logLines", 3, 40, True) == [4, 8, 16, 32]
+
+
+def test_labels_of_an_axis_do_not_touch(call: Call) -> None:
+    labels = call(
+        "parts/chart_range.js", "spacedLabels", ["10 s", "20 s", "50 s", "", "1 min"], [0, 20, 60, 70, 120], 6
+    )
+    assert labels == ["10 s", "", "50 s", "", "1 min"]
+
+
+def test_signs_of_one_place_stand_side_by_side(call: Call) -> None:
+    kinds = ("stop", "resume", "save", "stop")
+    marks = [{"x": 5 if place < 3 else 9, "kind": kind, "color": "--series-1"} for place, kind in enumerate(kinds)]
+    assert call("parts/chart_plot.js", "signShifts", marks) == [-0.5, 0.5, 0, 0]
+
+
+def test_a_token_of_the_chat_is_named_by_its_bytes(call: Call) -> None:
+    found = call("views/playground_chat_store.js", "shownText", {"token": "bytes:\\xe4", "bytes": [0xE4]})
+    assert found == {"piece": "\ufffd", "bytes": "e4"}
+    whole = {"token": "bytes:\\xe5\\xa5\\xbd", "bytes": list("好".encode())}
+    assert call("views/playground_chat_store.js", "shownText", whole) == {"piece": "好"}
+    assert call("views/playground_chat_store.js", "shownText", {"token": "</s>", "bytes": []}) == {"piece": "</s>"}
+
+
 def test_events_are_parsed_as_the_standard_says(call: Call) -> None:
     assert call("parts/events.js", "parseEvent", 'event: token\ndata: {"id":\ndata: 1}') == {
         "name": "token",

@@ -138,7 +138,7 @@ def test_errors_of_the_server_are_in_the_language_of_the_page(visit: Start) -> N
     made.go("#/playground?model=nobody")
     page.get_by_role("button", name="续写").click()
     page.locator(".play-sample .error-line").wait_for()
-    assert page.locator(".play-sample .error-line").inner_text() == "错误： 没有模型 nobody。"
+    assert page.locator(".play-sample .error-line p").inner_text() == "错误： 没有模型 nobody。"
     page.get_by_role("button", name="English").click()
     page.get_by_text("There is no model nobody.").wait_for()
     made.messages.clear()
@@ -151,6 +151,29 @@ def test_a_run_with_one_update_is_seen_and_one_without_says_so(visit: Start, mak
     wait_until(page, f"() => ({SEEN})() > 10")
     made.go(f"#/runs?run={quote(make_run('empty', 0), safe='')}")
     page.get_by_text("No values yet").wait_for()
+
+
+def test_a_loss_that_is_no_number_is_shown_as_such(visit: Start, make_run: MakeRun, studio_folder: Path) -> None:
+    id = make_run("lost", 8)
+    with (studio_folder / id / "metrics.jsonl").open("a", encoding="utf-8") as log:
+        log.write('{"step": 9, "loss": NaN, "learning_rate": 0.001}\n')
+    page = visit().open(f"#/runs?run={quote(id, safe='')}")
+    page.locator(".chart-large .chart-value-number", has_text="NaN").wait_for()
+    assert page.locator(".summary dd").first.inner_text() == "NaN"
+    assert "loss NaN" in page.locator(".choice-on").inner_text()
+
+
+def test_samples_are_those_of_the_first_run_that_has_some(visit: Start, make_run: MakeRun, studio_folder: Path) -> None:
+    id = make_run("silent", 8)
+    (studio_folder / id / "samples.jsonl").unlink()
+    both = f"#/runs?run={quote(id, safe='')}&run={quote(f'runs/{SECOND}', safe='')}"
+    page = visit().open(both)
+    page.locator(".sample").first.wait_for()
+    assert page.get_by_role("radio", name=SECOND).is_checked()
+    page.get_by_role("radio", name="silent").check(force=True)
+    page.get_by_text("This run has no samples yet.").wait_for()
+    page.get_by_role("radio", name=SECOND).check(force=True)
+    page.locator(".sample").first.wait_for()
 
 
 def test_a_run_that_is_not_there_is_named(visit: Start) -> None:
@@ -171,3 +194,40 @@ def test_the_chinese_page_has_signs_of_full_width(visit: Start) -> None:
         names = "[...document.querySelectorAll('main [aria-label]')].map(each => each.ariaLabel).join('\\n')"
         shown = page.locator("main").inner_text() + page.evaluate(names)
         assert not HALF_WIDTH.findall(shown), view
+
+
+def test_a_field_says_what_it_cannot_use_and_does_nothing_else(visit: Start) -> None:
+    page = visit().open("#/data?from=20")
+    page.get_by_role("heading", name="Document 21", exact=True).wait_for()
+    field = page.get_by_label("Go to document")
+    for text in ("abc", "-3", "0", "1e3", "99999999999999999999"):
+        field.fill(text)
+        page.keyboard.press("Enter")
+        page.get_by_text("Give a whole number from 1 to").wait_for()
+        assert page.evaluate("location.hash") == "#/data?from=20"
+        field.fill("21")
+        page.keyboard.press("Enter")
+        wait_until(page, "() => !document.querySelector('.field-problem')")
+    field.fill("3")
+    page.get_by_role("heading", name="Document 3", exact=True).wait_for()
+    assert page.get_by_label("Search in documents").get_attribute("maxlength") == "200"
+    page.goto(page.url.split("#")[0] + "#/playground?seed=5")
+    seed = page.get_by_label("Seed", exact=True)
+    seed.fill("-1")
+    page.keyboard.press("Enter")
+    page.get_by_text("Give a whole number from 0 to").wait_for()
+    assert "seed=5" in page.evaluate("location.hash")
+    seed.fill("6")
+    page.keyboard.press("Enter")
+    wait_until(page, "() => location.hash.includes('seed=6') && !document.querySelector('.field-problem')")
+
+
+def test_a_printed_page_has_no_controls(visit: Start) -> None:
+    page = visit().open(f"#/runs?run={quote(f'runs/{SECOND}', safe='')}")
+    page.locator(".chart-large canvas").wait_for()
+    assert page.locator(".side").is_visible()
+    page.emulate_media(media="print")
+    for name in (".side", ".tools", ".page-head"):
+        assert not page.locator(name).first.is_visible()
+    assert page.locator(".chart-large canvas").is_visible()
+    page.emulate_media(media="screen")

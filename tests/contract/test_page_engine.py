@@ -100,6 +100,24 @@ def test_the_window_slides_as_ours(make_variant: Any, tmp_path: Path) -> None:
     assert rest["ids"] == text.token_ids[num_kept:]
 
 
+@pytest.mark.parametrize("penalty", [1.15, 2.0])
+def test_a_text_with_a_repetition_penalty_is_ours(penalty: float, make_variant: Any, tmp_path: Path) -> None:
+    """The penalty counts the prompt and all that was drawn, beyond the window too, and in a later call."""
+    for model in (read_model(bundled_model()), make_variant("plain")):
+        page = make_page(model, tmp_path)
+        ours = load_with_torch(page, device="cpu")
+        plain, text = (
+            ours.generate([1, 40, 41], max_new_tokens=100, temperature=0, repetition_penalty=each)[0]
+            for each in (1.0, penalty)
+        )
+        whole = greedy_request([1, 40, 41])
+        whole["settings"] |= {"repetitionPenalty": penalty}
+        later = whole | {"kept": text.token_ids[:10]}
+        found, rest = ask(page, [whole, later])
+        assert found["ids"] == text.token_ids != plain.token_ids
+        assert rest["ids"][: len(text.token_ids) - 10] == text.token_ids[10:]
+
+
 def test_a_rival_is_taken_first(make_variant: Any, tmp_path: Path) -> None:
     page = make_page(make_variant("plain"), tmp_path)
     (greedy,) = ask(page, [greedy_request([1, 40], maxNewTokens=8)])

@@ -136,7 +136,7 @@ def test_a_text_in_place_of_a_file_gets_the_right_command(call_tinyllm: Run, mod
     assert (code, out) == (1, "")
     assert err == (
         "tinyllm: a lovely film does not exist; SENTENCES is a file with a sentence a line. To label one text: "
-        f'echo "a lovely film" | tinyllm classify predict {model[1]} -\n'
+        f"echo 'a lovely film' | tinyllm classify predict {model[1]} -\n"
     )
 
 

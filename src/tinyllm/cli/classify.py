@@ -18,6 +18,7 @@ from tinyllm.cli.classification import (
     train_with_display,
 )
 from tinyllm.cli.console import TEXT_OR_DASH, note, show
+from tinyllm.cli.paths import quoted
 from tinyllm.cli.progress import Display, stderr
 from tinyllm.errors import InputError, UsageError
 from tinyllm.machine.device import pick_device
@@ -159,7 +160,7 @@ def _read_sentences(path: Path, model: Path) -> bytes:
     if not path.exists():
         raise InputError(
             f"{path} does not exist; SENTENCES is a file with a sentence a line. To label one text: "
-            f'echo "{path}" | tinyllm classify predict {model} -'
+            f"echo {quoted(path)} | tinyllm classify predict {quoted(model)} -"
         )
     return read_bytes(path)
 

@@ -11,6 +11,7 @@ from cyclopts import Parameter
 
 from tinyllm import storage
 from tinyllm.cli.console import note
+from tinyllm.cli.paths import quoted
 from tinyllm.cli.progress import DownloadDisplay, progress_bar
 from tinyllm.errors import UsageError
 
@@ -60,7 +61,7 @@ def download(
         note(f"{target} exists already; checking it")
     fetch_corpus(url, target, sha256, num_bytes)
     if format_of(target.name):
-        note(f"Read it with: tinyllm prepare {target}")
+        note(f"Read it with: tinyllm prepare {quoted(target)}")
     print(target)
 
 

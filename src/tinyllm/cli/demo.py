@@ -12,6 +12,7 @@ from rich.table import Table
 from tinyllm import storage
 from tinyllm.cli.console import note, show
 from tinyllm.cli.data import storybook
+from tinyllm.cli.paths import quoted
 from tinyllm.cli.shards import prepare
 from tinyllm.cli.tokenizer import train as train_tokenizer
 from tinyllm.cli.train import run_training
@@ -85,10 +86,10 @@ def demo(
     }
     show_table(rows)
     print("Try next:")
-    print(f'  tinyllm generate {run / "model"} "Once upon a time"')
-    print(f"  tinyllm info {run / 'model'}")
+    print(f'  tinyllm generate {quoted(run / "model")} "Once upon a time"')
+    print(f"  tinyllm info {quoted(run / 'model')}")
     print("  tinyllm tokenizer train YOUR-TEXTS --vocab-size 2048 -o tokenizer")
-    print(f"  tinyllm studio {out}")
+    print(f"  tinyllm studio {quoted(out)}")
 
 
 def clear(out: Path) -> None:

@@ -1,7 +1,6 @@
 """`tinyllm fit`: from texts to a model in one command; shows the plan with its reasons, and the result beside it."""
 
 import re
-import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +8,7 @@ from cyclopts import Parameter
 
 from tinyllm import storage
 from tinyllm.cli.console import TEXT_OR_DASH, note, show
+from tinyllm.cli.paths import quoted
 from tinyllm.cli.texts import TextKey, read_text_key
 from tinyllm.corpus.formats import SUPPORTED
 from tinyllm.corpus.text import DocumentRule
@@ -73,12 +73,13 @@ def fit(
     result = outcome.model.bits_per_byte
     print(f"bits per byte on held-out text: {result:.3f}; expected {fitted.plan.expected_bits_per_byte:.2f}")
     print("Try next:")
-    print(f'  tinyllm generate {out / "model"} "Your words"')
-    print(f"  tinyllm info {out / 'model'}")
+    print(f'  tinyllm generate {quoted(out / "model")} "Your words"')
+    print(f"  tinyllm info {quoted(out / 'model')}")
     if outcome.reason == "early" or fitted.plan.is_shortened:
         print("More text makes a better model; more time does not.")
     else:
-        print(f"  tinyllm fit {shlex.join(texts)} --minutes {2 * limits.seconds / 60:g} -o {out}-longer")
+        files, longer = " ".join(map(quoted, texts)), quoted(f"{out}-longer")
+        print(f"  tinyllm fit {files} --minutes {2 * limits.seconds / 60:g} -o {longer}")
 
 
 def refuse_ranks() -> None:

@@ -19,6 +19,7 @@ from tinyllm import storage
 from tinyllm.addresses import shown
 from tinyllm.cli.cluster import NO_CLUSTER, ClusterFlags, prepare_by_executor
 from tinyllm.cli.console import TEXT_OR_DASH, note, show
+from tinyllm.cli.paths import quoted
 from tinyllm.cli.progress import Display, stderr
 from tinyllm.cli.texts import TextKey, read_text_key
 from tinyllm.corpus.formats import SUPPORTED
@@ -118,7 +119,7 @@ def prepare(
             )
     for split, counts in (("train", shards.train_counts), ("validation", shards.validation_counts)):
         note(f"{split:<11} {counts.documents:>12,} documents {counts.tokens:>16,} tokens")
-    note(f"{shown(output)} is ready; look at it with: tinyllm data inspect {shown(output)}")
+    note(f"{shown(output)} is ready; look at it with: tinyllm data inspect {quoted(output)}")
 
 
 def inspect(

@@ -23,6 +23,7 @@ SAME_WORDS = {
     "topK": "top_k",
     "topP": "top_p",
     "minP": "min_p",
+    "repetitionPenalty": "repetition_penalty",
     "maxNewTokens": "max_tokens",
     "all": "all",
     "off": "off",
@@ -77,6 +78,7 @@ def test_defaults_are_those_of_the_library_and_the_studio() -> None:
     ours = SamplingConfig()
     assert page["temperature"] == ours.temperature
     assert (page["topK"], page["topP"], page["minP"]) == (ours.top_k, ours.top_p, ours.min_p)
+    assert page["repetitionPenalty"] == ours.repetition_penalty
     (line,) = re.findall(r"DEFAULTS = \{(.*)\}", (STUDIO / "parts/play_link.js").read_text("utf-8"))
     studio = {name: float(value) for name, value in re.findall(r"(\w+): ([\d.]+)", line)}
     assert page["maxNewTokens"] == studio["max_tokens"]

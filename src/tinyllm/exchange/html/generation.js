@@ -53,15 +53,17 @@ export class TextGenerator {
       decoder.push(id);
     }
     const random = randomStream(settings.seed);
+    const seen = new Set([...prompt, ...kept]); // all of the text: the window may be shorter
     for (let count = 1; count <= settings.maxNewTokens; count++) {
       yield* this.readWindow(window);
       const logits = this.engine.logits();
-      const id = forced !== null && count === 1 ? forced : choose(logits, random(), settings);
+      const id = forced !== null && count === 1 ? forced : choose(logits, seen, random(), settings);
       const hasEnded = this.endIds.has(id);
       const isLast = hasEnded || count === settings.maxNewTokens;
       const text = (hasEnded ? "" : decoder.push(id)) + (isLast ? decoder.finish() : "");
       yield { ...this.describe(id, logits), text, reason: hasEnded ? "end" : isLast ? "length" : null };
       if (isLast) return;
+      seen.add(id);
       this.append(window, id);
     }
   }

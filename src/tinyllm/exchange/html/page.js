@@ -49,7 +49,7 @@ class Page {
     /** @type {Worker | null} */
     this.worker = null;
     this.showSliders = buildSliders(element("sliders"));
-    this.settings = readSettings();
+    this.settings = /** @type {import("./generation.js").Settings} */ (readSettings()); // the fields have their defaults
     this.card = new RivalCard(element("rivals"), (index, id) => this.branch(index, id));
     element("title").textContent = info.title;
     field("prompt").value = info.prompt;
@@ -85,7 +85,7 @@ class Page {
   listen() {
     element("write").addEventListener("click", () => this.write());
     element("stop").addEventListener("click", () => this.stop());
-    element("more").addEventListener("click", () => this.start(this.tokens.length, null));
+    element("more").addEventListener("click", () => this.readSettings() && this.start(this.tokens.length, null));
     element("language").addEventListener("click", () => {
       this.language = this.language === "en" ? "zh" : "en";
       this.showTexts();
@@ -117,7 +117,7 @@ class Page {
 
   /** Begins a new text from the prompt. */
   write() {
-    if (!this.isOpen) return;
+    if (!this.isOpen || !this.readSettings()) return;
     this.promptText = field("prompt").value;
     this.promptIds = null;
     this.start(0, null);
@@ -126,7 +126,15 @@ class Page {
   /** Goes on from token `index`, where a rival takes the place of the token that stood there. @param {number} index @param {number} id */
   branch(index, id) {
     this.card.close();
-    this.start(index, id);
+    if (this.readSettings()) this.start(index, id);
+  }
+
+  /** Whether the settings can be used; else the field that cannot has the focus. */
+  readSettings() {
+    const settings = readSettings();
+    if (settings === null) field("seed").focus();
+    else this.settings = settings;
+    return settings !== null;
   }
 
   /** Asks the worker for the tokens after the first `numKept`. @param {number} numKept @param {number | null} forced */
@@ -134,7 +142,6 @@ class Page {
     this.run += 1;
     this.tokens.length = numKept;
     this.arrived = [];
-    this.settings = readSettings();
     this.card.close();
     this.showText();
     this.setWriting(true);

@@ -1,22 +1,44 @@
 /**
  * Chooses the next token: pure functions of logits, with the rules of tinyllm's `generation/sampling.py`.
  *
- * The order is top-k, temperature, top-p, min-p, then the inverse of the cumulative distribution at one uniform number.
+ * The order is repetition penalty, top-k, temperature, top-p, min-p, then the inverse of the cumulative distribution at one uniform number.
  * Weights are e^((logit - largest) / temperature), in proportion to probabilities; a dropped token has weight 0.
  *
  * Shapes: V vocabulary.
  */
 
 /**
- * Rules for drawing a token: temperature 0 takes the likeliest; topK 0, topP 1 and minP 0 keep all tokens.
- * @typedef {{temperature: number, topK: number, topP: number, minP: number}} Rules
+ * Rules for drawing a token: temperature 0 takes the likeliest; topK 0, topP 1 and minP 0 keep all tokens, and a
+ * repetitionPenalty of 1 lowers none.
+ * @typedef {{temperature: number, topK: number, topP: number, minP: number, repetitionPenalty: number}} Rules
  */
 
 /** @typedef {Float64Array | Float32Array} Logits */
 
-/** The next token for `logits` (V) and a number in [0, 1). @param {Logits} logits @param {number} uniform @param {Rules} rules */
-export function choose(logits, uniform, rules) {
+const LARGEST_FLOAT32 = 3.4028234663852886e38;
+
+/**
+ * The next token for `logits` (V) and a number in [0, 1); the repetition penalty lowers `seen`.
+ * @param {Logits} given @param {Iterable<number>} seen @param {number} uniform @param {Rules} rules
+ */
+export function choose(given, seen, uniform, rules) {
+  const logits = rules.repetitionPenalty === 1 ? given : penalizeRepetition(given, seen, rules.repetitionPenalty);
   return rules.temperature === 0 ? likeliest(logits) : pick(filteredWeights(logits, rules), uniform);
+}
+
+/**
+ * A copy of `logits` (V) with those of `seen` lowered (Keskar et al. 2019): a positive one is divided by `penalty`, a
+ * negative one is multiplied by it; both stay finite.
+ * @param {Logits} logits @param {Iterable<number>} seen @param {number} penalty
+ */
+export function penalizeRepetition(logits, seen, penalty) {
+  const row = new Float32Array(logits);
+  const factor = Math.fround(penalty);
+  for (const id of seen) {
+    const lowered = row[id] > 0 ? row[id] / factor : row[id] * factor;
+    row[id] = Math.max(-LARGEST_FLOAT32, Math.min(LARGEST_FLOAT32, lowered));
+  }
+  return row;
 }
 
 /** The index of the largest logit, the first of equal ones. @param {Logits} logits */

@@ -16,6 +16,7 @@ from tinyllm import storage
 from tinyllm.errors import TinyllmError
 from tinyllm.model import size
 from tinyllm.model_dir import CONFIG_NAME, WEIGHTS_NAME, read_config
+from tinyllm.safetensors_file import SafetensorsFile
 from tinyllm.serving.templates import read_template
 from tinyllm.text_input import encodable
 from tinyllm.tokenizer.byte_level import JSON_NAME
@@ -140,7 +141,7 @@ class Library:
         for name, path in self._extra_models.items():
             facts = self._facts_of("model", path, kept)
             if facts is not None and name not in taken:
-                yield Item(name, name, path, {**facts, "run": None})
+                yield Item(name, name, path, {**facts, "run": None, "is_bundled": True})
 
     def _describe(self, kind: str, folder: Path, kept: dict[Path, tuple[object, Any]]) -> Item | None:
         """The item of a folder; None if it is damaged. Its facts are read again only if its files changed."""
@@ -261,6 +262,7 @@ def _read_model(folder: Path) -> dict[str, Any] | None:
         "layers": config.num_layers,
         "heads": config.num_heads,
         "has_chat": read_template(folder) is not None,
+        "is_whole": _has_whole_weights(folder),
         "changed": max(_time(folder / each) for each in (CONFIG_NAME, WEIGHTS_NAME, INDEX_NAME)),
     }
 
@@ -274,9 +276,32 @@ def _read_shards(folder: Path) -> dict[str, Any]:
         "num_documents": total.documents,
         "num_tokens": total.tokens,
         "vocab_size": details.vocab_size,
+        "is_whole": _has_all_files(folder),
+        "changed": _time(folder / storage.MANIFEST_NAME),
         "splits": [split for split in ("train", "validation") if details.counts(split).tokens],
         "fingerprint": details.tokenizer_fingerprint,
     }
+
+
+def _has_whole_weights(folder: Path) -> bool:
+    """Whether the files of a model have the sizes that its manifest or the header of its weights says."""
+    if (folder / storage.MANIFEST_NAME).is_file():
+        return _has_all_files(folder)
+    try:
+        if (folder / WEIGHTS_NAME).is_file():
+            SafetensorsFile(folder / WEIGHTS_NAME)
+    except (TinyllmError, OSError):
+        return False
+    return True
+
+
+def _has_all_files(folder: Path) -> bool:
+    """Whether each file that the manifest names is there with its size; contents are not read."""
+    try:
+        storage.read_manifest(folder)
+    except (TinyllmError, OSError):
+        return False
+    return True
 
 
 def _read_tokenizer(folder: Path) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 A run on another machine is known by its folder, which grows while the run goes on.
 """
 
+import math
 import statistics
 import time
 from collections.abc import Sequence
@@ -28,9 +29,11 @@ TAIL_BYTES = 2**17
 """Bytes at the end of the log from which the progress is read."""
 CONFIG_LIMIT_BYTES = 2**20
 MOST_MARKS = 1_000
+STOP_BYTES = 300
+"""Bytes of a line of stops.jsonl, which may have an evaluation."""
 MOST_SAVES = 200
 RESUMED, EARLY = "resumed", "early"
-"""Reasons in stops.jsonl: of a run that went on after its process died, and of one whose loss stopped falling."""
+"""Reasons in stops.jsonl: of a run that went on, and of one whose loss stopped falling."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,8 @@ class Progress:
     """Median of the last updates; None without tokens per second."""
     best_validation_loss: float | None
     """Loss of the saved model, else the lowest of the last lines."""
+    is_finite: bool
+    """Whether the last loss is a number."""
     updated: float
     """The time of the last line, in seconds since 1970."""
 
@@ -113,7 +118,9 @@ def read_progress(run: Path, settings: Settings) -> Progress:
     seconds = tokens / statistics.median(rates) if rates and tokens is not None else None
     losses = [loss for record in lines if (loss := _positive(record.get("validation_loss"))) is not None]
     best = _positive(saved_model(run).get("validation_loss")) or min(losses, default=None)
-    return Progress(step, seconds, best, _time(run / RUN_LOG) or _time(run))
+    last = next((record["loss"] for record in reversed(lines) if "loss" in record), 0.0)
+    is_finite = type(last) in (int, float) and math.isfinite(last)
+    return Progress(step, seconds, best, is_finite, _time(run / RUN_LOG) or _time(run))
 
 
 def state_of(run: Path, settings: Settings, progress: Progress) -> State:
@@ -141,6 +148,7 @@ def summarize(item: Item) -> dict[str, Any]:
         "step": progress.step,
         "num_steps": settings.num_steps,
         "best_validation_loss": progress.best_validation_loss,
+        "is_finite": progress.is_finite,
         "updated": progress.updated,
     }
 
@@ -165,6 +173,7 @@ def describe(item: Item, skips: Sequence[int]) -> dict[str, Any]:
         "config": {name: table for name, table in settings.sections.items() if isinstance(table, dict)},
         "marks": _marks(item.path, details, skips),
         "seconds_left": left,
+        "has_samples": _has_samples(item.path),
         "parameters": parameters if type(parameters) is int else settings.num_parameters(),
         "best_validation_loss": progress.best_validation_loss,
         "updated": progress.updated,
@@ -172,12 +181,17 @@ def describe(item: Item, skips: Sequence[int]) -> dict[str, Any]:
     }
 
 
+def _has_samples(run: Path) -> bool:
+    with StepLog.open(run / SAMPLES_NAME) as log:
+        return log is not None and log.end > 0
+
+
 def read_stops(run: Path) -> list[Record]:
     """The lines of stops.jsonl, at most the first `MOST_MARKS`."""
     with StepLog.open(run / STOPS_NAME) as log:
         if log is None:
             return []
-        return [record for _, record in log.window(0, MOST_MARKS * 100)][:MOST_MARKS]
+        return [record for _, record in log.window(0, MOST_MARKS * STOP_BYTES)][:MOST_MARKS]
 
 
 def saved_model(run: Path) -> dict[str, Any]:

@@ -1,12 +1,13 @@
 """Runs described from their files: state, marks, settings and samples, without touching the lock."""
 
+import math
 import os
 import time
 from pathlib import Path
 
 import pytest
 
-from studio_folder import TOKENS_PER_STEP, sample, update, write_lines, write_run
+from studio_folder import TOKENS_PER_STEP, evaluation, sample, update, write_lines, write_run
 from tinyllm import storage
 from tinyllm.config import ModelConfig
 from tinyllm.model.transformer import Transformer
@@ -94,6 +95,18 @@ def test_finished_and_stopped_runs_say_so(tmp_path: Path) -> None:
     (run / "checkpoints" / "step-x").mkdir()
     marks = [(mark["step"], mark["kind"], mark["text"]) for mark in describe(item_of(run), [])["marks"]]
     assert marks == [(30, "resume", "resumed"), (50, "stop", "signal 2"), (50, "save", "checkpoint")]
+
+
+def test_a_run_says_whether_its_loss_is_a_number_and_whether_it_has_samples(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    assert summarize(item_of(run))["is_finite"]
+    assert describe(item_of(run), [])["has_samples"]
+    (run / "samples.jsonl").write_bytes(b"")
+    assert not describe(item_of(run), [])["has_samples"]
+    write_lines(run / "metrics.jsonl", [update(51, loss=math.nan), evaluation(51)], "a")
+    assert not summarize(item_of(run))["is_finite"]
+    write_lines(run / "metrics.jsonl", [update(52)], "a")
+    assert summarize(item_of(run))["is_finite"]
 
 
 @pytest.mark.parametrize(

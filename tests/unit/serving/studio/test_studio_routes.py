@@ -93,7 +93,7 @@ def test_the_library_lists_all_with_their_facts(folder: Path) -> None:
     assert found["folder"] == str(folder)
     assert found["is_whole"] is True
     (run,) = found["runs"]
-    assert {"id", "name", "state", "step", "num_steps", "best_validation_loss", "updated"} == set(run)
+    assert {"id", "name", "state", "step", "num_steps", "best_validation_loss", "is_finite", "updated"} == set(run)
     assert (run["id"], run["step"], run["num_steps"]) == ("runs/first", 50, 100)
     (model,) = found["models"]
     assert set(model) == {
@@ -113,6 +113,32 @@ def test_the_library_lists_all_with_their_facts(folder: Path) -> None:
     assert set(shards) == {"id", "name", "num_documents", "num_tokens", "vocab_size", "splits"}
     assert found["tokenizers"] == [{"id": "shards", "name": "shards", "vocab_size": 320, "kind": "SentencePiece BPE"}]
     assert made.loads == []
+
+
+def test_the_page_begins_with_the_newest_whole_model_of_a_run_and_with_whole_shards(
+    folder: Path, tmp_path: Path
+) -> None:
+    def first() -> tuple[str, list[str]]:
+        found = StudioApp(tmp_path).call("GET", "/studio/api/library").json()
+        return found["first_model"], [model["id"] for model in found["models"]]
+
+    shutil.copytree(folder / "runs" / "first", tmp_path / "b")
+    shutil.copytree(tmp_path / "b" / "model", tmp_path / "a model of no run")
+    shutil.copytree(folder / "shards", tmp_path / "a damaged shards")
+    next((tmp_path / "a damaged shards").glob("train*.bin")).write_bytes(b"\1")
+    shutil.copytree(folder / "shards", tmp_path / "shards")
+    assert first()[0] == "b/model"
+    shutil.copytree(tmp_path / "b", tmp_path / "a")
+    os.utime(tmp_path / "a" / "model" / "config.json")
+    assert first()[0] == "a/model", "the newest"
+    weights = tmp_path / "a" / "model" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:100])
+    assert first() == ("b/model", ["a model of no run", "b/model", "a/model"])
+    (tmp_path / "a" / "model" / "manifest.json").unlink()
+    assert first()[0] == "b/model"
+    library = StudioApp(tmp_path).call("GET", "/studio/api/library").json()
+    assert library["first_shards"] == "shards"
+    assert [shards["id"] for shards in library["shards"]] == ["shards", "a damaged shards"]
 
 
 def test_a_model_is_loaded_by_the_page_or_by_its_use(folder: Path) -> None:

@@ -16,7 +16,7 @@ import { html } from "./html.js";
 
 /** Tokens are tried together up to this number: a character has four bytes at most, and may begin inside a token. */
 const MOST_TOKENS = 8;
-const decoder = new TextDecoder("utf-8", { fatal: true });
+const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
 /**
  * Whether a token is no whole text by itself.
@@ -61,7 +61,7 @@ function groupAt(tokens, first) {
  * The text of bytes; null if they are none.
  * @param {string} bytes in hexadecimal
  */
-function decoded(bytes) {
+export function decoded(bytes) {
     try {
         return decoder.decode(Uint8Array.from(bytes.match(/../g) ?? [], (pair) => Number.parseInt(pair, 16)));
     } catch {

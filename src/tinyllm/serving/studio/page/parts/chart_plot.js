@@ -1,6 +1,6 @@
 /** The plot of a chart: uPlot with the page's axes, curves, bars and marks. */
 import uPlot from "../vendor/uplot/uPlot.js";
-import { edgeValues, valueRange, wholeMultiple } from "./chart_range.js";
+import { edgeValues, isNarrow, logLines, spacedLabels, valueRange, wholeMultiple } from "./chart_range.js";
 import { bindTouch, cursorX, zoomToSelection } from "./chart_zoom.js";
 import { readColors } from "./theme.js";
 
@@ -9,6 +9,8 @@ import { readColors } from "./theme.js";
 /** @typedef {import("./charts.js").ChartMark} ChartMark */
 
 const POWERS_OF_2 = Array.from({ length: 50 }, (_, power) => 2 ** power);
+/** In pixels: a sign, a digit of an axis, and what stands beside the curves. */
+const [SIGN_WIDTH, DIGIT_WIDTH, SIDES] = [12, 6.5, 90];
 const MARK_SIGNS = /** @type {Record<string, string>} */ ({ resume: "\u25b6", skip: "\u00d7", save: "\u25cf", stop: "\u25a0" });
 
 /**
@@ -58,12 +60,12 @@ export function makePlot(latest, holder, height, setCursor) {
             ...(props.group === undefined ? {} : { sync: { key: props.group, scales: ["x", null] } }),
         },
         axes: [
-            { ...makeAxis(colors, props.logX, (value, increment) => latest.current.formatX(value, increment)), size: 30 },
+            { ...makeAxis(colors, props.logX, false, (value, increment) => latest.current.formatX(value, increment)), size: 30 },
             {
-                ...makeAxis(colors, props.logY, (value, increment) =>
+                ...makeAxis(colors, props.logY, props.binary, (value, increment) =>
                     (latest.current.formatTick ?? latest.current.formatY)(value, increment)),
                 size: (_plot, values) => 20 + 7 * Math.max(4, ...(values ?? []).map((text) => text?.length ?? 0)),
-                ...(props.binary ? { incrs: POWERS_OF_2 } : {}),
+                ...(props.binary && !props.logY ? { incrs: POWERS_OF_2 } : {}),
             },
         ],
         series: [{}, ...props.series.map((each) => makeSeries(each, /** @type {string} */ (colors[each.color])))],
@@ -82,20 +84,50 @@ export function makePlot(latest, holder, height, setCursor) {
 /**
  * @param {Record<string, string>} colors
  * @param {boolean | undefined} log
+ * @param {boolean | undefined} binary
  * @param {(value: number, increment?: number) => string} format
  * @returns {uPlot.Axis}
  */
-function makeAxis(colors, log, format) {
+function makeAxis(colors, log, binary, format) {
+    const filter = binary ? sparsePowers : wholePowers;
     return {
         stroke: colors["--ink-3"] ?? "",
         font: "12px system-ui, sans-serif",
-        grid: { stroke: colors["--line"] ?? "", width: 1, ...(log ? { filter: wholePowers } : {}) },
+        grid: { stroke: colors["--line"] ?? "", width: 1, ...(log ? { filter } : {}) },
         ticks: { show: false },
         gap: 8,
-        ...(log ? { filter: wholePowers } : {}),
-        values: (_plot, splits, _axis, _space, increment) =>
-            splits.map((value) => (value === null ? "" : format(value, log ? undefined : increment))),
+        ...(log ? { filter, splits: (_plot, _axis, least, most) => logLines(least, most, binary) } : {}),
+        values: (plot, splits, axis, _space, increment) => {
+            const known = splits.filter((value) => value !== null);
+            const narrow = isNarrow(Number(known[0]), Number(known.at(-1)));
+            const step = log ? (narrow && known.length > 1 ? Number(known[1]) - Number(known[0]) : undefined) : increment;
+            const labels = splits.map((value) => (value === null ? "" : format(value, step)));
+            return axis === 0 ? spacedLabels(labels, splits.map((value) => placeOf(plot, value, log)), DIGIT_WIDTH) : labels;
+        },
     };
+}
+
+/**
+ * The place of a value on the horizontal axis, in pixels; the plot may not be laid out yet.
+ * @param {uPlot} plot
+ * @param {number | null} value
+ * @param {boolean | undefined} log
+ */
+function placeOf(plot, value, log) {
+    const { min, max } = plot.scales["x"] ?? {};
+    if (value === null || typeof min !== "number" || typeof max !== "number") return 0;
+    const [at, low, high] = /** @type {[number, number, number]} */ (log ? [value, min, max].map(Math.log) : [value, min, max]);
+    return ((at - low) / (high - low)) * (plot.width - SIDES);
+}
+
+/**
+ * Powers of 2 of a logarithmic axis, every second one where there are many.
+ * @param {uPlot} _plot
+ * @param {number[]} splits
+ */
+function sparsePowers(_plot, splits) {
+    const each = Math.ceil(splits.length / 8);
+    return splits.map((value, place) => (place % each === 0 ? value : null));
 }
 
 /**
@@ -104,6 +136,7 @@ function makeAxis(colors, log, format) {
  * @param {number[]} splits
  */
 function wholePowers(_plot, splits) {
+    if (isNarrow(splits[0] ?? 1, splits.at(-1) ?? 10)) return splits;
     const shown = splits.length > 20 ? /^1e/ : /^[125]e/;
     return splits.map((value) => (value !== null && shown.test(value.toExponential(0)) ? value : null));
 }
@@ -194,7 +227,8 @@ function drawMarks(plot, marks) {
     const colors = readColors([...new Set(marks.map((mark) => mark.color))]);
     ctx.save();
     ctx.textAlign = "center";
-    for (const mark of marks) {
+    const shifts = signShifts(marks);
+    for (const [place, mark] of marks.entries()) {
         const x = plot.valToPos(mark.x, "x", true);
         if (x < bbox.left || x > bbox.left + bbox.width) continue;
         const color = colors[mark.color] ?? "";
@@ -202,9 +236,27 @@ function drawMarks(plot, marks) {
         ctx.fillStyle = ctx.strokeStyle = color;
         if (!quiet) drawLine(ctx, x, bbox, scale);
         ctx.font = `${(quiet ? 7 : 11) * scale}px system-ui, sans-serif`;
-        ctx.fillText(MARK_SIGNS[mark.kind] ?? "", x, quiet ? bbox.top + bbox.height - 2 * scale : bbox.top - 3 * scale);
+        ctx.fillText(MARK_SIGNS[mark.kind] ?? "", x + (shifts[place] ?? 0) * SIGN_WIDTH * scale, quiet ? bbox.top + bbox.height - 2 * scale : bbox.top - 3 * scale);
     }
     ctx.restore();
+}
+
+/**
+ * How far each sign stands from its line, in widths of a sign: a run that stops and goes on has both at one place.
+ * @param {ChartMark[]} marks
+ */
+export function signShifts(marks) {
+    const keys = marks.map(({ x, kind, color }) => (kind === "save" ? "" : `${x} ${color}`));
+    /** @type {Map<string, number>} */
+    const counts = new Map();
+    for (const key of keys) counts.set(key, (counts.get(key) ?? 0) + 1);
+    /** @type {Map<string, number>} */
+    const seen = new Map();
+    return keys.map((key) => {
+        const number = seen.get(key) ?? 0;
+        seen.set(key, number + 1);
+        return key === "" ? 0 : number - ((counts.get(key) ?? 1) - 1) / 2;
+    });
 }
 
 /**

@@ -35,6 +35,67 @@ export function valueRange(values, { logY, fromZero }) {
     return [low ?? least, high ?? most];
 }
 
+/** A logarithmic axis whose ends differ by less has lines as a linear one has: there may be no power of 10 on it. */
+const NARROW = 10;
+const MOST_LINES = 5;
+
+/** @param {number} least @param {number} most */
+export function isNarrow(least, most) {
+    return most < NARROW * least;
+}
+
+/**
+ * The lines of a logarithmic axis: at whole multiples of powers of 10, or evenly on one that is narrow. Bytes stand at
+ * powers of 2, or at multiples of one.
+ * @param {number} least above 0
+ * @param {number} most
+ * @param {boolean} [binary]
+ * @returns {number[]}
+ */
+export function logLines(least, most, binary = false) {
+    if (isNarrow(least, most)) return evenLines(least, most, binary);
+    const [base, factors] = binary ? [2, [1]] : [10, [1, 2, 3, 4, 5, 6, 7, 8, 9]];
+    /** @type {number[]} */
+    const lines = [];
+    for (let power = base ** Math.floor(Math.log(least) / Math.log(base)); power <= most; power *= base) {
+        lines.push(...factors.map((factor) => factor * power).filter((line) => line >= least && line <= most));
+    }
+    return lines;
+}
+
+/**
+ * @param {number} least
+ * @param {number} most
+ * @param {boolean} binary
+ */
+function evenLines(least, most, binary) {
+    const rough = (most - least) / MOST_LINES || 1;
+    const power = 10 ** Math.floor(Math.log10(rough));
+    const step = binary
+        ? 2 ** Math.ceil(Math.log2(rough))
+        : power * /** @type {number} */ ([1, 2, 5, 10].find((factor) => factor * power >= rough));
+    const first = Math.ceil(least / step);
+    const count = Math.floor(most / step) - first + 1;
+    return Array.from({ length: Math.max(0, count) }, (_, place) => Number(((first + place) * step).toPrecision(12)));
+}
+
+/**
+ * Labels with those left empty that would touch the one before.
+ * @param {string[]} labels
+ * @param {number[]} places of their middles, in pixels
+ * @param {number} width of one character, in pixels
+ */
+export function spacedLabels(labels, places, width) {
+    let end = -Infinity;
+    return labels.map((label, place) => {
+        const half = (label.length * width) / 2;
+        const middle = places[place] ?? 0;
+        if (label === "" || middle - half < end) return "";
+        end = middle + half + 2 * width;
+        return label;
+    });
+}
+
 /**
  * The values at which the curves cross the ends of the range of x that is shown. A zoomed chart draws the lines to the
  * points beyond its ends, which would leave it through its floor or ceiling if the range did not hold these values.

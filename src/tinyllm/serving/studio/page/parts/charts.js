@@ -19,6 +19,7 @@ import { listOf, sentencesOf, t } from "./language.js";
  * @property {boolean} [faint] drawn thin behind the others, and not named
  * @property {boolean} [filled] the ground below the curve is tinted
  * @property {boolean} [points] each value has a point
+ * @property {string} [rest] stands in place of the last value while the cursor is elsewhere: a loss that is no number
  * @property {number[]} [edges] makes a histogram: value k stands between edges k and k + 1
  *
  * @typedef {{ x: number, kind: string, color: string, text: string }} ChartMark
@@ -83,7 +84,7 @@ export function Chart(props) {
             <span class="chart-title">${title}${note && html`<span class="chart-note">${note}</span>`}</span>
             <span class="chart-values">
                 ${cursor !== null && html`<span class="chart-x">${(nameX ?? formatX)(cursor)}</span>`}
-                ${(cursor !== null || !props.quiet) && named.map((each) => html`<${ChartValue} key=${each.label} series=${each} x=${at} format=${formatY} alone=${named.length === 1 && !props.quiet} />`)}
+                ${(cursor !== null || !props.quiet) && named.map((each) => html`<${ChartValue} key=${each.label} series=${each} x=${at} format=${formatY} resting=${cursor === null} alone=${named.length === 1 && !props.quiet} />`)}
             </span>
         </figcaption>
         <div
@@ -100,14 +101,15 @@ export function Chart(props) {
 }
 
 /**
- * @param {{ series: ChartSeries, x: number, format: (value: number) => string, alone: boolean }} props
+ * @param {{ series: ChartSeries, x: number, format: (value: number) => string, resting: boolean, alone: boolean }} props
  */
-function ChartValue({ series, x, format, alone }) {
+function ChartValue({ series, x, format, resting, alone }) {
     const value = valueAt(series, x);
+    const text = resting && series.rest ? series.rest : value === null ? "\u2013" : format(value);
     return html`<span class="chart-value">
         ${!alone && html`<span class=${`swatch ${swatchClass(series.color)}`} aria-hidden="true"></span>
             <span class="chart-value-name">${series.label}</span>`}
-        <span class="chart-value-number">${value === null ? "\u2013" : format(value)}</span>
+        <span class="chart-value-number">${text}</span>
     </span>`;
 }
 
@@ -134,7 +136,7 @@ function structureOf({ series, logX, logY, fromZero, look, height, xLabel }) {
 function chartLabel({ title, series, formatY }) {
     const values = series
         .filter((each) => !each.faint && each.y.length > 0)
-        .map((each) => t("chart.last", { name: each.label, value: formatY(/** @type {number} */ (each.y.at(-1) ?? 0)) }));
+        .map((each) => t("chart.last", { name: each.label, value: each.rest ?? formatY(/** @type {number} */ (each.y.at(-1) ?? 0)) }));
     return sentencesOf([title, listOf(values), t("chart.keys")]);
 }
 

@@ -101,9 +101,11 @@ export function Slider({ label, value, min, max, step, text, onInput }) {
 /**
  * A line of text that is handed on while it is typed, after it has rested for `waitMs`, or on Enter.
  * @param {{ label: string, value: string, onChange: (value: string) => void, placeholder?: string, waitMs?: number,
- *     type?: string, inputMode?: string, hideLabel?: boolean }} props
+ *     type?: string, inputMode?: string, hideLabel?: boolean, maxLength?: number, problem?: string }} props
+ * `problem` says why what was typed cannot be used.
  */
-export function TextField({ label, value, onChange, placeholder, waitMs = 300, type = "text", inputMode, hideLabel }) {
+export function TextField({ label, value, onChange, placeholder, waitMs = 300, type = "text", inputMode, hideLabel, maxLength, problem = "" }) {
+    const line = useId();
     const [text, setText] = useState(value);
     const timer = useRef(0);
     useEffect(() => setText(value), [value]);
@@ -121,12 +123,34 @@ export function TextField({ label, value, onChange, placeholder, waitMs = 300, t
             inputMode=${inputMode}
             value=${text}
             placeholder=${placeholder}
+            maxLength=${maxLength}
+            aria-invalid=${problem === "" ? undefined : "true"}
+            aria-describedby=${problem === "" ? undefined : line}
             spellcheck=${false}
             autocomplete="off"
             onInput=${(/** @type {any} */ event) => handOn(event.currentTarget.value, waitMs)}
             onKeyDown=${(/** @type {KeyboardEvent} */ event) => event.key === "Enter" && handOn(text, 0)}
         />
-    </label>`;
+    </label>
+    ${problem !== "" && html`<p id=${line} class="field-problem" role="alert">${problem}</p>`}`; // a label would be read with it
+}
+
+/**
+ * A whole number between two limits. Anything else is told beside the field, and is not handed on.
+ * @param {{ label: string, value: number, least: number, most: number, onChange: (value: number) => void, waitMs?: number }} props
+ */
+export function NumberField({ label, value, least, most, onChange, waitMs }) {
+    const [wrong, setWrong] = useState(false);
+    useEffect(() => setWrong(false), [value]);
+    /** @param {string} text */
+    const read = (text) => {
+        const number = /^\d+$/.test(text.trim()) ? Number(text) : NaN;
+        const isRight = number >= least && number <= most;
+        setWrong(!isRight && text.trim() !== "");
+        if (isRight && number !== value) onChange(number);
+    };
+    return html`<${TextField} label=${label} inputMode="numeric" value=${String(value)} waitMs=${waitMs} onChange=${read}
+        problem=${wrong ? t("field.whole_number", { least, most }) : ""} />`;
 }
 
 /**

@@ -8,6 +8,7 @@ const TEXTS = /** @type {const} */ ({
     host_not_allowed: "server.not_allowed",
     invalid_api_key: "server.invalid_api_key",
     invalid_text: "server.invalid_text",
+    invalid_value: "server.invalid_value",
     model_cannot_be_loaded: "server.model_cannot_be_loaded",
     model_not_found: "server.model_not_found",
     model_not_supported: "server.model_not_supported",
@@ -15,10 +16,13 @@ const TEXTS = /** @type {const} */ ({
     origin_not_allowed: "server.not_allowed",
     out_of_memory: "server.out_of_memory",
     queue_full: "server.queue_full",
+    refused_by_template: "server.refused_by_template",
     request_timeout: "server.request_timeout",
     request_too_large: "server.request_too_large",
     server_failed: "server.failed",
     shutting_down: "server.shutting_down",
+    special_token_in_text: "server.special_token",
+    string_above_max_length: "server.too_many_characters",
     text_too_long: "server.text_too_long",
     unreadable: "server.unreadable",
 });
@@ -35,6 +39,8 @@ const TEXTS = /** @type {const} */ ({
  * @param {Refusal} refusal
  */
 export function explain({ message, code, values }) {
-    const key = code in TEXTS ? TEXTS[/** @type {keyof typeof TEXTS} */ (code)] : null;
+    const key = code === "context_length_exceeded" && "tokens" in values
+        ? "server.too_many_tokens"
+        : code in TEXTS ? TEXTS[/** @type {keyof typeof TEXTS} */ (code)] : null;
     return key === null ? message : t(key, values);
 }

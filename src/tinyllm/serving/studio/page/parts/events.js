@@ -8,7 +8,7 @@ const END = "[DONE]";
 /** @typedef {{ name: string, data: any }} ServerEvent */
 
 /**
- * The events of an answer, until it ends.
+ * The events of an answer, until it ends. Throws ApiError if the connection breaks.
  * @param {Response} response
  * @returns {AsyncGenerator<ServerEvent>}
  */
@@ -27,6 +27,8 @@ export async function* readEvents(response) {
                 if (event !== null) yield event;
             }
         }
+    } catch (error) {
+        throw isAbort(error) || error instanceof ApiError ? error : new ApiError(String(error), 0);
     } finally {
         await reader.cancel().catch(() => undefined); // an aborted request refuses this too
     }

@@ -60,3 +60,11 @@ export function readableIds(ids, model) {
     const length = library.get()?.models.find(({ id }) => id === model)?.context_length ?? ids.length;
     return ids.slice(-length);
 }
+
+/**
+ * The model that a view begins with; undefined without models.
+ * @param {Library} found
+ */
+export function firstModel({ models, first_model: first }) {
+    return models.find(({ id }) => id === first)?.id ?? models[0]?.id;
+}

@@ -87,7 +87,7 @@ export function takenToken(branches, parent, place, id) {
 export function existingBranch(branches, parent, place, token) {
     const owner = branches[parent];
     if (token !== null && owner?.tokens[place - owner.start]?.id === token) return parent;
-    return branches.findIndex((each) => each.parent === parent && each.start === place && each.token === token);
+    return branches.findIndex((each) => !each.removed && each.parent === parent && each.start === place && each.token === token);
 }
 
 /**

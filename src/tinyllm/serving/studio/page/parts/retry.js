@@ -20,6 +20,11 @@ export function retryNow() {
     occasions.set(occasions.get() + 1);
 }
 
+/** Calls a function at every reason to ask again at once. @param {() => void} listener */
+export function onRetry(listener) {
+    occasions.subscribe(listener);
+}
+
 /**
  * Whether a request that was refused this way is refused always.
  * @param {ApiError} problem

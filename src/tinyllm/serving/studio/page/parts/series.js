@@ -74,6 +74,17 @@ export function lastValue(values) {
     return null;
 }
 
+/** What stands for a value that is no number, in every language. */
+export const NOT_A_NUMBER = "NaN";
+
+/**
+ * Whether a column of losses ends in a value that is no number.
+ * @param {Column} values
+ */
+export function isLost(values) {
+    return values.at(-1) === null;
+}
+
 /**
  * The step that stands at `position` of another axis, between the known points.
  * @param {Column} steps

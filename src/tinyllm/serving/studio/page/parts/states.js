@@ -47,12 +47,12 @@ export function ErrorLine({ problem }) {
 }
 
 /**
- * The line for an error of one text or answer, which is sent again only as a new one.
- * @param {{ problem: unknown }} props
+ * The line for an error of one text or answer, with what can be done about it.
+ * @param {{ problem: unknown, text?: string, children?: Children }} props `text` stands in place of the error's own
  */
-export function TextError({ problem }) {
+export function TextError({ problem, text, children }) {
     if (problem === null || problem === undefined) return null;
-    return html`<${ErrorText} text=${errorText(problem)} />`;
+    return html`<${ErrorText} text=${text ?? errorText(problem)}>${children}<//>`;
 }
 
 /** @param {{ text: string, children?: Children }} props */

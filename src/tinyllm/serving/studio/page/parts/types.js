@@ -5,11 +5,13 @@
  *     layers: number, heads: number, has_chat: boolean, loaded: boolean, run: string | null }} Model
  * @typedef {"running" | "stopped" | "finished"} RunState
  * @typedef {{ id: string, name: string, state: RunState, step: number, num_steps: number | null,
- *     best_validation_loss: number | null, updated: number }} RunSummary
+ *     best_validation_loss: number | null, is_finite: boolean, updated: number }} RunSummary
+ * `is_finite` says whether the last loss is a number
  * @typedef {{ id: string, name: string, num_documents: number, num_tokens: number, vocab_size: number,
  *     splits: string[] }} ShardsSummary
  * @typedef {{ id: string, name: string, vocab_size: number, kind: string }} TokenizerSummary
  * @typedef {{ folder: string | null, version: string, models: Model[], runs: RunSummary[], shards: ShardsSummary[],
+ *     first_model: string | null, first_shards: string | null,
  *     tokenizers: TokenizerSummary[], is_whole: boolean }} Library
  * `is_whole` is false if the search of a large folder ended before it had seen all
  *
@@ -17,7 +19,7 @@
  * @typedef {{ step: number, kind: MarkKind, text: string }} Mark
  * @typedef {Record<string, Record<string, unknown>>} Config
  * @typedef {{ id: string, name: string, state: RunState, step: number, num_steps: number | null, tokens_per_step: number,
- *     config: Config, marks: Mark[], seconds_left: number | null, parameters: number | null,
+ *     config: Config, marks: Mark[], seconds_left: number | null, has_samples: boolean, parameters: number | null,
  *     problem: string | null }} Run
  *
  * @typedef {(number | null)[]} Column

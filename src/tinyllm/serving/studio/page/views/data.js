@@ -36,7 +36,8 @@ export function DataView({ library, params, look }) {
  * @param {import("../main.js").ViewProps & { part: string }} props
  */
 function ShardsPart({ library, params, look, part }) {
-    const summary = library.shards.find((each) => each.id === params.get("shards")) ?? library.shards[0];
+    const chosen = params.get("shards") ?? library.first_shards;
+    const summary = library.shards.find((each) => each.id === chosen) ?? library.shards[0];
     const id = summary?.id ?? "";
     const { data, problem } = useLoaded(
         summary ? (signal) => /** @type {Promise<Shards>} */ (get("shards", { id }, signal)) : null,
@@ -63,7 +64,7 @@ function ShardsPart({ library, params, look, part }) {
         <${ErrorLine} problem=${problem} />
         ${part === "statistics"
             ? html`<${StatisticsPart} key=${`${id} ${split}`} id=${id} split=${split} look=${look} />`
-            : html`<${DocumentsPart} key=${`${id} ${split}`} id=${id} split=${split} params=${params} />`}
+            : html`<${DocumentsPart} key=${`${id} ${split}`} id=${id} split=${split} count=${data?.splits[split]?.num_documents} params=${params} />`}
     </div>`;
 }
 

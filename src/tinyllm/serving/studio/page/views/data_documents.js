@@ -1,6 +1,6 @@
 /** Documents of a split with their tokens; search, and a jump to a number. */
 import { get } from "../parts/api.js";
-import { Button, TextField } from "../parts/controls.js";
+import { Button, NumberField, TextField } from "../parts/controls.js";
 import { html, useEffect, useState } from "../parts/html.js";
 import { formatNumber, sentencesOf, t } from "../parts/language.js";
 import { useLoaded } from "../parts/loading.js";
@@ -14,11 +14,13 @@ import { TokenText } from "../parts/tokens.js";
 /** @typedef {{ matches: Match[], next: number | null }} Found */
 
 const PAGE = 10;
+/** Characters that the server searches for. */
+const LONGEST_SEARCH = 200;
 
 /**
- * @param {{ id: string, split: string, params: URLSearchParams }} props
+ * @param {{ id: string, split: string, count: number | undefined, params: URLSearchParams }} props
  */
-export function DocumentsPart({ id, split, params }) {
+export function DocumentsPart({ id, split, count, params }) {
     const from = Math.floor(numberParam(params, "from", 0, 0, Number.MAX_SAFE_INTEGER));
     const text = params.get("q") ?? "";
     return html`<div class="stack">
@@ -27,14 +29,16 @@ export function DocumentsPart({ id, split, params }) {
                 type="search"
                 label=${t("documents.search")}
                 value=${text}
+                maxLength=${LONGEST_SEARCH}
                 onChange=${(/** @type {string} */ value) => changeState({ q: value })}
             />
-            <${TextField}
+            <${NumberField}
                 label=${t("documents.jump")}
-                inputMode="numeric"
-                value=${String(from + 1)}
+                value=${from + 1}
+                least=${1}
+                most=${count ?? Number.MAX_SAFE_INTEGER}
                 waitMs=${600}
-                onChange=${(/** @type {string} */ value) => /^\d+$/.test(value) && changeState({ from: String(Math.max(0, Number(value) - 1)), q: null })}
+                onChange=${(/** @type {number} */ value) => changeState({ from: String(value - 1), q: null })}
             />
         </div>
         ${text !== ""

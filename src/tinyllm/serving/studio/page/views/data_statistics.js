@@ -120,7 +120,7 @@ function Duplicates({ duplicates: { documents, groups } }) {
                     ]}
                     rows=${groups.map(({ text, count, indexes }, place) => ({
                         key: String(place),
-                        cells: { text: html`<span class="prose">${text}</span>`, count: formatNumber(count), places: indexes.map(placeButton) },
+                        cells: { text: html`<span class="prose">${text}</span>`, count: formatNumber(count), places: [...indexes.map(placeButton), count > indexes.length && t("statistics.more_places", { count: count - indexes.length })] },
                     }))}
                 />`}
     </section>`;

@@ -3,6 +3,7 @@ import { post } from "../parts/api.js";
 import { CopyButton, Select, TextArea } from "../parts/controls.js";
 import { html, useCallback, useMemo, useState } from "../parts/html.js";
 import { formatFixed, formatNumber, t } from "../parts/language.js";
+import { firstModel } from "../parts/library.js";
 import { useLoaded } from "../parts/loading.js";
 import { FIRST_PROMPT } from "../parts/play_link.js";
 import { changeState, numberParam } from "../parts/route.js";
@@ -25,7 +26,7 @@ const SHORT_CONTEXT = 128;
 
 /** @param {import("../main.js").ViewProps} props */
 export function InsideView({ library, params, look }) {
-    const model = params.get("model") ?? library.models[0]?.id ?? "";
+    const model = params.get("model") ?? firstModel(library) ?? "";
     const text = params.has("blank") ? "" : (params.get("text") ?? firstText(library, model));
     const { data, problem, loading } = useLoaded(
         model === "" || text === "" ? null : async (signal) => readTrace(await post("trace", { model, text }, signal)),

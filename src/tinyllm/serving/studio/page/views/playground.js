@@ -2,6 +2,7 @@
 import { Segmented } from "../parts/controls.js";
 import { html, useEffect, useMemo } from "../parts/html.js";
 import { listOf, t } from "../parts/language.js";
+import { firstModel } from "../parts/library.js";
 import { MOST_SAMPLES, readSettings } from "../parts/play_link.js";
 import { changeState } from "../parts/route.js";
 import { Empty } from "../parts/states.js";
@@ -27,6 +28,7 @@ export function PlaygroundView({ library, params }) {
     const chatModels = library.models.filter(({ has_chat }) => has_chat);
     const chat = chatModels.length > 0 && params.get("mode") === "chat";
     return html`<div class="stack">
+        ${!chat && params.get("mode") === "chat" && html`<p class="notice" role="status">${t("play.no_chat")}</p>`}
         ${chatModels.length > 0 && html`<${Segmented}
             label=${t("play.mode")}
             hideLabel=${true}
@@ -35,7 +37,7 @@ export function PlaygroundView({ library, params }) {
             onChange=${(/** @type {string} */ mode) => changeState({ mode: mode === "chat" ? mode : null }, { push: true })}
         />`}
         ${chat
-            ? html`<${ChatPart} models=${chatModels} params=${params} />`
+            ? html`<${ChatPart} models=${chatModels} first=${firstModel(library)} params=${params} />`
             : html`<${TextPart} library=${library} models=${models} params=${params} />`}
     </div>`;
 }
@@ -47,7 +49,7 @@ export function PlaygroundView({ library, params }) {
  */
 function chosenModels(library, params) {
     const named = (params.has("model") ? params.getAll("model") : params.getAll("by")).slice(0, MOST_SAMPLES);
-    const first = library.models[0]?.id;
+    const first = firstModel(library);
     return named.length > 0 ? named : first === undefined ? [] : [first];
 }
 

@@ -13,11 +13,13 @@ const MOST_CHARACTERS = 20000;
 const REST_MS = 250;
 
 /**
- * The prompt of a link, or a first one.
+ * The prompt of a link, that of the texts if it is too long for a link, or a first one.
  * @param {URLSearchParams} params
  */
 export function promptOf(params) {
+    const { prompt, samples } = written.get();
     if (params.has("blank")) return "";
+    if (!params.has("prompt") && samples.length > 0 && prompt.length > MOST_LINKED) return prompt;
     return params.get("prompt") ?? (params.has("bare") ? "" : (params.get("of") ?? FIRST_PROMPT));
 }
 

@@ -6,7 +6,7 @@ import { candidates, forks, pathTokens } from "../parts/play_tree.js";
 import { ShadedText } from "../parts/shaded_text.js";
 import { TextError } from "../parts/states.js";
 import { BranchTree } from "./playground_tree.js";
-import { branchOff, cursor } from "./playground_store.js";
+import { branchOff, cursor, rewrite } from "./playground_store.js";
 
 /** @typedef {import("../parts/play_types.js").Sample} Sample */
 /** @typedef {import("../parts/play_types.js").Settings} Settings */
@@ -36,7 +36,9 @@ export function SampleCard({ sample, index, many, settings, library }) {
             onTake=${(/** @type {number} */ place, /** @type {number} */ id) => branchOff(sample, place - prompt.length, id, settings)}
             onLook=${(/** @type {number} */ place) => cursor.set({ sample: index, place: place > 0 ? place : null })}
         />`}
-        <${TextError} problem=${branch.problem} />
+        <${TextError} problem=${branch.problem}>
+            <${Button} disabled=${writing} onClick=${() => void rewrite(sample)}>${t("error.again")}<//>
+        <//>
         <footer class="play-sample-foot">
             <${Button} disabled=${writing || branch.state === "failed"} onClick=${() => branchOff(sample, pathTokens(branches, active).length, null, settings)}>${t("play.go_on")}<//>
             <span class="hint">${t("play.seed_is", { seed: String(seed) })}</span>

@@ -1,6 +1,6 @@
 /** Sliders of the sampling, and beside them the distribution of the next token as they cut it. */
 import { post } from "../parts/api.js";
-import { Button, Slider } from "../parts/controls.js";
+import { Button, NumberField, Slider } from "../parts/controls.js";
 import { percentText } from "../parts/heat.js";
 import { html, useMemo } from "../parts/html.js";
 import { formatFixed, formatNumber, formatPercent, t } from "../parts/language.js";
@@ -52,11 +52,8 @@ export function Sliders({ settings }) {
                 text=${valueText(name, settings[name])}
                 onInput=${(/** @type {number} */ value) => changeState(settingChanges({ [name]: value }))}
             />`)}
-            <label class="field">
-                <span class="field-label">${t("play.seed")}</span>
-                <input type="number" min="0" max=${LIMITS.seed.most} step="1" value=${settings.seed}
-                    onChange=${(/** @type {any} */ event) => changeState({ seed: event.currentTarget.value })} />
-            </label>
+            <${NumberField} label=${t("play.seed")} value=${settings.seed} least=${LIMITS.seed.least} most=${LIMITS.seed.most}
+                onChange=${(/** @type {number} */ seed) => changeState(settingChanges({ seed }))} />
         </div>`;
 }
 

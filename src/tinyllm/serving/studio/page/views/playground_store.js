@@ -3,22 +3,17 @@
  *
  * They outlive the view, so that texts stay there while another view is shown. The link follows every change.
  */
-import { apiError, isAbort } from "../parts/api.js";
-import { postForEvents } from "../parts/events.js";
-import { readableIds } from "../parts/library.js";
 import { DEFAULTS, MOST_BRANCHES, MOST_LINKED, readBranches, readPairs, treeChanges, treeKey } from "../parts/play_link.js";
-import { existingBranch, parentAt, pathTokens, subtree, takenToken } from "../parts/play_tree.js";
+import { existingBranch, parentAt, subtree, takenToken } from "../parts/play_tree.js";
+import { onRetry } from "../parts/retry.js";
 import { changeState, readRoute } from "../parts/route.js";
 import { createStore } from "../parts/store.js";
 import { t } from "../parts/language.js";
+import { mayMend, receiveTokens, stopBranch } from "./playground_writing.js";
 
 /** @typedef {import("../parts/play_types.js").Branch} Branch */
 /** @typedef {import("../parts/play_types.js").Sample} Sample */
 /** @typedef {import("../parts/play_types.js").Settings} Settings */
-
-const NUM_RIVALS = 10;
-/** The status of an error that comes after the head of an answer. */
-const STREAM_BROKE = 500;
 
 /** The samples, and the prompt that they continue. The object is a new one after every change. */
 export const written = createStore({ prompt: "", samples: /** @type {Sample[]} */ ([]) });
@@ -27,11 +22,11 @@ export const cursor = createStore({ sample: 0, place: /** @type {number | null} 
 /** What a link could not be made of. */
 export const linkProblem = createStore("");
 
-/** @type {WeakMap<Branch, AbortController>} */
-const controllers = new WeakMap();
 let shownKey = "";
 let drawing = false;
 let restoring = 0;
+/** @type {Set<Sample>} */
+const rewriting = new Set();
 
 /** Shows changes with the next frame: tokens come faster than screens are drawn. */
 function redraw() {
@@ -88,71 +83,12 @@ export function write(prompt, models, settings) {
 }
 
 /**
- * Receives the tokens of a branch. Errors are kept in it.
  * @param {Sample} sample
  * @param {number} index
  */
 async function writeBranch(sample, index) {
-    const branch = /** @type {Branch} */ (sample.branches[index]);
-    const controller = new AbortController();
-    controllers.set(branch, controller);
-    branch.state = "writing";
-    redraw();
-    try {
-        const body = requestBody(sample, branch);
-        if (body.max_tokens > 0) {
-            for await (const event of postForEvents("generate", body, controller.signal)) receive(sample, branch, event);
-        }
-        if (branch.state === "writing") branch.state = "done";
-    } catch (problem) {
-        branch.state = isAbort(problem) ? "stopped" : "failed";
-        branch.problem = isAbort(problem) ? null : problem;
-    }
-    // The link of a text that was stopped asks for as many tokens as it has.
-    if (branch.state !== "done") branch.settings = { ...branch.settings, max_tokens: ownNew(branch) };
-    redraw();
+    await receiveTokens(sample, /** @type {Branch} */ (sample.branches[index]), written.get().prompt, redraw);
     if (written.get().samples.includes(sample)) keepLink(false);
-}
-
-/**
- * The tokens of a branch that the model drew.
- * @param {Branch} branch
- */
-function ownNew({ tokens, token }) {
-    return tokens.length - (token === null ? 0 : 1);
-}
-
-/**
- * @param {Sample} sample
- * @param {Branch} branch
- * @returns {Record<string, any> & { max_tokens: number }}
- */
-function requestBody(sample, branch) {
-    const { settings } = branch;
-    const common = { model: sample.model, ...settings, seed: settings.seed + sample.offset, rivals: NUM_RIVALS };
-    if (branch.parent === null) return { ...common, prompt: written.get().prompt };
-    const before = pathTokens(sample.branches, branch.parent).slice(0, branch.start);
-    const ids = [...sample.prompt, ...before, ...branch.tokens].map(({ id }) => id);
-    return { ...common, tokens: readableIds(ids, sample.model) };
-}
-
-/**
- * @param {Sample} sample
- * @param {Branch} branch
- * @param {import("../parts/events.js").ServerEvent} event
- */
-function receive(sample, branch, { name, data }) {
-    if (name === "prompt" && branch.parent === null) sample.prompt = data.tokens;
-    else if (name === "token") branch.tokens.push(data);
-    else if (name === "done") {
-        branch.reason = data.reason;
-        branch.speed = data.tokens_per_second;
-        branch.commands = data.command;
-    } else if (name === "error") {
-        branch.state = "failed";
-        branch.problem = apiError(data.error ?? data, STREAM_BROKE);
-    }
-    redraw();
 }
 
 /**
@@ -234,19 +170,26 @@ export function foldBranch(sample, index, fold) {
  * @param {number} index
  */
 export function removeBranch(sample, index) {
-    const parent = sample.branches[index]?.parent ?? null;
-    if (parent === null) return;
+    if ((sample.branches[index]?.parent ?? null) === null) return;
+    dropBranch(sample, index);
+    cursor.set({ sample: written.get().samples.indexOf(sample), place: null });
+    keepLink(false);
+}
+
+/**
+ * @param {Sample} sample
+ * @param {number} index of a branch that leaves another
+ */
+function dropBranch(sample, index) {
     const gone = subtree(sample.branches, index);
     for (const each of gone) {
         const branch = /** @type {Branch} */ (sample.branches[each]);
-        controllers.get(branch)?.abort();
+        stopBranch(branch);
         branch.removed = true;
         sample.folded.delete(each);
     }
-    if (gone.includes(sample.active)) sample.active = parent;
-    cursor.set({ sample: written.get().samples.indexOf(sample), place: null });
+    if (gone.includes(sample.active)) sample.active = sample.branches[index]?.parent ?? 0;
     redraw();
-    keepLink(false);
 }
 
 /** Whether a text is being written. */
@@ -256,7 +199,7 @@ export function isWriting() {
 
 export function stopAll() {
     for (const { branches } of written.get().samples) {
-        for (const branch of branches) controllers.get(branch)?.abort();
+        for (const branch of branches) stopBranch(branch);
     }
 }
 
@@ -267,10 +210,13 @@ function keepLink(push) {
     if (restoring > 0 || (view !== "" && view !== "playground")) return; // texts go on while another view is shown
     const tooLong = prompt.length > MOST_LINKED;
     linkProblem.set(tooLong ? t("play.link_too_long", { count: MOST_LINKED }) : "");
-    const linked = tooLong ? [] : samples;
-    const by = linked.map(({ model }) => model);
-    const of = linked.length === 0 ? null : prompt;
-    changeState({ of, bare: of === "" ? "1" : null, by, ...treeChanges(linked) }, { push });
+    const models = samples.map(({ model }) => model);
+    if (tooLong) {
+        changeState({ of: null, bare: null, by: null, model: models, ...treeChanges([]) }, { push });
+    } else {
+        const of = samples.length === 0 ? null : prompt;
+        changeState({ of, bare: of === "" ? "1" : null, by: models, ...treeChanges(samples) }, { push });
+    }
     shownKey = treeKey(readRoute(location.hash).params);
 }
 
@@ -280,59 +226,90 @@ function keepLink(push) {
  */
 export function showLink(params) {
     const key = treeKey(params);
-    if (key !== shownKey) {
+    const isNew = key !== shownKey;
+    if (isNew) {
         shownKey = key;
         stopAll();
         const branches = readBranches(params);
-        const settings = branches[0]?.settings ?? DEFAULTS;
         const models = params.getAll("by").filter((_, place) => branches.some(({ sample }) => sample === place));
-        const samples = newSamples(models, settings);
-        written.set({ prompt: params.get("of") ?? "", samples });
+        const samples = newSamples(models, DEFAULTS);
+        // All branches are there from the beginning, so that the link has them however many can be written.
         for (const [place, sample] of samples.entries()) {
-            void rewrite(sample, branches.filter((each) => each.sample === place), params, place);
+            sample.branches = branches.filter((each) => each.sample === place)
+                .map(({ settings, parent, start, token }) => newBranch(settings, { parent, start, token }));
         }
-        return;
+        linkProblem.set("");
+        written.set({ prompt: params.get("of") ?? "", samples });
     }
-    if (restoring > 0) return;
+    if (!isNew && restoring > 0) return;
     for (const [place, sample] of written.get().samples.entries()) {
         const kept = [...sample.branches.keys()].filter((index) => !sample.branches[index]?.removed);
         goToLinked(sample, params, place, kept);
+        if (isNew) void rewrite(sample);
     }
 }
 
 /**
- * Writes the branches of a link one after another, each after those that it may leave.
+ * Writes the branches of a sample that are not written: those of a link, or those that failed. Each comes after those
+ * that it may leave.
  * @param {Sample} sample
- * @param {import("../parts/play_link.js").LinkedBranch[]} linked
- * @param {URLSearchParams} params
- * @param {number} place
  */
-async function rewrite(sample, linked, params, place) {
-    if (sample.branches[0] === undefined || linked[0] === undefined) return;
-    sample.branches[0].settings = linked[0].settings;
+export async function rewrite(sample) {
+    if (rewriting.has(sample)) return;
+    rewriting.add(sample);
     restoring += 1;
     try {
-        await writeBranch(sample, 0);
-        const made = [0]; // number in the link -> index, for the user may branch off meanwhile
-        for (const { parent, start, token, settings } of linked.slice(1)) {
-            const from = made[parent ?? 0] ?? 0;
-            const known = sample.branches[from];
-            if (!written.get().samples.includes(sample) || known?.state !== "done") return;
-            const reached = start <= known.start + known.tokens.length;
-            const index = reached ? addBranch(sample, from, start, token, settings) : -1;
-            if (index < 0) {
-                linkProblem.set(t("play.other_text"));
-                return;
-            }
-            made.push(index);
-            await writeBranch(sample, index);
+        for (const [index, branch] of sample.branches.entries()) {
+            if (!written.get().samples.includes(sample)) return;
+            if (branch.removed || !["waiting", "failed"].includes(branch.state)) continue;
+            if (!takeStart(sample, index)) continue;
+            await receiveTokens(sample, branch, written.get().prompt, redraw);
+            if (/** @type {string} */ (branch.state) === "stopped") giveUpWaiting(sample);
         }
-        goToLinked(sample, params, place, made);
     } finally {
+        rewriting.delete(sample);
         restoring -= 1;
         if (restoring === 0 && linkProblem.get() === "") keepLink(false);
     }
 }
+
+/**
+ * Takes the token that a branch starts with. False if it cannot be written: it fails with the branch that it leaves,
+ * or is removed where the text of that branch is another one.
+ * @param {Sample} sample
+ * @param {number} index
+ */
+function takeStart(sample, index) {
+    const branch = /** @type {Branch} */ (sample.branches[index]);
+    const { parent, start, token } = branch;
+    const from = sample.branches[parent ?? -1];
+    if (parent === null || from === undefined) return true;
+    if (from.state === "failed") {
+        Object.assign(branch, { state: "failed", problem: from.problem });
+        redraw();
+        return false;
+    }
+    const taken = token === null ? null : takenToken(sample.branches, parent, start, token);
+    if (start > from.start + from.tokens.length || (token !== null && taken === null)) {
+        linkProblem.set(t("play.other_text"));
+        dropBranch(sample, index);
+        return false;
+    }
+    if (taken !== null) branch.tokens = [taken];
+    return true;
+}
+
+/** Removes the branches that are not written: the user stopped it. @param {Sample} sample */
+function giveUpWaiting(sample) {
+    for (const [index, { state, removed }] of sample.branches.entries()) {
+        if (state === "waiting" && !removed) dropBranch(sample, index);
+    }
+}
+
+/** Writes again what failed while the server was away. */
+onRetry(() => {
+    for (const sample of written.get().samples) if (sample.branches.some(mayMend)) void rewrite(sample);
+});
 
 /**
  * @param {Sample} sample

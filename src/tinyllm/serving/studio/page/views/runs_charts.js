@@ -7,7 +7,7 @@ import { html, useCallback, useMemo } from "../parts/html.js";
 import { formatBytes, formatBytesTick, formatCompact, formatDuration, formatFixed, formatNumber, formatTick, t } from "../parts/language.js";
 import { useLoaded } from "../parts/loading.js";
 import { changeState, numberParam, wordParam } from "../parts/route.js";
-import { drawablePoints, smooth, stepAt } from "../parts/series.js";
+import { drawablePoints, isLost, NOT_A_NUMBER, smooth, stepAt } from "../parts/series.js";
 import { MarkList, runMarks } from "./runs_marks.js";
 
 /** @typedef {import("./runs_data.js").ShownRun} ShownRun */
@@ -31,6 +31,8 @@ import { MarkList, runMarks } from "./runs_marks.js";
 
 const AXES = /** @type {const} */ (["step", "tokens", "seconds"]);
 const DEFAULT_SMOOTHING = 0.6;
+/** Times below this have a digit behind the point. */
+const SHORT_SECONDS = 10;
 const ZOOM_BUTTON = 0.5;
 /** A range with fewer of the shown points than this is asked for in detail. */
 const ENOUGH_POINTS = 400;
@@ -238,7 +240,9 @@ function fixedLength(values) {
 
 /** @param {AxisName} axis */
 function axisFormat(axis) {
-    return axis === "seconds" ? formatDuration : formatTick;
+    if (axis !== "seconds") return formatTick;
+    return (/** @type {number} */ value) =>
+        value < SHORT_SECONDS ? t("time.seconds", { seconds: Number(value.toPrecision(2)) }) : formatDuration(value);
 }
 
 /**
@@ -253,7 +257,8 @@ function axisFormat(axis) {
 function measureSeries({ table, name }, run, metrics, { axis, logX, logY, smoothing }, filled) {
     const columns = /** @type {Record<string, import("../parts/types.js").Column> | undefined} */ (metrics?.[table]);
     const [x, y] = drawablePoints(columns?.[axis] ?? [], columns?.[name] ?? [], { logX, logY });
-    const base = { label: run.name, color: run.color, x, filled };
+    const rest = name.endsWith("loss") && isLost(columns?.[name] ?? []) ? NOT_A_NUMBER : undefined;
+    const base = { label: run.name, color: run.color, x, filled, rest };
     if (table === "evaluation") return [{ ...base, y, points: x.length <= 60 }];
     const smoothed = smoothing > 0 && name !== "learning_rate" && name !== "memory_bytes";
     if (!smoothed) return [{ ...base, y }];

@@ -74,6 +74,7 @@ function RunChoice({ run, color, focusable, onToggle, onFocus }) {
                 <span class="choice-facts">
                     <span class=${`state state-${run.state}`}>${stateText(run.state)}</span>
                     <span>${stepText(run)}</span>
+                    ${!run.is_finite && html`<span class="bad">${t("runs.nan")}</span>`}
                     ${run.best_validation_loss !== null && html`<span>${t("runs.best", { loss: formatFixed(run.best_validation_loss, 3) })}</span>`}
                 </span>
                 <span class="choice-time">${formatTime(run.updated)}</span>

@@ -22,8 +22,9 @@ const MODES = /** @type {const} */ (["overview", "row"]);
  * @param {{ runs: ShownRun[], params: URLSearchParams }} props
  */
 export function SampleLine({ runs, params }) {
-    const run = runs.find((each) => each.id === params.get("samples")) ?? runs[0];
-    if (run === undefined || run.metrics === null) return null;
+    const withSamples = runs.filter(({ run, metrics }) => metrics !== null && run?.has_samples);
+    const run = runs.find(({ id, metrics }) => metrics !== null && id === params.get("samples")) ?? withSamples[0];
+    if (run === undefined || withSamples.length === 0) return null;
     return html`<${SamplesOfRun} key=${run.id} run=${run} runs=${runs} params=${params} />`;
 }
 
@@ -39,17 +40,18 @@ function SamplesOfRun({ run, runs, params }) {
     const place = Math.min(last, numberParam(params, "at", last, 0, Infinity));
     const seen = useMemo(() => (mode === "overview" ? spread(steps, NUM_COLUMNS) : steps.slice(place, place + NUM_COLUMNS)), [steps, mode, place]);
     const { data, problem } = useLoaded(seen.length > 0 ? (signal) => askSteps(id, seen, signal) : null, [id, seen.join(" ")], { waitMs: 60 });
-    if (known.data !== null && steps.length === 0) return null;
     return html`<section class="stack" aria-labelledby="samples-title">
         <div class="section-head">
             <h2 id="samples-title">${t("samples.title")}</h2>
             <${SampleTools} run=${run} runs=${runs} mode=${mode} />
         </div>
         <${ErrorLine} problem=${known.problem ?? problem} />
-        <${StepLine} steps=${steps} seen=${seen} mode=${mode} place=${place} last=${last} />
-        <div class="samples" tabIndex=${0} role="group" aria-label=${t("samples.title")}>
-            ${(data ?? []).map((group) => html`<${SampleColumn} key=${group.step} group=${group} />`)}
-        </div>
+        ${known.data !== null && steps.length === 0
+            ? html`<p class="hint" role="status">${t("samples.none")}</p>`
+            : html`<${StepLine} steps=${steps} seen=${seen} mode=${mode} place=${place} last=${last} />
+                <div class="samples" tabIndex=${0} role="group" aria-label=${t("samples.title")}>
+                    ${(data ?? []).map((group) => html`<${SampleColumn} key=${group.step} group=${group} />`)}
+                </div>`}
     </section>`;
 }
 

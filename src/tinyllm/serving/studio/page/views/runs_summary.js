@@ -2,7 +2,7 @@
 import { swatchClass } from "../parts/charts.js";
 import { html } from "../parts/html.js";
 import { formatCompact, formatDuration, formatFixed, formatPercent, listOf, t } from "../parts/language.js";
-import { lastValue } from "../parts/series.js";
+import { isLost, lastValue, NOT_A_NUMBER } from "../parts/series.js";
 import { Progress, stateText, stepText } from "./runs_list.js";
 
 /** @typedef {import("./runs_data.js").ShownRun} ShownRun */
@@ -35,21 +35,30 @@ function RunSummaryCard({ shown }) {
 }
 
 /**
+ * The last value of a loss, which may be no number; null without any.
+ * @param {import("../parts/types.js").Column | undefined} column
+ */
+function lossText(column) {
+    if (column === undefined) return null;
+    if (isLost(column)) return NOT_A_NUMBER;
+    const last = lastValue(column);
+    return last === null ? null : formatFixed(last, 3);
+}
+
+/**
  * @param {ShownRun} shown
  * @returns {[string, string | null][]}
  */
 function summaryFacts({ run, metrics }) {
     const { training, evaluation } = metrics ?? {};
-    const loss = training && lastValue(training.loss);
-    const validation = evaluation && lastValue(evaluation.validation_loss);
-    const bits = evaluation && lastValue(evaluation.bits_per_byte);
+    const hasBits = evaluation !== undefined && lastValue(evaluation.bits_per_byte) !== null; // not of every objective
     const rate = training && lastValue(training.tokens_per_second);
     const tokens = training && lastValue(training.tokens);
     const parameters = run?.parameters;
     return [
-        [t("chart.loss"), loss === null || loss === undefined ? null : formatFixed(loss, 3)],
-        [t("chart.validation_loss"), validation === null || validation === undefined ? null : formatFixed(validation, 3)],
-        [t("chart.bits_per_byte"), bits === null || bits === undefined ? null : formatFixed(bits, 3)],
+        [t("chart.loss"), lossText(training?.loss)],
+        [t("chart.validation_loss"), lossText(evaluation?.validation_loss)],
+        [t("chart.bits_per_byte"), hasBits ? lossText(evaluation?.bits_per_byte) : null],
         [t("chart.tokens_per_second"), rate === null || rate === undefined ? null : formatCompact(rate)],
         [t("runs.tokens"), tokens === null || tokens === undefined ? null : formatCompact(tokens)],
         [t("runs.parameters"), parameters === null || parameters === undefined ? null : formatCompact(parameters)],
