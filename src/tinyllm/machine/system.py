@@ -7,7 +7,10 @@ Nothing here knows what a file or a number is used for.
 import ctypes
 import errno
 import os
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -186,6 +189,25 @@ def keep_freed_memory() -> None:
     if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
         libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
         libc.mallopt(_M_MMAP_THRESHOLD, 2**30)
+
+
+def bound_memory(num_bytes: int) -> None:
+    """Bounds the address space of this process: what exceeds it raises MemoryError. Windows has no such bound."""
+    if resource is not None:
+        resource.setrlimit(resource.RLIMIT_AS, (num_bytes, num_bytes))
+
+
+@contextmanager
+def ended_after(seconds: float) -> Iterator[None]:
+    """The system ends this process if the block takes longer, in processor time. Windows does not."""
+    if not hasattr(signal, "setitimer"):
+        yield
+        return
+    signal.setitimer(signal.ITIMER_PROF, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
 
 
 def _windows_memory(call: str) -> int | None:

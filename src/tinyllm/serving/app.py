@@ -150,7 +150,7 @@ async def _answer_error(request: Request, error: Exception) -> Response:
 def _describe(error: HTTPException, request: Request) -> str:
     match error.status_code:
         case 400:
-            return "The body is not valid JSON: it is no UTF-8, or has a number that is too long"
+            return "The body is not valid JSON: it has a number that is too long"
         case 404:
             return f"Unknown path {shorten(request.url.path)}; /docs lists the paths"
         case 405:

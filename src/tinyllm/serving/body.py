@@ -2,11 +2,12 @@
 
 import asyncio
 import re
+from collections.abc import Iterable
 from contextlib import suppress
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from tinyllm.serving.errors import ApiError
+from tinyllm.serving.errors import ApiError, shorten
 from tinyllm.serving.limits import Limits
 from tinyllm.serving.responses import send_error, start
 
@@ -26,6 +27,9 @@ class BodyReader:
         self._limits = limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if error := _refused_coding(scope["headers"]):
+            await send_error(error, send)
+            return
         lengths = [value for name, value in scope["headers"] if name == b"content-length"]
         body = bytearray()
         has_more = True
@@ -70,6 +74,17 @@ class BodyReader:
             if message["type"] == "http.disconnect" or not message.get("more_body", False):
                 return
             num_left -= len(message.get("body", b""))
+
+
+def _refused_coding(headers: Iterable[tuple[bytes, bytes]]) -> ApiError | None:
+    """The error for a body that is compressed; None for one that is sent as it is."""
+    for name, value in headers:
+        coding = value.decode("latin-1").strip().lower()
+        if name == b"content-encoding" and coding not in ("", "identity"):
+            return ApiError(415, f"Content-Encoding {shorten(coding)} is not supported; send the body uncompressed")
+        if name == b"transfer-encoding" and coding not in ("", "identity", "chunked"):
+            return ApiError(501, f"Transfer-Encoding {shorten(coding)} is not supported; send the body uncompressed")
+    return None
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:

@@ -11,7 +11,6 @@ from tinyllm.serving.models import ServedModel
 from tinyllm.serving.request import TokenLogprob
 from tinyllm.serving.schemas import MOST_REQUEST_TOKENS, ChatRequest, Message
 from tinyllm.serving.streams import as_event
-from tinyllm.serving.templates import compile_template, render_template
 from tinyllm.serving.texts import Job, finish_reason, make_job, sampling_of, token_text
 from tinyllm.tokenizer.codec import Tokenizer
 from tinyllm.tokenizer.model_proto import PieceType
@@ -47,9 +46,8 @@ def render(messages: Sequence[Message], model: ServedModel) -> str:
     ]
     for number, fields in enumerate(conversation):
         _check_no_special(fields, f"messages[{number}]", model.tokenizer)
-    template = compile_template(model.chat_template)
     try:
-        return render_template(template, conversation, _special_tokens(model.tokenizer))
+        return model.templates.render(model.chat_template, conversation, _special_tokens(model.tokenizer))
     except ValueError as error:
         message = f"the model's chat template does not accept these messages: {error}"
         raise ApiError(400, message, param="messages") from None

@@ -5,6 +5,7 @@ further field `values`: the numbers and names of the message, for clients that w
 """
 
 import json
+import re
 import reprlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -82,7 +83,7 @@ def invalid_request(errors: Sequence[Mapping[str, Any]]) -> ApiError:
         return ApiError(400, f"The body is not valid JSON: {first['ctx']['error']}")
     place = first["loc"][1:] if first["loc"][0] in ("body", "query") else first["loc"]
     name = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).removeprefix(".")
-    reason = first["msg"].removeprefix("Value error, ").replace("Input should", "it should")
+    reason = _plain(first["msg"])
     match first["type"]:
         case "extra_forbidden":
             message = f"Unrecognized request argument supplied: {shorten(name)}"
@@ -96,7 +97,22 @@ def invalid_request(errors: Sequence[Mapping[str, Any]]) -> ApiError:
             return ApiError(400, f"{name}: {reason}", param=name)
     if not name:
         return ApiError(400, f"The body should be a JSON object with Content-Type: application/json; {reason}")
-    return ApiError(400, f"{shorten(name)} is {shorten(first.get('input'))}; {reason}", param=shorten(name))
+    return ApiError(400, f"{shorten(name)} is {_as_json(first.get('input'))}; {reason}", param=shorten(name))
+
+
+def _plain(message: str) -> str:
+    """A message of pydantic in words of JSON."""
+    plain = message.removeprefix("Value error, ").replace("Input should", "it should")
+    plain = plain.replace("dictionary or object to extract fields from", "object").replace("dictionary", "object")
+    return re.sub(r"^(List|Dictionary|String) should", "it should", re.sub(r" after validation, not \d+$", "", plain))
+
+
+def _as_json(value: object) -> str:
+    """`value` as the client wrote it, quotes included: a number in quotes is a wrong type. One line, shortened."""
+    if value is None or isinstance(value, str | bool):
+        short = value[: SHOWN_CHARACTERS + 1] if isinstance(value, str) else value
+        return shorten(json.dumps(short, ensure_ascii=False))
+    return shorten(value)
 
 
 def _parameter_of(error: Mapping[str, Any]) -> str | None:

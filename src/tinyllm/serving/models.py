@@ -11,6 +11,7 @@ from tinyllm.generation.generator import Generator
 from tinyllm.serving.errors import ApiError, model_not_found
 from tinyllm.serving.preparation import Preparation
 from tinyllm.serving.scheduler import Scheduler
+from tinyllm.serving.template_process import TemplateProcess
 
 
 class ServedModel:
@@ -27,6 +28,8 @@ class ServedModel:
         self.scheduler = scheduler
         self.chat_template = chat_template
         """The Jinja template of a conversation; None if the model has none."""
+        self.templates = TemplateProcess()
+        """The process that renders its conversations."""
         self.preparation = Preparation()
         """The threads in which its requests are prepared."""
         self.context_length = generator.engine.context_length
@@ -196,6 +199,7 @@ class Models:
             self._found.close()
         for model in self:
             model.preparation.close()
+            model.templates.close()
         for function in self._at_end:
             function()
 

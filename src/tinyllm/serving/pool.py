@@ -126,4 +126,5 @@ class ModelPool:
     async def _close(self, name: str) -> None:
         model, _ = self._loaded.pop(name)
         model.preparation.close()
+        model.templates.close()
         await asyncio.to_thread(model.scheduler.drain, 0)

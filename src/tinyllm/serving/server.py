@@ -33,7 +33,7 @@ def bind(host: str, port: int) -> socket.socket:
     It accepts connections when the server is ready, and refuses them before.
     """
     if not 0 <= port < 2**16:  # getaddrinfo would take the remainder
-        raise UsageError(f"cannot listen on {host}, port {port}: a port is at most 65535; choose another host or port")
+        raise UsageError(f"cannot listen on {host}, port {port}: a port is 0 to 65535; choose another host or port")
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         family, _, _, _, address = min(found, key=lambda each: each[0] != socket.AF_INET)

@@ -1,7 +1,7 @@
 """Chat templates: found as transformers finds them, and rendered in a sandbox with a bound on time and size.
 
 A template comes with a model, often from someone else. Jinja's sandbox denies it files and Python's internals, and the
-bounds of this module keep it from running forever.
+bounds of this module keep it from running forever. `template_process` ends what these bounds cannot reach.
 """
 
 import json
@@ -85,8 +85,10 @@ def render_template(template: Template, messages: Sequence[Mapping[str, str]], t
                 _check_size(num_characters)
     except RecursionError:
         raise ValueError("it calls itself too often") from None
-    except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError, MemoryError) as error:
-        raise ValueError(str(error)[:SHOWN_CHARACTERS]) from None
+    except MemoryError:
+        raise ValueError("it needs too much memory") from None
+    except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
+        raise ValueError(" ".join(str(error)[:SHOWN_CHARACTERS].split())) from None
     return "".join(pieces)
 
 

@@ -111,6 +111,8 @@ def _biases(biases: dict[str, float], model: ServedModel) -> tuple[tuple[int, fl
         if not (key.isascii() and key.isdecimal() and len(key) < 10):
             raise ApiError(400, f"logit_bias: {key[:40]!r} is no token id; /tokenize gives ids", param="logit_bias")
         model.check_ids([int(key)], "logit_bias")
+        if str(int(key)) != key:
+            raise ApiError(400, f"logit_bias: write token {key} without leading zeros", param="logit_bias")
     return tuple((int(key), bias) for key, bias in biases.items())
 
 

@@ -52,7 +52,7 @@ def test_the_search_for_nesting_takes_no_memory_for_long_strings() -> None:
 
 
 WRONG_BODIES = {
-    "ids": ("/detokenize", {"tokens": [""] * 200_000}, "tokens[0] is ''"),
+    "ids": ("/detokenize", {"tokens": [""] * 200_000}, 'tokens[0] is ""'),
     "prompts": ("/v1/completions", {"prompt": [[""] * 1000] * 200}, "prompt"),
     "unknown parameters": ("/v1/completions", {"prompt": "a"} | {f"k{n}": 1 for n in range(50_000)}, ": k0"),
     "biases": ("/v1/completions", {"prompt": "a", "logit_bias": {f"k{n}": "" for n in range(50_000)}}, "300 items"),
@@ -147,3 +147,12 @@ def test_a_body_in_another_encoding_is_refused(encoding: str) -> None:
 
 def test_a_null_character_in_a_text_is_a_character() -> None:
     assert call("POST", "/tokenize", {"content": "a\0b"}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("header", "coding", "status"), [("Content-Encoding", "gzip", 415), ("Transfer-Encoding", "gzip, chunked", 501)]
+)
+def test_a_compressed_body_is_refused_by_its_coding(header: str, coding: str, status: int) -> None:
+    answer = call("POST", "/tokenize", content=b"\x1f\x8b", headers={**JSON, header: coding})
+    assert answer.status_code == status
+    assert f"{header} {coding} is not supported; send the body uncompressed" in answer.json()["error"]["message"]
