@@ -6,6 +6,9 @@ import pytest
 import torch
 
 import tinyllm
+from tinyllm import storage
+from tinyllm.training import chunked_loss
+from training_runs import losses
 
 GPU = pytest.param(
     "cuda", marks=[pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")]
@@ -43,3 +46,41 @@ def test_a_run_learns_resumes_and_generates(device: str, tiny_shards: Path, tmp_
     text = on_device.generate("Once upon a time", temperature=0, max_new_tokens=8)[0].text
     on_cpu = tinyllm.load(tmp_path / "run" / "model", device="cpu")
     assert text == on_cpu.generate("Once upon a time", temperature=0, max_new_tokens=8)[0].text
+
+
+@pytest.mark.parametrize("device", ["cpu", GPU])
+def test_a_run_with_the_loss_in_chunks_goes_on_as_if_it_had_not_stopped(
+    device: str, tiny_shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a GPU in bfloat16 and compiled; there the flash kernel adds up gradients in any order."""
+    on_gpu = device == "cuda"
+    monkeypatch.setattr(chunked_loss, "pays_off", lambda hidden, output_weight: True)
+    monkeypatch.setattr(chunked_loss, "chunk_tokens", lambda vocab_size: 32)
+    run = tmp_path / "run"
+
+    def train(resume: bool) -> list[float]:
+        tinyllm.train(
+            tiny_shards,
+            run,
+            recipe="storybook",
+            resume=resume,
+            model={**MODEL, "intermediate_size": 64},
+            training={
+                "batch_size": 4,
+                "sequence_length": 32,
+                "eval_interval": 10,
+                "checkpoint_interval": 5,
+                "keep_checkpoints": 9,
+                "device": device,
+                "dtype": "bfloat16" if on_gpu else "float32",
+                "compile": "on" if on_gpu else "off",
+                "attention": "fused",
+            },
+            schedule={"num_steps": 10, "peak": 1e-2, "warmup_steps": 2},
+        )
+        return list(losses(run).values())
+
+    whole = train(resume=False)
+    assert whole[-1] < whole[0]
+    storage.remove_directory(run / "checkpoints" / "step-00000010", "checkpoint")
+    assert train(resume=True) == (pytest.approx(whole, rel=1e-2) if on_gpu else whole)

@@ -11,6 +11,7 @@ from faults import trials
 from rank_processes import NEEDS_LOOPBACK, Ranks, torchrun, train_on
 from tinyllm import storage
 from tinyllm.doctor.diagnosis import diagnose
+from tinyllm.training import chunked_loss
 from training_runs import losses
 
 pytestmark = NEEDS_LOOPBACK
@@ -131,6 +132,26 @@ def test_sharded_ranks_train_in_bfloat16_and_sample(tiny_shards: Path, tmp_path:
         train_on(2, run, arguments(tiny_shards, run, *more, "--training.parallel", parallel))
     assert losses(runs[1]) == pytest.approx(losses(runs[0]), rel=2e-3)
     assert len(storage.read_json_lines(runs[1] / "samples.jsonl")) == 3
+
+
+def train_in_chunks(*words: str) -> None:
+    """The command, with the head's loss in chunks of 4 tokens, as on a GPU with a large vocabulary."""
+    chunked_loss.pays_off = lambda hidden, output_weight: True
+    chunked_loss.chunk_tokens = lambda vocab_size: 4
+    trials.command(*words)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+def test_ranks_that_compute_the_loss_in_chunks_train_as_one_process_without(
+    parallel: str, tiny_shards: Path, tmp_path: Path
+) -> None:
+    alone, run = tmp_path / "alone", tmp_path / "run"
+    train_on(1, alone, arguments(tiny_shards, alone))
+    words = arguments(tiny_shards, run, "--training.parallel", parallel)
+    ranks = Ranks(2, tmp_path / "output", words, train_in_chunks)
+    assert ranks.end() == [0, 0], ranks.text()
+    assert losses(run) == pytest.approx(losses(alone), abs=1e-5)
 
 
 @pytest.mark.slow

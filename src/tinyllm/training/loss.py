@@ -1,6 +1,6 @@
 """The loss of language models: cross entropy of the next tokens, summed over the targets that count.
 
-`KernelPass` computes the same loss on the custom kernels.
+`KernelPass` computes the same loss on the custom kernels, `chunked_loss` on GPUs without whole logits.
 
 Shapes: B windows, T tokens a window predicts, D model size, V vocabulary.
 """
@@ -13,6 +13,7 @@ from torch import Tensor
 from tinyllm.kernels.train import operators
 from tinyllm.machine import compiler
 from tinyllm.model.transformer import Transformer
+from tinyllm.training import chunked_loss
 
 IGNORED = operators.IGNORED
 """A target that does not count: its position has no loss and no gradient."""
@@ -29,10 +30,13 @@ class NextTokenLoss:
 
     def __init__(self) -> None:
         self._sum_losses = sum_losses
+        self._chunk_loss: chunked_loss.ChunkLoss = chunked_loss.loss_and_gradient
 
     def compile(self, enabled: bool) -> None:
         """Enables or disables torch.compile for the loss in training; compilation happens at the first batch."""
         self._sum_losses = compiler.compiled(sum_losses) if enabled else sum_losses
+        chunk_loss = chunked_loss.loss_and_gradient
+        self._chunk_loss = compiler.compiled(chunk_loss) if enabled else chunk_loss
 
     def inputs_and_targets(self, batch: Any) -> tuple[Tensor, Tensor]:
         """The input tokens of `batch` and the token that follows each, or `IGNORED`: (B, T) int64 each."""
@@ -42,9 +46,13 @@ class NextTokenLoss:
     def loss(self, model: Transformer, batch: Any) -> Tensor:
         """Summed cross entropy of the targets of `batch`: scalar float32, in nats."""
         inputs, targets = self.inputs_and_targets(batch)
+        hidden, weight = model.hidden_states(inputs), model.output_weight
+        if chunked_loss.pays_off(hidden, weight):
+            num_tokens = chunked_loss.chunk_tokens(len(weight))
+            return chunked_loss.sum_losses_in_chunks(hidden, weight, targets, num_tokens, self._chunk_loss)
         # Evaluation stays eager: its last batch may have another shape, which would compile again.
         sum_of = self._sum_losses if model.training else sum_losses
-        return sum_of(model.hidden_states(inputs), model.output_weight, targets)
+        return sum_of(hidden, weight, targets)
 
 
 def sum_losses(hidden: Tensor, output_weight: Tensor, targets: Tensor) -> Tensor:

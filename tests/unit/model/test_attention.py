@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from tinyllm.config import ModelConfig
 from tinyllm.model.attention import ATTENTION, QUERY_BLOCK
@@ -66,3 +67,25 @@ def test_both_attentions_give_equal_logits_and_both_apply_dropout() -> None:
         dropped = ATTENTION[kind](ones, ones, ones, 0.5)[0, 0, 100:]
         assert dropped.mean() == pytest.approx(1, abs=0.05), "weights that are not dropped must be scaled up"
         assert dropped.std() > 0.01
+
+
+GPU = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")]
+
+
+@pytest.mark.parametrize(("device", "dtype"), [("cpu", torch.float32), pytest.param("cuda", torch.bfloat16, marks=GPU)])
+@pytest.mark.parametrize("num_kv_heads", [2, 4])
+def test_training_runs_on_the_flash_kernel(device: str, dtype: torch.dtype, num_kv_heads: int) -> None:
+    """`sdpa_kernel` allows no other kernel, and PyTorch raises for arguments that flash attention does not take."""
+    query, key, value = (
+        torch.randn(2, heads, 32, 16, device=device, dtype=dtype, requires_grad=True)
+        for heads in (4, num_kv_heads, num_kv_heads)
+    )
+    with sdpa_kernel(SDPBackend.FLASH_ATTENTION):
+        flash = ATTENTION["fused"](query, key, value)
+    with sdpa_kernel(SDPBackend.MATH):
+        plain = ATTENTION["fused"](query, key, value)
+    tolerance = 1e-5 if dtype == torch.float32 else 2e-2
+    torch.testing.assert_close(flash, plain, rtol=tolerance, atol=tolerance)
+    flash.sum().backward()  # type: ignore[no-untyped-call]
+    assert query.grad is not None
+    assert query.grad.isfinite().all()
