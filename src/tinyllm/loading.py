@@ -178,6 +178,7 @@ def load_with_torch(
     """A generator on the torch engine, also on a CPU; arguments and errors are those of `load`."""
     import torch
 
+    from tinyllm.generation.engines.static_engine import StaticEngine
     from tinyllm.generation.engines.torch_engine import TorchEngine
     from tinyllm.generation.generator import Generator
 
@@ -185,9 +186,9 @@ def load_with_torch(
     found = find(path, note)
     model, opened_tokenizer = open_model(found, tokenizer, pick_device(device), getattr(torch, dtype), note)
     settings = _settings(tokenizer, device=device, dtype=dtype)
-    return Generator(
-        TorchEngine(model), opened_tokenizer, model.config, found, settings=settings, open_module=lambda: model
-    )
+    # A CPU starts kernels at once, so steps of fixed shape would only compute more.
+    engine = StaticEngine(model) if model.output_weight.is_cuda else TorchEngine(model)
+    return Generator(engine, opened_tokenizer, model.config, found, settings=settings, open_module=lambda: model)
 
 
 def _open_module(path: Path, tokenizer: str | Path | None, config: ModelConfig) -> "Transformer":

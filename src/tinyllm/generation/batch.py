@@ -14,7 +14,7 @@ import numpy as np
 
 from tinyllm.config import SamplingConfig
 from tinyllm.generation import sampling
-from tinyllm.generation.engines.protocol import Doubles, Engine, Logits, Tokens
+from tinyllm.generation.engines.protocol import ChoosesOnDevice, Doubles, Engine, Logits, Tokens
 from tinyllm.generation.stop_strings import StopStrings
 from tinyllm.generation.token_choice import TokenChoice
 from tinyllm.generation.window import Window
@@ -83,6 +83,7 @@ class Batch:
         self.seconds = 0.0
         self._config = config
         self._choice = TokenChoice(engine, config)
+        self._device = engine if isinstance(engine, ChoosesOnDevice) else None
         self._window = Window(engine, prompts, num_samples)
         self._active = list(range(len(self.samples)))
         self._streams = [sampling.random_stream(config.seed, sample) for _ in prompts for sample in range(num_samples)]
@@ -117,9 +118,8 @@ class Batch:
         Raises FormatError if the model's logits are not finite.
         """
         start = time.perf_counter()
-        logits = self._window.start()
+        tokens, log_probabilities = self._draw(self._window.start(), 0)
         for step in range(self._config.max_new_tokens):
-            tokens, log_probabilities = self._draw(logits, step)
             last = step == self._config.max_new_tokens - 1
             pieces = [""] * len(self.samples)
             drawn = zip(self._active, tokens.tolist(), log_probabilities.tolist(), strict=True)
@@ -130,19 +130,42 @@ class Batch:
             yield pieces
             if self.ended:
                 return
-            logits = self._window.extend(self._active, tokens)
+            tokens, log_probabilities = self._extend(tokens, step + 1)
+
+    def _extend(self, tokens: Tokens, step: int) -> tuple[Tokens, Doubles]:
+        """Appends `tokens` (B,) to the active samples; returns the next ones and their log-probabilities, (B,) each."""
+        if self._device is None:
+            return self._draw(self._window.extend(self._active, tokens), step)
+        if not self._window.append(self._active, tokens):
+            return self._draw(self._window.read(self._active), step)
+        slots = [self._window.slots[sample] for sample in self._active]
+        uniforms, generated = self._uniforms_of(step), self._generated()
+        drawn = self._device.read_and_choose(slots, tokens, self._seen, uniforms, generated, self._config)
+        self._mark(drawn[0])
+        return drawn
 
     def _draw(self, logits: Logits, step: int) -> tuple[Tokens, Doubles]:
         """One token for each row of `logits` (B, V) and its log-probability, (B,) each."""
+        drawn = self._choice.choose(logits, self._seen, self._uniforms_of(step), self._generated())
+        self._mark(drawn[0])
+        return drawn
+
+    def _uniforms_of(self, step: int) -> Doubles:
+        """The random number (B,) of each active sample for token `step`."""
         if step % UNIFORMS_AT_ONCE == 0:
             for sample in self._active:
                 self._uniforms[:, sample] = self._streams[sample].random(UNIFORMS_AT_ONCE)
-        uniforms = self._uniforms[step % UNIFORMS_AT_ONCE, self._active]
-        generated = [self.samples[sample].token_ids for sample in self._active]
-        tokens, log_probabilities = self._choice.choose(logits, self._seen, uniforms, generated)
+        uniforms: Doubles = self._uniforms[step % UNIFORMS_AT_ONCE, self._active]
+        return uniforms
+
+    def _generated(self) -> list[list[int]]:
+        """The tokens of each active sample."""
+        return [self.samples[sample].token_ids for sample in self._active]
+
+    def _mark(self, tokens: Tokens) -> None:
+        """Marks `tokens` (B,) as seen, if the choice depends on it."""
         if self._choice.uses_seen:
             self._seen[np.arange(len(tokens)), tokens] = True
-        return tokens, log_probabilities
 
     def _leave_ended(self, tokens: Tokens) -> Tokens:
         """Closes the slots of samples that have ended; returns the `tokens` of the others."""

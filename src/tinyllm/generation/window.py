@@ -38,24 +38,30 @@ class Window:
             self.slots.update(enumerate(copies, start=text + 1))
         return np.repeat(logits, self._num_copies, axis=0)
 
-    def extend(self, texts: Sequence[int], tokens: Tokens) -> Logits:
-        """Appends one of `tokens` (B,) to each of `texts`; returns the logits (B, V) of their next tokens.
+    def append(self, texts: Sequence[int], tokens: Tokens) -> bool:
+        """Appends one of `tokens` (B,) to each of `texts`, unread; returns whether each has room in its slot.
 
-        When the context is full, a window keeps the last half of it and reads that again: cached keys are rotated for
-        their old positions.
+        When the context is full, a window keeps its last half and gets an empty slot. That half is read again, because
+        cached keys are rotated for their old positions.
         """
-        reads: list[Tokens] = []
-        has_slid = False
+        has_room = True
         for text, token in zip(texts, tokens.tolist(), strict=True):
             if append(self._tokens[text], token, self._engine.context_length):
                 self._restart(text)
-                has_slid = True
-        if not has_slid:
+                has_room = False
+        return has_room
+
+    def read(self, texts: Sequence[int]) -> Logits:
+        """Reads what the slots of `texts` lack; returns the logits (B, V) of the next tokens."""
+        slots = [self.slots[text] for text in texts]
+        lacking = (self._tokens[text][self._engine.length(slot) :] for text, slot in zip(texts, slots, strict=True))
+        return self._engine.read(slots, [np.array(tokens, np.int64) for tokens in lacking])
+
+    def extend(self, texts: Sequence[int], tokens: Tokens) -> Logits:
+        """Appends one of `tokens` (B,) to each of `texts` and reads it; returns the logits (B, V) after them."""
+        if self.append(texts, tokens):
             return self._engine.read([self.slots[text] for text in texts], tokens[:, None])
-        for text in texts:
-            num_held = self._engine.length(self.slots[text])
-            reads.append(np.array(self._tokens[text][num_held:], np.int64))
-        return self._engine.read([self.slots[text] for text in texts], reads)
+        return self.read(texts)
 
     def close(self, texts: Sequence[int]) -> None:
         """Closes the slots of `texts`; texts without a slot stay as they are."""

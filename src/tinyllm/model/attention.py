@@ -45,6 +45,10 @@ def attend_fused(query: Tensor, key: Tensor, value: Tensor, dropout: float = 0.0
 def attend_masked(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
     """As `attend_fused` without dropout, to the keys that are true in `mask` (B, 1, T, S)."""
     grouped = query.shape[1] != key.shape[1]
+    if grouped and query.shape[2] == 1:
+        # The query heads of a group become rows, so that kernels which know no groups need no copies of the keys.
+        rows = query.view(len(query), key.shape[1], -1, query.shape[3])
+        return F.scaled_dot_product_attention(rows, key, value, attn_mask=mask).view(query.shape)
     return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, enable_gqa=grouped)
 
 

@@ -25,8 +25,11 @@ class KVCache:
         batch_size: int = 1,
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
+        num_spare: int = 0,
     ) -> None:
-        shape = (config.num_layers, batch_size, config.num_kv_heads, config.context_length, config.head_size)
+        """`num_spare` more positions than the context belong to no text."""
+        num_positions = config.context_length + num_spare
+        shape = (config.num_layers, batch_size, config.num_kv_heads, num_positions, config.head_size)
         self.keys = torch.zeros(shape, device=device, dtype=dtype)
         self.values = torch.zeros(shape, device=device, dtype=dtype)
         self._use(slice(0, batch_size), [0] * batch_size)
@@ -100,3 +103,30 @@ class KVCache:
         if isinstance(self._rows, Tensor):
             return self._rows
         return torch.arange(self._rows.start, self._rows.stop, device=self.keys.device)
+
+
+class StaticCache(KVCache):
+    """The first B rows of a cache, for one new token each, at positions that are a tensor.
+
+    No shape and no address depends on the lengths of the texts, so a CUDA graph of a pass can be replayed. A row whose
+    text reads nothing writes after its last token: the next token of that text overwrites it.
+    """
+
+    def __init__(self, cache: KVCache, positions: Tensor, num_keys: int) -> None:
+        """`positions` (B,) are those of the new tokens; each row sees its first keys, at most `num_keys`."""
+        num_rows = len(positions)
+        self.keys, self.values = cache.keys[:, :num_rows], cache.values[:, :num_rows]
+        self._positions, self._num_keys = positions, num_keys
+        self._all_rows = torch.arange(num_rows, device=positions.device)
+        keys = torch.arange(num_keys, device=positions.device)
+        self._seen = (keys <= positions[:, None])[:, None, None]
+
+    def mask(self, num_positions: int) -> Tensor:  # noqa: ARG002 (one new position each)
+        """Keys (B, 1, 1, S) that each new position sees."""
+        return self._seen
+
+    def extend(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Writes `keys`, `values` (B, K, 1, D) of one layer; returns those of S positions, (B, K, S, D) each."""
+        for stored, new in ((self.keys[layer], keys), (self.values[layer], values)):
+            stored[self._all_rows, :, self._positions] = new[:, :, 0]
+        return self.keys[layer, :, :, : self._num_keys], self.values[layer, :, :, : self._num_keys]

@@ -15,7 +15,7 @@ Shapes: B slots of one call, T tokens of a text, L layers, D model size, V vocab
 """
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -98,4 +98,23 @@ class Engine(Protocol):
 
         `seen` (B, V) marks tokens that occurred; `uniforms` (B,) holds one random number in [0, 1) for each row.
         Raises FormatError for logits that are not finite.
+        """
+
+
+@runtime_checkable
+class ChoosesOnDevice(Protocol):
+    """An engine that reads and chooses in one call: logits stay on its device."""
+
+    def read_and_choose(
+        self,
+        slots: Sequence[int],
+        tokens: Tokens,
+        seen: Mask,
+        uniforms: Doubles,
+        generated: Sequence[Sequence[int]],
+        config: SamplingConfig,
+    ) -> tuple[Tokens, Doubles]:
+        """Appends `tokens` (B,) to `slots`; returns the token after each and its log-probability, (B,) each.
+
+        The same as `read`, then `TokenChoice.choose` by `config`. Raises as both.
         """

@@ -75,6 +75,10 @@ class SlotTable:
             raise ValueError(f"slot {slot} is not open")
         return length
 
+    def ends(self, num_slots: int) -> Integers:
+        """The number of tokens in each of the first `num_slots` slots; 0 for a closed one."""
+        return self._lengths[:num_slots].clip(0)
+
     def copied_length(self, slot: int, length: int | None) -> int:
         """The tokens that a copy of the first `length` tokens of `slot` holds; None is all.
 

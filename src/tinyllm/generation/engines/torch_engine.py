@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 class TorchEngine:
     """Runs a model on the device and in the dtype of its weights; returns logits as float32."""
 
+    _num_spare = 0
+    """Positions of a slot beyond the context."""
+
     def __init__(self, model: "Transformer") -> None:
         self._model = model.eval()
         self._table = SlotTable(model.config.context_length)
@@ -183,7 +186,7 @@ class TorchEngine:
     def _grown_cache(self, num_rows: int) -> KVCache:
         """A cache of `num_rows` rows that begins with the rows held."""
         weight = self._model.output_weight
-        cache = KVCache(self._model.config, num_rows, weight.device, weight.dtype)
+        cache = KVCache(self._model.config, num_rows, weight.device, weight.dtype, self._num_spare)
         if self._cache is not None:
             held = self._cache.keys.shape[1]
             cache.keys[:, :held], cache.values[:, :held] = self._cache.keys, self._cache.values
