@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 LOCK := requirements.lock
 LOCKED := PIP_CONSTRAINT=$(LOCK) PIP_BUILD_CONSTRAINT=$(LOCK)
 
-.PHONY: demo test test-newest test-all test-faults bench bench-full scaling-laws bundled-model settings-page check page-check browser page-types page-libraries format install lock
+.PHONY: demo test test-newest test-all test-faults bench bench-full bench-gpu scaling-laws bundled-model settings-page check page-check browser page-types page-libraries format install lock
 
 demo: $(VENV)/installed  ## the whole way: corpus, tokenizer, shards, training, stories
 	$(BIN)/tinyllm demo
@@ -75,6 +75,11 @@ bench-full: $(VENV)/installed-dev  ## all shapes, the machine's limits and the t
 	$(BIN)/python benchmarks/scheduler.py --json build/scheduler.json
 	$(BIN)/python benchmarks/serving.py --json build/serving.json
 	$(BIN)/python benchmarks/time_to_loss.py --json build/time_to_loss.json
+
+bench-gpu: $(VENV)/installed-dev  ## training and decoding on one NVIDIA GPU against peers; ends at once without one
+	$(BIN)/python benchmarks/gpu_train.py --json build/gpu_train.json
+	$(BIN)/python benchmarks/gpu_decode.py --json build/gpu_decode.json
+	$(BIN)/python benchmarks/table.py build/gpu_train.json build/gpu_decode.json
 
 scaling-laws: $(VENV)/installed-dev  ## the runs behind tinyllm fit, hours in the background; TEXTS="--text NAME=FILE" adds corpora
 	setsid $(BIN)/python benchmarks/scaling_laws.py run $(TEXTS) </dev/null >build/scaling-laws.log 2>&1 &

@@ -86,7 +86,7 @@ def load_shape(shape: str, **changes: int) -> ForeignModel:
     """The model of a shape: the trained stories260K, or random weights in the shape with `changes`."""
     if shape == TRAINED:
         return read_model(TRAINED_FOLDER / "stories260K.bin", TRAINED_FOLDER / "tok512.model")
-    config = ModelConfig(**SHAPES[shape] | changes)
+    config = ModelConfig(**SHAPES.get(shape, {}) | changes)
     random = np.random.default_rng(0)
     tensors = {
         name: 0.05 * random.standard_normal(size, np.float32) if len(size) > 1 else np.ones(size, np.float32)
@@ -159,8 +159,13 @@ def generate(generator: Generator, num_tokens: int, batch: int) -> float:
     return sum(len(generation.token_ids) for generation in found) / (time.perf_counter() - start)
 
 
-def open_llama_cpp(model: ForeignModel, kind: WeightsKind, folder: Path, num_threads: int) -> Any:
-    """llama.cpp's model from a file that this writes into `folder`; one batch may fill the context."""
+def open_llama_cpp(
+    model: ForeignModel, kind: WeightsKind, folder: Path, num_threads: int, num_gpu_layers: int = 0
+) -> Any:
+    """llama.cpp's model from a file that this writes into `folder`; one batch may fill the context.
+
+    -1 for `num_gpu_layers` is all of them.
+    """
     import llama_cpp as cpp
 
     path = folder / "model.gguf"
@@ -168,15 +173,21 @@ def open_llama_cpp(model: ForeignModel, kind: WeightsKind, folder: Path, num_thr
         write_gguf(file, model, GGUF_TYPES[kind], "benchmark")
     context = model.config.context_length
     return cpp.Llama(
-        str(path), n_ctx=context, n_batch=context, n_threads=num_threads, n_threads_batch=num_threads, verbose=False
+        str(path),
+        n_gpu_layers=num_gpu_layers,
+        n_ctx=context,
+        n_batch=context,
+        n_threads=num_threads,
+        n_threads_batch=num_threads,
+        verbose=False,
     )
 
 
-def llama_cpp(model: ForeignModel, kind: WeightsKind, folder: Path, num_threads: int) -> Side:
+def llama_cpp(model: ForeignModel, kind: WeightsKind, folder: Path, num_threads: int, num_gpu_layers: int = 0) -> Side:
     """llama.cpp through its C interface, without its Python layer for sampling and text."""
     import llama_cpp as cpp
 
-    llama = open_llama_cpp(model, kind, folder, num_threads)
+    llama = open_llama_cpp(model, kind, folder, num_threads, num_gpu_layers)
     token = (cpp.llama_token * 1)()
 
     def run(count: int) -> float:
