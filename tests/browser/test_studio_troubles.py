@@ -222,6 +222,15 @@ def test_a_field_says_what_it_cannot_use_and_does_nothing_else(visit: Start) -> 
     wait_until(page, "() => location.hash.includes('seed=6') && !document.querySelector('.field-problem')")
 
 
+def test_a_refused_search_is_told_in_the_language_of_the_page(visit: Start) -> None:
+    made = visit()
+    page = made.open(f"#/data?q={'fox' * 100}")
+    page.get_by_text("The text has more than 200 characters").wait_for()
+    page.get_by_role("button", name="\u4e2d\u6587").click()
+    page.get_by_text("\u6587\u672c\u8d85\u8fc7\u4e86 200 \u4e2a\u5b57\u7b26\u7684\u4e0a\u9650").wait_for()
+    made.messages.clear()  # the browser itself notes an answer of 422 or 400
+
+
 def test_a_printed_page_has_no_controls(visit: Start) -> None:
     page = visit().open(f"#/runs?run={quote(f'runs/{SECOND}', safe='')}")
     page.locator(".chart-large canvas").wait_for()

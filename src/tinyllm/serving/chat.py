@@ -50,7 +50,8 @@ def render(messages: Sequence[Message], model: ServedModel) -> str:
         return model.templates.render(model.chat_template, conversation, _special_tokens(model.tokenizer))
     except ValueError as error:
         message = f"the model's chat template does not accept these messages: {error}"
-        raise ApiError(400, message, param="messages") from None
+        values = {"reason": str(error)}
+        raise ApiError(400, message, param="messages", code="refused_by_template", values=values) from None
 
 
 def _check_no_special(fields: dict[str, str], place: str, tokenizer: Tokenizer) -> None:
@@ -59,7 +60,8 @@ def _check_no_special(fields: dict[str, str], place: str, tokenizer: Tokenizer) 
         for special in _special_pieces(tokenizer):
             if special in text:
                 message = f"{place}.{name} holds {special}, which is a special token of this model"
-                raise ApiError(400, message, param="messages")
+                values = {"token": special}
+                raise ApiError(400, message, param="messages", code="special_token_in_text", values=values)
 
 
 def _special_tokens(tokenizer: Tokenizer) -> dict[str, str]:

@@ -97,7 +97,11 @@ def invalid_request(errors: Sequence[Mapping[str, Any]]) -> ApiError:
             return ApiError(400, f"{name}: {reason}", param=name)
     if not name:
         return ApiError(400, f"The body should be a JSON object with Content-Type: application/json; {reason}")
-    return ApiError(400, f"{shorten(name)} is {_as_json(first.get('input'))}; {reason}", param=shorten(name))
+    message = f"{shorten(name)} is {_as_json(first.get('input'))}; {reason}"
+    if first["type"] == "string_too_long":
+        code, values = "string_above_max_length", {"most": first["ctx"]["max_length"]}
+        return ApiError(400, message, param=shorten(name), code=code, values=values)
+    return ApiError(400, message, param=shorten(name), code="invalid_value", values={"parameter": shorten(name)})
 
 
 def _plain(message: str) -> str:

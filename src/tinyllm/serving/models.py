@@ -66,7 +66,7 @@ class ServedModel:
     def check_length(self, ids: list[int], param: str) -> list[int]:
         """`ids`. Raises ApiError if they are more than the context holds, or none."""
         if len(ids) > self.context_length:
-            raise self._too_long(f"{len(ids):,} tokens", param)
+            raise self._too_long(f"{len(ids):,} tokens", param, {"tokens": len(ids)})
         if not ids:
             message = f"{param} is empty, and this model has no BOS to begin with; give a text"
             raise ApiError(400, message, param=param, code="empty_prompt")
@@ -76,7 +76,8 @@ class ServedModel:
         """The ids of `text`. Raises ApiError if it has more bytes than the context can hold, or is not Unicode."""
         num_bytes = len(text.encode(errors="surrogatepass"))
         if num_bytes > self.longest_prompt_bytes:
-            raise self._too_long(f"{num_bytes:,} bytes, where {self.longest_prompt_bytes:,} can fit", param)
+            length = f"{num_bytes:,} bytes, where {self.longest_prompt_bytes:,} can fit"
+            raise self._too_long(length, param, {"bytes": num_bytes})
         try:
             return self.tokenizer.encode(text, bos=bos, allow_special=allow_special)
         except InputError as error:
@@ -92,9 +93,9 @@ class ServedModel:
                 raise ApiError(400, message, param=param)
         return list(ids)
 
-    def _too_long(self, length: str, param: str) -> ApiError:
+    def _too_long(self, length: str, param: str, size: dict[str, int]) -> ApiError:
         message = f"This model's maximum context length is {self.context_length:,} tokens; {param} has {length}"
-        values = {"most": self.context_length}
+        values = {"most": self.context_length, **size}
         return ApiError(400, message, param=param, code="context_length_exceeded", values=values)
 
 
