@@ -99,8 +99,8 @@ def invalid_request(errors: Sequence[Mapping[str, Any]]) -> ApiError:
         return ApiError(400, f"The body should be a JSON object with Content-Type: application/json; {reason}")
     message = f"{shorten(name)} is {_as_json(first.get('input'))}; {reason}"
     if first["type"] == "string_too_long":
-        code, values = "string_above_max_length", {"most": first["ctx"]["max_length"]}
-        return ApiError(400, message, param=shorten(name), code=code, values=values)
+        values = {"most": first["ctx"]["max_length"]}
+        return ApiError(400, message, param=shorten(name), code="string_above_max_length", values=values)
     return ApiError(400, message, param=shorten(name), code="invalid_value", values={"parameter": shorten(name)})
 
 
