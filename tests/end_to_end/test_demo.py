@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tinyllm.cli.demo import clear
+from tinyllm.cli.demo import clear, demo_config, with_small_updates
 from tinyllm.errors import UsageError
 
 Call = Callable[..., tuple[int, str, str]]
@@ -42,6 +42,13 @@ def test_a_small_demo_runs_to_its_table(printed: tuple[Path, str, str]) -> None:
     assert re.search(r"20: the grammar accepts \d+, \d+ of them new", out)
     assert out.count("  tinyllm ") == 4
     assert (folder / "run/loss.svg").read_text().startswith("<svg")
+
+
+def test_small_updates_see_the_same_tokens() -> None:
+    planned = demo_config(2048, None)
+    small = with_small_updates(planned)
+    assert small.tokens_per_step * 2 == planned.tokens_per_step
+    assert small.schedule.num_steps == planned.schedule.num_steps * 2
 
 
 def test_a_folder_that_no_demo_wrote_is_refused(call_tinyllm: Call) -> None:

@@ -157,7 +157,7 @@ def test_a_resumed_run_has_its_own_settings_and_the_given_ones_over_them(tmp_pat
     assert (config.schedule.num_steps, config.schedule.peak) == (60, 1e-3)
     assert config.training.max_minutes == 0
     named, _ = build_run_config(512, run, [], recipe="storybook", resume=True)
-    assert (named.model.hidden_size, named.training.batch_size, named.schedule.num_steps) == (128, 4, 12000)
+    assert (named.model.hidden_size, named.training.batch_size, named.schedule.num_steps) == (128, 8, 6000)
     anew, goes_on = build_run_config(512, run, [])
     assert not goes_on
     assert anew.model.hidden_size == read_recipe("seed")["model"]["hidden_size"]
