@@ -147,7 +147,9 @@ def test_greedy_tokens_are_theirs(make_theirs: Callable[[str], Path], variant: s
     assert len(found.token_ids) > 8
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize(
+    "variant", [each if each == "all" else pytest.param(each, marks=pytest.mark.slow) for each in VARIANTS]
+)
 def test_training_begins_from_their_directory(
     make_theirs: Callable[[str], Path], variant: str, tiny_shards: Path, tmp_path: Path
 ) -> None:

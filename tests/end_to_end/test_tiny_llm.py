@@ -246,6 +246,7 @@ def test_outputs_are_replaced_and_a_single_file_is_split_by_text(workshop: Path)
     assert (workshop / "data/tok300/manifest.json").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_several_vocabularies_ask_for_the_flag(workshop: Path) -> None:
     for name in ("tok310.model", "tok310"):
         source = workshop / "data" / name.replace("310", "300")
@@ -261,6 +262,7 @@ def test_several_vocabularies_ask_for_the_flag(workshop: Path) -> None:
     (workshop / "data/tok310.model").unlink()
 
 
+@pytest.mark.slow
 def test_after_ctrl_c_before_the_first_evaluation_it_samples(workshop: Path) -> None:
     settings = [*TINY[2:], "--eval_interval=4000", "--max_iters=4000", "--out_dir=stopped", "--log_interval=1"]
     process = command(workshop, "train.py", *settings)
@@ -285,6 +287,7 @@ def test_after_ctrl_c_before_the_first_evaluation_it_samples(workshop: Path) -> 
     assert run(workshop, "sample.py", "--checkpoint", "stopped/ckpt.pt", "--max_new_tokens", "3")[0] == 0
 
 
+@pytest.mark.slow
 def test_a_resumed_run_keeps_its_own_constants(workshop: Path) -> None:
     assert run(workshop, "train.py", *TINY, "--out_dir=small")[0] == 0
     steps = int(next(flag.partition("=")[2] for flag in TINY if flag.startswith("--max_iters")))

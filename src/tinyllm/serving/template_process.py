@@ -14,7 +14,8 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+import weakref
+from collections.abc import Callable, Mapping, Sequence
 
 from tinyllm.machine import system
 from tinyllm.serving.templates import RENDER_SECONDS, compile_template, render_template
@@ -32,6 +33,8 @@ class TemplateProcess:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
+        self._ending: Callable[[], object] = lambda: None
+        """Ends the process; called by itself when this object is gone, or Python ends."""
 
     def render(self, template: str, messages: Sequence[Mapping[str, str]], tokens: Mapping[str, str]) -> str:
         """The text that `render_template` returns. Raises ValueError with the reason if there is none."""
@@ -57,6 +60,7 @@ class TemplateProcess:
         if self._process is None or self._process.poll() is not None:
             self._end()
             self._process = _start()
+            self._ending = weakref.finalize(self, _stop, self._process)
         process = self._process
         assert process.stdin is not None
         assert process.stdout is not None
@@ -77,16 +81,20 @@ class TemplateProcess:
         return answer
 
     def _end(self) -> None:
-        process, self._process = self._process, None
-        if process is not None:
-            process.kill()
-            with contextlib.suppress(BrokenPipeError):  # a job that was not read is lost with its process
-                process.communicate()
+        self._process = None
+        self._ending()
 
 
 def _start() -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "tinyllm.serving.template_process"]
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """Ends the process and closes its pipes."""
+    process.kill()
+    with contextlib.suppress(BrokenPipeError):  # a job that was not read is lost with its process
+        process.communicate()
 
 
 def main() -> None:

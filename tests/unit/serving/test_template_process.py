@@ -78,3 +78,13 @@ def test_close_ends_a_conversation_that_is_being_rendered(process: TemplateProce
     assert len(errors) == 1
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+def test_a_process_that_nobody_closed_ends_with_its_owner() -> None:
+    process = TemplateProcess()
+    process.render(GREET, MESSAGES, {})
+    assert process._process is not None
+    pid = process._process.pid
+    del process
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
