@@ -128,7 +128,9 @@ def test_a_link_reproduces_texts_branches_and_sliders(visit: Start) -> None:
     again = visit().open(link)
     again.locator(".tree-row").nth(2).wait_for()
     wait_until(again, "text => document.querySelector('.shaded-body')?.textContent === text", texts[0])
-    wait_until(again, "text => document.querySelector('.tree').innerText === text", tree)  # each branch is written again
+    wait_until(
+        again, "text => document.querySelector('.tree').innerText === text", tree
+    )  # each branch is written again
     finished(again)
     assert again.locator(".shaded-body").all_text_contents() == texts
     assert again.locator(".play-prompt").input_value() == "A fox's \n“tale” & 从前"
