@@ -70,7 +70,7 @@ class TemplateProcess:
             process.stdin.write(job)
             process.stdin.flush()
             line = process.stdout.readline()
-        except BrokenPipeError:
+        except OSError:  # the process ended before it read the job; Windows has another error than a broken pipe
             line = b""
         finally:
             timer.cancel()
