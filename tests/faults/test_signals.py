@@ -20,7 +20,7 @@ CODES = {signal.SIGTERM: 143, signal.SIGINT: 130, signal.SIGHUP: 129}
 
 
 def train_slowly(moment: str, at: int, ready: Path, arguments: list[str]) -> None:
-    """Runs `tinyllm train`, which reports when it reaches the given moment and waits there."""
+    """Runs `tinyllm train`, which makes the file `ready` at the given moment and waits there until it is removed."""
     calls = 0
 
     def pause() -> None:
@@ -28,10 +28,10 @@ def train_slowly(moment: str, at: int, ready: Path, arguments: list[str]) -> Non
         calls += 1
         if calls == at:
             ready.touch()
-            end = time.monotonic() + 0.5
+            end = time.monotonic() + trials.PATIENCE_SECONDS
             # Short sleeps: Python runs a signal handler between two operations.
-            while time.monotonic() < end:
-                time.sleep(0.01)
+            while ready.exists() and time.monotonic() < end:
+                time.sleep(0.005)
 
     def slow(function: Callable[..., Any]) -> Callable[..., Any]:
         def paused(*positional: Any, **named: Any) -> Any:
@@ -111,6 +111,7 @@ def test_a_signal_saves_and_a_second_one_ends_at_once(
             if sent_twice and moment not in ("compile", "stop evaluation"):  # the first signal ends them
                 time.sleep(0.05)
                 os.kill(trial.pid, number)
+            ready.unlink()
             assert trial.end() == CODES[number], trial.text()
             slowest = max(slowest, time.monotonic() - start)
             assert "Traceback" not in trial.text()

@@ -1,6 +1,5 @@
 """Two runs in one directory at the same time, and the lock of a killed run."""
 
-import os
 import signal
 import time
 from collections.abc import Callable
@@ -58,7 +57,7 @@ def test_a_killed_run_leaves_no_lock(
         deadline = time.monotonic() + trials.PATIENCE_SECONDS
         while not storage.has_lock_text(run / ".lock") and time.monotonic() < deadline:
             time.sleep(0.002)
-        os.kill(trial.pid, signal.SIGKILL)
+        trial.process.kill()
         assert trial.end() in (-signal.SIGKILL, 0)
         trials.train_to_the_end(tiny_shards, run)
         trials.assert_same_run(run, whole)
