@@ -1,6 +1,7 @@
 """Fixtures that many tests share: a small tokenizer, models and shards of it, and a cache for compiled code."""
 
 import functools
+import gc
 import io
 import os
 import signal
@@ -55,6 +56,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     if lines:
         terminalreporter.section("what did not run, and why")
         terminalreporter.write("".join(f"{line}\n" for line in lines))
+
+
+def pytest_collection_finish() -> None:
+    """Takes the modules and the collected tests out of garbage collection: it was a fifth of the tests' CPU time."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import runpy
 import shutil
 import signal
 import subprocess
@@ -41,6 +42,24 @@ def run(folder: Path, script: str, *arguments: str) -> tuple[int, str, str]:
     process = command(folder, script, *arguments)
     out, err = process.communicate(timeout=300)
     return process.returncode, out, err
+
+
+@pytest.fixture
+def run_here(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str]]:
+    """`run` without a new process: a script that ends early would spend most of its time on imports."""
+
+    def run_script(folder: Path, script: str, *arguments: str) -> tuple[int, str, str]:
+        monkeypatch.chdir(folder)
+        monkeypatch.setattr(sys, "argv", [script, *arguments])
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_path(script, run_name="__main__")
+        out, err = capsys.readouterr()
+        assert isinstance(ended.value.code, int)
+        return ended.value.code, out, err
+
+    return run_script
 
 
 def run_python(folder: Path, code: str) -> str:
@@ -94,7 +113,9 @@ def workshop(clone: Path) -> Path:
     return clone
 
 
-def test_each_step_without_its_predecessor_names_the_missing_step(make_clone: Callable[[], Path]) -> None:
+def test_each_step_without_its_predecessor_names_the_missing_step(
+    make_clone: Callable[[], Path], run_here: Callable[..., tuple[int, str, str]]
+) -> None:
     folder = make_clone()
     for script, arguments, missing in (
         ("sample.py", [], "run python train.py first"),
@@ -102,7 +123,7 @@ def test_each_step_without_its_predecessor_names_the_missing_step(make_clone: Ca
         ("preprocess.py", [], "run python train_vocab.py first"),
         ("train_vocab.py", ["--download", "False"], "run python train_vocab.py --download True"),
     ):
-        code, out, err = run(folder, script, *arguments)
+        code, out, err = run_here(folder, script, *arguments)
         assert (code, out, err.count("\n")) == (1, "", 1)
         assert missing in err
 
@@ -320,7 +341,7 @@ def test_text_generator_has_the_documents_arguments(workshop: Path) -> None:
     assert out.splitlines()[5] == "1337 300 3"
 
 
-def test_wrong_flags_are_usage_errors(workshop: Path) -> None:
+def test_wrong_flags_are_usage_errors(workshop: Path, run_here: Callable[..., tuple[int, str, str]]) -> None:
     for script, arguments, message in (
         ("train_vocab.py", ["--download", "perhaps"], "'perhaps' is neither True nor False"),
         ("train_vocab.py", ["--vocab_size", "9"], "vocab_size is 9; at least 260 is needed"),
@@ -331,7 +352,7 @@ def test_wrong_flags_are_usage_errors(workshop: Path) -> None:
         ("train.py", ["--n_heads=7"], "dim 288 is not divisible by n_heads 7"),
         ("sample.py", ["--prompts", "x"], "unknown option --prompts; did you mean --prompt?"),
     ):
-        code, out, err = run(workshop, script, *arguments)
+        code, out, err = run_here(workshop, script, *arguments)
         assert (code, out, err.count("\n")) == (2, "", 1), err
         assert message in err
 
