@@ -39,7 +39,8 @@ def prepare(call: Call, output: str, *flags: str) -> tuple[int, str, str]:
 def test_without_the_extra_one_line_names_it(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in sys.modules if name.startswith("tinyllm.cluster.")]:
         monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, "datatrove", None)
+    for name in ["datatrove", *(name for name in sys.modules if name.startswith("datatrove."))]:
+        monkeypatch.setitem(sys.modules, name, None)
     code, out, err = prepare(call, "shards", "--executor", "local", "--num-tasks", "2")
     assert (code, out) == (2, "")
     assert err == "tinyllm: --executor needs datatrove: pip install 'tinyllm[cluster]'\n"
@@ -52,12 +53,50 @@ def test_without_the_extra_one_line_names_it(call: Call, monkeypatch: pytest.Mon
         (["--executor", "local"], "--executor needs --num-tasks"),
         (["--executor", "local", "--num-tasks", "2", "--merge"], "give one of them"),
         (["--dedup", "near", "--task", "0", "--num-tasks", "2"], "--dedup needs --executor"),
+        (["--filter", "gopher-quality"], "--filter needs --executor"),
+        (["--executor", "slurm", "--num-tasks", "2", "-"], "save it to a file"),
         (["--dry-run"], "need --executor slurm"),
     ],
 )
 def test_flags_that_contradict_each_other_are_refused(flags: list[str], message: str, call_tinyllm: Call) -> None:
     code, _, err = call_tinyllm("prepare", "corpus", "--tokenizer", "tokenizer", "-o", "shards", *flags)
     assert (code, message in err) == (2, True), err
+
+
+def test_filtered_shards_have_the_bytes_of_a_filtered_corpus(call: Call) -> None:
+    pytest.importorskip("datatrove", reason="needs tinyllm[cluster]")
+    word = Path("corpus/0.txt").read_text(encoding="utf-8").split()[0]
+    Path("left").mkdir()
+    for path in Path("corpus").iterdir():
+        lines = [line for line in path.read_text(encoding="utf-8").split("\n") if word not in line.split()]
+        (Path("left") / path.name).write_text("\n".join(lines), encoding="utf-8")
+    flags = "--executor", "local", "--num-tasks", "3", "--workers", "1", "--filter", f"regex=\\b{word}\\b"
+    code, out, err = prepare(call, "joint", *flags)
+    assert (code, out) == (0, ""), err
+    assert call("prepare", "left", "--tokenizer", "tokenizer", *READ, "-o", "alone")[0] == 0
+    joint, alone = contents(Path("joint")), contents(Path("alone"))
+    assert 0 < ShardSet.open("joint").train_counts.documents < 1440
+    assert {**joint, "manifest.json": b""} == {**alone, "manifest.json": b""}
+    assert not Path("joint.parts").exists()
+    code, _, err = prepare(call, "joint", *flags[:-1], "regex=another")
+    assert (code, "joint exists already" in err) == (1, True), err
+    code, _, err = prepare(call, "none", *flags[:-1], "regex=.")
+    assert (code, "the filters left no document of 3 file(s)" in err) == (1, True), err
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("beautiful", "--filter has 'beautiful'; known are c4-quality"),
+        ("regex=(", "whose pattern is not valid"),
+        ("language=en", "more packages: Please install `fasteners` and `fasttext`"),
+    ],
+)
+def test_a_filter_that_cannot_be_made_is_refused_in_one_line(name: str, message: str, call: Call) -> None:
+    pytest.importorskip("datatrove", reason="needs tinyllm[cluster]")
+    code, _, err = prepare(call, "joint", "--executor", "local", "--num-tasks", "3", "--filter", name)
+    assert (code, message in err, err.count("\n")) == (2, True, 1), err
+    assert not list(Path().glob("joint*"))
 
 
 @pytest.mark.slow
@@ -103,8 +142,7 @@ def ids_of(split: ShardArrays, shards: ShardSet) -> list[list[int]]:
     return [ids.tolist() for array in split for ids in np.split(array, np.flatnonzero(array == bos_id)[1:])]
 
 
-@pytest.mark.slow
-def test_the_scripts_of_slurm_are_shown(call: Call) -> None:
+def test_the_scripts_of_slurm_are_shown_and_nothing_is_written(call: Call) -> None:
     pytest.importorskip("datatrove", reason="needs tinyllm[cluster]")
     flags = ["--executor", "slurm", "--num-tasks", "4", "--slurm-partition", "cpu", "--dedup", "near", "--dry-run"]
     code, out, err = prepare(call, "joint", *flags)
@@ -112,8 +150,8 @@ def test_the_scripts_of_slurm_are_shown(call: Call) -> None:
     assert out.count("#!/bin/bash") == 5, "signatures, buckets, clusters, parts, merge"
     assert "#SBATCH --partition=cpu" in out
     assert "#SBATCH --array=0-3%4" in out
-    assert not Path("joint").exists()
     code, _, err = prepare(call, "joint", *flags[:-1])
     assert (code, "no sbatch" in err) == (1, True)
     code, _, err = prepare(call, "joint", *flags[:4])
     assert (code, "--slurm-partition is missing" in err) == (2, True)
+    assert not list(Path().glob("joint*"))

@@ -32,13 +32,22 @@ class ClusterFlags:
         Literal["none", "exact", "near"],
         Parameter(help="Duplicates that --executor removes: copies, or also nearly equal texts (MinHash)."),
     ] = "none"
+    filter: Annotated[
+        tuple[str, ...],
+        Parameter(
+            negative="",
+            show_default=False,
+            help="Filter of datatrove that leaves documents out: gopher-quality, gopher-repetition, c4-quality, "
+            "fineweb-quality, language=en+de, regex=PATTERN. Give it again for more, in their order.",
+        ),
+    ] = ()
     slurm_partition: Annotated[str | None, Parameter(help="Partition of Slurm's jobs.")] = None
     slurm_time: Annotated[str, Parameter(help="Time limit of each of Slurm's tasks.")] = "24:00:00"
     dry_run: Annotated[
         bool, Parameter(negative="", show_default=False, help="Print the scripts of Slurm; launch nothing.")
     ] = False
 
-    def check(self) -> None:
+    def check(self, files: Sequence[str]) -> None:
         """Raises ArgumentsError for flags that contradict each other."""
         if (self.task is not None) + self.merge + (self.executor is not None) > 1:
             raise ArgumentsError(
@@ -51,6 +60,10 @@ class ClusterFlags:
             raise ArgumentsError("--num-tasks needs --task, the part to write, --merge, or --executor")
         if self.dedup != "none" and self.executor is None:
             raise ArgumentsError("--dedup needs --executor: datatrove finds the duplicates")
+        if self.filter and self.executor is None:
+            raise ArgumentsError("--filter needs --executor: the filters are datatrove's")
+        if self.executor == "slurm" and "-" in files:
+            raise ArgumentsError("jobs of Slurm cannot read standard input, for they start later; save it to a file")
         if (self.dry_run or self.slurm_partition is not None) and self.executor != "slurm":
             raise ArgumentsError("--slurm-partition and --dry-run need --executor slurm")
 
@@ -83,6 +96,7 @@ def prepare_by_executor(
         options=options,
         num_workers=workers,
         duplicates=flags.dedup,
+        filters=flags.filter,
         slurm_partition=flags.slurm_partition,
         slurm_time=flags.slurm_time,
         dry_run=flags.dry_run,

@@ -17,6 +17,7 @@ FLAGS = {
     "documents": "--documents",
     "dry_run": "--dry-run",
     "executor": "--executor",
+    "filters": "--filter",
     "frequency_penalty": "--frequency-penalty",
     "label_names": "--label-names",
     "learning_rate": "--lr",

@@ -81,7 +81,7 @@ def prepare(
       tinyllm prepare big/ --tokenizer tokenizer -o shards --merge
       tinyllm prepare big/ --tokenizer tokens -o shards --executor ray --num-tasks 4
     """
-    cluster.check()
+    cluster.check(files)
     task, num_tasks = cluster.task, cluster.num_tasks
     codec = load_tokenizer(tokenizer)
     options: dict[str, Any] = {

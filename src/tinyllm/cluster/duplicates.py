@@ -4,7 +4,6 @@ Each search signs the documents of every task, finds duplicates among the signat
 Which copy stays may depend on the number of tasks.
 """
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,12 +23,12 @@ from datatrove.pipeline.dedup import (
 from datatrove.pipeline.dedup.exact_dedup import ExactDedupConfig
 from datatrove.pipeline.dedup.minhash import MinhashConfig
 from datatrove.utils.hashing import HashConfig
-from datatrove.utils.word_tokenizers import WordTokenizer
+
+from tinyllm.cluster.words import Words
 
 Duplicates = Literal["none", "exact", "near"]
 # SHA-1 needs no package beside datatrove.
 HASHES = HashConfig(precision=64, hash_fc="sha1")
-_WORD = re.compile(r"[^\W\u2e80-\u9fff\uac00-\ud7af]+|[\u2e80-\u9fff\uac00-\ud7af]")
 
 
 @dataclass(frozen=True)
@@ -41,22 +40,6 @@ class Stage:
     num_tasks: int
     keeps_completed: bool = True
     """Whether a task that was completed is not run again; the writer of parts decides that itself."""
-
-
-class Words(WordTokenizer):  # type: ignore[misc]
-    """Splits any language into words, and Chinese, Japanese and Korean into characters; needs no data files."""
-
-    def word_tokenize(self, text: str) -> list[str]:
-        """The words of a text."""
-        return _WORD.findall(text)
-
-    def sent_tokenize(self, text: str) -> list[str]:
-        """The lines of a text."""
-        return text.splitlines()
-
-    def span_tokenize(self, text: str) -> list[tuple[int, int]]:
-        """The spans of the words."""
-        return [match.span() for match in _WORD.finditer(text)]
 
 
 def text_of(document: Document) -> str:

@@ -4,19 +4,29 @@ datatrove writes its logs and what its steps exchange below the folder of the wo
 """
 
 import io
+import os
 import shutil
+import signal
 import sys
+import threading
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, redirect_stderr
+from copy import deepcopy
 from dataclasses import dataclass
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
+import dill
 from datatrove.executor import LocalPipelineExecutor, RayPipelineExecutor, SlurmPipelineExecutor
 from datatrove.utils.logging import logger
 
 from tinyllm.cluster.duplicates import Stage
 from tinyllm.errors import InputError, TinyllmError, UsageError
+from tinyllm.machine.signals import children_without_sigint
 from tinyllm.progress import Note
 
 ExecutorName = Literal["local", "slurm", "ray"]
@@ -34,29 +44,79 @@ class Slurm:
     """Whether the scripts are made and no job is launched."""
 
 
-class QuietLocalExecutor(LocalPipelineExecutor):  # type: ignore[misc]
-    """datatrove's executor with the logs of tasks in their files alone."""
+class LocalExecutor(LocalPipelineExecutor):  # type: ignore[misc]
+    """datatrove's local executor, with a pool that notices the death of a process; datatrove's waits forever."""
 
-    def _run_for_rank(self, rank: int, local_rank: int = 0, node_rank: int = -1) -> Any:
+    def run(self) -> None:
+        """Runs the tasks that are not completed. Raises the error of a task, or BrokenProcessPool."""
+        self.save_executor_as_json()
+        tasks = self.get_incomplete_ranks()
+        if self.workers == 1:
+            for task in tasks:
+                deepcopy(self).run_task(task)
+            return
+        # dill knows the functions that a filter may hold, and pickle does not.
+        pickled = dill.dumps(self)
+        context = get_context("spawn")
+        theirs, ours = context.Pipe(duplex=False)
+        pool = ProcessPoolExecutor(self.workers, context, _start_process, (theirs,))
+        try:
+            with children_without_sigint():
+                results = [pool.submit(_run_pickled, pickled, task) for task in tasks]
+            for result in as_completed(results):
+                result.result()
+        finally:
+            # Ends tasks that still run after an error or a signal: a part may take hours.
+            ours.close()
+            pool.shutdown(wait=True, cancel_futures=True)
+            theirs.close()
+
+    def run_task(self, task: int) -> None:
+        """Runs one task, with its log in its file alone."""
         logger.enable("datatrove")
         with redirect_stderr(io.StringIO()):
-            return super()._run_for_rank(rank, local_rank, node_rank)
+            self._run_for_rank(task)
+
+
+def _start_process(owner: Connection) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_owner, args=(owner,), daemon=True).start()
+
+
+def _end_with_owner(owner: Connection) -> None:
+    """Ends a process when the other end of `owner` is closed, also by the death of its process."""
+    owner.poll(None)
+    os._exit(1)
+
+
+def _run_pickled(pickled: bytes, task: int) -> None:
+    executor: LocalExecutor = dill.loads(pickled)
+    executor.run_task(task)
 
 
 def run_here(stages: Sequence[Stage], folder: Path, num_workers: int, note: Note) -> None:
-    """Runs each stage in `num_workers` processes of this machine. Raises the error of a task."""
+    """Runs each stage in `num_workers` processes of this machine. Raises the error of a task.
+
+    Raises TinyllmError if a process was killed.
+    """
     for stage in stages:
         note(f"{stage.name}: {stage.num_tasks} task(s)")
-        executor = QuietLocalExecutor(
+        executor = LocalExecutor(
             stage.pipeline,
             tasks=stage.num_tasks,
             workers=min(num_workers, stage.num_tasks),
             logging_dir=str(folder / "logs" / stage.name),
             skip_completed=stage.keeps_completed,
-            start_method="spawn",
         )
-        with _quiet():
-            executor.run()
+        try:
+            with _quiet():
+                executor.run()
+        except BrokenProcessPool:
+            raise TinyllmError(
+                f"a process of {stage.name} died: it was killed, or memory ran out",
+                hint="the same call goes on from what is whole, with fewer `num_workers` if memory is short "
+                '(a script of yours must call it under `if __name__ == "__main__":`, because processes import it)',
+            ) from None
 
 
 def run_on_ray(stages: Sequence[Stage], folder: Path, num_workers: int, note: Note) -> None:
@@ -94,11 +154,8 @@ def run_on_ray(stages: Sequence[Stage], folder: Path, num_workers: int, note: No
             ray.shutdown()
 
 
-def run_on_slurm(stages: Sequence[Stage], folder: Path, num_workers: int, slurm: Slurm, note: Note) -> list[str]:
-    """Launches the stages as array jobs, each after the one before; returns their scripts.
-
-    Raises UsageError without a partition, and InputError without Slurm on this machine.
-    """
+def check_slurm(slurm: Slurm) -> None:
+    """Raises UsageError without a partition, and InputError if jobs cannot be launched from this machine."""
     if slurm.partition is None:
         raise UsageError("slurm_partition is missing: Slurm's jobs need a partition", parameter="slurm_partition")
     if not slurm.only_scripts and shutil.which("sbatch") is None:
@@ -106,6 +163,10 @@ def run_on_slurm(stages: Sequence[Stage], folder: Path, num_workers: int, slurm:
             "this machine has no sbatch, which launches jobs of Slurm",
             hint="run it where jobs are launched, or see the scripts with `dry_run=True`",
         )
+
+
+def run_on_slurm(stages: Sequence[Stage], folder: Path, num_workers: int, slurm: Slurm, note: Note) -> list[str]:
+    """Launches the stages as array jobs, each after the one before; returns their scripts."""
     activate = Path(sys.prefix) / "bin" / "activate"
     executor, scripts = None, []
     for stage in stages:

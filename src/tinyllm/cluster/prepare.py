@@ -1,4 +1,4 @@
-"""`prepare_on_cluster`: the shards of `prepare`, made by tasks of datatrove, with duplicates removed on request."""
+"""`prepare_on_cluster`: the shards of `prepare`, made by tasks of datatrove, filtered and without duplicates."""
 
 import hashlib
 import json
@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tinyllm import storage
 from tinyllm.addresses import address, refuse_address
 from tinyllm.corpus.sources import list_sources
 from tinyllm.errors import UsageError
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
     from tinyllm.cluster.duplicates import Duplicates
     from tinyllm.cluster.executors import ExecutorName
 
-MARK_NAME = "tinyllm-work.json"
 NEEDS_EXTRA = "executor needs datatrove: pip install 'tinyllm[cluster]'"
 
 
@@ -58,7 +56,8 @@ def prepare_on_cluster(
                  shard_tokens
     num_workers  tasks that run at a time; None means one a core, and all of them on Slurm
     duplicates   "exact" removes copies of a text, "near" also texts that are nearly equal (datatrove's MinHash)
-    filters      steps of datatrove that leave documents out, before duplicates are looked for
+    filters      steps of datatrove that leave documents out before duplicates are looked for; or their names, as
+                 `filters.make_filter` takes them
     dry_run      makes the scripts of Slurm, and launches nothing
 
     On Slurm the merge is the last job: the result is the scripts of the jobs, not the shards. The same call goes on
@@ -66,8 +65,9 @@ def prepare_on_cluster(
     """
     try:
         from tinyllm.cluster.duplicates import Stage, duplicate_stages
-        from tinyllm.cluster.executors import Slurm, run_here, run_on_ray, run_on_slurm
-        from tinyllm.cluster.steps import Job, JoinParts, ReadShare, WritePart, join_parts
+        from tinyllm.cluster.executors import Slurm, check_slurm, run_here, run_on_ray, run_on_slurm
+        from tinyllm.cluster.filters import in_words, make_filter
+        from tinyllm.cluster.steps import Job, JoinParts, ReadShare, WritePart, clear_work, join_parts, mark_work
     except ImportError as error:
         if (error.name or "").partition(".")[0] not in ("datatrove", "ray", "regex"):
             raise
@@ -75,32 +75,41 @@ def prepare_on_cluster(
 
     check_tasks(num_tasks)
     refuse_address(output)
+    steps = [make_filter(each) if isinstance(each, str) else each for each in filters]
     chosen = Options(
         digest_of_tokenizer(tokenizer),
         **options,
         duplicates=None if duplicates == "none" else duplicates,
-        filters=", ".join(map(_in_words, filters)) or None,
+        filters=", ".join(map(in_words, steps)) or None,
     )
     check_options(tokenizer, num_workers, chosen.shard_tokens)
+    work = _work_folder(inputs, output.absolute(), chosen, num_tasks)
     if output.exists():
         recipe = Recipe(fingerprint_of(list_sources(inputs)), chosen)
         if is_up_to_date(output, recipe, reporter.note):
+            clear_work(work)
             return ShardSet.open(output)
     check_output(output, overwrite=overwrite)
-    work = _work_folder(inputs, output.absolute(), chosen, num_tasks)
+    slurm = Slurm(slurm_partition, slurm_time, only_scripts=dry_run)
+    if executor == "slurm":
+        check_slurm(slurm)
     search = "" if duplicates == "none" else work.name
     places = [str(path) if path == "-" or address(path) else str(Path(path).absolute()) for path in inputs]
-    job = Job(places, output.absolute(), tokenizer.files, tokenizer.name, chosen, num_tasks, search, overwrite)
-    stages, removal = duplicate_stages(duplicates, work, lambda: [ReadShare(job), *filters], num_tasks)
-    stages.append(Stage("parts", [ReadShare(job), *filters, *removal, WritePart(job)], num_tasks, False))
+    job = Job(places, output.absolute(), tokenizer.files, tokenizer.name, chosen, num_tasks, search, overwrite, work)
+    stages, removal = duplicate_stages(duplicates, work, lambda: [ReadShare(job), *steps], num_tasks)
+    stages.append(Stage("parts", [ReadShare(job), *steps, *removal, WritePart(job)], num_tasks, False))
+    is_new = not work.exists()
+    mark_work(work)
     if executor == "slurm":
         stages.append(Stage("merge", [JoinParts(job)], 1, False))
-        slurm = Slurm(slurm_partition, slurm_time, only_scripts=dry_run)
-        return run_on_slurm(stages, work, num_workers or num_tasks, slurm, reporter.note)
+        scripts = run_on_slurm(stages, work, num_workers or num_tasks, slurm, reporter.note)
+        if dry_run and is_new:
+            clear_work(work)  # datatrove makes folders for logs with each script
+        return scripts
     run = run_on_ray if executor == "ray" else run_here
     run(stages, work, num_workers or num_available_cores(), reporter.note)
     join_parts(job, reporter)
-    _remove_work(work)
+    clear_work(work)
     return ShardSet.open(output)
 
 
@@ -110,21 +119,4 @@ def _work_folder(inputs: Sequence[str | Path], output: Path, options: Options, n
     for path in list_sources(inputs):
         version = content_of(path) if address(path) else path.stat().st_mtime_ns
         digest.update(f"{path.name!r} {bytes_of(path)} {version}\n".encode())
-    folder = parts_folder(output) / f"work-{digest.hexdigest()[:12]}"
-    storage.write_file(folder / MARK_NAME, json.dumps({"work": folder.name}) + "\n")
-    return folder
-
-
-def _in_words(step: Any) -> str:
-    """A filter with its plain settings, for the recipe of the shards."""
-    plain = {name: value for name, value in vars(step).items() if isinstance(value, str | int | float | list | tuple)}
-    called = {name: value.__qualname__ for name, value in vars(step).items() if hasattr(value, "__qualname__")}
-    return f"{type(step).__name__}{sorted((plain | called).items())}"
-
-
-def _remove_work(folder: Path) -> None:
-    """Removes the folder of finished work, which carries our mark, and the folder of parts if nothing else is there."""
-    if (folder / MARK_NAME).exists():
-        storage.disk.remove_tree(folder)
-    if not any(folder.parent.iterdir()):
-        storage.disk.remove_empty_directory(folder.parent)
+    return parts_folder(output) / f"work-{digest.hexdigest()[:12]}"

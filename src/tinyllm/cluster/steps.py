@@ -4,6 +4,7 @@ Between reader and writer stand filters of datatrove, which leave documents out.
 document, so that the merge puts what is left in the order of the corpus.
 """
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -13,6 +14,7 @@ from typing import Any
 from datatrove.data import Document as PipelineDocument
 from datatrove.pipeline.base import PipelineStep
 
+from tinyllm import storage
 from tinyllm.corpus.documents import Document
 from tinyllm.progress import SILENT, Reporter
 from tinyllm.shards.merge import join
@@ -22,6 +24,9 @@ from tinyllm.shards.pieces import PieceBatch, read_batches
 from tinyllm.shards.recipe import Options
 from tinyllm.tokenizer.codec import Tokenizer
 from tinyllm.tokenizer.opening import tokenizer_of_files
+
+MARK_NAME = "tinyllm-work.json"
+LOGS_NAME = "logs"
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,8 @@ class Job:
     search: str
     """The key of the search for duplicates; empty without one."""
     overwrite: bool
+    work: Path
+    """The folder of datatrove's logs and of what its steps exchange."""
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -112,8 +119,9 @@ class JoinParts(PipelineStep):  # type: ignore[misc]
         self.job = job
 
     def run(self, data: Any = None, rank: int = 0, world_size: int = 1) -> None:
-        """Commits the shards."""
+        """Commits the shards, and removes what the steps exchanged; the log of this task is still open."""
         join_parts(self.job)
+        clear_work(self.job.work, keep=(LOGS_NAME,))
 
 
 def join_parts(job: Job, reporter: Reporter = SILENT) -> None:
@@ -129,6 +137,28 @@ def join_parts(job: Job, reporter: Reporter = SILENT) -> None:
         overwrite=job.overwrite,
         reporter=reporter,
     )
+
+
+def mark_work(folder: Path) -> None:
+    """Makes the folder of the work, with the mark that allows its removal."""
+    storage.write_file(folder / MARK_NAME, json.dumps({"work": folder.name}) + "\n")
+
+
+def clear_work(folder: Path, keep: Sequence[str] = ()) -> None:
+    """Removes what a folder that carries our mark holds but for the names in `keep`; an emptied folder goes too.
+
+    The folder of parts above it is removed if nothing else is there.
+    """
+    if not (folder / MARK_NAME).exists():
+        return
+    if not keep:
+        storage.disk.remove_tree(folder)
+        if not any(folder.parent.iterdir()):
+            storage.disk.remove_empty_directory(folder.parent)
+        return
+    for path in folder.iterdir():
+        if path.is_dir() and path.name not in keep:
+            storage.disk.remove_tree(path)
 
 
 def regroup(data: Iterator[PipelineDocument]) -> Iterator[PieceBatch]:

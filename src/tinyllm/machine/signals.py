@@ -151,3 +151,19 @@ def signals_as_errors(message: str) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def children_without_sigint() -> Iterator[None]:
+    """Processes that are started in its body never receive SIGINT, not even while they import.
+
+    Ctrl-C signals the whole process group, and only this process handles it. Windows has no such mask.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -124,6 +124,8 @@ def join(
             if part.details.search != parts[0].details.search:
                 raise MismatchError(f"{part.path} and {parts[0].path} are of two searches for duplicates")
     counts = sum((part.details.counts for part in parts), NOTHING)
+    if not counts.documents and options.filters is not None:
+        raise InputError(f"the filters left no document of {len(sources)} file(s): {options.filters}")
     if not counts.documents:
         raise no_documents(sources)
     rule = _rule_of(options.validation_source, counts)

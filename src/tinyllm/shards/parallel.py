@@ -22,6 +22,7 @@ from tempfile import TemporaryDirectory, gettempdir
 from typing import TypeVar
 
 from tinyllm.errors import ArtifactError, FormatError, InputError, TinyllmError
+from tinyllm.machine.signals import children_without_sigint
 from tinyllm.shards.encoding import Batch, EncodedTexts, Encoder
 from tinyllm.tokenizer.codec import Tokenizer
 from tinyllm.tokenizer.opening import tokenizer_of_files
@@ -76,7 +77,8 @@ class _SentBatch:
         self._path = path
         with _as_artifact_error(path), path.open("wb") as file:
             pickle.dump(batch.texts, file, pickle.HIGHEST_PROTOCOL)
-        self._end = pool.submit(_encode_file, path)
+        with children_without_sigint():
+            self._end = pool.submit(_encode_file, path)
 
     def done(self) -> bool:
         """Whether `result` returns without waiting."""
@@ -176,7 +178,6 @@ class _Worker:
 
 
 def _start_worker(files: dict[str, bytes], name: str, append_eos: bool, folder: str) -> None:
-    # Ctrl-C signals the whole process group; only the parent handles it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, args=(folder,), daemon=True).start()
     _Worker.encoder = Encoder(tokenizer_of_files(files, name), append_eos)

@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tinyllm import storage
 from tinyllm.corpus.split import split_key
-from tinyllm.errors import ArtifactError
+from tinyllm.errors import ArtifactError, UsageError
 from tinyllm.shards.details import NOTHING, Counts
 from tinyllm.shards.encoding import EncodedTexts
 from tinyllm.shards.pieces import PieceBatch
@@ -88,7 +88,11 @@ class PartBatch:
 
 
 def parts_folder(output: Path) -> Path:
-    """The folder of the parts of a shard directory."""
+    """The folder of the parts of a shard directory. Raises UsageError for an output without a name, such as "."."""
+    if output.name in ("", ".."):
+        raise UsageError(
+            f"output is {output}, which has no name of its own; its parts are beside it", parameter="output"
+        )
     return output.with_name(f"{output.name}.parts")
 
 
