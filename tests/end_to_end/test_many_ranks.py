@@ -1,6 +1,10 @@
 """One run on one, two and four processes: the same command, the same losses, the same checkpoints."""
 
+import errno
+import itertools
+import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -11,6 +15,7 @@ from faults import trials
 from rank_processes import NEEDS_LOOPBACK, Ranks, torchrun, train_on
 from tinyllm import storage
 from tinyllm.doctor.diagnosis import diagnose
+from tinyllm.storage import disk
 from tinyllm.training import chunked_loss
 from training_runs import losses
 
@@ -122,6 +127,31 @@ def test_sharded_ranks_train_as_one_process_and_their_checkpoints_are_whole(
         train_on(number, run, arguments(tiny_shards, run, *keep, "--training.parallel", parallel))
         assert_equal_losses(run, alone)
     assert trials.metrics(run) == metrics
+
+
+def train_on_a_full_disk(*words: str) -> None:
+    """The command, whose disk is full in the middle of the second checkpoint: the file of weights."""
+    write, files = disk.write_pieces, itertools.count()
+
+    def write_less(path: Path, pieces: Iterable[bytes]) -> None:
+        few = path.name == "model.safetensors" and next(files) == 1
+        write(path, itertools.islice(pieces, 2) if few else pieces)
+        if few:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    disk.write_pieces = write_less
+    trials.command(*words)
+
+
+def test_a_full_disk_ends_sharded_ranks_with_one_line(tiny_shards: Path, tmp_path: Path) -> None:
+    """The other rank waits for the tensors that the first one does not write."""
+    run = tmp_path / "run"
+    ranks = Ranks(2, tmp_path / "output", arguments(tiny_shards, run, *FSDP), train_on_a_full_disk)
+    assert ranks.end() == [1, 1], ranks.text()
+    assert re.findall("^tinyllm: .*No space left on device", ranks.text(), re.MULTILINE), ranks.text()
+    assert ranks.text().count("tinyllm: ") == 1, ranks.text()
+    assert trials.newest_step(run) == 3
+    assert trials.damaged_checkpoints(run) == []
 
 
 @pytest.mark.slow

@@ -14,6 +14,7 @@ from typing import Any
 
 from tinyllm.errors import LostRankError, TinyllmError, UsageError
 from tinyllm.machine import heartbeat, ranks
+from tinyllm.machine.signals import absorb_termination
 
 EXCHANGE_LIMIT = timedelta(hours=1)
 """Longest wait for the other ranks: the first one may save, sample or measure meanwhile."""
@@ -90,6 +91,7 @@ def joined() -> Iterator[None]:
         with _watched_hosts(launch):
             yield
     except BaseException as error:
+        absorb_termination()
         if not _shows(error, attempt) and isinstance(error, TinyllmError):
             error.is_shown = True
         # NCCL would wait here for the other ranks, which may be in the middle of an exchange.

@@ -45,7 +45,8 @@ def is_first() -> bool:
 def once(function: Callable[[], T]) -> T:
     """Calls `function` on the first rank alone; returns its result on every rank.
 
-    The result travels pickled. An error is raised on the first rank, and as LostRankError on the others.
+    The result travels pickled. An error is raised on the first rank, and as LostRankError on the others. An exit, as
+    after a second signal, waits for nobody: the others see that the first rank has ended.
     """
     group = _group()
     if group is None:
@@ -59,7 +60,7 @@ def once(function: Callable[[], T]) -> T:
         return result  # type: ignore[no-any-return]
     try:
         result = function()
-    except BaseException as error:
+    except Exception as error:
         broadcast((f"{type(error).__name__}: {error}", None))
         raise
     broadcast((None, result))

@@ -130,12 +130,33 @@ def stop_signals() -> Iterator[StopRequest]:
         numbers.append(signal.SIGHUP)
     before = {number: signal.signal(number, request._receive) for number in numbers}
     sys.unraisablehook = request._repeat_if_discarded
+    failed = True
     try:
         yield request
+        failed = False
     finally:
         sys.unraisablehook = request._show_unraisable
         for number, handler in before.items():
             signal.signal(number, handler)
+        if failed and ranks.has_group():
+            absorb_termination()
+
+
+def absorb_termination() -> None:
+    """Lets this process end by itself: the next SIGTERM is ignored, and the one after it has its earlier effect.
+
+    For a rank with an error: torchrun sends one SIGTERM to all ranks when the first one has ended. It would cut off
+    the line of the error and the last uploads.
+    """
+    before = signal.getsignal(signal.SIGTERM)
+    if threading.current_thread() is not threading.main_thread() or getattr(before, "absorbs", False):
+        return
+
+    def absorb(number: int, _frame: FrameType | None) -> None:
+        signal.signal(number, before)
+
+    absorb.absorbs = True  # type: ignore[attr-defined]
+    signal.signal(signal.SIGTERM, absorb)
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from tinyllm.machine import ranks
 from tinyllm.model.materialize import as_tensor
 from tinyllm.safetensors_file import SafetensorsFile
 from tinyllm.training.optimizer import load_optimizer_tensors, optimizer_tensors
-from tinyllm.training.sharding import give_slices, is_sharded, local, slice_like, stream
+from tinyllm.training.sharding import Gathering, is_sharded, local, slice_like
 from tinyllm.training.step import Updater
 
 KIND = "checkpoint"
@@ -73,20 +73,29 @@ def save_checkpoint(folder: Path, state: TrainingState, model: nn.Module, update
     check_finite({**weights, **moments}, state.step)
     state.scaler = updater.scaler.state_dict() if updater.scaler.is_enabled() else {}
     path = checkpoint_path(folder, state.step)
+    gathering = Gathering(weights, moments) if is_sharded(model) else None
 
     def write() -> None:
         with storage.commit_directory(path, KIND, needed_bytes=num_bytes(weights) + num_bytes(moments)) as draft:
             for name, tensors in ((WEIGHTS, weights), (MOMENTS, moments)):
-                draft.write(name, stream(tensors) if is_sharded(model) else partial(save_file, tensors))
+                draft.write(name, gathering.stream(tensors) if gathering else partial(save_file, tensors))
             draft.write(STATE, state.model_dump_json(indent=2))
             draft.details = {"step": state.step, "torch_version": torch.__version__}
         for old in list_checkpoints(folder)[keep:]:
             if is_checkpoint_of(old):
                 storage.remove_directory(old, KIND)
 
-    if not ranks.is_first():
-        give_slices({**weights, **moments})
-    ranks.once(write)
+    def write_with_all() -> None:
+        try:
+            write()
+        except Exception:
+            if gathering:
+                gathering.finish()
+            raise
+
+    if gathering and not ranks.is_first():
+        gathering.finish()
+    ranks.once(write_with_all)
     return path
 
 

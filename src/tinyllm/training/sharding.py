@@ -144,17 +144,25 @@ def whole_model(model: nn.Module) -> nn.Module:
     return copy
 
 
-def stream(tensors: Mapping[str, Tensor]) -> Iterator[bytes]:
-    """The parts of a safetensors file of float32 `tensors`: its header, then one whole tensor after the other.
+class Gathering:
+    """Gathers the whole tensors of a sharded model for files that the first rank writes.
 
-    At most one whole tensor is in memory.
+    Every rank gathers the same tensors in the same order: the first one in `stream` and `finish`, the others in
+    `finish` alone. At most one whole tensor is in memory.
     """
-    yield make_header({name: tuple(tensor.shape) for name, tensor in tensors.items()})
-    for tensor in tensors.values():
-        yield whole(tensor).float().cpu().contiguous().numpy().tobytes()
 
+    def __init__(self, *files: Mapping[str, Tensor]) -> None:
+        """`files` are the tensors of each file, in the order in which the files are written."""
+        self._left = [tensor for tensors in files for tensor in tensors.values()]
+        self._left.reverse()
 
-def give_slices(tensors: Mapping[str, Tensor]) -> None:
-    """Takes part in the `stream` of the first rank."""
-    for tensor in tensors.values():
-        whole(tensor)
+    def stream(self, tensors: Mapping[str, Tensor]) -> Iterator[bytes]:
+        """The parts of a safetensors file of the next float32 `tensors`: its header, then each tensor."""
+        yield make_header({name: tuple(tensor.shape) for name, tensor in tensors.items()})
+        for _ in tensors:
+            yield whole(self._left.pop()).float().cpu().contiguous().numpy().tobytes()
+
+    def finish(self) -> None:
+        """Gathers what is left. Without it the other ranks would wait for a first rank that could not write."""
+        while self._left:
+            whole(self._left.pop())

@@ -113,6 +113,19 @@ def test_an_error_of_the_first_rank_ends_the_others_too(monkeypatch: pytest.Monk
         ranks.once(fail)
 
 
+def test_an_exit_of_the_first_rank_waits_for_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The others may be in another exchange, so a message would never arrive."""
+    messages: list[Any] = []
+
+    def leave() -> None:
+        raise SystemExit(143)
+
+    monkeypatch.setattr(ranks, "_group", lambda: Group(0, messages))
+    with pytest.raises(SystemExit):
+        ranks.once(leave)
+    assert messages == []
+
+
 def test_a_lost_rank_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     class Broken(Group):
         def all_gather_object(self, values: list[Any], value: Any) -> None:

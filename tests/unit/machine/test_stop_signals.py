@@ -116,3 +116,25 @@ def test_a_signal_becomes_an_error_and_the_handlers_come_back(number: signal.Sig
         work_until_stopped()
     assert caught.value.exit_code == 128 + number
     assert signal.getsignal(number) == before
+
+
+def test_an_error_of_a_rank_absorbs_the_signal_of_torchrun_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torchrun signals the ranks that are left when one ends; a rank with an error tells it, and uploads."""
+    got: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: got.append(number))
+    try:
+        for has_group, expected in ((False, [signal.SIGTERM]), (True, [])):
+            got.clear()
+            monkeypatch.setattr(ranks, "has_group", lambda has_group=has_group: has_group)
+            with contextlib.suppress(OSError), stop_signals():
+                raise OSError("the disk is full")
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert got == expected
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert got == [signal.SIGTERM]
+        with stop_signals():
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert got == [signal.SIGTERM] * 2
+    finally:
+        signal.signal(signal.SIGTERM, before)

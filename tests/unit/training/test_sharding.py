@@ -17,7 +17,7 @@ from training_runs import make_config
 def test_a_streamed_file_is_read_by_the_library_and_by_us(tmp_path: Path) -> None:
     tensors = {"a.weight": torch.randn(3, 5), "a.step": torch.tensor(7.0), "b": torch.randn(2)}
     path = tmp_path / "streamed.safetensors"
-    path.write_bytes(b"".join(sharding.stream(tensors)))
+    path.write_bytes(b"".join(sharding.Gathering(tensors).stream(tensors)))
     library, ours = load_file(path), SafetensorsFile(path)
     assert library.keys() == tensors.keys() == ours.keys()
     for name, tensor in tensors.items():
