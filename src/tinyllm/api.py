@@ -432,7 +432,7 @@ def fit(
     minutes: float = 10,
     max_parameters: int | None = None,
     max_file_bytes: int | None = None,
-    tokenizer: str | Path | None = None,
+    tokenizer: "str | Path | Tokenizer | None" = None,
     documents: "DocumentRule" = "auto",
     text_key: str | None = None,
     only_plan: bool = False,
@@ -455,7 +455,6 @@ def fit(
     from tinyllm.planning import stages
     from tinyllm.planning.plan import Limits
     from tinyllm.planning.reporter import FitReporter
-    from tinyllm.tokenizer.codec import Tokenizer
 
     if reporter is None:
         reporter = NotebookDisplay(minutes) if in_notebook() else FitReporter()
@@ -471,11 +470,12 @@ def fit(
         None if max_file_bytes is None else as_whole_number(max_file_bytes, "max_file_bytes"),
     )
     run = storage.follow_link(as_path(out, "out"))
-    own = Tokenizer.load(as_path(tokenizer, "tokenizer")) if tokenizer is not None else None
+    own = _as_tokenizer(tokenizer) if tokenizer is not None else None
     if only_plan:
         return Fit(stages.plan_run(corpus, limits, own, reporter).plan, None)
     fitted, shards = stages.begin(corpus, limits, own, run, reporter)
-    outcome = run_training(fitted.config(), shards, run, resume=stages.has_begun(run), reporter=reporter)
+    with stages.repeatable():
+        outcome = run_training(fitted.config(), shards, run, resume=stages.has_begun(run), reporter=reporter)
     return Fit(fitted.plan, outcome)
 
 

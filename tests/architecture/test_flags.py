@@ -44,7 +44,7 @@ def test_no_text_of_the_library_names_a_command() -> None:
     """A hint names a function, and cli/flags.py its command."""
     commands = re.compile(rf"\btinyllm ({'|'.join({name.split()[0] for name in COMMANDS})})\b")
     found = [f"{path.relative_to(SOURCE)}: {text}" for path, text in library_texts() if commands.search(text)]
-    assert found == ["planning/stages.py: tinyllm fit"], "the kind of a manifest"
+    assert found == ["corpus/own_outputs.py: tinyllm fit"], "the kind of a manifest"
 
 
 def test_every_parameter_of_a_hint_has_a_flag() -> None:

@@ -7,9 +7,12 @@ from pathlib import Path
 import pytest
 
 import tinyllm
+from byte_level import save_byte_level
 from tinyllm import api
+from tinyllm.corpus.own_outputs import FIT_KIND
 from tinyllm.corpus.storybook import write_stories
-from tinyllm.errors import UsageError
+from tinyllm.errors import Interrupted, UsageError
+from tinyllm.exchange.tokenizer_source import load_tokenizer
 from tinyllm.planning import stages
 from tinyllm.planning.plan import Limits
 from tinyllm.planning.reporter import FitReporter
@@ -34,6 +37,12 @@ def _known_speed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stages, "measure_update_seconds", lambda *_, **__: 0.01)
 
 
+@pytest.fixture
+def _few_updates(_known_speed: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that seems slow, so that runs have the fewest updates."""
+    monkeypatch.setattr(stages, "measure_update_seconds", lambda *_, **__: 1.0)
+
+
 def test_texts_become_a_model_and_the_same_command_goes_on(
     call_tinyllm: Call, stories: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -54,6 +63,66 @@ def test_texts_become_a_model_and_the_same_command_goes_on(
     code, out, err = call_tinyllm(*command)
     assert code == 0, err
     assert "nothing is left to train" in err
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_few_updates")
+def test_the_texts_may_be_in_the_working_folder_and_the_next_command_has_all_options(
+    call_tinyllm: Call, stories: Path
+) -> None:
+    """The run is inside the folder of texts. No call reads its files."""
+    records = [json.loads(line)["text"] for line in stories.read_text(encoding="utf-8").splitlines()]
+    stories.write_text("\n".join(json.dumps({"story": each}) for each in records), encoding="utf-8")
+    command = ("fit", ".", "--minutes", "0.1", "--text-key", "story", *SMALL)
+    code, out, err = call_tinyllm(*command)
+    assert code == 0, err
+    assert out.endswith("tinyllm fit . --minutes 0.2 --text-key story --max-parameters 60000 -o runs/mine-longer\n")
+    code, _, err = call_tinyllm(*command)
+    assert code == 0, err
+    assert "nothing is left to train" in err
+    assert "training for about" not in err
+    code, _, err = call_tinyllm(*command, "-o", ".")
+    assert code == 2
+    assert ". holds the texts; choose another --out directory" in err
+
+
+@pytest.mark.usefixtures("_known_speed")
+def test_a_short_run_of_a_long_time_says_its_own_time(stories: Path) -> None:
+    """The plan ends after 60 epochs, and not after the hour."""
+    plan = tinyllm.fit(stories, "run", minutes=60, max_parameters=60_000, only_plan=True).plan
+    assert plan.is_shortened
+    assert plan.training_minutes == pytest.approx(plan.num_steps * 0.01 / 60)
+    assert plan.training_minutes < 2
+
+
+def interrupt(*_: object, **__: object) -> None:
+    """Stops in place of training, as the loop does after Ctrl-C."""
+    raise Interrupted("stopped at step 3 and saved", 2, hint="go on with `resume=True`")
+
+
+@pytest.mark.usefixtures("_known_speed")
+def test_a_stop_names_no_flag_that_fit_lacks(
+    call_tinyllm: Call, stories: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api, "run_training", interrupt)
+    code, _, err = call_tinyllm("fit", stories.name, "--minutes", "1", *SMALL, "-o", "run")
+    assert code == 130
+    assert err.endswith("stopped at step 3 and saved; the same again goes on from there\n")
+    with pytest.raises(Interrupted, match="the same again goes on from there"):
+        tinyllm.fit(stories, "run", minutes=1, max_parameters=60_000)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_few_updates")
+def test_a_byte_level_tokenizer_is_used(call_tinyllm: Call, stories: Path, tmp_path: Path) -> None:
+    """SmolLM's kind: no text begins with BOS, yet the model writes from nothing at the end."""
+    save_byte_level("smollm", tmp_path / "tok")
+    command = ("fit", stories.name, "--minutes", "0.1", "--tokenizer", "tok", "--max-parameters", "30000", "-o", "run")
+    code, out, err = call_tinyllm(*command)
+    assert code == 0, err
+    assert "bits per byte on held-out text" in out
+    plan = tinyllm.fit(stories, "other", minutes=0.1, max_parameters=30_000, tokenizer="tok", only_plan=True).plan
+    assert plan.vocabulary.size == load_tokenizer(tmp_path / "tok").vocab_size
 
 
 def stop(*_: object, **__: object) -> None:
@@ -77,8 +146,9 @@ def test_a_time_too_short_for_a_model_says_how_long_training_takes(
     monkeypatch.setattr(stages, "measure_update_seconds", lambda *_, **__: 6.0)
     code, out, err = call_tinyllm("fit", stories.name, "--plan", "--minutes", "1", *SMALL)
     assert code == 0, err
-    assert "training takes 5.0 minutes for 50 updates" in err
+    assert "training takes 5 minutes for 50 updates" in err
     assert "50" in next(line for line in out.splitlines() if line.startswith("│ updates"))
+    assert "bits per byte or more" in " ".join(out.replace("│", " ").split())
 
 
 @pytest.mark.parametrize("option", [("--plan",), ("-o", "run")])
@@ -110,7 +180,7 @@ def test_other_wishes_for_the_same_folder_are_refused(call_tinyllm: Call, storie
     before = Path("run/plan.json").read_bytes()
     code, _, err = call_tinyllm("fit", stories.name, "--minutes", "3", *SMALL, "-o", "run")
     assert code != 0
-    assert "run holds a run for another time; choose another" in err
+    assert "run holds a run that began with other time; give the same again, or choose another --out" in err
     assert Path("run/plan.json").read_bytes() == before
 
 
@@ -125,7 +195,7 @@ def test_foreign_folder_is_refused_before_anything_is_measured(call_tinyllm: Cal
 
 def test_damaged_plan_is_named(call_tinyllm: Call, stories: Path) -> None:
     corpus, limits = stages.Corpus([stories.name]), Limits(600.0)
-    record = {"kind": stages.KIND, "request": stages.request_of(corpus, limits, None), "plan": {}}
+    record = {"kind": FIT_KIND, "request": stages.request_of(corpus, limits, None), "plan": {}}
     Path("run").mkdir()
     Path("run/plan.json").write_text(json.dumps(record), encoding="utf-8")
     code, _, err = call_tinyllm("fit", stories.name, "-o", "run")
@@ -142,6 +212,7 @@ def test_damaged_plan_is_named(call_tinyllm: Call, stories: Path) -> None:
         (("--minutes", "nan"), "--minutes is nan"),
         (("--minutes", "5", "--hours", "1"), "give one"),
         (("--max-file-size", "big"), "--max-file-size is 'big'; it should be a size such as 5MB"),
+        (("--max-file-size", "9" * 400), "it should be a size such as 5MB"),
         (("--max-parameters", "10"), "no model fits the limits"),
         (("--max-file-size", "1KB"), "no model fits the limits"),
     ],

@@ -15,7 +15,9 @@ from tinyllm.corpus.text import DocumentRule
 from tinyllm.errors import UsageError
 from tinyllm.machine import launcher
 
-SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmg]?)b?", re.IGNORECASE)
+LONGEST_NUMBER = 30
+"""Digits of a size; far more than any disk holds."""
+SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([kmg]?)b?", re.IGNORECASE)
 UNITS = {"": 1, "k": 1_000, "m": 1_000_000, "g": 1_000_000_000}
 NUM_SAMPLES, SAMPLED_TOKENS, TEMPERATURE = 3, 120, 0.8
 DEFAULT_MINUTES, LEAST_MINUTES, MOST_MINUTES = 10.0, 0.1, 60_000.0
@@ -51,35 +53,48 @@ def fit(
     """
     from tinyllm.cli.fit_display import FitDisplay
     from tinyllm.cli.train import run_training
+    from tinyllm.exchange.tokenizer_source import load_tokenizer
     from tinyllm.planning import stages
     from tinyllm.planning.plan import Limits
-    from tinyllm.tokenizer.codec import Tokenizer
+    from tinyllm.planning.reasons import expectation, show_time
 
     refuse_ranks()
     corpus = stages.Corpus(texts, documents, read_text_key(text_key))
     file_bytes = None if max_file_size is None else read_size(max_file_size)
     limits = Limits(read_time(minutes, hours), max_parameters, file_bytes)
-    own = Tokenizer.load(tokenizer) if tokenizer is not None else None
+    own = load_tokenizer(tokenizer) if tokenizer is not None else None
     if plan:
         stages.plan_run(corpus, limits, own, FitDisplay())
         return
     out = storage.follow_link(out)
     fitted, shards = stages.begin(corpus, limits, own, out, FitDisplay())
-    note(f"training for about {fitted.plan.training_minutes:.1f} minutes")
-    outcome = run_training(fitted.config(), shards, out, resume=stages.has_begun(out))
+    has_begun = stages.has_begun(out)
+    if not has_begun:
+        note(f"training for about {show_time(60 * fitted.plan.training_minutes)}")
+    with stages.repeatable():
+        outcome = run_training(fitted.config(), shards, out, resume=has_begun)
     if outcome.model is None:
         return
     show_samples(out / "model")
     result = outcome.model.bits_per_byte
-    print(f"bits per byte on held-out text: {result:.3f}; expected {fitted.plan.expected_bits_per_byte:.2f}")
+    expected = expectation(fitted.plan, fitted.survey).replace(" bits per byte", "")
+    print(f"bits per byte on held-out text: {result:.3f}; expected {expected}")
     print("Try next:")
     print(f'  tinyllm generate {quoted(out / "model")} "Your words"')
     print(f"  tinyllm info {quoted(out / 'model')}")
     if outcome.reason == "early" or fitted.plan.is_shortened:
         print("More text makes a better model; more time does not.")
     else:
+        same = {
+            "--documents": None if documents == "auto" else documents,
+            "--text-key": text_key,
+            "--tokenizer": tokenizer,
+            "--max-parameters": max_parameters,
+            "--max-file-size": max_file_size,
+        }
+        options = "".join(f" {name} {quoted(str(value))}" for name, value in same.items() if value is not None)
         files, longer = " ".join(map(quoted, texts)), quoted(f"{out}-longer")
-        print(f"  tinyllm fit {files} --minutes {2 * limits.seconds / 60:g} -o {longer}")
+        print(f"  tinyllm fit {files} --minutes {2 * limits.seconds / 60:g}{options} -o {longer}")
 
 
 def refuse_ranks() -> None:
@@ -110,7 +125,7 @@ def read_time(minutes: float | None, hours: float | None) -> float:
 def read_size(text: str) -> int:
     """The bytes of a size such as 5MB, 500k or 1.5 GB. Raises UsageError for any other text."""
     match = SIZE.fullmatch(text.strip())
-    if match is None:
+    if match is None or len(match[1]) > LONGEST_NUMBER:
         raise UsageError(f"--max-file-size is {text[:60]!r}; it should be a size such as 5MB or 500KB")
     return int(float(match[1]) * UNITS[match[2].lower()])
 

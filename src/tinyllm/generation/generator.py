@@ -24,7 +24,7 @@ from tinyllm.generation.engines.protocol import Engine, Logits, States, Tokens
 from tinyllm.generation.prompts import Prompt, one_prompt, read_prompts
 from tinyllm.generation.result import Generation, results
 from tinyllm.generation.sampling import check_biases
-from tinyllm.generation.scoring import Score, score_texts, windows
+from tinyllm.generation.scoring import Score, first_tokens, score_texts, windows
 from tinyllm.generation.trace import MOST_TOKENS, Trace, trace_ids
 from tinyllm.generation.turns import Turns
 from tinyllm.machine.memory import check_memory, shortages_named
@@ -335,11 +335,16 @@ class Generator:
         return self.tokenizer.encode(text, bos=self.tokenizer.begins_with_bos)
 
     def _prompt_ids(self, prompt: Prompt, name: str = "prompt") -> list[int]:
-        """The ids of a text, or the checked token ids themselves; `name` is the caller's parameter."""
+        """The ids of a text, or the checked token ids themselves; `name` is the caller's parameter.
+
+        An empty text begins from the token before a text: BOS, or one that ends texts for models that expect no BOS.
+        """
         if isinstance(prompt, str):
-            ids = self.tokenizer.encode(prompt, bos=self.tokenizer.begins_with_bos)
+            ids = self.tokenizer.encode(prompt, bos=self.tokenizer.begins_with_bos) or first_tokens(self.tokenizer)
         else:
             ids = [self.tokenizer.check_id(id) for id in prompt]
+            if not ids:
+                raise InputError(f"the {name} has no token id; give at least one, such as BOS")
         if not ids:
             raise InputError(f"the {name} is empty, and this model has no BOS to begin with; give some text")
         if len(ids) > self.engine.context_length:

@@ -54,7 +54,7 @@ class Laws:
         capacity: float = (self.parameters / num_parameters) ** self.parameters_exponent
         data: float = (self.data_bytes / self.effective_bytes(num_bytes, corpus_bytes)) ** self.data_exponent
         scale: float = difficulty**self.scale_exponent
-        return min(floor + scale * (capacity + data), CEILING * difficulty, BITS_OF_A_BYTE)
+        return min(floor + scale * (capacity + data), ceiling(difficulty))
 
     def effective_bytes(self, num_bytes: float, corpus_bytes: float) -> float:
         """The bytes of fresh text that are worth as much as `num_bytes` from a corpus of `corpus_bytes`."""
@@ -66,6 +66,11 @@ class Laws:
     def best_peak(self, num_parameters: float) -> float:
         """The best peak of the learning rate, rounded to two digits."""
         return float(f"{self.peak * (num_parameters / 1e6) ** -self.peak_exponent:.1e}")
+
+
+def ceiling(difficulty: float) -> float:
+    """The largest expected loss of a text with `difficulty` bits per byte after bz2; a short run may end above it."""
+    return min(CEILING * difficulty, BITS_OF_A_BYTE)
 
 
 @cache

@@ -90,6 +90,8 @@ class Plan:
     """Time of the whole run."""
     aligned: bool
     """Whether windows begin with a document."""
+    update_seconds: float = 0.0
+    """Measured time of an update; 0 if it is not known."""
 
     @property
     def num_tokens(self) -> int:
@@ -98,8 +100,9 @@ class Plan:
 
     @property
     def training_minutes(self) -> float:
-        """Minutes of the updates."""
-        return self.seconds * TRAINED_PART / 60
+        """Minutes of the updates: a run that would repeat its corpus too often ends before its time."""
+        measured = self.num_steps * self.update_seconds
+        return (measured or self.seconds * TRAINED_PART) / 60
 
     @property
     def is_shortened(self) -> bool:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from tinyllm.model.size import num_parameters, weight_bytes
+from tinyllm.planning.laws import ceiling
 from tinyllm.planning.plan import DROPOUT_EPOCHS, LEAST_OCCURRENCES, MEMORIZING_EPOCHS, Plan
 from tinyllm.planning.survey import Survey
 
@@ -62,8 +63,8 @@ def explain(plan: Plan, survey: Survey) -> list[Row]:
         ),
         (
             "expected",
-            f"about {plan.expected_bits_per_byte:.1f} bits per byte",
-            "on the validation text, by laws that a series of small runs gave",
+            expectation(plan, survey),
+            _expectation_reason(plan, survey),
         ),
     ]
 
@@ -87,11 +88,28 @@ def count(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
+def expectation(plan: Plan, survey: Survey) -> str:
+    """The expected result; the laws do not say how bad a run of a few updates ends."""
+    if _is_beyond_laws(plan, survey):
+        return f"{plan.expected_bits_per_byte:.1f} bits per byte or more"
+    return f"about {plan.expected_bits_per_byte:.1f} bits per byte"
+
+
 def show_time(seconds: float) -> str:
     """A duration in words."""
     if seconds < 90:
         return f"{seconds:.0f} seconds"
     return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
+
+
+def _is_beyond_laws(plan: Plan, survey: Survey) -> bool:
+    return plan.expected_bits_per_byte >= ceiling(survey.compressed_bits)
+
+
+def _expectation_reason(plan: Plan, survey: Survey) -> str:
+    if _is_beyond_laws(plan, survey):
+        return "the run is too short for the laws that a series of small runs gave"
+    return "on the validation text, by laws that a series of small runs gave"
 
 
 def _vocabulary_reason(plan: Plan) -> str:

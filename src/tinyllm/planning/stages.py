@@ -5,24 +5,28 @@ OUT is the run directory, with three names more: plan.json, tokenizer/ and shard
 
 import json
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from tinyllm import storage
+from tinyllm.addresses import is_address
 from tinyllm.config import Config, ModelConfig
 from tinyllm.corpus.documents import read_documents
+from tinyllm.corpus.own_outputs import FIT_KIND, PLAN_NAME
 from tinyllm.corpus.sources import STANDARD_INPUT, list_sources
 from tinyllm.corpus.split import split_documents
 from tinyllm.corpus.text import DocumentRule
-from tinyllm.errors import FormatError, UsageError
+from tinyllm.errors import FormatError, Interrupted, UsageError
 from tinyllm.json_file import read_json_object
 from tinyllm.machine.device import pick_device
 from tinyllm.planning.laws import Laws, measured_laws
 from tinyllm.planning.plan import LEAST_STEPS, TRAINED_PART, Limits, Plan, check_size, choose_plan
+from tinyllm.planning.reasons import show_time
 from tinyllm.planning.reporter import FitReporter
 from tinyllm.planning.speed import measure_speed
 from tinyllm.planning.survey import Survey, Vocabulary, survey, try_tokenizer, try_vocabularies
@@ -37,8 +41,7 @@ from tinyllm.training.path import choose_fast_path
 from tinyllm.training.run_dir import check_run_directory
 from tinyllm.training.trial import measure_update_seconds
 
-PLAN_NAME, TOKENIZER_NAME, SHARDS_NAME = "plan.json", "tokenizer", "shards"
-KIND = "tinyllm fit"
+TOKENIZER_NAME, SHARDS_NAME = "tokenizer", "shards"
 MEASURED_PART = 0.03
 """Part of the time that may go to measuring the chosen update."""
 MEASURED_UPDATES = 30
@@ -82,6 +85,7 @@ def begin(
     Raises InputError for texts that cannot be used, UsageError if the limits leave no model or `out` holds something
     else, FormatError for a damaged plan.
     """
+    _check_apart(corpus, out)
     fitted = find_plan(out, corpus, limits, tokenizer)
     if fitted is None:
         check_run_directory(out)
@@ -92,6 +96,21 @@ def begin(
         reporter.note(f"going on with the plan in {out / PLAN_NAME}")
         reporter.planned(fitted.plan, fitted.survey)
     return fitted, prepare_data(out, fitted, corpus, tokenizer, reporter)
+
+
+@contextmanager
+def repeatable() -> Iterator[None]:
+    """Raises Interrupted of a run inside with the advice of `fit`, which has no `resume`: the same call goes on."""
+    try:
+        yield
+    except Interrupted as error:
+        raise Interrupted(error.message, error.exit_code - 128, hint="the same again goes on from there") from None
+
+
+def _check_apart(corpus: Corpus, out: Path) -> None:
+    """Raises UsageError if `out` is a folder of texts: the run's files would be read as texts."""
+    if out.resolve() in (Path(each).resolve() for each in corpus.inputs if not is_address(each)):
+        raise UsageError(f"{out} holds the texts", hint="choose another `out` directory, such as one inside it")
 
 
 def plan_run(corpus: Corpus, limits: Limits, tokenizer: Tokenizer | None, reporter: FitReporter) -> Fitted:
@@ -122,11 +141,12 @@ def _measure_plan(plan: Plan, facts: Survey, laws: Laws, start: float, reporter:
     left = plan.seconds - (time.monotonic() - start)
     num_steps = int(left * TRAINED_PART / seconds)
     if num_steps < LEAST_STEPS:
-        longer = LEAST_STEPS * seconds / 60
+        used = plan.seconds - left
         reporter.note(
-            f"the time is too short for a model: training takes {longer:.1f} minutes for {LEAST_STEPS} updates"
+            f"the time is too short for a model: {show_time(used)} went to looking and measuring, and training takes "
+            f"{show_time(LEAST_STEPS * seconds)} for {LEAST_STEPS} updates"
         )
-    plan = plan.with_steps(max(LEAST_STEPS, num_steps), facts, laws)
+    plan = replace(plan.with_steps(max(LEAST_STEPS, num_steps), facts, laws), update_seconds=seconds)
     compiled = "on" if path.compiled else "off"
     return Fitted(plan, facts, {"dtype": path.dtype, "attention": path.attention, "compile": compiled})
 
@@ -140,14 +160,15 @@ def find_plan(out: Path, corpus: Corpus, limits: Limits, tokenizer: Tokenizer | 
     if not path.exists():
         return None
     record = read_json_object(path)
-    if record.get("kind") != KIND:
+    if record.get("kind") != FIT_KIND:
         raise UsageError(f"{path} is not a plan of tinyllm", hint="choose another `out` directory, or move it")
     request = request_of(corpus, limits, tokenizer)
     if record.get("request") != request:
         before = record.get("request")
         changed = [key for key in request if not isinstance(before, dict) or before.get(key) != request[key]]
         raise UsageError(
-            f"{out} holds a run for another {' and '.join(changed)}", hint="choose another `out` directory"
+            f"{out} holds a run that began with other {' and '.join(changed)}",
+            hint="give the same again, or choose another `out` directory",
         )
     try:
         return _read_fitted(record)
@@ -159,7 +180,7 @@ def keep_plan(out: Path, fitted: Fitted, corpus: Corpus, limits: Limits, tokeniz
     """Writes the plan into `out`, for a call that goes on after a stop."""
     plan = asdict(fitted.plan) | {"model": fitted.plan.model.model_dump()}
     record = {
-        "kind": KIND,
+        "kind": FIT_KIND,
         "request": request_of(corpus, limits, tokenizer),
         "plan": plan,
         "survey": asdict(fitted.survey),

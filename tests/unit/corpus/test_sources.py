@@ -1,10 +1,12 @@
 """Tests the list of files that names, folders and patterns lead to."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tinyllm import storage
 from tinyllm.corpus.formats import Format, format_of, format_of_named
 from tinyllm.corpus.sources import STANDARD_INPUT, list_sources
 from tinyllm.errors import InputError
@@ -93,6 +95,7 @@ def test_standard_input_is_a_source(folder: Path) -> None:
         ("picture*", r"the pattern picture\* matches no file; it has 1 file \(pictures/a\.png\)"),
         ("a" * 300 + ".txt", "(does not exist|cannot read)"),
         ("a\0b.txt", r"a\?b\.txt does not exist"),
+        ("", "an input has no name; name a file"),
     ],
 )
 @pytest.mark.usefixtures("folder")
@@ -155,3 +158,47 @@ def test_the_ending_gives_the_format(name: str, expected: Format | None) -> None
 )
 def test_a_named_file_is_text_unless_its_ending_says_otherwise(name: str, expected: Format) -> None:
     assert format_of_named(name) == expected
+
+
+def write_plan(output: Path) -> None:
+    output.mkdir(parents=True)
+    (output / "plan.json").write_text('{"kind": "tinyllm fit"}', encoding="utf-8")
+
+
+def write_run(output: Path) -> None:
+    output.mkdir(parents=True)
+    (output / "config.toml").touch()
+    with storage.exclusive(output):
+        pass
+
+
+def write_tokenizer(output: Path) -> None:
+    output.parent.mkdir()
+    with storage.commit_directory(output, "tokenizer") as draft:
+        draft.write("tokenizer.json", "{}")
+
+
+TEXTS = {"plan.json": '[{"text": "a plan"}]', "manifest.json": '[{"text": "a manifest"}]', "config.toml": ""}
+
+
+@pytest.mark.parametrize("write", [write_plan, write_run, write_tokenizer])
+def test_outputs_of_tinyllm_are_no_texts(folder: Path, write: Callable[[Path], None]) -> None:
+    """A run inside the folder of its texts, as after `cd texts; tinyllm fit .`"""
+    before = list_sources([folder])
+    output = folder / "runs" / "mine"
+    write(output)
+    (output / "shards").mkdir()
+    (output / "shards" / "notes.txt").touch()
+    notes: list[str] = []
+    assert list_sources([folder], notes.append) == before
+    assert f"left out 1 folder ({output}): written by tinyllm" in notes
+    with pytest.raises(InputError, match="was written by tinyllm, and is left out"):
+        list_sources([output])
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_texts_with_the_names_of_outputs_are_listed(folder: Path, name: str) -> None:
+    (folder / "more").mkdir()
+    (folder / "more" / name).write_text(TEXTS[name], encoding="utf-8")
+    (folder / "more" / "notes.txt").touch()
+    assert folder / "more" / "notes.txt" in list_sources([folder])
