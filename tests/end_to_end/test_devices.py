@@ -7,7 +7,7 @@ import torch
 
 import tinyllm
 from tinyllm import storage
-from tinyllm.training import chunked_loss
+from tinyllm.training import chunked_loss, memory
 from training_runs import losses
 
 GPU = pytest.param(
@@ -55,7 +55,7 @@ def test_a_run_with_the_loss_in_chunks_goes_on_as_if_it_had_not_stopped(
     """On a GPU in bfloat16 and compiled; there the flash kernel adds up gradients in any order."""
     on_gpu = device == "cuda"
     monkeypatch.setattr(chunked_loss, "pays_off", lambda hidden, output_weight: True)
-    monkeypatch.setattr(chunked_loss, "chunk_tokens", lambda vocab_size: 32)
+    monkeypatch.setattr(memory, "chunk_tokens", lambda vocab_size: 32)
     run = tmp_path / "run"
 
     def train(resume: bool) -> list[float]:

@@ -284,6 +284,7 @@ def test_a_plan_takes_the_vocabulary_of_shards_and_measures_this_machine(
         (("--gpus", "8"), "--gpus belongs to a plan; add --plan"),
         (("--plan", "--gpu", "abacus"), "--gpu is 'abacus'; known are a100"),
         (("--plan", "--gpu", "h100", "--tokens", "-1"), "--tokens is -1.0; give a number above 0"),
+        (("--plan", "--gpu", "h100", "--tokens", "1e300"), "--tokens is 1e+300; give a number above 0 up to 1e+18"),
         (("--plan", "--gpu", "h100", "--mfu", "40"), "--mfu is 40.0; give a number above 0 up to 1"),
         (("--plan", "--gpu", "h100", "--price", "nan"), "--price is nan"),
         (("--plan", "--gpu", "h100", "--gpus", "1000"), "--gpus is 1000; an update has 32 windows"),

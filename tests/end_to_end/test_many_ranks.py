@@ -16,7 +16,7 @@ from rank_processes import NEEDS_LOOPBACK, Ranks, torchrun, train_on
 from tinyllm import storage
 from tinyllm.doctor.diagnosis import diagnose
 from tinyllm.storage import disk
-from tinyllm.training import chunked_loss
+from tinyllm.training import chunked_loss, memory
 from training_runs import losses
 
 pytestmark = NEEDS_LOOPBACK
@@ -167,7 +167,7 @@ def test_sharded_ranks_train_in_bfloat16_and_sample(tiny_shards: Path, tmp_path:
 def train_in_chunks(*words: str) -> None:
     """The command, with the head's loss in chunks of 4 tokens, as on a GPU with a large vocabulary."""
     chunked_loss.pays_off = lambda hidden, output_weight: True
-    chunked_loss.chunk_tokens = lambda vocab_size: 4
+    memory.chunk_tokens = lambda vocab_size: 4
     trials.command(*words)
 
 

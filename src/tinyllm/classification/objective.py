@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any, NamedTuple
 
 import torch
@@ -119,22 +120,28 @@ class Classification:
 
     @torch.no_grad()
     def evaluate(self, updater: Updater, stop: StopRequest | None) -> DevEvaluation | None:
-        """Loss and scores on the dev sentences; None if `stop` was requested before the end."""
+        """Loss and scores on the dev sentences; None if `stop` was requested before the end.
+
+        Losses and predictions stay on the device, and are copied once.
+        """
         model, dev = updater.shadow.eval(), self.dev
-        predictions, nats = [0] * len(dev.rows), 0.0
+        losses: list[Tensor] = []
+        labels: list[Tensor] = []
+        batches = batches_by_length(dev.rows, self.config.batch_size)
         try:
-            for places in batches_by_length(dev.rows, self.config.batch_size):
+            for places in batches:
                 if stop:
                     return None
                 batch = self._make_batch(dev, places)
                 logits = model(batch.tokens, batch.lengths)
-                nats += F.cross_entropy(logits, batch.labels, reduction="sum").item()
-                for place, label in zip(places, logits.argmax(dim=1).tolist(), strict=True):
-                    predictions[place] = label
+                losses.append(F.cross_entropy(logits, batch.labels, reduction="sum"))
+                labels.append(logits.argmax(dim=1))
         finally:
             model.train()
+        found = dict(zip(chain.from_iterable(batches), torch.cat(labels).tolist(), strict=True))
+        predictions = [found[place] for place in range(len(dev.rows))]
         scores = score(dev.labels, predictions, len(self.classifier.label_names))
-        return DevEvaluation(nats / len(dev.rows), scores=scores)
+        return DevEvaluation(sum(torch.stack(losses).tolist()) / len(dev.rows), scores=scores)
 
     def inputs(self) -> dict[str, Any]:
         """Fingerprints of the sentences and of the weights before training, and the settings."""

@@ -51,15 +51,15 @@ class PlanOptions:
         if given and not plan:
             raise UsageError(f"--{given[0]} belongs to a plan; add --plan")
         for name, most in (
-            ("tokens", math.inf),
-            ("gpus", math.inf),
-            ("price", math.inf),
+            ("tokens", 1e18),
+            ("gpus", 1e6),
+            ("price", 1e9),
             ("mfu", 1.0),
-            ("link", math.inf),
+            ("link", 1e6),
         ):
             value = getattr(self, name)
-            if value is not None and not (0 < value <= most and math.isfinite(value)):
-                raise UsageError(f"--{name} is {value}; give a number above 0" + (" up to 1" if most == 1 else ""))
+            if value is not None and not 0 < value <= most:
+                raise UsageError(f"--{name} is {value}; give a number above 0 up to {most:g}")
 
 
 def show_plan(path: Path | None, recipe: str, config: Path | None, options: PlanOptions, trial_seconds: float) -> None:
@@ -109,6 +109,7 @@ def _rate(config: "Config", options: PlanOptions, trial_seconds: float) -> "Rate
             device.flops_per_second,
             device.memory_bytes,
             link or device.link_bytes_per_second,
+            is_gpu=True,
         )
     if not trial_seconds:
         raise UsageError("a plan for this machine measures it; give --trial-seconds above 0, or name a --gpu")
@@ -127,7 +128,7 @@ def _measured(config: "Config", link: float | None, trial_seconds: float) -> "Ra
     flops = Cost(config, 1, Rate(1.0, "")).flops_per_token * config.tokens_per_step
     rate = flops / forecast_update_seconds(config, trial_seconds)
     reason = f"this machine ({device}): {rate / 1e9:,.3g} GFLOP/s in a trial without torch.compile"
-    return Rate(rate, reason, None, device_memory_bytes(device), link)
+    return Rate(rate, reason, None, device_memory_bytes(device), link, is_gpu=device.type == "cuda")
 
 
 def _warnings(cost: "Cost") -> list[str]:

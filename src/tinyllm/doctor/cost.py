@@ -35,6 +35,8 @@ class Rate:
     """Memory for a run; None if unknown."""
     link_bytes_per_second: float | None = None
     """Bytes that a device sends to others in a second; None if unknown."""
+    is_gpu: bool = False
+    """Whether it is a GPU of CUDA or ROCm, where the head's loss runs in chunks."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,12 @@ class Cost:
         settings = self.config.training
         windows = min(settings.batch_size, share_of(self.config, self.num_devices))
         smaller = self.config.model_copy(update={"training": settings.model_copy(update={"batch_size": windows})})
-        return activation_bytes(smaller, pass_bytes(self.config))
+        return activation_bytes(smaller, pass_bytes(self.config), in_chunks=self.has_chunks)
+
+    @property
+    def has_chunks(self) -> bool:
+        """Whether the head's loss runs in chunks, without whole logits; float16 keeps them."""
+        return self.rate.is_gpu and self.config.training.dtype != "float16"
 
     @property
     def parallel(self) -> Parallel:

@@ -80,7 +80,9 @@ def _memory_reason(cost: Cost, way: Parallel) -> str:
     )
     states = f"16 bytes a parameter / {cost.num_devices}, and two gathered blocks" if way == "fsdp" else whole
     limit = "" if cost.rate.memory_bytes is None else f" of {_bytes(cost.rate.memory_bytes)} on a device"
-    return f"{states}: {_bytes(cost.state_bytes(way))}; activations {_bytes(cost.activation_bytes())}{limit}"
+    logits = "the head's loss in chunks" if cost.has_chunks else "whole logits"
+    activations = f"activations, with {logits}, {_bytes(cost.activation_bytes())}"
+    return f"{states}: {_bytes(cost.state_bytes(way))}; {activations}{limit}"
 
 
 def _wire_reason(cost: Cost, way: Parallel) -> str:

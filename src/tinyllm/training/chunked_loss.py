@@ -17,15 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tinyllm.kernels.train.operators import IGNORED
+from tinyllm.training.memory import chunk_tokens
 
-CHUNK_BYTES = 2**27
-"""Most bytes of a chunk's float32 logits: enough rows to keep a GPU busy, and little beside its memory."""
 ChunkLoss = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
-
-
-def chunk_tokens(vocab_size: int) -> int:
-    """Number of tokens of a chunk."""
-    return max(1, CHUNK_BYTES // (4 * vocab_size))
 
 
 def pays_off(hidden: Tensor, output_weight: Tensor) -> bool:

@@ -13,7 +13,7 @@ from torch import Tensor
 from tinyllm.kernels.train import operators
 from tinyllm.machine import compiler
 from tinyllm.model.transformer import Transformer
-from tinyllm.training import chunked_loss
+from tinyllm.training import chunked_loss, memory
 
 IGNORED = operators.IGNORED
 """A target that does not count: its position has no loss and no gradient."""
@@ -48,7 +48,7 @@ class NextTokenLoss:
         inputs, targets = self.inputs_and_targets(batch)
         hidden, weight = model.hidden_states(inputs), model.output_weight
         if chunked_loss.pays_off(hidden, weight):
-            num_tokens = chunked_loss.chunk_tokens(len(weight))
+            num_tokens = memory.chunk_tokens(len(weight))
             return chunked_loss.sum_losses_in_chunks(hidden, weight, targets, num_tokens, self._chunk_loss)
         # Evaluation stays eager: its last batch may have another shape, which would compile again.
         sum_of = self._sum_losses if model.training else sum_losses

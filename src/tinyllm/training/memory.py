@@ -15,15 +15,28 @@ LEAST_BYTES_PER_NUMBER = 1
 """Lower bound for activations: at least 2 bytes each, and custom kernels recompute up to half of them."""
 
 
-def activation_bytes(config: Config, bytes_per_number: int = 4) -> int:
+CHUNK_BYTES = 2**27
+"""Most bytes of a chunk's float32 logits: enough rows to keep a GPU busy, and little beside its memory."""
+
+
+def chunk_tokens(vocab_size: int) -> int:
+    """Number of tokens of a chunk, where `chunked_loss` computes the head's loss in chunks."""
+    return max(1, CHUNK_BYTES // (4 * vocab_size))
+
+
+def activation_bytes(config: Config, bytes_per_number: int = 4, *, in_chunks: bool = False) -> int:
     """Approximate bytes of one microbatch's activations: the inputs of each block's matrix products, and the logits.
 
     `bytes_per_number` is of the blocks' numbers. Logits are float32 and count three times: with their softmax and their
-    gradient.
+    gradient. With `in_chunks` those of one chunk exist at a time, and the gradients that the chunks add up are counted.
     """
-    settings = config.training
-    logits = settings.batch_size * settings.sequence_length * 3 * config.model.vocab_size
-    return bytes_per_number * _block_numbers(config) + 4 * logits
+    settings, model = config.training, config.model
+    num_tokens = settings.batch_size * settings.sequence_length
+    rows = min(num_tokens, chunk_tokens(model.vocab_size)) if in_chunks else num_tokens
+    head = 4 * 3 * rows * model.vocab_size
+    if rows < num_tokens:
+        head += 4 * model.vocab_size * model.hidden_size + bytes_per_number * num_tokens * model.hidden_size
+    return bytes_per_number * _block_numbers(config) + head
 
 
 def _block_numbers(config: Config) -> int:

@@ -4,6 +4,8 @@ import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 import torch
@@ -23,6 +25,7 @@ from tinyllm.errors import DivergenceError, Interrupted, UsageError
 from tinyllm.machine import ranks
 from tinyllm.model_dir import load_model
 from tinyllm.progress import Progress
+from tinyllm.training.step import Updater
 
 CONFIG = FinetuneConfig(epochs=4, learning_rate=1e-2, batch_size=8, seed=3)
 NUM_BATCHES = 8
@@ -277,3 +280,29 @@ def test_several_ranks_are_refused(make_model_dir: Callable[..., Path], monkeypa
     monkeypatch.setattr(ranks, "num_ranks", lambda: 2)
     with pytest.raises(UsageError, match="a classifier trains on one rank, and there are 2"):
         Classification(classifier, TRAIN, DEV, CONFIG)
+
+
+def test_an_evaluation_copies_from_the_device_twice_whatever_its_batches(
+    make_model_dir: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The losses of all batches, and all predictions."""
+    model, _ = load_model(make_model_dir())
+    classifier = Classifier.from_language_model(model, ["even", "odd"], CONFIG.seed)
+    objective = Classification(classifier, TRAIN, DEV, CONFIG)
+    copies: list[int] = []
+    tolist = torch.Tensor.tolist
+
+    def record(self: torch.Tensor) -> list[float]:
+        copies.append(self.numel())
+        return tolist(self)
+
+    def refuse(self: torch.Tensor) -> float:
+        raise AssertionError("a loss was copied by itself")
+
+    monkeypatch.setattr(torch.Tensor, "tolist", record)
+    monkeypatch.setattr(torch.Tensor, "item", refuse)
+    updater = cast(Updater, SimpleNamespace(shadow=classifier))
+    evaluation = objective.evaluate(updater, None)
+    assert evaluation is not None
+    assert sorted(copies) == [4, 32]
+    assert sum(map(sum, evaluation.scores.confusion)) == 32

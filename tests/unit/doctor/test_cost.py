@@ -58,6 +58,22 @@ def test_memory_is_divided_by_slices_and_not_by_whole_models() -> None:
     assert make_cost(8).state_bytes("fsdp") == -(-16 * parameters // 8) + 4 * parameters
 
 
+def test_a_gpu_has_the_logits_of_one_chunk_alone() -> None:
+    """16 x 1,024 tokens and a vocabulary of 32,000: 2 GB of logits three times, or 134 MB three times."""
+    shape = SHAPE | {"vocab_size": 32_000, "context_length": 1024}
+    training = TRAINING | {"batch_size": 16, "accumulation_steps": 1, "sequence_length": 1024}
+    schedule = {"num_steps": 10, "warmup_steps": 1}
+    costs = {}
+    for dtype in ("float32", "bfloat16", "float16"):
+        config = Config.model_validate({"model": shape, "training": training | {"dtype": dtype}, "schedule": schedule})
+        costs[dtype] = [Cost(config, 1, Rate(1e6, "a test", is_gpu=gpu)).activation_bytes() for gpu in (False, True)]
+    num_tokens = 16 * 1024
+    saved = 12 * 32_000 * (num_tokens - 1048) - 4 * 32_000 * 8
+    assert costs["float32"][0] - costs["float32"][1] == saved - 4 * num_tokens * 8
+    assert costs["bfloat16"][0] - costs["bfloat16"][1] == saved - 2 * num_tokens * 8
+    assert costs["float16"][0] == costs["float16"][1]
+
+
 def test_slices_are_planned_where_whole_models_do_not_fit() -> None:
     needed = make_cost(8).memory_bytes("ddp")
     for memory, parallel, fits in ((needed, "ddp", True), (needed - 1, "fsdp", True), (1, "fsdp", False)):

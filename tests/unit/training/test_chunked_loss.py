@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from tinyllm.config import ModelConfig, OptimizerConfig
 from tinyllm.machine import compiler
 from tinyllm.model.transformer import Transformer
-from tinyllm.training import chunked_loss
+from tinyllm.training import chunked_loss, memory
 from tinyllm.training.loss import IGNORED, sum_losses
 from tinyllm.training.optimizer import build_optimizers, set_learning_rate
 from tinyllm.training.step import Updater
@@ -110,8 +110,8 @@ def test_no_tensor_is_as_large_as_the_logits() -> None:
 def test_chunks_are_for_large_logits_on_cuda_alone() -> None:
     """Shapes are those of 16 windows of 1,024 tokens and 32,000 tokens of vocabulary; no memory is needed for them."""
     weight = torch.empty(32_000, 768, device="meta", dtype=torch.bfloat16)
-    assert chunked_loss.chunk_tokens(32_000) == 1048
-    assert chunked_loss.chunk_tokens(2**40) == 1
+    assert memory.chunk_tokens(32_000) == 1048
+    assert memory.chunk_tokens(2**40) == 1
     assert not chunked_loss.pays_off(torch.empty(16, 1024, 768, device="meta", dtype=torch.bfloat16), weight)
 
 
@@ -126,7 +126,7 @@ def test_on_a_gpu_the_head_needs_a_fraction_of_the_memory_of_its_logits() -> Non
     assert not chunked_loss.pays_off(hidden.half(), weight.half())
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
-    num_tokens = chunked_loss.chunk_tokens(32_000)
+    num_tokens = memory.chunk_tokens(32_000)
     gradients(chunked_loss.sum_losses_in_chunks(hidden, weight, targets, num_tokens), hidden, weight)
     assert torch.cuda.max_memory_allocated() - before < 16 * 1024 * 32_000 * 4 / 2
 
@@ -136,7 +136,7 @@ def test_on_a_gpu_the_head_needs_a_fraction_of_the_memory_of_its_logits() -> Non
 def test_updates_in_chunks_are_those_of_whole_logits(dtype: str, tied: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = losses_of_updates(dtype, tied)
     monkeypatch.setattr(chunked_loss, "pays_off", lambda hidden, weight: True)
-    monkeypatch.setattr(chunked_loss, "CHUNK_BYTES", 4 * 32 * 5)
+    monkeypatch.setattr(memory, "CHUNK_BYTES", 4 * 32 * 5)
     chunks = losses_of_updates(dtype, tied)
     assert chunks == pytest.approx(whole, rel=2e-5 if dtype == "float32" else 5e-3)
     assert chunks[-1] < chunks[0] - 0.1
@@ -147,7 +147,7 @@ def test_updates_in_chunks_are_those_of_whole_logits(dtype: str, tied: bool, mon
 def test_compiled_chunks_give_the_same_updates(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = losses_of_updates("float32", tied=True)
     monkeypatch.setattr(chunked_loss, "pays_off", lambda hidden, weight: True)
-    monkeypatch.setattr(chunked_loss, "CHUNK_BYTES", 4 * 32 * 5)
+    monkeypatch.setattr(memory, "CHUNK_BYTES", 4 * 32 * 5)
     assert losses_of_updates("float32", tied=True, compiled=True) == pytest.approx(whole, rel=2e-5)
 
 
