@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from tinyllm.model.transformer import Transformer
 
+BUNDLED_NAME = "storybook"
 CONFIG_NAME = "config.json"
 GENERATION_NAME = "generation_config.json"
 END_IDS = "end_token_ids"
@@ -52,7 +53,7 @@ class StoredTensor(NamedTuple):
 
 def bundled_model() -> Path:
     """The directory of the model in the package. Raises InputError if this installation has none."""
-    path = Path(__file__).parent / "bundled" / "storybook"
+    path = Path(__file__).parent / "bundled" / BUNDLED_NAME
     if not (path / CONFIG_NAME).is_file():
         raise InputError(f"this installation has no bundled model at {path}; name a model directory of your own")
     return path
@@ -61,7 +62,8 @@ def bundled_model() -> Path:
 def find_model(path: str | Path) -> Path:
     """The model directory at `path`, or the best model `path/model` of the run directory `path`.
 
-    A directory at an address is fetched. Raises InputError if there is neither, and the errors of `fetch`.
+    The name `storybook` is the bundled model where no such file exists. A directory at an address is fetched.
+    Raises InputError if there is none, and the errors of `fetch`.
     """
     path = fetch(path, below=("model",))
     try:
@@ -71,6 +73,8 @@ def find_model(path: str | Path) -> Path:
     except OSError as error:
         # A prompt in place of a model is too long for a path.
         raise InputError(f"model {str(path)[:40]}… is not a directory: {error.strerror}") from None
+    if str(path) == BUNDLED_NAME and not path.exists():
+        return bundled_model()
     if not path.is_dir():
         reason = "is a file, not a model directory" if path.exists() else "does not exist"
         raise InputError(f"model {path} {reason}; a model directory has a {CONFIG_NAME} and a {WEIGHTS_NAME}")

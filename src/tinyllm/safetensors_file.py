@@ -23,6 +23,8 @@ Float32Array = NDArray[np.float32]
 _NUMBERS: dict[str, DTypeLike] = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
 """NumPy's type for each supported type; bfloat16, which NumPy lacks, is read by its bits."""
 _LENGTH_BYTES = 8
+LFS_START = b"version "
+"""The file begins so if it was cloned without Git LFS; a header of that length does not exist."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,12 @@ def widen_bfloat16(bits: NDArray[np.uint16]) -> Float32Array:
 def _read_header(file: IO[bytes], path: Path) -> tuple[int, dict[str, Any]]:
     """The offset of the data, and the parsed header."""
     size = path.stat().st_size
-    length = int.from_bytes(file.read(_LENGTH_BYTES), "little")
+    start = file.read(_LENGTH_BYTES)
+    if not start:
+        raise FormatError(f"{path} is empty; copy or download it again")
+    if start == LFS_START:
+        raise FormatError(f"{path} is a pointer of Git LFS, without the weights; fetch them: git lfs pull")
+    length = int.from_bytes(start, "little")
     most = min(size - _LENGTH_BYTES, LIMIT_BYTES)
     if size < _LENGTH_BYTES or length > most:
         raise FormatError(f"{path}: the header's length is {length}, expected at most {max(most, 0)}")

@@ -83,6 +83,19 @@ def test_bash_completes_the_line(call_tinyllm: Call, home: Path, line: str, expe
     assert [word.strip() for word in done.stdout.split()] == [expected], done.stderr
 
 
+@pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
+def test_bash_names_files_where_an_argument_is_a_text(call_tinyllm: Call, home: Path) -> None:
+    """`tinyllm fit my-te` and Tab; without the option, a text has no completion."""
+    call_tinyllm("completion", "bash")
+    found = subprocess.run(
+        ["bash", "--norc", "-c", f"source {home}/.bashrc; complete -p tinyllm"],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert "-o default" in found.stdout
+
+
 def test_an_unknown_shell_is_one_line(call_tinyllm: Call, home: Path) -> None:
     code, out, err = call_tinyllm("completion", "tcsh")
     assert (code, out, err.count("\n")) == (2, "", 1)

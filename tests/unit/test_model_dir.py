@@ -119,6 +119,17 @@ def test_redundant_tensors_of_old_files_are_ignored(make_model_dir: MakeModelDir
     load_model(change_weights(path, add))
 
 
+def test_the_bundled_model_has_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that it stands beside other models in one command; a folder of that name comes first."""
+    monkeypatch.chdir(tmp_path)
+    assert find_model("storybook") == bundled_model()
+    with pytest.raises(InputError, match=r"storybook does not exist"):
+        find_model(tmp_path / "storybook")
+    Path("storybook").mkdir()
+    with pytest.raises(InputError, match=r"storybook is not a model directory"):
+        find_model("storybook")
+
+
 def test_a_missing_model_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"nothing does not exist"):
         load_model(tmp_path / "nothing")
@@ -160,7 +171,9 @@ def test_a_missing_file_is_named(make_model_dir: MakeModelDir, name: str) -> Non
 def test_cut_off_weights_are_refused_without_a_manifest_too(make_model_dir: MakeModelDir, keep: int) -> None:
     path = make_foreign(make_model_dir())
     (path / "model.safetensors").write_bytes((path / "model.safetensors").read_bytes()[:keep])
-    with pytest.raises(FormatError, match=r"model.safetensors(: the header's length is | is cut off or damaged)"):
+    with pytest.raises(
+        FormatError, match=r"model.safetensors(: the header's length is | is cut off or damaged| is empty)"
+    ):
         load_model(path)
 
 

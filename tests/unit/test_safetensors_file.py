@@ -61,12 +61,23 @@ def test_a_damaged_header_is_named(case: str, tmp_path: Path) -> None:
         SafetensorsFile(write(tmp_path / "m.safetensors", header, bytes(16)))
 
 
-@pytest.mark.parametrize(
-    "content", [b"", b"\x01\x00", (2**63).to_bytes(8, "little"), (3).to_bytes(8, "little") + b"{}"]
-)
+@pytest.mark.parametrize("content", [b"\x01\x00", (2**63).to_bytes(8, "little"), (3).to_bytes(8, "little") + b"{}"])
 def test_the_header_length_is_checked_against_the_file(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "m.safetensors").write_bytes(content)
     with pytest.raises(FormatError, match=r"the header's length is \d+, expected at most"):
+        SafetensorsFile(tmp_path / "m.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is empty; copy or download it again"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 5\n", "fetch them: git lfs pull"),
+    ],
+)
+def test_a_file_without_its_content_says_how_to_get_it(content: bytes, message: str, tmp_path: Path) -> None:
+    (tmp_path / "m.safetensors").write_bytes(content)
+    with pytest.raises(FormatError, match=message):
         SafetensorsFile(tmp_path / "m.safetensors")
 
 

@@ -12,6 +12,8 @@ from tinyllm.cli.app import PROGRAM, build_app
 from tinyllm.cli.console import note
 from tinyllm.errors import UsageError
 
+OR_FILES = "-o bashdefault -o default"
+"""Options of bash's `complete`: names of files where the script knows no word, as for texts."""
 Shell = Literal["bash", "zsh", "fish"]
 STARTUP_FILES: dict[Shell, str] = {"bash": ".bashrc", "zsh": ".zshrc"}
 """The file in the home directory that gets a line; fish needs none."""
@@ -33,7 +35,8 @@ def completion(
     """
     chosen = _running_shell() if shell is None else shell
     script = get_default_completion_path(chosen, PROGRAM)
-    storage.write_file(script, build_app().generate_completion(shell=chosen))
+    text = build_app().generate_completion(shell=chosen)
+    storage.write_file(script, text.replace(f"complete -F _{PROGRAM}", f"complete {OR_FILES} -F _{PROGRAM}"))
     note(f"wrote {script}")
     if chosen != "fish" and add_to_rc_file(script, PROGRAM, chosen):
         note(f"added a line to {Path.home() / STARTUP_FILES[chosen]} that finds it")

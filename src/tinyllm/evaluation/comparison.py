@@ -104,7 +104,7 @@ def evaluate_model(
         tasks[label] = score_tasks(Scorer(generator, reporter, f"{name}: {label}"), each)
     samples = None
     if sampling.num_samples:
-        reporter.note(f"{name}: writing {sampling.num_samples} samples")
+        reporter.note(f"{name}: writing {sampling.num_samples} {'sample' if sampling.num_samples == 1 else 'samples'}")
         samples = measure_samples(write_samples(generator, sampling), material.shards)
     return ModelFigures(path, generator.config, generator.tokenizer.fingerprint, texts, tasks, samples)
 

@@ -107,7 +107,7 @@ class Report:
         if any(model.samples is None for model in self.models):
             return
         measures = [model.samples for model in self.models if model.samples is not None]
-        section = f"samples: {measures[0].num_texts} texts of each model"
+        section = f"samples: {measures[0].num_texts} {'text' if measures[0].num_texts == 1 else 'texts'} of each model"
         for label, show in _SAMPLE_ROWS.items():
             yield Row(section, label, tuple(map(show, measures)))
         if all(each.copies for each in measures):

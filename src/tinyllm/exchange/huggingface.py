@@ -82,7 +82,7 @@ def _read_weights(directory: Path) -> tuple[Tensors, set[str]]:
         single = SafetensorsFile(directory / WEIGHTS_NAME)
         return dict(single), single.types
     if not (directory / INDEX_NAME).is_file():
-        raise InputError(f"{directory} has neither {WEIGHTS_NAME} nor {INDEX_NAME}; other weight files are not read")
+        raise InputError(f"{directory} has neither {WEIGHTS_NAME} nor {INDEX_NAME}{_advice(directory)}")
     tensors: Tensors = {}
     types: set[str] = set()
     for shard, names in _read_index(directory).items():
@@ -94,6 +94,14 @@ def _read_weights(directory: Path) -> tuple[Tensors, set[str]]:
         tensors |= found
         types |= found.types
     return tensors, types
+
+
+def _advice(directory: Path) -> str:
+    """The end of the message for a directory without safetensors: pickles are named, with their remedy."""
+    pickles = sorted(path.name for path in directory.glob("pytorch_model*.bin*"))
+    if not pickles:
+        return "; other weight files are not read"
+    return f"; {pickles[0]} is a pickle, which may run code; load it with transformers and save it by save_pretrained"
 
 
 def _read_index(directory: Path) -> dict[str, set[str]]:

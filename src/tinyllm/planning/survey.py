@@ -90,14 +90,15 @@ def try_vocabularies(lines: Sequence[str], sizes: Iterable[int] = VOCAB_SIZES) -
     found = [vocabulary for size in sizes if (vocabulary := _try(lines, characters, size))]
     if found:
         return found
-    problem = None
     for size in (384, 320, NUM_META_PIECES + 1 + len(characters | {SPACE: 1})):
         try:
             return [_measure(lines, size, 1.0)]
-        except InputError as error:
-            problem = error
-    assert problem is not None
-    raise problem
+        except InputError:  # a smaller size is tried
+            continue
+    raise InputError(
+        f"the corpus is too small to learn from: {len(characters)} different characters on {len(lines)} lines allow no "
+        "vocabulary; give more text, or text with more variety"
+    )
 
 
 def _try(lines: Sequence[str], characters: Counter[str], size: int) -> Vocabulary | None:

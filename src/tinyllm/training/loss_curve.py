@@ -12,6 +12,8 @@ from typing import Any
 
 WIDTH, HEIGHT = 760, 420
 LEFT, RIGHT, TOP, BOTTOM = 60, 20, 56, 46
+LONGEST_TITLE = 40
+"""Characters of a title."""
 MAX_POINTS = 1200  # more points are not visible and make the file large
 TRAINING, VALIDATION, STOP, INK, GRAY = "#4477aa", "#cc3311", "#999", "#222", "#555"
 BACKGROUND, GRID = "#fff", "#e4e4e4"
@@ -55,7 +57,8 @@ def draw_loss_curve(records: Sequence[dict[str, Any]], title: str, stops: Sequen
         f'<rect width="{WIDTH}" height="{HEIGHT}" fill="{BACKGROUND}"/>',
         f'<clipPath id="frame"><rect x="{LEFT}" y="{TOP}" width="{WIDTH - LEFT - RIGHT}" '
         f'height="{HEIGHT - TOP - BOTTOM}"/></clipPath>',
-        f'<text x="{LEFT}" y="22" font-size="15" fill="{INK}">{escape(title)}: loss (nats per token)</text>',
+        f'<text x="{LEFT}" y="22" font-size="15" fill="{INK}">{escape(_shortened(title))}: '
+        "loss (nats per token)</text>",
         frame.axes(),
         frame.stops(stops),
         frame.line(_thin(training), TRAINING, width=1, opacity=0.25),
@@ -163,7 +166,7 @@ class _Frame:
         placed = [self.place(point) for point in points]
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in placed)
         drawn = f'<polyline points="{path}" fill="none" stroke="{color}" stroke-width="{width}" opacity="{opacity}"/>'
-        if dots:
+        if dots or len(points) == 1:  # a line of one point is invisible
             drawn += "".join(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.5" fill="{color}"/>' for x, y in placed)
         return f'<g clip-path="url(#frame)">{drawn}</g>'
 
@@ -229,6 +232,11 @@ def _visible_losses(
     highest = [loss for step, loss in [*trend, *validation] if step >= begin]
     lowest = [loss for step, loss in training if step >= begin]
     return [loss for loss in [*highest, *([min(lowest)] if lowest else [])] if loss > 0]
+
+
+def _shortened(title: str) -> str:
+    """`title` with room for the rest of its line."""
+    return title if len(title) <= LONGEST_TITLE else f"{title[: LONGEST_TITLE - 1]}…"
 
 
 def _text(x: float, y: float, text: str) -> str:

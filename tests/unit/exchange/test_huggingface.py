@@ -187,3 +187,10 @@ def test_end_tokens_outside_the_vocabulary_are_named(directory: Path, model: For
     )
     (directory / "generation_config.json").write_text(json.dumps({"eos_token_id": 2}))
     assert read_hugging_face(directory).notes == ()
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "pytorch_model-00001-of-00002.bin"])
+def test_pickled_weights_are_named_with_their_remedy(directory: Path, name: str) -> None:
+    (directory / "model.safetensors").rename(directory / name)
+    with pytest.raises(InputError, match=f"{name} is a pickle, which may run code; load it with transformers and save"):
+        read_hugging_face(directory)

@@ -50,6 +50,12 @@ def test_empty_text_is_refused() -> None:
         try_vocabularies([])
 
 
+def test_a_text_of_one_character_is_refused_without_a_flag_that_fit_lacks() -> None:
+    with pytest.raises(InputError, match="too small to learn from: 1 different characters on 1 lines") as caught:
+        try_vocabularies(["\0" * 1000])
+    assert "vocab_size" not in str(caught.value)
+
+
 def test_a_short_text_of_many_characters_gets_small_vocabularies_of_its_commonest_ones() -> None:
     """Zipf's law: character number n occurs 3,000 / n times, as in Chinese."""
     text = "".join(chr(0x4E00 + number) * (3_000 // (number + 1)) for number in range(1_500))

@@ -23,6 +23,17 @@ from tinyllm.training.loss_curve import (
 SVG = "{http://www.w3.org/2000/svg}"
 
 
+def test_a_run_of_one_update_shows_its_point() -> None:
+    root = ElementTree.fromstring(draw_loss_curve([{"step": 1, "loss": 5.0}], "run"))
+    assert len(list(root.iter(f"{SVG}circle"))) == 2, "of the update and of the trend"
+
+
+def test_a_long_title_leaves_room_for_the_first_loss() -> None:
+    svg = draw_loss_curve([{"step": 1, "loss": 5.0}], "a" * 300)
+    assert "a" * 39 + "…: loss" in svg
+    assert "a" * 41 not in svg.partition("</title>")[2]
+
+
 def polylines(svg: str) -> list[list[tuple[float, float]]]:
     root = ElementTree.fromstring(svg)
     return [
