@@ -12,11 +12,15 @@ from tinyllm.errors import UsageError
 
 SCHEMES = {"s3": "s3", "gs": "gs", "hf": "hf", "https": "https", "http": "https"}
 """Scheme of an address -> the extra of tinyllm that installs its driver."""
+NEAR_SCHEMES = {"gcs": "gs", "s3a": "s3", "s3n": "s3", "huggingface": "hf"}
+"""Scheme of another tool -> the scheme here."""
 _addresses: dict[str, str] = {}
 """Path of a copy on this machine -> its address, for messages."""
 _COLLAPSED = re.compile(r"\b(s3|gs|hf|https?):/(?=[^/\s])")
 """The beginning of an address that was a path."""
 _ADDRESS = re.compile(r"(s3|gs|hf|https?):[/\\]+(.*)", re.DOTALL)
+_ANY_ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):(?:[/\\]+(.*))?", re.DOTALL)
+"""A text that looks like an address; a drive of Windows has one letter."""
 
 
 def address(path: str | PurePath) -> str | None:
@@ -35,6 +39,30 @@ def address(path: str | PurePath) -> str | None:
     if scheme.startswith("http") and "@" in rest.partition("/")[0]:
         raise UsageError(f"an {scheme} address with a user or a password is not opened; leave them out")
     return f"{scheme}://{rest}"
+
+
+def opened_address(path: str | PurePath) -> str | None:
+    """`address(path)` for a path that is opened or written. An existing folder with a name such as `notes:` is no address.
+
+    Raises UsageError for an address that is incomplete or has a scheme that tinyllm does not open. Taken for a path, it
+    would be a folder of this machine, which a user may never find.
+    """
+    place, text = address(path), str(path)
+    known = place is not None and bool(place.partition("://")[2])
+    looks = None if known else _ANY_ADDRESS.fullmatch(text)
+    if looks is None or Path(f"{looks[1]}:").exists():
+        return place
+    scheme, rest = looks[1], (looks[2] or "").replace("\\", "/").lstrip("/")
+    near = NEAR_SCHEMES.get(scheme.lower(), scheme.lower())
+    if scheme in SCHEMES:
+        hint = "it names nothing to open"
+    elif near in SCHEMES:
+        hint = f"write {near}://{rest}"
+    elif near == "file":
+        hint = "leave file:// out"
+    else:
+        hint = "addresses begin with s3://, gs://, hf:// or https://"
+    raise UsageError(f"{scheme}://{rest} is no address that tinyllm opens; {hint}")
 
 
 def is_address(path: str | PurePath) -> bool:
@@ -81,5 +109,5 @@ def with_addresses(text: str) -> str:
 
 def refuse_address(path: Path) -> None:
     """Raises UsageError if `path` is an address: what is written there is made on this machine first."""
-    if is_address(path):
+    if opened_address(path) is not None:
         raise UsageError(f"{shown(path)} is an address, and this output needs a path of this machine")

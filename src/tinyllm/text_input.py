@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import BinaryIO
 
-from tinyllm.addresses import address, shown
+from tinyllm.addresses import opened_address, shown
 from tinyllm.errors import InputError
 from tinyllm.storage.remote.streams import open_remote
 
@@ -37,7 +37,7 @@ def read_file(path: Path, limit_bytes: int | None = None) -> str:
     The file may be at an address.
     """
     try:
-        with open_remote(place) if (place := address(path)) else path.open("rb") as file:
+        with open_remote(place) if (place := opened_address(path)) else path.open("rb") as file:
             return _read(file, shown(path), limit_bytes)
     except FileNotFoundError:
         raise InputError(f"{path} does not exist") from None

@@ -6,14 +6,21 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import tinyllm
 from object_store import ObjectStore, needs_object_store
 from tinyllm.cli.app import main
+from tinyllm.errors import ArtifactError, UsageError
 from tinyllm.shards.format import ShardSet
+from tinyllm.shards.merge import merge_parts
+from tinyllm.shards.part_writer import prepare_part
+from tinyllm.shards.parts import parts_folder
+from tinyllm.shards.writer import prepare
 from tinyllm.storage import verify
+from tinyllm.tokenizer.codec import Tokenizer
 from training_runs import SMALL_RUN
 
 pytestmark = needs_object_store
@@ -65,6 +72,41 @@ def test_a_corpus_at_addresses_gives_the_shards_of_local_files(
     tinyllm.prepare(object_store.address("corpus"), tokenizer, address, **options)  # type: ignore[arg-type]
     with pytest.raises(tinyllm.errors.ArtifactError, match=f"{address} exists already|shards exists already"):
         tinyllm.prepare(pattern, tokenizer, address, documents="line", num_workers=1)
+
+
+def test_parts_at_an_address_give_the_shards_of_one_process(
+    object_store: ObjectStore, tokenizer_file: Path, tmp_path: Path
+) -> None:
+    """The merge finds the number of tasks by itself, and names the part that is missing before it fetches any."""
+    for name in "abc":
+        (tmp_path / f"{name}.txt").write_text("".join(f"Once upon a {name} time fox {i} ran.\n" for i in range(30)))
+        object_store.put(tmp_path / f"{name}.txt", "corpus", f"{name}.txt")
+    inputs, output = [object_store.address("corpus")], Path(object_store.address("shards"))
+    tokenizer = Tokenizer.load(tokenizer_file)
+    options: dict[str, Any] = {"documents": "line", "validation_fraction": 0.1}
+    whole = prepare(inputs, tokenizer, tmp_path / "whole", num_workers=1, **options)
+    with pytest.raises(ArtifactError, match=r"s3://\S+/shards.parts has no parts to merge"):
+        merge_parts(inputs, tokenizer, tmp_path / "merged", folder=parts_folder(output), **options)
+    for task in (0, 2):
+        prepare_part(inputs, tokenizer, output, task=task, num_tasks=3, num_workers=1, **options)
+    with pytest.raises(ArtifactError, match=r"s3://\S+/part-00001-of-00003 is missing") as missing:
+        merge_parts(inputs, tokenizer, tmp_path / "merged", folder=parts_folder(output), **options)
+    assert missing.value.hint == "make it with: `prepare_part(task=1, num_tasks=3)`"
+    prepare_part(inputs, tokenizer, output, task=1, num_tasks=3, num_workers=1, **options)
+    merged = merge_parts(inputs, tokenizer, tmp_path / "merged", folder=parts_folder(output), **options)
+    for path in sorted(whole.path.iterdir()):
+        if path.suffix in (".bin", ".idx"):
+            assert (merged.path / path.name).read_bytes() == path.read_bytes()
+
+
+def test_a_bucket_that_is_not_there_is_named_before_the_work(
+    object_store: ObjectStore, tiny_shards: Path, tokenizer_file: Path, tmp_path: Path
+) -> None:
+    message = r"cannot be written: there is no bucket s3://no-such-bucket; make it first"
+    with pytest.raises(UsageError, match=message):
+        tinyllm.prepare("no file", tokenizer_file, "s3://no-such-bucket/shards")
+    with pytest.raises(UsageError, match=message):
+        tinyllm.train(tiny_shards, "s3://no-such-bucket/run", **SMALL_RUN)
 
 
 def test_a_run_goes_on_on_another_machine_with_the_numbers_of_one(

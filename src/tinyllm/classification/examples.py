@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tinyllm.addresses import address
+from tinyllm.addresses import opened_address
 from tinyllm.errors import FormatError, InputError
 from tinyllm.storage.remote.streams import open_remote
 from tinyllm.text_input import decode
@@ -99,7 +99,7 @@ def format_predictions(labels: Sequence[int | str], texts: Sequence[str]) -> str
 
 def read_bytes(path: Path) -> bytes:
     """The content of a file, or of an object at an address. Raises InputError where it cannot be read."""
-    if (place := address(path)) is not None:
+    if (place := opened_address(path)) is not None:
         with open_remote(place) as file:
             return file.read()
     try:

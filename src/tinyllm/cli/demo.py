@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tinyllm import storage
+from tinyllm.addresses import refuse_address
 from tinyllm.cli.console import note, show
 from tinyllm.cli.data import storybook
 from tinyllm.cli.paths import quoted
@@ -54,6 +55,7 @@ def demo(
     demo_config(VOCAB_SIZE, steps)  # reports a wrong number of steps before anything is written
     if not 0 < max_minutes < math.inf:
         raise UsageError(f"--max-minutes is {max_minutes}; it should be greater than 0 and finite")
+    refuse_address(out)
     out = storage.follow_link(out)
     clear(out)
     corpus, tokenizer, shards, run = (out / name for name in (CORPUS, "tokenizer", "shards", "run"))

@@ -7,6 +7,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from tinyllm import storage
+from tinyllm.addresses import refuse_address
 from tinyllm.cli.console import TEXT_OR_DASH, note, show
 from tinyllm.cli.paths import quoted
 from tinyllm.cli.texts import TextKey, read_text_key
@@ -59,6 +60,7 @@ def fit(
     from tinyllm.planning.reasons import expectation, show_time
 
     refuse_ranks()
+    refuse_address(out)
     corpus = stages.Corpus(texts, documents, read_text_key(text_key))
     file_bytes = None if max_file_size is None else read_size(max_file_size)
     limits = Limits(read_time(minutes, hours), max_parameters, file_bytes)

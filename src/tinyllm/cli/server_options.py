@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from tinyllm import text_input
+from tinyllm.addresses import opened_address, shown
 from tinyllm.cli.paths import expand_home
 from tinyllm.errors import ArgumentsError, InputError, UsageError
 
@@ -65,7 +66,9 @@ def check_slots(max_slots: int, max_queue: int) -> None:
 
 
 def check_folder(folder: Path) -> None:
-    """Raises InputError if `folder` is no folder."""
+    """Raises InputError if `folder` is no folder, UsageError for an address."""
+    if opened_address(folder) is not None:
+        raise UsageError(f"{shown(folder)} is an address; name a folder of this machine, with a copy of the run")
     if not folder.is_dir():
         raise InputError(f"{folder} is a file, not a folder" if folder.exists() else f"{folder} does not exist")
 

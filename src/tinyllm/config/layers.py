@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from tinyllm.addresses import is_address
+from tinyllm.addresses import opened_address
 from tinyllm.config import Config, wrong_setting
 from tinyllm.config.recipes import read_recipe
 from tinyllm.errors import ConfigError, InputError
@@ -168,7 +168,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     Raises ConfigError if it is missing or invalid, with the line of a syntax error.
     """
     try:
-        return tomllib.loads(read_file(path) if is_address(path) else decode(path.read_bytes(), str(path)))
+        return tomllib.loads(read_file(path) if opened_address(path) else decode(path.read_bytes(), str(path)))
     except FileNotFoundError:
         raise ConfigError(f"config {path} does not exist", parameter="config") from None
     except InputError as error:

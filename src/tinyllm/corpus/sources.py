@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tinyllm.addresses import address, is_address, name_of, shown
+from tinyllm.addresses import address, is_address, name_of, opened_address, shown
 from tinyllm.corpus.formats import SUPPORTED, format_of
 from tinyllm.corpus.own_outputs import is_own_output
 from tinyllm.errors import InputError
@@ -97,7 +97,7 @@ def _find(item: str, skipped: _Skipped) -> list[Path]:
         raise InputError("an input has no name; name a file, a folder or a pattern, and . for the working folder")
     if item == str(STANDARD_INPUT):
         return [STANDARD_INPUT]
-    if (place := address(item)) is not None:
+    if (place := opened_address(item)) is not None:
         return _find_remote(place, skipped)
     if path.is_dir():
         return _list_folder(path, skipped)

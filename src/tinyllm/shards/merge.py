@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from tinyllm import storage
-from tinyllm.addresses import is_address, shown
+from tinyllm.addresses import address, is_address, shown
 from tinyllm.corpus.documents import no_documents
 from tinyllm.corpus.sources import list_sources, printable
 from tinyllm.corpus.split import (
@@ -26,7 +26,7 @@ from tinyllm.corpus.split import (
     no_validation,
 )
 from tinyllm.corpus.text import DocumentRule
-from tinyllm.errors import ArtifactError, InputError, MismatchError, UsageError
+from tinyllm.errors import ArtifactError, InputError, MismatchError
 from tinyllm.progress import SILENT, Note, Reporter
 from tinyllm.shards.committing import check_output, commit_shards, is_up_to_date, report_progress
 from tinyllm.shards.details import NOTHING, Counts
@@ -55,7 +55,7 @@ from tinyllm.shards.recipe import (
     fingerprint_of_contents,
 )
 from tinyllm.shards.split_writers import LabelledTexts, SplitWriters
-from tinyllm.storage.remote.fetch import fetch
+from tinyllm.storage.remote.fetch import fetch, find_committed
 from tinyllm.tokenizer.codec import Tokenizer
 
 
@@ -147,16 +147,14 @@ def _number_of_tasks(folder: Path, num_tasks: int | None) -> int:
     if num_tasks is not None:
         check_tasks(num_tasks)
         return num_tasks
-    if is_address(folder):
-        raise UsageError("num_tasks is needed to find the parts at an address", parameter="num_tasks")
     found = numbers_of_tasks(folder)
     if not found:
         raise ArtifactError(
-            f"{folder} has no parts to merge", hint="make each with: `prepare_part(task=0, num_tasks=4)`"
+            f"{shown(folder)} has no parts to merge", hint="make each with: `prepare_part(task=0, num_tasks=4)`"
         )
     if len(found) > 1:
         raise MismatchError(
-            f"{folder} has parts of {' and of '.join(map(str, found))} tasks",
+            f"{shown(folder)} has parts of {' and of '.join(map(str, found))} tasks",
             hint=f"choose one number, such as `num_tasks={found[-1]}`",
         )
     return found[0]
@@ -165,9 +163,7 @@ def _number_of_tasks(folder: Path, num_tasks: int | None) -> int:
 def _open_parts(folder: Path, num_tasks: int, note: Note) -> list[Part]:
     """The parts of all tasks. Raises ArtifactError, which names those that are missing, or the first damaged one."""
     paths = [part_path(folder, task, num_tasks) for task in range(num_tasks)]
-    if is_address(folder):
-        paths = [fetch(path, note=note) for path in paths]
-    missing = [task for task, path in enumerate(paths) if not path.exists()]
+    missing = [task for task, path in enumerate(paths) if not _is_there(path, note)]
     if missing:
         raise ArtifactError(
             f"{shown(paths[missing[0]])} is missing: of {num_tasks} tasks, {len(missing)} left no part "
@@ -177,8 +173,13 @@ def _open_parts(folder: Path, num_tasks: int, note: Note) -> list[Part]:
     parts = []
     for task, path in enumerate(paths):
         with _naming(task, num_tasks):
-            parts.append(Part(path))
+            parts.append(Part(fetch(path, note=note)))
     return parts
+
+
+def _is_there(path: Path, note: Note) -> bool:
+    place = address(path)
+    return path.exists() if place is None else find_committed(place, note) is not None
 
 
 def _check_part(part: Part, options: Options, listing: str, sources: Sequence[Path], contents: Sequence[str]) -> None:

@@ -22,11 +22,13 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tinyllm import storage
+from tinyllm.addresses import address, join
 from tinyllm.corpus.split import split_key
 from tinyllm.errors import ArtifactError, UsageError
 from tinyllm.shards.details import NOTHING, Counts
 from tinyllm.shards.encoding import EncodedTexts
 from tinyllm.shards.pieces import PieceBatch
+from tinyllm.storage.remote.listing import objects_below
 
 KIND = "part"
 BATCHES_NAME, INDEX_NAME = "batches.bin", "index.jsonl"
@@ -103,8 +105,13 @@ def part_path(folder: Path, task: int, num_tasks: int) -> Path:
 
 def numbers_of_tasks(folder: Path) -> list[int]:
     """The numbers of tasks of the parts in a folder."""
-    names = (_NAME.fullmatch(path.name) for path in (folder.iterdir() if folder.is_dir() else ()))
-    return sorted({int(match[2]) for match in names if match is not None})
+    place = address(folder)
+    if place is None:
+        names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    else:
+        names = [found.place.removeprefix(join(place, "")).lstrip("/").split("/")[0] for found in objects_below(place)]
+    matches = map(_NAME.fullmatch, names)
+    return sorted({int(match[2]) for match in matches if match is not None})
 
 
 class PartContent:

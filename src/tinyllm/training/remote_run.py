@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tinyllm import storage
-from tinyllm.addresses import address, join, name_of, shown, tell_address
+from tinyllm.addresses import join, name_of, opened_address, shown, tell_address
 from tinyllm.errors import TinyllmError, UsageError
 from tinyllm.machine import launcher, ranks
 from tinyllm.machine.user_cache import cache_folder
@@ -35,7 +35,7 @@ COPY_NAME = "copy.json"
 
 def local_run(out: Path) -> Path:
     """The directory in which the run `out` is trained: `out` itself, or the copy of an address on this machine."""
-    place = address(out)
+    place = opened_address(out)
     if place is None:
         return storage.follow_link(out)
     run = cache_folder() / "remote" / "runs" / key_of(place) / name_of(place)
@@ -50,7 +50,7 @@ def opened_run(out: Path, *, resume: bool, note: Note) -> Iterator[Path]:
     Leaving the block waits for the uploads. Raises ArtifactError if another run has the address, UsageError if it
     holds something else, or a run without `resume`. Raises UploadError if the last uploads fail.
     """
-    place = address(out)
+    place = opened_address(out)
     if place is None:
         yield out
         return

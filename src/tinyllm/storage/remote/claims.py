@@ -13,10 +13,10 @@ from typing import Any
 
 from tinyllm.addresses import join, shown
 from tinyllm.errors import ArtifactError, UsageError
-from tinyllm.storage.remote.drivers import file_system, repeat
+from tinyllm.storage.remote.drivers import file_system
 from tinyllm.storage.remote.fetch import read_small
 from tinyllm.storage.remote.listing import objects_below
-from tinyllm.storage.remote.upload import upload_bytes
+from tinyllm.storage.remote.upload import send, upload_bytes
 
 CLAIM_NAME = "tinyllm-run.json"
 REFRESH_SECONDS, STALE_SECONDS = 30.0, 300.0
@@ -105,7 +105,7 @@ class Claim:
             except FileExistsError:
                 return  # another process, or an earlier try whose answer was lost
 
-        repeat(create, target)
+        send(create, target)
         self.refreshed = time.monotonic()
         found = _read(self.place)
         return found is not None and found["owner"] == self.owner

@@ -36,6 +36,11 @@ CREDENTIALS = {
     "hf": "HF_TOKEN or hf auth login",
 }
 """Scheme -> the places where its driver looks for credentials."""
+CUT_ANSWERS = ("LengthError", "EncodingError")
+"""Endings of aiohttp's errors for a cut answer, whose status is that of a wrong request."""
+WRONG_SETTINGS = ("ProfileNotFound", "ParamValidationError", "InvalidURL", "InvalidEndpointURLError")
+"""Errors of drivers for an address or a setting."""
+_ABSENT_STATUS = (404, 410)
 _REFUSED_STATUS = range(400, 500)
 _TEMPORARY_STATUS = (408, 425, 429)
 
@@ -73,17 +78,30 @@ def repeat(call: Callable[[], T], place: str, *, note: Note = SILENT.note) -> T:
         except TinyllmError:
             raise
         except Exception as error:
-            if (final := _final(error, place)) is not None:
+            cause = hidden_cause(error) or error
+            if (final := _final(cause, place)) is not None:
                 raise final from None
             if number == TRIES:
                 raise DownloadError(
-                    f"{shown(place)} failed {TRIES} times: {reason_of(error)}; try again later"
+                    f"{shown(place)} failed {TRIES} times: {reason_of(cause)}; try again later"
                 ) from error
             if number == 1:
-                note(f"{shown(place)}: {reason_of(error)}; trying again")
+                note(f"{shown(place)}: {reason_of(cause)}; trying again")
         time.sleep(wait * random.uniform(0.5, 1))
         wait = min(2 * wait, LONGEST_WAIT_SECONDS)
     raise AssertionError("unreachable")
+
+
+def hidden_cause(error: Exception) -> Exception | None:
+    """The error for which the driver of the web says that a file does not exist; None if it says so for a status 404.
+
+    It says so for every failed request, also without any connection.
+    """
+    cause = error.__cause__
+    if not isinstance(error, FileNotFoundError) or isinstance(cause, FileNotFoundError):
+        return None
+    is_of_web = isinstance(cause, TimeoutError) or type(cause).__module__.partition(".")[0] == "aiohttp"
+    return cause if isinstance(cause, Exception) and is_of_web and _status(cause) not in _ABSENT_STATUS else None
 
 
 def reason_of(error: BaseException) -> str:
@@ -92,12 +110,23 @@ def reason_of(error: BaseException) -> str:
     return f"{text[:300] or 'no reason given'} ({type(error).__name__})"
 
 
+def is_refusal(error: Exception) -> bool:
+    """Whether a server answered that it does not serve the request, so that another try gets the same answer."""
+    status = _status(error)
+    is_cut = type(error).__name__.endswith(CUT_ANSWERS)
+    return status in _REFUSED_STATUS and status not in _TEMPORARY_STATUS and not is_cut
+
+
+def _status(error: Exception) -> int | None:
+    status = getattr(error, "status", None) or getattr(getattr(error, "response", None), "status_code", None)
+    return status if isinstance(status, int) else None
+
+
 def _final(error: Exception, place: str) -> TinyllmError | None:
     """The error to raise at once, or None for one that another try may overcome."""
-    status = getattr(error, "status", None) or getattr(getattr(error, "response", None), "status_code", None)
-    name = type(error).__name__
-    if name.endswith(("LengthError", "EncodingError")):
-        return None  # aiohttp's errors for a cut answer, whose status is that of a wrong request
+    status, name = _status(error), type(error).__name__
+    if name.endswith(CUT_ANSWERS):
+        return None
     if isinstance(error, FileNotFoundError):
         return InputError(f"{shown(place)} does not exist")
     if name == "FileExpired":
@@ -106,6 +135,8 @@ def _final(error: Exception, place: str) -> TinyllmError | None:
         found = CREDENTIALS.get(scheme_of(place))
         hint = f"; credentials come from {found}" if found else ""
         return InputError(f"{shown(place)} may not be used: {reason_of(error)}{hint}")
-    if isinstance(status, int) and status in _REFUSED_STATUS and status not in _TEMPORARY_STATUS:
+    if is_refusal(error):
         return InputError(f"{shown(place)} is refused: {reason_of(error)}")
+    if name in WRONG_SETTINGS or (isinstance(error, ValueError) and str(error).startswith("Invalid endpoint")):
+        return UsageError(f"{shown(place)} cannot be opened: {reason_of(error)}; check the address and its settings")
     return None

@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tinyllm.addresses import address, join, name_of, scheme_of, shown
+from tinyllm.addresses import join, name_of, opened_address, scheme_of, shown
 from tinyllm.errors import ArtifactError, DownloadError, InputError
 from tinyllm.progress import SILENT, Note
 from tinyllm.storage import disk
 from tinyllm.storage.commit import write_stamps
 from tinyllm.storage.manifest import MANIFEST_LIMIT_BYTES, MANIFEST_NAME, Manifest, parse_manifest
 from tinyllm.storage.remote import cache
-from tinyllm.storage.remote.drivers import file_system, repeat
+from tinyllm.storage.remote.drivers import file_system, hidden_cause, is_refusal, repeat
 from tinyllm.storage.remote.streams import open_remote
 
 PIECE_BYTES = 2**22
@@ -47,7 +47,7 @@ def fetch(path: str | Path, *, below: tuple[str, ...] = (), note: Note = SILENT.
     fetch and about setbacks. Raises InputError for an address with nothing to read, and DownloadError if the network or
     the content fails repeatedly. Raises ArtifactError for a damaged manifest or a full disk.
     """
-    place = address(path)
+    place = opened_address(path)
     if place is None:
         return Path(path)
     candidates = [join(place, name) for name in ("", *below)]
@@ -80,7 +80,10 @@ def read_small(place: str, note: Note = SILENT.note) -> bytes | None:
         try:
             with file_system(place).open(place, "rb") as file:
                 return bytes(file.read(MANIFEST_LIMIT_BYTES + 1))
-        except FileNotFoundError:
+        except FileNotFoundError as error:
+            # Web servers may also refuse what does not exist.
+            if (cause := hidden_cause(error)) is not None and not is_refusal(cause):
+                raise cause from None
             return None
 
     content = repeat(read, place, note=note)
@@ -95,7 +98,9 @@ def find_object(place: str, note: Note = SILENT.note) -> RemoteObject | None:
     def look() -> RemoteObject | None:
         try:
             return as_object(place, file_system(place).info(place))
-        except FileNotFoundError:
+        except FileNotFoundError as error:
+            if (cause := hidden_cause(error)) is not None:
+                raise cause from None
             return None
 
     return repeat(look, place, note=note)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tinyllm.addresses import address, join, name_of, shown, tell_address
+from tinyllm.addresses import join, name_of, opened_address, shown, tell_address
 from tinyllm.errors import ArtifactError
 from tinyllm.progress import SILENT, Note
 from tinyllm.storage import disk
@@ -21,6 +21,7 @@ from tinyllm.storage.manifest import MANIFEST_NAME, Manifest, parse_manifest
 from tinyllm.storage.remote.cache import UPLOADED_NAME, key_of, outputs_folder
 from tinyllm.storage.remote.fetch import download, find_object, read_small
 from tinyllm.storage.remote.upload import (
+    check_can_write,
     check_replaceable_address,
     check_writable_address,
     settle,
@@ -39,7 +40,7 @@ def directory_output(
     ArtifactError for an address with something else, UsageError for one that is not written to. Raises UploadError if
     the upload fails; the same call then uploads what is whole already.
     """
-    place = address(path)
+    place = opened_address(path)
     if place is None:
         yield path, overwrite
         return
@@ -50,6 +51,8 @@ def directory_output(
     with exclusive(folder):
         settle(place, kind, note)
         old = check_replaceable_address(place, kind, note)
+        if old is None:
+            check_can_write(place, note)
         _take_over(local, place, old, kind, note)
         _remove(folder / UPLOADED_NAME)
         # A copy here of what never arrived is no reason to refuse.
@@ -65,7 +68,7 @@ def file_output(path: Path, *, overwrite: bool, note: Note = SILENT.note) -> Ite
     A path of this machine is yielded as it is. Raises ArtifactError if the address has an object, without `overwrite`,
     and if a file beside it would replace another one.
     """
-    place = address(path)
+    place = opened_address(path)
     if place is None:
         yield path
         return

@@ -12,7 +12,7 @@ import hashlib
 import json
 from base64 import b64decode
 from binascii import Error as Base64Error
-from collections.abc import Container, Iterable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,7 +62,7 @@ def upload_file(path: Path, place: str, *, sha256: str | None = None, note: Note
         digests = _digest(path, part_bytes)
         if sha256 not in (None, digests.sha256):
             raise ArtifactError(f"{path} is damaged, or changed while it was uploaded: its SHA-256 is another one")
-        repeat(lambda: file_system(place).put_file(str(path), place, chunksize=part_bytes), place, note=note)  # noqa: B023
+        send(lambda: file_system(place).put_file(str(path), place, chunksize=part_bytes), place, note=note)  # noqa: B023
         if _has_arrived(place, digests):
             return
         if number < WRONG_TRIES:
@@ -70,10 +70,34 @@ def upload_file(path: Path, place: str, *, sha256: str | None = None, note: Note
     raise UploadError(f"{shown(place)} did not arrive as it was sent {WRONG_TRIES} times; try again later")
 
 
+def send(call: Callable[[], object], place: str, *, note: Note = SILENT.note) -> None:
+    """Does a `call` that writes to `place`, and repeats it. Raises UsageError if its bucket does not exist."""
+
+    def write() -> None:
+        try:
+            call()
+        except FileNotFoundError:
+            bucket = "/".join(place.split("/")[:3])
+            raise UsageError(f"{shown(place)} cannot be written: there is no bucket {bucket}; make it first") from None
+
+    repeat(write, place, note=note)
+
+
+def check_can_write(place: str, note: Note = SILENT.note) -> None:
+    """Writes and removes a small object below `place`, where nothing is yet: long work may follow.
+
+    Raises the errors of `send`, such as for a bucket that does not exist, or that is only read.
+    """
+    names = _read_mark(place, note)
+    _write_mark(place, names, note)
+    if not names:
+        _remove(join(place, MARK_NAME), note)
+
+
 def upload_bytes(content: bytes, place: str, note: Note = SILENT.note) -> None:
     """Writes a small object in one step, and checks what arrived. Raises UploadError if that stays wrong."""
     for _ in range(WRONG_TRIES):
-        repeat(lambda: file_system(place).pipe_file(place, content), place, note=note)
+        send(lambda: file_system(place).pipe_file(place, content), place, note=note)
         if read_small(place, note) == content:
             return
     raise UploadError(f"{shown(place)} did not arrive as it was sent {WRONG_TRIES} times; try again later")

@@ -4,17 +4,17 @@ import importlib.util
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
 from tinyllm import storage
 from tinyllm.corpus.documents import read_documents
-from tinyllm.errors import InputError
+from tinyllm.errors import DownloadError, InputError
 from tinyllm.storage.remote.fetch import fetch
 
 pytestmark = pytest.mark.skipif(
@@ -23,8 +23,23 @@ pytestmark = pytest.mark.skipif(
 
 
 class QuietHandler(SimpleHTTPRequestHandler):
+    failures: ClassVar[list[int]] = []
+    """Statuses of the next answers."""
+
     def log_message(self, *_: Any) -> None:
         """Says nothing."""
+
+    def do_HEAD(self) -> None:
+        self._answer(super().do_HEAD)
+
+    def do_GET(self) -> None:
+        self._answer(super().do_GET)
+
+    def _answer(self, serve: Callable[[], None]) -> None:
+        if self.failures:
+            self.send_error(self.failures.pop(0))
+        else:
+            serve()
 
 
 @pytest.fixture
@@ -62,3 +77,24 @@ def test_two_processes_fetch_once(web: str, tmp_path: Path) -> None:
     assert all(process.returncode == 0 for process in processes)
     assert len({found[-1] for found in lines}) == 1
     assert sum(line.startswith("fetching ") for found in lines for line in found) == 1
+
+
+def test_a_server_that_fails_is_asked_again_and_a_missing_file_is_another_thing(web: str, tmp_path: Path) -> None:
+    """The driver says of every failure that the file does not exist."""
+    (tmp_path / "site" / "b.txt").write_text("one\ntwo\n")
+    QuietHandler.failures += [503] * 6
+    assert [found.text for found in read_documents([f"{web}/b.txt"], documents="line")] == ["one", "two"]
+    QuietHandler.failures += [503] * 6
+    assert fetch(f"{web}/b.txt").read_text() == "one\ntwo\n"
+    assert not QuietHandler.failures
+    QuietHandler.failures += [403] * 8
+    with pytest.raises(InputError, match=r"^http://127.0.0.1:\d+/b.txt may not be used: 403"):
+        list(read_documents([f"{web}/b.txt"]))
+    QuietHandler.failures.clear()
+
+
+def test_a_web_server_that_is_not_there_is_named(web: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tinyllm.storage.remote.drivers.TRIES", 2)
+    for read in (lambda place: list(read_documents([place])), fetch):
+        with pytest.raises(DownloadError, match=r"^http://127.0.0.1:9/\S+ failed 2 times: Cannot connect to host"):
+            read("http://127.0.0.1:9/b.txt")
