@@ -154,6 +154,17 @@ def train(corpora: Corpora, run: dict[str, Any]) -> float:
     return figures.bits_per_byte
 
 
+def bytes_of(corpora: Corpora, run: dict[str, Any]) -> dict[str, Any]:
+    """The columns that the laws need: bytes of the training text and of the trained text, and bits per byte by bz2."""
+    counts, config = shards_of(corpora, run).train_counts, Config.model_validate(run["config"])
+    tokens = config.schedule.num_steps * config.tokens_per_step
+    return {
+        "corpus_bytes": counts.text_bytes,
+        "trained_bytes": round(tokens * counts.text_bytes / counts.tokens),
+        "difficulty": round(corpora.difficulty(run["corpus"]), 4),
+    }
+
+
 def shards_of(corpora: Corpora, run: dict[str, Any]) -> ShardSet:
     """The shards for the vocabulary of `run`, made at first use."""
     folder = corpora.folder / f"{run['corpus']}-{run['vocab_size']}-{run['validation_fraction']:.3f}"
@@ -208,7 +219,7 @@ def main() -> None:
         for run in read_lines(PLANS)[number::num_parts]:
             if tuple(run[key] for key in ("corpus", "minutes", "settings", "parameters")) in done:
                 continue
-            result = run | {"bits_per_byte": round(train(corpora, run), 4)}
+            result = run | bytes_of(corpora, run) | {"bits_per_byte": round(train(corpora, run), 4)}
             with RESULTS.open("a", encoding="utf-8") as log:
                 print(json.dumps(result), file=log)
             print(run["corpus"], run["minutes"], run["settings"], result["bits_per_byte"], flush=True)

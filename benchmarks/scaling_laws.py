@@ -36,7 +36,7 @@ from tinyllm.training.builder import build_trainer
 from tinyllm.training.reporter import TrainingReporter
 
 HERE = Path(__file__).parent
-POINTS = HERE / "scaling_laws.jsonl"
+POINTS, SETTINGS = HERE / "scaling_laws.jsonl", HERE / "fit_settings.jsonl"
 LAWS = HERE.parent / "src/tinyllm/planning/laws.json"
 DOCUMENT, PLOT = HERE.parent / "docs/scaling-laws.md", HERE.parent / "docs/images/scaling-laws.svg"
 LENGTH = 256
@@ -256,16 +256,31 @@ def main() -> None:
 
 def write_laws() -> None:
     """Fits the laws to the best runs; writes laws.json, the document and its plot."""
-    points = [json.loads(line) for line in POINTS.read_text(encoding="utf-8").splitlines()]
+    points = read_points(POINTS)
+    others = settings_points()
     best = best_runs(points)
-    laws, error = fit_laws(best, fit_peak(points))
-    record = {"laws": asdict(laws), "runs": len(points), "error": round(error, 4)}
+    laws, error = fit_laws(best + best_runs(others), fit_peak(points))
+    record = {"laws": asdict(laws), "runs": len(points) + len(others), "error": round(error, 4)}
     LAWS.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     PLOT.parent.mkdir(exist_ok=True)
     PLOT.write_text(draw_laws(best, laws), encoding="utf-8")
     text = DOCUMENT.read_text(encoding="utf-8")
     DOCUMENT.write_text(text[: text.index(GENERATED)] + tables(points, best, laws, error), encoding="utf-8")
-    print(f"{len(points)} runs, error {error:.1%}: {laws}")
+    print(f"{len(points)} runs and {len(others)} of {SETTINGS.name}, error {error:.1%}: {laws}")
+
+
+def read_points(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def settings_points() -> list[dict[str, Any]]:
+    """The runs of `fit_settings.py`, which are longer, with the columns of `POINTS` that the laws need."""
+    points = read_points(SETTINGS)
+    for point in points:
+        training, schedule = point["config"]["training"], point["config"]["schedule"]
+        tokens = schedule["num_steps"] * training["batch_size"] * training["accumulation_steps"]
+        point["tokens"] = tokens * training["sequence_length"]
+    return points
 
 
 def best_runs(points: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -283,7 +298,8 @@ def tables(points: list[dict[str, Any]], best: list[dict[str, Any]], laws: Laws,
     lines = [
         GENERATED,
         "",
-        f"{len(points)} runs; the laws miss the best of each kind by {error:.1%} (root mean square).",
+        f"{len(points)} runs. With those of the table above, the laws miss the best of each kind by {error:.1%} "
+        "(root mean square).",
         "",
     ]
     lines += ["| constant | value | meaning |", "| --- | ---: | --- |"]
