@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -11,6 +11,7 @@ from tinyllm.cli.console import show
 from tinyllm.cli.progress import Display
 from tinyllm.errors import ArgumentsError
 from tinyllm.shards.format import ShardSet
+from tinyllm.shards.recipe import GivenOptions
 from tinyllm.tokenizer.codec import Tokenizer
 
 
@@ -76,7 +77,7 @@ def prepare_by_executor(
     tokenizer: Tokenizer,
     output: Path,
     flags: ClusterFlags,
-    options: dict[str, Any],
+    options: GivenOptions,
     *,
     workers: int | None,
     overwrite: bool,

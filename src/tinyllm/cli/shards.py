@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 
 from cyclopts import Parameter
 from rich.console import Console
@@ -30,7 +30,7 @@ from tinyllm.shards.format import ShardSet
 from tinyllm.shards.merge import merge_parts
 from tinyllm.shards.part_writer import prepare_part, redoing_part
 from tinyllm.shards.parts import parts_folder
-from tinyllm.shards.recipe import SHARD_TOKENS
+from tinyllm.shards.recipe import SHARD_TOKENS, GivenOptions
 from tinyllm.shards.writer import keeping_finished_shards
 from tinyllm.shards.writer import prepare as prepare_shards
 from tinyllm.storage.remote.outputs import directory_output
@@ -84,7 +84,7 @@ def prepare(
     cluster.check(files)
     task, num_tasks = cluster.task, cluster.num_tasks
     codec = load_tokenizer(tokenizer)
-    options: dict[str, Any] = {
+    options: GivenOptions = {
         "documents": documents,
         "text_key": read_text_key(text_key),
         "validation_fraction": validation_fraction,
@@ -93,8 +93,16 @@ def prepare(
     }
     if task is not None and num_tasks is not None:
         with redoing_part(output, task, num_tasks), _save_standard_input(files) as inputs, EncodingDisplay() as display:
-            options |= {"task": task, "num_tasks": num_tasks, "num_workers": workers, "reporter": display}
-            path = prepare_part(inputs, codec, output, **options)
+            path = prepare_part(
+                inputs,
+                codec,
+                output,
+                task=task,
+                num_tasks=num_tasks,
+                num_workers=workers,
+                reporter=display,
+                **options,
+            )
         note(f"{shown(path)} is ready; join the parts of all {num_tasks} tasks with: the same command and --merge")
         return
     with (
@@ -111,8 +119,16 @@ def prepare(
                 return
             shards = by_tasks
         elif cluster.merge:
-            options |= {"num_tasks": num_tasks, "folder": parts_folder(output)}
-            shards = merge_parts(inputs, codec, place, overwrite=replaces, reporter=display, **options)
+            shards = merge_parts(
+                inputs,
+                codec,
+                place,
+                num_tasks=num_tasks,
+                folder=parts_folder(output),
+                overwrite=replaces,
+                reporter=display,
+                **options,
+            )
         else:
             shards = prepare_shards(
                 inputs, codec, place, num_workers=workers, overwrite=replaces, reporter=display, **options

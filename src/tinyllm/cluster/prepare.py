@@ -16,6 +16,7 @@ from tinyllm.shards.format import ShardSet
 from tinyllm.shards.part_writer import check_tasks
 from tinyllm.shards.parts import parts_folder
 from tinyllm.shards.recipe import (
+    GivenOptions,
     Options,
     Recipe,
     bytes_of,
@@ -40,7 +41,7 @@ def prepare_on_cluster(
     *,
     executor: "ExecutorName",
     num_tasks: int,
-    options: dict[str, Any],
+    options: GivenOptions,
     num_workers: int | None = None,
     duplicates: "Duplicates" = "none",
     filters: Sequence[Any] = (),

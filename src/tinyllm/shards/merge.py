@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Unpack
 
 import numpy as np
 
@@ -18,14 +19,12 @@ from tinyllm.corpus.documents import no_documents
 from tinyllm.corpus.sources import list_sources, printable
 from tinyllm.corpus.split import (
     LEAST_DOCUMENTS,
-    VALIDATION_FRACTION,
     HashLabels,
     SplitRule,
     check_fraction,
     no_training,
     no_validation,
 )
-from tinyllm.corpus.text import DocumentRule
 from tinyllm.errors import ArtifactError, InputError, MismatchError
 from tinyllm.progress import SILENT, Note, Reporter
 from tinyllm.shards.committing import check_output, commit_shards, is_up_to_date, report_progress
@@ -45,7 +44,7 @@ from tinyllm.shards.parts import (
 )
 from tinyllm.shards.pieces import Division
 from tinyllm.shards.recipe import (
-    SHARD_TOKENS,
+    GivenOptions,
     Options,
     Recipe,
     bytes_of,
@@ -66,14 +65,9 @@ def merge_parts(
     *,
     num_tasks: int | None = None,
     folder: Path | None = None,
-    documents: DocumentRule = "auto",
-    text_key: str | None = None,
-    validation_fraction: float = VALIDATION_FRACTION,
-    validation_source: str | None = None,
-    append_eos: bool = False,
-    shard_tokens: int = SHARD_TOKENS,
     overwrite: bool = False,
     reporter: Reporter = SILENT,
+    **given: Unpack[GivenOptions],
 ) -> ShardSet:
     """Joins the parts that `prepare_part` made from the same inputs and options, and commits `output`.
 
@@ -82,15 +76,7 @@ def merge_parts(
     raises its errors. Raises ArtifactError or MismatchError, which name the part, if one is missing, damaged, or made
     from other files or options.
     """
-    options = Options(
-        digest_of_tokenizer(tokenizer),
-        documents,
-        text_key,
-        validation_fraction,
-        append_eos,
-        shard_tokens,
-        validation_source,
-    )
+    options = Options(digest_of_tokenizer(tokenizer), **given)
     folder = folder or parts_folder(output)
     return join(inputs, tokenizer, output, options, folder, num_tasks, overwrite=overwrite, reporter=reporter)
 

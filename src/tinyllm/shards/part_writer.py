@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Unpack
 
 from tinyllm import storage
 from tinyllm.corpus.sources import file_name, list_sources
-from tinyllm.corpus.split import VALIDATION_FRACTION, check_fraction
-from tinyllm.corpus.text import DocumentRule
+from tinyllm.corpus.split import check_fraction
 from tinyllm.errors import ArtifactError, InputError, UsageError
 from tinyllm.machine.signals import signals_as_errors
 from tinyllm.progress import SILENT, Progress, Reporter
@@ -22,7 +22,7 @@ from tinyllm.shards.parallel import encode_in_order
 from tinyllm.shards.parts import BATCHES_NAME, INDEX_NAME, KIND, PartContent, PartDetails, part_path, parts_folder
 from tinyllm.shards.pieces import Division, PieceBatch, read_batches
 from tinyllm.shards.recipe import (
-    SHARD_TOKENS,
+    GivenOptions,
     Options,
     bytes_of,
     check_options,
@@ -78,14 +78,9 @@ def prepare_part(
     *,
     task: int,
     num_tasks: int,
-    documents: DocumentRule = "auto",
-    text_key: str | None = None,
-    validation_fraction: float = VALIDATION_FRACTION,
-    validation_source: str | None = None,
-    append_eos: bool = False,
     num_workers: int | None = None,
-    shard_tokens: int = SHARD_TOKENS,
     reporter: Reporter = SILENT,
+    **given: Unpack[GivenOptions],
 ) -> Path:
     """Encodes the documents of one task and commits its part beside the shards `output`; returns the part's path.
 
@@ -93,19 +88,16 @@ def prepare_part(
     the same files and options stays; any other one is replaced.
     """
     share = find_share(inputs, task, num_tasks, reporter)
-    options = Options(
-        digest_of_tokenizer(tokenizer),
-        documents,
-        text_key,
-        validation_fraction,
-        append_eos,
-        shard_tokens,
-        validation_source,
-    )
+    options = Options(digest_of_tokenizer(tokenizer), **given)
 
     def read(share: Share) -> Iterator[PieceBatch]:
         return read_batches(
-            share.sources, share.division, task, documents=documents, text_key=text_key, note=reporter.note
+            share.sources,
+            share.division,
+            task,
+            documents=options.documents,
+            text_key=options.text_key,
+            note=reporter.note,
         )
 
     return write_part(share, options, tokenizer, output, read, num_workers=num_workers, reporter=reporter)

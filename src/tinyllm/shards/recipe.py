@@ -8,12 +8,13 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from tinyllm import storage
 from tinyllm.addresses import address
 from tinyllm.corpus.formats import format_of_named
 from tinyllm.corpus.sources import STANDARD_INPUT, file_name, unreadable
+from tinyllm.corpus.split import VALIDATION_FRACTION
 from tinyllm.corpus.text import DocumentRule
 from tinyllm.errors import InputError, UsageError
 from tinyllm.machine.device import num_available_cores
@@ -32,11 +33,11 @@ class Options:
     """The options that decide the bytes of a shard directory, with the tokenizer."""
 
     tokenizer_sha256: str
-    documents: DocumentRule
-    text_key: str | None
-    validation_fraction: float
-    append_eos: bool
-    shard_tokens: int
+    documents: DocumentRule = "auto"
+    text_key: str | None = None
+    validation_fraction: float = VALIDATION_FRACTION
+    append_eos: bool = False
+    shard_tokens: int = SHARD_TOKENS
     validation_source: str | None = None
     duplicates: str | None = None
     """Duplicates that were removed, "exact" or "near"; None for none."""
@@ -47,6 +48,17 @@ class Options:
         """The fields by name; None in a field that shards may lack is left out, so that they remain up to date."""
         later = ("validation_source", "duplicates", "filters")
         return {name: value for name, value in vars(self).items() if name not in later or value is not None}
+
+
+class GivenOptions(TypedDict, total=False):
+    """The fields of `Options` that callers of `prepare`, `prepare_part` and `merge_parts` give; the rest is default."""
+
+    documents: DocumentRule
+    text_key: str | None
+    validation_fraction: float
+    append_eos: bool
+    shard_tokens: int
+    validation_source: str | None
 
 
 @dataclass(frozen=True)
