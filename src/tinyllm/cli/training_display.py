@@ -42,11 +42,13 @@ class TrainingDisplay(TrainingReporter):
 
     def __init__(self, config: Config, *, console: Console = stderr, clock: Clock = time.monotonic) -> None:
         self.config, self.console = config, console
+        # A dumb terminal, as in Emacs, cannot overwrite lines: rich would show the numbers once, at the end.
+        self.moves = console.is_terminal and not console.is_dumb_terminal
         self.numbers = RunNumbers(config, clock)
         self._live = Live(self.numbers, console=console, refresh_per_second=REFRESHES_PER_SECOND)
 
     def __enter__(self) -> Self:
-        if self.console.is_terminal:
+        if self.moves:
             self._live.start()
         return self
 
@@ -57,7 +59,7 @@ class TrainingDisplay(TrainingReporter):
     def note(self, message: str) -> None:
         """Prints one line, above the display if there is one."""
         with _ignoring_lost_output():
-            self.console.print(escape_controls(message), markup=False) if self.console.is_terminal else note(message)
+            self.console.print(escape_controls(message), markup=False) if self.moves else note(message)
 
     def started(self, step: int, best_loss: float | None) -> None:
         """Shows the step and the best validation loss that the run begins with."""
@@ -67,7 +69,7 @@ class TrainingDisplay(TrainingReporter):
         """Shows the numbers of the update, or prints a line every `log_interval` steps."""
         self.numbers.update(record)
         is_due = record["step"] == 1 or record["step"] % self.config.training.log_interval == 0
-        if is_due and not self.console.is_terminal:
+        if is_due and not self.moves:
             self.note(self.numbers.line())
 
     def evaluation(self, record: dict[str, Any]) -> None:
@@ -81,7 +83,7 @@ class TrainingDisplay(TrainingReporter):
         if not texts:
             return
         self.numbers.sample_step, self.numbers.sample = step, prompt + texts[0]
-        if not self.console.is_terminal:
+        if not self.moves:
             text = " ".join(self.numbers.sample.split())
             self.note(f"sample at step {step}: {_shortened(text, SAMPLE_CHARACTERS)}")
 

@@ -104,6 +104,8 @@ def _html(kind: NumberKind, tolerance: float) -> FileTarget:
     return FileTarget(f"HTML page, {name}", tolerance, partial(write_html, kind=kind), read_html, page_numbers=kind)
 
 
+MORE_BITS = "this model needs more bits: choose html-bf16, gguf-bf16, llama2c or safetensors"
+"""Advice for a model whose logits 8 bits change too much."""
 TARGETS: dict[str, FileTarget | DirectoryTarget] = {
     "llama2c": _llama2c(0, "float32", EXACT),
     "llama2c-v1": _llama2c(1, "float32", EXACT),
@@ -281,7 +283,8 @@ def _compare(expected: NDArray[np.float32], copy: ForeignModel, tolerance: float
     if not difference <= limit:
         raise MismatchError(
             f"{output} was not written: read back, its logits differ from the model's by up to {difference:.3g}, "
-            f"and {copy.source} may differ by {limit:.3g}"
+            f"and {copy.source} may differ by {limit:.3g}",
+            hint=MORE_BITS if tolerance >= EIGHT_BITS else "",
         )
     return difference
 

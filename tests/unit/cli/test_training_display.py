@@ -40,10 +40,14 @@ class Watch:
         return self.seconds
 
 
+def terminal(file: io.StringIO, width: int = 80, kind: str = "xterm") -> Console:
+    return Console(file=file, force_terminal=True, width=width, height=24, color_system=None, _environ={"TERM": kind})
+
+
 def display_in(width: int, memory: int | None = 912_000_000, **training: float) -> tuple[TrainingDisplay, Watch]:
     """A display on a terminal of `width` columns, before its first update."""
     watch = Watch()
-    console = Console(file=io.StringIO(), force_terminal=True, width=width, height=24, color_system=None)
+    console = terminal(io.StringIO(), width)
     display = TrainingDisplay(make(**training), console=console, clock=watch)
     display.numbers.memory = lambda: memory
     return display, watch
@@ -176,12 +180,20 @@ def test_a_run_without_samples_shows_none() -> None:
 
 def test_the_live_display_stays_on_the_screen_with_lines_above_it() -> None:
     file = io.StringIO()
-    console = Console(file=file, force_terminal=True, width=80, height=24, color_system=None)
-    with TrainingDisplay(make(), console=console) as display:
+    with TrainingDisplay(make(), console=terminal(file)) as display:
         display.note("going on from step 3 [here]")
         display.step(UPDATE)
     text = file.getvalue()
     assert text.index("going on from step 3 [here]") < text.rindex("loss 2.3411")
+
+
+def test_a_terminal_that_cannot_overwrite_gets_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    """TERM=dumb, as in a shell of Emacs."""
+    file = io.StringIO()
+    with TrainingDisplay(make(), console=terminal(file, kind="dumb")) as display:
+        display.step({**UPDATE, "step": 1})
+        assert "step 1/" in capsys.readouterr().err
+    assert file.getvalue() == ""
 
 
 @pytest.mark.parametrize(

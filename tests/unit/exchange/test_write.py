@@ -4,10 +4,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
+import numpy as np
 import pytest
 
 from tinyllm.errors import ArtifactError, InputError, MismatchError, UsageError
 from tinyllm.exchange import write
+from tinyllm.exchange.build import logits_of_fixed_prompt
 from tinyllm.exchange.foreign import ForeignModel
 from tinyllm.exchange.write import TARGETS, FileTarget, export_model
 from tinyllm.model_dir import load_model
@@ -51,6 +53,18 @@ def test_a_directory_that_differs_is_not_kept(
     with pytest.raises(MismatchError, match="out was not written"):
         export_model(mild_model, "safetensors-bf16", tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("target", "has_advice"), [("gguf-q8", True), ("gguf", False)])
+def test_a_model_that_needs_more_bits_gets_other_formats(
+    mild_model: ForeignModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str, has_advice: bool
+) -> None:
+    numbers = logits_of_fixed_prompt(mild_model)
+    answers = iter([numbers, numbers + np.ptp(numbers)])
+    monkeypatch.setattr(write, "logits_of_fixed_prompt", lambda _: next(answers))
+    with pytest.raises(MismatchError, match="was not written") as caught:
+        export_model(mild_model, target, tmp_path / "model.gguf")
+    assert ("choose html-bf16, gguf-bf16" in str(caught.value)) == has_advice
 
 
 def test_a_model_that_the_format_cannot_store_leaves_no_file(mild_model: ForeignModel, tmp_path: Path) -> None:
