@@ -23,6 +23,7 @@ from typing import Literal
 import dill
 from datatrove.executor import LocalPipelineExecutor, RayPipelineExecutor, SlurmPipelineExecutor
 from datatrove.utils.logging import logger
+from datatrove.utils.stats import PipelineStats
 
 from tinyllm.cluster.duplicates import Stage
 from tinyllm.errors import InputError, TinyllmError, UsageError
@@ -119,6 +120,27 @@ def run_here(stages: Sequence[Stage], folder: Path, num_workers: int, note: Note
             ) from None
 
 
+class RayExecutor(RayPipelineExecutor):  # type: ignore[misc]
+    """datatrove's executor for Ray, whose pools wait forever for a process that was killed."""
+
+    def _run_for_rank(self, rank: int, local_rank: int = 0, node_rank: int = -1) -> PipelineStats:
+        """Runs a task in a process of its own, whose end is noticed. Its statistics are in their file."""
+        if not hasattr(os, "fork"):
+            return super()._run_for_rank(rank, local_rank, node_rank)
+        child = os.fork()
+        if not child:
+            status = 1
+            try:
+                super()._run_for_rank(rank, local_rank, node_rank)
+                status = 0
+            finally:
+                os._exit(status)
+        _, status = os.waitpid(child, 0)
+        if status:
+            raise RuntimeError(f"the process of task {rank} ended with status {status}")
+        return PipelineStats()
+
+
 def run_on_ray(stages: Sequence[Stage], folder: Path, num_workers: int, note: Note) -> None:
     """Runs each stage as tasks of the Ray cluster that RAY_ADDRESS names, or of one on this machine."""
     try:
@@ -134,7 +156,7 @@ def run_on_ray(stages: Sequence[Stage], folder: Path, num_workers: int, note: No
             note(f"{stage.name}: {stage.num_tasks} task(s)")
             logs = folder / "logs" / stage.name
             with _quiet():
-                executor = RayPipelineExecutor(
+                executor = RayExecutor(
                     stage.pipeline,
                     tasks=stage.num_tasks,
                     workers=min(num_workers, stage.num_tasks),
@@ -145,9 +167,12 @@ def run_on_ray(stages: Sequence[Stage], folder: Path, num_workers: int, note: No
                 executor.run()
                 left = executor.get_incomplete_ranks(skip_completed=True)
             if left:
+                log = logs / "logs" / f"task_{left[0]:05d}.log"
                 raise TinyllmError(
-                    f"{len(left)} of {stage.num_tasks} task(s) of {stage.name} failed, the first is {left[0]}: "
-                    f"see {logs / 'logs' / f'task_{left[0]:05d}.log'}"
+                    f"{len(left)} of {stage.num_tasks} task(s) of {stage.name} failed, "
+                    f"the first is {left[0]}: see {log}",
+                    hint="without an error in it, the process was killed, or memory ran out; the same call goes on "
+                    "from what is whole",
                 )
     finally:
         if started:

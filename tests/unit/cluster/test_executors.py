@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ pytest.importorskip("datatrove", reason="needs tinyllm[cluster]")
 from datatrove.pipeline.base import PipelineStep
 
 from tinyllm.cluster.duplicates import Stage
-from tinyllm.cluster.executors import run_here
+from tinyllm.cluster.executors import run_here, run_on_ray
 from tinyllm.cluster.steps import clear_work, mark_work
 from tinyllm.errors import TinyllmError
 
@@ -33,6 +34,16 @@ def test_the_death_of_a_process_ends_the_run(tmp_path: Path) -> None:
     """datatrove's own pool would wait for the task forever."""
     with pytest.raises(TinyllmError, match="a process of parts died: it was killed, or memory ran out"):
         run_here([Stage("parts", [Die()], 2, False)], tmp_path, 2, lambda line: None)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows has no fork")
+def test_the_death_of_a_process_ends_a_run_on_ray(tmp_path: Path) -> None:
+    ray = pytest.importorskip("ray", reason="needs tinyllm[cluster]")
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # its workers cannot import this file
+    message = "1 of 2 task.* of parts failed, the first is 0: see .*task_00000.log"
+    with pytest.raises(TinyllmError, match=message):
+        run_on_ray([Stage("parts", [Die()], 2)], tmp_path, 2, lambda line: None)
 
 
 def test_finished_work_goes_and_other_folders_stay(tmp_path: Path) -> None:
