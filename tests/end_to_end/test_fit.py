@@ -81,9 +81,15 @@ def test_the_texts_may_be_in_the_working_folder_and_the_next_command_has_all_opt
     assert code == 0, err
     assert "nothing is left to train" in err
     assert "training for about" not in err
-    code, _, err = call_tinyllm(*command, "-o", ".")
+
+
+@pytest.mark.usefixtures("_known_speed")
+@pytest.mark.parametrize("texts", [".", "stories.jsonl"])
+def test_a_run_is_not_made_of_the_folder_of_its_texts(call_tinyllm: Call, stories: Path, texts: str) -> None:
+    code, _, err = call_tinyllm("fit", texts, "--minutes", "1", "-o", ".")
     assert code == 2
     assert ". holds the texts; choose another --out directory" in err
+    assert sorted(Path().iterdir()) == [Path(stories.name)]
 
 
 @pytest.mark.usefixtures("_known_speed")

@@ -108,8 +108,9 @@ def repeatable() -> Iterator[None]:
 
 
 def _check_apart(corpus: Corpus, out: Path) -> None:
-    """Raises UsageError if `out` is a folder of texts: the run's files would be read as texts."""
-    if out.resolve() in (Path(each).resolve() for each in corpus.inputs if not is_address(each)):
+    """Raises UsageError if `out` is a folder of texts: a run is left out of a corpus, and the texts with it."""
+    places = [Path(each).resolve() for each in corpus.inputs if not is_address(each)]
+    if out.resolve() in places or out.resolve() in (place.parent for place in places if place.is_file()):
         raise UsageError(f"{out} holds the texts", hint="choose another `out` directory, such as one inside it")
 
 
