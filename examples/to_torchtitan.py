@@ -15,10 +15,14 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file
-from torchtitan.models.common import ComplexRoPE, Embedding, Linear, RMSNorm
-from torchtitan.models.common.attention import ScaledDotProductAttention
-from torchtitan.models.llama3 import Llama3StateDictAdapter, _build_llama3_layers
-from torchtitan.models.llama3.model import Llama3Model
+
+try:
+    from torchtitan.models.common import ComplexRoPE, Embedding, Linear, RMSNorm
+    from torchtitan.models.common.attention import ScaledDotProductAttention
+    from torchtitan.models.llama3 import Llama3StateDictAdapter, _build_llama3_layers
+    from torchtitan.models.llama3.model import Llama3Model
+except ImportError as error:
+    sys.exit(f"this program needs torchtitan ({error}): pip install torchtitan; 0.3.0 was tried")
 
 
 def describe(facts: dict[str, Any], *, on_cpu: bool = False) -> Llama3Model.Config:
@@ -91,4 +95,9 @@ def largest_difference(path: Path) -> float:
 
 
 if __name__ == "__main__":
-    print(f"largest difference of logits: {largest_difference(Path(sys.argv[1])):.2e}")
+    if len(sys.argv) != 2 or not (Path(sys.argv[1]) / "config.json").exists():
+        sys.exit("give one model directory, which has a config.json: python examples/to_torchtitan.py runs/first/model")
+    try:
+        print(f"largest difference of logits: {largest_difference(Path(sys.argv[1])):.2e}")
+    except ValueError as error:
+        sys.exit(str(error))

@@ -1,6 +1,7 @@
 """A model of tinyllm has the same logits in torchtitan, by its own adapter. Runs where torchtitan is installed."""
 
 import runpy
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -37,3 +38,10 @@ def test_biases_are_refused(tiny_shards: Path, tmp_path: Path, script: dict[str,
     train(tiny_shards, tmp_path / "run", make_config(tiny_shards, 3, model={"mlp_bias": True}))
     with pytest.raises(ValueError, match="the model has biases"):
         script["load"](tmp_path / "run" / "model")
+
+
+def test_without_torchtitan_one_line_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ["torchtitan", *(name for name in sys.modules if name.startswith("torchtitan."))]:
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(SystemExit, match="this program needs torchtitan .*: pip install torchtitan"):
+        runpy.run_path(str(SCRIPT))

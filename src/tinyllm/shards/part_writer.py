@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Unpack
 
 from tinyllm import storage
+from tinyllm.addresses import is_address
 from tinyllm.corpus.sources import file_name, list_sources
 from tinyllm.corpus.split import check_fraction
 from tinyllm.errors import ArtifactError, InputError, UsageError
@@ -85,8 +86,12 @@ def prepare_part(
     """Encodes the documents of one task and commits its part beside the shards `output`; returns the part's path.
 
     `inputs` and the options are those of `prepare`, and must be equal in all tasks. A part that is whole and made from
-    the same files and options stays; any other one is replaced.
+    the same files and options stays; any other one is replaced. Raises ArtifactError if something else than shards is
+    at `output`.
     """
+    if not is_address(output):
+        # Not after hours of every task, when the merge finds something else at its output.
+        storage.check_replaceable(output, "shards", overwrite=True)
     share = find_share(inputs, task, num_tasks, reporter)
     options = Options(digest_of_tokenizer(tokenizer), **given)
 

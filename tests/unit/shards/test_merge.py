@@ -256,3 +256,16 @@ def test_foreign_files_in_a_part_stay(cluster: Cluster) -> None:
     (part / "notes.txt").write_text("mine", encoding="utf-8")
     cluster.merge()
     assert (part / "notes.txt").read_text(encoding="utf-8") == "mine"
+
+
+def test_a_task_refuses_an_output_that_the_merge_could_not_replace(cluster: Cluster) -> None:
+    cluster.output.write_text("mine", encoding="utf-8")
+    with pytest.raises(ArtifactError, match="will not replace"):
+        cluster.part(0)
+    assert not parts_folder(cluster.output).exists()
+
+
+@pytest.mark.parametrize("output", [Path(), Path("/"), Path("..")])
+def test_an_output_without_a_name_is_refused(output: Path, cluster: Cluster) -> None:
+    with pytest.raises(UsageError, match="output is .*, which has no name of its own"):
+        parts_folder(output)
