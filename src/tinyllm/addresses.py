@@ -42,7 +42,7 @@ def address(path: str | PurePath) -> str | None:
 
 
 def opened_address(path: str | PurePath) -> str | None:
-    """`address(path)` for a path that is opened or written. An existing folder with a name such as `notes:` is no address.
+    """`address(path)` for a path that is opened or written. A folder with a name such as `notes:` is no address.
 
     Raises UsageError for an address that is incomplete or has a scheme that tinyllm does not open. Taken for a path, it
     would be a folder of this machine, which a user may never find.
