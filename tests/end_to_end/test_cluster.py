@@ -1,5 +1,6 @@
 """`tinyllm prepare --executor`: the bytes of one process, duplicates removed, and errors in one line."""
 
+import os
 import random
 import sys
 from collections.abc import Callable
@@ -155,3 +156,47 @@ def test_the_scripts_of_slurm_are_shown_and_nothing_is_written(call: Call) -> No
     code, _, err = prepare(call, "joint", *flags[:4])
     assert (code, "--slurm-partition is missing" in err) == (2, True)
     assert not list(Path().glob("joint*"))
+
+
+SBATCH = """#!/bin/bash
+# Runs the tasks of an array job at once, one after the other, with the variables that Slurm sets.
+script="${@: -1}"
+for argument in "$@"; do case $argument in --export=ALL,*) export "${argument#--export=ALL,}";; esac; done
+export SLURM_JOB_ID=1 SLURM_ARRAY_JOB_ID=1 SLURM_NODEID=0 SLURM_NODELIST=localhost
+export SLURM_CPUS_PER_TASK=1 SLURM_MEM_PER_CPU=4096 SLURM_GPUS_ON_NODE=0
+array=$(grep -oE '^#SBATCH --array=[0-9]+-[0-9]+' "$script" | grep -oE '[0-9]+-[0-9]+')
+for task in $(seq ${array%-*} ${array#*-}); do
+    SLURM_ARRAY_TASK_ID=$task bash "$script" >&2 || echo "task $task failed" >&2
+done
+echo 1
+"""
+SRUN = """#!/bin/bash
+while [[ $1 == -* ]]; do [[ $1 == -n ]] && shift; shift; done
+exec "$@"
+"""
+SCONTROL = """#!/bin/bash
+echo localhost
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="Slurm's scripts need a POSIX shell")
+def test_the_jobs_of_slurm_make_the_bytes_of_one_process(
+    call: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The scripts run for real, by stand-ins for sbatch, srun and scontrol, in place of a cluster."""
+    pytest.importorskip("datatrove", reason="needs tinyllm[cluster]")
+    for name, text in (("sbatch", SBATCH), ("srun", SRUN), ("scontrol", SCONTROL)):
+        (tmp_path / "bin").mkdir(exist_ok=True)
+        (tmp_path / "bin" / name).write_text(text, encoding="utf-8")
+        (tmp_path / "bin" / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
+    assert prepare(call, "whole")[0] == 0
+    flags = "--executor", "slurm", "--num-tasks", "2", "--slurm-partition", "cpu"
+    code, out, err = prepare(call, "joint", *flags)
+    assert (code, out, "launched 2 jobs of Slurm" in err) == (0, "", True), err
+    assert contents(Path("joint")) == contents(Path("whole"))
+    assert [path.name for path in Path("joint.parts").glob("*/*")], "the logs of the jobs"
+    code, _, err = prepare(call, "joint", *flags)
+    assert (code, "is up to date" in err) == (0, True), err
+    assert not Path("joint.parts").exists()
