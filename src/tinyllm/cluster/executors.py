@@ -28,6 +28,7 @@ from datatrove.utils.stats import PipelineStats
 from tinyllm.cluster.duplicates import Stage
 from tinyllm.errors import InputError, TinyllmError, UsageError
 from tinyllm.machine.signals import children_without_sigint
+from tinyllm.machine.system import run_in_fork
 from tinyllm.progress import Note
 
 ExecutorName = Literal["local", "slurm", "ray"]
@@ -125,17 +126,8 @@ class RayExecutor(RayPipelineExecutor):  # type: ignore[misc]
 
     def _run_for_rank(self, rank: int, local_rank: int = 0, node_rank: int = -1) -> PipelineStats:
         """Runs a task in a process of its own, whose end is noticed. Its statistics are in their file."""
-        if not hasattr(os, "fork"):
-            return super()._run_for_rank(rank, local_rank, node_rank)
-        child = os.fork()
-        if not child:
-            status = 1
-            try:
-                super()._run_for_rank(rank, local_rank, node_rank)
-                status = 0
-            finally:
-                os._exit(status)
-        _, status = os.waitpid(child, 0)
+        run = super()._run_for_rank
+        status = run_in_fork(lambda: run(rank, local_rank, node_rank))
         if status:
             raise RuntimeError(f"the process of task {rank} ended with status {status}")
         return PipelineStats()

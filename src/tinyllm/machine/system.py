@@ -9,7 +9,7 @@ import errno
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -208,6 +208,25 @@ def ended_after(seconds: float) -> Iterator[None]:
         yield
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0)
+
+
+def run_in_fork(work: Callable[[], object]) -> int:
+    """Runs `work` in a forked process; returns its status, not 0 if it raised an error or was killed.
+
+    Without fork (Windows) it runs in this process, and its error is raised.
+    """
+    if not hasattr(os, "fork"):
+        work()
+        return 0
+    child = os.fork()
+    if not child:
+        status = 1
+        try:
+            work()
+            status = 0
+        finally:
+            os._exit(status)
+    return os.waitpid(child, 0)[1]
 
 
 def _windows_memory(call: str) -> int | None:

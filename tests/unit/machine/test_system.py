@@ -144,3 +144,19 @@ def test_a_system_without_any_file_lock_is_refused() -> None:
     program = "import sys; sys.modules['fcntl'] = sys.modules['msvcrt'] = None\nimport tinyllm.machine.system"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert "ModuleNotFoundError" in done.stderr
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows has no fork")
+def test_work_in_a_fork_tells_success_from_errors_and_kills(capfd: pytest.CaptureFixture[str]) -> None:
+    assert system.run_in_fork(lambda: None) == 0
+    assert system.run_in_fork(lambda: [][0]) != 0
+    assert system.run_in_fork(lambda: os.kill(os.getpid(), 9)) != 0
+
+
+def test_without_fork_work_runs_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "fork", raising=False)
+    processes: list[int] = []
+    assert system.run_in_fork(lambda: processes.append(os.getpid())) == 0
+    assert processes == [os.getpid()]
+    with pytest.raises(ZeroDivisionError):
+        system.run_in_fork(lambda: 1 / 0)
