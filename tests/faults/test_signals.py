@@ -110,7 +110,12 @@ def test_a_signal_saves_and_a_second_one_ends_at_once(
             twice = sent_twice and number != signal.SIGHUP
             if sent_twice and moment not in ("compile", "stop evaluation"):  # the first signal ends them
                 time.sleep(0.05)
-                os.kill(trial.pid, number)
+                try:
+                    os.kill(trial.pid, number)
+                except ProcessLookupError:
+                    # Another thread reads the data, so the run saves and ends without waiting for the test.
+                    assert moment == "data"
+                    twice = False
             ready.unlink()
             assert trial.end() == CODES[number], trial.text()
             slowest = max(slowest, time.monotonic() - start)
