@@ -67,7 +67,7 @@ def test_help_lists_the_keys_and_gives_the_focus_back(visit: Start) -> None:
     assert page.get_by_role("dialog").count() == 0
     assert focused(page) == "Documents"
     page.keyboard.press("ArrowRight")
-    assert focused(page) == "Statistics"
+    page.wait_for_function("document.activeElement.innerText === 'Statistics'")  # drawn after the key
     page.keyboard.press("1")
     page.locator(".summary").wait_for()
     page.keyboard.press("4")
