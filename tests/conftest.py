@@ -73,6 +73,28 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     return FileScheduling(config, log)
 
 
+@pytest.fixture
+def record_copies(monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[int]]:
+    """Starts a list with the number of values of each tensor that becomes a list; `item` fails from then on."""
+
+    def start() -> list[int]:
+        copies: list[int] = []
+        tolist = torch.Tensor.tolist
+
+        def record(self: torch.Tensor) -> list[float]:
+            copies.append(self.numel())
+            return tolist(self)
+
+        def refuse(self: torch.Tensor) -> float:
+            raise AssertionError("a loss was copied by itself")
+
+        monkeypatch.setattr(torch.Tensor, "tolist", record)
+        monkeypatch.setattr(torch.Tensor, "item", refuse)
+        return copies
+
+    return start
+
+
 @pytest.fixture(scope="session")
 def tiny_tokenizer() -> Tokenizer:
     """320 pieces, 256 of them bytes, trained on a few sentences."""

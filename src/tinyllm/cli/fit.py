@@ -1,6 +1,7 @@
 """`tinyllm fit`: from texts to a model in one command; shows the plan with its reasons, and the result beside it."""
 
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -87,16 +88,21 @@ def fit(
     if outcome.reason == "early" or fitted.plan.is_shortened:
         print("More text makes a better model; more time does not.")
     else:
-        same = {
+        given = {
             "--documents": None if documents == "auto" else documents,
             "--text-key": text_key,
             "--tokenizer": tokenizer,
             "--max-parameters": max_parameters,
             "--max-file-size": max_file_size,
         }
-        options = "".join(f" {name} {quoted(str(value))}" for name, value in same.items() if value is not None)
-        files, longer = " ".join(map(quoted, texts)), quoted(f"{out}-longer")
-        print(f"  tinyllm fit {files} --minutes {2 * limits.seconds / 60:g}{options} -o {longer}")
+        print(f"  {longer_call(texts, 2 * limits.seconds / 60, given, out)}")
+
+
+def longer_call(texts: Sequence[str], minutes: float, given: Mapping[str, object], out: Path) -> str:
+    """The command that fits the same texts for `minutes`, with the flags that were `given` a value."""
+    files = " ".join(map(quoted, texts))
+    flags = "".join(f" {name} {quoted(str(value))}" for name, value in given.items() if value is not None)
+    return f"tinyllm fit {files} --minutes {minutes:g}{flags} -o {quoted(f'{out}-longer')}"
 
 
 def refuse_ranks() -> None:

@@ -20,7 +20,7 @@ from tinyllm.progress import SILENT, Reporter
 from tinyllm.shards.merge import join
 from tinyllm.shards.part_writer import Share, find_share, write_part
 from tinyllm.shards.parts import parts_folder
-from tinyllm.shards.pieces import PieceBatch, read_batches
+from tinyllm.shards.pieces import PieceBatch
 from tinyllm.shards.recipe import Options
 from tinyllm.tokenizer.codec import Tokenizer
 from tinyllm.tokenizer.opening import tokenizer_of_files
@@ -63,16 +63,7 @@ class ReadShare(PipelineStep):  # type: ignore[misc]
     def run(self, data: Any = None, rank: int = 0, world_size: int = 1) -> Iterator[PipelineDocument]:
         """The documents, with piece, batch and source in their metadata."""
         share = find_share(self.job.inputs, rank, world_size)
-        options = self.job.options
-        batches = read_batches(
-            share.sources,
-            share.division,
-            rank,
-            documents=options.documents,
-            text_key=options.text_key,
-            note=SILENT.note,
-        )
-        for batch in batches:
+        for batch in share.batches(self.job.options, SILENT.note):
             for place, document in enumerate(batch.documents):
                 self.stat_update("documents")
                 metadata = {"piece": batch.piece, "batch": batch.number, "source": document.source}

@@ -16,7 +16,7 @@ from tinyllm.corpus.sources import file_name, list_sources
 from tinyllm.corpus.split import check_fraction
 from tinyllm.errors import ArtifactError, InputError, UsageError
 from tinyllm.machine.signals import signals_as_errors
-from tinyllm.progress import SILENT, Progress, Reporter
+from tinyllm.progress import SILENT, Note, Progress, Reporter
 from tinyllm.shards.details import NOTHING
 from tinyllm.shards.encoding import EncodedTexts, dtype_for
 from tinyllm.shards.parallel import encode_in_order
@@ -54,6 +54,11 @@ class Share:
     def own_places(self) -> list[int]:
         """The places of the files that the task reads."""
         return [place for piece in self.division.pieces_of(self.task) for place in piece.places]
+
+    def batches(self, options: Options, note: Note) -> Iterator[PieceBatch]:
+        """The batches of the task's documents, in their order."""
+        documents, text_key = options.documents, options.text_key
+        return read_batches(self.sources, self.division, self.task, documents=documents, text_key=text_key, note=note)
 
 
 def find_share(inputs: Sequence[str | Path], task: int, num_tasks: int, reporter: Reporter = SILENT) -> Share:
@@ -96,14 +101,7 @@ def prepare_part(
     options = Options(digest_of_tokenizer(tokenizer), **given)
 
     def read(share: Share) -> Iterator[PieceBatch]:
-        return read_batches(
-            share.sources,
-            share.division,
-            task,
-            documents=options.documents,
-            text_key=options.text_key,
-            note=reporter.note,
-        )
+        return share.batches(options, reporter.note)
 
     return write_part(share, options, tokenizer, output, read, num_workers=num_workers, reporter=reporter)
 

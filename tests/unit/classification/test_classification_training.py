@@ -283,24 +283,13 @@ def test_several_ranks_are_refused(make_model_dir: Callable[..., Path], monkeypa
 
 
 def test_an_evaluation_copies_from_the_device_twice_whatever_its_batches(
-    make_model_dir: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+    make_model_dir: Callable[..., Path], record_copies: Callable[[], list[int]]
 ) -> None:
     """The losses of all batches, and all predictions."""
     model, _ = load_model(make_model_dir())
     classifier = Classifier.from_language_model(model, ["even", "odd"], CONFIG.seed)
     objective = Classification(classifier, TRAIN, DEV, CONFIG)
-    copies: list[int] = []
-    tolist = torch.Tensor.tolist
-
-    def record(self: torch.Tensor) -> list[float]:
-        copies.append(self.numel())
-        return tolist(self)
-
-    def refuse(self: torch.Tensor) -> float:
-        raise AssertionError("a loss was copied by itself")
-
-    monkeypatch.setattr(torch.Tensor, "tolist", record)
-    monkeypatch.setattr(torch.Tensor, "item", refuse)
+    copies = record_copies()
     updater = cast(Updater, SimpleNamespace(shadow=classifier))
     evaluation = objective.evaluate(updater, None)
     assert evaluation is not None
