@@ -28,19 +28,24 @@ def is_run(folder: Path) -> bool:
 
 
 def check_run_directory(folder: Path) -> None:
-    """Raises UsageError if a run in `folder` would replace files that tinyllm did not write."""
-    if not folder.is_dir() or is_run(folder):
+    """Raises UsageError if a run in `folder` would replace files that tinyllm did not write.
+
+    Another run may begin here meanwhile. It makes its lock before any other file, and that lock is empty for a moment.
+    So the files are looked for before the text of the lock, and an empty lock counts as tinyllm's.
+    """
+    if not folder.is_dir():
         return
-    if (folder / storage.MANIFEST_NAME).exists():
+    manifest = (folder / storage.MANIFEST_NAME).exists()
+    found = [folder / name for name in NAMES if (folder / name).exists() and not _is_empty(folder / name)]
+    if not (manifest or found) or is_run(folder):
+        return
+    if manifest:
         raise UsageError(
             f"{folder} has a {storage.MANIFEST_NAME}, so it is no run", hint="choose another `out` directory"
         )
-    for name in NAMES:
-        if (folder / name).exists() and not _is_empty_folder(folder / name):
-            raise UsageError(
-                f"{folder / name} exists, and no run of tinyllm wrote it",
-                hint="choose another `out` directory, or move it",
-            )
+    raise UsageError(
+        f"{found[0]} exists, and no run of tinyllm wrote it", hint="choose another `out` directory, or move it"
+    )
 
 
 @contextmanager
@@ -89,5 +94,6 @@ def clear_run(folder: Path) -> None:
                 storage.disk.remove_file(folder / name)
 
 
-def _is_empty_folder(path: Path) -> bool:
-    return path.is_dir() and not any(path.iterdir())
+def _is_empty(path: Path) -> bool:
+    """Whether `path` is a folder without entries, or a lock without text."""
+    return not any(path.iterdir()) if path.is_dir() else path.name == storage.LOCK_NAME and path.stat().st_size == 0
