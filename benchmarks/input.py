@@ -24,7 +24,8 @@ from results import make_parser, write_result
 from wide_tokenizer import wide_tokenizer
 
 from tinyllm.config import Config
-from tinyllm.shards.arrays import ShardArrays
+from tinyllm.shards.arrays import ShardArrays, TokenArray
+from tinyllm.shards.encoding import Tokens
 from tinyllm.shards.format import ShardSet
 from tinyllm.training.builder import build_trainer
 from tinyllm.training.next_token import NextToken
@@ -60,13 +61,13 @@ class SlowArrays(ShardArrays):
     """Arrays on storage that takes `delay` seconds for each window."""
 
     def __init__(self, arrays: ShardArrays, delay: float) -> None:
-        super().__init__(arrays.lengths, arrays.__getitem__)
+        super().__init__(arrays.lengths, lambda number: TokenArray(arrays[number]))
         self.delay = delay
 
-    def __getitem__(self, index: Any) -> Any:
-        """The array, after the delay."""
+    def read(self, number: int, start: int, count: int) -> Tokens:
+        """The ids, after the delay."""
         time.sleep(self.delay)
-        return super().__getitem__(index)
+        return super().read(number, start, count)
 
 
 def main() -> None:

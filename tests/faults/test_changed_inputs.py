@@ -1,5 +1,6 @@
 """Inputs that change between a run and its resume: refused before the first step, or allowed with a note."""
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -9,13 +10,14 @@ import pytest
 
 from tinyllm import storage
 from tinyllm.config import Config
-from tinyllm.errors import MismatchError, TinyllmError
+from tinyllm.errors import ArtifactError, MismatchError, TinyllmError
 from tinyllm.shards.format import ShardSet
 from tinyllm.shards.writer import prepare
 from tinyllm.tokenizer.codec import Tokenizer
 from tinyllm.tokenizer.training import train_model
 from tinyllm.training import inputs
 from tinyllm.training.builder import build_trainer
+from tinyllm.training.checkpoint import newest_whole_checkpoint
 from training_runs import Listener, losses, make_config
 
 REFUSED: dict[str, dict[str, dict[str, Any]]] = {
@@ -130,3 +132,23 @@ def test_mismatch_is_the_error_of_a_changed_shape(tiny_shards: Path, tmp_path: P
     begin(tiny_shards, tmp_path / "run")
     with pytest.raises(MismatchError, match=r"restore that setting, or start a new run with another `out`"):
         go_on(tiny_shards, tmp_path / "run", make_config(tiny_shards, 3, model={"num_layers": 1}))
+
+
+@pytest.mark.promise("9 shards that become shorter under a run end it by an error", fast=1, full=20)
+def test_a_shard_that_becomes_shorter_under_a_run_is_an_error(
+    count: int, tell: Callable[[str], None], tiny_shards: Path, tmp_path: Path
+) -> None:
+    for index in range(count):
+        shards, run = tmp_path / f"shards{index}", tmp_path / f"run{index}"
+        shutil.copytree(tiny_shards, shards)
+
+        def shorten(step: int, shards: Path = shards) -> None:
+            if step == 4:
+                for path in shards.glob("train*.bin"):
+                    os.truncate(path, 2)
+
+        trainer = build_trainer(make_config(shards, 30), ShardSet.open(shards), run, reporter=Listener(shorten))
+        with pytest.raises(ArtifactError, match="became shorter while it was in use"):
+            trainer.train(resume=False, to_toml=lambda config: "")
+        assert newest_whole_checkpoint(run / "checkpoints")[0]
+    tell(f"{count} of {count} ended with one line and a whole checkpoint")

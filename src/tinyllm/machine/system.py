@@ -9,6 +9,7 @@ import errno
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,6 +41,7 @@ OPEN_UNKNOWN_FILE = OPEN_OWN_FILE | getattr(os, "O_NONBLOCK", 0)
 """The same flags for a path that may be a pipe: opening it does not wait for a writer."""
 
 _CONTENTION = (errno.EACCES, errno.EAGAIN, errno.EWOULDBLOCK, errno.EDEADLK)
+_READ_LOCK = threading.Lock()
 _NO_FOLDER_LOCKS = (errno.EBADF, errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 _LOCKED_BYTE = 2**30
 """Position of the byte that Windows locks: a locked byte cannot be read, so it lies past the content."""
@@ -115,6 +117,15 @@ def sync_folder(path: Path) -> bool:
     finally:
         os.close(descriptor)
     return True
+
+
+def read_at(descriptor: int, num_bytes: int, position: int) -> bytes:
+    """Up to `num_bytes` of an open file from `position`; fewer at its end. Threads may share the file."""
+    if hasattr(os, "pread"):
+        return os.pread(descriptor, num_bytes, position)
+    with _READ_LOCK:
+        os.lseek(descriptor, position, os.SEEK_SET)
+        return os.read(descriptor, num_bytes)
 
 
 def exchange_names(first: Path, second: Path) -> bool:

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from tinyllm import storage
 from tinyllm.errors import InputError
-from tinyllm.shards.encoding import Tokens
+from tinyllm.shards.arrays import ShardArrays
 from tinyllm.shards.order import FEISTEL, ORDERS, Indices
 
 Windows = npt.NDArray[np.int64]
@@ -140,14 +140,15 @@ def step_windows(
     return [windows[start : start + batch_size] for start in range(0, len(share), batch_size)]
 
 
-def read_windows(arrays: Sequence[Tokens], order: WindowOrder, windows: Sequence[int] | Indices) -> Windows:
-    """The tokens (B, T + 1) of the given windows, int64; inputs are [:, :-1] and targets [:, 1:]."""
+def read_windows(split: ShardArrays, order: WindowOrder, windows: Sequence[int] | Indices) -> Windows:
+    """The tokens (B, T + 1) of the given windows, int64; inputs are [:, :-1] and targets [:, 1:].
+
+    Raises ArtifactError if the file of a shard became shorter, or its disk fails.
+    """
     shards, starts = order.locate(np.asarray(windows, dtype=np.int64))
-    places = np.arange(order.sequence_length + 1)
-    tokens = np.empty((len(shards), len(places)), dtype=np.int64)
+    tokens = np.empty((len(shards), order.sequence_length + 1), dtype=np.int64)
     for row, (shard, start) in enumerate(zip(shards.tolist(), starts.tolist(), strict=True)):
-        # `take` releases the interpreter lock while storage brings the pages; slices of up to 500 tokens hold it.
-        tokens[row] = arrays[shard].take(start + places)
+        tokens[row] = split.read(shard, start, order.sequence_length + 1)
     return tokens
 
 

@@ -18,7 +18,7 @@ from tinyllm import storage
 from tinyllm.corpus.sources import list_sources
 from tinyllm.errors import ArtifactError, FormatError, InputError, MismatchError
 from tinyllm.progress import SILENT, Note
-from tinyllm.shards.arrays import ShardArrays, as_arrays
+from tinyllm.shards.arrays import ShardArrays, TokenFile
 from tinyllm.shards.details import Counts, ShardEntry, ShardFacts, ShardTable, read_details
 from tinyllm.shards.encoding import Tokens, dtype_for
 from tinyllm.shards.overview import SHOWN_TOKENS, draw_overview
@@ -110,12 +110,14 @@ class ShardSet:
         for file in files:
             check_ids(read_tokens(file, dtype), tokenizer, file)
         if len(files) == 1:
-            whole = read_tokens(files[0], dtype)
-            cut = len(whole) - len(whole) // POSITION_PARTS
-            validation, train = as_arrays([whole[cut:]]), as_arrays([whole[:cut]])
+            length = _count_ids(files[0], dtype)
+            cut = length - length // POSITION_PARTS
+            train = ShardArrays(np.array([cut]), lambda _: TokenFile(files[0], dtype, cut))
+            validation = ShardArrays(
+                np.array([length - cut]), lambda _: TokenFile(files[0], dtype, length - cut, first=cut)
+            )
         else:
-            first, *others = (read_tokens(file, dtype) for file in files)
-            validation, train = as_arrays([first]), as_arrays(others)
+            validation, train = _as_split(files[:1], dtype), _as_split(files[1:], dtype)
         train_counts, validation_counts = (count_tokens(split, tokenizer) for split in (train, validation))
         return cls(path, tokenizer, train, validation, train_counts, validation_counts, None)
 
@@ -141,7 +143,13 @@ def _open_split(path: Path, table: ShardTable, dtype: Literal["uint16", "uint32"
         found = _count_ids(file, dtype)
         if found != num_tokens:
             raise ArtifactError(f"{file} has {found} tokens, not {num_tokens}")
-    return ShardArrays(lengths, lambda number: read_tokens(path / f"{table.names[number]}.bin", dtype))
+    return ShardArrays(lengths, lambda number: TokenFile(path / f"{table.names[number]}.bin", dtype))
+
+
+def _as_split(files: list[Path], dtype: Literal["uint16", "uint32"]) -> ShardArrays:
+    """The arrays of whole files. Raises FormatError if the size of one is not a multiple of the id size."""
+    lengths = np.array([_count_ids(file, dtype) for file in files], dtype=np.int64)
+    return ShardArrays(lengths, lambda number: TokenFile(files[number], dtype))
 
 
 def _holds_text(folder: Path) -> bool:
@@ -174,9 +182,7 @@ def find_document_starts(array: Tokens, bos_id: int | None) -> npt.NDArray[np.in
 
 def read_tokens(path: Path, dtype: Literal["uint16", "uint32"]) -> Tokens:
     """A `.bin` file as a read-only memory map. Raises FormatError if its size is not a multiple of the id size."""
-    if not _count_ids(path, dtype):
-        return np.zeros(0, dtype=dtype)
-    return np.memmap(path, dtype=np.dtype(dtype).newbyteorder("<"), mode="r")
+    return TokenFile(path, dtype, _count_ids(path, dtype)).ids
 
 
 def _count_ids(path: Path, dtype: Literal["uint16", "uint32"]) -> int:

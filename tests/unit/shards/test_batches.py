@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tinyllm.errors import InputError
+from tinyllm.shards.arrays import as_arrays
 from tinyllm.shards.batches import Starts, WindowOrder, align_windows, read_windows, step_windows, validation_windows
 from tinyllm.shards.encoding import Tokens
 from tinyllm.shards.format import find_document_starts
@@ -31,7 +32,7 @@ def test_each_epoch_visits_each_window_once(lengths: list[int], length: int, see
 @given(LENGTHS, LENGTH)
 def test_windows_stay_in_their_shard_and_predict_each_token_at_most_once(lengths: list[int], length: int) -> None:
     order = WindowOrder(lengths, length)
-    windows = read_windows(numbered(lengths), order, range(order.num_windows))
+    windows = read_windows(as_arrays(numbered(lengths)), order, range(order.num_windows))
     assert (np.diff(windows, axis=1) == 1).all()
     ends = np.cumsum(lengths)
     shards = np.searchsorted(ends, windows, side="right")
@@ -63,11 +64,11 @@ def test_small_batch_has_the_expected_tokens() -> None:
     arrays = [np.array([10, 11, 12, 13, 14, 15], dtype=np.uint16), np.array([20, 21, 22, 23], dtype=np.uint16)]
     order = WindowOrder([6, 4], 2)
     assert order.num_windows == 3
-    windows = read_windows(arrays, order, [0, 1, 2])
+    windows = read_windows(as_arrays(arrays), order, [0, 1, 2])
     assert windows.tolist() == [[10, 11, 12], [12, 13, 14], [20, 21, 22]]
     assert windows.dtype == np.int64
     (microbatch,) = step_windows(order, step=0, batch_size=3, accumulation_steps=1)
-    assert sorted(read_windows(arrays, order, microbatch).tolist()) == windows.tolist()
+    assert sorted(read_windows(as_arrays(arrays), order, microbatch).tolist()) == windows.tolist()
 
 
 def places(start: int, stop: int) -> Starts:
@@ -154,6 +155,6 @@ def test_aligned_order_visits_each_window_once_an_epoch() -> None:
     arrays = [array, array[:0], array[:8]]
     starts = (find_document_starts(shard, 1) for shard in arrays)
     order = WindowOrder([len(shard) for shard in arrays], 4, seed=1, document_starts=starts)
-    rows = read_windows(arrays, order, np.sort(order.windows_at(places(0, order.num_windows))))
+    rows = read_windows(as_arrays(arrays), order, np.sort(order.windows_at(places(0, order.num_windows))))
     whole = [[1, 5, 6, 1, 7], [1, 7, 8, 9, 1], [1, 5, 1, 6, 7], [1, 6, 7, 8, 9], [9, 10, 11, 12, 1]]
     assert rows.tolist() == [*whole, [1, 5, 6, 1, 7], [1, 7, 8, 9, 1]]

@@ -128,14 +128,14 @@ def test_a_run_ends_while_its_storage_still_reads(
     tiny_shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The time limit stops the run after update 1; the windows of update 2 arrive later."""
-    storage_goes_on, getitem = threading.Event(), ShardArrays.__getitem__
+    storage_goes_on, read = threading.Event(), ShardArrays.read
 
-    def wait_in_thread(self: ShardArrays, index: int) -> Tokens:
+    def wait_in_thread(self: ShardArrays, number: int, start: int, count: int) -> Tokens:
         if threading.current_thread().name == "input":
             assert storage_goes_on.wait(PATIENCE_SECONDS)
-        return getitem(self, index)
+        return read(self, number, start, count)
 
-    monkeypatch.setattr(ShardArrays, "__getitem__", wait_in_thread)
+    monkeypatch.setattr(ShardArrays, "read", wait_in_thread)
     config = make_config(tiny_shards, 12, training={"max_minutes": 1e-9})
     outcome, _ = train(tiny_shards, tmp_path / "run", config)
     waiting = reading_threads()
