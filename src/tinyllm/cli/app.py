@@ -8,9 +8,9 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn, get_args
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CycloptsError, Parameter, Token, convert
 
 from tinyllm.cli.console import STANDARD_OUTPUT, give_up_output, note, plain_words, standard_streams
 from tinyllm.cli.flags import in_flags
@@ -71,6 +71,7 @@ def build_app(tokens: Sequence[str] = ()) -> App:
         exit_on_error=False,
         print_error=False,
         help_format="plaintext",
+        default_parameter=Parameter(converter=convert_argument),
         help_epilogue="Start with: tinyllm demo        One command's flags: tinyllm COMMAND --help",
     )
     groups = {name: App(name=name, help=text) for name, text in GROUPS.items()}
@@ -82,6 +83,25 @@ def build_app(tokens: Sequence[str] = ()) -> App:
         shown = command_help(target) if called else text
         (groups[group_name[0]] if group_name else app).command(target, name=command, help=shown)
     return app
+
+
+def convert_argument(type_: Any, tokens: Sequence[Token]) -> Any:
+    """The value of an argument, as `cyclopts.convert` gives it; a fraction for a whole number is an error.
+
+    Raises ValueError for it, where `cyclopts.convert` rounds 2.5 to 2.
+    """
+    if type_ is int or set(get_args(type_)) == {int, type(None)}:
+        for token in tokens:
+            if _is_fraction(token.value):
+                raise ValueError(f"{token.value} is not a whole number")
+    return convert(type_, tokens)
+
+
+def _is_fraction(text: str) -> bool:
+    try:
+        return not float(text).is_integer()
+    except ValueError:
+        return False  # hexadecimal, or no number
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
