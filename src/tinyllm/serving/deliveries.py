@@ -80,6 +80,11 @@ class Inbox:
             self.num_left -= 1
         self._wake()
 
+    @property
+    def is_over(self) -> bool:
+        """Whether all texts have ended and all news are taken."""
+        return not self.num_left and not self._unread
+
     def fail(self, error: Exception) -> None:
         """Ends the request and its texts with `error`; the first one counts."""
         self._error = self._error or error
@@ -100,7 +105,8 @@ class Inbox:
         """
         limit = None if seconds is None else asyncio.get_running_loop().time() + seconds
         while not self._unread and self._error is None:
-            if not await self._wait(limit):
+            in_time = await self._wait(limit)
+            if not in_time and not self._unread and self._error is None:
                 return {}
         if self._error is not None:
             raise self._error

@@ -117,14 +117,16 @@ class EventResponse(TextResponse):
     async def _send(self, send: Send) -> None:
         has_started = False
         try:
-            while self._inbox.num_left or not has_started:
+            while True:
                 news = await self._inbox.take(ALIVE_SECONDS)
                 body = self._answer.event(news) if news else ALIVE
                 if not has_started:
                     await start(send, 200, b"text/event-stream; charset=utf-8")
                     has_started = True
-                if self._inbox.num_left:
-                    await send({"type": "http.response.body", "body": body, "more_body": True})
+                if self._inbox.is_over:
+                    break
+                # News may come while the client is slow to take this event.
+                await send({"type": "http.response.body", "body": body, "more_body": True})
             await send({"type": "http.response.body", "body": body + self._answer.last_event() + self._end})
         except Exception as error:
             if not has_started:

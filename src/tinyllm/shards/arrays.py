@@ -1,7 +1,7 @@
 """The shards of one split as arrays of token ids, each opened when it is read; a bounded number stays open.
 
-`split[number]` is a memory map of a whole shard. `split.read` reads a few ids by a call of the system: a file that
-became shorter or a disk that fails is an error then; with a memory map it would end the process (SIGBUS).
+`split[number]` is a memory map of a whole shard. If its file becomes shorter or its disk fails, the system ends the
+process (SIGBUS). `split.read` reads some ids by a call of the system, which gives an error then.
 """
 
 import os

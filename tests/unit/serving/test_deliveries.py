@@ -1,9 +1,13 @@
 """News reach the event loop at once where a client waits for them, and together where many texts run."""
 
 import asyncio
+import time
+from collections.abc import MutableMapping
+from typing import Any
 
-from tinyllm.serving.deliveries import Deliveries, Inbox
+from tinyllm.serving.deliveries import Deliveries, Inbox, Unread
 from tinyllm.serving.request import News, Step
+from tinyllm.serving.streams import EventResponse
 
 
 def deliver_steps(num_texts: int, steps: list[Step | Exception]) -> list[int]:
@@ -66,3 +70,46 @@ def test_an_inbox_gives_nothing_after_a_while_and_loses_nothing() -> None:
         return is_empty, (await inbox.take(60))[0].text
 
     assert asyncio.run(run()) == (True, ".")
+
+
+def test_news_that_come_at_the_same_moment_as_the_limit_are_taken() -> None:
+    async def run() -> str:
+        inbox, loop = Inbox(1, keeps_tokens=False), asyncio.get_running_loop()
+        taking = asyncio.create_task(inbox.take(0.01))
+        await asyncio.sleep(0)
+        loop.call_later(0.011, inbox.put, 0, LAST)
+        time.sleep(0.05)  # The loop is late, so the limit and the news come in the same turn
+        return (await taking)[0].text
+
+    assert asyncio.run(run()) == "."
+
+
+class Words:
+    """A streamed answer whose events are the texts themselves."""
+
+    def event(self, news: dict[int, Unread]) -> bytes:
+        return news[0].text.encode()
+
+    def last_event(self) -> bytes:
+        return b""
+
+
+def test_a_stream_has_each_text_once_if_the_end_comes_while_the_client_is_slow() -> None:
+    async def run() -> bytes:
+        inbox = Inbox(1, keeps_tokens=False)
+        sent: list[bytes] = []
+
+        async def send(message: MutableMapping[str, Any]) -> None:
+            sent.append(message.get("body", b""))
+            if sent[-1] == b"Once":
+                inbox.put(0, LAST)
+
+        async def receive() -> dict[str, Any]:
+            await asyncio.Event().wait()
+            return {}
+
+        inbox.put(0, FIRST)
+        await EventResponse(inbox, Words(), end=b"!")({}, receive, send)
+        return b"".join(sent)
+
+    assert asyncio.run(run()) == b"Once.!"
