@@ -9,6 +9,7 @@ import pytest
 import tinyllm
 from byte_level import save_byte_level
 from tinyllm import api
+from tinyllm.config import Config
 from tinyllm.corpus.own_outputs import FIT_KIND
 from tinyllm.corpus.storybook import write_stories
 from tinyllm.errors import Interrupted, UsageError
@@ -175,6 +176,23 @@ def test_text_that_is_read_many_times_is_said_to_be_memorized(call_tinyllm: Call
     code, _, err = call_tinyllm("fit", "small.txt", "--plan", "--minutes", "5")
     assert code == 0, err
     assert "times: the model will memorize them" in err
+
+
+def test_a_machine_that_is_faster_than_it_seemed_gets_dropout_too(
+    stories: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The corpus seems to be read a few times; the measured updates read it often."""
+    measured: list[float] = []
+
+    def seconds(config: Config, *_: object, **__: object) -> float:
+        measured.append(config.model.dropout)
+        return 0.004 if config.model.dropout else 0.002
+
+    monkeypatch.setattr(stages, "measure_speed", lambda: Speed(0.1, 1e11))
+    monkeypatch.setattr(stages, "measure_update_seconds", seconds)
+    plan = stages.plan_run(stages.Corpus([stories]), Limits(60.0, 60_000), None, FitReporter()).plan
+    assert measured == [0.0, 0.1]
+    assert (plan.model.dropout, plan.update_seconds) == (0.1, 0.004)
 
 
 @pytest.mark.usefixtures("_known_speed")

@@ -116,6 +116,15 @@ class Plan:
         return self.num_tokens / max(1, self.corpus_tokens)
 
     @property
+    def needs_dropout(self) -> bool:
+        """Whether the run reads its corpus `DROPOUT_EPOCHS` times with a model without dropout."""
+        return self.epochs >= DROPOUT_EPOCHS and not self.model.dropout
+
+    def with_dropout(self) -> "Plan":
+        """The plan with `DROPOUT`, which makes an update slower."""
+        return replace(self, model=self.model.model_copy(update={"dropout": DROPOUT}))
+
+    @property
     def may_end_early(self) -> bool:
         """Whether the run ends when the validation loss stops falling."""
         return self.epochs >= DROPOUT_EPOCHS
@@ -224,8 +233,6 @@ def _plan(survey: Survey, vocabulary: Vocabulary, width: int, speed: Speed, laws
     model = _model(vocabulary, width, _context(corpus_tokens))
     batch_size, num_steps = _count_updates(model, speed, limits.seconds * TRAINED_PART)
     num_tokens = num_steps * batch_size * model.context_length
-    if num_tokens >= DROPOUT_EPOCHS * corpus_tokens:
-        model = model.model_copy(update={"dropout": DROPOUT})
     is_fresh = num_tokens >= LONG_RUN_TOKENS and num_tokens <= FRESH_EPOCHS * corpus_tokens
     plan = Plan(
         vocabulary,
@@ -240,7 +247,8 @@ def _plan(survey: Survey, vocabulary: Vocabulary, width: int, speed: Speed, laws
         limits.seconds,
         survey.num_documents >= LEAST_DOCUMENTS,
     )
-    return plan.with_steps(num_steps, survey, laws)
+    plan = plan.with_steps(num_steps, survey, laws)
+    return plan.with_dropout() if plan.needs_dropout else plan
 
 
 def _is_trainable(plan: Plan) -> bool:
