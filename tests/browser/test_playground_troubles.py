@@ -79,7 +79,7 @@ def test_a_link_outlives_a_server_that_is_away(visit: Start) -> None:
     assert texts(page) == branch
     page.locator(".tree-row").first.click()
     assert texts(page) == first
-    assert page.locator(".error-line").count() == 0
+    wait_until(page, "() => !document.querySelector('.error-line')")
     made.messages.clear()  # the browser itself notes requests without an answer
 
 
@@ -189,7 +189,7 @@ def test_a_failed_turn_is_left_out_and_asked_again(visit: Start, chatty: str) ->
     answered(page, 2)
     assert [each["content"] for each in bodies[-1]["messages"]][::2] == ["A fox", "lost"]
     assert all(each["content"] for each in bodies[-1]["messages"])
-    assert page.locator(".error-line").count() == 0
+    wait_until(page, "() => !document.querySelector('.error-line')")
     made.messages.clear()
 
 

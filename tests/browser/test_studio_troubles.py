@@ -126,7 +126,7 @@ def test_a_key_that_is_not_given_is_asked_for_on_demand(visit: Start, locked_stu
     page.get_by_label("Key", exact=True).fill(KEY)
     page.keyboard.press("Enter")
     page.locator(".document").first.wait_for()
-    assert page.locator(".error-line").count() == 0
+    wait_until(page, "() => !document.querySelector('.error-line')")
 
 
 @pytest.mark.usefixtures("loaded_model")
